@@ -1,0 +1,60 @@
+"""What every tool is: a name, a version, a fingerprint, and one batched call from typed requests to typed results."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from tools.media import Media
+
+
+class Tool[Request: BaseModel, Result: BaseModel](Protocol):
+    """One capability.
+
+    `run` is batch first: a list of requests in, a list of results of the same length and order out; one request is a
+    batch of one. It is safe to call from several threads. A tool whose server is down raises `ToolUnavailable`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever the tool's output changes for the same request, config and weights."""
+
+    @property
+    def fingerprint(self) -> str:
+        """See `fingerprint`; results with one fingerprint are equal on one machine and batch shape."""
+        ...
+
+    def run(self, requests: Sequence[Request], media: Media) -> list[Result]:
+        """Answer every request, in order."""
+        ...
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON spelling of a value: keys sorted, no blanks, floats in full, UTF-8 left as it is."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """Sha256 over `canonical_json`, as hex."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def fingerprint(
+    name: str, version: int, config: Mapping[str, Any], *, weights: str | None = None, prompt: str | None = None
+) -> str:
+    """Sha256 over all that decides a tool's answer: name, version, config, weights' sha256, prompt text.
+
+    Secrets, paths and the commit are not among them, so equal tools have equal fingerprints on any machine.
+    """
+    return digest({"name": name, "version": version, "config": dict(config), "weights": weights, "prompt": prompt})
+
+
+def file_sha256(path: Path) -> str:
+    """Sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""Every failure a user can meet: a code, what was wrong, where, how to mend it, and the exit code it leads to."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line (docs/cli.md)."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    UNUSABLE = 2
+    UNREACHABLE = 3
+    DIVERGED = 4
+
+
+class NamepinError(Exception):
+    """An error that is the user's to mend; shown as one line, without a traceback.
+
+    Args:
+        code: `E` and three digits; docs/errors.md explains each.
+        what: what is wrong, naming the value.
+        where: the file, line, flag or setting it was found in.
+        mend: what to do about it.
+        exit_code: the process's exit code when nothing catches it.
+    """
+
+    def __init__(
+        self, code: str, what: str, *, where: str = "", mend: str = "", exit_code: Exit = Exit.UNUSABLE
+    ) -> None:
+        self.code, self.what, self.where, self.mend, self.exit_code = code, what, where, mend, exit_code
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        """One line: code, what, where, mend."""
+        line = f"{self.code}: {self.what}"
+        if self.where:
+            line += f" ({self.where})"
+        if self.mend:
+            line += f"; {self.mend}"
+        return " ".join(line.split())
+
+
+class ToolUnavailable(NamepinError):
+    """A tool cannot serve this call: its server is down, timed out, or answered nonsense twice.
+
+    The graph turns it into a warning and a `degraded` post; it never ends the run.
+    """
+
+    def __init__(self, tool: str, what: str, *, mend: str = "") -> None:
+        self.tool = tool
+        super().__init__("E300", what, where=tool, mend=mend, exit_code=Exit.UNREACHABLE)

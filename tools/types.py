@@ -1,0 +1,263 @@
+"""The domain: what goes in (`Post`), what is found (`Mention`, `Grounding`), what comes out (`Extraction`).
+
+Everything is frozen and validated, and survives JSON unchanged. Character offsets are Python string indices into the
+post's text, end exclusive. Boxes are `(x1, y1, x2, y2)` in pixels of the upright image, x2 and y2 exclusive.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
+
+
+class Frozen(BaseModel):
+    """Base of every domain type: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+def _checked_box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if not all(map(math.isfinite, box)):
+        raise ValueError(f"box {box} has a coordinate that is not finite")
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError(f"box {box} is empty or inverted: need x1 < x2 and y1 < y2")
+    return box
+
+
+Box = Annotated[tuple[float, float, float, float], AfterValidator(_checked_box)]
+"""`(x1, y1, x2, y2)`, pixels of the upright image, x2/y2 exclusive."""
+
+Point = tuple[int, int]
+"""`(x, y)`, pixels of the upright image."""
+
+
+class ImageRef(Frozen):
+    """A picture by content: sha256 of the file's bytes, and its upright size in pixels."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+
+
+class Mask(Frozen):
+    """A pixel mask as COCO's compressed run-length encoding; `size` is (height, width)."""
+
+    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+    counts: str
+
+    @classmethod
+    def from_array(cls, array: "np.ndarray[Any, Any]") -> Self:
+        """Encode a boolean array of shape (height, width)."""
+        from pycocotools import mask as coco
+
+        rle = coco.encode(np.asfortranarray(array.astype(np.uint8)))
+        return cls(size=(array.shape[0], array.shape[1]), counts=rle["counts"].decode("ascii"))
+
+    def to_array(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+        """Decode to a boolean array of shape (height, width)."""
+        from pycocotools import mask as coco
+
+        decoded = coco.decode({"size": list(self.size), "counts": self.counts.encode("ascii")})
+        return np.asarray(decoded, dtype=bool)
+
+    def tight_box(self) -> tuple[float, float, float, float] | None:
+        """The smallest box around the mask's pixels, or None when the mask is empty."""
+        array = self.to_array()
+        ys, xs = np.flatnonzero(array.any(axis=1)), np.flatnonzero(array.any(axis=0))
+        if not len(ys):
+            return None
+        return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
+
+
+def token_offsets(text: str, tokens: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Where each token lies in `text`, as (start, end) characters, tokens taken in order.
+
+    Raises:
+        ValueError: when a token does not occur after the one before it.
+    """
+    offsets, at = [], 0
+    for i, token in enumerate(tokens):
+        start = text.find(token, at) if token else -1
+        if start < 0:
+            raise ValueError(f"token {i} {token!r} does not follow in the text after character {at}")
+        at = start + len(token)
+        offsets.append((start, at))
+    return tuple(offsets)
+
+
+class Post(Frozen):
+    """A post as it arrives: text, the tokens where the data set brings them, and a path to its picture.
+
+    With `tokens` given, `text` is the tokens joined by one space (and may then be left out).
+    """
+
+    id: Annotated[str, Field(min_length=1, max_length=500)]
+    text: Annotated[str, Field(min_length=1)]
+    tokens: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    image: str | None = None
+    extra: Mapping[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_from_tokens(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("tokens") and not data.get("text"):
+            if all(isinstance(t, str) for t in data["tokens"]):
+                data = {**data, "text": " ".join(data["tokens"])}
+        return data
+
+    @model_validator(mode="after")
+    def _tokens_match(self) -> Self:
+        if self.tokens is not None and " ".join(self.tokens) != self.text:
+            raise ValueError("`text` differs from the tokens joined by one space; give one of the two")
+        if not self.text.strip():
+            raise ValueError("the text is empty")
+        return self
+
+
+class Mention(Frozen):
+    """A named entity in the text, as the tagger saw it.
+
+    `scores` is the pooled distribution over the finest types the tagger has (section 3.3.1 of GEM: mean over the
+    mention's tokens, B and I of a type merged, softmax), best first; `entropy` is its entropy in nats (equation 10).
+    """
+
+    index: Annotated[int, Field(ge=0)]
+    text: Annotated[str, Field(min_length=1)]
+    start: Annotated[int, Field(ge=0)]
+    end: int
+    token_span: tuple[Annotated[int, Field(ge=0)], int]
+    label: Literal["PER", "LOC", "ORG", "OTHER"]
+    fine_label: str | None = None
+    scores: Mapping[str, float] = Field(default_factory=dict)
+    entropy: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_span(self.text, self.start, self.end, self.token_span)
+        _check_labels(self.label, self.fine_label)
+        return self
+
+
+class Grounding(Frozen):
+    """Where a mention is in the picture. `groundable` is None when no matcher ran."""
+
+    groundable: bool | None = None
+    match_score: Annotated[float, Field(ge=0, le=1)] | None = None
+    box: Box | None = None
+    mask: Mask | None = None
+    peak: Point | None = None
+
+    @model_validator(mode="after")
+    def _nothing_without_groundable(self) -> Self:
+        if not self.groundable and not (self.box is self.mask is self.peak is None):
+            raise ValueError("box, mask and peak must be null where the entity is not groundable")
+        return self
+
+
+class Entity(Frozen):
+    """One named entity of an `Extraction`: the mention, its final type, and its grounding, flat.
+
+    Beyond the contract's fields: `evidence` says in words what the matcher saw, `ambiguous` that another mention or
+    region competed for the same place, `near_gamma` that the entropy lay within the gate's margin band.
+    """
+
+    text: Annotated[str, Field(min_length=1)]
+    start: Annotated[int, Field(ge=0)]
+    end: int
+    token_span: tuple[Annotated[int, Field(ge=0)], int]
+    label: Literal["PER", "LOC", "ORG", "OTHER"]
+    fine_label: str | None = None
+    scores: Mapping[str, float] = Field(default_factory=dict)
+    entropy: float | None = None
+    near_gamma: bool = False
+    reranked: bool = False
+    expression: str | None = None
+    groundable: bool | None = None
+    match_score: float | None = None
+    box: Box | None = None
+    mask: Mask | None = None
+    peak: Point | None = None
+    ambiguous: bool = False
+    evidence: str | None = None
+    provenance: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_span(self.text, self.start, self.end, self.token_span)
+        _check_labels(self.label, self.fine_label)
+        self.grounding()
+        return self
+
+    def grounding(self) -> Grounding:
+        """The visual half alone."""
+        return Grounding(
+            groundable=self.groundable, match_score=self.match_score, box=self.box, mask=self.mask, peak=self.peak
+        )
+
+
+class Notice(Frozen):
+    """A warning in a result: a `W` code (docs/errors.md), the tool it concerns, and a sentence."""
+
+    code: Annotated[str, Field(pattern=r"^W\d{3}$")]
+    tool: str
+    message: str
+
+
+class Extraction(Frozen):
+    """What one run says about one post; the JSON of the contract."""
+
+    id: str
+    text: str
+    tokens: tuple[str, ...]
+    image: ImageRef | None = None
+    status: Literal["ok", "degraded", "failed"] = "ok"
+    warnings: tuple[Notice, ...] = ()
+    entities: tuple[Entity, ...] = ()
+    fingerprint: str
+    timings_ms: Mapping[str, float] = Field(default_factory=dict)
+    extra: Mapping[str, Any] | None = None
+
+    @field_validator("entities")
+    @classmethod
+    def _in_text_order(cls, entities: tuple[Entity, ...]) -> tuple[Entity, ...]:
+        if list(entities) != sorted(entities, key=lambda e: (e.start, e.end)):
+            raise ValueError("entities must be in the order of the text")
+        return entities
+
+    @model_validator(mode="after")
+    def _offsets_match_text(self) -> Self:
+        offsets = token_offsets(self.text, self.tokens)
+        for entity in self.entities:
+            first, last = entity.token_span
+            if self.text[entity.start : entity.end] != entity.text:
+                raise ValueError(f"entity {entity.text!r} is not what the text has at {entity.start}:{entity.end}")
+            if last > len(offsets) or (offsets[first][0], offsets[last - 1][1]) != (entity.start, entity.end):
+                raise ValueError(f"token span {entity.token_span} of {entity.text!r} does not cover its characters")
+            if entity.mask and self.image and entity.mask.size != (self.image.height, self.image.width):
+                raise ValueError(f"mask of {entity.text!r} has size {entity.mask.size}, not the picture's")
+        return self
+
+    def to_json(self) -> str:
+        """One line of JSON, as in `predictions.jsonl`; `extra` is left out where the input had none."""
+        return self.model_dump_json(exclude={"extra"} if self.extra is None else None)
+
+
+def _check_span(text: str, start: int, end: int, token_span: tuple[int, int]) -> None:
+    if end - start != len(text):
+        raise ValueError(f"offsets {start}:{end} do not fit the {len(text)} characters of {text!r}")
+    if token_span[1] <= token_span[0]:
+        raise ValueError(f"token span {token_span} is empty or inverted")
+
+
+def _check_labels(label: str, fine_label: str | None) -> None:
+    if label not in COARSE4:
+        raise ValueError(f"label {label!r} is not one of {COARSE4}")
+    if fine_label is not None:
+        if fine_label not in FINE51:
+            raise ValueError(f"fine label {fine_label!r} is not one of the 51 types")
+        if FINE_TO_COARSE4[fine_label] != label:
+            raise ValueError(f"fine label {fine_label!r} belongs to {FINE_TO_COARSE4[fine_label]}, not {label}")
