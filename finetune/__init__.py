@@ -1,0 +1,1 @@
+"""One recipe a tool: a config, `train()` and a thin command."""

@@ -4,14 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from tools.media import Media
 
+Request = TypeVar("Request", bound=BaseModel, contravariant=True)
+Result = TypeVar("Result", bound=BaseModel, covariant=True)
 
-class Tool[Request: BaseModel, Result: BaseModel](Protocol):
+
+class Tool(Protocol[Request, Result]):
     """One capability.
 
     `run` is batch first: a list of requests in, a list of results of the same length and order out; one request is a
@@ -27,7 +30,7 @@ class Tool[Request: BaseModel, Result: BaseModel](Protocol):
         """See `fingerprint`; results with one fingerprint are equal on one machine and batch shape."""
         ...
 
-    def run(self, requests: Sequence[Request], media: Media) -> list[Result]:
+    def run(self, requests: Sequence[Request], media: Media) -> Sequence[Result]:
         """Answer every request, in order."""
         ...
 

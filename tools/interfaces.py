@@ -173,10 +173,10 @@ class Segments(Frozen):
     notices: tuple[Notice, ...] = ()
 
 
-type Captioner = Tool[CaptionRequest, Caption]
-type KnowledgeTool = Tool[KnowledgeRequest, Knowledge]
-type Tagger = Tool[TagRequest, Tags]
-type Reranker = Tool[RerankRequest, Reranked]
-type Matcher = Tool[MatchRequest, Matches]
-type Tracer = Tool[TraceRequest, Traces]
-type Segmenter = Tool[SegmentRequest, Segments]
+Captioner = Tool[CaptionRequest, Caption]
+KnowledgeTool = Tool[KnowledgeRequest, Knowledge]
+Tagger = Tool[TagRequest, Tags]
+Reranker = Tool[RerankRequest, Reranked]
+Matcher = Tool[MatchRequest, Matches]
+Tracer = Tool[TraceRequest, Traces]
+Segmenter = Tool[SegmentRequest, Segments]

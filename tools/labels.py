@@ -1,4 +1,4 @@
-"""The label schemes of the field: GMNER's 4 types, FMNERG's 8 coarse and 51 fine types, and the mapping between them."""
+"""The label schemes of the field: GMNER's 4 types, FMNERG's 8 and 51, and the mapping between them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,0 +1,1 @@
+"""Readers of the data sets as their authors publish them, one file each."""

@@ -1,0 +1,1 @@
+"""Pure torch modules: no files, no configuration, no tools."""
