@@ -153,7 +153,7 @@ class Grounding(Frozen):
 
     @model_validator(mode="after")
     def _nothing_without_groundable(self) -> Self:
-        if not self.groundable and not (self.box is self.mask is self.peak is None):
+        if not self.groundable and any(x is not None for x in (self.box, self.mask, self.peak)):
             raise ValueError("box, mask and peak must be null where the entity is not groundable")
         return self
 
