@@ -44,10 +44,20 @@ class ImageRef(Frozen):
 
 
 class Mask(Frozen):
-    """A pixel mask as COCO's compressed run-length encoding; `size` is (height, width)."""
+    """A pixel mask as COCO's compressed run-length encoding; `size` is (height, width).
 
-    size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+    The runs must cover exactly height x width pixels: the decoder writes what the runs say, unchecked.
+    """
+
+    size: tuple[Annotated[int, Field(gt=0, le=100_000)], Annotated[int, Field(gt=0, le=100_000)]]
     counts: str
+
+    @model_validator(mode="after")
+    def _runs_cover_the_picture(self) -> Self:
+        runs = _run_lengths(self.counts)
+        if min(runs, default=-1) < 0 or sum(runs) != self.size[0] * self.size[1]:
+            raise ValueError(f"the mask's runs do not cover {self.size[0]} x {self.size[1]} pixels")
+        return self
 
     @classmethod
     def from_array(cls, array: "np.ndarray[Any, Any]") -> Self:
@@ -71,6 +81,30 @@ class Mask(Frozen):
         if not len(ys):
             return None
         return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
+
+
+def _run_lengths(counts: str) -> list[int]:
+    """COCO's string of run lengths as numbers.
+
+    A character holds 5 bits and a continuation bit, low bits first, offset 48; from the fourth run on, the difference
+    to the run two before it is stored.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for char in counts:
+        bits = ord(char) - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError("the mask's run lengths are not COCO's encoding")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("the mask's run lengths break off")
+    return runs
 
 
 def token_offsets(text: str, tokens: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

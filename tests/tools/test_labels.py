@@ -1,0 +1,52 @@
+"""The label schemes of GMNER and FMNERG."""
+
+from collections import Counter
+
+import pytest
+
+from tools.errors import NamepinError
+from tools.labels import COARSE4, COARSE8, FINE51, FINE_TO_COARSE4, FMNERG_TREE, canonical_label, fine_types_of
+
+
+def test_the_counts_are_the_papers() -> None:
+    assert (len(COARSE4), len(COARSE8), len(FINE51), len(set(FINE51))) == (4, 8, 51, 51)
+    assert {c: len(f) for c, f in FMNERG_TREE.items()} == {
+        "location": 7,
+        "building": 4,
+        "organization": 10,
+        "person": 13,
+        "other": 5,
+        "art": 5,
+        "event": 3,
+        "product": 4,
+    }
+
+
+def test_every_fine_type_has_one_parent_of_four() -> None:
+    assert Counter(FINE_TO_COARSE4.values()) == {"PER": 13, "ORG": 10, "LOC": 11, "OTHER": 17}
+    assert sorted(f for c in COARSE4 for f in fine_types_of(c)) == sorted(FINE51)
+
+
+@pytest.mark.parametrize(
+    ("fine", "coarse"), [("sports_facility", "LOC"), ("band", "ORG"), ("character", "PER"), ("festival", "OTHER")]
+)
+def test_mapping(fine: str, coarse: str) -> None:
+    assert FINE_TO_COARSE4[fine] == coarse
+
+
+def test_aliases_and_unknown_labels() -> None:
+    assert canonical_label("common_person", "fmnerg51") == "person_other"
+    assert canonical_label("PER", "gmner4") == "PER"
+    with pytest.raises(NamepinError, match="E110"):
+        canonical_label("PER", "fmnerg51")
+    with pytest.raises(NamepinError, match="E110"):
+        fine_types_of("person")
+
+
+def test_every_fine_label_of_the_300_posts_is_known(data_root) -> None:  # type: ignore[no-untyped-def]
+    lines = (data_root / "fmnerg/txt_fine/dev.txt").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if line.count("\t") == 2]
+    tags = {(coarse[2:], fine[2:]) for _, coarse, fine in rows if coarse != "O"}
+    assert len(tags) > 30
+    for coarse, fine in tags:
+        assert canonical_label(fine, "fmnerg51") in FMNERG_TREE[canonical_label(coarse, "fmnerg8")]
