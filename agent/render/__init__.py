@@ -1,0 +1,1 @@
+"""What people see of an `Extraction`: table, JSON, annotated picture, page."""

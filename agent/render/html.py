@@ -1,0 +1,176 @@
+"""The page: one self-contained HTML file that opens offline, with pictures, overlays and reasons.
+
+Nothing in it is fetched: pictures are data URIs, style and script are inline and pinned by hash in the page's content
+security policy, so that not even text that slipped through escaping could run.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short
+from tools.types import Entity, Extraction, Mask
+
+_LONGEST, _SHORTEST = 1280, 320
+"""Bounds on the inlined picture's longer side, pixels; the overlays keep the original's coordinates."""
+
+_TOP_TYPES, _LEAST_SHARE = 4, 0.005
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page says about the run: the profile's name, and the gate's threshold in nats where there is a gate."""
+
+    profile: str
+    gamma: float | None = None
+
+
+def page(shown: Sequence[Shown], about: About) -> str:
+    """The whole HTML document for one or several posts."""
+    posts = [_post(number, item) for number, item in enumerate(shown, 1)]
+    style = _environment().get_template("page.css.j2").render(hues=_hues(), posts=posts)
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            posts=posts,
+            about=about,
+            style=Markup(style),
+            script=Markup(script),
+            style_hash=_source_hash(style),
+            script_hash=_source_hash(script),
+            entities=sum(len(item.extraction.entities) for item in shown),
+            located=sum(entity.box is not None for item in shown for entity in item.extraction.entities),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = short
+    return environment
+
+
+def _source_hash(source: str) -> str:
+    """The `sha256-...` source expression by which the policy admits exactly this style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _hues() -> list[dict[str, str]]:
+    return [{"hue": hue, "ink": ink_on(hue)} for hue in COLOURS]
+
+
+def _post(number: int, item: Shown) -> dict[str, Any]:
+    extraction = item.extraction
+    entities = [_entity(index, entity, extraction) for index, entity in enumerate(extraction.entities)]
+    return {
+        "anchor": f"post-{number}",
+        "extraction": extraction,
+        "segments": _segments(extraction),
+        "entities": entities,
+        "pins": [entity for entity in entities if entity["box"]],
+        "picture": _data_uri(item.picture) if item.picture else None,
+        "steps": _steps(extraction),
+        "json": json.dumps(extraction.model_dump(mode="json"), ensure_ascii=False, indent=1),
+    }
+
+
+def _segments(extraction: Extraction) -> list[tuple[str, int | None]]:
+    """The text cut at the mentions: (piece, entity index or None). A mention inside an earlier one is not marked."""
+    pieces: list[tuple[str, int | None]] = []
+    at = 0
+    for index, entity in enumerate(extraction.entities):
+        if entity.start < at:
+            continue
+        pieces.append((extraction.text[at : entity.start], None))
+        pieces.append((extraction.text[entity.start : entity.end], index))
+        at = entity.end
+    pieces.append((extraction.text[at:], None))
+    return [(printable(piece), index) for piece, index in pieces if piece]
+
+
+def _entity(index: int, entity: Entity, extraction: Extraction) -> dict[str, Any]:
+    best = sorted(entity.scores.items(), key=lambda pair: -pair[1])[:_TOP_TYPES]
+    chosen = entity.fine_label or entity.label
+    return {
+        "index": index,
+        "hue": index % len(COLOURS),
+        "entity": entity,
+        "kind": kind(entity),
+        "score": score(entity),
+        "presence": presence(entity),
+        "scores": [(name.replace("_", " "), v) for name, v in best if v >= _LEAST_SHARE or name == chosen],
+        "box": _box(entity, extraction),
+        "outline": _outline(entity.mask) if entity.mask else "",
+        # The largest entropy that this many types can have, so that the track's full length means "no idea".
+        "most_entropy": math.log(max(2, len(entity.scores))),
+    }
+
+
+def _box(entity: Entity, extraction: Extraction) -> dict[str, float] | None:
+    """The box in pixels, and where its corner lies as a share of the picture (for the pin, which is HTML)."""
+    if entity.box is None or extraction.image is None:
+        return None
+    x1, y1, x2, y2 = entity.box
+    size = extraction.image
+    return {
+        "x": x1,
+        "y": y1,
+        "width": x2 - x1,
+        "height": y2 - y1,
+        "left": 100 * x1 / size.width,
+        "top": 100 * y1 / size.height,
+    }
+
+
+def _outline(mask: Mask) -> str:
+    """The mask as an SVG path in the picture's pixels, holes included (fill rule: even-odd)."""
+    import cv2
+
+    pixels = np.ascontiguousarray(mask.to_array(), dtype=np.uint8)
+    contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(0.5, max(mask.size) / 900)
+    paths = []
+    for contour in contours:
+        corners = cv2.approxPolyDP(contour, tolerance, True).reshape(-1, 2)
+        if len(corners) >= 3:
+            paths.append("M" + "L".join(f"{x} {y}" for x, y in corners.tolist()) + "Z")
+    return "".join(paths)
+
+
+def _data_uri(picture: Image.Image) -> str:
+    reduced = picture.convert("RGB")
+    reduced.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    if max(reduced.size) < _SHORTEST:
+        factor = _SHORTEST / max(reduced.size)
+        reduced = reduced.resize((max(1, round(reduced.width * factor)), max(1, round(reduced.height * factor))))
+    buffer = io.BytesIO()
+    reduced.save(buffer, "JPEG", quality=86, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _steps(extraction: Extraction) -> list[dict[str, Any]]:
+    """The tools that ran, with their times and each one's share of the longest."""
+    longest = max(extraction.timings_ms.values(), default=0.0) or 1.0
+    return [{"name": k, "ms": v, "share": 100 * v / longest} for k, v in extraction.timings_ms.items()]

@@ -1,0 +1,47 @@
+"""Where a label goes: beside its box, off every other box and label."""
+
+from collections.abc import Sequence
+
+Rect = tuple[float, float, float, float]
+"""`(x1, y1, x2, y2)`, pixels of the canvas."""
+
+_OWN, _OTHER, _LABEL = 1.0, 2.0, 10.0
+"""Price of a covered pixel: of the label's own box, of another entity's box, of another label."""
+
+
+def overlap(a: Rect, b: Rect) -> float:
+    """Area that two rectangles share, in square pixels."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def place_label(
+    size: tuple[float, float], own: Rect, others: Sequence[Rect], labels: Sequence[Rect], bounds: Rect, gap: float
+) -> Rect:
+    """The rectangle for a label of `size` (width, height) that covers least.
+
+    Above the box is tried first, then below, beside it and, last, its inner edges (a box that fills the picture has
+    no outside). Of equally good places the earlier wins, so the result is the same on every run.
+    """
+    width, height = size
+    x1, y1, x2, y2 = own
+    centre = (x1 + x2 - width) / 2
+    corners = [(x, y) for y in (y1 - gap - height, y2 + gap) for x in (x1, x2 - width, centre)]
+    corners += [(x, y) for y in (y1, y2 - height) for x in (x2 + gap, x1 - gap - width)]
+    corners += [(x, y) for y in (y1 + gap, y2 - gap - height) for x in (x1 + gap, x2 - gap - width)]
+
+    def covered(rect: Rect) -> float:
+        price = _OWN * overlap(rect, own)
+        price += _OTHER * sum(overlap(rect, other) for other in others)
+        return price + _LABEL * sum(overlap(rect, label) for label in labels)
+
+    return min((_inside((x, y, x + width, y + height), bounds) for x, y in corners), key=covered)
+
+
+def _inside(rect: Rect, bounds: Rect) -> Rect:
+    """`rect` moved by the least that brings it within `bounds`; its start wins where it is larger than they are."""
+    x1, y1, x2, y2 = rect
+    dx = max(bounds[0] - x1, min(0.0, bounds[2] - x2))
+    dy = max(bounds[1] - y1, min(0.0, bounds[3] - y2))
+    return x1 + dx, y1 + dy, x2 + dx, y2 + dy

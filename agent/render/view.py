@@ -1,0 +1,74 @@
+"""What every rendering shares: colours, wording, and text made safe to show."""
+
+import unicodedata
+from dataclasses import dataclass
+
+from PIL import Image
+
+from tools.types import Entity, Extraction
+
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
+"""Okabe and Ito's palette, which colour-blind readers can tell apart; entities take it in turn."""
+
+_BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An extraction and the upright picture it speaks about; None where there is none or it could not be read."""
+
+    extraction: Extraction
+    picture: Image.Image | None = None
+
+
+def colour(number: int) -> str:
+    """The colour of the entity with this index, as `#RRGGBB`."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def ink_on(background: str) -> str:
+    """Black or white, whichever has the higher contrast on `background` (WCAG 2.2's relative luminance)."""
+    channels = [int(background[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#FFFFFF"
+
+
+def printable(text: str) -> str:
+    """`text` without what could move a terminal's cursor or turn a line around: such characters become visible.
+
+    Control characters become Unicode's control pictures, direction overrides and lone surrogates U+FFFD.
+    """
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return " " if character in "\t\n\r" else chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if character in _BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs"):
+        return "\ufffd"
+    return character
+
+
+def short(text: str, limit: int) -> str:
+    """`text` printable, cut with an ellipsis where it is longer than `limit` characters."""
+    text = printable(text)
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def kind(entity: Entity) -> str:
+    """The type in words: the fine one where there is one, else the coarse one."""
+    return entity.fine_label.replace("_", " ") if entity.fine_label else entity.label
+
+
+def score(entity: Entity) -> float | None:
+    """The tagger's probability of the chosen type, where it gave one."""
+    return entity.scores.get(entity.fine_label or entity.label)
+
+
+def presence(entity: Entity) -> str:
+    """Is it in the picture: `yes`, `no`, or `?` where nothing looked."""
+    return {True: "yes", False: "no", None: "?"}[entity.groundable]
