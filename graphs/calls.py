@@ -1,0 +1,130 @@
+"""How the nodes of a graph reach the tools: one awaitable call, live here, recorded or replayed in `graphs.replay`."""
+
+import asyncio
+import contextvars
+import re
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from tools.base import Tool
+from tools.errors import ToolUnavailable
+from tools.interfaces import (
+    Caption,
+    CaptionRequest,
+    Knowledge,
+    KnowledgeRequest,
+    Matches,
+    MatchRequest,
+    Reranked,
+    RerankRequest,
+    SegmentRequest,
+    Segments,
+    TagRequest,
+    Tags,
+    TraceRequest,
+    Traces,
+)
+from tools.media import Media
+from tools.types import Frozen
+
+Q = TypeVar("Q", bound=Frozen)
+R = TypeVar("R", bound=Frozen)
+
+AnyTool = Tool[Any, Any]
+
+
+@dataclass(frozen=True)
+class Role(Generic[Q, R]):
+    """A place in the graph that a tool can fill; `result` is what whoever fills it answers with."""
+
+    name: str
+    request: type[Q]
+    result: type[R]
+
+
+CAPTIONER = Role("captioner", CaptionRequest, Caption)
+KNOWLEDGE = Role("knowledge", KnowledgeRequest, Knowledge)
+TAGGER = Role("tagger", TagRequest, Tags)
+RERANKER = Role("reranker", RerankRequest, Reranked)
+MATCHER = Role("matcher", MatchRequest, Matches)
+TRACER = Role("tracer", TraceRequest, Traces)
+SEGMENTER = Role("segmenter", SegmentRequest, Segments)
+
+ROLES: Mapping[str, Role[Any, Any]] = MappingProxyType(
+    {role.name: role for role in (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER, MATCHER, TRACER, SEGMENTER)}
+)
+
+
+class TransientFailure(ToolUnavailable):
+    """A call that may well succeed when made again: a refused connection, a timeout, a full GPU."""
+
+
+class Calls(Protocol):
+    """The tools of one profile, by role. One object serves any number of posts at once."""
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Role -> fingerprint of the tool that fills it; a role the profile leaves out is absent."""
+        ...
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """One request to one tool.
+
+        Raises:
+            TransientFailure: the call failed in a way that deserves another attempt.
+            ToolUnavailable: the tool is down for good.
+        """
+        ...
+
+
+class LiveCalls:
+    """Calls the tools themselves, in worker threads, so that posts overlap while a tool computes or waits.
+
+    Args:
+        tools: role -> tool; a role that is absent is a step left out.
+        executor: where `Tool.run` runs; None takes the event loop's own pool (at most 32 threads).
+        timeout_s: a tool that has not answered by then counts as down, so that one hung call cannot hang a batch.
+    """
+
+    def __init__(
+        self, tools: Mapping[str, AnyTool], *, executor: Executor | None = None, timeout_s: float = 600.0
+    ) -> None:
+        self.tools, self.executor, self.timeout_s = dict(tools), executor, timeout_s
+        self._fingerprints = {name: tool.fingerprint for name, tool in self.tools.items()}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Role -> fingerprint."""
+        return self._fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        work = asyncio.get_running_loop().run_in_executor(
+            self.executor, partial(contextvars.copy_context().run, self.tools[tool].run, [request], media)
+        )
+        done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
+        if not done:
+            raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
+        try:
+            return cast(Frozen, work.result()[0])
+        except _transient_errors() as error:
+            raise TransientFailure(tool, without_credentials(f"{type(error).__name__}: {error}")) from error
+
+
+def _transient_errors() -> tuple[type[Exception], ...]:
+    # torch is asked for only where a tool has loaded it already: replay and --help must not pay for the import.
+    torch = sys.modules.get("torch")
+    return (ConnectionError, TimeoutError, *((torch.OutOfMemoryError,) if torch else ()))
+
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bsk-[\w-]{8,}|(?<=Bearer )\S+")
+
+
+def without_credentials(text: str) -> str:
+    """A message with `user:password@` of addresses, bearer tokens and API keys blanked out."""
+    return _CREDENTIALS.sub("***", text)

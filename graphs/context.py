@@ -1,0 +1,73 @@
+"""What a run of the graph is given and does not change: the tools, the pixels, the policy. It is never checkpointed."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+
+from pydantic import Field
+
+from graphs.calls import Calls, Q, R, Role
+from graphs.gate import GatePolicy
+from tools.base import digest
+from tools.media import Media
+from tools.types import Frozen
+
+
+class MatchPolicy(Frozen):
+    """When a mention counts as being in the picture: P_T >= threshold."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class GemPolicy(Frozen):
+    """The decisions of the GEM graph that are not a tool's: `--set gate.gamma=0.4`, `--set match.threshold=0.6`."""
+
+    gate: GatePolicy = GatePolicy()
+    match: MatchPolicy = MatchPolicy()
+
+
+@dataclass
+class Context:
+    """The context of one post's run.
+
+    Attributes:
+        calls: the way to the tools; shared by all posts of a profile.
+        media: the post's pixels, and the blobs its tools leave behind.
+        policy: thresholds.
+        requested: roles the user asked for by name; one the profile cannot fill is worth a warning.
+        spans: role -> (start of its first call, end of its last), seconds on the monotonic clock; filled by `ask`.
+    """
+
+    calls: Calls
+    media: Media = field(default_factory=Media)
+    policy: GemPolicy = GemPolicy()
+    requested: frozenset[str] = frozenset()
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def has(self, role: Role[Q, R]) -> bool:
+        """Whether the profile fills this role."""
+        return role.name in self.calls.fingerprints
+
+    async def ask(self, role: Role[Q, R], request: Q) -> R:
+        """One call to the tool in this role; its time is kept.
+
+        Raises:
+            ToolUnavailable: the tool is down (`TransientFailure`: for now).
+        """
+        began = time.perf_counter()
+        try:
+            return cast(R, await self.calls.call(role.name, request, self.media))
+        finally:
+            first, _ = self.spans.get(role.name, (began, began))
+            self.spans[role.name] = (first, time.perf_counter())
+
+    def timings_ms(self) -> Mapping[str, float]:
+        """Role -> milliseconds from its first call to its last answer, in the order the roles were first called."""
+        return {name: round(1000 * (end - start), 3) for name, (start, end) in self.spans.items()}
+
+    def fingerprint(self, graph: str) -> str:
+        """Sha256 over all that decides an `Extraction`: the graph and its version, the policy, every tool."""
+        return digest(
+            {"graph": graph, "policy": self.policy.model_dump(mode="json"), "tools": dict(self.calls.fingerprints)}
+        )

@@ -1,0 +1,125 @@
+"""One post through a graph: its `Extraction`, or its progress step by step and then its `Extraction`."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol, cast
+
+from langchain_core.runnables import RunnableConfig
+
+from graphs.context import Context
+from graphs.gem import Graph
+from graphs.state import PostState, start_state
+from graphs.steps import StepEvent
+from tools.errors import NamepinError
+from tools.text import tweet_tokens
+from tools.types import Extraction, ImageRef, Notice, Post
+
+POST_FAILED = "W100"
+
+
+class Watch(Protocol):
+    """Looks on while a post walks through the graph; a recorder does."""
+
+    def state(self, state: PostState) -> None:
+        """Called with the start state, and with the state after each superstep."""
+        ...
+
+    def result(self, extraction: Extraction) -> None:
+        """Called once, at the end."""
+        ...
+
+
+async def stream_post(
+    graph: Graph,
+    post: Post,
+    image: ImageRef | None,
+    context: Context,
+    *,
+    notices: Sequence[Notice] = (),
+    watch: Watch | None = None,
+    config: RunnableConfig | None = None,
+) -> AsyncIterator[StepEvent | Extraction]:
+    """Progress events of every step, and the `Extraction` last.
+
+    Args:
+        graph: what `graphs.gem.build` returns.
+        post: a valid post; its `image` path is not looked at.
+        image: its picture, whose pixels are in `context.media`; None runs the textual half alone.
+        context: a fresh one for each post.
+        notices: warnings of loading the post; W101 (its picture is missing) makes it `degraded`.
+        watch: see `Watch`.
+        config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
+
+    Raises:
+        NamepinError: whatever a tool raises that is not `ToolUnavailable`.
+    """
+    fingerprint = context.fingerprint(graph.name)
+    traced: RunnableConfig = {"run_name": graph.name, "metadata": {"post": post.id, "fingerprint": fingerprint}}
+    state = cast(PostState, {})
+    stream = graph.astream(
+        start_state(post, image, notices),
+        {**traced, **(config or {})},
+        context=context,
+        stream_mode=["custom", "values"],
+    )
+    async for mode, chunk in cast(AsyncIterator[tuple[str, Any]], stream):
+        if mode == "custom":
+            yield chunk
+            continue
+        state = chunk
+        if watch:
+            watch.state(state)
+    extraction = _extraction(post, image, state, fingerprint, context)
+    if watch:
+        watch.result(extraction)
+    yield extraction
+
+
+async def extract_post(
+    graph: Graph,
+    post: Post,
+    image: ImageRef | None,
+    context: Context,
+    *,
+    notices: Sequence[Notice] = (),
+    watch: Watch | None = None,
+    config: RunnableConfig | None = None,
+) -> Extraction:
+    """What `stream_post` yields last; the arguments and errors are its."""
+    events = [
+        event async for event in stream_post(graph, post, image, context, notices=notices, watch=watch, config=config)
+    ]
+    return cast(Extraction, events[-1])
+
+
+def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fingerprint: str) -> Extraction:
+    """A post of a batch that raised, as a result: no entities, and the error, code first, among its warnings."""
+    tool = getattr(error, "tool", "graph")
+    message = str(error) if isinstance(error, NamepinError) else f"{type(error).__name__}: {error}"
+    return Extraction(
+        id=post.id,
+        text=post.text,
+        tokens=post.tokens or tweet_tokens(post.text),
+        image=image,
+        status="failed",
+        warnings=(Notice(code=POST_FAILED, tool=tool, message=message),),
+        fingerprint=fingerprint,
+        extra=dict(post.extra) or None,
+    )
+
+
+def _extraction(post: Post, image: ImageRef | None, state: PostState, fingerprint: str, context: Context) -> Extraction:
+    warnings = {(n["code"], n["tool"], n["message"]): n for n in state["notices"]}
+    return Extraction.model_validate(
+        {
+            "id": post.id,
+            "text": post.text,
+            "tokens": state["tokens"],
+            "image": image,
+            "status": state["status"],
+            "warnings": list(warnings.values()),
+            "entities": state["entities"],
+            "fingerprint": fingerprint,
+            "timings_ms": context.timings_ms(),
+            "extra": dict(post.extra) or None,
+        }
+    )
