@@ -133,7 +133,7 @@ async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
     found = await runtime.context.ask(TRACER, TraceRequest(image=image_of(state), queries=tuple(queries)))
     return {
         "findings": [
-            Finding(index=f["index"], peak=list(trace.peak), heat=trace.heat)
+            Finding(index=f["index"], peak=list(trace.peak) if trace.peak else None, heat=trace.heat)
             for f, trace in zip(groundable, found.traces, strict=True)
         ],
         "notices": _dumps(found.notices),

@@ -30,7 +30,7 @@ class Finding(TypedDict, total=False):
     groundable: bool
     """From the matcher: a `Match`, and whether its score reaches the policy's threshold."""
 
-    peak: list[int]
+    peak: list[int] | None
     heat: str | None
     """From the tracer: (x, y) in the upright picture, and the heat map's blob key."""
 

@@ -129,9 +129,12 @@ class TraceRequest(Frozen):
 
 
 class Trace(Frozen):
-    """The point of highest importance, and the heat map's blob key where there is a map."""
+    """The point of highest importance, and the heat map's blob key (`tools.heat`) where there is a map.
 
-    peak: Point
+    The peak is None where the map is empty: no part of the picture spoke for the match.
+    """
+
+    peak: Point | None
     heat: str | None = None
 
 

@@ -1,0 +1,78 @@
+"""Where in the picture did a score come from: gradient-weighted maps, as plain tensor maths (GEM section 3.4.2).
+
+Two families. `attention_map` weights a text layer's cross-attention by its gradient: equation 11, for BLIP.
+`feature_map` is the classic Grad-CAM (Selvaraju et al., 2017) on the visual encoder's output, which section 5.2 uses
+for the models without such a layer: BLIP-2 and LLaVA.
+
+All maps are non-negative, have no unit and no fixed scale; a row is never compared with another row.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Target = Literal["logit", "probability"]
+"""What is differentiated: the raw match logit (LAVIS), or P_T (equation 11 as printed)."""
+
+Heads = Literal["mean", "max"]
+Tokens = Literal["inner_mean", "sum"]
+"""How tokens are combined: the mean over all but the first and [SEP] (LAVIS, PNP-VQA), or the sum over all (eq. 11)."""
+
+
+def score_to_trace(logits: Tensor, target: Target) -> Tensor:
+    """The sum over rows of each row's score of "match".
+
+    Rows of a batch do not see each other, so the gradient of the sum is each row's own: one backward pass serves all.
+
+    Args:
+        logits: (rows, 2); column 1 is "match".
+        target: which score.
+    """
+    scores = logits if target == "logit" else logits.softmax(dim=-1)
+    return scores[:, 1].sum()
+
+
+def attention_map(
+    attention: Tensor, gradient: Tensor, text_mask: Tensor, *, heads: Heads = "mean", tokens: Tokens = "inner_mean"
+) -> Tensor:
+    """Equation 11: `A * relu(dA)`, combined over heads and tokens.
+
+    Args:
+        attention: (rows, heads, tokens, 1 + patches); cross-attention probabilities, the image's class token first.
+        gradient: the score's gradient with respect to `attention`, same shape.
+        text_mask: (rows, tokens); 1 for the text and its first and last special token, 0 for padding on the right.
+        heads: mean over the heads, or the strongest one.
+        tokens: see `Tokens`.
+
+    Returns:
+        (rows, patches), in the patches' order. A text of no inner token has a map of zeros under `inner_mean`.
+    """
+    weighted = (attention * gradient.clamp(min=0))[..., 1:]
+    by_token = weighted.mean(dim=1) if heads == "mean" else weighted.amax(dim=1)
+    counted = text_mask.to(by_token.dtype)
+    if tokens == "inner_mean":
+        counted = _inner(counted)
+        counted = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.einsum("rt,rtp->rp", counted, by_token)
+
+
+def _inner(mask: Tensor) -> Tensor:
+    """`mask` without each row's first token and its last one ([SEP])."""
+    inner = torch.zeros_like(mask)
+    inner[:, 1:-1] = mask[:, 1:-1] * mask[:, 2:]
+    return inner
+
+
+def feature_map(features: Tensor, gradient: Tensor) -> Tensor:
+    """Grad-CAM: the channels weighted by their mean gradient over the patches, summed, negative parts cut off.
+
+    Args:
+        features: (rows, patches, channels), the visual encoder's output without class token.
+        gradient: the score's gradient with respect to `features`, same shape.
+
+    Returns:
+        (rows, patches).
+    """
+    weights = gradient.mean(dim=1)
+    return torch.einsum("rpc,rc->rp", features, weights).clamp(min=0)

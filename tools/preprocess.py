@@ -1,0 +1,32 @@
+"""Pictures as the vision nets want them, without torchvision: squashed or padded to a square, scaled, normalised."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def squash(
+    image: Image.Image, size: int, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD
+) -> Tensor:
+    """The whole picture resized to a square, each axis by its own factor (bicubic with antialiasing, as BLIP does).
+
+    Args:
+        image: any size, RGB.
+        size: side of the square in pixels.
+        mean: of the three channels, after scaling to 0..1.
+        std: likewise.
+
+    Returns:
+        (3, size, size), float32.
+    """
+    return normalise(image.resize((size, size), Image.Resampling.BICUBIC), mean, std)
+
+
+def normalise(image: Image.Image, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD) -> Tensor:
+    """An RGB picture as (3, height, width) float32: scaled to 0..1, then `(x - mean) / std` by channel."""
+    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255.0).permute(2, 0, 1)
+    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
