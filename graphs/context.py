@@ -3,15 +3,16 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from typing import Annotated, Protocol, cast
 
 from pydantic import Field
 
 from graphs.calls import Calls, Q, R, Role
 from graphs.gate import GatePolicy
+from graphs.state import PostState
 from tools.base import digest
 from tools.media import Media
-from tools.types import Frozen
+from tools.types import Extraction, Frozen
 
 
 class MatchPolicy(Frozen):
@@ -27,6 +28,18 @@ class GemPolicy(Frozen):
     match: MatchPolicy = MatchPolicy()
 
 
+class Watch(Protocol):
+    """Looks on while a post walks through the graph; a recorder does."""
+
+    def state(self, state: PostState) -> None:
+        """Called with the start state, and with the state after each superstep."""
+        ...
+
+    def result(self, extraction: Extraction) -> None:
+        """Called once, at the end."""
+        ...
+
+
 @dataclass
 class Context:
     """The context of one post's run.
@@ -36,6 +49,7 @@ class Context:
         media: the post's pixels, and the blobs its tools leave behind.
         policy: thresholds.
         requested: roles the user asked for by name; one the profile cannot fill is worth a warning.
+        watch: who looks on, if anybody.
         spans: role -> (start of its first call, end of its last), seconds on the monotonic clock; filled by `ask`.
     """
 
@@ -43,6 +57,7 @@ class Context:
     media: Media = field(default_factory=Media)
     policy: GemPolicy = GemPolicy()
     requested: frozenset[str] = frozenset()
+    watch: Watch | None = None
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def has(self, role: Role[Q, R]) -> bool:

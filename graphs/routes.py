@@ -1,6 +1,7 @@
 """Where a post goes next: the arrows of the GEM graph. Each route names the next step, or fans out with `Send`.
 
-A step is on the route only when the profile fills its role and the post has something for it to do.
+A step is on the route only when the profile fills its role and the post has something for it to do. Routes are
+coroutines because LangGraph would run a plain function in a thread, at ten times the cost.
 """
 
 from langgraph.runtime import Runtime
@@ -12,50 +13,52 @@ from graphs.state import Finding, PostState, RerankTask
 from tools.interfaces import RerankRequest
 
 
-def at_start(state: PostState, runtime: Runtime[Context]) -> str:
+async def at_start(state: PostState, runtime: Runtime[Context]) -> str:
     """A caption needs a picture."""
     if state["image"] and runtime.context.has(CAPTIONER):
         return "caption"
-    return before_tag(state, runtime)
+    return await before_tag(state, runtime)
 
 
-def before_tag(state: PostState, runtime: Runtime[Context]) -> str:
+async def before_tag(state: PostState, runtime: Runtime[Context]) -> str:
     """Knowledge, where there is a model for it."""
     return "knowledge" if runtime.context.has(KNOWLEDGE) else "tag"
 
 
-def after_tag(state: PostState) -> str:
+async def after_tag(state: PostState) -> str:
     """No mentions: nothing to gate, nothing to ground."""
     return "gate" if state["mentions"] else "assemble"
 
 
-def after_gate(state: PostState, runtime: Runtime[Context]) -> str | list[Send]:
+async def after_gate(state: PostState, runtime: Runtime[Context]) -> str | list[Send]:
     """The hard mentions are reranked, one branch each; the others keep the tagger's label."""
     if runtime.context.has(RERANKER) and (hard := [f for f in state["findings"] if f.get("candidates")]):
         return [Send("rerank", rerank_task(state, finding)) for finding in hard]
-    return before_match(state, runtime)
+    return await before_match(state, runtime)
 
 
-def before_match(state: PostState, runtime: Runtime[Context]) -> str:
+async def before_match(state: PostState, runtime: Runtime[Context]) -> str:
     """No picture, or no matcher: the visual half is skipped."""
     return "match" if state["image"] and runtime.context.has(MATCHER) else "assemble"
 
 
-def after_match(state: PostState, runtime: Runtime[Context]) -> str:
+async def after_match(state: PostState, runtime: Runtime[Context]) -> str:
     """Mentions that are not in the picture have no place to look for."""
     if any(f.get("groundable") for f in state["findings"]) and runtime.context.has(TRACER):
         return "trace"
-    return before_segment(state, runtime)
+    return await before_segment(state, runtime)
 
 
-def before_segment(state: PostState, runtime: Runtime[Context]) -> str:
+async def before_segment(state: PostState, runtime: Runtime[Context]) -> str:
     """The segmenter needs a prompt: the tracer's point, the matcher's region, or both."""
     return "segment" if runtime.context.has(SEGMENTER) and any(map(has_prompt, state["findings"])) else "assemble"
 
 
 def has_prompt(finding: Finding) -> bool:
     """Whether anything says where in the picture a mention is."""
-    return bool(finding.get("groundable")) and ("peak" in finding or finding["match"]["region"] is not None)
+    return bool(finding.get("groundable")) and (
+        finding.get("peak") is not None or finding["match"]["region"] is not None
+    )
 
 
 def rerank_task(state: PostState, finding: Finding) -> RerankTask:

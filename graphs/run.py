@@ -1,9 +1,10 @@
 """One post through a graph: its `Extraction`, or its progress step by step and then its `Extraction`."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import RunnableConfig, merge_configs
+from langgraph.types import StreamMode
 
 from graphs.context import Context
 from graphs.gem import Graph
@@ -16,18 +17,6 @@ from tools.types import Extraction, ImageRef, Notice, Post
 POST_FAILED = "W100"
 
 
-class Watch(Protocol):
-    """Looks on while a post walks through the graph; a recorder does."""
-
-    def state(self, state: PostState) -> None:
-        """Called with the start state, and with the state after each superstep."""
-        ...
-
-    def result(self, extraction: Extraction) -> None:
-        """Called once, at the end."""
-        ...
-
-
 async def stream_post(
     graph: Graph,
     post: Post,
@@ -35,8 +24,8 @@ async def stream_post(
     context: Context,
     *,
     notices: Sequence[Notice] = (),
-    watch: Watch | None = None,
     config: RunnableConfig | None = None,
+    progress: bool = True,
 ) -> AsyncIterator[StepEvent | Extraction]:
     """Progress events of every step, and the `Extraction` last.
 
@@ -46,31 +35,27 @@ async def stream_post(
         image: its picture, whose pixels are in `context.media`; None runs the textual half alone.
         context: a fresh one for each post.
         notices: warnings of loading the post; W101 (its picture is missing) makes it `degraded`.
-        watch: see `Watch`.
         config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
+        progress: whether to yield the events, too.
 
     Raises:
         NamepinError: whatever a tool raises that is not `ToolUnavailable`.
     """
     fingerprint = context.fingerprint(graph.name)
     traced: RunnableConfig = {"run_name": graph.name, "metadata": {"post": post.id, "fingerprint": fingerprint}}
-    state = cast(PostState, {})
-    stream = graph.astream(
-        start_state(post, image, notices),
-        {**traced, **(config or {})},
-        context=context,
-        stream_mode=["custom", "values"],
-    )
+    state = start_state(post, image, notices)
+    modes: list[StreamMode] = ["custom", "values"] if progress else ["values"]
+    stream = graph.astream(state, merge_configs(traced, config), context=context, stream_mode=modes)
     async for mode, chunk in cast(AsyncIterator[tuple[str, Any]], stream):
         if mode == "custom":
             yield chunk
             continue
         state = chunk
-        if watch:
-            watch.state(state)
+        if context.watch:
+            context.watch.state(state)
     extraction = _extraction(post, image, state, fingerprint, context)
-    if watch:
-        watch.result(extraction)
+    if context.watch:
+        context.watch.result(extraction)
     yield extraction
 
 
@@ -81,14 +66,11 @@ async def extract_post(
     context: Context,
     *,
     notices: Sequence[Notice] = (),
-    watch: Watch | None = None,
     config: RunnableConfig | None = None,
 ) -> Extraction:
     """What `stream_post` yields last; the arguments and errors are its."""
-    events = [
-        event async for event in stream_post(graph, post, image, context, notices=notices, watch=watch, config=config)
-    ]
-    return cast(Extraction, events[-1])
+    stream = stream_post(graph, post, image, context, notices=notices, config=config, progress=False)
+    return cast(Extraction, [event async for event in stream][-1])
 
 
 def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fingerprint: str) -> Extraction:
