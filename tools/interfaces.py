@@ -42,6 +42,7 @@ class Knowledge(Frozen):
     style: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 class TagRequest(Frozen):

@@ -1,0 +1,273 @@
+"""One client for every chat model behind an OpenAI-compatible server: bounded, retried, and silent about its key."""
+
+import asyncio
+import importlib.util
+import ipaddress
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from langchain_core.messages import BaseMessage
+from pydantic import Field, model_validator
+
+from tools.errors import Exit, NamepinError, ToolUnavailable
+from tools.types import Frozen
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
+
+OPENAI = "https://api.openai.com/v1"
+KEY_VARIABLE = "OPENAI_API_KEY"
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class ChatConfig(Frozen):
+    """Where a chat model is and how it is asked. Without `model` the tool is off.
+
+    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds. The key comes from the
+    environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a placeholder.
+    """
+
+    model: Annotated[str, Field(min_length=1)] | None = None
+    base_url: str | None = None
+    """The server's address up to and with its version, as in `http://127.0.0.1:8000/v1`; None is OpenAI's."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Wall-clock bound of one attempt, connection to last byte."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    backoff_s: Annotated[float, Field(ge=0)] = 0.5
+    """Before the first retry; doubled at each further one, less up to half of it by chance (jitter)."""
+    backoff_max_s: Annotated[float, Field(ge=0)] = 30.0
+    """The longest wait. A server whose `Retry-After` asks for more counts as down."""
+    max_tokens: Annotated[int, Field(gt=0)] = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
+    """None leaves it to the server; some models accept their default only."""
+    seed: int | None = None
+    json_mode: bool = False
+    """Ask for `response_format: json_object`; the server must know it."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a model is configured."""
+        return self.model is not None
+
+    @model_validator(mode="after")
+    def _address_is_usable(self) -> Self:
+        if self.base_url is None:
+            return self
+        if self.model is None:
+            raise ValueError("`base_url` is set, but `model` is not")
+        # Neither message shows the address: it may hold a password.
+        try:
+            url = urlsplit(self.base_url)
+            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError("`base_url` must be an http:// or https:// address, as http://127.0.0.1:8000/v1")
+        if url.username or url.password or url.query:
+            raise ValueError(f"`base_url` must not carry a user, password or query: put the key into {KEY_VARIABLE}")
+        return self
+
+
+class Reply(Frozen):
+    """What the model said; `cut` when it ran into the token bound."""
+
+    text: str
+    cut: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+Ask = Callable[[Sequence[BaseMessage]], Awaitable[Reply]]
+"""One question to the model, retries included. Raises `ToolUnavailable`."""
+
+
+class ChatClient:
+    """Asks a chat model on behalf of the tool named `tool`.
+
+    Raises:
+        NamepinError: E310 when the extra `llm` is not installed, E311 when OpenAI is to be asked without a key.
+    """
+
+    def __init__(self, config: ChatConfig, tool: str) -> None:
+        if config.model is None:
+            raise ValueError("a chat client needs a model")
+        self.config, self.tool = config, tool
+        self._address = config.base_url or OPENAI
+        if importlib.util.find_spec("langchain_openai") is None:
+            raise NamepinError(
+                "E310",
+                "the package langchain-openai is missing",
+                where=tool,
+                mend="pip install 'namepin[llm]'",
+                exit_code=Exit.UNREACHABLE,
+            )
+        if config.base_url is None and not os.environ.get(KEY_VARIABLE):
+            raise NamepinError(
+                "E311",
+                f"{KEY_VARIABLE} is not set",
+                where=tool,
+                mend=f"set it, or give a `base_url` of your own server with `--set {tool}.base_url=...`",
+                exit_code=Exit.UNREACHABLE,
+            )
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides an answer, for fingerprints: model and sampling; not address, patience or key."""
+        return self.config.model_dump(include={"model", "max_tokens", "temperature", "seed", "json_mode"})
+
+    def map(
+        self, work: Callable[[Ask, Item], Awaitable[Answer]], items: Sequence[Item]
+    ) -> list[Answer | ToolUnavailable]:
+        """`work(ask, item)` for every item, `concurrency` at a time; its answers in order, a failure in its place.
+
+        May be called from any thread, with or without an event loop of its own.
+        """
+
+        async def main() -> list[Answer | ToolUnavailable]:
+            gate = asyncio.Semaphore(self.config.concurrency)
+            async with self._open() as ask:
+
+                async def one(item: Item) -> Answer | ToolUnavailable:
+                    async with gate:
+                        try:
+                            return await work(ask, item)
+                        except ToolUnavailable as failure:
+                            return failure
+
+                return list(await asyncio.gather(*map(one, items)))
+
+        return _run(main())
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Ask]:
+        """A connection pool that lives as long as the event loop it belongs to."""
+        import openai
+        from langchain_openai import ChatOpenAI
+        from pydantic import SecretStr
+
+        host = urlsplit(self._address).hostname or ""
+        key = os.environ.get(KEY_VARIABLE) or "none"
+        # A proxy of the environment is for the world outside, never for this machine.
+        async with openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)) as http:
+            chat = ChatOpenAI(
+                model=self.config.model or "",
+                base_url=self._address,
+                api_key=SecretStr(key),
+                http_async_client=http,
+                openai_proxy=None,
+                timeout=self.config.timeout_s,
+                max_retries=0,  # `_ask` retries: the SDK's waits are fixed, and its time is bounded per read only
+                max_completion_tokens=self.config.max_tokens,
+                temperature=self.config.temperature,
+                seed=self.config.seed,
+                model_kwargs={"response_format": {"type": "json_object"}} if self.config.json_mode else {},
+            )
+
+            async def ask(messages: Sequence[BaseMessage]) -> Reply:
+                return await self._ask(chat, messages, key)
+
+            yield ask
+
+    async def _ask(self, chat: "ChatOpenAI", messages: Sequence[BaseMessage], key: str) -> Reply:
+        config = self.config
+        for attempt in range(config.retries + 1):
+            try:
+                async with asyncio.timeout(config.timeout_s):
+                    return _reply(await chat.ainvoke(list(messages)))
+            except Exception as error:  # the boundary to three libraries and a server: nothing may pass unnamed
+                failure = _Failure.of(error, key)
+            wait = failure.retry_after
+            if wait is None:
+                wait = min(config.backoff_s * 2**attempt, config.backoff_max_s) * random.uniform(0.5, 1)
+            if attempt == config.retries or not failure.passing or wait > config.backoff_max_s:
+                break
+            await asyncio.sleep(wait)
+        # `from None`: the cause holds the request, and the request holds the key.
+        raise ToolUnavailable(
+            self.tool,
+            f"{failure.what} from {urlsplit(self._address).netloc}, {attempt + 1} of {config.retries + 1} attempts",
+            mend=failure.mend,
+        ) from None
+
+
+class _Failure(Frozen):
+    """A failed attempt in words: `passing` when the same question may succeed later."""
+
+    what: str
+    mend: str = "start the server or turn the tool off"
+    passing: bool = True
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: Exception, key: str) -> "_Failure":
+        """Name an exception of asyncio, the SDK or LangChain, without the key that a server may echo."""
+        import openai
+
+        if isinstance(error, TimeoutError | openai.APITimeoutError):
+            return cls(what="no answer in time")
+        if isinstance(error, openai.APIStatusError):
+            status, said = error.status_code, _server_words(error.body).replace(key, "***")[:200]
+            if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+                return cls(what=f"status {status}", mend=f"check {KEY_VARIABLE}", passing=False)
+            what = f"status {status}" + (f" ({said})" if said else "")
+            if error.code == "insufficient_quota":
+                return cls(what=what, mend="the account has no credit left", passing=False)
+            if status in (408, 409, 429) or status >= 500:
+                return cls(what=what, retry_after=_retry_after(error.response.headers))
+            return cls(what=what, mend="check `model` and `base_url`", passing=False)
+        if isinstance(error, openai.APIConnectionError):
+            return cls(what="no connection, or it broke")
+        return cls(what=f"not an OpenAI-compatible answer ({type(error).__name__})")
+
+
+def _server_words(body: object) -> str:
+    message = body.get("message", "") if isinstance(body, Mapping) else ""
+    return " ".join(message.split()) if isinstance(message, str) else ""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The header's seconds, where it gives seconds; its other form, a date, is left to the back-off."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if seconds >= 0 else None
+
+
+def _reply(message: BaseMessage) -> Reply:
+    """Raises `ValueError` or `TypeError` where the message is not an answer in text."""
+    if not isinstance(message.content, str):
+        raise TypeError("the answer is not text")
+    usage = getattr(message, "usage_metadata", None) or {}
+    return Reply(
+        text=message.content,
+        cut=message.response_metadata.get("finish_reason") == "length",
+        prompt_tokens=usage.get("input_tokens"),
+        completion_tokens=usage.get("output_tokens"),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _run(main: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run a coroutine to its end from synchronous code, also under an event loop that is already running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, main).result()
