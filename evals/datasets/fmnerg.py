@@ -1,0 +1,34 @@
+"""Twitter-FMNERG (Wang et al., ACM MM 2023): 8 coarse and 51 fine types. `txt_fine/SPLIT.txt`, `xml/`, `images/`."""
+
+from pathlib import Path
+
+from evals.datasets.conll import read_dataset, split_file
+from evals.gold import Dataset
+from tools.labels import ALIASES, COARSE8, FINE51
+
+LABELS = {label: label for label in COARSE8}
+FINE = {label: label for label in FINE51} | dict(ALIASES)
+
+RELEASES = {"362e7186631ef4e80af24d5f97062c42964eb0809e1abdf95464e60662fd583c": "Twitter-FMNERG test-300"}
+"""Text files by sha256. test-300: 300 posts of the authors' test split, which go by the name of dev here."""
+
+
+def read(root: Path, split: str) -> Dataset:
+    """One split.
+
+    Raises:
+        NamepinError: E130 when the folder or the split is missing.
+    """
+    path = split_file(root, f"txt_fine/{split}.txt")
+    return read_dataset(
+        "fmnerg",
+        split,
+        path,
+        "Twitter-FMNERG",
+        RELEASES,
+        LABELS,
+        scheme="fmnerg8",
+        fine=FINE,
+        images=root / "images",
+        xml=root / "xml",
+    )

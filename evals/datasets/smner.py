@@ -1,0 +1,26 @@
+"""Twitter-SMNER (Li et al., RiVEG): Twitter-GMNER with a mask for every groundable entity, `masks/ID.json`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from evals.datasets import gmner
+from evals.datasets.voc import with_masks
+from evals.gold import Dataset
+
+
+def read(root: Path, split: str) -> Dataset:
+    """One split; without a `masks/` folder the mask tasks are not evaluated.
+
+    Raises:
+        NamepinError: E130 when the folder or the split is missing.
+    """
+    data = replace(gmner.read(root, split), name="smner")
+    folder = root / "masks"
+    if not folder.is_dir():
+        return data
+    posts, problems = [], list(data.problems)
+    for gold in data.posts:
+        gold, found = with_masks(gold, folder)
+        posts.append(gold)
+        problems += found
+    return replace(data, posts=tuple(posts), problems=tuple(problems), has_masks=True)

@@ -1,0 +1,109 @@
+"""The visual gold: Pascal VOC boxes (`xml/ID.xml`) and labelme polygons (`masks/ID.json`), found by exact name."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException, ElementTree
+
+from evals.gold import GoldEntity, GoldPost, Problem, RawBox
+from tools.types import Mask
+
+
+def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
+    """The post with the boxes of `folder/ID.xml`; without that file none of its entities is in the picture.
+
+    A mention's boxes are those whose `name` equals its tokens joined by one space, so two mentions of the same words
+    share them, as the releases mean it. An unusable box and a name that no mention has are problems; both are left out.
+    """
+    path = folder / f"{gold.post.id}.xml"
+    size, boxes, problems = read_boxes(path) if path.is_file() else (None, {}, [])
+    problems += _unmatched(boxes, gold, path)
+    entities = tuple(replace(entity, boxes=tuple(boxes.get(entity.text, ()))) for entity in gold.entities)
+    return replace(gold, entities=entities, size=size), problems
+
+
+def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBox]], list[Problem]]:
+    """The picture's (width, height), its boxes by name, and the problems. Entities and DTDs in the XML are refused."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ParseError, DefusedXmlException, OSError, ValueError) as error:
+        return (
+            None,
+            {},
+            [Problem("E133", str(path), f"unreadable XML, its entities count as not in the picture: {error}")],
+        )
+    width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
+    size = (int(width), int(height)) if width > 0 and height > 0 else None
+    boxes: dict[str, list[RawBox]] = defaultdict(list)
+    problems = []
+    for item in root.findall("object"):
+        name = item.findtext("name") or ""
+        bounds = item.find("bndbox")
+        if bounds is None:
+            continue  # an entity that the annotators marked as not in the picture
+        box = tuple(_number(bounds, side) for side in ("xmin", "ymin", "xmax", "ymax"))
+        if not all(map(math.isfinite, box)) or not (box[0] < box[2] and box[1] < box[3]):
+            problems.append(Problem("E133", str(path), f"box {box} of {name!r} is empty, inverted or not a number"))
+            continue
+        if size and (min(box) < 0 or box[2] > size[0] or box[3] > size[1]):
+            problems.append(Problem("E133", str(path), f"box {box} of {name!r} leaves the {size[0]}x{size[1]} picture"))
+        boxes[name].append((box[0], box[1], box[2], box[3]))
+    return size, dict(boxes), problems
+
+
+def _number(element: Element, tag: str) -> float:
+    try:
+        return float(element.findtext(tag) or "nan")
+    except ValueError:
+        return math.nan
+
+
+def with_masks(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
+    """The post with the masks of `folder/ID.json`; polygons that share a name and a `group_id` are one mask."""
+    path = folder / f"{gold.post.id}.json"
+    masks, problems = read_masks(path) if path.is_file() else ({}, [])
+    problems += _unmatched(masks, gold, path)
+    entities: tuple[GoldEntity, ...] = tuple(
+        replace(entity, masks=tuple(masks.get(entity.text, ()))) for entity in gold.entities
+    )
+    return replace(gold, entities=entities), problems
+
+
+def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
+    """The masks of a labelme file by name, and the problems."""
+    from pycocotools import mask as coco
+
+    try:
+        data = json.loads(path.read_bytes())
+        height, width = int(data["imageHeight"]), int(data["imageWidth"])
+        groups: dict[tuple[str, Any], list[list[float]]] = defaultdict(list)
+        for number, shape in enumerate(data["shapes"]):
+            group = shape.get("group_id")
+            key = (str(shape["label"]), ("alone", number) if group is None else group)
+            groups[key].append([float(value) for point in shape["points"] for value in point])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return {}, [Problem("E133", str(path), f"unreadable labelme file, its masks are left out: {error!r}")]
+    masks: dict[str, list[Mask]] = defaultdict(list)
+    problems = []
+    for (name, _), polygons in groups.items():
+        if any(len(polygon) < 6 or not all(map(math.isfinite, polygon)) for polygon in polygons):
+            problems.append(Problem("E133", str(path), f"a polygon of {name!r} has fewer than three usable points"))
+            continue
+        rle = coco.merge(coco.frPyObjects(polygons, height, width))
+        masks[name].append(Mask(size=(height, width), counts=rle["counts"].decode("ascii")))
+    return dict(masks), problems
+
+
+def _unmatched(names: Mapping[str, object], gold: GoldPost, path: Path) -> list[Problem]:
+    mentions = {entity.text for entity in gold.entities}
+    return [
+        Problem("E133", str(path), f"no mention of {gold.where} is named {name!r}; its region is left out")
+        for name in names
+        if name not in mentions
+    ]

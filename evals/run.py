@@ -1,0 +1,77 @@
+"""One evaluation, from names on the command line to a report."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from evals.datasets import READERS
+from evals.datasets.conll import read_ids, split_file
+from evals.gold import Dataset
+from evals.predictions import Predictions, from_extractions, read_predictions
+from tools.errors import NamepinError
+from tools.types import Extraction, Post
+
+Predict = Callable[[Sequence[Post]], Iterable[Extraction]]
+"""The graph under a profile, as `Namepin.batch` offers it: results in the order of the posts."""
+
+
+def load_dataset(name: str, root: Path, split: str, ids: Path | None = None) -> Dataset:
+    """A split that can be scored; with `ids`, only the posts listed in that file.
+
+    Raises:
+        NamepinError: E130 to E139, see docs/errors.md.
+    """
+    if name not in READERS:
+        raise NamepinError(
+            "E139", f"unknown data set {name!r}", where="--dataset", mend=f"use one of {', '.join(READERS)}"
+        )
+    dataset = READERS[name](root, split).usable()
+    return dataset.only(read_ids(ids)) if ids else dataset
+
+
+def predict_all(dataset: Dataset, predict: Predict, done: Callable[[Extraction], None] | None = None) -> Predictions:
+    """Run every post through the graph; `done` is called after each."""
+
+    def watched() -> Iterator[Extraction]:
+        for extraction in predict([gold.post for gold in dataset.posts]):
+            if done:
+                done(extraction)
+            yield extraction
+
+    return from_extractions(watched(), dataset)
+
+
+def load_predictions(path: Path, name: str, root: Path, split: str, dataset: Dataset) -> Predictions:
+    """Anyone's predictions of a split; rows for posts that `--ids` left out of `dataset` are not scored.
+
+    Raises:
+        NamepinError: E134, E135.
+    """
+    everything = (gold.post.id for gold in READERS[name](root, split).posts)
+    return read_predictions(path, dataset, everything)
+
+
+def recorded_knowledge(root: Path, split: str, dataset: Dataset) -> dict[str, str]:
+    """Post text -> recorded knowledge, from `knowledge/SPLIT.jsonl` (rows `id`, `model`, `knowledge`).
+
+    Raises:
+        NamepinError: E130 when the file is missing, E134 when a row cannot be understood or a post has none.
+    """
+    path = split_file(root, f"knowledge/{split}.jsonl")
+    known: dict[str, str] = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            known[str(row["id"])] = str(row["knowledge"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise NamepinError(
+                "E134", f"not a row of recorded knowledge: {error!r}", where=f"{path}:{number}"
+            ) from error
+    lacking = [gold.post.id for gold in dataset.posts if gold.post.id not in known]
+    if lacking:
+        raise NamepinError(
+            "E134", f"{len(lacking)} posts have no recorded knowledge, such as {lacking[0]!r}", where=str(path)
+        )
+    return {gold.post.text: known[gold.post.id] for gold in dataset.posts}

@@ -1,0 +1,102 @@
+"""A report as tables on the console."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from evals.scoring import Report, Score
+
+NAMES = {
+    "span": "spans alone",
+    "mner": "MNER",
+    "eeg": "EEG",
+    "gmner": "GMNER",
+    "ees": "EES",
+    "smner": "SMNER",
+    "fine.mner": "MNER, 51 types",
+    "fine.gmner": "FMNERG, 51 types",
+    "fine.smner": "SMNER, 51 types",
+    "coarse4.mner": "MNER, 4 types",
+    "coarse4.gmner": "GMNER, 4 types",
+}
+SHOWN_PROBLEMS = 8
+
+
+def show(report: Report, console: Console, subtitle: str = "") -> None:
+    """Print the scores, the types, where F1 is lost, groundability and what was wrong with the input."""
+    console.print(f"[bold]{report.title}[/bold]")
+    console.print(f"protocol {report.protocol}, IoU {report.iou:g}" + (f", {subtitle}" if subtitle else ""))
+    console.print(_scores("task", {NAMES[name]: score for name, score in _tasks(report).items()}))
+    finest = "fine.mner" if "fine.mner" in report.by_type_of else "mner"
+    if finest in report.by_type_of:
+        console.print(_scores(f"type ({NAMES[finest]})", dict(report.by_type_of[finest])))
+    _show_loss(report, console)
+    if report.groundability:
+        g = report.groundability
+        console.print(
+            f"in the picture? {_percent(g.accuracy)} right where the span is: {g.both} both, {g.neither} neither, "
+            f"{g.gold_only} only gold, {g.predicted_only} only predicted"
+        )
+    if report.regions:
+        r = report.regions
+        console.print(
+            f"boxes of the {r.entities} found entities that are in the picture: mean IoU {r.mean_iou:.3f}, "
+            f"{_percent(r.precision_at_iou)} at IoU {report.iou:g}"
+        )
+    for note in report.notes:
+        console.print(f"[dim]{note}[/dim]")
+    _show_problems(report, console)
+
+
+def _tasks(report: Report) -> dict[str, Score | None]:
+    """The tasks worth a row: those of this data set, in the order of `NAMES`."""
+    fine, coarse4 = report.fine or {}, report.coarse4 or {}
+    nested = {f"fine.{k}": v for k, v in fine.items()} | {f"coarse4.{k}": v for k, v in coarse4.items()}
+    own = {"span": report.span, "mner": report.mner, "eeg": report.eeg, "gmner": report.gmner}
+    masks = {"ees": report.ees, "smner": report.smner} if report.dataset == "smner" or report.smner else {}
+    return own | masks | nested
+
+
+def _scores(head: str, rows: Mapping[str, Score | None]) -> Table:
+    table = Table(head, *(["P", "R", "F1", "correct", "predicted", "gold"]))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, score in rows.items():
+        if score is None:
+            table.add_row(name, *["-"] * 6)
+            continue
+        fractions = (_percent(value) for value in (score.precision, score.recall, score.f1))
+        table.add_row(name, *fractions, str(score.correct), str(score.predicted), str(score.gold))
+    return table
+
+
+def _show_loss(report: Report, console: Console) -> None:
+    if not report.loss:
+        return
+    loss = report.loss
+    table = Table("F1 lost by", "points", "entities")
+    table.columns[1].justify = "right"
+    table.add_row("span", _percent(loss.span), f"{loss.missed} missed, {loss.extra} extra")
+    coarse = "8 types" if report.fine else "type"
+    table.add_row(f"right span, wrong {coarse}", _percent(loss.coarse), str(loss.wrong_coarse))
+    if loss.fine is not None:
+        table.add_row("right coarse, wrong fine type", _percent(loss.fine), str(loss.wrong_fine))
+    console.print(table)
+
+
+def _show_problems(report: Report, console: Console) -> None:
+    if report.duplicates:
+        console.print(f"{report.duplicates} predictions repeat a span of their post")
+    by_code = Counter(problem["code"] for problem in report.problems)
+    for code, number in sorted(by_code.items()):
+        console.print(f"[yellow]{code}: {number} problem(s)[/yellow]")
+    for problem in report.problems[:SHOWN_PROBLEMS]:
+        console.print(f"  {problem['code']} {problem['where']}: {problem['what']}", markup=False, highlight=False)
+    if len(report.problems) > SHOWN_PROBLEMS:
+        console.print(f"  ... and {len(report.problems) - SHOWN_PROBLEMS} more: see --json")
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
