@@ -66,7 +66,7 @@ def _covered(cells: int, extent: int, side: int) -> slice:
 
 
 def smooth(heat: Heat, width: int, height: int) -> Heat:
-    """The map at the picture's size, (height, width), for people: bicubic, blurred by 2% of the longer side, in 0..1."""
+    """The map at the picture's size, (height, width), in 0..1, for people: bicubic, blurred by 2% of the side."""
     import cv2
 
     large: NDArray[Any] = cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,0 +1,269 @@
+"""One loaded BLIP with its image-text matching head (ITM), shared by the matcher and the tracer.
+
+A picture is encoded once and its embedding kept in a bounded cache, so that tracing does not repeat the matcher's
+work. All mentions of a picture are one batch of texts against that one embedding: its keys and values are computed
+once, and broadcast.
+"""
+
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tools.blip_checkpoint import BlipCheckpoint, load_blip, locate, weights_sha256
+from tools.errors import NamepinError
+from tools.gradcam import Target, score_to_trace
+from tools.interfaces import Query
+from tools.matching import MATCH_PROMPT, picture
+from tools.media import Media
+from tools.preprocess import squash
+from tools.recent import Recent
+from tools.types import Frozen, ImageRef, Notice
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class BlipConfig(Frozen):
+    """Which BLIP, and how it is run."""
+
+    weights: str = "Salesforce/blip-itm-large-coco"
+    """A transformers folder, an original `.pth` file, or a name on the hub."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    tokenizer: str = "google-bert/bert-base-uncased"
+    """For an original file, which brings none."""
+
+    first_token: Literal["enc", "cls"] = "enc"
+    """The text's first token: [ENC] as in LAVIS and in training, or [CLS] as in Salesforce's BLIP repository."""
+
+    max_text_tokens: Annotated[int, Field(ge=8)] = 35
+    """With the two special tokens; BLIP's own bound. A longer mention is cut, its category never."""
+
+    vision_norm_eps: Annotated[float, Field(gt=0)] | None = 1e-6
+    """Of the image encoder's layer norms: what BLIP was trained with. None keeps a folder's `config.json`, which says
+    1e-5 in the published conversions."""
+
+    device: str = "cpu"
+    text_batch: Positive = 32
+    image_batch: Positive = 8
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A batch of texts: token ids and mask, (rows, tokens), padded on the right."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def chunks(self, rows: int) -> list["Texts"]:
+        """The batch in pieces of at most `rows`."""
+        starts = range(0, len(self.ids), rows)
+        return [Texts(self.ids[start : start + rows], self.mask[start : start + rows]) for start in starts]
+
+
+@dataclass
+class _Tap:
+    """Where one thread's forward pass is to be cut open: a text layer, and its cross-attention once seen."""
+
+    block: int
+    attention: Tensor | None = None
+
+
+class Blip:
+    """A loaded BLIP. Its methods may run in several threads at once; nothing of one call is seen by another."""
+
+    def __init__(self, config: BlipConfig, checkpoint: BlipCheckpoint) -> None:
+        self.config, self._checkpoint = config, checkpoint
+        self.device = _device(config.device)
+        self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
+        self._words = checkpoint.tokenizer
+        self._first = self._first_id()
+        self._pictures: Recent[tuple[str, str], Tensor] = Recent(config.cached_pictures)
+        self._taps = threading.local()
+        for index, layer in enumerate(self._net.text_encoder.encoder.layer):
+            layer.crossattention.self.dropout.register_forward_pre_hook(self._tapped(index))
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides its numbers, for fingerprints: weights and the settings that change what is computed."""
+        settings = self.config.model_dump(include={"first_token", "max_text_tokens"})
+        return {**settings, "checkpoint": self._checkpoint.identity}
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        vision = self._net.config.vision_config
+        side = vision.image_size // vision.patch_size
+        return side, side
+
+    @property
+    def blocks(self) -> int:
+        """How many layers the text encoder has."""
+        return len(self._net.text_encoder.encoder.layer)
+
+    def embeddings(self, images: Sequence[ImageRef], media: Media) -> dict[str, Tensor]:
+        """Each picture's embedding by its sha256: (1, 1 + patches, width), the class token first.
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+        """
+        wanted = {image.sha256: image for image in images}
+        found = {sha: cached for sha in wanted if (cached := self._pictures.get(self._key(sha))) is not None}
+        missing = [image for sha, image in wanted.items() if sha not in found]
+        for start in range(0, len(missing), self.config.image_batch):
+            batch = missing[start : start + self.config.image_batch]
+            for image, embedding in zip(batch, self._encode(batch, media), strict=True):
+                found[image.sha256] = embedding.unsqueeze(0)
+                self._pictures.put(self._key(image.sha256), found[image.sha256])
+        return found
+
+    def _key(self, sha256: str) -> tuple[str, str]:
+        return sha256, self._checkpoint.identity
+
+    def _encode(self, images: Sequence[ImageRef], media: Media) -> Tensor:
+        size = self._net.config.vision_config.image_size
+        squares = [squash(picture(image, media), size, self._checkpoint.mean, self._checkpoint.std) for image in images]
+        # no_grad rather than inference_mode: the tracer differentiates through what comes out.
+        with torch.inference_mode(False), torch.no_grad():
+            embedded: Tensor = self._net.vision_model(torch.stack(squares).to(self.device)).last_hidden_state
+        return embedded
+
+    def texts(self, queries: Sequence[Query], tool: str) -> tuple[Texts, tuple[Notice, ...]]:
+        """The queries as `ENTITY is belong CATEGORY.`, tokenised, and warnings about those that lost something.
+
+        Where a text is too long, the entity's last tokens go: cut from the right, the category would be lost.
+        """
+        rows, notices = [], []
+        for query in queries:
+            before, _, after = MATCH_PROMPT.partition("{entity}")
+            tail = self._ids(after.format(category=query.category))
+            entity = self._ids(before + query.text)
+            room = self.config.max_text_tokens - 2
+            tail = tail[: room - 1]
+            if len(entity) + len(tail) > room:
+                entity = entity[: room - len(tail)]
+                notices.append(Notice(code="W140", tool=tool, message=f"too long, its end is not read: {query.text!r}"))
+            elif not set(entity) - {self._words.unk_token_id}:
+                message = f"no word of it is known, only its category is judged: {query.text!r}"
+                notices.append(Notice(code="W141", tool=tool, message=message))
+            rows.append([self._first, *entity, *tail, self._words.sep_token_id])
+        return self._padded(rows), tuple(notices)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._words(text, add_special_tokens=False)["input_ids"])
+
+    def _padded(self, rows: list[list[int]]) -> Texts:
+        longest = max(map(len, rows), default=0)
+        pad = self._words.pad_token_id
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=self.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        return Texts(ids, mask)
+
+    def _first_id(self) -> int:
+        """[ENC]'s id: its own where the tokenizer knows it, else the last row of BLIP's word embeddings (30523)."""
+        if self.config.first_token == "cls":
+            return int(self._words.cls_token_id)
+        last = int(self._net.config.text_config.vocab_size) - 1
+        known = self._words.get_vocab().get("[ENC]")
+        if known is None and last < len(self._words):
+            raise NamepinError(
+                "E215",
+                "neither the tokenizer nor the text encoder has a place for [ENC]",
+                where=self.config.weights,
+                mend="use BLIP's weights, whose vocabulary ends with [DEC] and [ENC], or set first_token to cls",
+            )
+        return last if known is None else int(known)
+
+    def logits(self, embedding: Tensor, texts: Texts) -> Tensor:
+        """ITM logits, (rows, 2): no match, match. `embedding` is one picture's, shared by all rows."""
+        with torch.inference_mode(False), torch.no_grad():
+            return torch.cat([self._score(embedding, part) for part in texts.chunks(self.config.text_batch)])
+
+    def _score(self, embedding: Tensor, texts: Texts) -> Tensor:
+        # One row of image states against many of text: they broadcast, so keys and values are computed once. All
+        # patches are attended to, so there is no mask for them.
+        states = self._net.text_encoder(
+            input_ids=texts.ids, attention_mask=texts.mask, encoder_hidden_states=embedding
+        ).last_hidden_state
+        scores: Tensor = self._net.itm_head(states[:, 0])
+        return scores
+
+    def cross_attention(
+        self, embedding: Tensor, texts: Texts, block: int, target: Target
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """A text layer's cross-attention, its gradient, and the ITM logits: one forward, one backward pass.
+
+        Only what lies above the tapped probabilities is differentiated: the picture is not, nor any weight.
+
+        Args:
+            embedding: one picture's, shared by all rows.
+            texts: the whole batch; the caller chunks it.
+            block: the text layer, 0-based.
+            target: what is differentiated; see `tools.gradcam`.
+
+        Returns:
+            Probabilities after softmax and before dropout, (rows, heads, tokens, 1 + patches); their gradient; logits.
+        """
+        tap = _Tap(block)
+        self._taps.now = tap
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                logits = self._score(embedding, texts)
+                assert tap.attention is not None
+                (gradient,) = torch.autograd.grad(score_to_trace(logits, target), tap.attention)
+        finally:
+            self._taps.now = None
+        return tap.attention.detach(), gradient, logits.detach()
+
+    def _tapped(self, index: int) -> Any:
+        """A hook on the dropout that follows layer `index`'s softmax; silent unless this thread taps this layer."""
+
+        def tap(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            now: _Tap | None = getattr(self._taps, "now", None)
+            if now is None or now.block != index:
+                return None
+            now.attention = inputs[0].detach().requires_grad_()
+            return (now.attention, *inputs[1:])
+
+        return tap
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a torch built without it
+        raise NamepinError("E216", f"no device {name!r} here", mend="set device to cpu, cuda or mps") from error
+    return device
+
+
+_LOADED: "weakref.WeakValueDictionary[tuple[BlipConfig, str], Blip]" = weakref.WeakValueDictionary()
+_LOADING = threading.Lock()
+
+
+def shared_blip(config: BlipConfig) -> Blip:
+    """The BLIP of `config`: the one already loaded while some tool holds it, else loaded now.
+
+    So a matcher and a tracer of one profile share weights and picture embeddings without being wired to each other.
+    Weights that changed on disk are loaded anew.
+
+    Raises:
+        NamepinError: E210 to E215, see `tools.blip_checkpoint`; E216 when the device is not there.
+    """
+    with _LOADING:
+        path = locate(config.weights, config.revision)
+        sha256 = weights_sha256(path)
+        blip = _LOADED.get((config, sha256))
+        if blip is None:
+            checkpoint = load_blip(path, sha256, tokenizer=config.tokenizer, vision_norm_eps=config.vision_norm_eps)
+            blip = Blip(config, checkpoint)
+            _LOADED[config, sha256] = blip
+        return blip

@@ -1,0 +1,55 @@
+"""Is a mention in the picture? BLIP's image-text matching head (GEM section 3.4.1).
+
+P_T is the softmax of the two ITM logits at "match", for the text `ENTITY is belong CATEGORY.`.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tools.base import fingerprint
+from tools.blip import BlipConfig, shared_blip
+from tools.interfaces import Match, Matches, MatchRequest
+from tools.matching import MATCH_PROMPT
+from tools.media import Media
+from tools.types import Frozen
+
+
+class BlipMatcherConfig(Frozen):
+    """The matcher is its BLIP; a tracer of equal `blip` shares the loaded weights."""
+
+    blip: BlipConfig = BlipConfig()
+
+
+class BlipMatcher:
+    """One vision pass a picture, one batch of texts for all its mentions."""
+
+    name: ClassVar[str] = "matcher_blip"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: BlipMatcherConfig) -> None:
+        self.config = config
+        self.blip = shared_blip(config.blip)
+
+    @property
+    def fingerprint(self) -> str:
+        """Over weights, settings and the prompt's text; not over device and batch sizes."""
+        identity = self.blip.identity
+        return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"], prompt=MATCH_PROMPT)
+
+    def run(self, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
+        """P_T for every query of every request.
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+        """
+        embeddings = self.blip.embeddings([request.image for request in requests if request.queries], media)
+        results = []
+        for request in requests:
+            if not request.queries:
+                results.append(Matches(matches=()))
+                continue
+            texts, notices = self.blip.texts(request.queries, self.name)
+            logits = self.blip.logits(embeddings[request.image.sha256], texts)
+            scores = logits.double().softmax(dim=-1)[:, 1].tolist()
+            results.append(Matches(matches=tuple(Match(score=score) for score in scores), notices=notices))
+        return results
