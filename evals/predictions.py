@@ -15,6 +15,7 @@ from typing import Any
 from evals.gold import Dataset, GoldPost, Problem, RawBox, Span
 from tools.errors import NamepinError
 from tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
+from tools.text import clean_text
 from tools.types import Extraction, Mask, token_offsets
 
 
@@ -213,22 +214,25 @@ class _RowReader:
 
     def span(self, number: int, item: Mapping[str, Any]) -> Span:
         text = self.gold.post.text
+        tokens = self.gold.post.tokens or tuple(text.split())
+        said: tuple[Any, Any]
         if _is_span((item.get("start"), item.get("end"))):
             span = (item["start"], item["end"])
+            said = (self.row.get("text", text), {text, clean_text(text)})
         elif _is_span(item.get("token_span")):
             first, end = item["token_span"]
-            tokens = self.gold.post.tokens or tuple(text.split())
             offsets = token_offsets(text, tokens)
             inside = 0 <= first < end <= len(offsets)
             span = (offsets[first][0], offsets[end - 1][1]) if inside else nowhere(number)
+            said = (tuple(self.row.get("tokens") or tokens), {tokens, tuple(clean_text(text).split(" "))})
         else:
             mend = "give `start` and `end`, or `token_span`, as whole numbers"
             raise NamepinError("E134", "an entity has no span", where=f"{self.where}, entity {number}", mend=mend)
         if not 0 <= span[0] < span[1] <= len(text):
             self.note("E136", number, "the span is empty or lies outside the text; it counts as a wrong prediction")
             return nowhere(number)
-        if isinstance(self.row.get("text"), str) and self.row["text"] != text:
-            self.note("E136", number, "the row's `text` is not the gold text, so its offsets mean another place; wrong")
+        if said[0] not in said[1]:
+            self.note("E136", number, "the row's text is not the gold text, so its offsets mean another place; wrong")
             return nowhere(number)
         return span
 

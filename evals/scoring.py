@@ -213,6 +213,26 @@ def _not_evaluated(dataset: Dataset, predictions: Predictions, task: Task) -> st
     return None
 
 
+def check_arguments(protocol: str, iou: float) -> None:
+    """Whether there is such a protocol, and the threshold makes sense.
+
+    Raises:
+        NamepinError: E139.
+    """
+    if protocol not in PROTOCOLS:
+        mend = f"use one of {', '.join(PROTOCOLS)}"
+        raise NamepinError("E139", f"unknown protocol {protocol!r}", where="--protocol", mend=mend)
+    if not 0 < iou <= 1:
+        raise NamepinError("E139", f"IoU threshold {iou} is not in (0, 1]", where="--iou")
+
+
+def _expected(dataset: Dataset, task: Task) -> bool:
+    """Whether a reader misses this task when it is not there."""
+    if task.region == "mask":
+        return dataset.name == "smner" or dataset.has_masks
+    return task.scheme != "fmnerg51" or dataset.has_fine
+
+
 def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "canonical", iou: float = 0.5) -> Report:
     """Score predictions on a data set in every task that can be scored.
 
@@ -225,11 +245,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     Raises:
         NamepinError: E139 for an unknown protocol or a threshold outside (0, 1].
     """
-    if protocol not in PROTOCOLS:
-        mend = f"use one of {', '.join(PROTOCOLS)}"
-        raise NamepinError("E139", f"unknown protocol {protocol!r}", where="--protocol", mend=mend)
-    if not 0 < iou <= 1:
-        raise NamepinError("E139", f"IoU threshold {iou} is not in (0, 1]", where="--iou")
+    check_arguments(protocol, iou)
     scores: dict[str, Score | None] = {}
     by_type: dict[str, dict[str, Score]] = {}
     notes: list[str] = []
@@ -285,7 +301,8 @@ def _by_type(every: Sequence[Case], labels: Sequence[str], protocol: str, iou: f
     """Each type alone: its gold entities against the predictions of that type. Fine types without any are left out."""
     counts: dict[str, Count] = {} if len(labels) > len(COARSE8) else dict.fromkeys(labels, Count())
     for case in every:
-        for label in {item.label for item in (*case.gold, *case.predicted)} & set(labels):
+        present = {item.label for item in (*case.gold, *case.predicted)}
+        for label in (label for label in labels if label in present):
             golden = [item for item in case.gold if item.label == label]
             predicted = [item for item in case.predicted if item.label == label]
             count = PROTOCOLS[protocol](Case(golden, predicted, case.proposals), iou)

@@ -31,7 +31,9 @@ def show(report: Report, console: Console, subtitle: str = "") -> None:
     console.print(_scores("task", {NAMES[name]: score for name, score in _tasks(report).items()}))
     finest = "fine.mner" if "fine.mner" in report.by_type_of else "mner"
     if finest in report.by_type_of:
-        console.print(_scores(f"type ({NAMES[finest]})", dict(report.by_type_of[finest])))
+        console.print(
+            _scores("51 types, MNER" if finest == "fine.mner" else "type, MNER", dict(report.by_type_of[finest]))
+        )
     _show_loss(report, console)
     if report.groundability:
         g = report.groundability
@@ -53,6 +55,8 @@ def show(report: Report, console: Console, subtitle: str = "") -> None:
 def _tasks(report: Report) -> dict[str, Score | None]:
     """The tasks worth a row: those of this data set, in the order of `NAMES`."""
     fine, coarse4 = report.fine or {}, report.coarse4 or {}
+    if report.dataset != "smner":
+        fine = {name: score for name, score in fine.items() if name != "smner"}
     nested = {f"fine.{k}": v for k, v in fine.items()} | {f"coarse4.{k}": v for k, v in coarse4.items()}
     own = {"span": report.span, "mner": report.mner, "eeg": report.eeg, "gmner": report.gmner}
     masks = {"ees": report.ees, "smner": report.smner} if report.dataset == "smner" or report.smner else {}

@@ -1,0 +1,155 @@
+"""`namepin eval`: score a profile, or anyone's predictions, on a data set."""
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.options import Profile, Set
+from tools.errors import Exit, NamepinError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evals.gold import Dataset
+    from evals.predictions import Predictions
+
+
+class DatasetName(StrEnum):
+    """The data sets that can be read."""
+
+    gmner = "gmner"
+    fmnerg = "fmnerg"
+    smner = "smner"
+    twitter = "twitter"
+    wnut17 = "wnut17"
+    jsonl = "jsonl"
+
+
+class ProtocolName(StrEnum):
+    """Whose counting rules."""
+
+    canonical = "canonical"
+    hindex = "hindex"
+    tiger = "tiger"
+    riveg = "riveg"
+
+
+class Knowledge(StrEnum):
+    """Where the auxiliary knowledge comes from."""
+
+    off = "off"
+    recorded = "recorded"
+    live = "live"
+
+
+class Visual(StrEnum):
+    """What becomes of the predicted groundings."""
+
+    predicted = "predicted"
+    none = "none"
+
+
+def evaluate(
+    dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set.")],
+    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Its folder, as its authors publish it.")],
+    split: Annotated[str, typer.Option("--split", help="Which split: train, dev, test.")],
+    profile: Profile = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="FILE", help="Score this JSONL; no profile is run."),
+    ] = None,
+    protocol: Annotated[
+        ProtocolName, typer.Option("--protocol", help="Counting rules: ours, or those of a paper's own script.")
+    ] = ProtocolName.canonical,
+    knowledge: Annotated[
+        Knowledge, typer.Option("--knowledge", help="Auxiliary knowledge; recorded reads knowledge/SPLIT.jsonl.")
+    ] = Knowledge.off,
+    visual: Annotated[
+        Visual, typer.Option("--visual", help="none: score as if every entity were said to be outside the picture.")
+    ] = Visual.predicted,
+    iou: Annotated[float, typer.Option("--iou", help="From which IoU on a region is right.")] = 0.5,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose id is listed, one a line.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    set_: Set = None,
+) -> int:
+    """Score a profile, or anyone's predictions, on a data set."""
+    if profile and predictions:
+        raise NamepinError("E139", "--profile and --predictions exclude each other", mend="give one of the two")
+    if predictions and knowledge is not Knowledge.off:
+        raise NamepinError("E139", "--knowledge goes with --profile", mend="leave it out with --predictions")
+
+    from rich.console import Console
+
+    from evals.run import load_dataset, load_predictions
+    from evals.scoring import check_arguments
+    from evals.scoring import evaluate as score
+    from evals.show import show
+
+    check_arguments(protocol.value, iou)
+    _check_writable(json)
+    messages = Console(stderr=True)
+    data = load_dataset(dataset.value, root, split, ids)
+    if predictions:
+        found = load_predictions(predictions, dataset.value, root, split, data)
+        about = f"predictions {predictions}"
+    else:
+        found, about = _run(data, profile, set_ or [], knowledge, root, messages)
+    report = score(data, found.ungrounded() if visual is Visual.none else found, protocol=protocol.value, iou=iou)
+    show(report, Console(), about + (", everything read as not in the picture" if visual is Visual.none else ""))
+    if json:
+        json.write_text(report.model_dump_json(indent=1) + "\n", "utf-8")
+    for post_id in report.failed_ids:
+        messages.print(f"failed: post {post_id}", markup=False, highlight=False)
+    return Exit.SOME_FAILED if report.failed_ids else Exit.DONE
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the `namepin` app."""
+    app.command("eval")(evaluate)
+
+
+def _run(
+    data: "Dataset", profile: str | None, assignments: list[str], knowledge: Knowledge, root: Path, messages: "Console"
+) -> "tuple[Predictions, str]":
+    """The profile's predictions, under a progress bar, and a line about the run."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from agent.evaluate import evaluated_pin, predict_with
+    from agent.settings import load_settings
+    from evals.run import recorded_knowledge
+
+    settings = load_settings(profile, assignments=assignments)
+    recorded = recorded_knowledge(root, data.split, data) if knowledge is Knowledge.recorded else {}
+    pin = evaluated_pin(settings, knowledge.value, recorded)
+    if not data.has_images:
+        messages.print(f"warning: {root} has no images/: the text alone is run; grounding is not evaluated")
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    began = time.perf_counter()
+    with Progress(*columns, console=messages, transient=True) as progress:
+        bar = progress.add_task("posts", total=len(data.posts))
+        found = predict_with(pin, data, lambda _: progress.advance(bar))
+    seconds = time.perf_counter() - began
+    about = f"profile {settings.profile}, knowledge {knowledge.value}, {len(data.posts) / seconds:.1f} posts/s"
+    return found, about
+
+
+def _check_writable(path: Path | None) -> None:
+    """Fail before the run, not after it.
+
+    Raises:
+        NamepinError: E500 when the file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise NamepinError(
+            "E500", f"cannot write {str(path)!r}: {error.strerror}", mend="choose another place"
+        ) from error
