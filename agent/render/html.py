@@ -159,14 +159,17 @@ def _outline(mask: Mask) -> str:
     return "".join(paths)
 
 
+def reduced(picture: Image.Image) -> Image.Image:
+    """The picture at the size at which the page shows it at most; a tiny one is enlarged, so that it can be seen."""
+    longest = max(picture.size)
+    factor = min(max(longest, _SHORTEST), _LONGEST) / longest
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS) if factor != 1 else picture.convert("RGB")
+
+
 def _data_uri(picture: Image.Image) -> str:
-    reduced = picture.convert("RGB")
-    reduced.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    if max(reduced.size) < _SHORTEST:
-        factor = _SHORTEST / max(reduced.size)
-        reduced = reduced.resize((max(1, round(reduced.width * factor)), max(1, round(reduced.height * factor))))
     buffer = io.BytesIO()
-    reduced.save(buffer, "JPEG", quality=86, optimize=True)
+    reduced(picture).save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

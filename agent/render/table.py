@@ -1,6 +1,5 @@
 """The terminal's table: what, which type, how sure, where, and why; readable in 80 columns."""
 
-from collections.abc import Iterable
 from typing import TextIO
 
 from rich.console import Console
@@ -13,16 +12,17 @@ from tools.types import Entity, Extraction
 _STATUS_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
 
 
-def print_tables(extractions: Iterable[Extraction], file: TextIO) -> None:
-    """Write a table a post; coloured on a terminal, plain in a file or a pipe."""
+def print_table(extraction: Extraction, file: TextIO, first: bool = True) -> None:
+    """Write one post's table; coloured on a terminal, plain in a file or a pipe.
+
+    Args:
+        extraction: what to show.
+        file: where to.
+        first: whether no other table stands above; otherwise a blank line sets this one off.
+    """
     console = Console(file=file, highlight=False, emoji=False, markup=False, width=None if file.isatty() else 80)
-    for number, extraction in enumerate(extractions):
-        if number:
-            console.print()
-        _print(console, extraction)
-
-
-def _print(console: Console, extraction: Extraction) -> None:
+    if not first:
+        console.print()
     head = Text(short(extraction.id, 60), style="bold")
     head.append(f"  {extraction.status}", style=_STATUS_STYLE[extraction.status])
     if extraction.image:

@@ -1,0 +1,151 @@
+"""The Python API: `Namepin` pins the names of posts, one or many, waiting or streaming."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, Self, TypeVar, cast
+
+from agent.build import live_calls, policy
+from agent.posts import AnyPost, Picture, Ready, as_post, ready
+from agent.settings import Settings, load_settings
+from graphs.calls import Calls
+from graphs.context import Context
+from graphs.gem import Graph, build
+from graphs.record import Recorder
+from graphs.run import failed_extraction, stream_post
+from graphs.steps import StepEvent
+from tools.media import Media
+from tools.types import Extraction, Post
+
+Result = TypeVar("Result")
+
+
+class Namepin:
+    """A profile's tools and graph, ready for posts. The tools are built at the first post, once, and then kept.
+
+    Safe to share between threads.
+
+    Args:
+        settings: see `agent.settings.load_settings`.
+        calls: how the graph reaches its tools; None builds those of the settings.
+    """
+
+    def __init__(self, settings: Settings, calls: Calls | None = None) -> None:
+        self.settings = settings
+        self._calls = calls
+        self._building = threading.Lock()
+
+    @classmethod
+    def from_profile(cls, profile: str | None = None, /, **overrides: Any) -> Self:
+        """A profile by name or path, with overrides: `gate={"gamma": 0.4}`, or `gate__gamma=0.4`.
+
+        Raises:
+            NamepinError: E20x, as `load_settings`.
+        """
+        return cls(load_settings(profile, overrides=overrides))
+
+    @property
+    def calls(self) -> Calls:
+        """The way to the tools; the first use builds them.
+
+        Raises:
+            NamepinError: a tool that the profile requires cannot be built (E21x, E30x).
+        """
+        with self._building:
+            if self._calls is None:
+                self._calls = live_calls(self.settings)
+            return self._calls
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The compiled graph."""
+        return build()
+
+    def context(self, prepared: Ready) -> Context:
+        """A fresh context for one post."""
+        picture = prepared.picture
+        media = Media(images={picture.ref.sha256: picture.image} if picture else {})
+        return Context(self.calls, media, policy(self.settings), self.settings.requested)
+
+    def ready(self, post: AnyPost, image: Picture | None = None) -> Ready:
+        """A post made ready for the graph: validated, its text cleaned, its picture loaded.
+
+        Raises:
+            NamepinError: E10x for the post, E12x for `image`.
+        """
+        return ready(as_post(post), image, self.settings.images.max_pixels)
+
+    async def astream(
+        self, post: AnyPost | Ready, image: Picture | None = None, *, recorder: Recorder | None = None
+    ) -> AsyncIterator[StepEvent | Extraction]:
+        """Each step as it begins and ends, and the `Extraction` last.
+
+        Args:
+            post: see `AnyPost`; or what `ready` returned.
+            image: the picture; it must be readable. One that the post names itself may be missing (W101).
+            recorder: writes down every tool call and step, for a replay.
+
+        Raises:
+            NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
+        """
+        prepared = post if isinstance(post, Ready) else self.ready(post, image)
+        given, ref, notices = prepared.post, prepared.image, prepared.notices
+        context = self.context(prepared)
+        if recorder is not None:
+            context = recorder.listen(context, given, ref, notices)
+        async for event in stream_post(self.graph, given, ref, context, notices=notices):
+            yield event
+
+    async def aextract(self, post: AnyPost | Ready, image: Picture | None = None) -> Extraction:
+        """One post's extraction; arguments and errors as `astream`."""
+        return cast(Extraction, [event async for event in self.astream(post, image)][-1])
+
+    def extract(self, text: AnyPost | Ready, image: Picture | None = None) -> Extraction:
+        """`aextract` for code that does not await; works inside a running event loop (Jupyter), too."""
+        return _wait(self.aextract(text, image))
+
+    def stream(
+        self, post: AnyPost | Ready, image: Picture | None = None, *, recorder: Recorder | None = None
+    ) -> Iterator[StepEvent | Extraction]:
+        """`astream` for code that does not await; inside a running event loop use `astream` itself."""
+        events = self.astream(post, image, recorder=recorder)
+        loop = asyncio.new_event_loop()
+        try:
+            while True:
+                try:
+                    yield loop.run_until_complete(anext(events))
+                except StopAsyncIteration:
+                    return
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    def batch(self, posts: Iterable[AnyPost]) -> Iterator[Extraction]:
+        """One extraction a post, in input order. A post that fails is one with `status="failed"`, never an exception.
+
+        Raises:
+            NamepinError: E21x, E30x when a required tool cannot start; E10x where an item is no post at all.
+        """
+        self.calls  # noqa: B018  # a tool that cannot start ends the batch, not each post
+        for post in map(as_post, posts):
+            try:
+                yield self.extract(post)
+            except Exception as error:  # a batch goes on, whatever one post brings about
+                yield self.failed(post, error)
+
+    def failed(self, post: Post, error: Exception) -> Extraction:
+        """What a batch says about a post that `error` ended."""
+        fingerprint = Context(self.calls, policy=policy(self.settings)).fingerprint(self.graph.name)
+        return failed_extraction(post, None, error, fingerprint)
+
+
+def _wait(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine to its end from code that does not await; in a thread of its own where a loop already runs."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -1,0 +1,44 @@
+"""Which tools there are: role of the graph -> backend's name in a profile -> its class and its config's class.
+
+They are named rather than imported, so that reading a profile loads nothing that the profile does not use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+OFF = "off"
+"""The backend of a role that the profile leaves out."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A tool and its config, by name, and the packages it needs beyond the light core."""
+
+    module: str
+    tool: str
+    config: str
+    extra: str = ""
+
+    def config_class(self) -> type[BaseModel]:
+        """The typed settings of this backend."""
+        return cast(type[BaseModel], getattr(import_module(self.module), self.config))
+
+    def build(self, config: BaseModel) -> Any:
+        """The tool itself, its weights loaded."""
+        return getattr(import_module(self.module), self.tool)(config)
+
+
+BACKENDS: Mapping[str, Mapping[str, Backend]] = {
+    "captioner": {},
+    "knowledge": {"chat": Backend("tools.knowledge", "ChatKnowledge", "KnowledgeConfig", extra="llm")},
+    "tagger": {"dual": Backend("tools.tagger", "DualTagger", "TaggerConfig")},
+    "reranker": {},
+    "matcher": {"starter": Backend("tools.matcher", "StarterMatcher", "MatcherConfig")},
+    "tracer": {"region": Backend("tools.tracer", "RegionTracer", "TracerConfig")},
+    "segmenter": {"grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig")},
+}
+"""In the order of the graph. A role that is configured without naming its backend gets the first one."""

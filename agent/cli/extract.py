@@ -1,0 +1,119 @@
+"""`namepin extract`: the names of one post, or of a file of posts."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.options import Folder, Profile, Set
+from tools.errors import Exit, NamepinError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from agent.api import Namepin
+    from agent.render.files import Results
+    from tools.types import Extraction, Post
+
+
+class Graph(StrEnum):
+    """The graphs a post can walk through."""
+
+    gem = "gem"
+
+
+class Format(StrEnum):
+    """What is printed."""
+
+    table = "table"
+    json = "json"
+    html = "html"
+
+
+def extract(
+    text: Annotated[str | None, typer.Argument(help="The post's text; - reads it from standard input.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="The post's picture.")] = None,
+    posts: Annotated[
+        Path | None, typer.Option("--posts", metavar="FILE", help="JSONL of posts instead of TEXT: id, text, image.")
+    ] = None,
+    profile: Profile = None,
+    graph: Annotated[Graph | None, typer.Option("--graph", help="The graph to walk through.")] = None,
+    format: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.table,
+    out: Folder = None,
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="DIR", help="Record every tool call, for namepin replay.")
+    ] = None,
+    set_: Set = None,
+) -> int:
+    """Find the names of a post, what each is, and where it is in the picture."""
+    if (text is None) == (posts is None):
+        raise NamepinError("E105", "give either TEXT or --posts FILE", mend="see namepin extract --help")
+    if posts and image:
+        raise NamepinError("E105", "--image goes with TEXT", mend="name each post's picture in the --posts file")
+
+    from agent.api import Namepin
+    from agent.posts import as_post, read_posts
+    from agent.render.files import Results
+    from agent.render.html import About
+    from agent.settings import load_settings
+
+    settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
+    given = list(read_posts(posts)) if posts else [as_post(_text(text or ""))]
+    results = Results(out, About(settings.profile, settings.gate.gamma))
+    failed = 0
+    for extraction, picture in _extracted(Namepin(settings), given, image, record, alone=posts is None):
+        failed += extraction.status == "failed"
+        results.add(extraction, picture)
+        _show(results, format)
+    results.finish()
+    if format is Format.html:
+        print(results.page())
+    if out:
+        print(f"results in {out}: open {out / 'index.html'}", file=sys.stderr)
+    return Exit.SOME_FAILED if failed else Exit.DONE
+
+
+def _text(argument: str) -> str:
+    """The post's text. Bytes that are not UTF-8 arrive as lone surrogates, which the post's cleaning reports."""
+    if argument != "-":
+        return argument
+    return sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+def _extracted(
+    pin: "Namepin", posts: "Iterable[Post]", image: Path | None, record: Path | None, alone: bool
+) -> "Iterator[tuple[Extraction, Image.Image | None]]":
+    """Each post's extraction and its upright picture. What goes wrong with a post `alone` ends the command."""
+    from agent.cli.progress import doing, extract_showing
+    from graphs.record import Recorder
+
+    recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
+    with doing("loading the tools"):
+        pin.calls  # noqa: B018  # builds them
+    with recorder or nullcontext():
+        for post in posts:
+            picture = None
+            try:
+                prepared = pin.ready(post, image)
+                picture = prepared.picture.image if prepared.picture else None
+                extraction = extract_showing(pin, prepared, recorder)
+            except Exception as error:
+                if alone:
+                    raise
+                extraction = pin.failed(post, error)
+            yield extraction, picture
+
+
+def _show(results: "Results", format: Format) -> None:
+    """Print what has just been added, so that long runs show results as they come."""
+    from agent.render.table import print_table
+
+    extraction = results.shown[-1].extraction
+    if format is Format.json:
+        print(extraction.to_json(), flush=True)
+    elif format is Format.table:
+        print_table(extraction, sys.stdout, first=len(results.shown) == 1)

@@ -1,0 +1,93 @@
+"""The `namepin` command: which commands there are, and how any failure ends."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer import Abort, Typer, TyperException
+
+from agent.cli.doctor import doctor
+from agent.cli.extract import extract
+from agent.cli.replay import replay
+from tools.errors import NamepinError
+
+INTERRUPTED, BUG = 130, 70
+"""Exit codes beyond `tools.errors.Exit`: the shell's for Ctrl-C, and sysexits' EX_SOFTWARE for a bug of ours."""
+
+app = Typer(
+    name="namepin",
+    help="Pins every name in a post to what it is, and to where it is in the post's picture.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (extract, replay, doctor):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"namepin {installed('namepin')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code; every failure is one line on stderr."""
+    try:
+        result = app(args=arguments, prog_name="namepin", standalone_mode=False)
+        sys.stdout.flush()
+        return int(result or 0)
+    except NamepinError as error:
+        _say(str(error))
+        return int(error.exit_code)
+    except TyperException as error:
+        _say(_usage(error))
+        return 2
+    except (KeyboardInterrupt, Abort):
+        _say("stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted; keep the interpreter from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("NAMEPIN_DEBUG"):
+            raise
+        _say(f"a bug in Namepin: {type(error).__name__}: {error}; NAMEPIN_DEBUG=1 shows where")
+        return BUG
+
+
+def run() -> None:
+    """The console script."""
+    code = main()
+    if code == INTERRUPTED:
+        # A tool's thread may be in the middle of a long computation, which a normal exit would wait for.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
+    """One line on stderr, whatever its characters and this terminal's encoding."""
+    line = " ".join(f"error: {message}".split())
+    encoding = sys.stderr.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
+
+
+def _usage(error: TyperException) -> str:
+    """The parser's message with the nearest valid flag or command, and where the help is."""
+    near = getattr(error, "possibilities", None)
+    message = f"{error.message} (did you mean {near[0]}?)" if near else error.format_message()
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "namepin"
+    return f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help"

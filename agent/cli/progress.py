@@ -1,0 +1,43 @@
+"""Progress on stderr while posts are worked on: one changing line on a terminal, nothing elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+
+from agent.api import Namepin
+from agent.posts import Ready
+from agent.render.view import short
+from graphs.record import Recorder
+from tools.types import Extraction
+
+
+@contextmanager
+def doing(message: str) -> Iterator[Callable[[str], None]]:
+    """Show a line while the block runs; yields the function that changes it.
+
+    Nothing may be printed meanwhile: rich would send what goes to stdout to the progress line's terminal instead.
+    """
+    console = Console(file=sys.stderr, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(message) as status:
+        yield lambda changed: status.update(changed)
+
+
+def extract_showing(pin: Namepin, post: Ready, recorder: Recorder | None) -> Extraction:
+    """`Namepin.extract`, telling which step runs and what the last ones found."""
+    name = escape(short(post.post.id, 30))
+    done: list[str] = []
+    with doing(f"[bold]{name}[/bold]") as show:
+        for event in pin.stream(post, recorder=recorder):
+            if isinstance(event, Extraction):
+                return event
+            if event.phase == "finished":
+                done.append(f"{event.step} [dim]{escape(short(event.summary, 40))}[/dim]")
+            running = "" if event.phase == "finished" else f"{event.step} ..."
+            show(f"[bold]{name}[/bold]  {'  '.join([*done[-3:], running])}")
+    raise AssertionError("a stream ends with its extraction")

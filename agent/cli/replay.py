@@ -1,0 +1,30 @@
+"""`namepin replay`: recorded posts again, or what-if."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import Set
+from tools.errors import Exit, NamepinError
+
+
+def replay(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by extract --record.")],
+    check: Annotated[bool, typer.Option("--check", help="Exit with 4 at the first difference.")] = False,
+    set_: Set = None,
+    fill: Annotated[bool, typer.Option("--fill", help="Make the calls that were not recorded, and keep them.")] = False,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="The posts' pictures, where --fill needs them.")
+    ] = None,
+) -> int:
+    """Run the graph over recorded tool calls; prints the extractions as JSON lines."""
+    from agent.replay import replayed
+
+    count = 0
+    for extraction in replayed(directory, check=check, assignments=set_ or (), fill=fill, images=images):
+        print(extraction.to_json(), flush=True)
+        count += 1
+    if not count:
+        raise NamepinError("E401", "the cassette holds no posts", where=str(directory), mend="record some")
+    return Exit.DONE

@@ -1,0 +1,160 @@
+"""Posts and pictures as people give them, made into what the graph takes."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+from pydantic import ValidationError
+
+from tools.errors import NamepinError
+from tools.images import LoadedImage, load_image
+from tools.text import clean_text
+from tools.types import ImageRef, Notice, Post
+
+Picture = str | Path | bytes | Image.Image
+"""A picture's file, its bytes, or an opened image."""
+
+AnyPost = Post | str | Mapping[str, Any]
+"""A post, its text alone, or a row `{"id", "text" | "tokens", "image"}`."""
+
+PICTURE_MISSING, TEXT_CLEANED = "W101", "W104"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A post whose text is clean and whose picture is loaded, and what there was to say about that."""
+
+    post: Post
+    picture: LoadedImage | None
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def image(self) -> ImageRef | None:
+        """The picture by content."""
+        return self.picture.ref if self.picture else None
+
+
+def as_post(given: AnyPost) -> Post:
+    """A post from any of its forms; a bare text gets the id `post`.
+
+    Raises:
+        NamepinError: as `make_post`.
+    """
+    if isinstance(given, Post):
+        return given
+    return make_post({"id": "post", "text": given} if isinstance(given, str) else dict(given))
+
+
+def make_post(row: Any, where: str = "") -> Post:
+    """A validated post.
+
+    Raises:
+        NamepinError: E101 when its text is empty, E103 when it is not a post in any other way.
+    """
+    try:
+        return Post.model_validate(row)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        if field == "text" or "the text is empty" in first["msg"]:
+            is_empty = isinstance(row, dict) and isinstance(row.get("text", ""), str)
+            if is_empty and not str(row.get("text") or "").strip():
+                mend = "give a post with at least one word"
+                raise NamepinError("E101", "the text is empty", where=where or "text", mend=mend) from error
+        message = f"not a post: {field + ': ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
+        raise NamepinError("E103", message, where=where, mend="see docs/cli.md for the form of a post") from error
+
+
+def read_posts(path: Path) -> Iterator[Post]:
+    """The posts of a JSONL file, pictures relative to the file; keys that are not a post's own go to `extra`.
+
+    Raises:
+        NamepinError: E104 when the file cannot be read or an id comes twice, E103 with the line that is no post.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NamepinError(
+            "E104", f"posts file not readable: {reason}", where=str(path), mend="check the path"
+        ) from error
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        post = make_post(_row(line, where), where)
+        if post.id in seen:
+            raise NamepinError(
+                "E104", f"post id {post.id!r} comes twice", where=where, mend="give each post its own id"
+            )
+        seen.add(post.id)
+        yield post.model_copy(update={"image": str(path.parent / post.image)}) if post.image else post
+    if not seen:
+        raise NamepinError("E104", "the file holds no posts", where=str(path), mend="give one JSON object a line")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8-sig", "surrogateescape"))
+    except ValueError as error:
+        raise NamepinError("E103", f"not JSON: {error}", where=where, mend="give one JSON object a line") from error
+    if not isinstance(row, dict):
+        raise NamepinError("E103", "not a JSON object", where=where, mend='give {"id": ..., "text": ..., "image": ...}')
+    own = {key: row.pop(key) for key in ("id", "text", "tokens", "image", "extra") if key in row}
+    return own | ({"extra": {**(own.get("extra") or {}), **row}} if row else {})
+
+
+def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
+    """Clean the text and load the picture.
+
+    A picture handed over with the post must be readable. The one a post names by itself may be missing: that is a
+    warning, since in a batch it should not cost the text.
+
+    Raises:
+        NamepinError: E101, E102 for the text; E12x for a picture handed over.
+    """
+    cleaned, notices = _cleaned(post)
+    if picture is not None:
+        return Ready(cleaned, load_picture(picture, max_pixels), notices)
+    if post.image is None:
+        return Ready(cleaned, None, notices)
+    try:
+        return Ready(cleaned, load_image(post.image, max_pixels=max_pixels), notices)
+    except NamepinError as error:
+        missing = Notice(code=PICTURE_MISSING, tool="images", message=f"went on without its picture: {error}")
+        return Ready(cleaned, None, (*notices, missing))
+
+
+def load_picture(picture: Picture, max_pixels: int) -> LoadedImage:
+    """Load a picture from wherever it is; an opened image is taken as a PNG of itself."""
+    if not isinstance(picture, Image.Image):
+        return load_image(picture, max_pixels=max_pixels)
+    buffer = io.BytesIO()
+    upright = ImageOps.exif_transpose(picture)
+    (upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")).save(
+        buffer, "PNG"
+    )
+    return load_image(buffer.getvalue(), max_pixels=max_pixels)
+
+
+def _cleaned(post: Post) -> tuple[Post, tuple[Notice, ...]]:
+    text = clean_text(post.text)
+    if text == post.text:
+        return post, ()
+    tokens = None
+    if post.tokens is not None:
+        # One character stands for one, so the tokens' lengths still cut the text.
+        cuts, at = [], 0
+        for token in post.tokens:
+            cuts.append(text[at : at + len(token)])
+            at += len(token) + 1
+        tokens = tuple(cuts)
+    count = sum(a != b for a, b in zip(text, post.text, strict=True))
+    message = f"{count} control or invalid character{'' if count == 1 else 's'} replaced in the text"
+    notice = Notice(code=TEXT_CLEANED, tool="text", message=message)
+    return post.model_copy(update={"text": text, "tokens": tokens}), (notice,)

@@ -1,0 +1,82 @@
+"""The output folder: predictions, one annotated picture a post, one page."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from agent.render.html import About, page, reduced
+from agent.render.picture import annotate
+from agent.render.view import Shown
+from tools.errors import NamepinError
+from tools.types import Extraction
+
+PREDICTIONS, PAGE = "predictions.jsonl", "index.html"
+
+
+class Results:
+    """Collects extractions as they come: each is written at once, the page when all are there.
+
+    Of every picture only a reduced copy is kept, for the page.
+
+    Args:
+        folder: where to write; None only collects.
+        about: for the page.
+
+    Raises:
+        NamepinError: E500 when the folder cannot be made or written to, here rather than after the work.
+    """
+
+    def __init__(self, folder: Path | None, about: About) -> None:
+        self.folder, self.about = folder, about
+        self.shown: list[Shown] = []
+        self._names: set[str] = set()
+        if folder is not None:
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / PREDICTIONS).write_bytes(b"")
+
+    def add(self, extraction: Extraction, picture: Image.Image | None) -> None:
+        """Append to `predictions.jsonl` and write the annotated picture, `ID.png`."""
+        self.shown.append(Shown(extraction, reduced(picture) if picture else None))
+        if self.folder is None:
+            return
+        name = file_name(extraction.id, self._names)
+        with _writing(self.folder):
+            with (self.folder / PREDICTIONS).open("a", encoding="utf-8") as file:
+                file.write(extraction.to_json() + "\n")
+            if picture:
+                annotate(picture, extraction).save(self.folder / f"{name}.png", optimize=True)
+
+    def page(self) -> str:
+        """The page of all posts so far."""
+        return page(self.shown, self.about)
+
+    def finish(self) -> None:
+        """Write `index.html`."""
+        if self.folder is not None:
+            with _writing(self.folder):
+                (self.folder / PAGE).write_text(self.page(), encoding="utf-8")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        mend = "choose another folder with --out"
+        raise NamepinError("E500", f"cannot write the results: {reason}", where=str(folder), mend=mend) from error
+
+
+def file_name(post_id: str, taken: set[str]) -> str:
+    """A file name for a post: safe on every file system, and unlike those `taken`, to which it is added."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", post_id).strip("._")[:80] or "post"
+    name, number = stem, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name.lower())
+    return name

@@ -1,0 +1,194 @@
+"""Settings of a run, typed: a profile, overridden by what the user says.
+
+Precedence: flag > `--set key=value` > profile file > environment (`NAMEPIN_GATE__GAMMA=0.4`) > default. Secrets are no
+settings: they come from the environment only, read by the tool that needs them.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from agent.backends import BACKENDS, OFF
+from agent.layers import Layer, Value, from_assignments, from_environment, from_mapping, from_profile, meant, merged
+from graphs.context import MatchPolicy
+from graphs.gate import GatePolicy
+from tools.errors import NamepinError
+from tools.types import Frozen
+
+DEFAULT_PROFILE = "starter"
+_PLAIN = ("profile", "graph")
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class ImageSettings(Frozen):
+    """Bounds on what is decoded."""
+
+    max_pixels: Annotated[int, Field(gt=0)] = 64_000_000
+
+
+class ToolSettings(Frozen):
+    """One role's tool: the backend's name and its own config."""
+
+    backend: str
+    config: SerializeAsAny[BaseModel]
+
+
+class Settings(Frozen):
+    """Everything a profile says.
+
+    Attributes:
+        profile: the profile's name or path, as it was asked for.
+        graph: which graph the posts walk through.
+        images: bounds on pictures.
+        gate: the entropy gate.
+        match: when a mention counts as being in the picture.
+        tools: role -> tool, in the order of the graph; roles left out are absent.
+        requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
+    """
+
+    profile: str
+    graph: Literal["gem"] = "gem"
+    images: ImageSettings = ImageSettings()
+    gate: GatePolicy = GatePolicy()
+    match: MatchPolicy = MatchPolicy()
+    tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
+    requested: frozenset[str] = frozenset()
+
+    def resolved(self) -> dict[str, Any]:
+        """The settings as a profile would write them, every default spelled out; `load_settings` takes it as `base`."""
+        plain = self.model_dump(mode="json", include={"graph", "images", "gate", "match"})
+        tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
+        return plain | tools
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {"images": ImageSettings, "gate": GatePolicy, "match": MatchPolicy}
+
+
+def load_settings(
+    profile: str | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings of a profile after all layers.
+
+    Args:
+        profile: name or path; None takes `NAMEPIN_PROFILE`, then `starter`.
+        base: resolved settings that stand in for the profile's file and the environment, as a cassette holds them.
+        assignments: the `--set` flags, as typed.
+        overrides: flags and Python overrides, which win over everything.
+        environment: None for the process's own.
+
+    Raises:
+        NamepinError: E200 unknown profile, E201 not TOML, E202 unknown setting (the nearest valid one is named), E203
+            a value that does not fit, E204 a secret where none belongs.
+    """
+    env = from_environment(os.environ if environment is None else environment, _PLAIN)
+    named_in_env = env.pop("profile", None)
+    profile = profile or (str(named_in_env.value) if named_in_env else DEFAULT_PROFILE)
+    below = [env, from_profile(profile)] if base is None else [from_mapping(base)]
+    values = merged([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
+    _check_top_level(values)
+    graph = values.get("graph", Value("gem", "default"))
+    if graph.value != "gem":
+        raise NamepinError("E203", f"graph {graph.value!r} is not available", where=graph.origin, mend="use gem")
+    tools = {role: tool for role in BACKENDS if (tool := _tool(role, values)) is not None}
+    enabled = {role: tool for role, tool in tools.items() if getattr(tool.config, "enabled", True)}
+    return Settings(
+        profile=profile,
+        images=_typed(ImageSettings, values, "images"),
+        gate=_typed(GatePolicy, values, "gate"),
+        match=_typed(MatchPolicy, values, "match"),
+        tools=enabled,
+        requested=frozenset(tools) - frozenset(enabled),
+    )
+
+
+def _check_top_level(values: Layer) -> None:
+    sections = (*_SECTIONS, *BACKENDS)
+    for key, value in values.items():
+        section, dot, _ = key.partition(".")
+        if key in _PLAIN or (section in sections and dot):
+            continue
+        if section in sections:
+            mend = f"set one of its keys, for example {_keys(section, values)[0]}"
+            raise NamepinError("E203", f"{key} is a section, not a setting", where=value.origin, mend=mend)
+        raise _unknown(key, value, [known for name in sections for known in _keys(name, values)])
+
+
+def _keys(section: str, values: Layer) -> list[str]:
+    """The dotted keys that are valid in a section, given the backend chosen for it."""
+    if section in _SECTIONS:
+        return [f"{section}.{name}" for name in _SECTIONS[section].model_fields]
+    backend = BACKENDS[section].get(_backend(section, values))
+    fields = backend.config_class().model_fields if backend else {}
+    return [f"{section}.backend", *(f"{section}.{name}" for name in fields)]
+
+
+def _backend(role: str, values: Layer) -> str:
+    """The backend named for a role; the first one where the role is configured without a name; else off."""
+    named = values.get(f"{role}.backend")
+    if named is not None:
+        return str(named.value)
+    configured = any(key.startswith(f"{role}.") for key in values)
+    return next(iter(BACKENDS[role]), OFF) if configured else OFF
+
+
+def _tool(role: str, values: Layer) -> ToolSettings | None:
+    name = _backend(role, values)
+    if name == OFF:
+        stray = next((key for key in values if key.startswith(f"{role}.") and key != f"{role}.backend"), None)
+        if stray and not BACKENDS[role]:
+            mend = f"leave {role}.* out"
+            raise NamepinError("E202", f"no backend fills the role {role}", where=values[stray].origin, mend=mend)
+        return None
+    if name not in BACKENDS[role]:
+        valid = [*BACKENDS[role], OFF]
+        mend = f"{meant(name, valid)}backends: {', '.join(valid)}"
+        raise NamepinError("E203", f"{role} has no backend {name!r}", where=values[f"{role}.backend"].origin, mend=mend)
+    own = {key: value for key, value in values.items() if key != f"{role}.backend"}
+    return ToolSettings(backend=name, config=_typed(BACKENDS[role][name].config_class(), own, role, values))
+
+
+def _typed(model: type[_Model], values: Layer, section: str, everything: Layer | None = None) -> _Model:
+    """One section's values as its model; errors name the setting, its origin and, for a typo, the nearest key."""
+    own = {key: value for key, value in values.items() if key.startswith(f"{section}.")}
+    for key, value in own.items():
+        if key.split(".")[1] not in model.model_fields:
+            raise _unknown(key, value, _keys(section, everything or values))
+    try:
+        return model.model_validate(_nested(own, section))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join((section, *map(str, first["loc"])))
+        near = own.get(key) or next((value for k, value in own.items() if key.startswith(k)), None)
+        where = near.origin if near else ""
+        if first["type"] == "missing":
+            raise NamepinError("E203", f"{key} is not set", where=where, mend=f"add --set {key}=...") from error
+        message = f"{key}: {first['msg'].removeprefix('Value error, ')}"
+        if isinstance(first["input"], str | int | float | bool) and near:
+            message += f", not {first['input']!r}"
+        raise NamepinError("E203", message, where=where, mend="give a value that fits") from error
+
+
+def _nested(flat: Layer, section: str) -> dict[str, Any]:
+    """The section's values as nested tables, which models within models need."""
+    table: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")[1:]
+        inner = table
+        for part in path:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise NamepinError("E203", f"{section}.{part} is not a section", where=value.origin)
+        inner[last] = value.value
+    return table
+
+
+def _unknown(key: str, value: Value, valid: Sequence[str]) -> NamepinError:
+    mend = meant(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
+    return NamepinError("E202", f"unknown setting {key!r}", where=value.origin, mend=mend.strip())
