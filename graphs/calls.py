@@ -40,11 +40,21 @@ AnyTool = Tool[Any, Any]
 
 @dataclass(frozen=True)
 class Role(Generic[Q, R]):
-    """A place in the graph that a tool can fill; `result` is what whoever fills it answers with."""
+    """A place in the graph that a tool can fill.
+
+    Attributes:
+        name: its name in profiles, timings, provenance.
+        request: what it is asked.
+        result: what whoever fills it answers with.
+        items: the request's and the result's field that run in parallel, where each item is answered for itself and
+            the batch only saves encoding the picture again; so a part of a recorded batch is as good as a call. Not
+            so for the matcher: one that works by regions gives each of them to one name.
+    """
 
     name: str
     request: type[Q]
     result: type[R]
+    items: tuple[str, str] | None = None
 
 
 CAPTIONER = Role("captioner", CaptionRequest, Caption)
@@ -52,8 +62,8 @@ KNOWLEDGE = Role("knowledge", KnowledgeRequest, Knowledge)
 TAGGER = Role("tagger", TagRequest, Tags)
 RERANKER = Role("reranker", RerankRequest, Reranked)
 MATCHER = Role("matcher", MatchRequest, Matches)
-TRACER = Role("tracer", TraceRequest, Traces)
-SEGMENTER = Role("segmenter", SegmentRequest, Segments)
+TRACER = Role("tracer", TraceRequest, Traces, items=("queries", "traces"))
+SEGMENTER = Role("segmenter", SegmentRequest, Segments, items=("prompts", "segments"))
 
 ROLES: Mapping[str, Role[Any, Any]] = MappingProxyType(
     {role.name: role for role in (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER, MATCHER, TRACER, SEGMENTER)}

@@ -55,7 +55,8 @@ async def caption(state: PostState, runtime: Runtime[Context]) -> Json:
 async def knowledge(state: PostState, runtime: Runtime[Context]) -> Json:
     """Ask a language model what the post is about (section 3.2.1)."""
     found = await runtime.context.ask(KNOWLEDGE, KnowledgeRequest(text=state["text"], caption=state["caption"]))
-    return {"knowledge": found.model_dump(mode="json")}
+    known = found.model_dump(mode="json")
+    return {"notices": known.pop("notices"), "knowledge": known}
 
 
 @step(without="no names were looked for", summary=lambda u: _count(u["mentions"], "mention"))
@@ -122,7 +123,7 @@ async def match(state: PostState, runtime: Runtime[Context]) -> Json:
     }
 
 
-@step(without="places are the matcher's", summary=lambda u: _count(u["findings"], "place"))
+@step(without="places are the matcher's", summary=lambda u: _count([f for f in u["findings"] if f["peak"]], "place"))
 async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
     """Where in the picture the match came from (section 3.4.2)."""
     groundable = [finding for finding in state["findings"] if finding["groundable"]]

@@ -66,7 +66,7 @@ class PostState(TypedDict, total=False):
     caption: str | None
 
     knowledge: Json | None
-    """A `Knowledge`."""
+    """A `Knowledge`, without its notices."""
 
     mentions: list[Json]
     """The tagger's `Mention`s, as they were tagged; what later steps find is in `findings`."""
