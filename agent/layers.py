@@ -3,7 +3,7 @@
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,19 @@ def from_profile(profile: str) -> Layer:
     Raises:
         NamepinError: E200 when there is no such profile, E201 when it is not readable TOML.
     """
-    path = profile_path(profile)
+    return from_file(profile_path(profile))
+
+
+def from_file(path: Path) -> Layer:
+    """The layer of a TOML file.
+
+    Raises:
+        NamepinError: E201 when it cannot be read as TOML.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise NamepinError("E201", f"the profile is not readable TOML: {error}", where=str(path)) from error
+        raise NamepinError("E201", f"not a readable TOML file: {error}", where=str(path)) from error
     return {key: Value(value, str(path)) for key, value in flattened(table).items()}
 
 
@@ -127,7 +135,7 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merged(layers: Iterable[Layer], slots: Iterable[str]) -> Layer:
-    """The layers, lowest first, as one. Naming another backend for a slot drops its settings below: they were the old one's.
+    """The layers, lowest first, as one. Another backend for a slot drops the old one's settings below.
 
     Raises:
         NamepinError: E204 when a layer holds a secret.
@@ -154,6 +162,12 @@ def refuse_secret(key: str, value: Value) -> None:
             where=value.origin.partition("=")[0],
             mend="set the environment variable OPENAI_API_KEY instead",
         )
+
+
+def unknown_setting(key: str, value: Value, valid: Sequence[str]) -> NamepinError:
+    """The error for a key that is not among the valid ones; it names the nearest."""
+    mend = meant(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
+    return NamepinError("E202", f"unknown setting {key!r}", where=value.origin, mend=mend.strip())
 
 
 def meant(name: str, valid: Iterable[str]) -> str:

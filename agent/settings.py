@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from agent.backends import BACKENDS, OFF
-from agent.layers import Layer, Value, from_assignments, from_environment, from_mapping, from_profile, meant, merged
+from agent.layers import (
+    Layer,
+    Value,
+    from_assignments,
+    from_environment,
+    from_mapping,
+    from_profile,
+    meant,
+    merged,
+    unknown_setting,
+)
 from graphs.context import MatchPolicy
 from graphs.gate import GatePolicy
 from tools.errors import NamepinError
@@ -117,7 +127,7 @@ def _check_top_level(values: Layer) -> None:
         if section in sections:
             mend = f"set one of its keys, for example {_keys(section, values)[0]}"
             raise NamepinError("E203", f"{key} is a section, not a setting", where=value.origin, mend=mend)
-        raise _unknown(key, value, [known for name in sections for known in _keys(name, values)])
+        raise unknown_setting(key, value, [known for name in sections for known in _keys(name, values)])
 
 
 def _keys(section: str, values: Layer) -> list[str]:
@@ -159,7 +169,7 @@ def _typed(model: type[_Model], values: Layer, section: str, everything: Layer |
     own = {key: value for key, value in values.items() if key.startswith(f"{section}.")}
     for key, value in own.items():
         if key.split(".")[1] not in model.model_fields:
-            raise _unknown(key, value, _keys(section, everything or values))
+            raise unknown_setting(key, value, _keys(section, everything or values))
     try:
         return model.model_validate(_nested(own, section))
     except ValidationError as error:
@@ -187,8 +197,3 @@ def _nested(flat: Layer, section: str) -> dict[str, Any]:
                 raise NamepinError("E203", f"{section}.{part} is not a section", where=value.origin)
         inner[last] = value.value
     return table
-
-
-def _unknown(key: str, value: Value, valid: Sequence[str]) -> NamepinError:
-    mend = meant(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
-    return NamepinError("E202", f"unknown setting {key!r}", where=value.origin, mend=mend.strip())

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from typer import Abort, Typer, TyperException
 
+from agent.cli import eval as evaluation
+from agent.cli import finetune
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
@@ -15,6 +17,8 @@ from tools.errors import NamepinError
 
 INTERRUPTED, BUG = 130, 70
 """Exit codes beyond `tools.errors.Exit`: the shell's for Ctrl-C, and sysexits' EX_SOFTWARE for a bug of ours."""
+
+Version = Annotated[bool, typer.Option("--version", help="Show the version and stop.")]
 
 app = Typer(
     name="namepin",
@@ -25,13 +29,12 @@ app = Typer(
 )
 for command in (extract, replay, doctor):
     app.command()(command)
+evaluation.register(app)
+app.add_typer(finetune.app)
 
 
 @app.callback(invoke_without_command=True)
-def _root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
-) -> None:
+def _root(context: typer.Context, version: Version = False) -> None:
     if version:
         from importlib.metadata import version as installed
 

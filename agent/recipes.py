@@ -1,0 +1,33 @@
+"""Recipes of `finetune/`, which are dataclasses, from a TOML file and `--set`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent.layers import Layer, from_assignments, from_file, unknown_setting
+from tools.errors import NamepinError
+
+Recipe = TypeVar("Recipe")
+
+
+def load_recipe(kind: type[Recipe], config: Path | None, assignments: Sequence[str]) -> Recipe:
+    """A recipe, `--set` over the file over its defaults.
+
+    Raises:
+        NamepinError: E201 the file is not TOML, E202 an unknown setting, E203 a value that does not fit.
+    """
+    values: Layer = (from_file(config) if config else {}) | from_assignments(assignments)
+    valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
+    for key, value in values.items():
+        if key not in valid:
+            raise unknown_setting(key, value, valid)
+    try:
+        return TypeAdapter(kind).validate_python({key: value.value for key, value in values.items()})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0])
+        what = f"{key}: {first['msg']}, not {first['input']!r}"
+        raise NamepinError("E203", what, where=values[key].origin, mend="give a value that fits") from error
