@@ -1,8 +1,45 @@
 """`namepin doctor`: what can run here, what is missing, and the command that adds it."""
 
+import sys
+
 from agent.cli.options import Json, Profile, Set
+from tools.errors import Exit
+
+_STYLES = {"ok": "green", "off": "dim", "missing": "bold red"}
 
 
 def doctor(profile: Profile = None, set_: Set = None, json: Json = False) -> int:
-    """Check that everything a profile needs is here."""
-    return 0
+    """Check that everything a profile needs is here: packages, weights, servers."""
+    from agent.cli.progress import doing
+    from agent.doctor import examine
+    from agent.settings import load_settings
+
+    settings = load_settings(profile, assignments=set_ or ())
+    with doing(f"building the tools of profile {settings.profile}"):
+        checks = list(examine(settings))
+    missing = [check for check in checks if check.state == "missing"]
+    if json:
+        from tools.base import canonical_json
+
+        report = {"profile": settings.profile, "ok": not missing, "checks": [c.model_dump() for c in checks]}
+        print(canonical_json(report))
+        return Exit.UNREACHABLE if missing else Exit.DONE
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 80)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("what", "state", "MB", "detail"):
+        table.add_column(name, overflow="fold", justify="right" if name == "MB" else "left")
+    for check in checks:
+        size = "" if check.megabytes is None else f"{check.megabytes:.1f}"
+        detail = Text(check.detail)
+        if check.mend:
+            detail.append(f"\n{'add' if check.state == 'missing' else 'turn on'}: {check.mend}", style="cyan")
+        table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), size, detail)
+    console.print(table)
+    verdict = f"profile {settings.profile} is ready" if not missing else f"profile {settings.profile} cannot run"
+    console.print(Text(verdict, style="bold"))
+    return Exit.UNREACHABLE if missing else Exit.DONE

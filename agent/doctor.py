@@ -1,0 +1,163 @@
+"""What a profile needs, and whether it is here: every tool is really built, every server really asked."""
+
+import os
+import platform
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+from agent.backends import BACKENDS
+from agent.build import build_tool
+from agent.settings import Settings, ToolSettings
+from tools.errors import NamepinError
+from tools.types import Frozen
+
+SERVER_TIMEOUT_S = 5.0
+_PACKAGES = ("torch", "transformers", "langgraph", "onnxruntime", "rapidocr", "opencv-python-headless")
+
+
+class Check(Frozen):
+    """One line of the report.
+
+    Attributes:
+        name: a role of the graph, or what else was looked at.
+        state: `ok`; `off` where the profile leaves the role out; `missing` where the profile needs what is not here.
+        detail: what was found.
+        megabytes: size of the weights on disk, where there are any.
+        mend: the command or flag that adds what is missing or off.
+    """
+
+    name: str
+    state: Literal["ok", "off", "missing"]
+    detail: str
+    megabytes: float | None = None
+    mend: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """The report on a profile, line by line, in the order of the graph."""
+    yield Check(name="python", state="ok", detail=f"{platform.python_version()}, {_cores()} cores, {_device()}")
+    yield _packages()
+    for role in BACKENDS:
+        if role in settings.tools:
+            yield _tool(role, settings.tools[role])
+        else:
+            yield _left_out(role, role in settings.requested)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _device() -> str:
+    import torch
+
+    return f"GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no GPU"
+
+
+def _packages() -> Check:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        detail = f"not installed: {', '.join(missing)}"
+        return Check(name="packages", state="missing", detail=detail, mend=f"pip install {' '.join(missing)}")
+    return Check(name="packages", state="ok", detail=", ".join(found))
+
+
+def _left_out(role: str, configured: bool) -> Check:
+    if configured:
+        return Check(
+            name=role, state="off", detail="configured, but no model is named", mend=f"--set {role}.model=NAME"
+        )
+    if not BACKENDS[role]:
+        return Check(name=role, state="off", detail="no backend fills this role yet; its step is skipped")
+    backend = next(iter(BACKENDS[role]))
+    mend = (
+        f"--set {role}.model=NAME --set {role}.base_url=URL" if backend == "chat" else f"--set {role}.backend={backend}"
+    )
+    return Check(name=role, state="off", detail="the profile leaves it out; its step is skipped", mend=mend)
+
+
+def _tool(role: str, chosen: ToolSettings) -> Check:
+    began = time.perf_counter()
+    try:
+        tool = build_tool(role, chosen)
+        server = _server(chosen.config)
+    except NamepinError as error:
+        return Check(name=role, state="missing", detail=f"{chosen.backend}: {error.what}", mend=error.mend)
+    seconds = time.perf_counter() - began
+    detail = f"{chosen.backend}, version {tool.version}, ready in {seconds:.1f} s{server}"
+    return Check(name=role, state="ok", detail=detail, megabytes=_megabytes(chosen))
+
+
+def _server(config: BaseModel) -> str:
+    """Ask the model's server, where the tool has one, for its list of models.
+
+    Raises:
+        NamepinError: E302 when it does not answer.
+    """
+    from tools.llm import KEY_VARIABLE, OPENAI, ChatConfig
+
+    if not isinstance(config, ChatConfig):
+        return ""
+    address = (config.base_url or OPENAI).rstrip("/")
+    request = urllib.request.Request(f"{address}/models")
+    if key := os.environ.get(KEY_VARIABLE):
+        request.add_header("Authorization", f"Bearer {key}")
+    shown = f"{urlsplit(address).hostname}:{urlsplit(address).port or 443}"
+    # A proxy of the environment is for the world outside, never for this machine.
+    local = urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+    try:
+        opener.open(request, timeout=SERVER_TIMEOUT_S).close()
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            mend = f"set the environment variable {KEY_VARIABLE}"
+            raise NamepinError("E302", f"{shown} refuses the key (HTTP {error.code})", mend=mend) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NamepinError(
+            "E302", f"no answer from {shown}: {reason}", mend="start the server, or mend base_url"
+        ) from error
+    return f"; {shown} answers"
+
+
+def _megabytes(chosen: ToolSettings) -> float | None:
+    """The size of a tool's weights on disk; None for a tool that has none."""
+    files = _WEIGHTS.get(chosen.backend, lambda _: ())(chosen.config)
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    return round(size / 2**20, 1) if size else None
+
+
+def _tagger_files(config: BaseModel) -> tuple[Path, ...]:
+    from tools.checkpoints import WEIGHTS, encoder_folder
+    from tools.tagger_model import read_manifest
+
+    name = str(config.model_dump()["adapter"])
+    folder = WEIGHTS / name if (WEIGHTS / name).is_dir() else Path(name)
+    return (
+        *folder.glob("*.safetensors"),
+        *encoder_folder(read_manifest(folder).spec.encoder).glob("model*.safetensors"),
+    )
+
+
+def _packaged_models(config: BaseModel) -> tuple[Path, ...]:
+    """The OCR's bundled models and OpenCV's detectors."""
+    import rapidocr
+
+    return tuple(Path(rapidocr.__file__).parent.glob("models/*.onnx"))
+
+
+_WEIGHTS: Mapping[str, Callable[[BaseModel], tuple[Path, ...]]] = {"dual": _tagger_files, "starter": _packaged_models}
+"""Backend -> its weight files."""
