@@ -135,7 +135,7 @@ def _server(config: BaseModel) -> str:
 
 def _megabytes(chosen: ToolSettings) -> float | None:
     """The size of a tool's weights on disk; None for a tool that has none."""
-    files = _WEIGHTS.get(chosen.backend, lambda _: ())(chosen.config)
+    files = _WEIGHTS[chosen.backend](chosen.config) if chosen.backend in _WEIGHTS else ()
     size = sum(path.stat().st_size for path in files if path.is_file())
     return round(size / 2**20, 1) if size else None
 

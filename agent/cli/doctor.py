@@ -37,9 +37,10 @@ def doctor(profile: Profile = None, set_: Set = None, json: Json = False) -> int
         size = "" if check.megabytes is None else f"{check.megabytes:.1f}"
         detail = Text(check.detail)
         if check.mend:
-            detail.append(f"\n{'add' if check.state == 'missing' else 'turn on'}: {check.mend}", style="cyan")
+            detail.append(f"\n{'mend' if check.state == 'missing' else 'turn on'}: {check.mend}", style="cyan")
         table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), size, detail)
     console.print(table)
-    verdict = f"profile {settings.profile} is ready" if not missing else f"profile {settings.profile} cannot run"
+    lacking = ", ".join(check.name for check in missing)
+    verdict = f"profile {settings.profile} " + (f"lacks: {lacking}" if missing else "is ready")
     console.print(Text(verdict, style="bold"))
     return Exit.UNREACHABLE if missing else Exit.DONE

@@ -1,5 +1,6 @@
 """`namepin replay`: recorded posts again, or what-if."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,4 +28,6 @@ def replay(
         count += 1
     if not count:
         raise NamepinError("E401", "the cassette holds no posts", where=str(directory), mend="record some")
+    if check:
+        print(f"{count} post{'' if count == 1 else 's'} replayed, nothing differs", file=sys.stderr)
     return Exit.DONE
