@@ -1,0 +1,142 @@
+"""A chat model small enough to be trained inside a test, and a real server for it: `transformers serve`."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+Dialogue = tuple[Sequence[Mapping[str, str]], str]
+"""A conversation as `{"role", "content"}` messages, and the reply to learn."""
+
+
+def train(folder: Path, dialogues: Sequence[Dialogue], *, max_steps: int = 600) -> int:
+    """Train a two-layer Llama until it gives every reply by heart, save it, and return the steps it took."""
+    tokenizer = _tokenizer(dialogues)
+    rows = [
+        (tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False),
+         tokenizer(reply + "<|end|>", add_special_tokens=False)["input_ids"])
+        for messages, reply in dialogues
+    ]  # fmt: skip
+    longest = max(len(query) + len(reply) for query, reply in rows)
+    inputs = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full_like(inputs, -100)
+    for i, (query, reply) in enumerate(rows):
+        inputs[i, : len(query) + len(reply)] = torch.tensor(query + reply)
+        labels[i, len(query) : len(query) + len(reply)] = torch.tensor(reply)
+
+    torch.manual_seed(0)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=2048,
+            pad_token_id=0,
+            bos_token_id=end,
+            eos_token_id=end,
+        )
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    steps, loss, taught = 0, float("inf"), labels[:, 1:] != -100
+    while loss > 0.01 and steps < max_steps:
+        states = model.model(input_ids=inputs).last_hidden_state[:, :-1]
+        # The vocabulary's logits are most of the work: they are computed for the replies alone.
+        error = torch.nn.functional.cross_entropy(model.lm_head(states[taught]), labels[:, 1:][taught])
+        error.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        steps, loss = steps + 1, error.item()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return steps
+
+
+def _tokenizer(dialogues: Sequence[Dialogue]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE learnt from the dialogues: any text goes in and comes out unchanged.
+
+    Its merges reach across words, so the examples that all prompts share shrink to few tokens, and training to seconds.
+    """
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1200, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    texts = [text for messages, reply in dialogues for text in (*(m["content"] for m in messages), reply)]
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        additional_special_tokens=SPECIAL[2:],
+        chat_template=TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@contextmanager
+def serve(model: Path, log: Path, *, wait_s: float = 180) -> Iterator[str]:
+    """Run `transformers serve` on a free port of 127.0.0.1, offline; the base URL, once the server is healthy."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        name: value for name, value in os.environ.items() if name.lower() not in PROXIES and name != "OPENAI_API_KEY"
+    } | {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HOME": str(log.parent / "hf"),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    main = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", main, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+        try:
+            _await_health(f"http://127.0.0.1:{port}/health", process, log, time.monotonic() + wait_s)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _await_health(url: str, process: "subprocess.Popen[bytes]", log: Path, deadline: float) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with direct.open(url, timeout=2) as response:
+                if response.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"transformers serve did not start:\n{log.read_text()[-2000:]}")
