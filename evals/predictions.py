@@ -61,10 +61,19 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Checked predictions, by post id; `proposals` are the candidate boxes of systems that choose among such.
+    """Checked predictions, by post id.
 
     `visual` and `with_masks` say whether the system spoke of the picture at all: without that, the tasks that need it
     are not evaluated, rather than scored as zero.
+
+    Attributes:
+        entities: of every post that has a row.
+        proposals: candidate boxes by post id, of systems that choose among such (`regions` in the row).
+        problems: everything wrong, with its place.
+        missing: ids of the data set that have no row.
+        unknown: ids of rows that the data set does not have.
+        failed: ids of posts whose row says that they failed.
+        some_mask: whether any row has a mask, usable or not.
     """
 
     entities: Mapping[str, tuple[Predicted, ...]]
@@ -73,6 +82,7 @@ class Predictions:
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    some_mask: bool = False
 
     @property
     def visual(self) -> bool:
@@ -84,7 +94,7 @@ class Predictions:
     def with_masks(self) -> bool:
         """Whether any entity carries a mask, or all are said to be outside the picture."""
         every = [p for ps in self.entities.values() for p in ps]
-        return any(p.mask for p in every) or (self.visual and not any(p.says_groundable for p in every))
+        return self.some_mask or (self.visual and not any(p.says_groundable for p in every))
 
     @property
     def fine(self) -> bool:
@@ -182,7 +192,8 @@ def check(
     problems += [
         Problem("E135", dataset.title, f"post {i!r} has no prediction: its entities are missed") for i in missing
     ]
-    return Predictions(entities, proposals, tuple(problems), missing, tuple(unknown), tuple(failed))
+    some_mask = any(item.get("mask") is not None for _, row in rows for item in row["entities"])
+    return Predictions(entities, proposals, tuple(problems), missing, tuple(unknown), tuple(failed), some_mask)
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,8 @@ def _not_evaluated(dataset: Dataset, predictions: Predictions, task: Task) -> st
         return "masks: not evaluated, the predictions have no masks"
     if task.scheme == "fmnerg51" and not dataset.has_fine:
         return "fine types: no gold"
+    if task.scheme == "gmner4" and dataset.scheme == "gmner4":
+        return "4 types: the data set's own"
     if (task.scheme == "fmnerg51" or dataset.scheme == "fmnerg8" and task.scheme == OWN) and not predictions.fine:
         return "8 and 51 types: not evaluated, the predictions have no fine labels"
     return None
@@ -230,7 +232,7 @@ def _expected(dataset: Dataset, task: Task) -> bool:
     """Whether a reader misses this task when it is not there."""
     if task.region == "mask":
         return dataset.name == "smner" or dataset.has_masks
-    return task.scheme != "fmnerg51" or dataset.has_fine
+    return task.scheme in (None, OWN) or dataset.has_fine
 
 
 def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "canonical", iou: float = 0.5) -> Report:
@@ -247,6 +249,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     """
     check_arguments(protocol, iou)
     scores: dict[str, Score | None] = {}
+    built: dict[str, list[Case]] = {}
     by_type: dict[str, dict[str, Score]] = {}
     notes: list[str] = []
     for name, task in TASKS.items():
@@ -255,7 +258,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
             scores[name] = None
             notes += [reason] * (reason not in notes and _expected(dataset, task))
             continue
-        every = cases(dataset, predictions, task)
+        every = built[name] = cases(dataset, predictions, task)
         scores[name] = Score.of(total(PROTOCOLS[protocol](case, iou) for case in every))
         if task.scheme:
             by_type[name] = _by_type(every, SCHEMES[_scheme(dataset, task)], protocol, iou)
@@ -265,7 +268,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     assert span is not None  # a text task without types can always be scored
     fine = {"mner": scores["fine.mner"], "gmner": scores["fine.gmner"], "smner": scores["fine.smner"]}
     coarse4 = {"mner": scores["coarse4.mner"], "gmner": scores["coarse4.gmner"]}
-    with_regions = dataset.has_boxes and predictions.visual
+    pairs = _paired(built.get("eeg", []))
     return Report(
         dataset=dataset.name,
         split=dataset.split,
@@ -279,9 +282,9 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         coarse4=coarse4 if dataset.scheme != "gmner4" else None,
         by_type=by_type.get("mner", {}),
         by_type_of=by_type,
-        loss=_loss(dataset, predictions) if scores["mner"] else None,
-        groundability=_groundability(dataset, predictions) if with_regions else None,
-        regions=_regions(dataset, predictions, iou) if with_regions else None,
+        loss=_loss(dataset, predictions, built) if scores["mner"] else None,
+        groundability=_groundability(pairs) if "eeg" in built else None,
+        regions=_regions(pairs, iou) if "eeg" in built else None,
         duplicates=repeats(predictions),
         notes=notes,
         missing_ids=list(predictions.missing),
@@ -310,10 +313,12 @@ def _by_type(every: Sequence[Case], labels: Sequence[str], protocol: str, iou: f
     return {label: Score.of(counts[label]) for label in labels if label in counts}
 
 
-def _loss(dataset: Dataset, predictions: Predictions) -> Loss:
+def _loss(dataset: Dataset, predictions: Predictions, built: Mapping[str, list[Case]]) -> Loss:
     """The split of 1 - F1, by the canonical protocol; see `Loss`."""
-    with_fine = dataset.has_fine and predictions.fine
-    f1 = {name: total(count_posts(dataset, predictions, name)).f1 for name in ("span", "mner", "fine.mner")}
+    with_fine = "fine.mner" in built
+    canonical = PROTOCOLS["canonical"]
+    levels = [name for name in ("span", "mner", "fine.mner") if name in built]
+    f1 = {name: total(canonical(case, 1) for case in built[name]).f1 for name in levels}
     found: Counter[str] = Counter()
     for gold in dataset.posts:
         predicted = {p.span: p for p in predictions.entities.get(gold.post.id, ())}
@@ -337,17 +342,17 @@ def _loss(dataset: Dataset, predictions: Predictions) -> Loss:
     )
 
 
-def _paired(dataset: Dataset, predictions: Predictions) -> list[tuple[Item, Item]]:
+def _paired(every: Sequence[Case]) -> list[tuple[Item, Item]]:
     """(predicted, gold) boxes of the entities whose span is right; of repeated predictions, the last."""
     pairs = []
-    for case in cases(dataset, predictions, TASKS["eeg"]):
+    for case in every:
         predicted = {item.span: item for item in case.predicted}
         pairs += [(predicted[item.span], item) for item in case.gold if item.span in predicted]
     return pairs
 
 
-def _groundability(dataset: Dataset, predictions: Predictions) -> Groundability:
-    confusion = Counter((p.groundable, g.groundable) for p, g in _paired(dataset, predictions))
+def _groundability(pairs: Sequence[tuple[Item, Item]]) -> Groundability:
+    confusion = Counter((p.groundable, g.groundable) for p, g in pairs)
     both, predicted_only = confusion[True, True], confusion[True, False]
     gold_only, neither = confusion[False, True], confusion[False, False]
     count = Count(both, both + predicted_only, both + gold_only)
@@ -363,8 +368,8 @@ def _groundability(dataset: Dataset, predictions: Predictions) -> Groundability:
     )
 
 
-def _regions(dataset: Dataset, predictions: Predictions, iou: float) -> Regions:
-    overlaps = [best_iou(p, g) for p, g in _paired(dataset, predictions) if g.groundable]
+def _regions(pairs: Sequence[tuple[Item, Item]], iou: float) -> Regions:
+    overlaps = [best_iou(p, g) for p, g in pairs if g.groundable]
     return Regions(
         entities=len(overlaps),
         precision_at_iou=sum(o >= iou for o in overlaps) / len(overlaps) if overlaps else 0.0,

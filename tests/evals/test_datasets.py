@@ -169,11 +169,14 @@ def test_wnut_posts_are_numbered(tmp_path: Path) -> None:
     assert data.posts[1].entities[0].label == "LOC"
 
 
+BOX = [0, 0, 1, 1]
+
+
 def test_jsonl_reads_offsets_and_token_spans(tmp_path: Path) -> None:
     rows = [
-        {"id": "a", "text": "Ada met Bob.", "entities": [{"label": "PER", "start": 8, "end": 11, "boxes": [[0, 0, 1, 1]]}]},
+        {"id": "a", "text": "Ada met Bob.", "entities": [{"label": "PER", "start": 8, "end": 11, "boxes": [BOX]}]},
         {"id": "b", "tokens": ["Ada", "B"], "entities": [{"label": "PER", "token_span": [0, 2], "boxes": []}]},
-    ]  # fmt: skip
+    ]
     data = READERS["jsonl"](write_rows(tmp_path / "dev.jsonl", rows).parent, "dev").usable()
     assert [gold.entities[0].text for gold in data.posts] == ["Bob", "Ada B"]
     assert data.has_boxes and not data.has_masks
@@ -219,5 +222,3 @@ def test_the_published_release_has_the_published_numbers(data_root: Path) -> Non
     assert not dev.problems
     fine = READERS["fmnerg"](data_root / "fmnerg", "dev").usable()
     assert fine.title.startswith("Twitter-FMNERG test-300, 300 posts") and not fine.problems
-
-
