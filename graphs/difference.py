@@ -1,6 +1,7 @@
 """The first place where a replayed post parts from its recording, in words."""
 
 import json
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -8,6 +9,7 @@ from graphs.cassette import PostRecord
 from graphs.state import Json
 
 ABSENT = "nothing"
+SPELLING = "spelling only (the order of keys, or 1 for 1.0)"
 
 
 def first_difference(recorded: PostRecord, replayed: PostRecord) -> str | None:
@@ -25,37 +27,38 @@ def first_difference(recorded: PostRecord, replayed: PostRecord) -> str | None:
         if old is None or new is None or old.ran != new.ran:
             return f"step {number}: the recording has {old_ran or 'the start'}, the replay {new_ran or 'the start'}"
         if old.digest != new.digest:
-            where = f"step {number} ({old_ran or 'the start'})"
-            return (
-                f"{where}, state field {_first_field(old.changed, new.changed) or _unequal(old.changed, new.changed)}"
-            )
+            field = next(differences(old.changed, new.changed), SPELLING)
+            return f"step {number} ({old_ran or 'the start'}), state field {field}"
     if recorded.result is None or replayed.result is None:
         return None
     old_text, new_text = recorded.result.to_json(), replayed.result.to_json()
     if old_text == new_text:
         return None
-    return f"the result, field {_first_field(json.loads(old_text), json.loads(new_text)) or 'order'}"
+    return f"the result, field {next(differences(json.loads(old_text), json.loads(new_text)), SPELLING)}"
 
 
-def _unequal(old: Json, new: Json) -> str:
-    """Digests that differ over equal changes: a field went back to what it was, in one of the two."""
-    return ", ".join(sorted(old.keys() ^ new.keys())) or "order"
+def unexpected_call(recorded: PostRecord, replayed: PostRecord, tool: str, request: Json) -> str:
+    """Where a replay broke off because it asked a tool something new, and what is new about it."""
+    number = len(replayed.steps)
+    ran = ", ".join(recorded.steps[number].ran) if number < len(recorded.steps) else "the end"
+    likest = min(
+        (list(differences(call.request, request)) for call in recorded.calls.values() if call.tool == tool),
+        key=len,
+        default=["there was no call to it"],
+    )
+    return f"step {number}: the recording has {ran}, the replay asks the {tool} something new, {likest[0]}"
 
 
-def _first_field(old: Any, new: Any, path: str = "") -> str | None:
-    """`findings[0].label: recorded "athlete", replayed "actor"`, for the first of the fields that differ."""
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """`findings[0].label: recorded "athlete", replayed "actor"` for each field that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
-            inner = f"{path}.{key}" if path else str(key)
-            if found := _first_field(old.get(key, ABSENT), new.get(key, ABSENT), inner):
-                return found
-        return None
-    if isinstance(old, list) and isinstance(new, list):
+            yield from differences(old.get(key, ABSENT), new.get(key, ABSENT), f"{path}.{key}" if path else str(key))
+    elif isinstance(old, list) and isinstance(new, list):
         for i, (left, right) in enumerate(zip_longest(old, new, fillvalue=ABSENT)):
-            if found := _first_field(left, right, f"{path}[{i}]"):
-                return found
-        return None
-    return None if old == new else f"{path}: recorded {shortened(old)}, replayed {shortened(new)}"
+            yield from differences(left, right, f"{path}[{i}]")
+    elif old != new:
+        yield f"{path}: recorded {shortened(old)}, replayed {shortened(new)}"
 
 
 def shortened(value: Any, limit: int = 160) -> str:

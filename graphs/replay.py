@@ -25,7 +25,7 @@ from graphs import gem
 from graphs.calls import ROLES, AnyTool, LiveCalls
 from graphs.cassette import Cassette, PostRecord, Setup, call_key
 from graphs.context import Context, GemPolicy
-from graphs.difference import first_difference, shortened
+from graphs.difference import first_difference, shortened, unexpected_call
 from graphs.record import Tape, answered
 from graphs.run import extract_post
 from graphs.state import Json
@@ -141,9 +141,8 @@ class Overrides:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
-            raise NamepinError(
-                "E404", f"{where}: {first['msg']}", where="--set", mend="give a value that fits"
-            ) from error
+            what = f"{where}: {first['msg']}, not {first['input']!r}"
+            raise NamepinError("E404", what, where="--set", mend="give a value that fits") from error
 
 
 class _Filler:
@@ -188,6 +187,20 @@ class _Filler:
         return result
 
 
+class LackingCall(NamepinError):
+    """E402: the graph made a call that the cassette lacks.
+
+    Under overrides that is to be expected, and the user's to mend; without, the graph is not the recorded one.
+    """
+
+    def __init__(self, tool: str, request: Json, post_id: str, *, what_if: bool) -> None:
+        self.tool, self.request = tool, request
+        named = {name: value for name, value in request.items() if name not in ("image", "text", "tokens")}
+        what = f"the cassette has no such call to the {tool}: {shortened(named)}"
+        code = Exit.UNUSABLE if what_if else Exit.DIVERGED
+        super().__init__("E402", what, where=f"post {post_id!r}", mend="add --fill to make it now", exit_code=code)
+
+
 class ReplayedCalls:
     """Answers calls from one post's record; a filler makes those it lacks."""
 
@@ -208,7 +221,7 @@ class ReplayedCalls:
         """See `Calls.call`.
 
         Raises:
-            NamepinError: E402 when the call was not recorded and is not to be made.
+            LackingCall: the call was not recorded and is not to be made.
         """
         asked, fingerprint = request.model_dump(mode="json"), self._fingerprints[tool]
         call = self.record.calls.get(call_key(tool, fingerprint, asked))
@@ -217,12 +230,7 @@ class ReplayedCalls:
         if call is None and self._filler is not None:
             return await self._filler.call(self.record, tool, fingerprint, request, media)
         if call is None:
-            named = {name: value for name, value in asked.items() if name not in ("image", "text", "tokens")}
-            what = f"the cassette has no such call to the {tool}: {shortened(named)}"
-            where = f"post {self.record.line.post.id!r}"
-            # Without overrides, the graph asks what it did not ask before: that is a divergence.
-            code = Exit.UNUSABLE if self._what_if else Exit.DIVERGED
-            raise NamepinError("E402", what, where=where, mend="add --fill to make it now", exit_code=code)
+            raise LackingCall(tool, asked, self.record.line.post.id, what_if=self._what_if)
         if call.failure is not None:
             raise ToolUnavailable(tool, call.failure)
         return cast(Frozen, ROLES[tool].result.model_validate(call.result))
@@ -243,10 +251,11 @@ async def _replay_post(
     )
     try:
         extraction = await extract_post(graph, line.post, line.image, context, notices=line.notices)
-    except NamepinError as error:
-        if check and error.code == "E402":
-            raise _diverged(line.post.id, first_difference(record, tape.record) or error.what) from error
-        raise
+    except LackingCall as error:
+        if not check:
+            raise
+        asked = unexpected_call(record, tape.record, error.tool, error.request)
+        raise _diverged(line.post.id, first_difference(record, tape.record) or asked) from error
     measured = context.timings_ms()
     timings = {role: ms for role, ms in recorded.timings_ms.items() if role in measured}
     timings |= {role: ms for role, ms in measured.items() if role not in timings}

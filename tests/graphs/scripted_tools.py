@@ -62,8 +62,9 @@ class Scripted:
 
     def run(self, requests: Sequence[Any], media: Media) -> list[Any]:
         self.seen.extend(requests)
+        attempt = len(self.seen)
         time.sleep(self.delay())
-        if error := self.fail(len(self.seen)):
+        if error := self.fail(attempt):
             raise error
         return [self.answer(request, media) for request in requests]
 
