@@ -1,0 +1,88 @@
+"""From a data set through the graph to a report: the tools are small, the graph is the real one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from eval_samples import gmner_folder, write_rows
+
+from agent.api import Namepin
+from agent.evaluate import evaluated_pin, predict_with
+from agent.settings import Settings, ToolSettings
+from evals.run import load_dataset, recorded_knowledge
+from evals.scoring import evaluate
+from graphs.calls import LiveCalls
+from tools.errors import NamepinError
+from tools.interfaces import TagRequest, Tags
+from tools.knowledge import KnowledgeConfig, RecordedKnowledge
+from tools.media import Media
+from tools.types import Mention, token_offsets
+
+
+class CapitalTagger:
+    """Every capitalised token that the knowledge mentions (or any, without knowledge) is a PER."""
+
+    name: ClassVar[str] = "tagger"
+    version: ClassVar[int] = 1
+    fingerprint = "capital"
+
+    def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
+        return [self._tag(request) for request in requests]
+
+    def _tag(self, request: TagRequest) -> Tags:
+        tokens = request.tokens or tuple(request.text.split())
+        mentions: list[Mention] = []
+        for i, (token, (start, end)) in enumerate(zip(tokens, token_offsets(request.text, tokens), strict=True)):
+            if token[0].isupper() and (request.knowledge is None or token in request.knowledge):
+                mentions.append(
+                    Mention(index=len(mentions), text=token, start=start, end=end, token_span=(i, i + 1), label="PER")
+                )
+        return Tags(tokens=tokens, mentions=tuple(mentions))
+
+
+def pin(**recorded: str) -> Namepin:
+    tools = {"tagger": CapitalTagger()}
+    known = {"knowledge": RecordedKnowledge(recorded)} if recorded else {}
+    return Namepin(Settings(profile="test"), LiveCalls({**tools, **known}))
+
+
+TEXT = "IMGID:1\nAda\tB-PER\nmet\tO\nBob\tB-PER\n\nIMGID:2\nHi\tO\nall\tO\n"
+
+
+def test_the_text_alone_is_scored_and_grounding_is_not_evaluated(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    seen: list[str] = []
+    report = evaluate(data, predict_with(pin(), data, lambda extraction: seen.append(extraction.id)))
+    assert seen == ["1", "2"]
+    assert report.mner is not None and (report.mner.correct, report.mner.predicted, report.mner.gold) == (2, 3, 2)
+    assert report.gmner is None and any("not evaluated" in note for note in report.notes)
+    assert not [problem for problem in report.problems if problem["code"] != "E133"]
+
+
+def test_recorded_knowledge_reaches_the_tagger(tmp_path: Path) -> None:
+    root = gmner_folder(tmp_path, TEXT)
+    (root / "knowledge").mkdir()
+    rows = [{"id": "1", "model": "m", "knowledge": "about Ada and Bob"}, {"id": "2", "model": "m", "knowledge": "none"}]
+    write_rows(root / "knowledge" / "dev.jsonl", rows)
+    data = load_dataset("gmner", root, "dev")
+    known = recorded_knowledge(root, "dev", data)
+    assert known == {"Ada met Bob": "about Ada and Bob", "Hi all": "none"}
+    report = evaluate(data, predict_with(pin(**known), data))
+    assert report.mner is not None and report.mner.f1 == 1
+
+
+@pytest.mark.parametrize("rows", [["{"], [{"id": "1", "knowledge": "x"}], [{"id": "1"}]])
+def test_recorded_knowledge_that_lacks_a_post_is_an_error(tmp_path: Path, rows: list[object]) -> None:
+    root = gmner_folder(tmp_path, TEXT)
+    (root / "knowledge").mkdir()
+    write_rows(root / "knowledge" / "dev.jsonl", rows)
+    with pytest.raises(NamepinError, match="E134"):
+        recorded_knowledge(root, "dev", load_dataset("gmner", root, "dev"))
+
+
+def test_off_leaves_the_knowledge_tool_out() -> None:
+    config = KnowledgeConfig(model="m", base_url="http://127.0.0.1:9/v1")
+    settings = Settings(profile="test", tools={"knowledge": ToolSettings(backend="chat", config=config)})
+    assert "knowledge" not in evaluated_pin(settings, "off", {}).settings.tools
+    assert "knowledge" in evaluated_pin(settings, "live", {}).settings.tools
