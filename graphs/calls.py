@@ -119,6 +119,7 @@ class LiveCalls:
         )
         done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
         if not done:
+            work.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody will ask for it
             raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
         try:
             return cast(Frozen, work.result()[0])
