@@ -5,7 +5,7 @@ of its type, pooled from independent pieces of evidence, each a vote of a fixed 
 
     hint       the `(type)` behind the name in the post's recorded knowledge
     reason     "NAME is a ..." and "the ... NAME" in the knowledge's reasoning
-    listed     the curated list of well-known names (finetune/data/fine_names.toml)
+    listed     the curated list of well-known names (tools/data/fine_names.toml)
     shape      words inside the mention itself ("Lake", "University")
     context    words of the post around it
     elsewhere  what the above say of the same name in the other posts of the split
@@ -25,20 +25,31 @@ from pathlib import Path
 from rapidfuzz import fuzz
 
 from finetune.tagger_data import read_conll, spans_of
-from finetune.weak_rules import CONTEXTS, HINTS, SHAPES, Votes, listed_types, name_key, votes_for
 from tools.errors import NamepinError
 from tools.labels import COARSE4
+from tools.lexicon import (
+    TextWeights,
+    Votes,
+    add_votes,
+    listed_types,
+    name_key,
+    normalised,
+    split_joined,
+    text_votes,
+    word_types,
+)
+
+_IS = r"(?:(?:is|was|are|were|refers?|likely|probably|may|could|be|also|most|a|an|the|to)\b,? ?)+"
+_THE = r"(?:the|a|an|american|british|former|by|actor|actress|singer)"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """How much one full vote of each source counts; `context` is per matching rule."""
+    """How much one full vote of each source counts."""
 
     hint: float = 1.0
     reason: float = 0.5
-    listed: float = 2.0
-    shape: float = 1.5
-    context: float = 0.1
+    text: TextWeights = TextWeights()
     elsewhere: float = 1.0
     prior: float = 0.25
     """Of how the types of its 4-type are spread among the mentions that much is said of; it softens thin evidence."""
@@ -85,7 +96,7 @@ def weak_fine_labels(root: Path, split: str, weights: Weights | None = None) -> 
     labels: dict[str, list[dict[str, float]]] = {}
     for mention, votes in mentions:
         if votes:
-            _add(votes, spread[mention.coarse], weights.prior)
+            add_votes(votes, spread[mention.coarse], weights.prior)
         labels.setdefault(mention.post, []).append(distribution(votes))
     return labels
 
@@ -94,7 +105,7 @@ def gazetteer(root: Path, split: str = "train") -> dict[str, dict[str, float]]:
     """`name_key` of every gold name of the split -> its fine distribution, pooled over posts and 4-types."""
     totals: dict[str, Votes] = {}
     for mention in evidence(root, split):
-        _add(totals.setdefault(name_key(mention.name), {}), mention.votes)
+        add_votes(totals.setdefault(name_key(mention.name), {}), mention.votes)
     return {key: distribution(votes) for key, votes in totals.items() if votes}
 
 
@@ -112,8 +123,8 @@ def evidence(root: Path, split: str, weights: Weights | None = None) -> list[Men
         notes, reasoning = parse_knowledge(said.get(post, ""))
         for start, end, coarse in spans_of([columns[0] for columns in tags]):
             name = " ".join(words[start:end])
-            votes = text_votes(coarse, words, (start, end), weights)
-            _add(votes, knowledge_votes(coarse, name, notes, reasoning, weights))
+            votes = text_votes(coarse, words, (start, end), weights.text)
+            add_votes(votes, knowledge_votes(coarse, name, notes, reasoning, weights))
             found.append(MentionEvidence(post, name, coarse, tuple(words), (start, end), votes))
     return found
 
@@ -130,29 +141,17 @@ def parse_knowledge(text: str) -> tuple[list[Note], str]:
     return notes, reasoning.lstrip(": \n")
 
 
-def text_votes(coarse: str, words: Sequence[str], span: tuple[int, int], weights: Weights) -> Votes:
-    """What the curated list, the mention's own words and the post's other words say."""
-    start, end = span
-    name = " ".join(words[start:end])
-    votes: Votes = {}
-    _add(votes, listed_types(coarse, name), weights.listed)
-    _add(votes, _unit(votes_for(SHAPES, coarse, split_joined(name))), weights.shape)
-    around = split_joined(" ".join((*words[:start], "|", *words[end:])))
-    _add(votes, votes_for(CONTEXTS, coarse, around), weights.context)
-    return votes
-
-
 def knowledge_votes(coarse: str, name: str, notes: Sequence[Note], reasoning: str, weights: Weights) -> Votes:
     """What a post's knowledge says of `name`: the hint of its row, the full name's list entry, the reasoning."""
     votes: Votes = {}
     names = [name]
     if note := best_note(name, notes):
         names.append(note.name)
-        _add(votes, _unit(votes_for(HINTS, coarse, note.hint)), weights.hint)
+        add_votes(votes, normalised(word_types("hint", coarse, note.hint)), weights.hint)
         if name_key(note.name) != name_key(name):
-            _add(votes, listed_types(coarse, note.name), weights.listed / 2)
+            add_votes(votes, listed_types(coarse, note.name), weights.text.listed / 2)
     clauses = " . ".join(said_of(names, reasoning))
-    _add(votes, _unit(votes_for(HINTS, coarse, clauses)), weights.reason)
+    add_votes(votes, normalised(word_types("hint", coarse, clauses)), weights.reason)
     return votes
 
 
@@ -186,8 +185,8 @@ def said_of(names: Sequence[str], reasoning: str) -> Iterator[str]:
         literal = re.escape(name.strip(" @#"))
         if len(name) < 3:
             continue
-        after = rf"\b{literal}\b(?:'s|s)?,? (?:\([^)]*\) )?(?:who |which |that )?(?:(?:is|was|are|were|refers?|likely|probably|may|could|be|also|most|a|an|the|to)\b,? ?)+([^.,;]{{3,80}})"
-        before = rf"\b(?:the|a|an|american|british|former|by|actor|actress|singer) ((?:[\w/-]+ ){{1,4}}){literal}\b"
+        after = rf"\b{literal}\b(?:'s|s)?,? (?:\([^)]*\) )?(?:who |which |that )?{_IS}([^.,;]{{3,80}})"
+        before = rf"\b{_THE} ((?:[\w/-]+ ){{1,4}}){literal}\b"
         for pattern in (after, before):
             for matched in re.finditer(pattern, reasoning, re.IGNORECASE):
                 yield matched[1]
@@ -202,7 +201,7 @@ def pooled(
     counts: dict[tuple[str, str], int] = {}
     for mention in mentions:
         key = (mention.coarse, name_key(mention.name))
-        _add(totals.setdefault(key, {}), mention.votes)
+        add_votes(totals.setdefault(key, {}), mention.votes)
         counts[key] = counts.get(key, 0) + bool(mention.votes)
     for mention in mentions:
         key = (mention.coarse, name_key(mention.name))
@@ -211,7 +210,7 @@ def pooled(
         if others:
             rest = {t: max(0.0, v - mention.votes.get(t, 0.0)) for t, v in totals[key].items()}
             # Two posts that agree are worth one vote, ten are worth nearly two.
-            _add(votes, rest, weights.elsewhere * 2 / (1 + others))
+            add_votes(votes, rest, weights.elsewhere * 2 / (1 + others))
         yield mention, votes
 
 
@@ -220,8 +219,8 @@ def priors(mentions: Sequence[tuple[MentionEvidence, Votes]], enough: float = 1.
     spread: dict[str, Votes] = {coarse: {} for coarse in COARSE4}
     for mention, votes in mentions:
         if sum(votes.values()) >= enough:
-            _add(spread[mention.coarse], _unit(votes))
-    return {coarse: _unit(votes) for coarse, votes in spread.items()}
+            add_votes(spread[mention.coarse], normalised(votes))
+    return {coarse: normalised(votes) for coarse, votes in spread.items()}
 
 
 def distribution(votes: Mapping[str, float], least: float = 0.02) -> dict[str, float]:
@@ -230,18 +229,3 @@ def distribution(votes: Mapping[str, float], least: float = 0.02) -> dict[str, f
     kept = {t: v for t, v in votes.items() if total > 0 and v / total >= least}
     total = sum(kept.values())
     return {t: v / total for t, v in sorted(kept.items(), key=lambda item: -item[1])}
-
-
-def split_joined(text: str) -> str:
-    """`text` with run-together and underscored words parted: "GreenBayPackers" -> "Green Bay Packers"."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_+", " ", text)
-
-
-def _add(votes: Votes, more: Mapping[str, float], weight: float = 1.0) -> None:
-    for fine, value in more.items():
-        votes[fine] = votes.get(fine, 0.0) + weight * value
-
-
-def _unit(votes: Votes) -> Votes:
-    total = sum(votes.values())
-    return {t: v / total for t, v in votes.items()} if total else {}
