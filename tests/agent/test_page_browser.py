@@ -1,0 +1,105 @@
+"""The page in a real browser: it opens from disk, fetches nothing, and lights up what is pointed at."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_samples import full
+
+from agent.render.html import About, page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ADD = "no browser: apt-get install -y chromium, and pip install playwright"
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason=ADD)
+    if CHROMIUM is None:
+        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD
+        pytest.skip(ADD)
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def opened(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page of two posts at phone width; asserts at the end that nothing was fetched and nothing complained."""
+    file = tmp_path / "index.html"
+    file.write_text(page([full(), full()], About("starter", 0.2)), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=request.param, reduced_motion="reduce")
+    asked: list[str] = []
+    said: list[str] = []
+    tab.on("request", lambda r: asked.append(r.url))
+    tab.on("console", lambda m: said.append(m.text))
+    tab.on("pageerror", lambda e: said.append(str(e)))
+    tab.goto(file.as_uri())
+    yield tab
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    assert len([url for url in asked if url.startswith("file:")]) == 1
+    assert said == []
+    tab.close()
+
+
+def lit(tab: Any) -> list[str]:
+    return sorted(tab.eval_on_selector_all("#post-1 .on", "parts => parts.map(part => part.tagName.toLowerCase())"))
+
+
+def opacity(tab: Any, index: int) -> float:
+    return float(tab.eval_on_selector(f'#post-1 g[data-e="{index}"]', "g => getComputedStyle(g).opacity"))
+
+
+def test_pointing_at_a_name_shows_its_place(opened: Any) -> None:
+    opened.hover('#post-1 a.mention[data-e="0"]')
+    assert lit(opened) == ["a", "a", "g", "li"]
+    assert opacity(opened, 0) == 1
+    assert opacity(opened, 1) < 0.5, "the others step back"
+    assert opened.locator("#post-2 .on").count() == 0, "posts are apart"
+    opened.mouse.move(1, 1)
+    assert lit(opened) == []
+
+
+def test_pointing_at_a_box_shows_its_name(opened: Any) -> None:
+    opened.locator("#post-1 .stage").scroll_into_view_if_needed()
+    opened.hover('#post-1 g[data-e="1"] rect:last-of-type', position={"x": 60, "y": 120})
+    assert opened.locator('#post-1 a.mention.on[data-e="1"]').count() == 1
+    assert opened.locator('#post-1 .pin.on[data-e="1"] span').is_visible()
+
+
+def test_the_keyboard_does_the_same(opened: Any) -> None:
+    opened.locator('#post-1 a.mention[data-e="1"]').focus()
+    assert lit(opened) == ["a", "a", "g", "li"]
+    opened.keyboard.press("Shift+Tab")
+    assert opened.evaluate("document.activeElement.dataset.e") == "0"
+    assert opacity(opened, 0) == 1
+    opened.keyboard.press("Escape")
+    assert lit(opened) == []
+
+
+def test_a_tap_keeps_the_picture_in_view(opened: Any) -> None:
+    opened.click('#post-1 a.mention[data-e="0"]')
+    assert opened.locator("#post-1 .stage").evaluate("s => s.getBoundingClientRect().top < innerHeight")
+    assert opacity(opened, 0) == 1
+
+
+def test_a_phone_s_width_is_enough(opened: Any) -> None:
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    opened.set_viewport_size({"width": 320, "height": 640})
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_text_and_ground_have_contrast(opened: Any) -> None:
+    bright = opened.evaluate(
+        """() => ["color", "backgroundColor"].map(name => {
+            const channels = getComputedStyle(document.body)[name].match(/[0-9.]+/g).slice(0, 3).map(Number);
+            const linear = channels.map(c => c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]; })"""
+    )
+    assert (max(bright) + 0.05) / (min(bright) + 0.05) >= 7
