@@ -1,4 +1,4 @@
-"""A report as tables on the console."""
+"""Reports as tables on the console."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from evals.data_check import Check
 from evals.scoring import Report, Score
 
 NAMES = {
@@ -22,6 +23,20 @@ NAMES = {
     "coarse4.gmner": "GMNER, 4 types",
 }
 SHOWN_PROBLEMS = 8
+ROWS_OF_CHECK = {
+    "posts": "posts",
+    "tokens": "tokens",
+    "entities": "entities",
+    "groundable": "in the picture",
+    "boxes": "boxes",
+    "masks": "masks",
+    "multi_box": "with several boxes",
+    "small": "below 1/50 of the picture",
+    "duplicates": "repeated words in a post",
+    "without_entities": "posts without entities",
+    "repeated_texts": "posts with a repeated text",
+    "missing_images": "missing pictures",
+}
 
 
 def show(report: Report, console: Console, subtitle: str = "") -> None:
@@ -104,3 +119,28 @@ def _show_problems(report: Report, console: Console) -> None:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def show_check(check: Check, console: Console) -> None:
+    """Print a data set's numbers split by split, what its splits share, and what is wrong with it."""
+    console.print(f"[bold]{check.dataset}[/bold] in {check.root}", highlight=False)
+    for title in check.titles.values():
+        console.print(f"  {title}", highlight=False)
+    table = Table("", *check.splits)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row, name in ROWS_OF_CHECK.items():
+        values = [getattr(split, row) for split in check.splits.values()]
+        table.add_row(name, *("-" if value is None else f"{value:,}" for value in values))
+    for field in ("by_type", "by_fine_type"):
+        labels = dict.fromkeys(label for split in check.splits.values() for label in getattr(split, field))
+        if labels:
+            table.add_section()
+        for label in labels:
+            table.add_row(label, *(f"{getattr(split, field).get(label, 0):,}" for split in check.splits.values()))
+    console.print(table)
+    for overlap in check.overlaps:
+        console.print(f"{' and '.join(overlap.splits)} share {overlap.ids} ids and {overlap.texts} texts")
+    for problem in check.problems:
+        console.print(f"{problem['code']} {problem['where']}: {problem['what']}", markup=False, highlight=False)
+    console.print(f"{len(check.problems)} problem(s)" if check.problems else "no problems")

@@ -91,7 +91,7 @@ def evaluate(
     from evals.show import show
 
     check_arguments(protocol.value, iou)
-    _check_writable(json)
+    check_writable(json)
     messages = Console(stderr=True)
     data = load_dataset(dataset.value, root, split, ids)
     if predictions:
@@ -138,7 +138,7 @@ def _run(
     return found, about
 
 
-def _check_writable(path: Path | None) -> None:
+def check_writable(path: Path | None) -> None:
     """Fail before the run, not after it.
 
     Raises:
