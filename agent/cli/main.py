@@ -9,7 +9,7 @@ import typer
 from typer import Abort, Typer, TyperException
 
 from agent.cli import eval as evaluation
-from agent.cli import finetune
+from agent.cli import data, finetune
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
@@ -30,6 +30,7 @@ app = Typer(
 for command in (extract, replay, doctor):
     app.command()(command)
 evaluation.register(app)
+data.register(app)
 app.add_typer(finetune.app)
 
 
