@@ -155,7 +155,7 @@ def _unreadable(data: bytes, where: str) -> NamepinError:
     bitmap = data[:2] == b"BM" and data[6:10] == bytes(4)
     if data.startswith(_SIGNATURES) or bitmap:
         return NamepinError(
-            "E124", "the picture is truncated or damaged", where=where, mend="save or download it again"
+            "E124", "the picture is truncated, damaged or of a rare kind", where=where, mend="save or download it again"
         )
     mend = f"convert it to one of {', '.join(FORMATS)}"
     return NamepinError("E123", "not a picture in a known format", where=where, mend=mend)
