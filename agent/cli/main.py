@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from typer import Abort, Typer, TyperException
 
-from agent.cli import eval as evaluation
 from agent.cli import data, finetune
+from agent.cli import eval as evaluation
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
