@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tools.base import fingerprint
-from tools.errors import NamepinError
 from tools.interfaces import Trace, TraceQuery, TraceRequest, Traces
 from tools.media import Media
 from tools.ocr import bounds
 from tools.regions import Rectangle
 from tools.scene import Scene, SceneConfig, scene_reader
-from tools.types import Frozen, ImageRef, Point
+from tools.types import Frozen, ImageRef, Notice, Point
 
 
 class TracerConfig(Frozen):
@@ -37,28 +36,34 @@ class RegionTracer:
         )
 
     def run(self, requests: Sequence[TraceRequest], media: Media) -> list[Traces]:
-        """One point a query.
+        """One point a query; one that brings no region gets none, and a notice W121.
 
-        Raises:
-            NamepinError: E207 when a query brings no region: this tracer needs a matcher that works by regions.
+        A matcher that works by regions has none for a mention that it does not see, which a low `match.threshold` lets
+        pass; one that does not work by regions needs another tracer.
         """
         return [self._traces(request, media) for request in requests]
 
     def _traces(self, request: TraceRequest, media: Media) -> Traces:
         scene = self._scenes.read(request.image, media)
-        return Traces(traces=tuple(Trace(peak=_peak(query, scene, request.image)) for query in request.queries))
+        traces = tuple(Trace(peak=_peak(query, scene, request.image)) for query in request.queries)
+        notices = tuple(_no_region(query) for query in request.queries if query.region is None)
+        return Traces(traces=traces, notices=notices)
 
 
-def _peak(query: TraceQuery, scene: Scene, picture: ImageRef) -> Point:
+def _peak(query: TraceQuery, scene: Scene, picture: ImageRef) -> Point | None:
     if query.region is None:
-        mend = "use it with the starter matcher, or choose a tracer that reads the matcher's attention"
-        raise NamepinError("E207", f"no region to trace for {query.query.text!r}", where="tracer", mend=mend)
+        return None
     x, y = _middle(query.region)
     if query.kind == "text":
         words = [_middle(bounds([word.quad])) for line in scene.lines for word in line.words]
         inside = [word for word in words if _holds(query.region, word)]
         x, y = min(inside, key=lambda w: ((w[0] - x) ** 2 + (w[1] - y) ** 2, w), default=(x, y))
     return min(int(x), picture.width - 1), min(int(y), picture.height - 1)
+
+
+def _no_region(query: TraceQuery) -> Notice:
+    message = f"no place for {query.query.text!r}: the matcher gave no region"
+    return Notice(code="W121", tool="tracer", message=message)
 
 
 def _middle(box: Rectangle) -> tuple[float, float]:
