@@ -154,19 +154,7 @@ class ChatKnowledge:
         Raises:
             ToolUnavailable: when one of them fails for good; the others' answers are in the cache by then.
         """
-        known: dict[KnowledgeRequest, Knowledge | ToolUnavailable | None]
-        known = {request: self._cached(request) for request in requests}
-        asked = [request for request, answer in known.items() if answer is None]
-        if asked:
-            known.update(zip(asked, self._client.map(self._explain, asked), strict=True))
-        answers: list[Knowledge] = []
-        for request in requests:
-            answer = known[request]
-            if isinstance(answer, ToolUnavailable):
-                raise answer
-            assert answer is not None
-            answers.append(answer)
-        return answers
+        return self._client.answers(self._explain, self._cached, requests)
 
     def _cached(self, request: KnowledgeRequest) -> Knowledge | None:
         kept = self._cache.get(self.fingerprint, request) if self._cache else None

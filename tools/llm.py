@@ -5,7 +5,7 @@ import importlib.util
 import ipaddress
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
@@ -25,6 +25,7 @@ OPENAI = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
 
 Item = TypeVar("Item")
+Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
@@ -146,6 +147,32 @@ class ChatClient:
                 return list(await asyncio.gather(*map(one, items)))
 
         return _run(main())
+
+    def answers(
+        self,
+        work: Callable[[Ask, Question], Awaitable[Answer]],
+        recall: Callable[[Question], Answer | None],
+        requests: Sequence[Question],
+    ) -> list[Answer]:
+        """One answer a request, in order: what `recall` has, else what `work` finds; equal requests are worked on once.
+
+        Raises:
+            ToolUnavailable: the first failure, when all others have had their answers.
+        """
+        known: dict[Question, Answer | ToolUnavailable] = {}
+        missing: list[Question] = []
+        for request in dict.fromkeys(requests):
+            recalled = recall(request)
+            if recalled is None:
+                missing.append(request)
+            else:
+                known[request] = recalled
+        if missing:
+            known.update(zip(missing, self.map(work, missing), strict=True))
+        failures = [answer for answer in known.values() if isinstance(answer, ToolUnavailable)]
+        if failures:
+            raise failures[0]
+        return [answer for request in requests if not isinstance(answer := known[request], ToolUnavailable)]
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Ask]:

@@ -15,13 +15,16 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from PIL import Image
 from pydantic import ValidationError
 
+from tools.captioner import CaptionerConfig, ChatCaptioner
 from tools.errors import NamepinError, ToolUnavailable
-from tools.interfaces import KnowledgeRequest
+from tools.interfaces import CaptionRequest, KnowledgeRequest
 from tools.knowledge import ChatKnowledge, KnowledgeConfig
 from tools.llm import Ask, ChatClient, ChatConfig, Reply
 from tools.media import Media
+from tools.types import ImageRef
 
 SECRET = "sk-very-secret-1234567890"
 
@@ -314,6 +317,16 @@ def test_post_and_answer_beyond_the_bounds_are_cut_with_a_warning(server: Faults
     assert known.text == ("word " * 20).strip()
     assert [notice.code for notice in known.notices] == ["W110", "W111"]
     assert tool.run([request], Media()) == [known] and len(server.requests) == 1  # the warnings are kept, too
+
+
+@pytest.mark.parametrize(("text", "problem"), [("", "the text is empty"), ("word " * 300, "1499 characters")])
+def test_what_is_no_caption_makes_the_captioner_unavailable(server: Faults, text: str, problem: str) -> None:
+    server.script = [lambda handler: answer(handler, text)]
+    tool = ChatCaptioner(CaptionerConfig(**config(server).model_dump(), cache=False))
+    request = CaptionRequest(image=ImageRef(sha256="a" * 64, width=9, height=9))
+    with pytest.raises(ToolUnavailable, match=problem):
+        tool.run([request], Media(images={"a" * 64: Image.new("RGB", (9, 9))}))
+    assert server.requests[0][3]["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg")
 
 
 def test_no_secret_in_fingerprint_cache_or_settings(server: Faults, tmp_path: Path) -> None:

@@ -28,7 +28,10 @@ Dialogue = tuple[Sequence[Mapping[str, str]], str]
 
 def train(folder: Path, dialogues: Sequence[Dialogue], *, max_steps: int = 600) -> int:
     """Train a two-layer Llama until it gives every reply by heart, save it, and return the steps it took."""
-    tokenizer = _tokenizer(dialogues)
+    tokenizer = byte_tokenizer(
+        [text for messages, reply in dialogues for text in (*(m["content"] for m in messages), reply)]
+    )
+    tokenizer.chat_template = TEMPLATE
     rows = [
         (tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=False),
          tokenizer(reply + "<|end|>", add_special_tokens=False)["input_ids"])
@@ -73,26 +76,25 @@ def train(folder: Path, dialogues: Sequence[Dialogue], *, max_steps: int = 600) 
     return steps
 
 
-def _tokenizer(dialogues: Sequence[Dialogue]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE learnt from the dialogues: any text goes in and comes out unchanged.
+def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Byte-level BPE learnt from the texts: any text goes in and comes out unchanged.
 
-    Its merges reach across words, so the examples that all prompts share shrink to few tokens, and training to seconds.
+    Its merges reach across words, so what the texts share shrinks to few tokens, and training to seconds.
     """
+    special = [*SPECIAL, *extra]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1200, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=1200, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
     )
-    texts = [text for messages, reply in dialogues for text in (*(m["content"] for m in messages), reply)]
-    bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token="<|pad|>",
         eos_token="<|end|>",
-        additional_special_tokens=SPECIAL[2:],
-        chat_template=TEMPLATE,
+        additional_special_tokens=special[2:],
         clean_up_tokenization_spaces=False,
     )
 
