@@ -33,12 +33,18 @@ class Backend:
 
 
 BACKENDS: Mapping[str, Mapping[str, Backend]] = {
-    "captioner": {},
+    "captioner": {"chat": Backend("tools.captioner", "ChatCaptioner", "CaptionerConfig", extra="llm")},
     "knowledge": {"chat": Backend("tools.knowledge", "ChatKnowledge", "KnowledgeConfig", extra="llm")},
     "tagger": {"dual": Backend("tools.tagger", "DualTagger", "TaggerConfig")},
     "reranker": {},
-    "matcher": {"starter": Backend("tools.matcher", "StarterMatcher", "MatcherConfig")},
-    "tracer": {"region": Backend("tools.tracer", "RegionTracer", "TracerConfig")},
+    "matcher": {
+        "starter": Backend("tools.matcher", "StarterMatcher", "MatcherConfig"),
+        "blip": Backend("tools.matcher_blip", "BlipMatcher", "BlipMatcherConfig"),
+    },
+    "tracer": {
+        "region": Backend("tools.tracer", "RegionTracer", "TracerConfig"),
+        "blip": Backend("tools.tracer_blip", "BlipTracer", "BlipTracerConfig"),
+    },
     "segmenter": {"grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig")},
 }
 """In the order of the graph. A role that is configured without naming its backend gets the first one."""

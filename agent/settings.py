@@ -5,7 +5,7 @@ settings: they come from the environment only, read by the tool that needs them.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
@@ -133,10 +133,19 @@ def _check_top_level(values: Layer) -> None:
 def _keys(section: str, values: Layer) -> list[str]:
     """The dotted keys that are valid in a section, given the backend chosen for it."""
     if section in _SECTIONS:
-        return [f"{section}.{name}" for name in _SECTIONS[section].model_fields]
+        return list(_dotted(_SECTIONS[section], section))
     backend = BACKENDS[section].get(_backend(section, values))
-    fields = backend.config_class().model_fields if backend else {}
-    return [f"{section}.backend", *(f"{section}.{name}" for name in fields)]
+    return [f"{section}.backend", *(_dotted(backend.config_class(), section) if backend else ())]
+
+
+def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Every setting of a model by its dotted key, those of models within it included."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _dotted(inner, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}"
 
 
 def _backend(role: str, values: Layer) -> str:
@@ -167,15 +176,17 @@ def _tool(role: str, values: Layer) -> ToolSettings | None:
 def _typed(model: type[_Model], values: Layer, section: str, everything: Layer | None = None) -> _Model:
     """One section's values as its model; errors name the setting, its origin and, for a typo, the nearest key."""
     own = {key: value for key, value in values.items() if key.startswith(f"{section}.")}
+    valid = list(_dotted(model, section))
     for key, value in own.items():
-        if key.split(".")[1] not in model.model_fields:
+        # What lies below or above a valid key is of the wrong kind, which the model says better.
+        if not any(key == known or key.startswith(f"{known}.") or known.startswith(f"{key}.") for known in valid):
             raise unknown_setting(key, value, _keys(section, everything or values))
     try:
         return model.model_validate(_nested(own, section))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join((section, *map(str, first["loc"])))
-        near = own.get(key) or next((value for k, value in own.items() if key.startswith(k)), None)
+        near = own.get(key) or next((v for k, v in own.items() if key.startswith(k) or k.startswith(key)), None)
         where = near.origin if near else ""
         if first["type"] == "missing":
             raise NamepinError("E203", f"{key} is not set", where=where, mend=f"add --set {key}=...") from error

@@ -1,10 +1,12 @@
 """Settings: where they come from, which wins, and what a mistake gets told."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.backends import BACKENDS
 from agent.layers import meant, written
 from agent.settings import Settings, load_settings
 from tools.errors import Exit, NamepinError
@@ -42,11 +44,18 @@ def test_the_profile_can_come_from_the_environment(tmp_path: Path) -> None:
 
 def test_knowledge_is_off_until_a_model_is_named() -> None:
     assert "knowledge" not in load().tools
-    half = load("knowledge.base_url=http://127.0.0.1:9/v1")
+    half = load("knowledge.timeout_s=5")
     assert "knowledge" not in half.tools and half.requested == {"knowledge"}
     whole = load("knowledge.base_url=http://127.0.0.1:9/v1", "knowledge.model=12")
     assert whole.tools["knowledge"].backend == "chat"
     assert whole.tools["knowledge"].config.model_dump()["model"] == "12", "a text setting stays text"
+
+
+@pytest.mark.parametrize(("role", "name"), [(role, name) for role in BACKENDS for name in BACKENDS[role]])
+def test_every_backend_of_the_table_has_typed_settings(role: str, name: str) -> None:
+    backend = BACKENDS[role][name]
+    assert callable(getattr(import_module(backend.module), backend.tool))
+    assert backend.config_class()()
 
 
 def test_a_role_can_be_taken_out() -> None:
@@ -69,12 +78,15 @@ def test_resolved_settings_load_again() -> None:
         ("gate.gama=1", "E202", "did you mean gate.gamma?"),
         ("gamma=1", "E202", "did you mean gate.gamma?"),
         ("gat.gamma=1", "E202", "did you mean gate.gamma?"),
+        ("matcher.scene.ocr.min_scor=x", "E202", "did you mean matcher.scene.ocr."),
+        ("matcher.scene=1", "E203", "matcher.scene"),
         ("tagger.adaptor=x", "E202", "did you mean tagger.adapter?"),
         ("gate.gamma=high", "E203", "gate.gamma"),
         ("gate.gamma=-1", "E203", "greater than or equal to 0"),
         ("gate=1", "E203", "gate is a section"),
         ("tagger.backend=dul", "E203", "did you mean dual?"),
         ("reranker.model=x", "E202", "no backend fills the role reranker"),
+        ("knowledge.base_url=http://127.0.0.1:9/v1", "E203", "--set knowledge.base_url"),
         ("graph=gme", "E203", "use gem"),
         ("knowledge.api_key=sk-123456789", "E204", "OPENAI_API_KEY"),
         ("gate.gamma", "E202", "key=value"),
