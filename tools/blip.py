@@ -89,7 +89,7 @@ class Blip:
         self._pictures: Recent[tuple[str, str], Tensor] = Recent(config.cached_pictures)
         self._taps = threading.local()
         for index, layer in enumerate(self._net.text_encoder.encoder.layer):
-            layer.crossattention.self.dropout.register_forward_pre_hook(self._tapped(index))
+            layer.crossattention.self.dropout.register_forward_pre_hook(_tapping(self._taps, index))
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -175,7 +175,7 @@ class Blip:
         known = self._words.get_vocab().get("[ENC]")
         if known is None and last < len(self._words):
             raise NamepinError(
-                "E215",
+                "E218",
                 "neither the tokenizer nor the text encoder has a place for [ENC]",
                 where=self.config.weights,
                 mend="use BLIP's weights, whose vocabulary ends with [DEC] and [ENC], or set first_token to cls",
@@ -223,17 +223,21 @@ class Blip:
             self._taps.now = None
         return tap.attention.detach(), gradient, logits.detach()
 
-    def _tapped(self, index: int) -> Any:
-        """A hook on the dropout that follows layer `index`'s softmax; silent unless this thread taps this layer."""
 
-        def tap(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            now: _Tap | None = getattr(self._taps, "now", None)
-            if now is None or now.block != index:
-                return None
-            now.attention = inputs[0].detach().requires_grad_()
-            return (now.attention, *inputs[1:])
+def _tapping(taps: threading.local, block: int) -> Any:
+    """A hook on the dropout that follows a layer's softmax; silent unless this thread taps this layer.
 
-        return tap
+    It knows the taps and not the `Blip`, so that no cycle keeps unused weights in memory.
+    """
+
+    def tap(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        now: _Tap | None = getattr(taps, "now", None)
+        if now is None or now.block != block:
+            return None
+        now.attention = inputs[0].detach().requires_grad_()
+        return (now.attention, *inputs[1:])
+
+    return tap
 
 
 def _device(name: str) -> torch.device:
@@ -256,7 +260,7 @@ def shared_blip(config: BlipConfig) -> Blip:
     Weights that changed on disk are loaded anew.
 
     Raises:
-        NamepinError: E210 to E215, see `tools.blip_checkpoint`; E216 when the device is not there.
+        NamepinError: E210 to E214 and E218, see `tools.blip_checkpoint`; E216 when the device is not there.
     """
     with _LOADING:
         path = locate(config.weights, config.revision)

@@ -12,6 +12,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def load_blip(path: Path, sha256: str, *, tokenizer: str, vision_norm_eps: float
 
     Raises:
         NamepinError: E211 damaged or truncated, E212 weights of another model, E214 a pickle with code in it,
-            E215 no tokenizer, or one that does not fit.
+            E218 no tokenizer, or one that does not fit.
     """
     if path.is_dir():
         net, mean, std = _from_folder(path, vision_norm_eps)
@@ -137,7 +138,7 @@ def load_blip(path: Path, sha256: str, *, tokenizer: str, vision_norm_eps: float
         words = _tokenizer(tokenizer)
     if len(words) > net.config.text_config.vocab_size:
         raise NamepinError(
-            "E215",
+            "E218",
             f"the tokenizer has {len(words)} tokens, the text encoder knows {net.config.text_config.vocab_size}",
             where=str(path),
             mend="use bert-base-uncased's",
@@ -195,13 +196,22 @@ def _json(path: Path) -> dict[str, Any]:
 def _tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
+    folder = Path(name)
+    # transformers would make an empty tokenizer of such a folder.
+    if folder.is_dir() and not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        raise NamepinError(
+            "E218",
+            "no tokenizer.json and no vocab.txt",
+            where=name,
+            mend="copy the tokenizer's files beside the weights",
+        )
     try:
         with _quiet_transformers():
             return AutoTokenizer.from_pretrained(name)
     except Exception as error:  # missing files, no network, a kind transformers does not know
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise NamepinError(
-            "E215", f"no tokenizer: {reason}", where=name, mend="give a folder or hub name of bert-base-uncased"
+            "E218", f"no tokenizer: {reason}", where=name, mend="give a folder or hub name of bert-base-uncased"
         ) from error
 
 
@@ -211,7 +221,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     Raises:
         NamepinError: E211 when it is damaged, E214 when it holds more than tensors and plain values.
     """
-    with _load_errors(str(path)):
+    with _load_errors(str(path)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on old pickle protocols
         state = torch.load(path, map_location="cpu", weights_only=True)
     state = state.get("model", state) if isinstance(state, dict) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
@@ -325,8 +336,8 @@ def _load_errors(where: str) -> Iterator[None]:
     try:
         yield
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
-            raise _damaged(error, where) from error
+        if not re.search("Unsupported (global|class)", str(error)):
+            raise _damaged(ValueError("not a checkpoint of PyTorch"), where) from error
         raise NamepinError(
             "E214",
             "the file holds more than numbers: loading it could run code, so it is refused",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tools.base import fingerprint
-from tools.blip import BlipConfig, shared_blip
+from tools.blip import Blip, BlipConfig, shared_blip
 from tools.interfaces import Match, Matches, MatchRequest
 from tools.matching import MATCH_PROMPT
 from tools.media import Media
@@ -26,9 +26,14 @@ class BlipMatcher:
     name: ClassVar[str] = "matcher_blip"
     version: ClassVar[int] = 1
 
-    def __init__(self, config: BlipMatcherConfig) -> None:
+    def __init__(self, config: BlipMatcherConfig, blip: Blip | None = None) -> None:
+        """Take `blip`, else the one that `config.blip` names, loaded or shared.
+
+        Raises:
+            NamepinError: E210 to E218, as `shared_blip`.
+        """
         self.config = config
-        self.blip = shared_blip(config.blip)
+        self.blip = blip or shared_blip(config.blip)
 
     @property
     def fingerprint(self) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tools import heat
 from tools.base import fingerprint
-from tools.blip import BlipConfig, shared_blip
+from tools.blip import Blip, BlipConfig, shared_blip
 from tools.errors import NamepinError
 from tools.gradcam import Heads, Target, Tokens, attention_map
 from tools.interfaces import Query, Trace, TraceRequest, Traces
@@ -40,20 +40,22 @@ class BlipTracer:
     name: ClassVar[str] = "tracer_blip"
     version: ClassVar[int] = 1
 
-    def __init__(self, config: BlipTracerConfig) -> None:
-        """Take BLIP, loaded or shared.
+    def __init__(self, config: BlipTracerConfig, blip: Blip | None = None) -> None:
+        """Take `blip`, else the one that `config.blip` names, loaded or shared.
 
         Raises:
-            NamepinError: E217 when the text encoder has no layer `block`; else as `shared_blip`.
+            NamepinError: E217 when the text encoder has no layer `block`, or the score does not depend on that layer's
+                inner tokens: above the last layer, only the first token is read. Else as `shared_blip`.
         """
         self.config = config
-        self.blip = shared_blip(config.blip)
-        if config.block >= self.blip.blocks:
+        self.blip = blip or shared_blip(config.blip)
+        last = self.blip.blocks - 1 - (config.tokens == "inner_mean")
+        if config.block > last:
             raise NamepinError(
                 "E217",
-                f"block {config.block} of a text encoder with {self.blip.blocks} layers",
+                f"block {config.block} of {self.blip.blocks} cannot be traced with tokens = {config.tokens!r}",
                 where="tracer.block",
-                mend=f"use 0 to {self.blip.blocks - 1}",
+                mend=f"use 0 to {last}",
             )
 
     @property
