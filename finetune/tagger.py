@@ -1,0 +1,457 @@
+"""Train the tagger: `namepin finetune tagger`.
+
+A plain loop, not transformers' Trainer: the loss joins two CRFs and a pooled term over ragged targets, every epoch
+draws its own augmentation, and what is evaluated and kept is a moving average of the weights.
+
+Everything random is drawn from (seed, epoch), so that a run resumed after its last whole epoch equals one that never
+stopped, on the same machine.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import random
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from finetune.tagger_data import (
+    Batcher,
+    Example,
+    Targets,
+    by_length,
+    mention_pool,
+    read_ccby,
+    read_gmner,
+    swap_mentions,
+)
+from tools.base import file_sha256
+from tools.checkpoints import MINILM, load_encoder, read_safetensors
+from tools.errors import NamepinError
+from tools.interfaces import TagRequest
+from tools.media import Media
+from tools.nets.crf import bio_tags
+from tools.nets.dual_tagger import DualTaggerNet, Emissions, transition_matrix
+from tools.tagger import DualTagger, TaggerConfig
+from tools.tagger_input import InputSpec, RowBuilder
+from tools.tagger_model import ADAPTER_FILE, Manifest, TaggerSpec, build_net, save_adapter
+
+KNOWLEDGE_STYLE = "pgim"
+"""The recorded knowledge of GMNER is in PGIM's style: a numbered list `name (type)`, then the reasoning."""
+
+
+@dataclass(frozen=True)
+class TaggerRecipe:
+    """Settings of one training run; the defaults are those of the shipped starter adapter.
+
+    Attributes:
+        data: folder that holds `gmner/` and, for `ccby_epochs`, `ccby/`.
+        out: run folder; the adapter is written to `out/adapter`.
+        scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
+        encoder: base encoder, by hub name or folder.
+        start: adapter folder whose weights to begin with; empty for the base encoder.
+        alpha: weight of the coarse loss in equation 8.
+        beta: weight of the coarse logits in equation 9.
+        pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
+        knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
+        epochs: passes over GMNER train, each post bare.
+        ccby_epochs: passes over the CC-BY tweets before, coarse path only.
+        patience: stop after so many epochs without a better dev score.
+        lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
+        lr_heads: learning rate of all that is new.
+        ema: decay of the moving average of the weights, a step.
+        swap: rate at which mentions of bare posts are replaced by others of their type.
+        lower: rate of bare posts written in lower case only.
+        hide: rate of word pieces hidden from the encoder.
+        bf16: run the encoder in bfloat16 while training.
+    """
+
+    data: str = ""
+    out: str = "out/tagger"
+    scheme: str = "4/51"
+    encoder: str = MINILM
+    start: str = ""
+    alpha: float = 0.5
+    beta: float = 0.1
+    pooled: float = 0.5
+    dropout: float = 0.2
+    bio_constraint: bool = True
+    crf_scope: str = "text"
+    knowledge: float = 0.5
+    knowledge_pieces: int = 48
+    epochs: int = 10
+    ccby_epochs: int = 0
+    patience: int = 4
+    batch_size: int = 32
+    lr_encoder: float = 1e-4
+    lr_heads: float = 1e-3
+    layer_decay: float = 0.9
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.998
+    swap: float = 0.15
+    lower: float = 0.03
+    hide: float = 0.03
+    seed: int = 1
+    threads: int = 2
+    bf16: bool = True
+
+
+def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
+    """The architecture that the recipe trains."""
+    return TaggerSpec.model_validate(
+        {
+            "scheme": recipe.scheme,
+            "encoder": recipe.encoder,
+            "beta": recipe.beta,
+            "dropout": recipe.dropout,
+            "bio_constraint": recipe.bio_constraint,
+            "input": InputSpec.model_validate(
+                {"knowledge_pieces": recipe.knowledge_pieces, "crf_scope": recipe.crf_scope}
+            ),
+        }
+    )
+
+
+def tagger_loss(net: DualTaggerNet, logits: Emissions, mask: Tensor, targets: Targets, recipe: TaggerRecipe,
+                pooled: float) -> Tensor:  # fmt: skip
+    """Equation 8 as a mean over posts, plus the pooled term.
+
+    The fine path is scored on what is known: within a mention every sequence that the annotation allows counts, by its
+    weight.
+    """
+    coarse = net.coarse.crf.nll(logits.coarse, targets.coarse, mask).mean()
+    if net.fine is None or logits.fine is None or targets.fine is None:
+        return coarse
+    fine = net.fine.crf.partial_nll(logits.fine, targets.fine, mask).mean()
+    loss = recipe.alpha * coarse + (1 - recipe.alpha) * fine
+    if pooled and targets.spans:
+        means = torch.stack([logits.fine[b, start:end].mean(0) for b, start, end in targets.spans])
+        merged = means[:, 1:].view(len(means), -1, 2).logsumexp(2)
+        loss = loss - pooled * (targets.span_weights * merged.log_softmax(1)).sum(1).mean()
+    return loss
+
+
+class MovingAverage:
+    """Exponential moving average of a net's trained parameters."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.values = {name: p.detach().clone() for name, p in trained(net).items()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Take one step in; early steps count more, so that the start is forgotten."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, p in trained(net).items():
+            self.values[name].lerp_(p, 1 - decay)
+
+
+def trained(net: nn.Module) -> dict[str, Tensor]:
+    """The parameters that training moves, which are those that an adapter stores."""
+    return {name: p for name, p in net.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def put(net: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Overwrite parameters of the net by name."""
+    parameters = dict(net.named_parameters())
+    for name, value in values.items():
+        parameters[name].copy_(value)
+
+
+def freeze_tables(net: DualTaggerNet) -> None:
+    """Freeze the encoder's embedding tables: most of a small encoder's weights, and the least to gain from tuning."""
+    for module in net.encoder.modules():
+        if isinstance(module, nn.Embedding):
+            module.requires_grad_(False)
+
+
+def parameter_groups(net: DualTaggerNet, recipe: TaggerRecipe) -> list[dict[str, Any]]:
+    """AdamW groups: the learning rate falls from the top layer down; biases and norms do not decay."""
+    layers = int(net.encoder.config.num_hidden_layers)
+    groups = []
+    for name, p in trained(net).items():
+        rate = recipe.lr_heads
+        if name.startswith("encoder."):
+            numbers = [int(part) for part in name.split(".") if part.isdigit()]
+            rate = recipe.lr_encoder * recipe.layer_decay ** (layers - 1 - numbers[0] if numbers else layers)
+        groups.append({"params": [p], "lr": rate, "weight_decay": recipe.weight_decay if p.dim() > 1 else 0.0})
+    return groups
+
+
+def co_occurrence(examples: Sequence[Example], spec: TaggerSpec) -> Tensor:
+    """`(C, F)` counts of coarse and fine tags on one word, in the examples' (weak) fine labels and in the hierarchy."""
+    coarse, fine = bio_tags(spec.coarse_types), bio_tags(spec.fine_types)
+    counts = torch.zeros(len(coarse), len(fine))
+    counts[0, 0] = 1
+    for kind in spec.fine_types:
+        for prefix in "BI":
+            counts[coarse.index(f"{prefix}-{spec.parents[kind]}"), fine.index(f"{prefix}-{kind}")] += 1
+    for example in examples:
+        for span in example.spans:
+            for kind, weight in span.fine.items():
+                for prefix, words in (("B", 1), ("I", span.end - span.start - 1)):
+                    counts[coarse.index(f"{prefix}-{span.coarse}"), fine.index(f"{prefix}-{kind}")] += weight * words
+    return counts
+
+
+def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> float:
+    """Micro F1 of spans with their coarse type."""
+    requests = [
+        TagRequest(text=" ".join(e.words), tokens=e.words, knowledge=e.knowledge if informed else None)
+        for e in examples
+    ]
+    right = found = gold = 0
+    for example, tags in zip(examples, tagger.run(requests, Media()), strict=True):
+        said = {(*m.token_span, m.label) for m in tags.mentions}
+        true = {(s.start, s.end, tagger.spec.to_coarse4(s.coarse)) for s in example.spans}
+        right, found, gold = right + len(said & true), found + len(said), gold + len(true)
+    return 2 * right / max(found + gold, 1)
+
+
+class TaggerTraining:
+    """One run: the net, its optimiser and average, and the steps to take."""
+
+    def __init__(self, recipe: TaggerRecipe) -> None:
+        torch.set_num_threads(recipe.threads)
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.spec = recipe, spec_of(recipe)
+        self.out = Path(recipe.out)
+        root = data_root(recipe)
+        self.train, self.dev, self.data_hashes = load_data(root, self.spec)
+        self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
+        self.pool = mention_pool(self.train)
+        encoder = load_encoder(recipe.encoder)
+        self.encoder_sha256 = encoder.sha256
+        # Eager attention: on CPUs, bfloat16 backward through the fused kernel is several times slower.
+        encoder.model.set_attn_implementation("eager")
+        for module in encoder.model.modules():
+            # Its random masks are a tenth of the time, and dropout on the layers' outputs remains.
+            if module.__class__.__name__.endswith("SelfAttention") and hasattr(module, "dropout"):
+                module.dropout.p = 0.0
+        self.net = build_net(self.spec, encoder.model)
+        freeze_tables(self.net)
+        if self.net.fine is not None:
+            with torch.no_grad():
+                self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec)))
+        if recipe.start:
+            put(self.net, {k: v.float() for k, v in read_safetensors(Path(recipe.start) / ADAPTER_FILE).items()})
+        self.builder = RowBuilder(encoder.tokenizer, self.spec.input)
+        self.batcher = Batcher(self.builder, self.spec)
+        self.average = MovingAverage(self.net, recipe.ema)
+        self.optimiser = torch.optim.AdamW(parameter_groups(self.net, recipe))
+        self.peak_rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.epoch, self.step, self.best, self.stale = 0, 0, -1.0, 0
+        self.loss, self.seconds = 0.0, 0.0
+        self.history: list[dict[str, float]] = []
+        per_epoch = -(-int(len(self.train) * (1 + recipe.knowledge)) // recipe.batch_size)
+        self.ccby_steps = recipe.ccby_epochs * -(-len(self.ccby) // recipe.batch_size)
+        self.total_steps = self.ccby_steps + recipe.epochs * per_epoch
+
+    def run(self, resume: bool) -> dict[str, Any]:
+        """Train to the end, or until the dev score stops rising; returns the manifest's training record."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if resume:
+            self._restore()
+        epochs = self.recipe.ccby_epochs + self.recipe.epochs
+        with tqdm(total=self.total_steps, initial=self.step, unit="step", smoothing=0.05) as bar:
+            while self.epoch < epochs and self.stale < self.recipe.patience:
+                self._epoch(bar)
+                self.epoch += 1
+                if self.epoch >= self.recipe.ccby_epochs:
+                    self._evaluate(bar)
+                self._checkpoint()
+        return self.record()
+
+    def _epoch(self, bar: "tqdm[Any]") -> None:
+        rng = random.Random(f"{self.recipe.seed}/{self.epoch}")
+        torch.manual_seed(rng.getrandbits(32))
+        first_stage = self.epoch < self.recipe.ccby_epochs
+        if self.epoch == self.recipe.ccby_epochs:
+            # The second stage starts its own average and warm-up.
+            self.average = MovingAverage(self.net, self.recipe.ema)
+        items = [(e, False) for e in self.ccby] if first_stage else self._items(rng)
+        self.net.train()
+        began, losses = time.perf_counter(), []
+        for part in by_length(items, self.recipe.batch_size, rng, self.recipe.knowledge_pieces):
+            losses.append(self._update(part, rng))
+            bar.update()
+            bar.set_postfix(epoch=self.epoch + 1, loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
+        self.seconds, self.loss = time.perf_counter() - began, sum(losses) / len(losses)
+
+    def _items(self, rng: random.Random) -> list[tuple[Example, bool]]:
+        bare = [(self._augment(example, rng), False) for example in self.train]
+        informed = rng.sample(self.train, int(len(self.train) * self.recipe.knowledge))
+        return bare + [(example, True) for example in informed]
+
+    def _augment(self, example: Example, rng: random.Random) -> Example:
+        if self.recipe.swap:
+            example = swap_mentions(example, self.pool, rng, self.recipe.swap)
+        if rng.random() < self.recipe.lower:
+            example = dataclasses.replace(example, words=tuple(word.lower() for word in example.words))
+        return example
+
+    def _update(self, part: Sequence[tuple[Example, bool]], rng: random.Random) -> float:
+        recipe, net = self.recipe, self.net
+        batch, targets = self.batcher.batch(part)
+        if recipe.hide:
+            hidden = (torch.rand(batch.piece_ids.shape) < recipe.hide) & (batch.piece_shapes[:, :, 0] > 0)
+            mask_id = getattr(self.builder.tokenizer, "mask_token_id", None) or self.builder.unknown
+            batch.piece_ids.masked_fill_(hidden, mask_id)
+        for group, rate in zip(self.optimiser.param_groups, self.peak_rates, strict=True):
+            group["lr"] = rate * self._schedule()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
+            words = net.encode(batch)
+        logits = net.paths(words.float())
+        loss = tagger_loss(net, logits, batch.word_mask, targets, recipe, recipe.pooled)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], recipe.clip)
+        self.optimiser.step()
+        self.average.update(net)
+        self.step += 1
+        return float(loss.detach())
+
+    def _schedule(self) -> float:
+        """Linear warm-up and decay, once for each stage."""
+        step, total = self.step, self.ccby_steps
+        if step >= self.ccby_steps:
+            step, total = step - self.ccby_steps, self.total_steps - self.ccby_steps
+        warm = max(1, int(total * self.recipe.warmup))
+        return (step + 1) / warm if step < warm else max(0.02, (total - step) / max(1, total - warm))
+
+    def _evaluate(self, bar: "tqdm[Any]") -> None:
+        """Score the averaged weights on dev; keep them where they are the best so far."""
+        raw = {name: p.detach().clone() for name, p in trained(self.net).items()}
+        put(self.net, self.average.values)
+        self.net.eval()
+        manifest = Manifest(spec=self.spec, encoder_sha256="", weights_sha256="")
+        tagger = DualTagger.of(self.net, self.builder, manifest, TaggerConfig(batch_size=32))
+        scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)}
+        if self.recipe.knowledge:
+            scores["dev_f1_knowledge"] = span_f1(tagger, self.dev, informed=True)
+        mean = sum(scores.values()) / len(scores)
+        row = {"epoch": self.epoch, "loss": self.loss, "seconds": self.seconds, **scores}
+        self.history.append({key: round(value, 4) for key, value in row.items()})
+        bar.write(json.dumps(self.history[-1]))
+        self.stale += 1
+        if mean > self.best:
+            self.best, self.stale = mean, 0
+            style = KNOWLEDGE_STYLE if self.recipe.knowledge else None
+            save_adapter(self.out / "adapter", trained(self.net), self.spec, self.encoder_sha256, style, self.record())
+        put(self.net, raw)
+
+    def record(self) -> dict[str, Any]:
+        """What the manifest says about the run."""
+        import transformers
+
+        settings = {k: v for k, v in dataclasses.asdict(self.recipe).items() if k not in ("data", "out", "start")}
+        return {
+            "recipe": settings,
+            "data_sha256": self.data_hashes,
+            "history": self.history,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
+
+    def _checkpoint(self) -> None:
+        """Everything a resumed run needs, written beside and then moved into place: a kill leaves the one before."""
+        state = {
+            "recipe": dataclasses.asdict(self.recipe),
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "stale": self.stale,
+            "history": self.history,
+            "net": trained(self.net),
+            "average": self.average.values,
+            "average_steps": self.average.steps,
+            "optimiser": self.optimiser.state_dict(),
+        }
+        partial = self.out / "checkpoint.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.out / "checkpoint.pt")
+
+    def _restore(self) -> None:
+        file = self.out / "checkpoint.pt"
+        if not file.is_file():
+            return
+        state = torch.load(file, weights_only=True)
+        before, now = state["recipe"], dataclasses.asdict(self.recipe)
+        changed = [key for key in now if key not in ("out", "data", "threads") and before.get(key) != now[key]]
+        if changed:
+            raise NamepinError(
+                "E214", f"the run to resume had another {changed[0]}: {before.get(changed[0])!r}", where=str(file),
+                mend="resume with the settings it was started with, or choose another `out`",
+            )  # fmt: skip
+        put(self.net, state["net"])
+        self.average.values, self.average.steps = state["average"], state["average_steps"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.stale, self.history = state["stale"], state["history"]
+
+
+def data_root(recipe: TaggerRecipe) -> Path:
+    """`recipe.data`, else NAMEPIN_DATA, else `../shared/data` beside the checkout."""
+    root = Path(recipe.data or os.environ.get("NAMEPIN_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not (root / "gmner" / "txt" / "train.txt").is_file():
+        raise NamepinError(
+            "E130", "no gmner/txt/train.txt in the data folder", where=str(root), mend="set `data` or NAMEPIN_DATA"
+        )
+    return root
+
+
+def load_data(root: Path, spec: TaggerSpec) -> tuple[list[Example], list[Example], dict[str, str]]:
+    """GMNER train with its weak fine labels, dev, and the files' hashes."""
+    from finetune.weak_labels import weak_fine_labels
+
+    gmner = root / "gmner"
+    weak = weak_fine_labels(gmner, "train") if spec.fine_types else None
+    files = [f"gmner/{kind}/{split}" for split in ("train", "dev") for kind in ("txt", "knowledge")]
+    names = [f"{name}.{'txt' if '/txt/' in name else 'jsonl'}" for name in files]
+    hashes = {name: file_sha256(root / name) for name in names}
+    return read_gmner(gmner, "train", weak), read_gmner(gmner, "dev"), hashes
+
+
+def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:
+    """Run the recipe; the adapter is then in `out/adapter`."""
+    return TaggerTraining(recipe).run(resume)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """One flag a setting, and `--config` for a TOML file of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, help="TOML file of recipe settings")
+    parser.add_argument("--resume", action="store_true")
+    for f in dataclasses.fields(TaggerRecipe):
+        kind = (lambda text: text.lower() in ("1", "true", "yes")) if f.type == "bool" or f.type is bool else f.type
+        parser.add_argument(f"--{f.name}", type=kind, default=None)  # type: ignore[arg-type]
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of `python -m finetune.tagger`."""
+    args = vars(make_parser().parse_args(argv))
+    config, resume = args.pop("config"), args.pop("resume")
+    settings = tomllib.loads(config.read_text("utf-8")) if config else {}
+    settings |= {key: value for key, value in args.items() if value is not None}
+    train(TaggerRecipe(**settings), resume)
+
+
+if __name__ == "__main__":
+    main()

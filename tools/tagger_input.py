@@ -1,0 +1,242 @@
+"""From tokens and knowledge to the tensors the tagger's net reads; shared by the tool and the training recipe.
+
+A row is `[CLS] text [SEP] knowledge [SEP]` (GEM equation 3). The text always fits: knowledge is cut first, and a text
+too long for one row is laid out over several, overlapping ones (`windows`), each word being read where it has most
+context on both sides.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from tools.nets.dual_tagger import TaggerBatch
+from tools.types import Frozen
+
+CASES = ("none", "lower", "Title", "UPPER", "miXed", "X", "digits", "w1th-digits", "uncased", "mark", "symbol")
+"""How a word is written. `none` is for pieces that are no word of the text; `uncased` for scripts without case."""
+CONTEXTS = ("none", "knowledge", "plain", "handle", "hashtag", "link", "retweet")
+"""What a word is in the post: `handle` and `hashtag` are the words after `@` and `#`."""
+NUM_CHARS = 101
+"""0 padding, 1-95 printable ASCII, then classes of everything else."""
+
+MAX_WORD_PIECES = 32
+"""Of one word; beyond that, random letters add nothing. WordPiece makes one [UNK] of such words anyway."""
+
+
+class InputSpec(Frozen):
+    """How a post becomes rows; stored in an adapter's manifest, since the weights depend on it.
+
+    Attributes:
+        max_pieces: length of a row, special pieces included.
+        knowledge_pieces: at most so many pieces of knowledge, even where there is room for more.
+        overlap: pieces that neighbouring windows of a long text share.
+        crf_scope: `text` runs the CRFs over the text's words only; `all` over text, separator and knowledge pieces, as
+            equation 5 is written.
+        shapes: give the encoder each word's casing and context.
+        word_letters: letters of a word that the character net reads (the first and the last ones); 0 leaves it out.
+    """
+
+    max_pieces: int = Field(256, ge=16)
+    knowledge_pieces: int = Field(256, ge=0)
+    overlap: int = Field(64, ge=0)
+    crf_scope: Literal["text", "all"] = "text"
+    shapes: bool = True
+    word_letters: int = Field(16, ge=0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch; `first:last` are the post's words it is laid out for, `keep` those it is read for."""
+
+    piece_ids: "np.ndarray[Any, Any]"
+    piece_shapes: "np.ndarray[Any, Any]"
+    word_pieces: "np.ndarray[Any, Any]"
+    word_chars: "np.ndarray[Any, Any]"
+    first: int
+    last: int
+    keep: tuple[int, int]
+    knowledge_cut: bool
+
+
+def word_case(word: str) -> int:
+    """Index into `CASES`."""
+    letters = [c for c in word if c.isalpha()]
+    if not letters:
+        if word.isdigit():
+            return CASES.index("digits")
+        return CASES.index("mark" if word.isascii() else "symbol")
+    if any(c.isdigit() for c in word):
+        return CASES.index("w1th-digits")
+    if not any(c.isupper() or c.islower() for c in letters):
+        return CASES.index("uncased")
+    upper = sum(c.isupper() for c in letters)
+    if upper == 0:
+        return CASES.index("lower")
+    if upper == len(letters):
+        return CASES.index("UPPER" if upper > 1 else "X")
+    return CASES.index("Title" if upper == 1 and letters[0].isupper() else "miXed")
+
+
+def word_context(word: str, previous: str) -> int:
+    """Index into `CONTEXTS`, from the word and the one before it."""
+    if previous == "@":
+        return CONTEXTS.index("handle")
+    if previous == "#":
+        return CONTEXTS.index("hashtag")
+    if word.lower().startswith(("http", "www.")) or word.startswith("//"):
+        return CONTEXTS.index("link")
+    return CONTEXTS.index("retweet" if word == "RT" else "plain")
+
+
+def char_id(letter: str) -> int:
+    """1-95 for printable ASCII; beyond it one class each for upper, lower and other letters, digits, and the rest."""
+    if " " <= letter <= "~":
+        return ord(letter) - 31
+    if letter.isupper():
+        return 96
+    if letter.islower():
+        return 97
+    if letter.isalpha():
+        return 98
+    return 99 if letter.isdigit() else 100
+
+
+class RowBuilder:
+    """Lays posts out as rows for one tokenizer and one `InputSpec`.
+
+    Words are cut into pieces one by one, which a word-piece or byte-pair tokenizer does alike inside a sentence, and
+    remembered. A word that yields no piece (a lone variation selector, say) becomes the unknown piece, so that words
+    and pieces never fall out of step.
+    """
+
+    def __init__(self, tokenizer: Any, spec: InputSpec) -> None:
+        self.tokenizer, self.spec = tokenizer, spec
+        self.cls = self._special("cls_token_id", "bos_token_id")
+        self.sep = self._special("sep_token_id", "eos_token_id")
+        self.unknown = self._special("unk_token_id", "eos_token_id")
+        # A word must fit a row, or the windows of a long text would never get past it.
+        self.word_limit = min(MAX_WORD_PIECES, spec.max_pieces - 2)
+        self._words: dict[str, tuple[list[int], int, list[int]]] = {}
+
+    def _special(self, *names: str) -> int:
+        return next(int(i) for i in (getattr(self.tokenizer, n) for n in names) if i is not None)
+
+    def _learn(self, words: Sequence[str]) -> dict[str, tuple[list[int], int, list[int]]]:
+        """Pieces, case and letters of all these words; the memory starts afresh when it has grown to 100,000 words."""
+        known = self._words
+        new = list(dict.fromkeys(word for word in words if word not in known))
+        if len(known) + len(new) > 100_000:
+            known, new = {}, list(dict.fromkeys(words))
+        if new:
+            for word, ids in zip(new, self.tokenizer(new, add_special_tokens=False).input_ids, strict=True):
+                known[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
+        # Assigned last: another thread sees the old memory or the full new one.
+        self._words = known
+        return known
+
+    def _letters(self, word: str) -> list[int]:
+        size = self.spec.word_letters
+        if len(word) > size:
+            head = (size + 1) // 2
+            word = word[:head] + word[len(word) - (size - head) :]
+        ids = [char_id(letter) for letter in word]
+        return ids + [0] * (size - len(ids))
+
+    def knowledge_ids(self, knowledge: str | None) -> list[int]:
+        """The knowledge's pieces, at most `knowledge_pieces`."""
+        if not knowledge or not self.spec.knowledge_pieces:
+            return []
+        ids: list[int] = self.tokenizer(knowledge, add_special_tokens=False, verbose=False).input_ids
+        return ids[: self.spec.knowledge_pieces]
+
+    def rows(self, words: Sequence[str], knowledge: Sequence[int] = ()) -> list[Row]:
+        """The rows of one post: one, or several windows for a long text. `knowledge` is from `knowledge_ids`."""
+        words = list(words)
+        known = self._learn(words)
+        sizes = [len(known[word][0]) for word in words]
+        room = self.spec.max_pieces - 2
+        if sum(sizes) <= room:
+            left = room - sum(sizes) - 1
+            cut = knowledge[: max(left, 0)]
+            return [self._row(words, known, 0, len(words), (0, len(words)), cut, len(cut) < len(knowledge))]
+        spans = list(_windows(sizes, room, self.spec.overlap))
+        # A word in two windows is read in the one whose border is farther away: the overlap is split in the middle.
+        borders = [0, *((spans[i][1] + spans[i + 1][0] + 1) // 2 for i in range(len(spans) - 1)), len(words)]
+        return [
+            self._row(words, known, first, last, (borders[i], borders[i + 1]), (), bool(knowledge))
+            for i, (first, last) in enumerate(spans)
+        ]
+
+    def _row(
+        self,
+        words: list[str],
+        known: dict[str, tuple[list[int], int, list[int]]],
+        first: int,
+        last: int,
+        keep: tuple[int, int],
+        knowledge: Sequence[int],
+        cut: bool,
+    ) -> Row:
+        ids, shapes, starts, chars = [self.cls], [(0, 0)], [], []
+        for i in range(first, last):
+            pieces, case, letters = known[words[i]]
+            starts.append(len(ids))
+            ids.extend(pieces)
+            shapes.extend([(case, word_context(words[i], words[i - 1] if i else ""))] * len(pieces))
+            chars.append(letters)
+        after = len(ids)
+        ids.append(self.sep)
+        shapes.append((0, 0))
+        if knowledge:
+            ids.extend(knowledge)
+            ids.append(self.sep)
+            shapes.extend([(0, CONTEXTS.index("knowledge"))] * (len(knowledge) + 1))
+        if self.spec.crf_scope == "all":
+            starts.extend(range(after, len(ids)))
+            chars.extend([[0] * self.spec.word_letters] * (len(ids) - after))
+        return Row(
+            np.array(ids), np.array(shapes), np.array(starts), np.array(chars).reshape(len(starts), -1),
+            first, last, keep, cut,
+        )  # fmt: skip
+
+
+def _windows(sizes: Sequence[int], room: int, overlap: int) -> Iterable[tuple[int, int]]:
+    """Spans of words, each of at most `room` pieces, sharing about `overlap` pieces with the next, covering all."""
+    first = 0
+    while True:
+        last, used = first, 0
+        while last < len(sizes) and used + sizes[last] <= room:
+            used += sizes[last]
+            last += 1
+        yield first, last
+        if last == len(sizes):
+            return
+        back, shared = last, 0
+        # Not so far back that the next window would end where this one does.
+        while back - 1 > first and shared + sizes[back - 1] <= min(overlap, room - sizes[last]):
+            back -= 1
+            shared += sizes[back]
+        first = back
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> TaggerBatch:
+    """Rows padded to one batch."""
+    batch, pieces = len(rows), max(len(row.piece_ids) for row in rows)
+    words = max(1, max(len(row.word_pieces) for row in rows))
+    letters = rows[0].word_chars.shape[1]
+    piece_ids = np.full((batch, pieces), pad_id, dtype=np.int64)
+    piece_mask = np.zeros((batch, pieces), dtype=bool)
+    piece_shapes = np.zeros((batch, pieces, 2), dtype=np.int64)
+    word_pieces = np.zeros((batch, words), dtype=np.int64)
+    word_mask = np.zeros((batch, words), dtype=bool)
+    word_chars = np.zeros((batch, words, letters), dtype=np.int64)
+    for i, row in enumerate(rows):
+        n, m = len(row.piece_ids), len(row.word_pieces)
+        piece_ids[i, :n], piece_mask[i, :n], piece_shapes[i, :n] = row.piece_ids, True, row.piece_shapes
+        word_pieces[i, :m], word_mask[i, :m], word_chars[i, :m] = row.word_pieces, True, row.word_chars
+    arrays = (piece_ids, piece_mask, piece_shapes, word_pieces, word_mask, word_chars)
+    return TaggerBatch(*(torch.from_numpy(a) for a in arrays))
