@@ -26,21 +26,28 @@ from rapidfuzz import fuzz
 
 from finetune.tagger_data import read_conll, spans_of
 from tools.errors import NamepinError
-from tools.labels import COARSE4
+from tools.labels import COARSE4, FINE_TO_COARSE4
 from tools.lexicon import (
     TextWeights,
     Votes,
     add_votes,
     listed_types,
     name_key,
+    names_by_type,
     normalised,
     split_joined,
     text_votes,
     word_types,
 )
 
-_IS = r"(?:(?:is|was|are|were|refers?|likely|probably|may|could|be|also|most|a|an|the|to)\b,? ?)+"
-_THE = r"(?:the|a|an|american|british|former|by|actor|actress|singer)"
+_AFTER_NAME = re.compile(
+    r"(?:'s|s)?,? (?:\([^)]*\) )?(?:who |which |that )?"
+    r"(?:(?:is|was|are|were|refers?|likely|probably|may|could|be|also|most|a|an|the|to)\b,? ?)+([^.,;]{3,80})",
+    re.IGNORECASE,
+)
+_BEFORE_NAME = re.compile(
+    r"\b(?:the|a|an|american|british|former|by|actor|actress|singer) ((?:[\w/-]+ ){1,4})$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -181,15 +188,16 @@ def best_note(name: str, notes: Sequence[Note]) -> Note | None:
 
 def said_of(names: Sequence[str], reasoning: str) -> Iterator[str]:
     """Noun phrases that `reasoning` ties to one of the names: "NAME is/refers to/, a ..." and "the ... NAME"."""
-    for name in dict.fromkeys(names):
-        literal = re.escape(name.strip(" @#"))
-        if len(name) < 3:
-            continue
-        after = rf"\b{literal}\b(?:'s|s)?,? (?:\([^)]*\) )?(?:who |which |that )?{_IS}([^.,;]{{3,80}})"
-        before = rf"\b{_THE} ((?:[\w/-]+ ){{1,4}}){literal}\b"
-        for pattern in (after, before):
-            for matched in re.finditer(pattern, reasoning, re.IGNORECASE):
-                yield matched[1]
+    text = reasoning.lower()
+    for name in dict.fromkeys(name.strip(" @#").lower() for name in names):
+        at = text.find(name) if len(name) > 2 else -1
+        while at >= 0:
+            end = at + len(name)
+            # A whole name only: "Ali" is not in "Alice".
+            if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum() and text[end : end + 2] != "s "):
+                before, after = _BEFORE_NAME.search(text[max(0, at - 60) : at]), _AFTER_NAME.match(text, end)
+                yield from (matched[1] for matched in (before, after) if matched)
+            at = text.find(name, end)
 
 
 def pooled(
@@ -229,3 +237,20 @@ def distribution(votes: Mapping[str, float], least: float = 0.02) -> dict[str, f
     kept = {t: v for t, v in votes.items() if total > 0 and v / total >= least}
     total = sum(kept.values())
     return {t: v / total for t, v in sorted(kept.items(), key=lambda item: -item[1])}
+
+
+def listed_mentions() -> list[tuple[tuple[str, ...], str, dict[str, float]]]:
+    """The lexicon's names as training material: tokens, 4-type, distribution over fine types."""
+    mentions = []
+    for fine, names in names_by_type().items():
+        coarse = FINE_TO_COARSE4[fine]
+        for name in names:
+            # GMNER parts names at punctuation: "B.B. King" is B . B . King
+            mentions.append((tuple(re.findall(r"\w+|[^\w\s]", name)), coarse, listed_types(coarse, name)))
+    return mentions
+
+
+if __name__ == "__main__":
+    from finetune.weak_report import main
+
+    main()

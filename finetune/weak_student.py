@@ -88,7 +88,9 @@ class Student:
                 loss = -(goal[batch] * log_p.clamp(min=-30)).sum(1).mean()
                 self.optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                self.optimiser.step()
+                # Said outright, since torch warns of sparse gradients whose invariants nobody asked about.
+                with torch.sparse.check_sparse_tensor_invariants(False):
+                    self.optimiser.step()
         return self
 
     def predict(self, mentions: Sequence[MentionEvidence]) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
