@@ -21,8 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from finetune.tagger_data import (
     Batcher,
@@ -180,7 +188,8 @@ def freeze_tables(net: DualTaggerNet) -> None:
 
 def parameter_groups(net: DualTaggerNet, recipe: TaggerRecipe) -> list[dict[str, Any]]:
     """AdamW groups: the learning rate falls from the top layer down; biases and norms do not decay."""
-    layers = int(net.encoder.config.num_hidden_layers)
+    config: Any = net.encoder.config
+    layers = int(config.num_hidden_layers)
     groups = []
     for name, p in trained(net).items():
         rate = recipe.lr_heads
@@ -266,16 +275,19 @@ class TaggerTraining:
         if resume:
             self._restore()
         epochs = self.recipe.ccby_epochs + self.recipe.epochs
-        with tqdm(total=self.total_steps, initial=self.step, unit="step", smoothing=0.05) as bar:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, TimeRemainingColumn(compact=True)) as bar:
+            task = bar.add_task("tagger", total=self.total_steps, completed=self.step)
             while self.epoch < epochs and self.stale < self.recipe.patience:
-                self._epoch(bar)
+                self._epoch(bar, task)
                 self.epoch += 1
                 if self.epoch >= self.recipe.ccby_epochs:
-                    self._evaluate(bar)
+                    self._evaluate()
+                    bar.console.print_json(json.dumps(self.history[-1]), indent=None)
                 self._checkpoint()
         return self.record()
 
-    def _epoch(self, bar: "tqdm[Any]") -> None:
+    def _epoch(self, bar: Progress, task: TaskID) -> None:
         rng = random.Random(f"{self.recipe.seed}/{self.epoch}")
         torch.manual_seed(rng.getrandbits(32))
         first_stage = self.epoch < self.recipe.ccby_epochs
@@ -287,8 +299,8 @@ class TaggerTraining:
         began, losses = time.perf_counter(), []
         for part in by_length(items, self.recipe.batch_size, rng, self.recipe.knowledge_pieces):
             losses.append(self._update(part, rng))
-            bar.update()
-            bar.set_postfix(epoch=self.epoch + 1, loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}")
+            recent = sum(losses[-50:]) / len(losses[-50:])
+            bar.update(task, advance=1, description=f"epoch {self.epoch + 1}, loss {recent:.3f}")
         self.seconds, self.loss = time.perf_counter() - began, sum(losses) / len(losses)
 
     def _items(self, rng: random.Random) -> list[tuple[Example, bool]]:
@@ -332,7 +344,7 @@ class TaggerTraining:
         warm = max(1, int(total * self.recipe.warmup))
         return (step + 1) / warm if step < warm else max(0.02, (total - step) / max(1, total - warm))
 
-    def _evaluate(self, bar: "tqdm[Any]") -> None:
+    def _evaluate(self) -> None:
         """Score the averaged weights on dev; keep them where they are the best so far."""
         raw = {name: p.detach().clone() for name, p in trained(self.net).items()}
         put(self.net, self.average.values)
@@ -345,7 +357,6 @@ class TaggerTraining:
         mean = sum(scores.values()) / len(scores)
         row = {"epoch": self.epoch, "loss": self.loss, "seconds": self.seconds, **scores}
         self.history.append({key: round(value, 4) for key, value in row.items()})
-        bar.write(json.dumps(self.history[-1]))
         self.stale += 1
         if mean > self.best:
             self.best, self.stale = mean, 0
@@ -396,7 +407,7 @@ class TaggerTraining:
         changed = [key for key in now if key not in ("out", "data", "threads") and before.get(key) != now[key]]
         if changed:
             raise NamepinError(
-                "E214", f"the run to resume had another {changed[0]}: {before.get(changed[0])!r}", where=str(file),
+                "E205", f"the run to resume had another {changed[0]}: {before.get(changed[0])!r}", where=str(file),
                 mend="resume with the settings it was started with, or choose another `out`",
             )  # fmt: skip
         put(self.net, state["net"])
@@ -440,7 +451,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true")
     for f in dataclasses.fields(TaggerRecipe):
         kind = (lambda text: text.lower() in ("1", "true", "yes")) if f.type == "bool" or f.type is bool else f.type
-        parser.add_argument(f"--{f.name}", type=kind, default=None)  # type: ignore[arg-type]
+        parser.add_argument(f"--{f.name}", type=kind, default=None)
     return parser
 
 

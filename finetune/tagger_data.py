@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -183,7 +184,7 @@ class Batcher:
             self._knowledge[example.knowledge] = self.builder.knowledge_ids(example.knowledge)
         return self._knowledge[example.knowledge]
 
-    def fine_distribution(self, span: Span) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    def fine_distribution(self, span: Span) -> "np.ndarray[Any, Any]":
         """`(types,)`: the span's fine weights within its coarse type; all children alike where nothing is known."""
         weights = np.zeros(len(self.fine))
         children = self.children[span.coarse]
@@ -192,7 +193,8 @@ class Batcher:
         weights[np.setdiff1d(np.arange(len(weights)), children)] = 0
         if weights.sum() <= 0:
             weights[children] = 1
-        return weights / weights.sum()
+        weights /= weights.sum()
+        return weights
 
     def batch(self, items: Sequence[tuple[Example, bool]]) -> tuple[TaggerBatch, Targets]:
         """Rows and targets of `(example, with its knowledge?)` pairs."""

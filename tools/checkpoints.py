@@ -84,8 +84,9 @@ def load_encoder(name: str) -> Encoder:
         NamepinError: as `encoder_folder`; E210 when the folder has no safetensors, E212 when they do not load.
     """
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
+    from transformers.utils import logging as quiet
 
+    logging: Any = quiet
     folder = encoder_folder(name)
     files = sorted(folder.glob("model*.safetensors"))
     if not files:

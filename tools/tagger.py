@@ -182,10 +182,10 @@ class DualTagger:
         if request.knowledge and request.knowledge_style and request.knowledge_style != trained:
             seen = f"on knowledge in the style {trained!r}" if trained else "without knowledge"
             message = f"the adapter was trained {seen}, this is {request.knowledge_style!r}: expect less of it"
-            yield Notice(code="W110", tool=self.name, message=message)
+            yield Notice(code="W112", tool=self.name, message=message)
         if any(row.knowledge_cut for row in post.rows):
             message = "the text leaves no room for all of the knowledge: it was cut, the text was not"
-            yield Notice(code="W111", tool=self.name, message=message)
+            yield Notice(code="W113", tool=self.name, message=message)
 
 
 def tag_spans(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -163,8 +163,8 @@ def test_knowledge_changes_the_reading_and_is_warned_about(adapters: Callable[..
     a, b, c, d = tool.run([bare, known, other, long], Media())
     assert [m.scores for m in a.mentions] != [m.scores for m in b.mentions]
     assert (a.notices, b.notices) == ((), ())
-    assert [n.code for n in c.notices] == ["W110"] and "gem-table6" in c.notices[0].message
-    assert [n.code for n in d.notices] == ["W111"]
+    assert [n.code for n in c.notices] == ["W112"] and "gem-table6" in c.notices[0].message
+    assert [n.code for n in d.notices] == ["W113"]
 
 
 def test_crf_over_text_and_knowledge_decodes_text_only(adapters: Callable[..., Path]) -> None:

@@ -114,13 +114,14 @@ class DualTaggerNet(nn.Module):
         char_width: int = 64,
     ) -> None:
         super().__init__()
-        self.encoder: Any = encoder
-        hidden = int(self.encoder.config.hidden_size)
+        self.encoder = encoder
+        config: Any = encoder.config
+        hidden = int(config.hidden_size)
         self.beta = beta
-        self.shapes = nn.ModuleList(nn.Embedding(size, hidden) for size in shapes or ())
-        for table in self.shapes:
-            # Zero: at first the encoder runs exactly as it was pre-trained.
-            nn.init.zeros_(table.weight)
+        # Zero: at first the encoder runs exactly as it was pre-trained.
+        self.shapes = nn.ModuleList(
+            nn.Embedding(size, hidden, _weight=torch.zeros(size, hidden)) for size in shapes or ()
+        )
         self.chars = CharNet(chars, 32, char_width) if chars else None
         width = hidden + (char_width if chars else 0)
         self.coarse = TaggingPath(width, coarse_types, dropout, bio_constraint)
@@ -130,10 +131,11 @@ class DualTaggerNet(nn.Module):
 
     def encode(self, batch: TaggerBatch) -> Tensor:
         """Word vectors `(B, W, width)`: the encoder's output at each word's first piece, and the word's letters."""
-        embedded = self.encoder.get_input_embeddings()(batch.piece_ids)
+        encoder: Any = self.encoder
+        embedded = encoder.get_input_embeddings()(batch.piece_ids)
         for i, table in enumerate(self.shapes):
             embedded = embedded + table(batch.piece_shapes[:, :, i])
-        hidden: Tensor = self.encoder(inputs_embeds=embedded, attention_mask=batch.piece_mask.long()).last_hidden_state
+        hidden: Tensor = encoder(inputs_embeds=embedded, attention_mask=batch.piece_mask.long()).last_hidden_state
         index = batch.word_pieces.unsqueeze(2).expand(-1, -1, hidden.shape[2])
         words = hidden.gather(1, index).float()
         return words if self.chars is None else torch.cat([words, self.chars(batch.word_chars)], 2)

@@ -1,0 +1,95 @@
+"""Speed of the tagger: against its bare encoder at equal batch, and against one post a call."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from tools.interfaces import TagRequest
+from tools.media import Media
+from tools.tagger import DualTagger, TaggerConfig
+
+
+def bench(posts: Sequence[TagRequest], config: TaggerConfig | None = None, repeats: int = 5) -> dict[str, Any]:
+    """Posts a second of three ways through the same posts, and their ratios.
+
+    The bare encoder gets the texts, its tokenizer and batches of the same size; what the tagger adds is tweet tokens,
+    features, both paths, CRF decoding and results. The three are timed in turn, `repeats` times after one untimed turn,
+    and the medians are compared, so that a machine that slows down or speeds up moves all of them.
+
+    Args:
+        posts: what to tag; a few hundred real ones, say.
+        config: the tagger to measure, by default the one that ships.
+        repeats: timed turns.
+    """
+    tagger = DualTagger(config or TaggerConfig())
+    one = DualTagger.of(tagger.net, tagger.builder, tagger.manifest, tagger.config.model_copy(update={"batch_size": 1}))
+    ways: dict[str, Callable[[], object]] = {
+        "tagger": lambda: tagger.run(posts, Media()),
+        "encoder": lambda: _encode(tagger, posts),
+        "one_a_call": lambda: [one.run([post], Media()) for post in posts],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    speed = {name: len(posts) / statistics.median(taken) for name, taken in seconds.items()}
+    return {
+        "posts": len(posts),
+        "batch_size": tagger.config.batch_size,
+        "threads": torch.get_num_threads(),
+        "repeats": repeats,
+        "posts_per_second": {name: round(value, 1) for name, value in speed.items()},
+        "of_encoder": round(speed["tagger"] / speed["encoder"], 3),
+        "of_one_a_call": round(speed["tagger"] / speed["one_a_call"], 3),
+        "crf": _bench_crf(repeats),
+    }
+
+
+@torch.inference_mode()
+def _encode(tagger: DualTagger, posts: Sequence[TagRequest]) -> None:
+    """The encoder alone, as one would run it: tokenizer, batches of like length, forward."""
+    tokenizer, encoder = tagger.builder.tokenizer, tagger.net.encoder
+    limit = tagger.spec.input.max_pieces
+    ids = tokenizer([post.text for post in posts], truncation=True, max_length=limit).input_ids
+    ids.sort(key=len, reverse=True)
+    for i in range(0, len(ids), tagger.config.batch_size):
+        batch = tokenizer.pad({"input_ids": ids[i : i + tagger.config.batch_size]}, return_tensors="pt")
+        encoder(**batch)
+
+
+def _bench_crf(repeats: int) -> dict[str, Any] | None:
+    """Our CRF against pytorch-crf at 64 posts x 40 words x 103 tags: milliseconds; None where it is not installed."""
+    try:
+        from torchcrf import CRF as Other  # noqa: N811
+    except ImportError:
+        return None
+    from tools.nets.crf import CRF
+
+    ours, other = CRF(103), Other(103, batch_first=True)
+    emissions = torch.randn(64, 40, 103, requires_grad=True)
+    tags, mask = torch.randint(0, 103, (64, 40)), torch.ones(64, 40, dtype=torch.bool)
+    ways: dict[str, Callable[[], object]] = {
+        "train": lambda: ours.nll(emissions, tags, mask).sum().backward(),  # type: ignore[no-untyped-call]
+        "train_pytorch_crf": lambda: (-other(emissions, tags, mask)).backward(),
+        "decode": lambda: ours.decode(emissions, mask),
+        "decode_pytorch_crf": lambda: other.decode(emissions, mask),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn:
+                taken[name].append(1000 * (time.perf_counter() - began))
+    median = {name: statistics.median(values) for name, values in taken.items()}
+    return {
+        "milliseconds": {name: round(value, 2) for name, value in median.items()},
+        "train_ratio": round(median["train_pytorch_crf"] / median["train"], 2),
+        "decode_ratio": round(median["decode_pytorch_crf"] / median["decode"], 2),
+    }
