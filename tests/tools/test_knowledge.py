@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny_chat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage
 
@@ -70,6 +70,7 @@ INJECTION = (
 )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50), st.sampled_from(["text", "caption"]))
 def test_strangers_cannot_leave_their_tags(noise: str, where: str) -> None:
     hostile = noise + INJECTION + noise
@@ -125,13 +126,14 @@ def test_a_broken_escape_becomes_a_character_that_can_be_stored() -> None:
     assert parse(Reply(text='{"explanation": "A \\ud800 cat."}')) == Explanation(explanation="A \ufffd cat.")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.booleans())
 def test_any_answer_is_read_or_named(text: str, cut: bool) -> None:
     assert isinstance(parse(Reply(text=text, cut=cut)), Explanation | str)
 
 
 def config(url: str, folder: Path, **changes: object) -> KnowledgeConfig:
-    given = {"model": "m", "base_url": url, "retries": 0, "timeout_s": 60, "max_tokens": 80, "cache_dir": folder}
+    given = {"model": "m", "base_url": url, "retries": 0, "timeout_s": 200, "max_tokens": 80, "cache_dir": folder}
     return KnowledgeConfig.model_validate(given | changes)
 
 

@@ -3,6 +3,7 @@
 Real answers come from a real model: tests/tools/test_knowledge.py.
 """
 
+import asyncio
 import json
 import socket
 import threading
@@ -128,7 +129,7 @@ def body(content: bytes) -> Fault:
 
 
 def hang(handler: Handler) -> None:
-    handler.server.released.wait(20)
+    handler.server.released.wait(200)
 
 
 def drip(handler: Handler) -> None:
@@ -144,7 +145,7 @@ def cut(handler: Handler) -> None:
 
 def config(server: Faults, **changes: Any) -> ChatConfig:
     given: dict[str, Any] = {
-        "model": "m", "base_url": server.url, "timeout_s": 5, "retries": 2, "backoff_s": 0.02, "backoff_max_s": 1
+        "model": "m", "base_url": server.url, "timeout_s": 60, "retries": 2, "backoff_s": 0.02, "backoff_max_s": 1
     }  # fmt: skip
     return ChatConfig(**given | changes)
 
@@ -198,12 +199,21 @@ def test_a_lasting_fault_ends_after_the_retries(server: Faults, name: str) -> No
     assert SECRET not in "".join(traceback.format_exception(failure))
 
 
-def test_waits_double_with_jitter(server: Faults) -> None:
+def test_waits_double_with_jitter(server: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script = [status(500)]
-    ask_once(ChatClient(config(server, backoff_s=0.2, backoff_max_s=0.3), "knowledge"))
-    times = [at for at, *_ in server.requests]
-    first, second = times[1] - times[0], times[2] - times[1]
-    assert 0.1 <= first < 0.2 + 0.5 and 0.15 <= second < 0.3 + 0.5  # half a second of grace for a busy machine
+    waits: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.extend([seconds] if seconds else [])
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    for _ in range(3):
+        ask_once(ChatClient(config(server, backoff_s=0.2, backoff_max_s=0.7, retries=3), "knowledge"))
+    assert len(waits) == 9 == len(set(waits))
+    for i, (low, high) in enumerate([(0.1, 0.2), (0.2, 0.4), (0.35, 0.7)] * 3):
+        assert low <= waits[i] <= high
 
 
 def test_retry_after_is_kept(server: Faults) -> None:
@@ -222,10 +232,10 @@ def test_a_wait_beyond_the_bound_is_not_begun(server: Faults) -> None:
 def test_time_is_bounded(server: Faults, fault: Fault) -> None:
     server.script = [fault]
     begin = time.monotonic()
-    failure = ask_once(ChatClient(config(server, timeout_s=0.4, retries=1), "knowledge"))
+    failure = ask_once(ChatClient(config(server, timeout_s=0.5, retries=1), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and "no answer in time" in failure.what
-    assert len(server.requests) == 2
-    assert 0.8 <= time.monotonic() - begin < 4
+    assert "2 of 2 attempts" in failure.what
+    assert 1 <= time.monotonic() - begin < 100  # the server would hang for longer
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
@@ -253,12 +263,14 @@ def test_nobody_listens() -> None:
 
 
 def test_questions_run_side_by_side_within_the_bound(server: Faults) -> None:
-    def slow(handler: Handler) -> None:
-        time.sleep(0.1)
+    three = threading.Barrier(3, timeout=60)
+
+    def together(handler: Handler) -> None:
+        three.wait()
         answer(handler)
 
-    server.script = [slow]
-    client = ChatClient(config(server, concurrency=3), "knowledge")
+    server.script = [together]
+    client = ChatClient(config(server, concurrency=3, retries=0), "knowledge")
 
     def work(ask: Ask, item: int) -> Awaitable[Reply]:
         return ask([HumanMessage(str(item))])
