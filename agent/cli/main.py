@@ -10,6 +10,7 @@ from typer import Abort, Typer, TyperException
 
 from agent.cli import data, finetune
 from agent.cli import eval as evaluation
+from agent.cli.bench import bench
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
@@ -27,7 +28,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, replay, doctor):
+for command in (extract, replay, doctor, bench):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

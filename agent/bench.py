@@ -1,0 +1,139 @@
+"""The benchmarks and their goals: each measures both sides of a ratio in one run, on one machine."""
+
+import io
+import operator
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from evals.bench import interleaved, machine, peak_memory_gib
+from tools.errors import NamepinError
+
+_HOLDS = {"<=": operator.le, ">=": operator.ge}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`figure` is to be `relation` (`<=` or `>=`) `bound`."""
+
+    figure: str
+    relation: str
+    bound: float
+
+    def met(self, figures: Mapping[str, float]) -> bool:
+        """Whether a run's figures reach the goal."""
+        return bool(_HOLDS[self.relation](figures[self.figure], self.bound))
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark by the module whose `bench() -> dict[str, float]` runs it; imported only when it is run."""
+
+    module: str
+    about: str
+    goals: tuple[Goal, ...]
+    function: str = "bench"
+
+    def run(self) -> dict[str, float]:
+        """The figures."""
+        function: Callable[[], dict[str, float]] = getattr(import_module(self.module), self.function)
+        return function()
+
+
+BENCHES: Mapping[str, Bench] = {
+    "startup": Bench(
+        "agent.bench",
+        "`namepin --help` in a fresh process",
+        (Goal("help_s", "<=", 0.5),),
+        "bench_startup",
+    ),
+    "crf": Bench(
+        "evals.bench_crf",
+        "CRF log-partition with gradient, and Viterbi, 64 x 40 x 103 labels, against pytorch-crf",
+        (Goal("speedup", ">=", 3.0), Goal("max_relative_difference", "<=", 1e-5)),
+    ),
+    "tagger": Bench(
+        "evals.bench_tagger",
+        "the starter tagger against its bare encoder at equal batch, and against one post a call",
+        (Goal("share_of_bare_encoder", ">=", 0.6), Goal("speedup_over_single", ">=", 2.0)),
+    ),
+    "extract": Bench(
+        "agent.bench",
+        "one warm starter extract of a post with a 1-megapixel picture",
+        (Goal("warm_s", "<=", 4.0), Goal("peak_memory_gib", "<=", 1.5)),
+        "bench_extract",
+    ),
+    "gem-vision": Bench(
+        "evals.bench_gem_vision",
+        "BLIP-base match and trace: 6 mentions a post, against one pass a mention",
+        (Goal("ratio_6_to_1", "<=", 2.0), Goal("speedup", ">=", 3.0)),
+    ),
+}
+
+
+def run(names: Sequence[str]) -> dict[str, Any]:
+    """Run the named benches (none named: all) and return a JSON-able report with the machine it was made on.
+
+    Raises:
+        NamepinError: E207 for a name that is no bench.
+    """
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        raise NamepinError("E207", f"no bench {unknown[0]!r}", mend=f"benches: {', '.join(BENCHES)}")
+    report: dict[str, Any] = {"machine": machine(), "benches": {}}
+    for name in names or BENCHES:
+        bench = BENCHES[name]
+        figures = bench.run()
+        goals = [{"goal": str(goal), "met": goal.met(figures)} for goal in bench.goals]
+        report["benches"][name] = {"about": bench.about, "figures": figures, "goals": goals}
+    return report
+
+
+def bench_startup(rounds: int = 7) -> dict[str, float]:
+    """Seconds of `namepin --help`, and of an interpreter that does nothing."""
+    show_help = "import sys; from agent.cli.main import main; sys.exit(main(['--help']))"
+
+    def process(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+    return interleaved({"help_s": process(show_help), "bare_python_s": process("")}, rounds)
+
+
+def bench_extract(rounds: int = 5) -> dict[str, float]:
+    """Seconds of one starter extract of a 1-megapixel picture: the first, which loads the tools, and a warm one.
+
+    The picture is a portrait with a headline, drawn here, and differs in each round, so that no cache answers.
+    `peak_memory_gib` is the whole process's, so run this bench alone: `namepin bench extract`.
+    """
+    from agent.api import Namepin
+
+    pin = Namepin.from_profile("starter")
+    text = "Eileen Collins and Rotterdam: the Harbour Jazz Festival welcomes NASA"
+    pictures = iter([_picture(shade) for shade in range(rounds + 1)])
+
+    def extract() -> object:
+        return pin.extract(text, image=next(pictures))
+
+    first = interleaved({"first_s": extract}, 1)
+    return {**first, **interleaved({"warm_s": extract}, rounds), "peak_memory_gib": peak_memory_gib()}
+
+
+def _picture(shade: int) -> bytes:
+    """A 1200 x 840 JPEG with shapes and two lines of text."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.effect_mandelbrot((1200, 840), (-2, -1.5, 1, 1.5), 60).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((60, 40, 900, 220), fill=(20, 24, 40 + shade))
+    draw.text((80, 50), "HARBOUR JAZZ", font=ImageFont.load_default(72), fill="white")
+    draw.text((80, 130), "ROTTERDAM", font=ImageFont.load_default(72), fill="white")
+    draw.ellipse((500, 380, 760, 720), fill=(224, 172, 140))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    return file.getvalue()

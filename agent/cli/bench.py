@@ -1,0 +1,43 @@
+"""`namepin bench`: how fast it is here, as ratios against baselines measured in the same run."""
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tools.errors import Exit
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; all where none is named.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+) -> int:
+    """Measure speed and memory against stated baselines. A missed goal is shown, and is no failure."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from agent.bench import BENCHES, run
+    from agent.cli.eval import check_writable
+    from agent.cli.progress import doing
+
+    check_writable(json)
+
+    with doing(f"running {', '.join(names or BENCHES)}"):
+        report = run(names or [])
+    console = Console(highlight=False, markup=False)
+    for name, result in report["benches"].items():
+        table = Table(box=None, pad_edge=False, title=f"{name}: {result['about']}", title_justify="left")
+        table.add_column("figure", style="dim")
+        table.add_column("", justify="right")
+        for figure, value in result["figures"].items():
+            table.add_row(figure, f"{value:.4g}")
+        console.print(table)
+        for goal in result["goals"]:
+            console.print(f"{'met   ' if goal['met'] else 'MISSED'} goal {goal['goal']}\n")
+    console.print(" · ".join(f"{key} {value}" for key, value in report["machine"].items()), style="dim")
+    if json:
+        json.write_text(dumps(report, indent=1) + "\n", "utf-8")
+    return Exit.DONE

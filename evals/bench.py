@@ -1,0 +1,43 @@
+"""What benchmarks share: interleaved timing, the machine they ran on, the memory they took.
+
+Seconds differ between machines; ratios hardly do. So a bench measures its baseline in the same run.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    from importlib.metadata import version
+
+    return {
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+    }
+
+
+def peak_memory_gib() -> float:
+    """The most resident memory this process has held, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each way, measured in turn, so that a machine growing slower or faster meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in times.items()}
