@@ -47,7 +47,6 @@ def bench(posts: Sequence[TagRequest], config: TaggerConfig | None = None, repea
         "posts_per_second": {name: round(value, 1) for name, value in speed.items()},
         "of_encoder": round(speed["tagger"] / speed["encoder"], 3),
         "of_one_a_call": round(speed["tagger"] / speed["one_a_call"], 3),
-        "crf": _bench_crf(repeats),
     }
 
 
@@ -61,35 +60,3 @@ def _encode(tagger: DualTagger, posts: Sequence[TagRequest]) -> None:
     for i in range(0, len(ids), tagger.config.batch_size):
         batch = tokenizer.pad({"input_ids": ids[i : i + tagger.config.batch_size]}, return_tensors="pt")
         encoder(**batch)
-
-
-def _bench_crf(repeats: int) -> dict[str, Any] | None:
-    """Our CRF against pytorch-crf at 64 posts x 40 words x 103 tags: milliseconds; None where it is not installed."""
-    try:
-        from torchcrf import CRF as Other  # noqa: N811
-    except ImportError:
-        return None
-    from tools.nets.crf import CRF
-
-    ours, other = CRF(103), Other(103, batch_first=True)
-    emissions = torch.randn(64, 40, 103, requires_grad=True)
-    tags, mask = torch.randint(0, 103, (64, 40)), torch.ones(64, 40, dtype=torch.bool)
-    ways: dict[str, Callable[[], object]] = {
-        "train": lambda: ours.nll(emissions, tags, mask).sum().backward(),  # type: ignore[no-untyped-call]
-        "train_pytorch_crf": lambda: (-other(emissions, tags, mask)).backward(),
-        "decode": lambda: ours.decode(emissions, mask),
-        "decode_pytorch_crf": lambda: other.decode(emissions, mask),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if turn:
-                taken[name].append(1000 * (time.perf_counter() - began))
-    median = {name: statistics.median(values) for name, values in taken.items()}
-    return {
-        "milliseconds": {name: round(value, 2) for name, value in median.items()},
-        "train_ratio": round(median["train_pytorch_crf"] / median["train"], 2),
-        "decode_ratio": round(median["decode_pytorch_crf"] / median["decode"], 2),
-    }

@@ -1,6 +1,7 @@
 """The tagger as a tool: layout of rows, exact offsets, odd texts, damaged weights."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,11 +116,12 @@ def test_spans_of_the_fine_path(adapters: Callable[..., Path]) -> None:
 
 def test_a_long_text_is_read_to_its_end(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters())
-    text = "Rome is far from here . " * 2100
+    rng = random.Random(0)
+    text = " ".join("".join(rng.choices("abcdefghABC", k=rng.randint(1, 8))) for _ in range(9500))
     (tags,) = tool.run([TagRequest(text=text)], Media())
-    assert len(text) > 50_000 and len(tags.tokens) == 6 * 2100
+    assert len(text) > 50_000 and len(tags.tokens) == 9500
     thirds = [sum(m.start * 3 // len(text) == part for m in tags.mentions) for part in range(3)]
-    assert min(thirds) > 0.9 * max(thirds) > 0
+    assert min(thirds) > 0.8 * max(thirds) > 0
 
 
 def test_windows_cover_every_word_once() -> None:
