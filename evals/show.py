@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.data_check import Check
+from evals.report import FullReport
 from evals.scoring import Report, Score
+from evals.significance import Interval
 
 NAMES = {
     "span": "spans alone",
@@ -39,17 +41,20 @@ ROWS_OF_CHECK = {
 }
 
 
-def show(report: Report, console: Console, subtitle: str = "") -> None:
+def show(report: FullReport, console: Console, subtitle: str = "") -> None:
     """Print the scores, the types, where F1 is lost, groundability and what was wrong with the input."""
     console.print(f"[bold]{report.title}[/bold]")
     console.print(f"protocol {report.protocol}, IoU {report.iou:g}" + (f", {subtitle}" if subtitle else ""))
-    console.print(_scores("task", {NAMES[name]: score for name, score in _tasks(report).items()}))
+    tasks = _tasks(report)
+    intervals = {NAMES[name]: interval for name, interval in report.intervals.items()}
+    console.print(_scores("task", {NAMES[name]: score for name, score in tasks.items()}, intervals))
     finest = "fine.mner" if "fine.mner" in report.by_type_of else "mner"
     if finest in report.by_type_of:
         console.print(
             _scores("51 types, MNER" if finest == "fine.mner" else "type, MNER", dict(report.by_type_of[finest]))
         )
     _show_loss(report, console)
+    _show_causes(report, console)
     if report.groundability:
         g = report.groundability
         console.print(
@@ -78,15 +83,18 @@ def _tasks(report: Report) -> dict[str, Score | None]:
     return own | masks | nested
 
 
-def _scores(head: str, rows: Mapping[str, Score | None]) -> Table:
-    table = Table(head, *(["P", "R", "F1", "correct", "predicted", "gold"]))
+def _scores(head: str, rows: Mapping[str, Score | None], intervals: Mapping[str, Interval] | None = None) -> Table:
+    columns = ["P", "R", "F1", *(["95% of F1"] if intervals else []), "correct", "predicted", "gold"]
+    table = Table(head, *columns)
     for column in table.columns[1:]:
         column.justify = "right"
     for name, score in rows.items():
         if score is None:
-            table.add_row(name, *["-"] * 6)
+            table.add_row(name, *["-"] * len(columns))
             continue
-        fractions = (_percent(value) for value in (score.precision, score.recall, score.f1))
+        fractions = [_percent(value) for value in (score.precision, score.recall, score.f1)]
+        if intervals:
+            fractions.append(f"{_percent(intervals[name].low)}-{_percent(intervals[name].high)}")
         table.add_row(name, *fractions, str(score.correct), str(score.predicted), str(score.gold))
     return table
 
@@ -103,6 +111,25 @@ def _show_loss(report: Report, console: Console) -> None:
     if loss.fine is not None:
         table.add_row("right coarse, wrong fine type", _percent(loss.fine), str(loss.wrong_fine))
     console.print(table)
+
+
+def _show_causes(report: FullReport, console: Console) -> None:
+    found = report.attribution
+    title = f"{NAMES[found.task]} lost at" if found.task in NAMES else "lost at"
+    table = Table(title, "gold entities", "F1 if repaired", "and all later steps")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for step in found.steps:
+        repair = found.repairs[step]
+        table.add_row(step, str(found.causes[step]), _percent(repair.alone), _percent(repair.with_later))
+    console.print(table)
+    for comparison in report.comparison or ():
+        d = comparison.difference
+        console.print(
+            f"{NAMES[comparison.task]}: {_percent(comparison.second)} against {_percent(comparison.first)}, "
+            f"{100 * d.value:+.2f} ({100 * d.low:+.2f} to {100 * d.high:+.2f}), p = {comparison.p_value:.4f}, "
+            f"{len(comparison.differing)} posts differ"
+        )
 
 
 def _show_problems(report: Report, console: Console) -> None:

@@ -74,6 +74,10 @@ def evaluate(
     ids: Annotated[
         Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose id is listed, one a line.")
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="FILE", help="A second JSONL to compare with, paired by post."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     set_: Set = None,
 ) -> int:
@@ -85,9 +89,9 @@ def evaluate(
 
     from rich.console import Console
 
+    from evals.report import full_report
     from evals.run import load_dataset, load_predictions
     from evals.scoring import check_arguments
-    from evals.scoring import evaluate as score
     from evals.show import show
 
     check_arguments(protocol.value, iou)
@@ -99,7 +103,10 @@ def evaluate(
         about = f"predictions {predictions}"
     else:
         found, about = _run(data, profile, set_ or [], knowledge, root, messages)
-    report = score(data, found.ungrounded() if visual is Visual.none else found, protocol=protocol.value, iou=iou)
+    other = load_predictions(against, dataset.value, root, split, data) if against else None
+    if visual is Visual.none:
+        found, other = found.ungrounded(), other.ungrounded() if other else None
+    report = full_report(data, found, protocol=protocol.value, iou=iou, against=other)
     show(report, Console(), about + (", everything read as not in the picture" if visual is Visual.none else ""))
     if json:
         json.write_text(report.model_dump_json(indent=1) + "\n", "utf-8")
