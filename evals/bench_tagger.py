@@ -1,12 +1,11 @@
 """Speed of the tagger: against its bare encoder at equal batch, and against one post a call."""
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from evals.bench import interleaved
 from tools.interfaces import TagRequest
 from tools.media import Media
 from tools.tagger import DualTagger, TaggerConfig
@@ -31,14 +30,9 @@ def bench(posts: Sequence[TagRequest], config: TaggerConfig | None = None, repea
         "encoder": lambda: _encode(tagger, posts),
         "one_a_call": lambda: [one.run([post], Media()) for post in posts],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
-    speed = {name: len(posts) / statistics.median(taken) for name, taken in seconds.items()}
+    for way in ways.values():
+        way()
+    speed = {name: len(posts) / seconds for name, seconds in interleaved(ways, repeats).items()}
     return {
         "posts": len(posts),
         "batch_size": tagger.config.batch_size,

@@ -67,6 +67,7 @@ class TaggerRecipe:
         scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
         encoder: base encoder, by hub name or folder.
         start: adapter folder whose weights to begin with; empty for the base encoder.
+        marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
         alpha: weight of the coarse loss in equation 8.
         beta: weight of the coarse logits in equation 9.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
@@ -96,6 +97,7 @@ class TaggerRecipe:
     crf_scope: str = "text"
     knowledge: float = 0.5
     knowledge_pieces: int = 48
+    marks: bool = True
     epochs: int = 10
     ccby_epochs: int = 0
     patience: int = 4
@@ -125,7 +127,7 @@ def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
             "dropout": recipe.dropout,
             "bio_constraint": recipe.bio_constraint,
             "input": InputSpec.model_validate(
-                {"knowledge_pieces": recipe.knowledge_pieces, "crf_scope": recipe.crf_scope}
+                {"knowledge_pieces": recipe.knowledge_pieces, "crf_scope": recipe.crf_scope, "marks": recipe.marks}
             ),
         }
     )

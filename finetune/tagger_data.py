@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tools.nets.crf import FORBIDDEN
 from tools.nets.dual_tagger import TaggerBatch
-from tools.tagger_input import Row, RowBuilder, collate
+from tools.tagger_input import KnowledgeInput, Row, RowBuilder, collate
 from tools.tagger_model import TaggerSpec
 
 FineWeights = Mapping[str, float]
@@ -174,14 +174,14 @@ class Batcher:
             children[spec.parents[fine]].append(i)
         self.children = {name: np.array(ids, dtype=int) for name, ids in children.items()}
         self.fine = {name: i for i, name in enumerate(spec.fine_types)}
-        self._knowledge: dict[str, list[int]] = {}
+        self._knowledge: dict[str, KnowledgeInput | None] = {}
 
-    def knowledge_ids(self, example: Example) -> list[int]:
-        """The pieces of the example's knowledge, cut into pieces once."""
+    def knowledge(self, example: Example) -> KnowledgeInput | None:
+        """The example's knowledge, made ready once."""
         if example.knowledge is None:
-            return []
+            return None
         if example.knowledge not in self._knowledge:
-            self._knowledge[example.knowledge] = self.builder.knowledge_ids(example.knowledge)
+            self._knowledge[example.knowledge] = self.builder.knowledge(example.knowledge)
         return self._knowledge[example.knowledge]
 
     def fine_distribution(self, span: Span) -> "np.ndarray[Any, Any]":
@@ -200,7 +200,7 @@ class Batcher:
         """Rows and targets of `(example, with its knowledge?)` pairs."""
         rows: list[Row] = []
         for example, informed in items:
-            rows += self.builder.rows(example.words, self.knowledge_ids(example) if informed else ())[:1]
+            rows += self.builder.rows(example.words, self.knowledge(example) if informed else None)[:1]
         batch = collate(rows, self.builder.tokenizer.pad_token_id or 0)
         size, words = batch.word_mask.shape
         coarse = np.zeros((size, words), dtype=np.int64)

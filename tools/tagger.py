@@ -106,7 +106,7 @@ class DualTagger:
 
     def _lay_out(self, request: TagRequest) -> _Post:
         words = request.tokens if request.tokens is not None else tweet_tokens(request.text)
-        rows = self.builder.rows(words, self.builder.knowledge_ids(request.knowledge)) if words else []
+        rows = self.builder.rows(words, self.builder.knowledge(request.knowledge)) if words else []
         # With `crf_scope=all`, a post in one row is decoded together with its separator and knowledge.
         length = len(rows[0].word_pieces) if len(rows) == 1 else len(words)
         coarse = torch.zeros(length, 2 * len(self.spec.coarse_types) + 1)

@@ -5,6 +5,7 @@ too long for one row is laid out over several, overlapping ones (`windows`), eac
 context on both sides.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,9 @@ CASES = ("none", "lower", "Title", "UPPER", "miXed", "X", "digits", "w1th-digits
 """How a word is written. `none` is for pieces that are no word of the text; `uncased` for scripts without case."""
 CONTEXTS = ("none", "knowledge", "plain", "handle", "hashtag", "link", "retweet")
 """What a word is in the post: `handle` and `hashtag` are the words after `@` and `#`."""
+MARKS = ("none", "absent", "said", "name", "in-name")
+"""What the knowledge says of a word: `said` somewhere in it, first or later word of a name it lists as `name (type)`;
+`none` where there is no knowledge."""
 NUM_CHARS = 101
 """0 padding, 1-95 printable ASCII, then classes of everything else."""
 
@@ -37,6 +41,8 @@ class InputSpec(Frozen):
         crf_scope: `text` runs the CRFs over the text's words only; `all` over text, separator and knowledge pieces, as
             equation 5 is written.
         shapes: give the encoder each word's casing and context.
+        marks: give the encoder what the knowledge says of each word (`MARKS`), which it reads whole, beyond
+            `knowledge_pieces`. Finding names again is easy for a string search and hard for a small encoder.
         word_letters: letters of a word that the character net reads (the first and the last ones); 0 leaves it out.
     """
 
@@ -45,7 +51,17 @@ class InputSpec(Frozen):
     overlap: int = Field(64, ge=0)
     crf_scope: Literal["text", "all"] = "text"
     shapes: bool = True
+    marks: bool = False
     word_letters: int = Field(16, ge=0)
+
+
+@dataclass(frozen=True)
+class KnowledgeInput:
+    """Knowledge as rows use it: its first pieces, all its words (lower case), and the names it lists (`word_key`)."""
+
+    ids: list[int]
+    words: frozenset[str]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,34 @@ def word_context(word: str, previous: str) -> int:
     return CONTEXTS.index("retweet" if word == "RT" else "plain")
 
 
+_LISTED = re.compile(r"(?:\d[.)]|[:;,\n](?!\s*\d+[.)])|^)\s*([^:;,()\n]{1,80}?)\s*\(")
+_WORDS = re.compile(r"\w+")
+_LONGEST_NAME = 8
+"""Words of a listed name, at most."""
+
+
+def word_key(text: str) -> str:
+    """Letters and digits alone, lower case: the same for `#CondiRice`, `Condi Rice` and the words `Condi`, `Rice`."""
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[int]:
+    """For each word an index into `MARKS`; of names that overlap the longest wins, then the first."""
+    keys = [word_key(word) for word in words]
+    absent, said, name, inside = (MARKS.index(mark) for mark in ("absent", "said", "name", "in-name"))
+    marks = [said if key and key in knowledge.words else absent for key in keys]
+    at = 0
+    while at < len(keys):
+        ends = [at + n for n in range(_LONGEST_NAME, 0, -1) if at + n <= len(keys) and keys[at] and keys[at + n - 1]]
+        end = next((e for e in ends if "".join(keys[at:e]) in knowledge.names), None)
+        if end is None:
+            at += 1
+            continue
+        marks[at:end] = [name] + [inside] * (end - at - 1)
+        at = end
+    return marks
+
+
 def char_id(letter: str) -> int:
     """1-95 for printable ASCII; beyond it one class each for upper, lower and other letters, digits, and the rest."""
     if " " <= letter <= "~":
@@ -103,6 +147,10 @@ def char_id(letter: str) -> int:
     if letter.isalpha():
         return 98
     return 99 if letter.isdigit() else 100
+
+
+_Read = tuple[list[int], int, list[int], int, int]
+"""A word as it is read: its pieces, case, letters, context and mark."""
 
 
 class RowBuilder:
@@ -146,62 +194,63 @@ class RowBuilder:
         ids = [char_id(letter) for letter in word]
         return ids + [0] * (size - len(ids))
 
-    def knowledge_ids(self, knowledge: str | None) -> list[int]:
-        """The knowledge's pieces, at most `knowledge_pieces`."""
-        if not knowledge or not self.spec.knowledge_pieces:
-            return []
-        ids: list[int] = self.tokenizer(knowledge, add_special_tokens=False, verbose=False).input_ids
-        return ids[: self.spec.knowledge_pieces]
+    def knowledge(self, text: str | None) -> KnowledgeInput | None:
+        """Knowledge made ready for `rows`; None where there is none."""
+        if not text or not text.strip():
+            return None
+        ids: list[int] = []
+        if self.spec.knowledge_pieces:
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids[: self.spec.knowledge_pieces]
+        if not self.spec.marks:
+            return KnowledgeInput(ids, frozenset(), frozenset())
+        names = (word_key(found) for found in _LISTED.findall(text))
+        return KnowledgeInput(ids, frozenset(_WORDS.findall(text.lower())), frozenset(name for name in names if name))
 
-    def rows(self, words: Sequence[str], knowledge: Sequence[int] = ()) -> list[Row]:
-        """The rows of one post: one, or several windows for a long text. `knowledge` is from `knowledge_ids`."""
+    def rows(self, words: Sequence[str], knowledge: KnowledgeInput | None = None) -> list[Row]:
+        """The rows of one post: one, or several windows for a long text."""
         words = list(words)
         known = self._learn(words)
         sizes = [len(known[word][0]) for word in words]
         room = self.spec.max_pieces - 2
+        ids = knowledge.ids if knowledge else []
+        marks = [0] * len(words)
+        if knowledge and self.spec.marks:
+            marks = knowledge_marks(words, knowledge)
+        contexts = [word_context(word, before) for before, word in zip(["", *words], words, strict=False)]
+        read = [(*known[word], context, mark) for word, context, mark in zip(words, contexts, marks, strict=True)]
         if sum(sizes) <= room:
             left = room - sum(sizes) - 1
-            cut = knowledge[: max(left, 0)]
-            return [self._row(words, known, 0, len(words), (0, len(words)), cut, len(cut) < len(knowledge))]
+            cut = ids[: max(left, 0)]
+            return [self._row(read, 0, len(words), (0, len(words)), cut, len(cut) < len(ids))]
         spans = list(_windows(sizes, room, self.spec.overlap))
         # A word in two windows is read in the one whose border is farther away: the overlap is split in the middle.
         borders = [0, *((spans[i][1] + spans[i + 1][0] + 1) // 2 for i in range(len(spans) - 1)), len(words)]
         return [
-            self._row(words, known, first, last, (borders[i], borders[i + 1]), (), bool(knowledge))
+            self._row(read, first, last, (borders[i], borders[i + 1]), [], bool(ids))
             for i, (first, last) in enumerate(spans)
         ]
 
     def _row(
-        self,
-        words: list[str],
-        known: dict[str, tuple[list[int], int, list[int]]],
-        first: int,
-        last: int,
-        keep: tuple[int, int],
-        knowledge: Sequence[int],
-        cut: bool,
+        self, read: list[_Read], first: int, last: int, keep: tuple[int, int], knowledge: list[int], cut: bool
     ) -> Row:
-        ids, shapes, starts, chars = [self.cls], [(0, 0)], [], []
-        for i in range(first, last):
-            pieces, case, letters = known[words[i]]
+        ids, shapes, starts, chars = [self.cls], [(0, 0, 0)], [], []
+        for pieces, case, letters, context, mark in read[first:last]:
             starts.append(len(ids))
             ids.extend(pieces)
-            shapes.extend([(case, word_context(words[i], words[i - 1] if i else ""))] * len(pieces))
+            shapes.extend([(case, context, mark)] * len(pieces))
             chars.append(letters)
         after = len(ids)
         ids.append(self.sep)
-        shapes.append((0, 0))
+        shapes.append((0, 0, 0))
         if knowledge:
             ids.extend(knowledge)
             ids.append(self.sep)
-            shapes.extend([(0, CONTEXTS.index("knowledge"))] * (len(knowledge) + 1))
+            shapes.extend([(0, CONTEXTS.index("knowledge"), 0)] * (len(knowledge) + 1))
         if self.spec.crf_scope == "all":
             starts.extend(range(after, len(ids)))
             chars.extend([[0] * self.spec.word_letters] * (len(ids) - after))
-        return Row(
-            np.array(ids), np.array(shapes), np.array(starts), np.array(chars).reshape(len(starts), -1),
-            first, last, keep, cut,
-        )  # fmt: skip
+        letters_of = np.array(chars).reshape(len(starts), -1)
+        return Row(np.array(ids), np.array(shapes), np.array(starts), letters_of, first, last, keep, cut)
 
 
 def _windows(sizes: Sequence[int], room: int, overlap: int) -> Iterable[tuple[int, int]]:
@@ -230,7 +279,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> TaggerBatch:
     letters = rows[0].word_chars.shape[1]
     piece_ids = np.full((batch, pieces), pad_id, dtype=np.int64)
     piece_mask = np.zeros((batch, pieces), dtype=bool)
-    piece_shapes = np.zeros((batch, pieces, 2), dtype=np.int64)
+    piece_shapes = np.zeros((batch, pieces, 3), dtype=np.int64)
     word_pieces = np.zeros((batch, words), dtype=np.int64)
     word_mask = np.zeros((batch, words), dtype=bool)
     word_chars = np.zeros((batch, words, letters), dtype=np.int64)

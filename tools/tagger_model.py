@@ -18,7 +18,7 @@ from tools.checkpoints import MINILM, load_encoder, read_safetensors
 from tools.errors import NamepinError
 from tools.labels import COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
 from tools.nets.dual_tagger import DualTaggerNet
-from tools.tagger_input import CASES, CONTEXTS, NUM_CHARS, InputSpec, RowBuilder
+from tools.tagger_input import CASES, CONTEXTS, MARKS, NUM_CHARS, InputSpec, RowBuilder
 from tools.types import Frozen
 
 ADAPTER_FILE, MANIFEST_FILE = "adapter.safetensors", "config.json"
@@ -85,6 +85,9 @@ class Manifest(Frozen):
 
 def build_net(spec: TaggerSpec, encoder: Any) -> DualTaggerNet:
     """The net of a specification around an encoder that is already loaded."""
+    sizes = (len(CASES), len(CONTEXTS)) if spec.input.shapes else ()
+    if spec.input.marks:
+        sizes = (*sizes, len(MARKS))
     return DualTaggerNet(
         encoder,
         len(spec.coarse_types),
@@ -92,7 +95,7 @@ def build_net(spec: TaggerSpec, encoder: Any) -> DualTaggerNet:
         beta=spec.beta,
         dropout=spec.dropout,
         bio_constraint=spec.bio_constraint,
-        shapes=(len(CASES), len(CONTEXTS)) if spec.input.shapes else None,
+        shapes=sizes,
         chars=NUM_CHARS if spec.input.word_letters else 0,
     )
 

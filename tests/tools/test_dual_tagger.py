@@ -14,7 +14,7 @@ def tiny_net(fine_types: int = 5, beta: float = 0.1, shapes: bool = True, chars:
     )
     return DualTaggerNet(
         encoder, 2, fine_types, beta=beta, dropout=0.0, bio_constraint=True,
-        shapes=(4, 3) if shapes else None, chars=30 if chars else 0, char_width=8,
+        shapes=(4, 3) if shapes else (), chars=30 if chars else 0, char_width=8,
     ).eval()  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_encoders
@@ -14,7 +15,7 @@ from tools.errors import NamepinError
 from tools.interfaces import TagRequest
 from tools.media import Media
 from tools.tagger import DualTagger, TaggerConfig, tag_spans
-from tools.tagger_input import CASES, CONTEXTS, InputSpec, RowBuilder, word_case, word_context
+from tools.tagger_input import CASES, CONTEXTS, MARKS, InputSpec, RowBuilder, knowledge_marks, word_case, word_context
 from tools.tagger_model import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, save_adapter
 
 TRICKY = {
@@ -124,16 +125,18 @@ def test_a_long_text_is_read_to_its_end(adapters: Callable[..., Path]) -> None:
     assert min(thirds) > 0.8 * max(thirds) > 0
 
 
+class _Letters:
+    """A tokenizer that makes one piece a letter."""
+
+    cls_token_id, sep_token_id, unk_token_id = 1, 2, 0
+
+    def __call__(self, words: list[str] | str, **_: object) -> SimpleNamespace:
+        many = [[3] * len(word) for word in ([words] if isinstance(words, str) else words)]
+        return SimpleNamespace(input_ids=many[0] if isinstance(words, str) else many)
+
+
 def test_windows_cover_every_word_once() -> None:
-    class Letters:
-        """One piece a letter."""
-
-        cls_token_id, sep_token_id, unk_token_id = 1, 2, 0
-
-        def __call__(self, words: list[str], **_: object) -> object:
-            return type("Pieces", (), {"input_ids": [[3] * len(word) for word in words]})
-
-    builder = RowBuilder(Letters(), InputSpec(max_pieces=20, overlap=6))
+    builder = RowBuilder(_Letters(), InputSpec(max_pieces=20, overlap=6))
     words = ["a" * (1 + i * 7 % 5) for i in range(200)] + ["b" * 500] + ["c"] * 30
     rows = builder.rows(words)
     assert [row.keep[0] for row in rows] == [0, *(row.keep[1] for row in rows[:-1])] and rows[-1].keep[1] == len(words)
@@ -149,7 +152,7 @@ def test_a_word_longer_than_a_row_still_has_its_place(adapters: Callable[..., Pa
 
 def test_knowledge_is_cut_before_the_text(adapters: Callable[..., Path]) -> None:
     builder = tagger(adapters()).builder
-    knowledge = builder.knowledge_ids("the " * 100)
+    knowledge = builder.knowledge("the " * 100)
     words = ["the"] * 50
     (row,) = builder.rows(words, knowledge)
     assert len(row.piece_ids) == 64 and row.knowledge_cut and len(row.word_pieces) == 50
@@ -174,7 +177,7 @@ def test_crf_over_text_and_knowledge_decodes_text_only(adapters: Callable[..., P
     request = TagRequest(text="Angelina is in Rome", knowledge="the of in " * 10)
     (tags,) = tool.run([request], Media())
     assert all(m.token_span[1] <= 4 for m in tags.mentions)
-    assert len(tool.builder.rows(["a"] * 4, tool.builder.knowledge_ids(request.knowledge))[0].word_pieces) > 30
+    assert len(tool.builder.rows(["a"] * 4, tool.builder.knowledge(request.knowledge))[0].word_pieces) > 30
 
 
 def test_fingerprint_follows_weights_and_config_but_not_place(adapters: Callable[..., Path], tmp_path: Path) -> None:
@@ -238,6 +241,20 @@ def test_word_context() -> None:
     words = ["RT", "@", "NASA", ":", "#", "Mars", "https://t.co/x"]
     found = [CONTEXTS[word_context(word, before)] for before, word in zip(["", *words], words, strict=False)]
     assert found == ["retweet", "plain", "handle", "plain", "plain", "hashtag", "link"]
+
+
+def test_knowledge_marks_find_listed_names_again() -> None:
+    builder = RowBuilder(_Letters(), InputSpec(marks=True, knowledge_pieces=4))
+    text = "Named entities:1. #CondiRice (person)2. U.S. Army (organization/army) Reasoning: Rome is nice."
+    knowledge = builder.knowledge(text)
+    assert knowledge is not None
+    words = ["#", "Condi", "Rice", "of", "the", "Army", "in", "Rome"]
+    assert [MARKS[m] for m in knowledge_marks(words, knowledge)] == [
+        "absent", "name", "in-name", "absent", "absent", "said", "absent", "said",
+    ]  # fmt: skip
+    (row,) = builder.rows(words, knowledge)
+    (bare,) = builder.rows(words)
+    assert row.piece_shapes[:, 2].max() > 0 and bare.piece_shapes[:, 2].max() == 0
 
 
 def test_tag_spans_read_bio_and_repair_lone_insides() -> None:

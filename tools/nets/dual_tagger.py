@@ -21,7 +21,8 @@ class TaggerBatch:
     Attributes:
         piece_ids: `(B, P)` int64, the tokenizer's ids.
         piece_mask: `(B, P)` bool, true at real pieces.
-        piece_shapes: `(B, P, 2)` int64, how the piece's word is written and what stands before it (`word_shape`).
+        piece_shapes: `(B, P, S)` int64, what is known of the piece's word beside its letters: how it is written, what
+            it is in the post, what the knowledge says of it.
         word_pieces: `(B, W)` int64, the first piece of each word; 0 at padding.
         word_mask: `(B, W)` bool.
         word_chars: `(B, W, K)` int64, character ids, 0 is padding.
@@ -95,7 +96,7 @@ class DualTaggerNet(nn.Module):
         beta: weight of the coarse path in equation 9.
         dropout: of both paths.
         bio_constraint: rule out `I-x` after anything but `B-x` and `I-x`; the paper does not.
-        shapes: sizes of the two shape vocabularies, or None to leave the shapes out.
+        shapes: sizes of the vocabularies of `piece_shapes`, as many of its S as are used.
         chars: size of the character vocabulary, or 0 to leave the `CharNet` out.
         char_width: width of the `CharNet`'s output.
     """
@@ -109,7 +110,7 @@ class DualTaggerNet(nn.Module):
         beta: float,
         dropout: float,
         bio_constraint: bool,
-        shapes: tuple[int, int] | None,
+        shapes: tuple[int, ...],
         chars: int,
         char_width: int = 64,
     ) -> None:
@@ -119,9 +120,7 @@ class DualTaggerNet(nn.Module):
         hidden = int(config.hidden_size)
         self.beta = beta
         # Zero: at first the encoder runs exactly as it was pre-trained.
-        self.shapes = nn.ModuleList(
-            nn.Embedding(size, hidden, _weight=torch.zeros(size, hidden)) for size in shapes or ()
-        )
+        self.shapes = nn.ModuleList(nn.Embedding(size, hidden, _weight=torch.zeros(size, hidden)) for size in shapes)
         self.chars = CharNet(chars, 32, char_width) if chars else None
         width = hidden + (char_width if chars else 0)
         self.coarse = TaggingPath(width, coarse_types, dropout, bio_constraint)
