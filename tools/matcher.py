@@ -160,7 +160,7 @@ def _assign(
 
 def _captions(written: NameInText | None, person: Person) -> bool:
     """Whether the name is printed under the face: from its chin to three faces lower, near its middle."""
-    if written is None or written.quality < 0.9 or person.kind != "face":
+    if written is None or written.quality < 0.9:
         return False
     x1, y1, x2, y2 = person.box
     unit, middle = x2 - x1, (written.box[0] + written.box[2]) / 2
@@ -170,14 +170,13 @@ def _captions(written: NameInText | None, person: Person) -> bool:
 def _person_match(pair: _Pair, seen: int) -> Match:
     person = pair.person
     score = person.confidence * (_CAPTIONED if pair.captioned else posterior("PER", seen=True))
-    what = "face" if person.kind == "face" else "head and shoulders"
-    evidence = f"{what} at {person.box[0]:.0f},{person.box[1]:.0f}" + (f" of {seen}" if seen > 1 else "")
+    evidence = f"face at {person.box[0]:.0f},{person.box[1]:.0f}" + (f" of {seen}" if seen > 1 else "")
     if pair.captioned:
         evidence += ", with the name below it"
     if pair.guessed:
         score *= _GUESSED
         evidence += "; who is who is a guess by size and order"
-    return Match(score=round(score, 4), region=person.box, kind=person.kind, evidence=evidence, ambiguous=pair.guessed)
+    return Match(score=round(score, 4), region=person.box, kind="face", evidence=evidence, ambiguous=pair.guessed)
 
 
 def _absent_person(written: NameInText | None, names: int, people: Sequence[Person]) -> Match:

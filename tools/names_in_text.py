@@ -106,7 +106,8 @@ def _targets(mention: str) -> list[tuple[list[Piece], float]]:
             letters = sum(len(word.plain) for word in run)
             whole = len(run) == len(words)
             trimmed = run[0].plain not in _FILLERS and run[-1].plain not in _FILLERS
-            if whole or (letters >= 5 and letters >= 0.6 * total and trimmed):
+            numbers = all(word in run for word in words if word.plain.isdigit())  # they tell iPhone 6 from iPhone 7
+            if whole or (letters >= 5 and letters >= 0.6 * total and trimmed and numbers):
                 targets.append((run, letters / total))
     return targets
 

@@ -63,16 +63,15 @@ class GrabCutSegmenter:
             return None
         if kind == "text":
             return polygon_region(image.size, _word_quads(box, scene))
-        if kind in ("face", "body"):
-            face = box if kind == "face" else _head_of(box)
-            others = [p.box for p in scene.people if p.kind == "face" and overlap(p.box, box) < 0.3]
-            return person_region(image, face, others, side=self.config.side)
+        if kind == "face":
+            others = [person.box for person in scene.people if overlap(person.box, box) < 0.3]
+            return person_region(image, box, others, side=self.config.side)
         return object_region(image, box, side=self.config.side)
 
 
 def _at(peak: Point | None, scene: Scene) -> tuple[Rectangle | None, Kind | None]:
     """The face, else the line of text, that holds the point."""
-    regions: list[tuple[Rectangle, Kind]] = [(person.box, person.kind) for person in scene.people]
+    regions: list[tuple[Rectangle, Kind]] = [(person.box, "face") for person in scene.people]
     regions += [(bounds([line.quad]), "text") for line in scene.lines]
     for box, kind in regions:
         if peak and box[0] <= peak[0] < box[2] and box[1] <= peak[1] < box[3]:
@@ -90,13 +89,6 @@ def _word_quads(box: Rectangle, scene: Scene) -> list[Quad]:
             if x1 <= (left + right) / 2 < x2 and y1 <= (top + bottom) / 2 < y2:
                 inside.append(piece.quad)
     return inside or [((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
-
-
-def _head_of(body: Rectangle) -> Rectangle:
-    """Where the face is in a detected head and shoulders: upper middle, two fifths of the width."""
-    x1, y1, x2, _ = body
-    unit, middle = 0.4 * (x2 - x1), (x1 + x2) / 2
-    return middle - unit / 2, y1 + 0.25 * unit, middle + unit / 2, y1 + 1.25 * unit
 
 
 def _nothing_there(prompt: SegmentPrompt) -> Notice:

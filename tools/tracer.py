@@ -19,7 +19,7 @@ class TracerConfig(Frozen):
 
 
 class RegionTracer:
-    """The middle of the face, of the upper body, or of the word nearest to the middle of the matched words."""
+    """The middle of the face, or of the word nearest to the middle of the matched words."""
 
     name: ClassVar[str] = "tracer"
     version: ClassVar[int] = 1
