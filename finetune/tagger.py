@@ -14,13 +14,13 @@ import os
 import platform
 import random
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, TypeAdapter
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -37,8 +37,10 @@ from finetune.tagger_data import (
     Example,
     Targets,
     by_length,
+    ccby_files,
     mention_pool,
     read_ccby,
+    read_fmnerg,
     read_gmner,
     swap_mentions,
 )
@@ -51,10 +53,17 @@ from tools.nets.crf import bio_tags
 from tools.nets.dual_tagger import DualTaggerNet, Emissions, transition_matrix
 from tools.tagger import DualTagger, TaggerConfig
 from tools.tagger_input import InputSpec, RowBuilder
-from tools.tagger_model import ADAPTER_FILE, Manifest, TaggerSpec, build_net, save_adapter
+from tools.tagger_model import ADAPTER_FILE, Manifest, Scheme, TaggerSpec, build_net, save_adapter
 
 KNOWLEDGE_STYLE = "pgim"
 """The recorded knowledge of GMNER is in PGIM's style: a numbered list `name (type)`, then the reasoning."""
+
+TRAIN_FILES = {"gmner": "gmner/txt/train.txt", "fmnerg": "fmnerg/txt_fine/train.txt"}
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,8 @@ class TaggerRecipe:
     """Settings of one training run; the defaults are those of the shipped starter adapter.
 
     Attributes:
-        data: folder that holds `gmner/` and, for `ccby_epochs`, `ccby/`.
+        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`.
+        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, or `fmnerg`.
         out: run folder; the adapter is written to `out/adapter`.
         scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
         encoder: base encoder, by hub name or folder.
@@ -85,35 +95,36 @@ class TaggerRecipe:
     """
 
     data: str = ""
+    dataset: Literal["gmner", "fmnerg"] = "gmner"
     out: str = "out/tagger"
-    scheme: str = "4/51"
+    scheme: Scheme = "4/51"
     encoder: str = MINILM
     start: str = ""
-    alpha: float = 0.5
-    beta: float = 0.1
+    alpha: Share = 0.5
+    beta: Share = 0.1
     pooled: float = 0.5
-    dropout: float = 0.2
+    dropout: Share = 0.2
     bio_constraint: bool = True
-    crf_scope: str = "text"
-    knowledge: float = 0.5
-    knowledge_pieces: int = 48
+    crf_scope: Literal["text", "all"] = "text"
+    knowledge: Share = 0.5
+    knowledge_pieces: Count = 48
     marks: bool = True
-    epochs: int = 10
-    ccby_epochs: int = 0
-    patience: int = 4
-    batch_size: int = 32
+    epochs: Positive = 10
+    ccby_epochs: Count = 0
+    patience: Positive = 4
+    batch_size: Positive = 32
     lr_encoder: float = 1e-4
     lr_heads: float = 1e-3
     layer_decay: float = 0.9
     warmup: float = 0.1
     weight_decay: float = 0.01
     clip: float = 1.0
-    ema: float = 0.998
-    swap: float = 0.15
-    lower: float = 0.03
-    hide: float = 0.03
+    ema: Share = 0.998
+    swap: Share = 0.15
+    lower: Share = 0.03
+    hide: Share = 0.03
     seed: int = 1
-    threads: int = 2
+    threads: Positive = 2
     bf16: bool = True
 
 
@@ -232,6 +243,12 @@ def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> 
     return 2 * right / max(found + gold, 1)
 
 
+def mean_score(row: Mapping[str, float]) -> float:
+    """What epochs are chosen by: the mean of dev F1 without and, where it is measured, with knowledge."""
+    scores = [value for key, value in row.items() if key.startswith("dev_f1")]
+    return sum(scores) / len(scores)
+
+
 class TaggerTraining:
     """One run: the net, its optimiser and average, and the steps to take."""
 
@@ -241,7 +258,7 @@ class TaggerTraining:
         self.recipe, self.spec = recipe, spec_of(recipe)
         self.out = Path(recipe.out)
         root = data_root(recipe)
-        self.train, self.dev, self.data_hashes = load_data(root, self.spec)
+        self.train, self.dev, self.data_hashes = load_data(root, recipe)
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
         self.pool = mention_pool(self.train)
         encoder = load_encoder(recipe.encoder)
@@ -258,7 +275,9 @@ class TaggerTraining:
             with torch.no_grad():
                 self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec)))
         if recipe.start:
-            put(self.net, {k: v.float() for k, v in read_safetensors(Path(recipe.start) / ADAPTER_FILE).items()})
+            file = Path(recipe.start) / ADAPTER_FILE
+            put(self.net, {name: value.float() for name, value in read_safetensors(file).items()})
+            self.data_hashes["start"] = file_sha256(file)
         self.builder = RowBuilder(encoder.tokenizer, self.spec.input)
         self.batcher = Batcher(self.builder, self.spec)
         self.average = MovingAverage(self.net, recipe.ema)
@@ -271,8 +290,8 @@ class TaggerTraining:
         self.ccby_steps = recipe.ccby_epochs * -(-len(self.ccby) // recipe.batch_size)
         self.total_steps = self.ccby_steps + recipe.epochs * per_epoch
 
-    def run(self, resume: bool) -> dict[str, Any]:
-        """Train to the end, or until the dev score stops rising; returns the manifest's training record."""
+    def run(self, resume: bool) -> None:
+        """Train to the end, or until the dev score stops rising."""
         self.out.mkdir(parents=True, exist_ok=True)
         if resume:
             self._restore()
@@ -287,7 +306,6 @@ class TaggerTraining:
                     self._evaluate()
                     bar.console.print_json(json.dumps(self.history[-1]), indent=None)
                 self._checkpoint()
-        return self.record()
 
     def _epoch(self, bar: Progress, task: TaskID) -> None:
         rng = random.Random(f"{self.recipe.seed}/{self.epoch}")
@@ -356,12 +374,11 @@ class TaggerTraining:
         scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)}
         if self.recipe.knowledge:
             scores["dev_f1_knowledge"] = span_f1(tagger, self.dev, informed=True)
-        mean = sum(scores.values()) / len(scores)
         row = {"epoch": self.epoch, "loss": self.loss, "seconds": self.seconds, **scores}
         self.history.append({key: round(value, 4) for key, value in row.items()})
         self.stale += 1
-        if mean > self.best:
-            self.best, self.stale = mean, 0
+        if mean_score(scores) > self.best:
+            self.best, self.stale = mean_score(scores), 0
             style = KNOWLEDGE_STYLE if self.recipe.knowledge else None
             save_adapter(self.out / "adapter", trained(self.net), self.spec, self.encoder_sha256, style, self.record())
         put(self.net, raw)
@@ -420,50 +437,57 @@ class TaggerTraining:
 
 
 def data_root(recipe: TaggerRecipe) -> Path:
-    """`recipe.data`, else NAMEPIN_DATA, else `../shared/data` beside the checkout."""
+    """`recipe.data`, else NAMEPIN_DATA, else `../shared/data` beside the checkout.
+
+    Raises:
+        NamepinError: E130 when the data set's training file is not there.
+    """
     root = Path(recipe.data or os.environ.get("NAMEPIN_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not (root / "gmner" / "txt" / "train.txt").is_file():
-        raise NamepinError(
-            "E130", "no gmner/txt/train.txt in the data folder", where=str(root), mend="set `data` or NAMEPIN_DATA"
-        )
+    file = root / TRAIN_FILES[recipe.dataset]
+    if not file.is_file():
+        raise NamepinError("E130", f"no {file.name} to train on", where=str(file), mend="set `data` or NAMEPIN_DATA")
     return root
 
 
-def load_data(root: Path, spec: TaggerSpec) -> tuple[list[Example], list[Example], dict[str, str]]:
-    """GMNER train with its weak fine labels, dev, and the files' hashes."""
-    from finetune.weak_labels import weak_fine_labels
+def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Example], dict[str, str]]:
+    """Training and dev posts, and the sha256 of every file they come from.
 
-    gmner = root / "gmner"
-    weak = weak_fine_labels(gmner, "train") if spec.fine_types else None
-    files = [f"gmner/{kind}/{split}" for split in ("train", "dev") for kind in ("txt", "knowledge")]
-    names = [f"{name}.{'txt' if '/txt/' in name else 'jsonl'}" for name in files]
-    hashes = {name: file_sha256(root / name) for name in names}
-    return read_gmner(gmner, "train", weak), read_gmner(gmner, "dev"), hashes
+    GMNER has no fine types: its mentions get weak ones, distilled from the recorded knowledge.
+    """
+    spec = spec_of(recipe)
+    if recipe.dataset == "fmnerg":
+        folder = root / "fmnerg"
+        splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
+        kinds = {"txt_fine": "txt", "knowledge": "jsonl"}
+    else:
+        from finetune.weak_labels import weak_fine_labels
+
+        folder = root / "gmner"
+        weak = weak_fine_labels(folder, "train") if spec.fine_types else None
+        splits = read_gmner(folder, "train", weak), read_gmner(folder, "dev")
+        kinds = {"txt": "txt", "knowledge": "jsonl"}
+    files = [folder / kind / f"{split}.{end}" for split in ("train", "dev") for kind, end in kinds.items()]
+    files += ccby_files(root / "ccby") if recipe.ccby_epochs else []
+    return *splits, {str(file.relative_to(root)): file_sha256(file) for file in files if file.is_file()}
 
 
 def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:
-    """Run the recipe; the adapter is then in `out/adapter`."""
-    return TaggerTraining(recipe).run(resume)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """One flag a setting, and `--config` for a TOML file of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, help="TOML file of recipe settings")
-    parser.add_argument("--resume", action="store_true")
-    for f in dataclasses.fields(TaggerRecipe):
-        kind = (lambda text: text.lower() in ("1", "true", "yes")) if f.type == "bool" or f.type is bool else f.type
-        parser.add_argument(f"--{f.name}", type=kind, default=None)
-    return parser
+    """Run the recipe; the best epoch's adapter is then in `out/adapter`. Returns its dev scores and where it is."""
+    training = TaggerTraining(recipe)
+    training.run(resume)
+    best = max(training.history, key=lambda row: mean_score(row), default={})
+    return {**best, "adapter": str(training.out / "adapter")}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line of `python -m finetune.tagger`."""
-    args = vars(make_parser().parse_args(argv))
-    config, resume = args.pop("config"), args.pop("resume")
-    settings = tomllib.loads(config.read_text("utf-8")) if config else {}
-    settings |= {key: value for key, value in args.items() if value is not None}
-    train(TaggerRecipe(**settings), resume)
+    """`python -m finetune.tagger`: one flag a setting. `namepin finetune tagger` is the comfortable way in."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
+    for setting in dataclasses.fields(TaggerRecipe):
+        parser.add_argument(f"--{setting.name}", help=f"default: {setting.default}")
+    given = {key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None}
+    resume = given.pop("resume")
+    train(TypeAdapter(TaggerRecipe).validate_python(given), resume)
 
 
 if __name__ == "__main__":

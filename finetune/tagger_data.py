@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tools.labels import canonical_label
 from tools.nets.crf import FORBIDDEN
 from tools.nets.dual_tagger import TaggerBatch
 from tools.tagger_input import KnowledgeInput, Row, RowBuilder, collate
@@ -83,6 +84,21 @@ def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]]
     return examples
 
 
+def read_fmnerg(root: Path, split: str, spec: TaggerSpec) -> list[Example]:
+    """An FMNERG split: gold fine types, and of each the coarse type that the scheme gives it."""
+    file = root / "knowledge" / f"{split}.jsonl"
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
+    knowledge = {row["id"]: row["knowledge"] for row in rows}
+    examples = []
+    for post, words, tags in read_conll(root / "txt_fine" / f"{split}.txt"):
+        found = [
+            (a, b, canonical_label(kind, "fmnerg51")) for a, b, kind in spans_of([columns[-1] for columns in tags])
+        ]
+        spans = tuple(Span(a, b, spec.parents[kind], {kind: 1.0}) for a, b, kind in found)
+        examples.append(Example(post, tuple(words), spans, knowledge.get(post)))
+    return examples
+
+
 _CCBY_TYPES = {
     "person": "PER",
     "location": "LOC",
@@ -93,10 +109,15 @@ _CCBY_TYPES = {
 }
 
 
+def ccby_files(root: Path) -> list[Path]:
+    """The files that `read_ccby` reads."""
+    return sorted([*(root / "btc").glob("*.conll"), *(root / "wnut17").glob("*")])
+
+
 def read_ccby(root: Path) -> list[Example]:
     """The CC-BY tweets (Broad Twitter Corpus, WNUT-17) in GMNER's form: `@` and `#` split off, handles no names."""
     examples = []
-    for file in sorted([*(root / "btc").glob("*.conll"), *(root / "wnut17").iterdir()]):
+    for file in ccby_files(root):
         for post, words, tags in read_conll(file):
             if len(words) > 60:
                 continue

@@ -1,0 +1,228 @@
+"""The tagger's recipe end to end on posts made here, with a tiny encoder: it learns, resumes exactly, and ships."""
+
+import dataclasses
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import tiny_encoders  # noqa: E402
+
+from finetune.tagger import TaggerRecipe, TaggerTraining, main, tagger_loss, train
+from finetune.tagger_data import (
+    Batcher,
+    Example,
+    Span,
+    by_length,
+    mention_pool,
+    read_ccby,
+    read_fmnerg,
+    read_gmner,
+    spans_of,
+    swap_mentions,
+)
+from tools.errors import NamepinError
+from tools.interfaces import TagRequest
+from tools.media import Media
+from tools.nets.crf import FORBIDDEN
+from tools.tagger import DualTagger, TaggerConfig
+from tools.tagger_model import TaggerSpec
+
+NAMES = {"LOC": ["Rome", "Paris", "Lima", "Oslo"], "PER": ["Ada Bell", "Bo Carr", "Cy Dunn", "Di Eves"]}
+HINTS = {"LOC": "city", "PER": "actor"}
+FRAMES = ["{PER} is in {LOC} now", "see {LOC} with me", "RT @ x : {PER} sings # wow", "nothing of note here"]
+
+
+def write_posts(folder: Path, split: str, count: int) -> None:
+    """GMNER's files: text, and knowledge in the recorded style."""
+    rng = random.Random(split)
+    blocks, rows = [], []
+    for i in range(count):
+        lines, listed = [f"IMGID:{split}{i}"], []
+        for word in rng.choice(FRAMES).split():
+            kind = word.strip("{}")
+            if kind == word:
+                lines.append(f"{word}\tO")
+                continue
+            name = rng.choice(NAMES[kind])
+            listed.append(f"{len(listed) + 1}. {name} ({HINTS[kind]})")
+            lines += [f"{part}\t{'I' if j else 'B'}-{kind}" for j, part in enumerate(name.split())]
+        blocks.append("\n".join(lines))
+        rows.append({"id": f"{split}{i}", "knowledge": f"Named entities: {' '.join(listed)} Reasoning: none."})
+    (folder / "txt").mkdir(parents=True, exist_ok=True)
+    (folder / "knowledge").mkdir(exist_ok=True)
+    (folder / "txt" / f"{split}.txt").write_text("\n\n".join(blocks) + "\n")
+    (folder / "knowledge" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_posts(folder / "gmner", "train", 96)
+    write_posts(folder / "gmner", "dev", 24)
+    tiny_encoders.save_tiny_bert(folder / "bert")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe(root: Path, out: Path, **changes: object) -> TaggerRecipe:
+    base = TaggerRecipe(
+        data=str(root), out=str(out), encoder=str(root / "bert"), batch_size=8, epochs=3, knowledge=0.5, threads=1,
+        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, bf16=False, dropout=0.0, hide=0.0, knowledge_pieces=24,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> None:
+    report = train(recipe(root, tmp_path))
+    assert report["dev_f1"] > 0.9 and report["dev_f1_knowledge"] > 0.9
+    tool = DualTagger(TaggerConfig(adapter=report["adapter"]))
+    (tags,) = tool.run([TagRequest(text="Ada Bell is in Oslo now")], Media())
+    assert [(m.text, m.label, m.fine_label) for m in tags.mentions] == [
+        ("Ada Bell", "PER", "actor"), ("Oslo", "LOC", "city"),
+    ]  # fmt: skip
+    manifest = json.loads((tmp_path / "adapter" / "config.json").read_text())
+    assert manifest["knowledge_style"] == "pgim" and len(manifest["training"]["data_sha256"]) == 4
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+def test_a_killed_run_resumes_to_the_same_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = recipe(root, tmp_path / "whole", epochs=2), recipe(root, tmp_path / "broken", epochs=2)
+    train(whole)
+    steps, update = [], TaggerTraining._update
+
+    def dies(self: TaggerTraining, *args: object) -> float:
+        steps.append(1)
+        if len(steps) == 25:
+            raise KeyboardInterrupt
+        return update(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TaggerTraining, "_update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    monkeypatch.setattr(TaggerTraining, "_update", update)
+    train(broken, resume=True)
+    for name in ("adapter/adapter.safetensors",):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+
+
+def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path) -> None:
+    first = recipe(root, tmp_path, epochs=1)
+    train(first)
+    with pytest.raises(NamepinError, match="E205.*alpha"):
+        train(dataclasses.replace(first, alpha=0.3), resume=True)
+
+
+@pytest.mark.parametrize("scheme", ["4", "4/51"])
+def test_schemes_of_gmner(root: Path, tmp_path: Path, scheme: str) -> None:
+    report = train(recipe(root, tmp_path, scheme=scheme, epochs=1, crf_scope="all", knowledge=1.0))
+    (tags,) = DualTagger(TaggerConfig(adapter=report["adapter"])).run([TagRequest(text="Oslo")], Media())
+    assert all((m.fine_label is None) == (scheme == "4") for m in tags.mentions)
+
+
+def test_scheme_of_fmnerg_trains_on_gold_fine_types(root: Path, tmp_path: Path) -> None:
+    folder = root / "fmnerg" / "txt_fine"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "IMGID:1\nAda\tB-person\tB-common_person\nBell\tI-person\tI-common_person\n\nIMGID:2\nMGM\tB-art\tB-music\n"
+    for split in ("train", "dev"):
+        (folder / f"{split}.txt").write_text(text)
+    spec = TaggerSpec(scheme="8/51")
+    people, art = read_fmnerg(root / "fmnerg", "train", spec)
+    assert people.spans == (Span(0, 2, "person", {"person_other": 1.0}),)
+    assert art.spans == (Span(0, 1, "art", {"music": 1.0}),)
+    report = train(recipe(root, tmp_path, scheme="8/51", dataset="fmnerg", epochs=1, knowledge=0.0, swap=0.0))
+    assert DualTagger(TaggerConfig(adapter=report["adapter"], spans="fine")).spec.scheme == "8/51"
+
+
+@pytest.mark.parametrize("settings", [{"scheme": "5/51"}, {"dataset": "conll"}, {"dropout": 2}, {"epochs": 0}])
+def test_bad_settings_do_not_validate(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(TaggerRecipe).validate_python(settings)
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E130"):
+        train(TaggerRecipe(data=str(tmp_path), out=str(tmp_path)))
+
+
+def batcher(root: Path, out: Path) -> Batcher:
+    return TaggerTraining(recipe(root, out)).batcher
+
+
+def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> None:
+    made = batcher(root, tmp_path)
+    fine = made.fine
+    known = Example("a", ("in", "New", "York"), (Span(1, 3, "LOC", {"city": 0.75, "state": 0.25}),))
+    unknown = Example("b", ("Bo",), (Span(0, 1, "PER"),))
+    _, targets = made.batch([(known, False), (unknown, False)])
+    assert targets.coarse.tolist() == [[0, 3, 4], [1, 0, 0]]
+    assert targets.fine is not None
+    first, second = targets.fine[0, 1], targets.fine[0, 2]
+    assert first[2 * fine["city"] + 1] == pytest.approx(np.log(0.75)) and first[2 * fine["city"] + 2] == FORBIDDEN
+    assert second[2 * fine["city"] + 2] == 0 and second[2 * fine["country"] + 2] == FORBIDDEN
+    allowed = {name for name, i in fine.items() if targets.fine[1, 0, 2 * i + 1] == 0}
+    assert allowed == {name for name in fine if TaggerSpec().parents[name] == "PER"}
+    assert targets.spans == [(0, 1, 3)] and targets.span_weights.sum() == pytest.approx(1)
+
+
+def test_an_unknown_fine_type_costs_less_than_a_known_one(root: Path, tmp_path: Path) -> None:
+    training = TaggerTraining(recipe(root, tmp_path))
+    losses = []
+    for weights in ({}, {"city": 0.5, "country": 0.5}, {"city": 1.0}):
+        batch, targets = training.batcher.batch([(Example("a", ("Rome",), (Span(0, 1, "LOC", weights),)), False)])
+        training.net.eval()
+        losses.append(tagger_loss(training.net, training.net(batch), batch.word_mask, targets, training.recipe, 0.0))
+    assert losses[0] < losses[2] and losses[1] < losses[2] + 1
+
+
+def test_swapped_mentions_keep_their_type_and_place() -> None:
+    pool = mention_pool([Example("p", ("Di", "Eves"), (Span(0, 2, "PER", {"actor": 1.0}),))])
+    example = Example("a", ("hi", "Bo", "and", "Rome"), (Span(1, 2, "PER"), Span(3, 4, "LOC")), "knowledge")
+    pool["LOC"] = [(("Oslo",), Span(0, 1, "LOC"))]
+    swapped = swap_mentions(example, pool, random.Random(0), 1.0)
+    assert swapped.words == ("hi", "Di", "Eves", "and", "Oslo") and swapped.knowledge is None
+    assert swapped.spans == (Span(1, 3, "PER", {"actor": 1.0}), Span(4, 5, "LOC"))
+    assert swap_mentions(example, pool, random.Random(0), 0.0).words == example.words
+
+
+def test_ccby_tweets_take_the_form_of_gmner(tmp_path: Path) -> None:
+    (tmp_path / "btc").mkdir()
+    (tmp_path / "wnut17").mkdir()
+    (tmp_path / "btc" / "a.conll").write_text("@ada\tB-PER\nin\tO\n#Rome\tB-LOC\n\n\t\n@\tO\nbo\tB-PER\n")
+    (tmp_path / "wnut17" / "x.conll").write_text("Ghost\tB-creative-work\nShip\tI-creative-work\n")
+    first, second, third = read_ccby(tmp_path)
+    assert first.words == ("@", "ada", "in", "#", "Rome") and first.spans == (Span(4, 5, "LOC"),)
+    assert second.words == ("@", "bo") and second.spans == ()
+    assert third.spans == (Span(0, 2, "OTHER"),)
+
+
+def test_batches_hold_every_item_once(root: Path) -> None:
+    items = [(e, i % 2 == 0) for i, e in enumerate(read_gmner(root / "gmner", "train"))]
+    for rng in (None, random.Random(0)):
+        batches = by_length(items, 7, rng)
+        assert sorted(e.id for part in batches for e, _ in part) == sorted(e.id for e, _ in items)
+        assert max(map(len, batches)) <= 7
+
+
+def test_spans_of_repairs_lone_insides() -> None:
+    assert spans_of(["I-PER", "B-PER", "I-PER", "O", "I-LOC", "I-ORG"]) == [
+        (0, 1, "PER"), (1, 3, "PER"), (4, 5, "LOC"), (5, 6, "ORG"),
+    ]  # fmt: skip
+
+
+def test_the_module_runs_from_flags(root: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(root), "--out", str(tmp_path), "--encoder", str(root / "bert"), "--knowledge", "0"]
+    main([*flags, "--epochs", "1", "--bf16", "false", "--scheme", "4", "--threads", "1"])
+    assert (tmp_path / "adapter" / "adapter.safetensors").is_file()
