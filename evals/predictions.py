@@ -181,6 +181,7 @@ def check(
             continue
         if row.get("status") == "failed":
             failed.append(post_id)
+            problems.append(Problem("W100", where, f"the post failed, its entities count as missed: {_reason(row)}"))
         reader = _RowReader(posts[post_id], row, where, problems)
         entities[post_id] = tuple(reader.entity(i, item) for i, item in enumerate(row["entities"]))
         if row.get("regions") is not None:
@@ -194,6 +195,12 @@ def check(
     ]
     some_mask = any(item.get("mask") is not None for _, row in rows for item in row["entities"])
     return Predictions(entities, proposals, tuple(problems), missing, tuple(unknown), tuple(failed), some_mask)
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """Why a post failed, as its result says."""
+    warnings = [warning for warning in row.get("warnings") or () if isinstance(warning, Mapping)]
+    return str(warnings[-1].get("message")) if warnings else "no reason given"
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from evals.scoring import Report, Score
 from evals.significance import Interval
 
 NAMES = {
-    "span": "spans alone",
+    "span": "spans",
     "mner": "MNER",
     "eeg": "EEG",
     "gmner": "GMNER",
     "ees": "EES",
     "smner": "SMNER",
-    "fine.mner": "MNER, 51 types",
-    "fine.gmner": "FMNERG, 51 types",
-    "fine.smner": "SMNER, 51 types",
-    "coarse4.mner": "MNER, 4 types",
-    "coarse4.gmner": "GMNER, 4 types",
+    "fine.mner": "MNER 51 types",
+    "fine.gmner": "GMNER 51 types",
+    "fine.smner": "SMNER 51 types",
+    "coarse4.mner": "MNER 4 types",
+    "coarse4.gmner": "GMNER 4 types",
 }
 SHOWN_PROBLEMS = 8
 ROWS_OF_CHECK = {
@@ -94,7 +94,7 @@ def _scores(head: str, rows: Mapping[str, Score | None], intervals: Mapping[str,
             continue
         fractions = [_percent(value) for value in (score.precision, score.recall, score.f1)]
         if intervals:
-            fractions.append(f"{_percent(intervals[name].low)}-{_percent(intervals[name].high)}")
+            fractions.append(f"{100 * intervals[name].low:.1f}-{100 * intervals[name].high:.1f}")
         table.add_row(name, *fractions, str(score.correct), str(score.predicted), str(score.gold))
     return table
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from evals.predictions import Predictions
 
 
+SHOWN_IDS = 10
+
+
 class DatasetName(StrEnum):
     """The data sets that can be read."""
 
@@ -110,8 +113,9 @@ def evaluate(
     show(report, Console(), about + (", everything read as not in the picture" if visual is Visual.none else ""))
     if json:
         json.write_text(report.model_dump_json(indent=1) + "\n", "utf-8")
-    for post_id in report.failed_ids:
-        messages.print(f"failed: post {post_id}", markup=False, highlight=False)
+    if report.failed_ids:
+        shown = ", ".join(report.failed_ids[:SHOWN_IDS]) + (", ..." if len(report.failed_ids) > SHOWN_IDS else "")
+        messages.print(f"failed: {len(report.failed_ids)} of {report.n_posts} posts: {shown}", highlight=False)
     return Exit.SOME_FAILED if report.failed_ids else Exit.DONE
 
 

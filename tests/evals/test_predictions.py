@@ -158,5 +158,6 @@ def test_repeated_spans_are_counted() -> None:
 
 
 def test_failed_posts_are_named() -> None:
-    found = check([("1", row("a", status="failed")), ("2", row("b"))], DATA)
-    assert evaluate(DATA, found).failed_ids == ["a"]
+    why = [{"code": "W100", "tool": "graph", "message": "E999: no luck"}]
+    report = evaluate(DATA, check([("1", row("a", status="failed", warnings=why)), ("2", row("b"))], DATA))
+    assert report.failed_ids == ["a"] and "no luck" in report.problems[0]["what"]
