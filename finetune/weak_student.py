@@ -89,7 +89,7 @@ class Student:
                 self.optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 # Said outright, since torch warns of sparse gradients whose invariants nobody asked about.
-                with torch.sparse.check_sparse_tensor_invariants(False):
+                with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
                     self.optimiser.step()
         return self
 
