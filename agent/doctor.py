@@ -8,14 +8,17 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from PIL import Image
 from pydantic import BaseModel
 
+from agent.api import Namepin
 from agent.backends import BACKENDS
 from agent.build import build_tool
 from agent.settings import Settings, ToolSettings
+from graphs.calls import LiveCalls
 from tools.errors import NamepinError
 from tools.types import Frozen
 
@@ -45,11 +48,26 @@ def examine(settings: Settings) -> Iterator[Check]:
     """The report on a profile, line by line, in the order of the graph."""
     yield Check(name="python", state="ok", detail=f"{platform.python_version()}, {_cores()} cores, {_device()}")
     yield _packages()
+    built: dict[str, Any] = {}
     for role in BACKENDS:
         if role in settings.tools:
-            yield _tool(role, settings.tools[role])
+            yield _tool(role, settings.tools[role], built)
         else:
             yield _left_out(role, role in settings.requested)
+    if len(built) == len(settings.tools):
+        yield _trial(settings, LiveCalls(built))
+
+
+def _trial(settings: Settings, calls: LiveCalls) -> Check:
+    """One post with a picture through the whole graph: some tools load their weights at the first call only."""
+    began = time.perf_counter()
+    try:
+        found = Namepin(settings, calls).extract("Ada Example was in Oslo today", Image.new("RGB", (320, 240), "white"))
+    except Exception as error:  # whatever it is, the profile does not run here, and the report is to say so
+        return Check(name="trial", state="missing", detail=f"a post fails: {error}", mend="see the message")
+    seconds = time.perf_counter() - began
+    down = "".join(f"; {notice.message}" for notice in found.warnings)
+    return Check(name="trial", state="ok", detail=f"a post with a picture: {found.status} in {seconds:.1f} s{down}")
 
 
 def _cores() -> int:
@@ -89,11 +107,12 @@ def _left_out(role: str, configured: bool) -> Check:
     return Check(name=role, state="off", detail="the profile leaves it out; its step is skipped", mend=mend)
 
 
-def _tool(role: str, chosen: ToolSettings) -> Check:
+def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
     began = time.perf_counter()
     try:
         tool = build_tool(role, chosen)
         server = _server(chosen.config)
+        built[role] = tool
     except NamepinError as error:
         return Check(name=role, state="missing", detail=f"{chosen.backend}: {error.what}", mend=error.mend)
     seconds = time.perf_counter() - began

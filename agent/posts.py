@@ -50,11 +50,12 @@ def as_post(given: AnyPost) -> Post:
 
 
 def make_post(row: Any, where: str = "") -> Post:
-    """A validated post.
+    """A validated post. Lone surrogates, which no JSON or UTF-8 can hold, become U+FFFD; `ready` warns of those.
 
     Raises:
         NamepinError: E101 when its text is empty, E103 when it is not a post in any other way.
     """
+    row = _readable(row)
     try:
         return Post.model_validate(row)
     except ValidationError as error:
@@ -96,6 +97,17 @@ def read_posts(path: Path) -> Iterator[Post]:
         yield post.model_copy(update={"image": str(path.parent / post.image)}) if post.image else post
     if not seen:
         raise NamepinError("E104", "the file holds no posts", where=str(path), mend="give one JSON object a line")
+
+
+def _readable(value: Any) -> Any:
+    """A row with every string made encodable, one character for one."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, Mapping):
+        return {_readable(key): _readable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(inner) for inner in value]
+    return value
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
@@ -144,7 +156,8 @@ def load_picture(picture: Picture, max_pixels: int) -> LoadedImage:
 
 def _cleaned(post: Post) -> tuple[Post, tuple[Notice, ...]]:
     text = clean_text(post.text)
-    if text == post.text:
+    count = sum(a != b for a, b in zip(text, post.text, strict=True)) + post.text.count("\ufffd")
+    if not count:
         return post, ()
     tokens = None
     if post.tokens is not None:
@@ -154,7 +167,6 @@ def _cleaned(post: Post) -> tuple[Post, tuple[Notice, ...]]:
             cuts.append(text[at : at + len(token)])
             at += len(token) + 1
         tokens = tuple(cuts)
-    count = sum(a != b for a, b in zip(text, post.text, strict=True))
     message = f"{count} control or invalid character{'' if count == 1 else 's'} replaced in the text"
     notice = Notice(code=TEXT_CLEANED, tool="text", message=message)
     return post.model_copy(update={"text": text, "tokens": tokens}), (notice,)

@@ -1,0 +1,115 @@
+"""The Python API on the starter profile."""
+
+import asyncio
+import inspect
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import namepin
+from namepin import Extraction, Namepin, NamepinError, Post, StepEvent
+
+POST = "Eileen Collins commanded the Space Shuttle for NASA"
+PHOTO = ROOT / "examples" / "astronaut.jpg"
+
+
+@pytest.fixture
+def pin() -> Namepin:
+    return Namepin.from_profile("starter")
+
+
+def without_times(extraction: Extraction) -> Extraction:
+    return extraction.model_copy(update={"timings_ms": {}})
+
+
+def test_the_public_names_are_there() -> None:
+    for name in namepin.__all__:
+        assert getattr(namepin, name).__name__ == name
+    assert dir(namepin) == namepin.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = namepin.nonsense
+
+
+def test_a_picture_in_any_form_gives_the_same_answer(pin: Namepin) -> None:
+    by_path = pin.extract(POST, image=PHOTO)
+    assert by_path.image is not None and by_path.image.width == 512
+    for form in (str(PHOTO), PHOTO.read_bytes()):
+        assert without_times(pin.extract(POST, image=form)) == without_times(by_path)
+    opened = pin.extract(POST, image=Image.open(PHOTO))
+    assert opened.image is not None and opened.image.sha256 != by_path.image.sha256, "an opened picture has no file"
+    assert [e.text for e in opened.entities] == [e.text for e in by_path.entities]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F", "I;16"])
+def test_opened_pictures_of_every_mode(pin: Namepin, mode: str) -> None:
+    prepared = pin.ready("Ada", Image.new(mode, (8, 6)))
+    assert prepared.picture is not None
+    assert (prepared.picture.image.mode, prepared.picture.image.size) == ("RGB", (8, 6))
+
+
+def test_every_way_of_calling_agrees(pin: Namepin) -> None:
+    post = Post(id="one", text=POST)
+    expected = without_times(pin.extract(post))
+    assert without_times(asyncio.run(pin.aextract(post))) == expected
+    assert without_times(next(iter(pin.batch([post])))) == expected
+    *steps, last = pin.stream(post)
+    assert isinstance(last, Extraction) and without_times(last) == expected
+    assert [s.step for s in steps if isinstance(s, StepEvent) and s.phase == "finished"][0] == "tag"
+    assert all(isinstance(step, StepEvent) for step in steps)
+
+
+def test_it_works_inside_a_running_loop(pin: Namepin) -> None:
+    async def notebook_cell() -> Extraction:
+        return pin.extract(POST)
+
+    assert asyncio.run(notebook_cell()).text == POST
+
+
+def test_a_batch_keeps_order_and_survives_a_bad_post(pin: Namepin, tmp_path: Path) -> None:
+    posts = [Post(id="a", text="Ada in Oslo"), Post(id="b", text="\u200b"), {"id": "c", "tokens": ["Bo"]}, "Cy"]
+    results = pin.batch(posts)
+    assert inspect.isgenerator(results), "nothing runs before it is asked for"
+    found = list(results)
+    assert [e.id for e in found] == ["a", "b", "c", "post"]
+    assert [e.status for e in found] == ["ok", "failed", "ok", "ok"]
+    assert "E101" in found[1].warnings[0].message
+
+
+def test_a_post_s_own_picture_may_be_missing_but_one_handed_over_must_not(pin: Namepin) -> None:
+    found = pin.extract(Post(id="a", text=POST, image="nowhere.jpg"))
+    assert found.status == "degraded"
+    assert [notice.code for notice in found.warnings] == ["W101"]
+    with pytest.raises(NamepinError, match="E120"):
+        pin.extract(POST, image="nowhere.jpg")
+
+
+def test_pre_tokenised_posts_are_cleaned_in_place(pin: Namepin) -> None:
+    found = pin.extract({"id": "a", "tokens": ["Ada\0x", "in", "\ud800slo"]})
+    assert found.tokens == ("Ada x", "in", "\ufffdslo")
+    assert found.text == "Ada x in \ufffdslo"
+    assert [notice.code for notice in found.warnings] == ["W104"]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"id": "a", "text": ""}, "E101"),
+        ({"id": "a"}, "E103"),
+        ({"text": "x"}, "E103"),
+        ({"id": "a", "text": "x y", "tokens": ["x"]}, "E103"),
+        ({"id": "a", "text": "x", "lable": 1}, "E103"),
+        ({"id": "a", "text": None}, "E103"),
+    ],
+)
+def test_what_is_no_post_is_refused(pin: Namepin, row: dict[str, object], code: str) -> None:
+    with pytest.raises(NamepinError) as caught:
+        pin.extract(row)
+    assert caught.value.code == code
+
+
+def test_settings_decide_the_fingerprint(pin: Namepin) -> None:
+    other = Namepin.from_profile("starter", gate={"gamma": 0.7}, segmenter__backend="off")
+    assert other.settings.gate.gamma == 0.7
+    assert pin.extract("Ada").fingerprint == pin.extract("Bo").fingerprint != other.extract("Ada").fingerprint
