@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return int(error.exit_code)
     except TyperException as error:
+        if not error.format_message():
+            return 0  # a group without a command: its help has been printed
         _say(_usage(error))
         return 2
     except (KeyboardInterrupt, Abort):

@@ -1,6 +1,7 @@
 """The command line in this process, with each set of tools built once for the whole run."""
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,13 @@ def _tools_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return _built[key]
 
     monkeypatch.setattr(agent.api, "live_calls", cached)
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_this_shell_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name == "NAMEPIN_PROFILE" or (name.startswith("NAMEPIN_") and "__" in name):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

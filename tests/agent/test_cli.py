@@ -121,7 +121,9 @@ def test_doctor_names_what_is_missing(cli: Cli) -> None:
     assert "no answer from 127.0.0.1:9" in words
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("extract", "-h"), ("finetune",), ("finetune", "tagger", "-h")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--help",), ("extract", "-h"), ("finetune",), ("data",), ("finetune", "tagger", "-h")]
+)
 def test_help_is_help(cli: Cli, arguments: tuple[str, ...]) -> None:
     ran = cli(*arguments)
     assert (ran.code, ran.err) == (0, "")
