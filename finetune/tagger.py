@@ -48,15 +48,13 @@ from tools.base import file_sha256
 from tools.checkpoints import MINILM, load_encoder, read_safetensors
 from tools.errors import NamepinError
 from tools.interfaces import TagRequest
+from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
 from tools.nets.crf import bio_tags
 from tools.nets.dual_tagger import DualTaggerNet, Emissions, transition_matrix
 from tools.tagger import DualTagger, TaggerConfig
 from tools.tagger_input import InputSpec, RowBuilder
 from tools.tagger_model import ADAPTER_FILE, Manifest, Scheme, TaggerSpec, build_net, save_adapter
-
-KNOWLEDGE_STYLE = "pgim"
-"""The recorded knowledge of GMNER is in PGIM's style: a numbered list `name (type)`, then the reasoning."""
 
 TRAIN_FILES = {"gmner": "gmner/txt/train.txt", "fmnerg": "fmnerg/txt_fine/train.txt"}
 
@@ -379,7 +377,7 @@ class TaggerTraining:
         self.stale += 1
         if mean_score(scores) > self.best:
             self.best, self.stale = mean_score(scores), 0
-            style = KNOWLEDGE_STYLE if self.recipe.knowledge else None
+            style = RECORDED_STYLE if self.recipe.knowledge else None
             save_adapter(self.out / "adapter", trained(self.net), self.spec, self.encoder_sha256, style, self.record())
         put(self.net, raw)
 

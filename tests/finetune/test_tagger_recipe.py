@@ -29,6 +29,7 @@ from finetune.tagger_data import (
 )
 from tools.errors import NamepinError
 from tools.interfaces import TagRequest
+from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
 from tools.nets.crf import FORBIDDEN
 from tools.tagger import DualTagger, TaggerConfig
@@ -94,7 +95,7 @@ def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> Non
         ("Ada Bell", "PER", "actor"), ("Oslo", "LOC", "city"),
     ]  # fmt: skip
     manifest = json.loads((tmp_path / "adapter" / "config.json").read_text())
-    assert manifest["knowledge_style"] == "pgim" and len(manifest["training"]["data_sha256"]) == 4
+    assert manifest["knowledge_style"] == RECORDED_STYLE and len(manifest["training"]["data_sha256"]) == 4
     assert str(tmp_path) not in json.dumps(manifest)
 
 
