@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Predicted:
         box: the predicted box, None where there is none or it is unusable.
         mask: likewise.
         match_score: the system's confidence that the entity is in the picture.
+        confidence: its confidence in the type it chose.
+        entropy: over the types, in nats.
     """
 
     span: Span
@@ -50,6 +52,8 @@ class Predicted:
     box: RawBox | None = None
     mask: Mask | None = None
     match_score: float | None = None
+    confidence: float | None = None
+    entropy: float | None = None
 
     @property
     def says_groundable(self) -> bool:
@@ -74,6 +78,7 @@ class Predictions:
         unknown: ids of rows that the data set does not have.
         failed: ids of posts whose row says that they failed.
         some_mask: whether any row has a mask, usable or not.
+        tool_ms: milliseconds by tool, summed over the rows that say so.
     """
 
     entities: Mapping[str, tuple[Predicted, ...]]
@@ -83,6 +88,7 @@ class Predictions:
     unknown: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     some_mask: bool = False
+    tool_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def visual(self) -> bool:
@@ -194,7 +200,13 @@ def check(
         Problem("E135", dataset.title, f"post {i!r} has no prediction: its entities are missed") for i in missing
     ]
     some_mask = any(item.get("mask") is not None for _, row in rows for item in row["entities"])
-    return Predictions(entities, proposals, tuple(problems), missing, tuple(unknown), tuple(failed), some_mask)
+    tool_ms: Counter[str] = Counter()
+    for _, row in rows:
+        timings = row.get("timings_ms")
+        tool_ms.update({t: ms for t, ms in timings.items() if _finite(ms)} if isinstance(timings, Mapping) else {})
+    return Predictions(
+        entities, proposals, tuple(problems), missing, tuple(unknown), tuple(failed), some_mask, dict(tool_ms)
+    )
 
 
 def _reason(row: Mapping[str, Any]) -> str:
@@ -223,12 +235,14 @@ class _RowReader:
         groundable = item.get("groundable")
         if groundable is not None and not isinstance(groundable, bool):
             raise NamepinError("E134", f"`groundable` is {groundable!r}", where=f"{self.where}, entity {number}")
-        score = item.get("match_score")
+        scores = item.get("scores")
+        confidence = scores.get(fine or label) if isinstance(scores, Mapping) else None
         box, mask = self.box(number, item.get("box")), self.mask(number, item.get("mask"))
         if groundable is None and (item.get("box") is not None or item.get("mask") is not None):
             groundable = True
         text = self.gold.post.text[span[0] : span[1]] if span[0] >= 0 else str(item.get("text", ""))
-        return Predicted(span, text, label, fine, groundable, box, mask, score if isinstance(score, float) else None)
+        sureness = (_finite(value) for value in (item.get("match_score"), confidence, item.get("entropy")))
+        return Predicted(span, text, label, fine, groundable, box, mask, *sureness)
 
     def span(self, number: int, item: Mapping[str, Any]) -> Span:
         text = self.gold.post.text
@@ -294,6 +308,10 @@ class _RowReader:
 
 def _is_span(value: Any) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(type(x) is int for x in value)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
 
 
 def _finite_box(value: Any) -> RawBox | None:

@@ -106,7 +106,7 @@ def _show_loss(report: Report, console: Console) -> None:
     table = Table("F1 lost by", "points", "entities")
     table.columns[1].justify = "right"
     table.add_row("span", _percent(loss.span), f"{loss.missed} missed, {loss.extra} extra")
-    coarse = "8 types" if report.fine else "type"
+    coarse = "coarse type" if report.fine else "type"
     table.add_row(f"right span, wrong {coarse}", _percent(loss.coarse), str(loss.wrong_coarse))
     if loss.fine is not None:
         table.add_row("right coarse, wrong fine type", _percent(loss.fine), str(loss.wrong_fine))

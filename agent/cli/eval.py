@@ -82,6 +82,9 @@ def evaluate(
         typer.Option("--against", metavar="FILE", help="A second JSONL to compare with, paired by post."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page that opens offline.")
+    ] = None,
     set_: Set = None,
 ) -> int:
     """Score a profile, or anyone's predictions, on a data set."""
@@ -98,7 +101,8 @@ def evaluate(
     from evals.show import show
 
     check_arguments(protocol.value, iou)
-    check_writable(json)
+    for file in (json, html):
+        check_writable(file)
     messages = Console(stderr=True)
     data = load_dataset(dataset.value, root, split, ids)
     if predictions:
@@ -110,9 +114,14 @@ def evaluate(
     if visual is Visual.none:
         found, other = found.ungrounded(), other.ungrounded() if other else None
     report = full_report(data, found, protocol=protocol.value, iou=iou, against=other)
-    show(report, Console(), about + (", everything read as not in the picture" if visual is Visual.none else ""))
+    about += ", everything read as not in the picture" if visual is Visual.none else ""
+    show(report, Console(), about)
     if json:
         json.write_text(report.model_dump_json(indent=1) + "\n", "utf-8")
+    if html:
+        from evals.report_html import write_page
+
+        write_page(html, data, found, report, about)
     if report.failed_ids:
         shown = ", ".join(report.failed_ids[:SHOWN_IDS]) + (", ..." if len(report.failed_ids) > SHOWN_IDS else "")
         messages.print(f"failed: {len(report.failed_ids)} of {report.n_posts} posts: {shown}", highlight=False)

@@ -1,0 +1,45 @@
+"""Published numbers beside ours, each with the reasons why the two cannot be compared."""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict
+
+from evals.report import FullReport
+
+
+class Published(BaseModel):
+    """One system's row of a paper's table: F1 in percent by task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    system: str
+    source: str
+    dataset: str
+    release: str
+    protocol: str
+    f1: dict[str, float]
+
+    def obstacles(self, report: FullReport) -> list[str]:
+        """Why this row is not comparable with a report; empty where it is."""
+        ours = report.title.split(",")[0]
+        found = []
+        if self.release != ours:
+            found.append(f"theirs is on {self.release}, ours on {ours}")
+        if self.protocol != report.protocol:
+            found.append(f"counted by protocol {self.protocol}, ours by {report.protocol}")
+        if report.iou != 0.5:
+            found.append(f"theirs at IoU 0.5, ours at {report.iou:g}")
+        return found
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """Every row of `published.toml`."""
+    table = tomllib.loads(files("evals").joinpath("published.toml").read_text("utf-8"))
+    return tuple(Published.model_validate(row) for row in table["result"])
+
+
+def beside(report: FullReport) -> list[Published]:
+    """The rows on the report's data set."""
+    return [row for row in published() if row.dataset == report.dataset]
