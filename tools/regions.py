@@ -77,8 +77,7 @@ def person_region(image: Image.Image, face: Rectangle, others: Sequence[Rectangl
         grown = prior
     x, y = (int(scale * (face[0] + face[2]) / 2), int(scale * (face[1] + face[3]) / 2))
     whole = _solid_piece(grown, min(x, small.shape[1] - 1), min(y, small.shape[0] - 1))
-    full = cv2.resize(whole.astype(np.float32), image.size, interpolation=cv2.INTER_LINEAR)
-    result: Region = full >= 0.5
+    result = _enlarged(whole, image.size)
     _fill_ellipse(result, *_face_ellipse(face))
     return result
 
@@ -95,10 +94,10 @@ def object_region(image: Image.Image, box: Rectangle, *, side: int = 320) -> Reg
     x1, y1, x2, y2 = (_px(value) for value in _times(box, scale))
     trimap: Pixels = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
     trimap[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = cv2.GC_PR_FGD
-    full = cv2.resize(_grab(small, trimap).astype(np.float32), image.size, interpolation=cv2.INTER_LINEAR)
+    full = _enlarged(_grab(small, trimap), image.size)
     left, top, right, bottom = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
     result: Region = np.zeros((image.height, image.width), bool)
-    result[top:bottom, left:right] = full[top:bottom, left:right] >= 0.5
+    result[top:bottom, left:right] = full[top:bottom, left:right]
     if not result.any():
         result[top:bottom, left:right] = True
     return result
@@ -178,6 +177,15 @@ def _solid_piece(region: Region, x: int, y: int) -> Region:
     piece = pieces == pieces[y, x] if pieces[y, x] else region
     filled: Region = ndimage.binary_fill_holes(piece)
     return filled
+
+
+def _enlarged(region: Region, size: tuple[int, int]) -> Region:
+    """The region at (width, height) `size`, its edge smooth rather than in steps."""
+    import cv2
+
+    shades = cv2.resize(region.astype(np.uint8) * np.uint8(255), size, interpolation=cv2.INTER_LINEAR)
+    result: Region = shades >= 128
+    return result
 
 
 def polygon_region(size: tuple[int, int], polygons: Sequence[Sequence[tuple[float, float]]]) -> Region:
