@@ -68,7 +68,6 @@ class _Post:
         vision = {"layer_norm_eps": 1e-6, "initializer_range": 0.02}
         sizes = Sizes(text_config={"num_attention_heads": 12}, vision_config=vision)
         self.net: Any = BlipForImageTextRetrieval(sizes)
-        self.net.eval()
         config = BlipConfig(weights="random weights of BLIP-base", cached_pictures=1)
         checkpoint = BlipCheckpoint(self.net, self.tokenizer, CLIP_MEAN, CLIP_STD, "random")
         blip = Blip(config, checkpoint)

@@ -6,24 +6,25 @@ once, and broadcast.
 """
 
 import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from tools.blip_checkpoint import BlipCheckpoint, load_blip, locate, weights_sha256
+from tools.blip_checkpoint import BlipCheckpoint, load_blip
 from tools.errors import NamepinError
 from tools.gradcam import Target, score_to_trace
-from tools.interfaces import Query
-from tools.matching import MATCH_PROMPT, picture
+from tools.match_texts import MatchTexts, Texts
+from tools.matching import picture
 from tools.media import Media
 from tools.preprocess import squash
+from tools.pretrained import device_named, shared
 from tools.recent import Recent
-from tools.types import Frozen, ImageRef, Notice
+from tools.types import Frozen, ImageRef
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -56,19 +57,6 @@ class BlipConfig(Frozen):
     cached_pictures: Annotated[int, Field(ge=0)] = 16
 
 
-@dataclass(frozen=True)
-class Texts:
-    """A batch of texts: token ids and mask, (rows, tokens), padded on the right."""
-
-    ids: Tensor
-    mask: Tensor
-
-    def chunks(self, rows: int) -> list["Texts"]:
-        """The batch in pieces of at most `rows`."""
-        starts = range(0, len(self.ids), rows)
-        return [Texts(self.ids[start : start + rows], self.mask[start : start + rows]) for start in starts]
-
-
 @dataclass
 class _Tap:
     """Where one thread's forward pass is to be cut open: a text layer, and its cross-attention once seen."""
@@ -82,10 +70,10 @@ class Blip:
 
     def __init__(self, config: BlipConfig, checkpoint: BlipCheckpoint) -> None:
         self.config, self._checkpoint = config, checkpoint
-        self.device = _device(config.device)
+        self.device = device_named(config.device)
         self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self._words = checkpoint.tokenizer
-        self._first = self._first_id()
+        self.texts = MatchTexts(self._words, self._first_id(), config.max_text_tokens, self.device)
         self._pictures: Recent[tuple[str, str], Tensor] = Recent(config.cached_pictures)
         self._taps = threading.local()
         for index, layer in enumerate(self._net.text_encoder.encoder.layer):
@@ -135,37 +123,6 @@ class Blip:
         with torch.inference_mode(False), torch.no_grad():
             embedded: Tensor = self._net.vision_model(torch.stack(squares).to(self.device)).last_hidden_state
         return embedded
-
-    def texts(self, queries: Sequence[Query], tool: str) -> tuple[Texts, tuple[Notice, ...]]:
-        """The queries as `ENTITY is belong CATEGORY.`, tokenised, and warnings about those that lost something.
-
-        Where a text is too long, the entity's last tokens go: cut from the right, the category would be lost.
-        """
-        rows, notices = [], []
-        for query in queries:
-            before, _, after = MATCH_PROMPT.partition("{entity}")
-            tail = self._ids(after.format(category=query.category))
-            entity = self._ids(before + query.text)
-            room = self.config.max_text_tokens - 2
-            tail = tail[: room - 1]
-            if len(entity) + len(tail) > room:
-                entity = entity[: room - len(tail)]
-                notices.append(Notice(code="W140", tool=tool, message=f"too long, its end is not read: {query.text!r}"))
-            elif not set(entity) - {self._words.unk_token_id}:
-                message = f"no word of it is known, only its category is judged: {query.text!r}"
-                notices.append(Notice(code="W141", tool=tool, message=message))
-            rows.append([self._first, *entity, *tail, self._words.sep_token_id])
-        return self._padded(rows), tuple(notices)
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self._words(text, add_special_tokens=False)["input_ids"])
-
-    def _padded(self, rows: list[list[int]]) -> Texts:
-        longest = max(map(len, rows), default=0)
-        pad = self._words.pad_token_id
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
-        return Texts(ids, mask)
 
     def _first_id(self) -> int:
         """[ENC]'s id: its own where the tokenizer knows it, else the last row of BLIP's word embeddings (30523)."""
@@ -240,34 +197,15 @@ def _tapping(taps: threading.local, block: int) -> Any:
     return tap
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name, or a torch built without it
-        raise NamepinError("E216", f"no device {name!r} here", mend="set device to cpu, cuda or mps") from error
-    return device
-
-
-_LOADED: "weakref.WeakValueDictionary[tuple[BlipConfig, str], Blip]" = weakref.WeakValueDictionary()
-_LOADING = threading.Lock()
-
-
 def shared_blip(config: BlipConfig) -> Blip:
-    """The BLIP of `config`: the one already loaded while some tool holds it, else loaded now.
-
-    So a matcher and a tracer of one profile share weights and picture embeddings without being wired to each other.
-    Weights that changed on disk are loaded anew.
+    """The BLIP of `config`, loaded once for all tools that hold it.
 
     Raises:
-        NamepinError: E210 to E214 and E218, see `tools.blip_checkpoint`; E216 when the device is not there.
+        NamepinError: E210 to E218, see `tools.pretrained`.
     """
-    with _LOADING:
-        path = locate(config.weights, config.revision)
-        sha256 = weights_sha256(path)
-        blip = _LOADED.get((config, sha256))
-        if blip is None:
-            checkpoint = load_blip(path, sha256, tokenizer=config.tokenizer, vision_norm_eps=config.vision_norm_eps)
-            blip = Blip(config, checkpoint)
-            _LOADED[config, sha256] = blip
-        return blip
+    return shared(config, _load)
+
+
+def _load(config: BlipConfig, path: Path, sha256: str) -> Blip:
+    checkpoint = load_blip(path, sha256, tokenizer=config.tokenizer, vision_norm_eps=config.vision_norm_eps)
+    return Blip(config, checkpoint)

@@ -53,8 +53,9 @@ class BlipMatcher:
             if not request.queries:
                 results.append(Matches(matches=()))
                 continue
-            texts, notices = self.blip.texts(request.queries, self.name)
+            texts = self.blip.texts(request.queries)
             logits = self.blip.logits(embeddings[request.image.sha256], texts)
             scores = logits.double().softmax(dim=-1)[:, 1].tolist()
-            results.append(Matches(matches=tuple(Match(score=score) for score in scores), notices=notices))
+            matches = tuple(Match(score=score) for score in scores)
+            results.append(Matches(matches=matches, notices=self.blip.texts.notices(request.queries, self.name)))
         return results

@@ -1,5 +1,7 @@
 """What every neural matcher shares: the text it asks about, and pictures looked up by their content."""
 
+from typing import Any
+
 from PIL import Image
 
 from tools.errors import NamepinError
@@ -28,3 +30,11 @@ def picture(image: ImageRef, media: Media) -> Image.Image:
             "E120", "the picture's pixels are not at hand", where=image.sha256[:12], mend="load it first"
         )
     return found
+
+
+def without_special(text: str, tokenizer: Any) -> str:
+    """`text` without the tokenizer's special tokens: whoever writes `[SEP]` in a post means the letters."""
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    for token in sorted(special, key=lambda token: (-len(token), token)):
+        text = text.replace(token, " ")
+    return text

@@ -26,6 +26,14 @@ def squash(
     return normalise(image.resize((size, size), Image.Resampling.BICUBIC), mean, std)
 
 
+def pad_to_square(image: Image.Image, mean: tuple[float, ...] = CLIP_MEAN) -> Image.Image:
+    """The picture in the middle of a square of the mean colour, as LLaVA-1.5 pads it; odd pixels go to the end."""
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
 def normalise(image: Image.Image, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD) -> Tensor:
     """An RGB picture as (3, height, width) float32: scaled to 0..1, then `(x - mean) / std` by channel."""
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255.0).permute(2, 0, 1)

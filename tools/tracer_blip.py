@@ -77,24 +77,22 @@ class BlipTracer:
 
     def _traces(self, request: TraceRequest, media: Media) -> Traces:
         queries = [asked.query for asked in request.queries]
-        maps, notices = self.maps(request.image, queries, media)
-        traces = []
+        maps = self.maps(request.image, queries, media)
+        traces, notices = [], list(self.blip.texts.notices(queries, self.name))
         for query, found in zip(queries, maps, strict=True):
             peak = heat.peak(found, request.image.width, request.image.height)
             if peak is None:
                 message = f"no part of the picture speaks for the match: {query.text!r}"
-                notices = (*notices, Notice(code="W142", tool=self.name, message=message))
+                notices.append(Notice(code="W142", tool=self.name, message=message))
             traces.append(Trace(peak=peak, heat=media.put_blob(heat.to_blob(found))))
-        return Traces(traces=tuple(traces), notices=notices)
+        return Traces(traces=tuple(traces), notices=tuple(notices))
 
-    def maps(
-        self, image: ImageRef, queries: Sequence[Query], media: Media
-    ) -> tuple[list[heat.Heat], tuple[Notice, ...]]:
-        """One map a query, (rows, columns) of patches over the whole picture, and warnings about the texts."""
+    def maps(self, image: ImageRef, queries: Sequence[Query], media: Media) -> list[heat.Heat]:
+        """One map a query, (rows, columns) of patches over the whole picture."""
         if not queries:
-            return [], ()
+            return []
         embedding = self.blip.embeddings([image], media)[image.sha256]
-        texts, notices = self.blip.texts(queries, self.name)
+        texts = self.blip.texts(queries)
         parts = []
         for part in texts.chunks(self.config.blip.text_batch):
             attention, gradient, _ = self.blip.cross_attention(embedding, part, self.config.block, self.config.target)
@@ -102,4 +100,4 @@ class BlipTracer:
                 attention_map(attention, gradient, part.mask, heads=self.config.heads, tokens=self.config.tokens)
             )
         grids = torch.cat(parts).reshape(-1, *self.blip.grid).cpu().numpy()
-        return [np.asarray(grid, dtype=np.float32) for grid in grids], notices
+        return [np.asarray(grid, dtype=np.float32) for grid in grids]

@@ -139,9 +139,9 @@ def test_odd_pictures_get_a_sound_score(folder: Path, image: Image.Image) -> Non
 
 
 def test_a_long_mention_keeps_its_category(folder: Path, media: Media) -> None:
-    texts, notices = a_matcher(folder).blip.texts(
-        [Query(text="x y " * 50, label="PER", category="actor"), QUERIES[2]], "matcher_blip"
-    )
+    queries = [Query(text="x y " * 50, label="PER", category="actor"), QUERIES[2]]
+    matcher = a_matcher(folder)
+    texts, notices = matcher.blip.texts(queries), matcher.run([a_request(*queries)], media)[0].notices
     words = tiny_blip.WORDS
     assert texts.ids.shape[1] == 35
     assert [words[i] for i in texts.ids[0][-9:]] == ["is", "belong", "a", "##c", "##t", "##o", "##r", ".", "[SEP]"]

@@ -1,0 +1,73 @@
+"""Queries as token ids: `ENTITY is belong CATEGORY.` between a first token and [SEP], for BERT-like text encoders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tools.interfaces import Query
+from tools.matching import MATCH_PROMPT, without_special
+from tools.types import Notice
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A batch of texts: token ids and mask, (rows, tokens), padded on the right."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def chunks(self, rows: int) -> list["Texts"]:
+        """The batch in pieces of at most `rows`."""
+        starts = range(0, len(self.ids), rows)
+        return [Texts(self.ids[start : start + rows], self.mask[start : start + rows]) for start in starts]
+
+
+class MatchTexts:
+    """Makes `Texts` of queries.
+
+    Args:
+        tokenizer: BERT's, or one like it.
+        first: id of the first token.
+        longest: bound of a text's tokens, the first one and [SEP] included; at least 8.
+        device: where the tensors go.
+    """
+
+    def __init__(self, tokenizer: Any, first: int, longest: int, device: torch.device) -> None:
+        self._words, self._first, self._longest, self._device = tokenizer, first, longest, device
+
+    def __call__(self, queries: Sequence[Query]) -> Texts:
+        """The queries' texts. Of a text too long, the entity's last tokens go: cut at its end, it lost its category."""
+        rows = []
+        for query in queries:
+            entity, tail = self._parts(query)
+            entity = entity[: self._longest - 2 - len(tail)]
+            rows.append([self._first, *entity, *tail, self._words.sep_token_id])
+        longest = max(map(len, rows), default=0)
+        pad = self._words.pad_token_id
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=self._device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self._device)
+        return Texts(ids, mask)
+
+    def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
+        """Which queries lost words (W140), or have none that the model knows (W141)."""
+        found = []
+        for query in queries:
+            entity, tail = self._parts(query)
+            if len(entity) + len(tail) > self._longest - 2:
+                found.append(Notice(code="W140", tool=tool, message=f"too long, its end is not read: {query.text!r}"))
+            elif not set(entity) - {self._words.unk_token_id}:
+                message = f"no word of it is known, only its category is judged: {query.text!r}"
+                found.append(Notice(code="W141", tool=tool, message=message))
+        return tuple(found)
+
+    def _parts(self, query: Query) -> tuple[list[int], list[int]]:
+        """The entity's ids, and those of the rest of the sentence, which leave room for at least one of the entity."""
+        before, _, after = MATCH_PROMPT.partition("{entity}")
+        tail = self._ids(after.format(category=query.category))
+        return self._ids(before + without_special(query.text, self._words)), tail[: self._longest - 3]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._words(text, add_special_tokens=False)["input_ids"])
