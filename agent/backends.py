@@ -45,6 +45,9 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "region": Backend("tools.tracer", "RegionTracer", "TracerConfig"),
         "blip": Backend("tools.tracer_blip", "BlipTracer", "BlipTracerConfig"),
     },
-    "segmenter": {"grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig")},
+    "segmenter": {
+        "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
+        "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),
+    },
 }
 """In the order of the graph. A role that is configured without naming its backend gets the first one."""
