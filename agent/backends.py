@@ -40,10 +40,14 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     "matcher": {
         "starter": Backend("tools.matcher", "StarterMatcher", "MatcherConfig"),
         "blip": Backend("tools.matcher_blip", "BlipMatcher", "BlipMatcherConfig"),
+        "blip2": Backend("tools.matcher_blip2", "Blip2Matcher", "Blip2MatcherConfig"),
+        "llava": Backend("tools.matcher_llava", "LlavaMatcher", "LlavaMatcherConfig"),
     },
     "tracer": {
         "region": Backend("tools.tracer", "RegionTracer", "TracerConfig"),
         "blip": Backend("tools.tracer_blip", "BlipTracer", "BlipTracerConfig"),
+        "blip2": Backend("tools.matcher_blip2", "Blip2Tracer", "Blip2TracerConfig"),
+        "llava": Backend("tools.matcher_llava", "LlavaTracer", "LlavaTracerConfig"),
     },
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
