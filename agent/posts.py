@@ -56,16 +56,16 @@ def make_post(row: Any, where: str = "") -> Post:
         NamepinError: E101 when its text is empty, E103 when it is not a post in any other way.
     """
     row = _readable(row)
+    text = row.get("text") if isinstance(row, dict) else None
+    if isinstance(text, str) and not text.strip():
+        raise NamepinError(
+            "E101", "the text is empty", where=where or "text", mend="give a post with at least one word"
+        )
     try:
         return Post.model_validate(row)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        if field == "text" or "the text is empty" in first["msg"]:
-            is_empty = isinstance(row, dict) and isinstance(row.get("text", ""), str)
-            if is_empty and not str(row.get("text") or "").strip():
-                mend = "give a post with at least one word"
-                raise NamepinError("E101", "the text is empty", where=where or "text", mend=mend) from error
         message = f"not a post: {field + ': ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
         raise NamepinError("E103", message, where=where, mend="see docs/cli.md for the form of a post") from error
 

@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(args=arguments, prog_name="namepin", standalone_mode=False)
         sys.stdout.flush()
+        if result == INTERRUPTED:  # Typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         return int(result or 0)
     except NamepinError as error:
         _say(str(error))
@@ -63,8 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Abort):
         _say("stopped")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) has what it wanted; keep the interpreter from flushing into the closed pipe.
+    except (BrokenPipeError, SystemExit):
+        # The reader (`| head`) has what it wanted; Typer and rich turn that into SystemExit. Keep the interpreter from
+        # flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

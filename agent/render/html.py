@@ -164,7 +164,7 @@ def reduced(picture: Image.Image) -> Image.Image:
     longest = max(picture.size)
     factor = min(max(longest, _SHORTEST), _LONGEST) / longest
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS) if factor != 1 else picture.convert("RGB")
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) if factor != 1 else picture
 
 
 def _data_uri(picture: Image.Image) -> str:

@@ -22,7 +22,8 @@ def annotate(image: Image.Image, extraction: Extraction) -> Image.Image:
     """
     scale = _scale(image)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    picture = image.convert("RGB").resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    # Reduced before it is copied in any other way: the picture may have 64 megapixels.
+    picture = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGB")
     pinned = [(n, e) for n, e in enumerate(extraction.entities) if e.box is not None]
     for number, entity in pinned:
         picture = _tinted(picture, entity, colour(number))
@@ -109,9 +110,9 @@ class _Board:
 
     def finished(self, extraction: Extraction) -> Image.Image:
         """The canvas without the margins no label used, and the legend below it."""
-        top = 0 if any(rect[1] < self.top for rect in self.placed) else self.top
-        used_below = any(rect[3] > self.bottom for rect in self.placed)
-        picture = self.canvas.crop((0, top, self.canvas.width, self.canvas.height if used_below else self.bottom))
+        top = min([self.top, *(max(0, int(rect[1]) - self.line) for rect in self.placed)])
+        bottom = max([self.bottom, *(min(self.canvas.height, int(rect[3]) + self.line) for rect in self.placed)])
+        picture = self.canvas.crop((0, top, self.canvas.width, bottom))
         legend = _legend(extraction, self.canvas.width, self.letters)
         whole = Image.new("RGB", (picture.width, picture.height + legend.height), _PAPER)
         whole.paste(picture, (0, 0))

@@ -37,7 +37,8 @@ def test_a_picture_in_any_form_gives_the_same_answer(pin: Namepin) -> None:
     assert by_path.image is not None and by_path.image.width == 512
     for form in (str(PHOTO), PHOTO.read_bytes()):
         assert without_times(pin.extract(POST, image=form)) == without_times(by_path)
-    opened = pin.extract(POST, image=Image.open(PHOTO))
+    with Image.open(PHOTO) as picture:
+        opened = pin.extract(POST, image=picture)
     assert opened.image is not None and opened.image.sha256 != by_path.image.sha256, "an opened picture has no file"
     assert [e.text for e in opened.entities] == [e.text for e in by_path.entities]
 
