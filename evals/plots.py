@@ -43,6 +43,7 @@ def type_bars(scores: Mapping[str, Score]) -> str:
         axes.text(
             100 * scores[name].f1 + 1, row, f"{100 * scores[name].f1:.1f}  (n = {scores[name].gold})", va="center"
         )
+    axes.margins(y=0.5 / len(names))
     axes.set(xlim=(0, 125), xlabel="F1")
     axes.set_xticks(range(0, 101, 20))
     return _svg(figure)

@@ -26,7 +26,9 @@ class Published(BaseModel):
         found = []
         if self.release != ours:
             found.append(f"theirs is on {self.release}, ours on {ours}")
-        if self.protocol != report.protocol:
+        if self.protocol == "not stated":
+            found.append("their counting rules are not stated")
+        elif self.protocol != report.protocol:
             found.append(f"counted by protocol {self.protocol}, ours by {report.protocol}")
         if report.iou != 0.5:
             found.append(f"theirs at IoU 0.5, ours at {report.iou:g}")
