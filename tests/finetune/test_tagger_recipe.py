@@ -27,13 +27,15 @@ from finetune.tagger_data import (
     spans_of,
     swap_mentions,
 )
+from finetune.tagger_soup import soup
+from tools.checkpoints import read_safetensors
 from tools.errors import NamepinError
 from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
 from tools.nets.crf import FORBIDDEN
 from tools.tagger import DualTagger, TaggerConfig
-from tools.tagger_model import TaggerSpec
+from tools.tagger_model import ADAPTER_FILE, TaggerSpec
 
 NAMES = {"LOC": ["Rome", "Paris", "Lima", "Oslo"], "PER": ["Ada Bell", "Bo Carr", "Cy Dunn", "Di Eves"]}
 HINTS = {"LOC": "city", "PER": "actor"}
@@ -227,3 +229,17 @@ def test_the_module_runs_from_flags(root: Path, tmp_path: Path) -> None:
     flags = ["--data", str(root), "--out", str(tmp_path), "--encoder", str(root / "bert"), "--knowledge", "0"]
     main([*flags, "--epochs", "1", "--bf16", "false", "--scheme", "4", "--threads", "1"])
     assert (tmp_path / "adapter" / "adapter.safetensors").is_file()
+
+
+def test_a_soup_is_the_mean_and_still_tags(root: Path, tmp_path: Path) -> None:
+    adapters = []
+    for seed in (1, 2):
+        adapters.append(Path(train(recipe(root, tmp_path / str(seed), epochs=1, seed=seed))["adapter"]))
+    soup(adapters, tmp_path / "soup", [3, 1])
+    one, two, mean = (read_safetensors(folder / ADAPTER_FILE) for folder in (*adapters, tmp_path / "soup"))
+    name = "coarse.linear.weight"
+    assert torch.allclose(mean[name].float(), 0.75 * one[name].float() + 0.25 * two[name].float(), atol=1e-3)
+    assert DualTagger(TaggerConfig(adapter=str(tmp_path / "soup"))).run([TagRequest(text="Oslo")], Media())
+    other = Path(train(recipe(root, tmp_path / "4", epochs=1, scheme="4"))["adapter"])
+    with pytest.raises(NamepinError, match="E212"):
+        soup([other, *adapters], tmp_path / "bad")
