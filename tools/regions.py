@@ -67,8 +67,6 @@ def person_region(image: Image.Image, face: Rectangle, others: Sequence[Rectangl
     Returns:
         Boolean (height, width) at the picture's full size. Never empty: the face belongs to it.
     """
-    import cv2
-
     small, scale = resized(image, side)
     trimap, prior = _trimap(small.shape[:2], _times(face, scale), [_times(other, scale) for other in others])
     grown = _grab(small, trimap)
