@@ -18,6 +18,7 @@ from torch import Tensor
 from tools.blip_checkpoint import BlipCheckpoint, load_blip
 from tools.errors import NamepinError
 from tools.gradcam import Target, score_to_trace
+from tools.halving import in_batches
 from tools.match_texts import MatchTexts, Texts
 from tools.matching import picture
 from tools.media import Media
@@ -102,15 +103,19 @@ class Blip:
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small.
         """
         wanted = {image.sha256: image for image in images}
         found = {sha: cached for sha in wanted if (cached := self._pictures.get(self._key(sha))) is not None}
         missing = [image for sha, image in wanted.items() if sha not in found]
-        for start in range(0, len(missing), self.config.image_batch):
-            batch = missing[start : start + self.config.image_batch]
-            for image, embedding in zip(batch, self._encode(batch, media), strict=True):
-                found[image.sha256] = embedding.unsqueeze(0)
-                self._pictures.put(self._key(image.sha256), found[image.sha256])
+
+        def encode(part: slice) -> Tensor:
+            return self._encode(missing[part], media)
+
+        parts, _ = in_batches(len(missing), self.config.image_batch, encode, "blip")
+        for image, embedding in zip(missing, (row for part in parts for row in part), strict=True):
+            found[image.sha256] = embedding[None].clone()  # a view would keep the whole batch in memory
+            self._pictures.put(self._key(image.sha256), found[image.sha256])
         return found
 
     def _key(self, sha256: str) -> tuple[str, str]:
@@ -142,7 +147,7 @@ class Blip:
     def logits(self, embedding: Tensor, texts: Texts) -> Tensor:
         """ITM logits, (rows, 2): no match, match. `embedding` is one picture's, shared by all rows."""
         with torch.inference_mode(False), torch.no_grad():
-            return torch.cat([self._score(embedding, part) for part in texts.chunks(self.config.text_batch)])
+            return self._score(embedding, texts)
 
     def _score(self, embedding: Tensor, texts: Texts) -> Tensor:
         # One row of image states against many of text: they broadcast, so keys and values are computed once. All
@@ -162,7 +167,7 @@ class Blip:
 
         Args:
             embedding: one picture's, shared by all rows.
-            texts: the whole batch; the caller chunks it.
+            texts: a batch.
             block: the text layer, 0-based.
             target: what is differentiated; see `tools.gradcam`.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tools import heat
 from tools.base import fingerprint
 from tools.gradcam import Target, feature_map, score_to_trace
+from tools.halving import in_batches
 from tools.interfaces import Match, Matches, MatchRequest, Query, Trace, TraceRequest, Traces
 from tools.matching import picture
 from tools.media import Media
@@ -81,32 +82,46 @@ class FeatureCache:
 
 
 def match_features(model: FeatureModel, tool: str, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
-    """P_T for every query of every request."""
-    results = []
-    for request in requests:
-        scores: list[float] = []
-        for part in _chunks(request.queries, model.batch):
-            features = model.features(request.image, media)
-            with torch.inference_mode(False), torch.no_grad():
-                logits = model.scores(features.expand(len(part), -1, -1), part)
-            scores += logits.double().softmax(dim=-1)[:, 1].tolist()
-        matches = tuple(Match(score=score) for score in scores)
-        results.append(Matches(matches=matches, notices=model.notices(request.queries, tool)))
-    return results
+    """P_T for every query of every request.
+
+    Raises:
+        NamepinError: E120 when a picture is not in `media`.
+        ToolUnavailable: when the device's memory is too small.
+    """
+    return [_matches(model, tool, request, media) for request in requests]
+
+
+def _matches(model: FeatureModel, tool: str, request: MatchRequest, media: Media) -> Matches:
+    def score(part: slice) -> list[float]:
+        queries = request.queries[part]
+        features = model.features(request.image, media)
+        with torch.inference_mode(False), torch.no_grad():
+            logits = model.scores(features.expand(len(queries), -1, -1), queries)
+        return [float(p) for p in logits.cpu().double().softmax(dim=-1)[:, 1]]
+
+    parts, halved = in_batches(len(request.queries), model.batch, score, tool)
+    matches = tuple(Match(score=score) for part in parts for score in part)
+    return Matches(matches=matches, notices=model.notices(request.queries, tool) + halved)
 
 
 def trace_features(
     model: FeatureModel, tool: str, requests: Sequence[TraceRequest], media: Media, target: Target
 ) -> list[Traces]:
-    """The peak of every query's map; the map itself goes to `media` as a blob (`tools.heat`)."""
+    """The peak of every query's map; the map itself goes to `media` as a blob (`tools.heat`).
+
+    Raises:
+        NamepinError: E120 when a picture is not in `media`.
+        ToolUnavailable: when the device's memory is too small.
+    """
     return [_traces(model, tool, request, media, target) for request in requests]
 
 
 def _traces(model: FeatureModel, tool: str, request: TraceRequest, media: Media, target: Target) -> Traces:
     queries = [asked.query for asked in request.queries]
     width, height = request.image.width, request.image.height
-    traces, notices = [], list(model.notices(queries, tool))
-    for query, found in zip(queries, maps_of_features(model, request.image, queries, media, target), strict=True):
+    found_maps, halved = maps_of_features(model, request.image, queries, media, target, tool)
+    traces, notices = [], [*model.notices(queries, tool), *halved]
+    for query, found in zip(queries, found_maps, strict=True):
         peak = heat.peak(found, width, height)
         if peak is None:
             message = f"no part of the picture speaks for the match: {query.text!r}"
@@ -116,29 +131,29 @@ def _traces(model: FeatureModel, tool: str, request: TraceRequest, media: Media,
 
 
 def maps_of_features(
-    model: FeatureModel, image: ImageRef, queries: Sequence[Query], media: Media, target: Target
-) -> list[heat.Heat]:
+    model: FeatureModel, image: ImageRef, queries: Sequence[Query], media: Media, target: Target, tool: str
+) -> tuple[list[heat.Heat], tuple[Notice, ...]]:
     """One map a query over the whole picture; a batch of queries is one forward and one backward pass.
 
-    Only what follows the visual encoder is differentiated.
+    Only what follows the visual encoder is differentiated. A warning tells where the device's memory was full.
     """
-    maps: list[heat.Heat] = []
-    for part in _chunks(queries, model.batch):
+
+    def trace(part: slice) -> Tensor:
+        asked = queries[part]
         with torch.inference_mode(False), torch.enable_grad():
             # A row for each query, so that each has a gradient of its own.
-            features = model.features(image, media).repeat(len(part), 1, 1).requires_grad_()
-            score = score_to_trace(model.scores(features, part).float(), target)
+            features = model.features(image, media).repeat(len(asked), 1, 1).requires_grad_()
+            score = score_to_trace(model.scores(features, asked).float(), target)
             (gradient,) = torch.autograd.grad(score, features)
-        found = feature_map(model.patches(features.detach()).float(), model.patches(gradient).float())
-        side = round(found.shape[1] ** 0.5)
-        for grid in found.reshape(-1, side, side).cpu().numpy():
-            whole = np.asarray(grid, dtype=np.float32)
-            maps.append(heat.crop_padding(whole, image.width, image.height) if model.padded else whole)
-    return maps
+        return feature_map(model.patches(features.detach()).float(), model.patches(gradient).float()).cpu()
 
-
-def _chunks(queries: Sequence[Query], size: int) -> list[Sequence[Query]]:
-    return [queries[start : start + size] for start in range(0, len(queries), size)]
+    parts, notices = in_batches(len(queries), model.batch, trace, tool)
+    maps = []
+    for row in (row for part in parts for row in part):
+        side = round(len(row) ** 0.5)
+        whole = np.asarray(row.reshape(side, side).numpy(), dtype=np.float32)
+        maps.append(heat.crop_padding(whole, image.width, image.height) if model.padded else whole)
+    return maps, notices
 
 
 def fingerprint_of(name: str, version: int, model: FeatureModel, **settings: Any) -> str:

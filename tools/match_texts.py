@@ -19,10 +19,9 @@ class Texts:
     ids: Tensor
     mask: Tensor
 
-    def chunks(self, rows: int) -> list["Texts"]:
-        """The batch in pieces of at most `rows`."""
-        starts = range(0, len(self.ids), rows)
-        return [Texts(self.ids[start : start + rows], self.mask[start : start + rows]) for start in starts]
+    def rows(self, part: slice) -> "Texts":
+        """Some of the batch's rows."""
+        return Texts(self.ids[part], self.mask[part])
 
 
 class MatchTexts:

@@ -6,8 +6,11 @@ P_T is the softmax of the two ITM logits at "match", for the text `ENTITY is bel
 from collections.abc import Sequence
 from typing import ClassVar
 
+from torch import Tensor
+
 from tools.base import fingerprint
 from tools.blip import Blip, BlipConfig, shared_blip
+from tools.halving import in_batches
 from tools.interfaces import Match, Matches, MatchRequest
 from tools.matching import MATCH_PROMPT
 from tools.media import Media
@@ -46,16 +49,20 @@ class BlipMatcher:
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small.
         """
         embeddings = self.blip.embeddings([request.image for request in requests if request.queries], media)
-        results = []
-        for request in requests:
-            if not request.queries:
-                results.append(Matches(matches=()))
-                continue
-            texts = self.blip.texts(request.queries)
-            logits = self.blip.logits(embeddings[request.image.sha256], texts)
-            scores = logits.double().softmax(dim=-1)[:, 1].tolist()
-            matches = tuple(Match(score=score) for score in scores)
-            results.append(Matches(matches=matches, notices=self.blip.texts.notices(request.queries, self.name)))
-        return results
+        return [self._matches(request, embeddings.get(request.image.sha256)) for request in requests]
+
+    def _matches(self, request: MatchRequest, embedding: Tensor | None) -> Matches:
+        if embedding is None:  # nothing was asked about this picture
+            return Matches(matches=())
+        texts = self.blip.texts(request.queries)
+
+        def score(part: slice) -> list[float]:
+            logits = self.blip.logits(embedding, texts.rows(part))
+            return [float(p) for p in logits.cpu().double().softmax(dim=-1)[:, 1]]
+
+        parts, halved = in_batches(len(request.queries), self.config.blip.text_batch, score, self.name)
+        matches = tuple(Match(score=score) for part in parts for score in part)
+        return Matches(matches=matches, notices=self.blip.texts.notices(request.queries, self.name) + halved)

@@ -10,12 +10,14 @@ from typing import Annotated, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from tools import heat
 from tools.base import fingerprint
 from tools.blip import Blip, BlipConfig, shared_blip
 from tools.errors import NamepinError
 from tools.gradcam import Heads, Target, Tokens, attention_map
+from tools.halving import in_batches
 from tools.interfaces import Query, Trace, TraceRequest, Traces
 from tools.matching import MATCH_PROMPT
 from tools.media import Media
@@ -72,13 +74,14 @@ class BlipTracer:
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small.
         """
         return [self._traces(request, media) for request in requests]
 
     def _traces(self, request: TraceRequest, media: Media) -> Traces:
         queries = [asked.query for asked in request.queries]
-        maps = self.maps(request.image, queries, media)
-        traces, notices = [], list(self.blip.texts.notices(queries, self.name))
+        maps, halved = self.maps(request.image, queries, media)
+        traces, notices = [], [*self.blip.texts.notices(queries, self.name), *halved]
         for query, found in zip(queries, maps, strict=True):
             peak = heat.peak(found, request.image.width, request.image.height)
             if peak is None:
@@ -87,17 +90,20 @@ class BlipTracer:
             traces.append(Trace(peak=peak, heat=media.put_blob(heat.to_blob(found))))
         return Traces(traces=tuple(traces), notices=tuple(notices))
 
-    def maps(self, image: ImageRef, queries: Sequence[Query], media: Media) -> list[heat.Heat]:
-        """One map a query, (rows, columns) of patches over the whole picture."""
+    def maps(
+        self, image: ImageRef, queries: Sequence[Query], media: Media
+    ) -> tuple[list[heat.Heat], tuple[Notice, ...]]:
+        """One map a query, (rows, columns) of patches over the whole picture; a warning where memory was full."""
         if not queries:
-            return []
+            return [], ()
         embedding = self.blip.embeddings([image], media)[image.sha256]
         texts = self.blip.texts(queries)
-        parts = []
-        for part in texts.chunks(self.config.blip.text_batch):
-            attention, gradient, _ = self.blip.cross_attention(embedding, part, self.config.block, self.config.target)
-            parts.append(
-                attention_map(attention, gradient, part.mask, heads=self.config.heads, tokens=self.config.tokens)
-            )
+
+        def trace(part: slice) -> Tensor:
+            asked = texts.rows(part)
+            attention, gradient, _ = self.blip.cross_attention(embedding, asked, self.config.block, self.config.target)
+            return attention_map(attention, gradient, asked.mask, heads=self.config.heads, tokens=self.config.tokens)
+
+        parts, notices = in_batches(len(queries), self.config.blip.text_batch, trace, self.name)
         grids = torch.cat(parts).reshape(-1, *self.blip.grid).cpu().numpy()
-        return [np.asarray(grid, dtype=np.float32) for grid in grids]
+        return [np.asarray(grid, dtype=np.float32) for grid in grids], notices

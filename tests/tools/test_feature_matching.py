@@ -77,7 +77,7 @@ def test_scores_and_maps_are_those_of_one_mention_at_a_time(kind: Kind, folder: 
     matcher, tracer = kind.tools(folder, text_batch=2)
     assert matcher.model is tracer.model
     scores = [match.score for match in matcher.run([match_request(*QUERIES)], media)[0].matches]
-    maps = maps_of_features(tracer.model, REF, QUERIES, media, "probability")
+    maps, _ = maps_of_features(tracer.model, REF, QUERIES, media, "probability", "t")
     pixels = squash(kind.square(PICTURE), tiny_features.SIDE)
     for query, score, found in zip(QUERIES, scores, maps, strict=True):
         logits, features, gradient = kind.naive(pixels, query)
@@ -124,7 +124,7 @@ def test_odd_pictures(kind: Kind, folder: Path, image: Image.Image) -> None:
     ref, media = image_ref(image), Media(images={REF.sha256: image})
     request = MatchRequest(image=ref, text="x", queries=QUERIES)
     assert all(0 < match.score < 1 for match in matcher.run([request], media)[0].matches)
-    for found in maps_of_features(tracer.model, ref, QUERIES, media, "probability"):
+    for found in maps_of_features(tracer.model, ref, QUERIES, media, "probability", "t")[0]:
         peak = heat.peak(found, image.width, image.height)
         assert peak is None or (0 <= peak[0] < image.width and 0 <= peak[1] < image.height)
 

@@ -47,7 +47,7 @@ def test_a_batch_is_what_one_text_at_a_time_gives(folder: Path, media: Media, bl
     embedding = tracer.blip.embeddings([REF], media)[REF.sha256]
     texts = tracer.blip.texts(QUERIES)
     attention, gradient, logits = tracer.blip.cross_attention(embedding, texts, block, "logit")
-    maps = tracer.maps(REF, QUERIES, media)
+    maps, _ = tracer.maps(REF, QUERIES, media)
     net = tiny_blip.tiny_net()
     for row, query in enumerate(QUERIES):
         expected = tiny_blip.naive_trace(net, squash(PICTURE, 64), query, block, first=VOCABULARY - 1)
@@ -58,14 +58,14 @@ def test_a_batch_is_what_one_text_at_a_time_gives(folder: Path, media: Media, bl
 
 
 def test_the_paper_s_reading_differs_and_can_be_had(folder: Path, media: Media) -> None:
-    lavis = a_tracer(folder).maps(REF, QUERIES, media)
-    paper = a_tracer(folder, target="probability", tokens="sum").maps(REF, QUERIES, media)
+    lavis, _ = a_tracer(folder).maps(REF, QUERIES, media)
+    paper, _ = a_tracer(folder, target="probability", tokens="sum").maps(REF, QUERIES, media)
     assert not np.allclose(lavis[0] / lavis[0].max(), paper[0] / paper[0].max(), atol=1e-3)
 
 
 def test_the_grid_is_the_checkpoint_s(media: Media, tmp_path: Path) -> None:
     wide = tiny_blip.save_folder(tiny_blip.tiny_net(image_size=96), tmp_path)
-    maps = a_tracer(wide).maps(REF, QUERIES, media)
+    maps, _ = a_tracer(wide).maps(REF, QUERIES, media)
     assert {found.shape for found in maps} == {(6, 6)}
 
 
@@ -80,8 +80,8 @@ def test_matching_leaves_the_picture_for_tracing(folder: Path, media: Media, mon
 
 def test_forty_queries_in_chunks(folder: Path, media: Media) -> None:
     queries = [Query(text=f"name {i}", label="PER", category="actor") for i in range(40)]
-    chunked = a_tracer(folder, blip={"text_batch": 7}).maps(REF, queries, media)
-    alone = a_tracer(folder).maps(REF, [queries[33]], media)
+    chunked, _ = a_tracer(folder, blip={"text_batch": 7}).maps(REF, queries, media)
+    alone, _ = a_tracer(folder).maps(REF, [queries[33]], media)
     assert len(chunked) == 40
     assert np.abs(chunked[33] - alone[0]).max() < 1e-5 * alone[0].max()
 
@@ -134,7 +134,7 @@ def test_blocks_that_cannot_be_traced(folder: Path, media: Media) -> None:
     # The score is read off the first token, so nothing reaches the others in the last layer.
     with pytest.raises(NamepinError, match="E217.*use 0 to 1"):
         a_tracer(folder, block=2)
-    maps = a_tracer(folder, block=2, tokens="sum").maps(REF, QUERIES, media)
+    maps, _ = a_tracer(folder, block=2, tokens="sum").maps(REF, QUERIES, media)
     assert all(found.max() > 0 for found in maps)
 
 
@@ -147,7 +147,7 @@ def test_the_fingerprint_follows_the_settings(folder: Path) -> None:
 def test_golden_maps(folder: Path, media: Media) -> None:
     golden = np.load(GOLDEN)
     assert tiny_logits(folder, media) == pytest.approx(golden["logits"], rel=1e-4)
-    maps = a_tracer(folder).maps(REF, QUERIES, media)
+    maps, _ = a_tracer(folder).maps(REF, QUERIES, media)
     assert np.abs(np.stack(maps) - golden["maps"]).max() < 1e-4 * golden["maps"].max()
 
 
