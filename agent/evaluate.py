@@ -1,17 +1,22 @@
 """A profile's answers to a data set's posts: the tools built as the evaluation asks, the graph run on every post."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from agent.api import Namepin
-from agent.build import build_tools
+from agent.build import build_tools, policy
 from agent.settings import Settings
 from evals.gold import Dataset
 from evals.predictions import Predictions
 from evals.run import predict_all
 from graphs.calls import KNOWLEDGE, LiveCalls
+from graphs.context import Context
+from tools.errors import NamepinError
 from tools.knowledge import RecordedKnowledge
-from tools.types import Extraction
+from tools.types import Extraction, Post
 
 KnowledgeSource = Literal["off", "recorded", "live"]
 
@@ -36,6 +41,50 @@ def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapp
     return Namepin(settings, LiveCalls({**build_tools(settings), KNOWLEDGE.name: RecordedKnowledge(recorded)}))
 
 
-def predict_with(pin: Namepin, dataset: Dataset, done: Callable[[Extraction], None] | None = None) -> Predictions:
-    """What the profile says about every post; `done` is called after each."""
-    return predict_all(dataset, pin.batch, done)
+def predict_with(
+    pin: Namepin, dataset: Dataset, done: Callable[[Extraction], None] | None = None, saved: Path | None = None
+) -> Predictions:
+    """What the profile says about every post.
+
+    Args:
+        pin: the profile.
+        dataset: whose posts.
+        done: called after each post.
+        saved: JSONL to which every result is added at once. Results that it holds already, of the same text and the
+            same fingerprint, are taken from it, so that an interrupted run goes on where it was; failed ones are not.
+
+    Raises:
+        NamepinError: E500 when `saved` cannot be written.
+    """
+    if saved is None:
+        return predict_all(dataset, pin.batch, done)
+    fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
+    kept = {e.id: e for e in _read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
+
+    def resumed(posts: Sequence[Post]) -> Iterator[Extraction]:
+        try:
+            with saved.open("a", encoding="utf-8") as file:
+                for post in posts:
+                    before = kept.get(post.id)
+                    if before and before.tokens == post.tokens:
+                        yield before
+                        continue
+                    for extraction in pin.batch([post]):
+                        file.write(extraction.to_json() + "\n")
+                        file.flush()
+                        yield extraction
+        except OSError as error:
+            raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
+
+    return predict_all(dataset, resumed, done)
+
+
+def _read_saved(path: Path) -> Iterator[Extraction]:
+    """Earlier results; a line that was cut off when the run was stopped is skipped, since its post is run again."""
+    if not path.is_file():
+        return
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield Extraction.model_validate_json(line)
+        except ValidationError:
+            continue

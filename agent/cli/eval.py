@@ -85,13 +85,17 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page that opens offline.")
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Keep the profile's results as JSONL; a rerun resumes."),
+    ] = None,
     set_: Set = None,
 ) -> int:
     """Score a profile, or anyone's predictions, on a data set."""
     if profile and predictions:
         raise NamepinError("E139", "--profile and --predictions exclude each other", mend="give one of the two")
-    if predictions and knowledge is not Knowledge.off:
-        raise NamepinError("E139", "--knowledge goes with --profile", mend="leave it out with --predictions")
+    if predictions and (save or knowledge is not Knowledge.off):
+        raise NamepinError("E139", "--knowledge and --save go with --profile", mend="leave them out with --predictions")
 
     from rich.console import Console
 
@@ -101,7 +105,7 @@ def evaluate(
     from evals.show import show
 
     check_arguments(protocol.value, iou)
-    for file in (json, html):
+    for file in (json, html, save):
         check_writable(file)
     messages = Console(stderr=True)
     data = load_dataset(dataset.value, root, split, ids)
@@ -109,7 +113,7 @@ def evaluate(
         found = load_predictions(predictions, dataset.value, root, split, data)
         about = f"predictions {predictions}"
     else:
-        found, about = _run(data, profile, set_ or [], knowledge, root, messages)
+        found, about = _run(data, profile, set_ or [], knowledge, root, save, messages)
     other = load_predictions(against, dataset.value, root, split, data) if against else None
     if visual is Visual.none:
         found, other = found.ungrounded(), other.ungrounded() if other else None
@@ -134,7 +138,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _run(
-    data: "Dataset", profile: str | None, assignments: list[str], knowledge: Knowledge, root: Path, messages: "Console"
+    data: "Dataset",
+    profile: str | None,
+    assignments: list[str],
+    knowledge: Knowledge,
+    root: Path,
+    save: Path | None,
+    messages: "Console",
 ) -> "tuple[Predictions, str]":
     """The profile's predictions, under a progress bar, and a line about the run."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -152,7 +162,7 @@ def _run(
     began = time.perf_counter()
     with Progress(*columns, console=messages, transient=True) as progress:
         bar = progress.add_task("posts", total=len(data.posts))
-        found = predict_with(pin, data, lambda _: progress.advance(bar))
+        found = predict_with(pin, data, lambda _: progress.advance(bar), save)
     seconds = time.perf_counter() - began
     about = f"profile {settings.profile}, knowledge {knowledge.value}, {len(data.posts) / seconds:.1f} posts/s"
     return found, about

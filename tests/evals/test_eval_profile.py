@@ -10,6 +10,7 @@ from eval_samples import gmner_folder, write_rows
 from agent.api import Namepin
 from agent.evaluate import evaluated_pin, predict_with
 from agent.settings import Settings, ToolSettings
+from evals.predictions import Predictions
 from evals.run import load_dataset, recorded_knowledge
 from evals.scoring import evaluate
 from graphs.calls import LiveCalls
@@ -86,3 +87,40 @@ def test_off_leaves_the_knowledge_tool_out() -> None:
     settings = Settings(profile="test", tools={"knowledge": ToolSettings(backend="chat", config=config)})
     assert "knowledge" not in evaluated_pin(settings, "off", {}).settings.tools
     assert "knowledge" in evaluated_pin(settings, "live", {}).settings.tools
+
+
+class CountingTagger(CapitalTagger):
+    """Counts its calls, and breaks down at one of them."""
+
+    def __init__(self, last: int) -> None:
+        self.calls, self.last = 0, last
+
+    def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
+        self.calls += 1
+        if self.calls > self.last:
+            raise KeyboardInterrupt
+        return super().run(requests, media)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    saved = tmp_path / "saved.jsonl"
+    first, second, third = CountingTagger(1), CountingTagger(9), CountingTagger(9)
+
+    def run(tagger: CountingTagger) -> Predictions:
+        return predict_with(Namepin(Settings(profile="test"), LiveCalls({"tagger": tagger})), data, saved=saved)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    with saved.open("a") as file:
+        file.write('{"id": "2", "te')
+    with saved.open("a") as file:
+        file.write("\n")
+    resumed = run(second)
+    assert second.calls == 1
+    assert evaluate(data, resumed) == evaluate(data, predict_with(pin(), data))
+    third_result = run(third)
+    assert third.calls == 0 and third_result.entities == resumed.entities
+    CountingTagger.fingerprint = "another"
+    run(third)
+    assert third.calls == 2
