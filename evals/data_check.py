@@ -88,7 +88,7 @@ def detect(root: Path) -> str:
     if any((root / f"{split}.jsonl").is_file() for split in SPLITS):
         return "jsonl"
     what = "is no data set folder" if root.is_dir() else "does not exist"
-    mend = f"point to a folder of {', '.join(READERS)} (docs/cli.md has their layouts)"
+    mend = f"point to a folder of {', '.join(READERS)} (docs/evaluation.md has their layouts)"
     raise NamepinError("E130", f"{str(root)!r} {what}", mend=mend)
 
 
