@@ -136,7 +136,12 @@ def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
             "dropout": recipe.dropout,
             "bio_constraint": recipe.bio_constraint,
             "input": InputSpec.model_validate(
-                {"knowledge_pieces": recipe.knowledge_pieces, "crf_scope": recipe.crf_scope, "marks": recipe.marks}
+                {
+                    "knowledge_pieces": recipe.knowledge_pieces,
+                    "crf_scope": recipe.crf_scope,
+                    "marks": recipe.marks,
+                    "hints": recipe.marks,
+                }
             ),
         }
     )

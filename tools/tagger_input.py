@@ -6,7 +6,7 @@ context on both sides.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from tools.labels import COARSE4
+from tools.lexicon import word_types
 from tools.nets.dual_tagger import TaggerBatch
 from tools.types import Frozen
 
@@ -24,6 +26,8 @@ CONTEXTS = ("none", "knowledge", "plain", "handle", "hashtag", "link", "retweet"
 MARKS = ("none", "absent", "said", "name", "in-name")
 """What the knowledge says of a word: `said` somewhere in it, first or later word of a name it lists as `name (type)`;
 `none` where there is no knowledge."""
+HINTS = ("none", "unclear", *COARSE4)
+"""Which of the 4 types the hint behind a listed name speaks of, by the lexicon's rules for hints."""
 NUM_CHARS = 101
 """0 padding, 1-95 printable ASCII, then classes of everything else."""
 
@@ -43,6 +47,7 @@ class InputSpec(Frozen):
         shapes: give the encoder each word's casing and context.
         marks: give the encoder what the knowledge says of each word (`MARKS`), which it reads whole, beyond
             `knowledge_pieces`. Finding names again is easy for a string search and hard for a small encoder.
+        hints: with `marks`, also which of the 4 types the knowledge gives a listed name (`HINTS`).
         word_letters: letters of a word that the character net reads (the first and the last ones); 0 leaves it out.
     """
 
@@ -52,16 +57,23 @@ class InputSpec(Frozen):
     crf_scope: Literal["text", "all"] = "text"
     shapes: bool = True
     marks: bool = False
+    hints: bool = False
     word_letters: int = Field(16, ge=0)
 
 
 @dataclass(frozen=True)
 class KnowledgeInput:
-    """Knowledge as rows use it: its first pieces, all its words (lower case), and the names it lists (`word_key`)."""
+    """Knowledge as rows use it.
+
+    Attributes:
+        ids: its first pieces.
+        words: all its words, in lower case.
+        names: the names it lists, as `word_key` has them, and what their hints say (index into `HINTS`).
+    """
 
     ids: list[int]
     words: frozenset[str]
-    names: frozenset[str]
+    names: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -108,8 +120,17 @@ def word_context(word: str, previous: str) -> int:
     return CONTEXTS.index("retweet" if word == "RT" else "plain")
 
 
-_LISTED = re.compile(r"(?:\d[.)]|[:;,\n](?!\s*\d+[.)])|^)\s*([^:;,()\n]{1,80}?)\s*\(")
+_LISTED = re.compile(r"(?:\d[.)]|[:;,\n](?!\s*\d+[.)])|^)\s*([^:;,()\n]{1,80}?)\s*\(([^()\n]{0,80})")
 _WORDS = re.compile(r"\w+")
+_PLAIN_HINTS = {
+    "person": "PER",
+    "location": "LOC",
+    "place": "LOC",
+    "organization": "ORG",
+    "group": "ORG",
+    "event": "OTHER",
+}
+"""Hints that name a 4-type itself; the lexicon's rules are about fine types."""
 _LONGEST_NAME = 8
 """Words of a listed name, at most."""
 
@@ -119,11 +140,21 @@ def word_key(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
-def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[int]:
-    """For each word an index into `MARKS`; of names that overlap the longest wins, then the first."""
+def hint_type(hint: str) -> int:
+    """Index into `HINTS` of a listed name's hint, such as `person/singer`."""
+    votes = {coarse: sum(word_types("hint", coarse, hint).values()) for coarse in COARSE4}
+    for word in _WORDS.findall(hint.lower()):
+        if word in _PLAIN_HINTS:
+            votes[_PLAIN_HINTS[word]] += 1.0
+    best = max(votes, key=lambda coarse: votes[coarse])
+    return HINTS.index(best if votes[best] else "unclear")
+
+
+def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[tuple[int, int]]:
+    """For each word indices into `MARKS` and `HINTS`; of names that overlap the longest wins, then the first."""
     keys = [word_key(word) for word in words]
     absent, said, name, inside = (MARKS.index(mark) for mark in ("absent", "said", "name", "in-name"))
-    marks = [said if key and key in knowledge.words else absent for key in keys]
+    marks = [(said if key and key in knowledge.words else absent, 0) for key in keys]
     at = 0
     while at < len(keys):
         ends = [at + n for n in range(_LONGEST_NAME, 0, -1) if at + n <= len(keys) and keys[at] and keys[at + n - 1]]
@@ -131,7 +162,8 @@ def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[int
         if end is None:
             at += 1
             continue
-        marks[at:end] = [name] + [inside] * (end - at - 1)
+        hint = knowledge.names["".join(keys[at:end])]
+        marks[at:end] = [(name, hint)] + [(inside, hint)] * (end - at - 1)
         at = end
     return marks
 
@@ -149,8 +181,8 @@ def char_id(letter: str) -> int:
     return 99 if letter.isdigit() else 100
 
 
-_Read = tuple[list[int], int, list[int], int, int]
-"""A word as it is read: its pieces, case, letters, context and mark."""
+_Read = tuple[list[int], int, list[int], int, int, int]
+"""A word as it is read: its pieces, case, letters, context, mark and hint."""
 
 
 class RowBuilder:
@@ -202,9 +234,12 @@ class RowBuilder:
         if self.spec.knowledge_pieces:
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids[: self.spec.knowledge_pieces]
         if not self.spec.marks:
-            return KnowledgeInput(ids, frozenset(), frozenset())
-        names = (word_key(found) for found in _LISTED.findall(text))
-        return KnowledgeInput(ids, frozenset(_WORDS.findall(text.lower())), frozenset(name for name in names if name))
+            return KnowledgeInput(ids, frozenset(), {})
+        names: dict[str, int] = {}
+        for found, hint in _LISTED.findall(text):
+            if key := word_key(found):
+                names.setdefault(key, hint_type(hint))
+        return KnowledgeInput(ids, frozenset(_WORDS.findall(text.lower())), names)
 
     def rows(self, words: Sequence[str], knowledge: KnowledgeInput | None = None) -> list[Row]:
         """The rows of one post: one, or several windows for a long text."""
@@ -213,11 +248,11 @@ class RowBuilder:
         sizes = [len(known[word][0]) for word in words]
         room = self.spec.max_pieces - 2
         ids = knowledge.ids if knowledge else []
-        marks = [0] * len(words)
+        marks = [(0, 0)] * len(words)
         if knowledge and self.spec.marks:
             marks = knowledge_marks(words, knowledge)
         contexts = [word_context(word, before) for before, word in zip(["", *words], words, strict=False)]
-        read = [(*known[word], context, mark) for word, context, mark in zip(words, contexts, marks, strict=True)]
+        read = [(*known[word], context, *mark) for word, context, mark in zip(words, contexts, marks, strict=True)]
         if sum(sizes) <= room:
             left = room - sum(sizes) - 1
             cut = ids[: max(left, 0)]
@@ -233,19 +268,19 @@ class RowBuilder:
     def _row(
         self, read: list[_Read], first: int, last: int, keep: tuple[int, int], knowledge: list[int], cut: bool
     ) -> Row:
-        ids, shapes, starts, chars = [self.cls], [(0, 0, 0)], [], []
-        for pieces, case, letters, context, mark in read[first:last]:
+        ids, shapes, starts, chars = [self.cls], [(0, 0, 0, 0)], [], []
+        for pieces, case, letters, context, mark, hint in read[first:last]:
             starts.append(len(ids))
             ids.extend(pieces)
-            shapes.extend([(case, context, mark)] * len(pieces))
+            shapes.extend([(case, context, mark, hint)] * len(pieces))
             chars.append(letters)
         after = len(ids)
         ids.append(self.sep)
-        shapes.append((0, 0, 0))
+        shapes.append((0, 0, 0, 0))
         if knowledge:
             ids.extend(knowledge)
             ids.append(self.sep)
-            shapes.extend([(0, CONTEXTS.index("knowledge"), 0)] * (len(knowledge) + 1))
+            shapes.extend([(0, CONTEXTS.index("knowledge"), 0, 0)] * (len(knowledge) + 1))
         if self.spec.crf_scope == "all":
             starts.extend(range(after, len(ids)))
             chars.extend([[0] * self.spec.word_letters] * (len(ids) - after))
@@ -279,7 +314,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> TaggerBatch:
     letters = rows[0].word_chars.shape[1]
     piece_ids = np.full((batch, pieces), pad_id, dtype=np.int64)
     piece_mask = np.zeros((batch, pieces), dtype=bool)
-    piece_shapes = np.zeros((batch, pieces, 3), dtype=np.int64)
+    piece_shapes = np.zeros((batch, pieces, 4), dtype=np.int64)
     word_pieces = np.zeros((batch, words), dtype=np.int64)
     word_mask = np.zeros((batch, words), dtype=bool)
     word_chars = np.zeros((batch, words, letters), dtype=np.int64)

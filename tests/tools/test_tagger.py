@@ -15,7 +15,18 @@ from tools.errors import NamepinError
 from tools.interfaces import TagRequest
 from tools.media import Media
 from tools.tagger import DualTagger, TaggerConfig, tag_spans
-from tools.tagger_input import CASES, CONTEXTS, MARKS, InputSpec, RowBuilder, knowledge_marks, word_case, word_context
+from tools.tagger_input import (
+    CASES,
+    CONTEXTS,
+    HINTS,
+    MARKS,
+    InputSpec,
+    RowBuilder,
+    hint_type,
+    knowledge_marks,
+    word_case,
+    word_context,
+)
 from tools.tagger_model import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, save_adapter
 
 TRICKY = {
@@ -249,12 +260,22 @@ def test_knowledge_marks_find_listed_names_again() -> None:
     knowledge = builder.knowledge(text)
     assert knowledge is not None
     words = ["#", "Condi", "Rice", "of", "the", "Army", "in", "Rome"]
-    assert [MARKS[m] for m in knowledge_marks(words, knowledge)] == [
+    marks = knowledge_marks(words, knowledge)
+    assert [HINTS[hint] for _, hint in marks] == ["none", "PER", "PER", "none", "none", "none", "none", "none"]
+    assert [MARKS[mark] for mark, _ in marks] == [
         "absent", "name", "in-name", "absent", "absent", "said", "absent", "said",
     ]  # fmt: skip
     (row,) = builder.rows(words, knowledge)
     (bare,) = builder.rows(words)
     assert row.piece_shapes[:, 2].max() > 0 and bare.piece_shapes[:, 2].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("hint", "kind"),
+    [("person/singer", "PER"), ("city", "LOC"), ("sports team", "ORG"), ("film", "OTHER"), ("?", "unclear")],
+)
+def test_hint_type(hint: str, kind: str) -> None:
+    assert HINTS[hint_type(hint)] == kind
 
 
 def test_tag_spans_read_bio_and_repair_lone_insides() -> None:
