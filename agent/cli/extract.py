@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from agent.api import Namepin
+    from agent.posts import Ready
     from agent.render.files import Results
     from tools.types import Extraction, Post
 
@@ -56,16 +57,22 @@ def extract(
         raise NamepinError("E105", "--image goes with TEXT", mend="name each post's picture in the --posts file")
 
     from agent.api import Namepin
-    from agent.posts import as_post, read_posts
-    from agent.render.files import Results
+    from agent.posts import read_posts
+    from agent.render.files import Results, written_files
     from agent.render.html import About
     from agent.settings import load_settings
+    from tools.types import Post
 
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
-    given = list(read_posts(posts)) if posts else [as_post(_text(text or ""))]
+    pin = Namepin(settings)
+    # A single post is made ready here, so that a wrong path is told before any tool is loaded.
+    given = list(read_posts(posts)) if posts else [pin.ready(_text(text or ""), image)]
+    if out:
+        plain = [post if isinstance(post, Post) else post.post for post in given]
+        _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])
     results = Results(out, About(settings.profile, settings.gate.gamma))
     failed = 0
-    for extraction, picture in _extracted(Namepin(settings), given, image, record, alone=posts is None):
+    for extraction, picture in _extracted(pin, given, record):
         failed += extraction.status == "failed"
         results.add(extraction, picture)
         _show(results, format)
@@ -77,6 +84,18 @@ def extract(
     return Exit.SOME_FAILED if failed else Exit.DONE
 
 
+def _spare_inputs(written: set[Path], inputs: "Iterable[str | Path | None]") -> None:
+    """Refuse an output folder where a result would replace what is read.
+
+    Raises:
+        NamepinError: E105.
+    """
+    for path in filter(None, inputs):
+        if Path(path).resolve() in written:
+            what = "a result would replace what is read"
+            raise NamepinError("E105", what, where=str(path), mend="choose another --out")
+
+
 def _text(argument: str) -> str:
     """The post's text. Bytes that are not UTF-8 arrive as lone surrogates, which the post's cleaning reports."""
     if argument != "-":
@@ -85,10 +104,11 @@ def _text(argument: str) -> str:
 
 
 def _extracted(
-    pin: "Namepin", posts: "Iterable[Post]", image: Path | None, record: Path | None, alone: bool
+    pin: "Namepin", posts: "Iterable[Post | Ready]", record: Path | None
 ) -> "Iterator[tuple[Extraction, Image.Image | None]]":
-    """Each post's extraction and its upright picture. What goes wrong with a post `alone` ends the command."""
+    """Each post's extraction and its upright picture. What goes wrong with a post that came ready ends the command."""
     from agent.cli.progress import doing, extract_showing
+    from agent.posts import Ready
     from graphs.record import Recorder
 
     recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
@@ -96,16 +116,21 @@ def _extracted(
         pin.calls  # noqa: B018  # builds them
     with recorder or nullcontext():
         for post in posts:
+            if isinstance(post, Ready):
+                yield extract_showing(pin, post, recorder), _pixels(post)
+                continue
             picture = None
             try:
-                prepared = pin.ready(post, image)
-                picture = prepared.picture.image if prepared.picture else None
+                prepared = pin.ready(post)
+                picture = _pixels(prepared)
                 extraction = extract_showing(pin, prepared, recorder)
-            except Exception as error:
-                if alone:
-                    raise
+            except Exception as error:  # a file of posts goes on, whatever one of them brings about
                 extraction = pin.failed(post, error)
             yield extraction, picture
+
+
+def _pixels(post: "Ready") -> "Image.Image | None":
+    return post.picture.image if post.picture else None
 
 
 def _show(results: "Results", format: Format) -> None:

@@ -1,7 +1,7 @@
 """The output folder: predictions, one annotated picture a post, one page."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +59,13 @@ class Results:
         if self.folder is not None:
             with _writing(self.folder):
                 (self.folder / PAGE).write_text(self.page(), encoding="utf-8")
+
+
+def written_files(folder: Path, ids: Iterable[str]) -> set[Path]:
+    """Every file that `Results` may write for these posts, resolved."""
+    taken: set[str] = set()
+    names = [PREDICTIONS, PAGE, *(f"{file_name(post_id, taken)}.png" for post_id in ids)]
+    return {(folder / name).resolve() for name in names}
 
 
 @contextmanager

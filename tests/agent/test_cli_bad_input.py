@@ -31,6 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "missing.jsonl": b'{"id": "a", "text": "Ada in Oslo", "image": "nowhere.png"}\n',
         "broken.jsonl": b'{"id": "a", "text": "Ada"}\n{"id": "b", \n',
         "empty.jsonl": b'{"id": "a", "text": ""}\n',
+        "own.jsonl": b'{"id": "good", "text": "Ada in Oslo", "image": "good.png"}\n',
         "list.jsonl": b"[1]\n",
         "twice.jsonl": b'{"id": "a", "text": "Ada"}\n{"id": "a", "text": "Bo"}\n',
         "blank.jsonl": b"\n\n",
@@ -105,6 +106,9 @@ REFUSED = {
     "missing adapter": (("extract", POST, "--set", "tagger.adapter=/nowhere"), b"", 2, "E210"),
     "output folder is a file": (("extract", POST, "--out", "{files}/good.png"), b"", 2, "E500"),
     "output folder cannot be made": (("extract", POST, "--out", "/proc/namepin"), b"", 2, "E500"),
+    "results over an input": (
+        ("extract", "--posts", "{files}/own.jsonl", "--out", "{files}"), b"", 2, "would replace"
+    ),
     "wrong flag": (("extract", POST, "--imge", "x"), b"", 2, "did you mean --image?"),
     "wrong choice": (("extract", POST, "--format", "jsn"), b"", 2, "'json'"),
     "flag without value": (("extract", "--image"), b"", 2, "requires an argument"),
