@@ -68,7 +68,7 @@ def judged_steps(dataset: Dataset, predictions: Predictions) -> list[Cause]:
     masks = visual and dataset.has_masks and predictions.with_masks
     there = {
         "span": True,
-        "type": dataset.scheme != "fmnerg8" or predictions.fine,
+        "type": dataset.scheme != "fmnerg8" or predictions.coarse8,
         "fine": dataset.has_fine and predictions.fine,
         "groundability": visual,
         "region": visual,

@@ -109,6 +109,12 @@ class Predictions:
         return any(p.fine for p in every) or not every
 
     @property
+    def coarse8(self) -> bool:
+        """Whether any entity carries one of the 8 types, by itself or through its fine type."""
+        every = [p for ps in self.entities.values() for p in ps]
+        return any(label_in("fmnerg8", p) for p in every) or not every
+
+    @property
     def unstated(self) -> int:
         """Entities without an answer about the picture, among others that have one: read as "not in the picture"."""
         every = [p for ps in self.entities.values() for p in ps]

@@ -120,6 +120,7 @@ class Report(BaseModel):
     dataset: str
     split: str
     title: str
+    sha256: str
     protocol: str
     iou: float
     n_posts: int
@@ -169,7 +170,8 @@ def cases(dataset: Dataset, predictions: Predictions, task: Task) -> list[Case]:
             _predicted_item(entity, scheme, asked is not None, task.region)
             for entity in predictions.entities.get(gold.post.id, ())
         ]
-        result.append(Case(golden, predicted, predictions.proposals.get(gold.post.id)))
+        proposals = predictions.proposals.get(gold.post.id) if task.region == "box" else None
+        result.append(Case(golden, predicted, proposals))
     return result
 
 
@@ -210,8 +212,10 @@ def _not_evaluated(dataset: Dataset, predictions: Predictions, task: Task) -> st
         return "fine types: no gold"
     if task.scheme == "gmner4" and dataset.scheme == "gmner4":
         return "4 types: the data set's own"
-    if (task.scheme == "fmnerg51" or dataset.scheme == "fmnerg8" and task.scheme == OWN) and not predictions.fine:
-        return "8 and 51 types: not evaluated, the predictions have no fine labels"
+    if task.scheme == "fmnerg51" and not predictions.fine:
+        return "51 types: not evaluated, the predictions have no fine labels"
+    if task.scheme == OWN and dataset.scheme == "fmnerg8" and not predictions.coarse8:
+        return "8 types: not evaluated, they cannot be told from the 4 without fine labels"
     return None
 
 
@@ -261,7 +265,8 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         every = built[name] = cases(dataset, predictions, task)
         scores[name] = Score.of(total(PROTOCOLS[protocol](case, iou) for case in every))
         if task.scheme:
-            by_type[name] = _by_type(every, SCHEMES[_scheme(dataset, task)], protocol, iou)
+            scheme = dataset.scheme if task.scheme == OWN else task.scheme
+            by_type[name] = _by_type(every, SCHEMES[scheme], protocol, iou)
     if predictions.unstated:
         notes.append(f"{predictions.unstated} entities say nothing about the picture: read as not in it")
     span = scores["span"]
@@ -273,6 +278,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         dataset=dataset.name,
         split=dataset.split,
         title=dataset.title,
+        sha256=dataset.sha256,
         protocol=protocol,
         iou=iou,
         n_posts=len(dataset.posts),
@@ -294,10 +300,6 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
             {"code": p.code, "where": p.where, "what": p.what} for p in (*dataset.problems, *predictions.problems)
         ],
     )
-
-
-def _scheme(dataset: Dataset, task: Task) -> str:
-    return dataset.scheme if task.scheme in (OWN, None) else str(task.scheme)
 
 
 def _by_type(every: Sequence[Case], labels: Sequence[str], protocol: str, iou: float) -> dict[str, Score]:

@@ -166,6 +166,13 @@ def test_without_fine_labels_8_and_51_types_are_not_evaluated() -> None:
     assert report.loss is None and report.span.correct == 1
 
 
+def test_predictions_in_the_8_types_need_no_fine_labels() -> None:
+    report = evaluate(FINE, predictions(FINE, a=[entity(0, 1, "person"), entity(2, 3, "building")]))
+    assert report.mner is not None and (report.mner.correct, report.mner.predicted) == (1, 2)
+    assert report.fine is not None and report.fine["mner"] is None
+    assert report.coarse4 is not None and report.coarse4["mner"] is not None and report.coarse4["mner"].correct == 2
+
+
 @pytest.mark.parametrize("fine", FINE51)
 def test_every_fine_type_has_its_8_type_and_4_type(fine: str) -> None:
     data = dataset(gold("a", "x", (0, 1, FINE_TO_COARSE8[fine]), fine={(0, 1): fine}), scheme="fmnerg8", has_fine=True)
