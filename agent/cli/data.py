@@ -1,5 +1,6 @@
-"""`namepin data`: look at data sets."""
+"""`namepin data`: check data sets and convert them."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,31 @@ import typer
 
 from agent.cli.eval import DatasetName, check_writable
 from tools.errors import Exit
+
+
+class Form(StrEnum):
+    """The forms that can be written."""
+
+    conll = "conll"
+    jsonl = "jsonl"
+    labelme = "labelme"
+    coco = "coco"
+    label_studio = "label-studio"
+
+
+class SourceName(StrEnum):
+    """The forms that can be read."""
+
+    gmner = "gmner"
+    fmnerg = "fmnerg"
+    smner = "smner"
+    twitter = "twitter"
+    wnut17 = "wnut17"
+    jsonl = "jsonl"
+    labelme = "labelme"
+    coco = "coco"
+    label_studio = "label-studio"
+
 
 data = typer.Typer(help="Check data sets and convert them.", no_args_is_help=True)
 
@@ -31,6 +57,27 @@ def check(
     if json:
         json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
     return Exit.DONE if result.sound else Exit.SOME_FAILED
+
+
+@data.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The data set's folder.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder to write into.")],
+    to: Annotated[Form, typer.Option("--to", help="The form to write.")],
+    split: Annotated[str, typer.Option("--split", help="Which split.")],
+    dataset: Annotated[
+        SourceName | None, typer.Option("--dataset", help="What the source is. [default: by its layout]")
+    ] = None,
+) -> int:
+    """Write a split in another form: CoNLL (as Twitter-GMNER), JSONL, labelme, COCO or Label Studio."""
+    from rich.console import Console
+
+    from evals.convert import convert as write
+    from evals.data_check import detect
+
+    number = write(source, dataset.value if dataset else detect(source), split, target, to.value)
+    Console().print(f"{number} posts written to {target} as {to.value}", highlight=False, soft_wrap=True)
+    return Exit.DONE
 
 
 def register(app: typer.Typer) -> None:

@@ -1,7 +1,8 @@
 """Any folder of JSONL: `SPLIT.jsonl`, one `{"id", "text" | "tokens", "image", "entities": [...]}` a line.
 
 An entity is `{"label", "start", "end"}` or `{"label", "token_span"}`, and may add `fine_label`, `boxes` and `masks`
-(lists, empty for "not in the picture"). The sandbox is such a folder. Pictures are relative to the file.
+(lists, empty for "not in the picture"). `size` is the picture's (width, height). The sandbox is such a folder. Pictures
+are relative to the file.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ class _Entity(BaseModel):
 class _Row(Post):
     model_config = ConfigDict(extra="ignore")
     entities: tuple[_Entity, ...]
+    size: tuple[int, int] | None = None
 
 
 def read(root: Path, split: str) -> Dataset:
@@ -91,4 +93,4 @@ def _gold(row: _Row, path: Path, number: int) -> GoldPost:
         entities.append(GoldEntity(text, span, token_span, entity.label, entity.fine_label, entity.boxes, entity.masks))
     image = str(path.parent / row.image) if row.image else None
     post = Post(id=row.id, text=row.text, tokens=row.tokens, image=image, extra=row.extra)
-    return GoldPost(post, tuple(sorted(entities, key=lambda entity: entity.span)), where=f"{path}:{number}")
+    return GoldPost(post, tuple(sorted(entities, key=lambda entity: entity.span)), row.size, where=f"{path}:{number}")
