@@ -132,6 +132,8 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
     """
     cleaned, notices = _cleaned(post)
     if picture is not None:
+        if isinstance(picture, str | Path):  # a cassette keeps the name, by which `replay --images` finds the file
+            cleaned = cleaned.model_copy(update={"image": str(picture)})
         return Ready(cleaned, load_picture(picture, max_pixels), notices)
     if post.image is None:
         return Ready(cleaned, None, notices)
