@@ -33,10 +33,19 @@ class Backend:
 
 
 BACKENDS: Mapping[str, Mapping[str, Backend]] = {
-    "captioner": {"chat": Backend("tools.captioner", "ChatCaptioner", "CaptionerConfig", extra="llm")},
+    "captioner": {
+        "chat": Backend("tools.captioner", "ChatCaptioner", "CaptionerConfig", extra="llm"),
+        "blip2": Backend("tools.captioner_blip2", "Blip2Captioner", "Blip2CaptionerConfig"),
+        "recorded": Backend("tools.captioner_recorded", "RecordedCaptioner", "RecordedCaptionerConfig"),
+    },
     "knowledge": {"chat": Backend("tools.knowledge", "ChatKnowledge", "KnowledgeConfig", extra="llm")},
     "tagger": {"dual": Backend("tools.tagger", "DualTagger", "TaggerConfig")},
-    "reranker": {},
+    "reranker": {
+        "llava": Backend("tools.reranker_llava", "LlavaReranker", "LlavaRerankerConfig", extra="gpu"),
+        "text": Backend("tools.reranker_text", "TextReranker", "TextRerankerConfig", extra="gpu"),
+        "blip2": Backend("tools.reranker_blip2", "Blip2Reranker", "Blip2RerankerConfig", extra="gpu"),
+        "chat": Backend("tools.reranker_chat", "ChatReranker", "ChatRerankerConfig", extra="llm"),
+    },
     "matcher": {
         "starter": Backend("tools.matcher", "StarterMatcher", "MatcherConfig"),
         "blip": Backend("tools.matcher_blip", "BlipMatcher", "BlipMatcherConfig"),

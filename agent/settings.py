@@ -154,16 +154,12 @@ def _backend(role: str, values: Layer) -> str:
     if named is not None:
         return str(named.value)
     configured = any(key.startswith(f"{role}.") for key in values)
-    return next(iter(BACKENDS[role]), OFF) if configured else OFF
+    return next(iter(BACKENDS[role])) if configured else OFF
 
 
 def _tool(role: str, values: Layer) -> ToolSettings | None:
     name = _backend(role, values)
     if name == OFF:
-        stray = next((key for key in values if key.startswith(f"{role}.") and key != f"{role}.backend"), None)
-        if stray and not BACKENDS[role]:
-            mend = f"leave {role}.* out"
-            raise NamepinError("E202", f"no backend fills the role {role}", where=values[stray].origin, mend=mend)
         return None
     if name not in BACKENDS[role]:
         valid = [*BACKENDS[role], OFF]

@@ -48,7 +48,7 @@ Graph = CompiledStateGraph[PostState, Context, PostState, PostState]
 async def caption(state: PostState, runtime: Runtime[Context]) -> Json:
     """Describe the picture, for the models that read text only."""
     found = await runtime.context.ask(CAPTIONER, CaptionRequest(image=image_of(state)))
-    return {"caption": found.text}
+    return {"caption": found.text, "notices": _dumps(found.notices)}
 
 
 @step(without="tagged without knowledge", summary=lambda u: f"{len(u['knowledge']['text'])} characters")
@@ -97,11 +97,14 @@ async def gate(state: PostState, runtime: Runtime[Context]) -> Json:
 async def rerank(state: RerankTask, runtime: Runtime[Context]) -> Json:
     """Choose one mention's type among its candidates (section 3.3.2)."""
     request = RerankRequest.model_validate(state["request"])
-    chosen = (await runtime.context.ask(RERANKER, request)).label
-    if chosen not in request.candidates:
-        raise ToolUnavailable(RERANKER.name, f"answered {chosen!r}, which is not among the candidates")
-    label, fine_label = split_label(chosen)
-    return {"findings": [Finding(index=state["index"], label=label, fine_label=fine_label)]}
+    answer = await runtime.context.ask(RERANKER, request)
+    if answer.label not in request.candidates:
+        raise ToolUnavailable(RERANKER.name, f"answered {answer.label!r}, which is not among the candidates")
+    label, fine_label = split_label(answer.label)
+    return {
+        "findings": [Finding(index=state["index"], label=label, fine_label=fine_label)],
+        "notices": _dumps(answer.notices),
+    }
 
 
 @step(

@@ -63,11 +63,13 @@ def has_prompt(finding: Finding) -> bool:
 
 def rerank_task(state: PostState, finding: Finding) -> RerankTask:
     """What the branch that reranks this mention is sent."""
+    mention = state["mentions"][finding["index"]]
     request = RerankRequest(
         text=state["text"],
         tokens=tuple(state["tokens"] or ()),
-        token_span=state["mentions"][finding["index"]]["token_span"],
+        token_span=mention["token_span"],
         candidates=tuple(finding["candidates"]),
+        hint={label: mention["scores"][label] for label in finding["candidates"]},
         image=state["image"],
         caption=state["caption"],
     )

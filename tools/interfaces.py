@@ -26,6 +26,7 @@ class Caption(Frozen):
     """One sentence about a picture."""
 
     text: str
+    notices: tuple[Notice, ...] = ()
 
 
 class KnowledgeRequest(Frozen):
@@ -79,6 +80,7 @@ class Reranked(Frozen):
 
     label: str
     scores: Mapping[str, float] = Field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
 
 
 class Query(Frozen):

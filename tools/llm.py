@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hasha
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.messages import BaseMessage
@@ -87,8 +87,20 @@ class Reply(Frozen):
     completion_tokens: int | None = None
 
 
-Ask = Callable[[Sequence[BaseMessage]], Awaitable[Reply]]
-"""One question to the model, retries included. Raises `ToolUnavailable`."""
+class Ask(Protocol):
+    """One question to the model, retries included."""
+
+    def __call__(self, messages: Sequence[BaseMessage], extra: Mapping[str, Any] | None = None) -> Awaitable[Reply]:
+        """Ask it.
+
+        Args:
+            messages: the conversation.
+            extra: what else goes into the request's body, such as a guide for the answer.
+
+        Raises:
+            ToolUnavailable: no usable answer after all attempts.
+        """
+        ...
 
 
 class ChatClient:
@@ -199,17 +211,20 @@ class ChatClient:
                 model_kwargs={"response_format": {"type": "json_object"}} if self.config.json_mode else {},
             )
 
-            async def ask(messages: Sequence[BaseMessage]) -> Reply:
-                return await self._ask(chat, messages, key)
+            async def ask(messages: Sequence[BaseMessage], extra: Mapping[str, Any] | None = None) -> Reply:
+                return await self._ask(chat, messages, key, extra or {})
 
             yield ask
 
-    async def _ask(self, chat: "ChatOpenAI", messages: Sequence[BaseMessage], key: str) -> Reply:
+    async def _ask(
+        self, chat: "ChatOpenAI", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
+    ) -> Reply:
         config = self.config
+        body = {"extra_body": dict(extra)} if extra else {}
         for attempt in range(config.retries + 1):
             try:
                 async with asyncio.timeout(config.timeout_s):
-                    return _reply(await chat.ainvoke(list(messages)))
+                    return _reply(await chat.ainvoke(list(messages), **body))
             except Exception as error:  # the boundary to three libraries and a server: nothing may pass unnamed
                 failure = _Failure.of(error, key)
             wait = failure.retry_after

@@ -85,7 +85,7 @@ def test_resolved_settings_load_again() -> None:
         ("gate.gamma=-1", "E203", "greater than or equal to 0"),
         ("gate=1", "E203", "gate is a section"),
         ("tagger.backend=dul", "E203", "did you mean dual?"),
-        ("reranker.model=x", "E202", "no backend fills the role reranker"),
+        ("reranker.wieghts=x", "E202", "did you mean reranker.weights?"),
         ("knowledge.base_url=http://127.0.0.1:9/v1", "E203", "--set knowledge.base_url"),
         ("graph=gme", "E203", "use gem"),
         ("knowledge.api_key=sk-123456789", "E204", "OPENAI_API_KEY"),

@@ -23,9 +23,11 @@ TEMPLATE = (
 )
 
 
-def train(folder: Path, prompt: str, captions: Mapping[str, Image.Image], *, max_steps: int = 600) -> int:
+def train(
+    folder: Path, prompt: str, captions: Mapping[str, Image.Image], *, system: str = "", max_steps: int = 600
+) -> int:
     """Train until it gives every picture its caption by heart, save it, and return the steps it took."""
-    tokenizer = byte_tokenizer([prompt, *captions], extra=["<image>"])
+    tokenizer = byte_tokenizer([prompt, system, *captions], extra=["<image>"])
     size = {"height": SIDE, "width": SIDE}
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessor(size=size, crop_size=size),
@@ -36,6 +38,8 @@ def train(folder: Path, prompt: str, captions: Mapping[str, Image.Image], *, max
         chat_template=TEMPLATE,
     )
     query = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
+    if system:
+        query.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
     written = processor.apply_chat_template(query, add_generation_prompt=True)
     batch = processor(
         images=list(captions.values()),
