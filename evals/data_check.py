@@ -8,12 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from evals.datasets import READERS, wnut17
-from evals.gold import Dataset, GoldEntity, GoldPost
+from evals.gold import Dataset, GoldPost
 from tools.errors import NamepinError
 
 SPLITS = ("train", "dev", "valid", "test")
-SMALL_AREA = 1 / 50
-"""GEM's Table 2 calls an entity visually fine-grained when its gold area is below this part of the picture."""
 
 
 class SplitStatistics(BaseModel):
@@ -141,7 +139,7 @@ def statistics(data: Dataset) -> SplitStatistics:
         boxes=sum(len(entity.boxes or ()) for entity in named) if data.has_boxes else None,
         masks=sum(len(entity.masks or ()) for entity in named) if data.has_masks else None,
         multi_box=sum(n > 1 for n in boxes) if boxes is not None else None,
-        small=sum(is_small(gold, entity) for gold, entity in entities) if data.has_boxes else None,
+        small=sum(gold.is_small(entity) for gold, entity in entities) if data.has_boxes else None,
         duplicates=sum(gold.duplicates for gold in data.posts),
         without_entities=sum(not gold.entities for gold in data.posts),
         repeated_texts=len(data.posts) - len({gold.post.text for gold in data.posts}),
@@ -149,14 +147,6 @@ def statistics(data: Dataset) -> SplitStatistics:
         by_type=_counted(entity.label for _, entity in entities),
         by_fine_type=_counted(entity.fine for _, entity in entities if entity.fine),
     )
-
-
-def is_small(gold: GoldPost, entity: GoldEntity) -> bool:
-    """Whether an entity's largest gold box covers less than 1/50 of the picture, whose size must be known."""
-    if not entity.boxes or not gold.size:
-        return False
-    largest = max((box[2] - box[0]) * (box[3] - box[1]) for box in entity.boxes)
-    return largest < SMALL_AREA * gold.size[0] * gold.size[1]
 
 
 def overlaps(splits: Mapping[str, Sequence[GoldPost]]) -> list[Overlap]:

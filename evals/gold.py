@@ -9,6 +9,9 @@ from tools.types import Mask, Post
 Span = tuple[int, int]
 """`(start, end)` characters of the post's text, end exclusive: the identity of an entity within its post."""
 
+SMALL_AREA = 1 / 50
+"""GEM's Table 2 calls an entity visually fine-grained when its gold area is below this part of the picture."""
+
 RawBox = tuple[float, float, float, float]
 
 
@@ -61,6 +64,13 @@ class GoldPost:
     entities: tuple[GoldEntity, ...]
     size: tuple[int, int] | None = None
     where: str = ""
+
+    def is_small(self, entity: GoldEntity) -> bool:
+        """Whether the entity's largest gold box covers less than `SMALL_AREA` of the picture, whose size is known."""
+        if not entity.boxes or not self.size:
+            return False
+        largest = max((box[2] - box[0]) * (box[3] - box[1]) for box in entity.boxes)
+        return largest < SMALL_AREA * self.size[0] * self.size[1]
 
     @property
     def duplicates(self) -> int:

@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from evals.gold import Dataset, GoldEntity
+from evals.grounding import Groundability, Regions, groundability, paired, regions
 from evals.predictions import Predicted, Predictions, label_in, repeats
-from evals.protocols import PROTOCOLS, Case, Count, Item, best_iou
+from evals.protocols import PROTOCOLS, Case, Count, Item
 from tools.errors import NamepinError
 from tools.labels import COARSE8, COARSE8_TO_4, SCHEMES
 
@@ -88,29 +89,6 @@ class Loss(BaseModel):
     extra: int
     wrong_coarse: int
     wrong_fine: int | None
-
-
-class Groundability(BaseModel):
-    """Answers to "is it in the picture?" over the entities whose span is right: confusion and what follows from it."""
-
-    model_config = ConfigDict(frozen=True)
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-    both: int
-    predicted_only: int
-    gold_only: int
-    neither: int
-
-
-class Regions(BaseModel):
-    """How well the box fits, over gold entities in the picture whose span was found; no box counts as IoU 0."""
-
-    model_config = ConfigDict(frozen=True)
-    entities: int
-    precision_at_iou: float
-    mean_iou: float
 
 
 class Report(BaseModel):
@@ -273,7 +251,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     assert span is not None  # a text task without types can always be scored
     fine = {"mner": scores["fine.mner"], "gmner": scores["fine.gmner"], "smner": scores["fine.smner"]}
     coarse4 = {"mner": scores["coarse4.mner"], "gmner": scores["coarse4.gmner"]}
-    pairs = _paired(built.get("eeg", []))
+    pairs = paired(dataset, built["eeg"]) if "eeg" in built else []
     return Report(
         dataset=dataset.name,
         split=dataset.split,
@@ -289,8 +267,8 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         by_type=by_type.get("mner", {}),
         by_type_of=by_type,
         loss=_loss(dataset, predictions, built) if scores["mner"] else None,
-        groundability=_groundability(pairs) if "eeg" in built else None,
-        regions=_regions(pairs, iou) if "eeg" in built else None,
+        groundability=groundability(pairs) if "eeg" in built else None,
+        regions=regions(pairs, built["eeg"], iou) if "eeg" in built else None,
         duplicates=repeats(predictions),
         notes=notes,
         missing_ids=list(predictions.missing),
@@ -341,39 +319,4 @@ def _loss(dataset: Dataset, predictions: Predictions, built: Mapping[str, list[C
         extra=found["extra"],
         wrong_coarse=found["wrong_coarse"],
         wrong_fine=found["wrong_fine"] if with_fine else None,
-    )
-
-
-def _paired(every: Sequence[Case]) -> list[tuple[Item, Item]]:
-    """(predicted, gold) boxes of the entities whose span is right; of repeated predictions, the last."""
-    pairs = []
-    for case in every:
-        predicted = {item.span: item for item in case.predicted}
-        pairs += [(predicted[item.span], item) for item in case.gold if item.span in predicted]
-    return pairs
-
-
-def _groundability(pairs: Sequence[tuple[Item, Item]]) -> Groundability:
-    confusion = Counter((p.groundable, g.groundable) for p, g in pairs)
-    both, predicted_only = confusion[True, True], confusion[True, False]
-    gold_only, neither = confusion[False, True], confusion[False, False]
-    count = Count(both, both + predicted_only, both + gold_only)
-    return Groundability(
-        accuracy=(both + neither) / confusion.total() if confusion else 0.0,
-        precision=count.precision,
-        recall=count.recall,
-        f1=count.f1,
-        both=both,
-        predicted_only=predicted_only,
-        gold_only=gold_only,
-        neither=neither,
-    )
-
-
-def _regions(pairs: Sequence[tuple[Item, Item]], iou: float) -> Regions:
-    overlaps = [best_iou(p, g) for p, g in pairs if g.groundable]
-    return Regions(
-        entities=len(overlaps),
-        precision_at_iou=sum(o >= iou for o in overlaps) / len(overlaps) if overlaps else 0.0,
-        mean_iou=sum(overlaps) / len(overlaps) if overlaps else 0.0,
     )

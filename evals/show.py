@@ -65,7 +65,8 @@ def show(report: FullReport, console: Console, subtitle: str = "") -> None:
         r = report.regions
         console.print(
             f"boxes of the {r.entities} found entities that are in the picture: mean IoU {r.mean_iou:.3f}, "
-            f"{_percent(r.precision_at_iou)} at IoU {report.iou:g}"
+            f"{_percent(r.precision_at_iou)} at IoU {report.iou:g}; of the {r.small.entities} small ones (below 1/50) "
+            f"{_percent(r.small.precision_at_iou)}"
         )
     for note in report.notes:
         console.print(f"[dim]{note}[/dim]")

@@ -209,6 +209,18 @@ def test_groundability_confusion_and_region_fit() -> None:
     g = report.groundability
     assert (g.both, g.gold_only, g.predicted_only, g.neither, g.accuracy) == (1, 1, 1, 1, 0.5)
     assert (report.regions.entities, report.regions.mean_iou, report.regions.precision_at_iou) == (2, 0.25, 0.5)
+    assert report.regions.top_n is None
+
+
+def test_small_entities_and_a_detector_s_proposals_are_judged_apart() -> None:
+    boxes = [(0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 90.0, 90.0)]
+    post = gold("p", "a b", *((i, i + 1, "PER", [box]) for i, box in enumerate(boxes)), size=(100, 100))
+    data = dataset(post)
+    row = {"id": "p", "entities": [entity(0, 1, "PER", boxes[1]), entity(1, 2, "PER", boxes[1])]}
+    report = evaluate(data, check([("", row | {"regions": [[50, 50, 60, 60]] * 14 + [list(boxes[1])]})], data))
+    assert report.regions is not None and report.regions.entities == 2
+    assert (report.regions.small.entities, report.regions.small.precision_at_iou) == (1, 0)
+    assert report.regions.top_n == {10: 0, 15: 0.5, 20: 0.5}
 
 
 def test_visual_none_says_outside_the_picture_everywhere() -> None:
