@@ -90,8 +90,8 @@ def _spare_inputs(written: set[Path], inputs: "Iterable[str | Path | None]") -> 
     Raises:
         NamepinError: E105.
     """
-    for path in filter(None, inputs):
-        if Path(path).resolve() in written:
+    for path in inputs:
+        if path is not None and Path(path).resolve() in written:
             what = "a result would replace what is read"
             raise NamepinError("E105", what, where=str(path), mend="choose another --out")
 
