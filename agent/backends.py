@@ -61,6 +61,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),
+        "seem": Backend("tools.segmenter_seem", "SeemSegmenter", "SeemSegmenterConfig"),
     },
 }
 """In the order of the graph. A role that is configured without naming its backend gets the first one."""

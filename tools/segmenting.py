@@ -6,13 +6,24 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from tools.interfaces import Segment, SegmentPrompt
+from tools.interfaces import Query, Segment, SegmentPrompt
+from tools.labels import FINE_TO_COARSE8
 from tools.preprocess import normalise
 from tools.types import Box, Mask, Notice, Point
 
 IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
 """Of the channels, after scaling to 0..1; SAM, SAM 2 and SEEM were all trained with them."""
+
+
+_PLAIN = {
+    "PER": "person",
+    "LOC": "place",
+    "ORG": "organization",
+    "OTHER": "object",
+    "film_and_television_works": "film or television work",
+}
+"""Categories whose names are no words one would say of a picture."""
 
 
 def imagenet(image: Image.Image) -> Tensor:
@@ -48,3 +59,14 @@ def nothing_asked(prompt: SegmentPrompt, tool: str) -> Notice:
 def nothing_found(prompt: SegmentPrompt, tool: str) -> Notice:
     """W123: the mask has no pixel."""
     return Notice(code="W123", tool=tool, message=f"the mask of {prompt.query.text!r} is empty")
+
+
+def category_words(query: Query) -> str:
+    """The mention's category as plain words, as a segmenter with a text encoder wants it.
+
+    `sports_team` is "sports team"; `person_other`, which names what it is not, is its coarse type, "person".
+    """
+    name = query.category
+    if name.endswith("_other"):
+        name = FINE_TO_COARSE8.get(name, name.removesuffix("_other"))
+    return _PLAIN.get(name, name.replace("_", " "))

@@ -1,0 +1,9 @@
+"""SEEM (Zou et al. 2023): pixels, a point or a stroke, and words, into masks; plain PyTorch, inference only.
+
+The parameters carry the names of the published checkpoints, so that a state dict loads key for key.
+"""
+
+from tools.nets.seem.decoder import Prediction
+from tools.nets.seem.net import Features, Seem, SeemSizes, Words
+
+__all__ = ["Features", "Prediction", "Seem", "SeemSizes", "Words"]
