@@ -66,7 +66,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 @dataclass(frozen=True)
 class TaggerRecipe:
-    """Settings of one training run; the defaults are those of the shipped starter adapter.
+    """Settings of one training run. The starter adapter came from several; its model card lists them.
 
     Attributes:
         data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`.
