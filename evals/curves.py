@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict
 
 from evals.attribution import Outcome
 from evals.gold import Dataset
-from evals.predictions import Predictions, label_in
+from evals.predictions import Predicted, Predictions, label_in
 from evals.protocols import best_iou
 from evals.scoring import TASKS, cases, count_posts, total
+from tools.labels import FINE_TO_COARSE4
 
 BINS = 10
 IOUS = tuple(step / 20 for step in range(1, 20))
@@ -43,12 +44,12 @@ def calibration(dataset: Dataset, found: Sequence[Outcome]) -> Calibration | Non
     sure, torn = [], []
     for outcome in found:
         p = outcome.predicted
-        if p is None or p.confidence is None:
+        if p is None or not p.scores:
             continue
         right = (
             p.fine == outcome.entity.fine if dataset.has_fine else label_in(dataset.scheme, p) == outcome.entity.label
         )
-        sure.append((p.confidence, right))
+        sure.append((_confidence(p, dataset.has_fine), right))
         if p.entropy is not None:
             torn.append((p.entropy, right))
     if not sure:
@@ -57,6 +58,13 @@ def calibration(dataset: Dataset, found: Sequence[Outcome]) -> Calibration | Non
     error = sum(b.count * abs(b.mean - b.accuracy) for b in bins) / len(sure)
     top = max((entropy for entropy, _ in torn), default=0.0)
     return Calibration(bins=bins, error=error, by_entropy=_binned(torn, [top * i / BINS for i in range(BINS + 1)]))
+
+
+def _confidence(predicted: Predicted, fine: bool) -> float:
+    """The probability of the predicted type: of its fine type, or of all fine types of its coarse one together."""
+    if fine:
+        return predicted.scores.get(predicted.fine or predicted.label, 0.0)
+    return sum(p for name, p in predicted.scores.items() if FINE_TO_COARSE4.get(name, name) == predicted.label)
 
 
 def _binned(pairs: Sequence[tuple[float, bool]], bounds: Sequence[float]) -> list[Bin]:

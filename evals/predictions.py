@@ -40,7 +40,7 @@ class Predicted:
         box: the predicted box, None where there is none or it is unusable.
         mask: likewise.
         match_score: the system's confidence that the entity is in the picture.
-        confidence: its confidence in the type it chose.
+        scores: its distribution over the finest types it knows.
         entropy: over the types, in nats.
     """
 
@@ -52,7 +52,7 @@ class Predicted:
     box: RawBox | None = None
     mask: Mask | None = None
     match_score: float | None = None
-    confidence: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     entropy: float | None = None
 
     @property
@@ -131,13 +131,13 @@ class Predictions:
         )
 
 
-def read_predictions(path: Path, dataset: Dataset, known_ids: Iterable[str] | None = None) -> Predictions:
+def read_predictions(path: Path, dataset: Dataset, whole: Dataset | None = None) -> Predictions:
     """Predictions of a JSONL file with `id` and `entities` in each row.
 
     Args:
         path: the file.
         dataset: what they are scored on.
-        known_ids: ids that are of this data set but not scored now (`--ids`); rows for them are left out.
+        whole: the split that `dataset` is a part of (`--ids`); rows for its other posts are left out.
 
     Raises:
         NamepinError: E134 when a row cannot be understood, E135 when an id comes twice or none is known.
@@ -150,7 +150,7 @@ def read_predictions(path: Path, dataset: Dataset, known_ids: Iterable[str] | No
     for number, line in enumerate(lines, 1):
         if line.strip():
             rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
-    return check(rows, dataset, known_ids)
+    return check(rows, dataset, (gold.post.id for gold in (whole or dataset).posts))
 
 
 def from_extractions(extractions: Iterable[Extraction], dataset: Dataset) -> Predictions:
@@ -172,7 +172,10 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 def check(
     rows: Sequence[tuple[str, Mapping[str, Any]]], dataset: Dataset, known_ids: Iterable[str] | None = None
 ) -> Predictions:
-    """Rows, each with the place it comes from, as predictions on `dataset`; see `read_predictions`."""
+    """Rows, each with the place it comes from, as predictions on `dataset`; see `read_predictions`.
+
+    Rows whose id is among `known_ids` but not in `dataset` are left out; any other is a problem.
+    """
     posts = {gold.post.id: gold for gold in dataset.posts}
     elsewhere = set(known_ids or ()) - posts.keys()
     problems: list[Problem] = []
@@ -241,14 +244,14 @@ class _RowReader:
         groundable = item.get("groundable")
         if groundable is not None and not isinstance(groundable, bool):
             raise NamepinError("E134", f"`groundable` is {groundable!r}", where=f"{self.where}, entity {number}")
-        scores = item.get("scores")
-        confidence = scores.get(fine or label) if isinstance(scores, Mapping) else None
+        given = item.get("scores")
+        scores = {k: p for k, p in given.items() if _finite(p) is not None} if isinstance(given, Mapping) else {}
         box, mask = self.box(number, item.get("box")), self.mask(number, item.get("mask"))
         if groundable is None and (item.get("box") is not None or item.get("mask") is not None):
             groundable = True
         text = self.gold.post.text[span[0] : span[1]] if span[0] >= 0 else str(item.get("text", ""))
-        sureness = (_finite(value) for value in (item.get("match_score"), confidence, item.get("entropy")))
-        return Predicted(span, text, label, fine, groundable, box, mask, *sureness)
+        match_score, entropy = _finite(item.get("match_score")), _finite(item.get("entropy"))
+        return Predicted(span, text, label, fine, groundable, box, mask, match_score, scores, entropy)
 
     def span(self, number: int, item: Mapping[str, Any]) -> Span:
         text = self.gold.post.text

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from evals.datasets import READERS
-from evals.datasets.conll import read_ids, split_file
+from evals.datasets.conll import split_file
 from evals.gold import Dataset
-from evals.predictions import Predictions, from_extractions, read_predictions
+from evals.predictions import Predictions, from_extractions
 from tools.errors import NamepinError
 from tools.types import Extraction, Post
 
@@ -15,8 +15,8 @@ Predict = Callable[[Sequence[Post]], Iterable[Extraction]]
 """The graph under a profile, as `Namepin.batch` offers it: results in the order of the posts."""
 
 
-def load_dataset(name: str, root: Path, split: str, ids: Path | None = None) -> Dataset:
-    """A split that can be scored; with `ids`, only the posts listed in that file.
+def load_dataset(name: str, root: Path, split: str) -> Dataset:
+    """A split that can be scored.
 
     Raises:
         NamepinError: E130 to E139, see docs/errors.md.
@@ -25,8 +25,7 @@ def load_dataset(name: str, root: Path, split: str, ids: Path | None = None) -> 
         raise NamepinError(
             "E139", f"unknown data set {name!r}", where="--dataset", mend=f"use one of {', '.join(READERS)}"
         )
-    dataset = READERS[name](root, split).usable()
-    return dataset.only(read_ids(ids)) if ids else dataset
+    return READERS[name](root, split).usable()
 
 
 def predict_all(dataset: Dataset, predict: Predict, done: Callable[[Extraction], None] | None = None) -> Predictions:
@@ -39,16 +38,6 @@ def predict_all(dataset: Dataset, predict: Predict, done: Callable[[Extraction],
             yield extraction
 
     return from_extractions(watched(), dataset)
-
-
-def load_predictions(path: Path, name: str, root: Path, split: str, dataset: Dataset) -> Predictions:
-    """Anyone's predictions of a split; rows for posts that `--ids` left out of `dataset` are not scored.
-
-    Raises:
-        NamepinError: E134, E135.
-    """
-    everything = (gold.post.id for gold in READERS[name](root, split).posts)
-    return read_predictions(path, dataset, everything)
 
 
 def recorded_knowledge(root: Path, split: str, dataset: Dataset) -> dict[str, str]:

@@ -99,8 +99,10 @@ def evaluate(
 
     from rich.console import Console
 
+    from evals.datasets.conll import read_ids
+    from evals.predictions import read_predictions
     from evals.report import full_report
-    from evals.run import load_dataset, load_predictions
+    from evals.run import load_dataset
     from evals.scoring import check_arguments
     from evals.show import show
 
@@ -108,13 +110,14 @@ def evaluate(
     for file in (json, html, save):
         check_writable(file)
     messages = Console(stderr=True)
-    data = load_dataset(dataset.value, root, split, ids)
+    whole = load_dataset(dataset.value, root, split)
+    data = whole.only(read_ids(ids)) if ids else whole
     if predictions:
-        found = load_predictions(predictions, dataset.value, root, split, data)
+        found = read_predictions(predictions, data, whole)
         about = f"predictions {predictions}"
     else:
-        found, about = _run(data, profile, set_ or [], knowledge, root, save, messages)
-    other = load_predictions(against, dataset.value, root, split, data) if against else None
+        found, about = _run(data, whole, profile, set_ or [], knowledge, root, save, messages)
+    other = read_predictions(against, data, whole) if against else None
     if visual is Visual.none:
         found, other = found.ungrounded(), other.ungrounded() if other else None
     report = full_report(data, found, protocol=protocol.value, iou=iou, against=other)
@@ -139,6 +142,7 @@ def register(app: typer.Typer) -> None:
 
 def _run(
     data: "Dataset",
+    whole: "Dataset",
     profile: str | None,
     assignments: list[str],
     knowledge: Knowledge,
@@ -154,7 +158,8 @@ def _run(
     from evals.run import recorded_knowledge
 
     settings = load_settings(profile, assignments=assignments)
-    recorded = recorded_knowledge(root, data.split, data) if knowledge is Knowledge.recorded else {}
+    # The whole split's, whatever --ids says: the knowledge is part of the fingerprint that --save resumes by.
+    recorded = recorded_knowledge(root, data.split, whole) if knowledge is Knowledge.recorded else {}
     pin = evaluated_pin(settings, knowledge.value, recorded)
     if not data.has_images:
         messages.print(f"warning: {root} has no images/: the text alone is run; grounding is not evaluated")
