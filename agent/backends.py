@@ -62,6 +62,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),
         "seem": Backend("tools.segmenter_seem", "SeemSegmenter", "SeemSegmenterConfig"),
+        "gem": Backend("tools.segmenter_gem", "GemSegmenter", "GemSegmenterConfig"),
     },
 }
 """In the order of the graph. A role that is configured without naming its backend gets the first one."""
