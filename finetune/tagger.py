@@ -30,12 +30,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from finetune.tagger_data import (
     Batcher,
     Example,
-    Targets,
     by_length,
     ccby_files,
     mention_pool,
@@ -44,14 +43,22 @@ from finetune.tagger_data import (
     read_gmner,
     swap_mentions,
 )
+from finetune.tagger_steps import (
+    MovingAverage,
+    co_occurrence,
+    freeze_tables,
+    parameter_groups,
+    put,
+    tagger_loss,
+    trained,
+)
 from tools.base import file_sha256
 from tools.checkpoints import MINILM, load_encoder, read_safetensors
 from tools.errors import NamepinError
 from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
-from tools.nets.crf import bio_tags
-from tools.nets.dual_tagger import DualTaggerNet, Emissions, transition_matrix
+from tools.nets.dual_tagger import transition_matrix
 from tools.tagger import DualTagger, TaggerConfig
 from tools.tagger_input import InputSpec, RowBuilder
 from tools.tagger_model import ADAPTER_FILE, Manifest, Scheme, TaggerSpec, build_net, save_adapter
@@ -147,91 +154,6 @@ def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
     )
 
 
-def tagger_loss(net: DualTaggerNet, logits: Emissions, mask: Tensor, targets: Targets, recipe: TaggerRecipe,
-                pooled: float) -> Tensor:  # fmt: skip
-    """Equation 8 as a mean over posts, plus the pooled term.
-
-    The fine path is scored on what is known: within a mention every sequence that the annotation allows counts, by its
-    weight.
-    """
-    coarse = net.coarse.crf.nll(logits.coarse, targets.coarse, mask).mean()
-    if net.fine is None or logits.fine is None or targets.fine is None:
-        return coarse
-    fine = net.fine.crf.partial_nll(logits.fine, targets.fine, mask).mean()
-    loss = recipe.alpha * coarse + (1 - recipe.alpha) * fine
-    if pooled and targets.spans:
-        means = torch.stack([logits.fine[b, start:end].mean(0) for b, start, end in targets.spans])
-        merged = means[:, 1:].view(len(means), -1, 2).logsumexp(2)
-        loss = loss - pooled * (targets.span_weights * merged.log_softmax(1)).sum(1).mean()
-    return loss
-
-
-class MovingAverage:
-    """Exponential moving average of a net's trained parameters."""
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.values = {name: p.detach().clone() for name, p in trained(net).items()}
-
-    @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Take one step in; early steps count more, so that the start is forgotten."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, p in trained(net).items():
-            self.values[name].lerp_(p, 1 - decay)
-
-
-def trained(net: nn.Module) -> dict[str, Tensor]:
-    """The parameters that training moves, which are those that an adapter stores."""
-    return {name: p for name, p in net.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def put(net: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Overwrite parameters of the net by name."""
-    parameters = dict(net.named_parameters())
-    for name, value in values.items():
-        parameters[name].copy_(value)
-
-
-def freeze_tables(net: DualTaggerNet) -> None:
-    """Freeze the encoder's embedding tables: most of a small encoder's weights, and the least to gain from tuning."""
-    for module in net.encoder.modules():
-        if isinstance(module, nn.Embedding):
-            module.requires_grad_(False)
-
-
-def parameter_groups(net: DualTaggerNet, recipe: TaggerRecipe) -> list[dict[str, Any]]:
-    """AdamW groups: the learning rate falls from the top layer down; biases and norms do not decay."""
-    config: Any = net.encoder.config
-    layers = int(config.num_hidden_layers)
-    groups = []
-    for name, p in trained(net).items():
-        rate = recipe.lr_heads
-        if name.startswith("encoder."):
-            numbers = [int(part) for part in name.split(".") if part.isdigit()]
-            rate = recipe.lr_encoder * recipe.layer_decay ** (layers - 1 - numbers[0] if numbers else layers)
-        groups.append({"params": [p], "lr": rate, "weight_decay": recipe.weight_decay if p.dim() > 1 else 0.0})
-    return groups
-
-
-def co_occurrence(examples: Sequence[Example], spec: TaggerSpec) -> Tensor:
-    """`(C, F)` counts of coarse and fine tags on one word, in the examples' (weak) fine labels and in the hierarchy."""
-    coarse, fine = bio_tags(spec.coarse_types), bio_tags(spec.fine_types)
-    counts = torch.zeros(len(coarse), len(fine))
-    counts[0, 0] = 1
-    for kind in spec.fine_types:
-        for prefix in "BI":
-            counts[coarse.index(f"{prefix}-{spec.parents[kind]}"), fine.index(f"{prefix}-{kind}")] += 1
-    for example in examples:
-        for span in example.spans:
-            for kind, weight in span.fine.items():
-                for prefix, words in (("B", 1), ("I", span.end - span.start - 1)):
-                    counts[coarse.index(f"{prefix}-{span.coarse}"), fine.index(f"{prefix}-{kind}")] += weight * words
-    return counts
-
-
 def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> float:
     """Micro F1 of spans with their coarse type."""
     requests = [
@@ -284,7 +206,14 @@ class TaggerTraining:
         self.builder = RowBuilder(encoder.tokenizer, self.spec.input)
         self.batcher = Batcher(self.builder, self.spec)
         self.average = MovingAverage(self.net, recipe.ema)
-        self.optimiser = torch.optim.AdamW(parameter_groups(self.net, recipe))
+        groups = parameter_groups(
+            self.net,
+            lr_encoder=recipe.lr_encoder,
+            lr_heads=recipe.lr_heads,
+            layer_decay=recipe.layer_decay,
+            weight_decay=recipe.weight_decay,
+        )
+        self.optimiser = torch.optim.AdamW(groups)
         self.peak_rates = [group["lr"] for group in self.optimiser.param_groups]
         self.epoch, self.step, self.best, self.stale = 0, 0, -1.0, 0
         self.loss, self.seconds = 0.0, 0.0
@@ -350,7 +279,7 @@ class TaggerTraining:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
             words = net.encode(batch)
         logits = net.paths(words.float())
-        loss = tagger_loss(net, logits, batch.word_mask, targets, recipe, recipe.pooled)
+        loss = tagger_loss(net, logits, batch.word_mask, targets, alpha=recipe.alpha, pooled=recipe.pooled)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], recipe.clip)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import tiny_encoders  # noqa: E402
 
-from finetune.tagger import TaggerRecipe, TaggerTraining, main, tagger_loss, train
+from finetune.tagger import TaggerRecipe, TaggerTraining, main, train
 from finetune.tagger_data import (
     Batcher,
     Example,
@@ -28,6 +28,7 @@ from finetune.tagger_data import (
     swap_mentions,
 )
 from finetune.tagger_soup import soup
+from finetune.tagger_steps import tagger_loss
 from tools.checkpoints import read_safetensors
 from tools.errors import NamepinError
 from tools.interfaces import TagRequest
@@ -188,7 +189,7 @@ def test_an_unknown_fine_type_costs_less_than_a_known_one(root: Path, tmp_path: 
     for weights in ({}, {"city": 0.5, "country": 0.5}, {"city": 1.0}):
         batch, targets = training.batcher.batch([(Example("a", ("Rome",), (Span(0, 1, "LOC", weights),)), False)])
         training.net.eval()
-        losses.append(tagger_loss(training.net, training.net(batch), batch.word_mask, targets, training.recipe, 0.0))
+        losses.append(tagger_loss(training.net, training.net(batch), batch.word_mask, targets, alpha=0.5, pooled=0.0))
     assert losses[0] < losses[2] and losses[1] < losses[2] + 1
 
 
