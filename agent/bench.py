@@ -74,6 +74,11 @@ BENCHES: Mapping[str, Bench] = {
         "BLIP-base match and trace: 6 mentions a post, against one pass a mention",
         (Goal("ratio_6_to_1", "<=", 2.0), Goal("speedup", ">=", 3.0)),
     ),
+    "reranker": Bench(
+        "evals.bench_reranker",
+        "a small LLaVA's likelihoods of 5 candidates after a 576-token picture, against 1, and against 5 whole passes",
+        (Goal("ratio_5_to_1", "<=", 1.3), Goal("max_relative_difference", "<=", 1e-4)),
+    ),
 }
 
 

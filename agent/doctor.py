@@ -5,7 +5,7 @@ import platform
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from agent.api import Namepin
 from agent.backends import BACKENDS
 from agent.build import build_tool
+from agent.published import Wanted, fit, wanted
 from agent.settings import Settings, ToolSettings
 from graphs.calls import LiveCalls
 from tools.errors import NamepinError
@@ -54,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             yield _tool(role, settings.tools[role], built)
         else:
             yield _left_out(role, role in settings.requested)
+    yield from _memory(settings)
     if len(built) == len(settings.tools):
         yield _trial(settings, LiveCalls(built))
 
@@ -98,8 +100,6 @@ def _left_out(role: str, configured: bool) -> Check:
         return Check(
             name=role, state="off", detail="configured, but no model is named", mend=f"--set {role}.model=NAME"
         )
-    if not BACKENDS[role]:
-        return Check(name=role, state="off", detail="no backend fills this role yet; its step is skipped")
     backend = next(iter(BACKENDS[role]))
     mend = (
         f"--set {role}.model=NAME --set {role}.base_url=URL" if backend == "chat" else f"--set {role}.backend={backend}"
@@ -108,6 +108,8 @@ def _left_out(role: str, configured: bool) -> Check:
 
 
 def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
+    if absent := [needed for needed in wanted(chosen.config) if not needed.here]:
+        return _to_fetch(role, chosen, absent)
     began = time.perf_counter()
     try:
         tool = build_tool(role, chosen)
@@ -117,7 +119,47 @@ def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
         return Check(name=role, state="missing", detail=f"{chosen.backend}: {error.what}", mend=error.mend)
     seconds = time.perf_counter() - began
     detail = f"{chosen.backend}, version {tool.version}, ready in {seconds:.1f} s{server}"
+    detail += "".join(f"; {fit(needed, _gpu_gb())}" for needed in wanted(chosen.config) if needed.published)
     return Check(name=role, state="ok", detail=detail, megabytes=_megabytes(chosen))
+
+
+def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Check:
+    """What a tool's weights weigh, before anything is fetched."""
+    said = []
+    for needed in absent:
+        size = f", {needed.published.download_gb:.1f} GB to fetch" if needed.published else ""
+        said.append(f"{needed.weights} is not on this machine{size}; {fit(needed, _gpu_gb())}")
+    megabytes = sum(needed.published.download_gb * 1e9 / 2**20 for needed in absent if needed.published)
+    return Check(
+        name=role,
+        state="missing",
+        detail=f"{chosen.backend}: {'; '.join(said)}",
+        megabytes=round(megabytes, 1) or None,
+        mend=" && ".join(dict.fromkeys(needed.command for needed in absent)),
+    )
+
+
+def _memory(settings: Settings) -> Iterator[Check]:
+    """The weights of all tools together, as the settings load them; a model that two tools share counts once."""
+    needed = {n for chosen in settings.tools.values() for n in wanted(chosen.config) if n.published}
+    if not needed:
+        return
+    total = sum(n.memory_gb or 0.0 for n in needed)
+    gpu = _gpu_gb()
+    detail = f"the weights of {len(needed)} published models take {total:.1f} GB together, as they are set"
+    if gpu is None:
+        yield Check(name="memory", state="ok", detail=f"{detail}; there is no GPU here: set each device to cpu")
+    elif total <= gpu:
+        yield Check(name="memory", state="ok", detail=f"{detail}; the GPU has {gpu:.0f} GB")
+    else:
+        mend = "--set reranker.quantization=4bit --set captioner.quantization=4bit"
+        yield Check(name="memory", state="missing", detail=f"{detail}; the GPU has {gpu:.0f} GB only", mend=mend)
+
+
+def _gpu_gb() -> float | None:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else None
 
 
 def _server(config: BaseModel) -> str:

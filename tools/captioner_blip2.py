@@ -78,14 +78,15 @@ class Blip2Captioner:
 
     @torch.inference_mode()
     def _describe(self, images: list[Any]) -> list[str]:
-        from transformers import GenerationConfig
+        import transformers
 
         seen = picture_tokens(self._net, images, self._colours)
         ids = torch.tensor([self._words(self.config.prompt)["input_ids"]] * len(images), dtype=torch.long)
         asked = embedder(self._net)(ids.to(seen.device)).to(seen.dtype)
         embedded = torch.cat([seen, asked], dim=1)
         spoken = self._net.language_model
-        settings = GenerationConfig(
+        make_settings: Any = transformers.GenerationConfig
+        settings = make_settings(
             do_sample=False,
             num_beams=self.config.beams,
             max_new_tokens=self.config.max_tokens,

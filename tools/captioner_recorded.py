@@ -16,7 +16,7 @@ from tools.types import Frozen
 class RecordedCaptionerConfig(Frozen):
     """Where the captions are."""
 
-    file: str
+    file: str = "captions.jsonl"
     """JSONL. A row is `{"image": sha256 of the file, "caption"}`, or `{"id", "caption"}` with `images` set."""
 
     images: str | None = None

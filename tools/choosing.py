@@ -155,10 +155,11 @@ def generated(net: Any, question: Question) -> int:
     Returns:
         The answer's index.
     """
-    from transformers import GenerationConfig
+    import transformers
 
     ends = {row[-1] for row in question.answers}
-    settings = GenerationConfig(
+    make_settings: Any = transformers.GenerationConfig
+    settings = make_settings(
         do_sample=False,
         num_beams=1,
         max_new_tokens=max(map(len, question.answers)),

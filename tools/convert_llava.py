@@ -101,7 +101,7 @@ def _check_rank(lora: Mapping[str, Tensor], rank: int, source: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0, or 2 with one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m tools.convert_llava", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m tools.convert_llava", description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder with adapter_model.bin and non_lora_trainables.bin")
     parser.add_argument("out", type=Path, help="the adapter's new folder")
     parser.add_argument("--base", required=True, help="transformers folder or hub name of the base")

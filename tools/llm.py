@@ -220,7 +220,7 @@ class ChatClient:
         self, chat: "ChatOpenAI", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
     ) -> Reply:
         config = self.config
-        body = {"extra_body": dict(extra)} if extra else {}
+        body: dict[str, Any] = {"extra_body": dict(extra)} if extra else {}
         for attempt in range(config.retries + 1):
             try:
                 async with asyncio.timeout(config.timeout_s):

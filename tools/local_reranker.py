@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -57,7 +57,7 @@ class Scorer(Protocol):
 class LocalModel(Protocol):
     """A loaded model with its tokenizer."""
 
-    reads_images: bool
+    reads_images: ClassVar[bool]
     tokenizer: Any
     identity: str
     """Sha256 of all that decides its numbers, the adapter included."""
@@ -79,8 +79,8 @@ class LocalModel(Protocol):
 class LocalReranker:
     """Reranks with a local model; the subclasses say how it is loaded."""
 
-    name = "reranker"
-    version = 1
+    name: ClassVar[str] = "reranker"
+    version: ClassVar[int] = 1
 
     def __init__(self, config: LocalRerankerConfig, model: LocalModel) -> None:
         self.config, self.model = config, model

@@ -68,11 +68,12 @@ class Quantised:
                 "E216", f"{bits}-bit weights need a CUDA device, not {device!r}", where="quantization",
                 mend="set device to cuda, or quantization to none",
             )  # fmt: skip
-        from transformers import BitsAndBytesConfig
+        import transformers
 
         self.config_class = getattr(loader, "config_class", None)
         self._loader, self._device = loader, device
-        self._config = BitsAndBytesConfig(
+        make_settings: Any = transformers.BitsAndBytesConfig
+        self._config = make_settings(
             load_in_4bit=bits == 4,
             load_in_8bit=bits == 8,
             bnb_4bit_quant_type="nf4",

@@ -17,6 +17,7 @@ from tools.lexicon import Votes, blended, text_votes
 from tools.media import Media
 from tools.nets.crf import CRF
 from tools.nets.dual_tagger import DualTaggerNet, pooled_scores
+from tools.pretrained import device_named
 from tools.tagger_input import Row, RowBuilder, collate
 from tools.tagger_model import Manifest, load_adapter
 from tools.text import tweet_tokens
@@ -89,7 +90,7 @@ class DualTagger:
 
     def _set(self, config: TaggerConfig, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest) -> None:
         self.config, self.manifest, self.spec = config, manifest, manifest.spec
-        self.net, self.builder = net.to(config.device), builder
+        self.net, self.builder = net.to(device_named(config.device)), builder
         self._fine_only = config.spans == "fine" and bool(self.spec.fine_types)
 
     @property

@@ -1,9 +1,7 @@
 """The chat reranker against a real server (a tiny LLaVA, trained here), and against a scripted one for faults."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import tiny_chat
 import tiny_rerankers as tiny
 import tiny_vlm
 from PIL import Image
+from scripted_chat import Server, serve
 
 from tools.errors import ToolUnavailable
 from tools.interfaces import Reranked, RerankRequest
@@ -47,47 +46,10 @@ def test_a_real_model_chooses_by_the_picture(tmp_path: Path) -> None:
     assert gone.run([request("a"), request("b")], MEDIA) == found[:2]  # from the disk
 
 
-class Server(ThreadingHTTPServer):
-    """Answers with the next line of its script; the last one again and again."""
-
-    daemon_threads = True
-
-    def __init__(self, *script: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.bodies = list(script), list[dict[str, Any]]()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        script = self.server.script
-        said = script.pop(0) if len(script) > 1 else script[0]
-        message = {"role": "assistant", "content": said}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
-        self.send_response(503 if said == "503" else 200)
-        self.send_header("content-type", "application/json")
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture
 def served(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with Server(*getattr(request, "param", ("park",))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serve(*getattr(request, "param", ("park",))) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_the_conversation(served: Server) -> None:
