@@ -88,7 +88,7 @@ class Sam:
         self.config, self._checkpoint = config, checkpoint
         self.device = device_named(config.device)
         self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
-        self._pictures: Recent[str, Tensor] = Recent(config.cached_pictures)
+        self._pictures: Recent[str, Any] = Recent(config.cached_pictures)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -101,7 +101,7 @@ class Sam:
         return int(self._net.config.vision_config.image_size)
 
     @torch.no_grad()
-    def embedding(self, image: ImageRef, media: Media) -> Tensor:
+    def embedding(self, image: ImageRef, media: Media) -> Any:
         """The picture's embedding, (1, channels, side / 16, side / 16); kept for the next tool that asks.
 
         Raises:
@@ -109,14 +109,14 @@ class Sam:
         """
         cached = self._pictures.get(image.sha256)
         if cached is None:
-            pixels = fit(picture(image, media), self.side).to(self.device)
+            pixels = self._fit(picture(image, media)).to(self.device)
             cached = self._net.get_image_embeddings(pixels[None])
             self._pictures.put(image.sha256, cached)
         return cached
 
     @torch.no_grad()
     def candidates(
-        self, embedding: Tensor, size: tuple[int, int], points: Sequence[Point] | None, boxes: Sequence[Box] | None
+        self, embedding: Any, size: tuple[int, int], points: Sequence[Point] | None, boxes: Sequence[Box] | None
     ) -> list[Candidates]:
         """Masks for prompts of one kind, in batches over one embedding.
 
@@ -129,7 +129,7 @@ class Sam:
             points: one a prompt, in pixels of the picture; None for boxes alone.
             boxes: one a prompt; None for points alone.
         """
-        width, height = fitted(size, self.side)
+        width, height = self._frame(size)
         scale = torch.tensor([width / size[0], height / size[1]])
         given_points = None if points is None else torch.tensor(points, dtype=torch.float32)[None, :, None] * scale
         given_boxes = None if boxes is None else torch.tensor(boxes, dtype=torch.float32)[None] * scale.repeat(2)
@@ -146,6 +146,18 @@ class Sam:
             pairs = zip(output.pred_masks[0], output.iou_scores[0], strict=True)
             found += [Candidates(logits.cpu(), scores.cpu()) for logits, scores in pairs]
         return found
+
+    def full_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Mask logits, (masks, h, w), at the size (width, height) of the picture: (masks, height, width)."""
+        return unfit(logits, size, self.side)
+
+    def _fit(self, image: Image.Image) -> Tensor:
+        """The picture as the net sees it, (3, side, side)."""
+        return fit(image, self.side)
+
+    def _frame(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of the picture within the net's square."""
+        return fitted(size, self.side)
 
 
 def shared_sam(config: SamConfig) -> Sam:

@@ -95,7 +95,7 @@ class GemSegmenter:
     def _segment(self, prompt: SegmentPrompt, candidates: Candidates, answer: Answer, size: tuple[int, int]) -> Segment:
         logits = self.seem.full_size(answer, size)
         seem = (logits > 0).numpy()
-        masks = regions(candidates, size, self.sam.side, range(len(candidates.scores)))
+        masks = regions(self.sam, candidates, size, range(len(candidates.scores)))
         best = int(candidates.scores.argmax())
         taken = fuse(masks, best, seem, _aim(prompt, size), self.config.agreement)
         if taken is None:

@@ -8,7 +8,7 @@ import numpy as np
 from tools.base import fingerprint
 from tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from tools.media import Media
-from tools.sam import Candidates, Sam, SamConfig, shared_sam, unfit
+from tools.sam import Candidates, Sam, SamConfig, shared_sam
 from tools.segmenting import box_within, nothing_asked, nothing_found, point_within, segment_of
 from tools.types import Box, Frozen, Point
 
@@ -62,7 +62,7 @@ class SamSegmenter:
                 notices.append(nothing_asked(prompt, self.name))
                 continue
             best = int(candidates.scores.argmax())
-            region = regions(candidates, size, self.sam.side, [best])[0]
+            region = regions(self.sam, candidates, size, [best])[0]
             segments.append(segment_of(region, float(candidates.scores[best])))
             if segments[-1].mask is None:
                 notices.append(nothing_found(prompt, self.name))
@@ -93,6 +93,6 @@ def _placed(prompt: SegmentPrompt, size: tuple[int, int]) -> tuple[Point | None,
     return point, box_within(prompt.box, size) if prompt.box else None
 
 
-def regions(candidates: Candidates, size: tuple[int, int], side: int, which: Sequence[int]) -> list[Region]:
+def regions(sam: Sam, candidates: Candidates, size: tuple[int, int], which: Sequence[int]) -> list[Region]:
     """The masks numbered `which` at the picture's size (width, height), one after another: they can be large."""
-    return [(unfit(candidates.logits[i : i + 1], size, side)[0] > 0).numpy() for i in which]
+    return [(sam.full_size(candidates.logits[i : i + 1], size)[0] > 0).numpy() for i in which]
