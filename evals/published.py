@@ -22,10 +22,9 @@ class Published(BaseModel):
 
     def obstacles(self, report: FullReport) -> list[str]:
         """Why this row is not comparable with a report; empty where it is."""
-        ours = report.title.split(",")[0]
         found = []
-        if self.release != ours:
-            found.append(f"theirs is on {self.release}, ours on {ours}")
+        if self.release != report.release:
+            found.append(f"theirs is on {self.release}, ours on {report.release}")
         if self.protocol == "not stated":
             found.append("their counting rules are not stated")
         elif self.protocol != report.protocol:

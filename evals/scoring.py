@@ -98,6 +98,7 @@ class Report(BaseModel):
     dataset: str
     split: str
     title: str
+    release: str
     sha256: str
     protocol: str
     iou: float
@@ -256,6 +257,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         dataset=dataset.name,
         split=dataset.split,
         title=dataset.title,
+        release=dataset.release,
         sha256=dataset.sha256,
         protocol=protocol,
         iou=iou,

@@ -63,10 +63,12 @@ def show(report: FullReport, console: Console, subtitle: str = "") -> None:
         )
     if report.regions:
         r = report.regions
+        small = (
+            f"; {_percent(r.small.precision_at_iou)} of the {r.small.entities} small ones" if r.small.entities else ""
+        )
         console.print(
             f"boxes of the {r.entities} found entities that are in the picture: mean IoU {r.mean_iou:.3f}, "
-            f"{_percent(r.precision_at_iou)} at IoU {report.iou:g}; of the {r.small.entities} small ones (below 1/50) "
-            f"{_percent(r.small.precision_at_iou)}"
+            f"{_percent(r.precision_at_iou)} reach IoU {report.iou:g}{small}"
         )
     for note in report.notes:
         console.print(f"[dim]{note}[/dim]")

@@ -207,7 +207,9 @@ def test_a_missing_split_is_e130(tmp_path: Path, name: str) -> None:
 
 def test_only_listed_ids_are_kept(tmp_path: Path) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path), "dev")
-    assert [gold.post.id for gold in data.only({"2"}).posts] == ["2"]
+    part = data.only({"2"})
+    assert [gold.post.id for gold in part.posts] == ["2"] and part.release.endswith(", part")
+    assert data.only({"1", "2"}).release == data.release
     with pytest.raises(NamepinError, match="E135.*99"):
         data.only({"1", "99"})
 
