@@ -6,7 +6,7 @@ large, so that attention is uneven. All times are taken in one run on one machin
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,9 +18,17 @@ from tools.interfaces import RerankRequest
 from tools.media import Media
 from tools.preprocess import CLIP_MEAN, CLIP_STD
 from tools.reranker import EXAMPLES, INSTRUCTION, table7
-from tools.reranker_llava import CONVERSATION, LlavaModel, LlavaRerankerConfig
+from tools.reranker_llava import CONVERSATION, PICTURE, LlavaModel, LlavaRerankerConfig
 from tools.types import ImageRef
 
+SMALL_EYES = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 4}
+SMALL_TEXT = {
+    "hidden_size": 512,
+    "intermediate_size": 1376,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+}
 REF = ImageRef(sha256="0" * 64, width=640, height=480)
 
 
@@ -33,7 +41,7 @@ def bench(rounds: int = 5) -> dict[str, float]:
         `prompt_tokens`; `candidates_1_s`, `candidates_5_s`, `ratio_5_to_1` (goal: at most 1.3);
         `whole_passes_5_s` and `speedup` over them; `max_relative_difference` of the log-likelihoods (goal: 1e-4).
     """
-    model, request, media = _model()
+    model, (request, media) = random_llava(SMALL_EYES, SMALL_TEXT), a_post()
     with torch.inference_mode():
         question = model.question(table7(request), request, media)
         shared = model.read(question).log_likelihoods(question.answers)
@@ -71,30 +79,31 @@ def _whole_pass(net: Any, question: Question, answer: Sequence[int]) -> float:
     return float(logits.gather(2, ids.unsqueeze(2)).double().sum())
 
 
-def _model() -> tuple[LlavaModel, RerankRequest, Media]:
+def random_llava(vision: Mapping[str, int], text: Mapping[str, int]) -> LlavaModel:
+    """A LLaVA of these sizes, with random weights and the bench's tokenizer."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     torch.manual_seed(0)
     words = _tokenizer()
-    vision = CLIPVisionConfig(
-        hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4, image_size=336,
-        patch_size=14,
-    )  # fmt: skip
-    text = LlamaConfig(
-        vocab_size=32064, hidden_size=512, intermediate_size=1376, num_hidden_layers=8, num_attention_heads=8,
-        num_key_value_heads=8, max_position_embeddings=4096, initializer_range=0.1,
-    )  # fmt: skip
-    image = words.convert_tokens_to_ids("<image>")
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image)
+    eyes = CLIPVisionConfig(image_size=336, patch_size=14, **vision)  # type: ignore[arg-type]
+    # Weights large enough for attention to be uneven, whatever the width.
+    spread = 2.0 / text["hidden_size"] ** 0.5
+    spoken = LlamaConfig(vocab_size=32064, max_position_embeddings=4096, initializer_range=spread, **text)  # type: ignore[arg-type]
+    image = words.convert_tokens_to_ids(PICTURE)
+    config = LlavaConfig(vision_config=eyes, text_config=spoken, image_token_index=image)
     config._attn_implementation = "eager"
     net: Any = LlavaForConditionalGeneration(config)
-    settings = LlavaRerankerConfig(weights="random weights of a small LLaVA", dtype="float32")
-    model = LlavaModel(settings, net.eval().requires_grad_(False), words, (CLIP_MEAN, CLIP_STD), "random")
+    settings = LlavaRerankerConfig(weights="random weights", dtype="float32")
+    return LlavaModel(settings, net.eval().requires_grad_(False), words, (CLIP_MEAN, CLIP_STD), "random")
+
+
+def a_post() -> tuple[RerankRequest, Media]:
+    """Table 7's second example, with a picture."""
     sentence, span, candidates, _ = EXAMPLES[1]
     tokens = tuple(sentence.split())
     request = RerankRequest(text=sentence, tokens=tokens, token_span=span, candidates=candidates, image=REF)
     picture = Image.effect_mandelbrot((640, 480), (-2, -1.5, 1, 1.5), 30).convert("RGB")
-    return model, request, Media(images={REF.sha256: picture})
+    return request, Media(images={REF.sha256: picture})
 
 
 def _tokenizer() -> Any:

@@ -17,9 +17,9 @@ from tools.errors import NamepinError
 from tools.feature_matching import FeatureCache, fingerprint_of, match_features, trace_features
 from tools.gradcam import Target
 from tools.interfaces import Matches, MatchRequest, Query, TraceRequest, Traces
+from tools.llava import projected, visual_features
 from tools.matching import MATCH_PROMPT, without_special
 from tools.media import Media
-from tools.preprocess import pad_to_square, squash
 from tools.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
 from tools.types import Frozen, ImageRef, Notice
 
@@ -92,15 +92,7 @@ class Llava:
         return self._cache.get(image, media, self._encode)
 
     def _encode(self, image: Any) -> Tensor:
-        config = self._net.config
-        mean, std = self._colours
-        square = squash(pad_to_square(image, mean), config.vision_config.image_size, mean, std)
-        pixels = square[None].to(self._device, self._net.dtype)
-        states = self._net.model.vision_tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
-        layers = config.vision_feature_layer
-        read = [states[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
-        features = torch.cat(read, dim=-1)
-        return features[:, 1:] if self._drops_class_token else features
+        return visual_features(self._net, image, self._colours)
 
     @property
     def _drops_class_token(self) -> bool:
@@ -120,7 +112,7 @@ class Llava:
         rest = torch.tensor([row + row[-1:] * (pad - len(row)) for row in after], device=self._device)
         words = self._net.get_input_embeddings()
         head = words(torch.tensor(before, device=self._device)).expand(len(queries), -1, -1)
-        seen = model.multi_modal_projector(features.to(self._net.dtype))
+        seen = projected(self._net, features.to(self._net.dtype))
         states = model.language_model(
             inputs_embeds=torch.cat([head, seen, words(rest)], dim=1), use_cache=False
         ).last_hidden_state
