@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from tools.base import digest, file_sha256
 from tools.labels import FINE_TO_COARSE4
 
 Votes = dict[str, float]
@@ -33,6 +34,12 @@ class TextWeights:
 DATA = Path(__file__).parent / "data"
 
 _Rule = tuple[re.Pattern[str], Votes]
+
+
+@lru_cache(maxsize=1)
+def lexicon_sha256() -> str:
+    """Of the two data files, for the fingerprints of tools that ask the lexicon."""
+    return digest([file_sha256(DATA / name) for name in ("fine_names.toml", "fine_rules.toml")])
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tools.base import fingerprint
 from tools.checkpoints import WEIGHTS
 from tools.interfaces import TagRequest, Tags
-from tools.lexicon import Votes, blended, text_votes
+from tools.lexicon import Votes, blended, lexicon_sha256, text_votes
 from tools.media import Media
 from tools.nets.crf import CRF
 from tools.nets.dual_tagger import DualTaggerNet, pooled_scores
@@ -95,9 +95,11 @@ class DualTagger:
 
     @property
     def fingerprint(self) -> str:
-        """Covers the config, the architecture and both weight files; batch size and device move the last bits only."""
+        """Covers config, architecture, both weight files and the lexicon, where it is asked; batch size and device move the last bits only."""
         decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
         spec = self.spec.model_dump(mode="json", exclude={"encoder"})
+        if self.config.lexicon:
+            decides["lexicon_sha256"] = lexicon_sha256()
         weights = f"{self.manifest.encoder_sha256}+{self.manifest.weights_sha256}"
         return fingerprint(self.name, self.version, {**decides, "spec": spec}, weights=weights)
 

@@ -9,22 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from graphs.cassette import Cassette
 from graphs.replay import replay
+from tools.types import Extraction
 
 ROOT = Path(__file__).parents[2]
 DEMO = Path(__file__).parent / "cassettes" / "demo"
-
-pytestmark = pytest.mark.skipif(not DEMO.exists(), reason=f"no cassette yet: record one, see {Path(__file__).name}")
 
 
 def test_replays_byte_for_byte() -> None:
     lines = (DEMO / "cassette.jsonl").read_text("utf-8").split("\n")[:-1]
     recorded = [row["extraction"] for row in map(json.loads, lines) if row["kind"] == "result"]
     replayed = [extraction.to_json() for extraction in replay(DEMO, check=True)]
-    assert replayed == [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in recorded]
+    assert replayed == [Extraction.model_validate(row).to_json() for row in recorded]
 
 
 def test_holds_every_demo_post() -> None:
