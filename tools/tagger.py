@@ -95,7 +95,10 @@ class DualTagger:
 
     @property
     def fingerprint(self) -> str:
-        """Covers config, architecture, both weight files and the lexicon, where it is asked; batch size and device move the last bits only."""
+        """Covers config, architecture, both weight files and, where it is asked, the lexicon.
+
+        Batch size and device are left out: they move the last bits only.
+        """
         decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
         spec = self.spec.model_dump(mode="json", exclude={"encoder"})
         if self.config.lexicon:
