@@ -53,7 +53,13 @@ PUBLISHED: Mapping[str, Published] = {
     "facebook/sam-vit-huge": Published(641_090_864, 633_111_552, stored_bytes=4),
     "facebook/sam-vit-large": Published(312_343_088, 305_955_840, stored_bytes=4),
     "facebook/sam-vit-base": Published(93_735_728, 88_900_608, stored_bytes=4),
+    "seem_focall_v0.pt": Published(341_148_409, 239_681_664, stored_bytes=4),
+    "seem_focalt_v0.pt": Published(164_586_481, 90_586_368, stored_bytes=4),
 }
+"""By name on the hub, or by file name."""
+
+_FILES_FROM = "xdecoder/SEEM"
+"""Where the files of the table are published."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Wanted:
     @property
     def published(self) -> Published | None:
         """Its entry in the table."""
-        return PUBLISHED.get(self.weights)
+        return PUBLISHED.get(self.weights) or PUBLISHED.get(Path(self.weights).name)
 
     @property
     def memory_gb(self) -> float | None:
@@ -90,6 +96,10 @@ class Wanted:
     @property
     def command(self) -> str:
         """What fetches them."""
+        path = Path(self.weights)
+        if path.suffix in (".pt", ".pth"):
+            known = path.name in PUBLISHED
+            return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
         pinned = f" --revision {self.revision}" if self.revision else ""
         return f"hf download {self.weights}{pinned}"
 

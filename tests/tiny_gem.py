@@ -5,6 +5,7 @@ of the graph that the starter profile never takes. Texts and seeds are chosen so
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import tiny_blip  # noqa: E402
 import tiny_encoders  # noqa: E402
 import tiny_rerankers  # noqa: E402
 import tiny_sam  # noqa: E402
+import tiny_seem  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 from transformers import LlavaForConditionalGeneration  # noqa: E402
@@ -50,8 +52,10 @@ def build(folder: Path) -> dict[str, Any]:
     tiny_rerankers.save_adapter(folder / "lora", folder / "llava", net, target, rank=4)
     tiny_blip.save_folder(tiny_blip.tiny_net(), folder / "blip")
     tiny_sam.save_folder(tiny_sam.tiny_net(), folder / "sam")
+    tiny_seem.save(tiny_seem.tiny_net(), folder)
     small = {"device": "cpu", "dtype": "float32"}
     blip = {"weights": "blip", "device": "cpu"}
+    seem = {"weights": "seem_tiny_v0.pt", "tokenizer": "clip", "device": "cpu", "short_side": 64, "long_side": 128}
     return {
         "captioner": {"weights": "blip2", "max_tokens": 6, **small},
         "knowledge": {"backend": "off"},
@@ -59,7 +63,7 @@ def build(folder: Path) -> dict[str, Any]:
         "reranker": {"weights": "llava", "adapter": "lora", "quantization": "none", **small},
         "matcher": {"blip": blip},
         "tracer": {"blip": blip, "block": 1},
-        "segmenter": {"sam": {"weights": "sam", "device": "cpu"}},
+        "segmenter": {"sam": {"weights": "sam", "device": "cpu"}, "seem": seem},
         "gate": {"gamma": GAMMA},
         "match": {"threshold": THRESHOLD},
     }
@@ -89,7 +93,8 @@ def pictures(folder: Path) -> Mapping[str, Path]:
 
 
 def record(target: Path) -> None:
-    """Build everything in a folder of its own, and record the posts."""
+    """Build everything in a folder of its own, and record the posts, in place of what is there."""
+    shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory() as name:
         folder, before = Path(name), Path.cwd()
         os.chdir(folder)  # so that the cassette's profile names no folder of this machine

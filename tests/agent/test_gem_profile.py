@@ -90,7 +90,7 @@ def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: p
     for role in ("captioner", "matcher", "tracer", "segmenter"):
         assert report[role].state == "missing" and report[role].mend.startswith("hf download ")
     assert report["knowledge"].state == "missing" and "OPENAI_API_KEY" in report["knowledge"].detail
-    assert report["memory"].state == "ok" and "15.9 GB together" in report["memory"].detail
+    assert report["memory"].state == "ok" and "17.2 GB together" in report["memory"].detail
     assert "trial" not in report
 
 

@@ -22,6 +22,8 @@ from transformers import (
 
 from agent.published import PUBLISHED, Wanted, fit, wanted
 from tools.matcher_blip import BlipMatcherConfig
+from tools.nets.seem import Seem, SeemSizes
+from tools.nets.seem.focal import FocalSizes
 from tools.reranker_llava import LlavaRerankerConfig
 
 EYES = {
@@ -87,6 +89,11 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "facebook/sam-vit-huge": (SamModel, sam(1280, 32, 16, [7, 15, 23, 31])),
     "facebook/sam-vit-large": (SamModel, sam(1024, 24, 16, [5, 11, 17, 23])),
     "facebook/sam-vit-base": (SamModel, sam(768, 12, 12, [2, 5, 8, 11])),
+    "seem_focall_v0.pt": (
+        Seem,
+        SeemSizes(backbone=FocalSizes(width=192, depths=(2, 2, 18, 2), levels=4, depthwise=False)),
+    ),
+    "seem_focalt_v0.pt": (Seem, SeemSizes()),
 }
 
 
@@ -129,3 +136,7 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     assert local.here and local.memory_gb is None and fit(local, 24.0) == "size unknown"
     away = Wanted("someone/no-such-model", "abc", "float32", "none", False)
     assert not away.here and away.command == "hf download someone/no-such-model --revision abc"
+    file = Wanted("weights/seem_focall_v0.pt", None, "float32", "none", False)
+    assert not file.here and file.command == "hf download xdecoder/SEEM seem_focall_v0.pt --local-dir weights"
+    assert file.published is PUBLISHED["seem_focall_v0.pt"]
+    assert Wanted("my.pth", None, "float32", "none", False).command == "put my.pth there"
