@@ -1,6 +1,7 @@
 """Rerankers that run a language model here: the settings they share, and the way from requests to answers."""
 
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -84,6 +85,8 @@ class LocalReranker:
 
     def __init__(self, config: LocalRerankerConfig, model: LocalModel) -> None:
         self.config, self.model = config, model
+        # The graph asks about all hard mentions of a post at once; each holds its prompt's keys and values K times.
+        self._turn = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
@@ -108,7 +111,7 @@ class LocalReranker:
         sees = seen_by(clean, reads_images=self.model.reads_images)
         query = fitted(clean, sees, hint=self.config.hint, length=self._length, limit=self.config.max_query_tokens)
         notices = (cut_notice(self.name, request),) if query.cut else ()
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             question = self.model.question(query.text, clean, media)
             if self.config.decoder == "generate":
                 label = clean.candidates[generated(self.model.generator, question)]

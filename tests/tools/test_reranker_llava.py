@@ -1,5 +1,6 @@
 """LLaVA as reranker: likelihoods against whole passes of transformers, both decoders, adapters, bad weights."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,14 @@ def test_the_picture_counts_and_is_encoded_once(folder: Path, media: Media, monk
     assert a_reranker(folder).run(REQUESTS, black)[0].scores != seen[0].scores
     panorama = Media(images={tiny.REF.sha256: tiny.PICTURE.resize((160, 90))})
     assert sum(a_reranker(folder).run(REQUESTS, panorama)[0].scores.values()) == pytest.approx(1)
+
+
+def test_threads_do_not_mix(folder: Path, media: Media) -> None:
+    tool = a_reranker(folder, cached_pictures=0)
+    expected = [tool.run([request], media)[0] for request in REQUESTS]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda i: tool.run([REQUESTS[i % 3]], media)[0], range(12)))
+    assert found == expected * 4
 
 
 def test_without_a_picture_the_text_alone_is_judged(folder: Path) -> None:
