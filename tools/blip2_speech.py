@@ -28,9 +28,10 @@ def picture_tokens(net: Any, images: list[Image.Image], colours: Colours) -> Ten
     pixels = torch.stack([squash(image, side, *colours) for image in images])
     device = net.query_tokens.device
     seen = net.vision_model(pixel_values=pixels.to(device, net.vision_model.dtype)).last_hidden_state
-    # The Q-Former stays in float32 whatever the rest is in.
-    asked = net.query_tokens.expand(len(images), -1, -1)
-    summary = net.qformer(query_embeds=asked, encoder_hidden_states=seen).last_hidden_state
+    # With float16 weights transformers keeps the Q-Former in float32.
+    wide = net.qformer.layernorm.weight.dtype
+    asked = net.query_tokens.expand(len(images), -1, -1).to(wide)
+    summary = net.qformer(query_embeds=asked, encoder_hidden_states=seen.to(wide)).last_hidden_state
     tokens: Tensor = net.language_projection(summary.to(net.language_projection.weight.dtype))
     return tokens
 

@@ -58,6 +58,11 @@ def test_batches_give_the_same(tmp_path: Path) -> None:
     assert tool.fingerprint == single.fingerprint != captioner(folder, beams=1).fingerprint
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_halved_precision(tmp_path: Path, dtype: str) -> None:
+    assert all(caption.text for caption in captioner(tiny.save_blip2(tmp_path), dtype=dtype).run(REQUESTS, MEDIA))
+
+
 def test_a_full_memory_halves_the_batch(tmp_path: Path) -> None:
     tool = captioner(tiny.save_blip2(tmp_path))
     expected = tool.run(REQUESTS, MEDIA)

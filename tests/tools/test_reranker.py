@@ -203,6 +203,16 @@ def test_generation_answers_with_a_candidate(make: Callable[..., Any], tmp_path:
     assert all(answer.label in request.candidates for answer, request in zip(found, requests, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("make", [text_tool, blip2_tool], ids=["text", "blip2"])
+def test_halved_precision_changes_little(make: Callable[..., Any], tmp_path: Path, dtype: str) -> None:
+    request = tiny.request(0, caption="a park")
+    exact = make(tmp_path / "exact").run([request], MEDIA)[0]
+    rough = make(tmp_path / "rough", dtype=dtype).run([request], MEDIA)[0]
+    assert list(rough.scores.values()) == pytest.approx(list(exact.scores.values()), abs=0.2)
+    assert sum(rough.scores.values()) == pytest.approx(1)
+
+
 def test_an_encoder_is_no_causal_model(tmp_path: Path) -> None:
     import tiny_encoders
 

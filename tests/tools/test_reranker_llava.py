@@ -218,6 +218,12 @@ def test_an_adapter_computes_what_peft_computes(folder: Path, adapter: Path, med
     assert plain.fingerprint != tool.fingerprint == a_reranker(folder, adapter=str(adapter)).fingerprint
 
 
+def test_an_adapter_in_bfloat16(folder: Path, adapter: Path, media: Media) -> None:
+    exact = a_reranker(folder, adapter=str(adapter)).run(REQUESTS[:1], media)[0]
+    rough = a_reranker(folder, adapter=str(adapter), dtype="bfloat16").run(REQUESTS[:1], media)[0]
+    assert list(rough.scores.values()) == pytest.approx(list(exact.scores.values()), abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("file", "changes", "said"),
     [
