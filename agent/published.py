@@ -61,6 +61,9 @@ PUBLISHED: Mapping[str, Published] = {
 _FILES_FROM = "xdecoder/SEEM"
 """Where the files of the table are published."""
 
+_ONLY = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.model", "model*.safetensors"))
+"""What is read of a repository: many hold the same weights in other forms, too."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -101,7 +104,7 @@ class Wanted:
             known = path.name in PUBLISHED
             return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
         pinned = f" --revision {self.revision}" if self.revision else ""
-        return f"hf download {self.weights}{pinned}"
+        return f"hf download {self.weights}{pinned} {_ONLY}"
 
 
 def wanted(config: BaseModel) -> Iterator[Wanted]:

@@ -84,7 +84,7 @@ def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: p
     monkeypatch.setattr(doctor, "_gpu_gb", lambda: 24.0)
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
     reranker = report["reranker"]
-    assert reranker.state == "missing" and reranker.mend == "hf download llava-hf/llava-1.5-7b-hf"
+    assert reranker.state == "missing" and reranker.mend.startswith("hf download llava-hf/llava-1.5-7b-hf --inc")
     assert "14.1 GB to fetch" in reranker.detail and "4.0 GB in 4-bit; of 24 GB on the GPU: fits" in reranker.detail
     assert reranker.megabytes == pytest.approx(7_063_427_072 * 2 / 2**20, rel=1e-3)
     for role in ("captioner", "matcher", "tracer", "segmenter"):

@@ -135,7 +135,7 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     local = Wanted(str(tmp_path), None, "float32", "none", False)
     assert local.here and local.memory_gb is None and fit(local, 24.0) == "size unknown"
     away = Wanted("someone/no-such-model", "abc", "float32", "none", False)
-    assert not away.here and away.command == "hf download someone/no-such-model --revision abc"
+    assert not away.here and away.command.startswith("hf download someone/no-such-model --revision abc --inc")
     file = Wanted("weights/seem_focall_v0.pt", None, "float32", "none", False)
     assert not file.here and file.command == "hf download xdecoder/SEEM seem_focall_v0.pt --local-dir weights"
     assert file.published is PUBLISHED["seem_focall_v0.pt"]
