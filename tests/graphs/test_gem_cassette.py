@@ -42,6 +42,15 @@ def test_rerank_taken_and_not_taken(replayed: dict[str, Extraction], paths: dict
     assert "reranker" in unsure.provenance and "reranker" not in sure.provenance
 
 
+def test_the_reranker_is_told_the_taggers_scores(replayed: dict[str, Extraction]) -> None:
+    rows = map(json.loads, (GEM / "cassette.jsonl").read_text("utf-8").splitlines())
+    asked = next(row["request"] for row in rows if row.get("tool") == "reranker")
+    scores = replayed["collins"].entities[1].scores
+    assert asked["candidates"] == list(scores)[:5]
+    assert asked["hint"] == {label: scores[label] for label in asked["candidates"]}
+    assert asked["caption"] and asked["image"]["width"] == 64
+
+
 def test_ungroundable(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
     entities = replayed["park"].entities
     assert entities and {e.groundable for e in entities} == {False} and {e.box for e in entities} == {None}
