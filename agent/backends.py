@@ -62,6 +62,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),
         "sam2": Backend("tools.segmenter_sam2", "Sam2Segmenter", "Sam2SegmenterConfig"),
+        "sam3": Backend("tools.segmenter_sam3", "Sam3Segmenter", "Sam3SegmenterConfig"),
         "seem": Backend("tools.segmenter_seem", "SeemSegmenter", "SeemSegmenterConfig"),
         "gem": Backend("tools.segmenter_gem", "GemSegmenter", "GemSegmenterConfig"),
     },

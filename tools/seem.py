@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from tools.errors import NamepinError
 from tools.matching import picture
 from tools.media import Media
 from tools.nets.seem import Features
@@ -203,6 +204,9 @@ def shared_seem(config: SeemConfig) -> SeemModel:
     Raises:
         NamepinError: E210 to E218, see `tools.pretrained`.
     """
+    if not Path(config.weights).exists():
+        fetch = f"`hf download xdecoder/SEEM {Path(config.weights).name} --local-dir .` fetches the published ones"
+        raise NamepinError("E210", "no SEEM weights here", where=config.weights, mend=fetch)
     return shared(config, _load)
 
 
