@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from evals.curves import Bin
 from evals.scoring import Score
+from evals.significance import Interval
 
 BLUE, ORANGE, GREY = "#2563eb", "#ea580c", "#94a3b8"
 
@@ -109,4 +110,17 @@ def curve(points: Sequence[tuple[float, float]], x: str, y: str) -> str:
     figure, axes = _figure()
     axes.plot(*zip(*points, strict=True), "-", color=BLUE)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=x, ylabel=y)
+    return _svg(figure)
+
+
+def sweep_lines(by_task: Mapping[str, Sequence[tuple[float, Interval]]], x: str) -> str:
+    """F1 of each task over one setting, with its 95% interval as a band."""
+    figure, axes = _figure()
+    for task, points in by_task.items():
+        points = sorted(points, key=lambda point: point[0])
+        at = [value for value, _ in points]
+        axes.plot(at, [100 * f.value for _, f in points], "o-", label=task)
+        axes.fill_between(at, [100 * f.low for _, f in points], [100 * f.high for _, f in points], alpha=0.15)
+    axes.set(xlabel=x, ylabel="F1")
+    axes.legend()
     return _svg(figure)

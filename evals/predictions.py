@@ -42,6 +42,7 @@ class Predicted:
         match_score: the system's confidence that the entity is in the picture.
         scores: its distribution over the finest types it knows.
         entropy: over the types, in nats.
+        reranked: whether a reranker chose the type; the tagger's own is then the best of `scores`.
     """
 
     span: Span
@@ -54,6 +55,7 @@ class Predicted:
     match_score: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     entropy: float | None = None
+    reranked: bool = False
 
     @property
     def says_groundable(self) -> bool:
@@ -251,7 +253,8 @@ class _RowReader:
             groundable = True
         text = self.gold.post.text[span[0] : span[1]] if span[0] >= 0 else str(item.get("text", ""))
         match_score, entropy = _finite(item.get("match_score")), _finite(item.get("entropy"))
-        return Predicted(span, text, label, fine, groundable, box, mask, match_score, scores, entropy)
+        reranked = item.get("reranked") is True
+        return Predicted(span, text, label, fine, groundable, box, mask, match_score, scores, entropy, reranked)
 
     def span(self, number: int, item: Mapping[str, Any]) -> Span:
         text = self.gold.post.text

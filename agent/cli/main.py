@@ -10,10 +10,12 @@ from typer import Abort, Typer, TyperException
 
 from agent.cli import data, finetune
 from agent.cli import eval as evaluation
+from agent.cli.ablate import ablate
 from agent.cli.bench import bench
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
+from agent.cli.sweep import sweep
 from tools.errors import NamepinError
 
 INTERRUPTED, BUG = 130, 70
@@ -28,7 +30,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, replay, doctor, bench):
+for command in (extract, replay, doctor, bench, ablate, sweep):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

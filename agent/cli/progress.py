@@ -41,3 +41,14 @@ def extract_showing(pin: Namepin, post: Ready, recorder: Recorder | None) -> Ext
             running = "" if event.phase == "finished" else f"{event.step} ..."
             show(f"[bold]{name}[/bold]  {'  '.join([*done[-3:], running])}")
     raise AssertionError("a stream ends with its extraction")
+
+
+@contextmanager
+def counted(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
+    """A progress bar over posts while the block runs; yields what is called after each post."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda: progress.advance(bar)

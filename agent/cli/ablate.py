@@ -1,0 +1,123 @@
+"""`namepin ablate`: the papers' tables, row by row."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.eval import DatasetName
+from agent.cli.options import Profile
+from tools.errors import Exit, NamepinError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from evals.ablations import Ablation, Cell
+    from evals.gate import GateReport
+
+
+def ablate(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which; all are listed without one.")] = None,
+    dataset: Annotated[DatasetName | None, typer.Option("--dataset", help="Which data set.")] = None,
+    root: Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its folder.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Which split.")] = "dev",
+    profile: Profile = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="DIR", help="Keep every run's results there; a rerun goes on."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List every definition with what it needs.")] = False,
+) -> int:
+    """Run a table of the papers. A row that cannot run here shows the command that will run it, and why not now."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if name is None or list_:
+        _list(console)
+        return Exit.DONE
+    from agent.ablate import Bench, write_json
+    from agent.cli.eval import check_writable
+    from agent.cli.progress import counted
+    from evals.ablations import ablation_named
+    from evals.run import load_dataset
+
+    ablation = ablation_named(name)
+    if dataset is None or root is None:
+        mend = f"add --dataset {ablation.datasets[0]} --root DIR"
+        raise NamepinError("E139", "an ablation needs a data set", where=name, mend=mend)
+    check_writable(json)
+    if save:
+        check_writable(save / "runs.txt")
+    data = load_dataset(dataset.value, root, split)
+    bench = Bench(data, root, profile, save)
+    with counted("posts", bench.posts_to_run(ablation), Console(stderr=True)) as done:
+        bench.done = lambda _: done()
+        results = list(bench.run(ablation))
+    console.print(f"{ablation.source}: {ablation.title}\n{data.title}")
+    console.print(_table(ablation, [(r.name, r.cells) for r in results if not r.why_not]))
+    for result in results:
+        if result.gate:
+            console.print(result.name)
+            console.print(gate_table(result.gate))
+    for result in results:
+        if result.note and not result.why_not:
+            console.print(f"{result.name}: {result.note}")
+        if result.why_not:
+            console.print(f"\nnot run: {result.name}", soft_wrap=True)
+            for reason in result.why_not:
+                console.print(f"  because {reason}", soft_wrap=True)
+            console.print(f"  {result.command}", soft_wrap=True)
+    if json:
+        write_json(json, ablation, data, results)
+    return Exit.DONE
+
+
+def _list(console: "Console") -> None:
+    from agent.ablate import obstacles
+    from evals.ablations import ablations
+
+    for ablation in ablations().ablation:
+        ready = sum(not obstacles(row) for row in ablation.rows)
+        needs = sorted({need for row in ablation.rows for need in row.needs})
+        console.print(f"{ablation.name}  ({ablation.source})  {ablation.title}", soft_wrap=True)
+        console.print(
+            f"    on {', '.join(ablation.datasets)}; {ready} of {len(ablation.rows)} rows can run on this machine"
+            + (f"; rows need {', '.join(needs)}" if needs else ""),
+            soft_wrap=True,
+        )
+
+
+def _table(ablation: "Ablation", rows: "list[tuple[str, dict[str, Cell | None]]]") -> object:
+    from rich.table import Table
+
+    table = Table("", *(column.removesuffix(".f1") for column in ablation.columns))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, cells in rows:
+        table.add_row(name, *(_shown(cells[column]) for column in ablation.columns))
+    return table
+
+
+def _shown(cell: "Cell | None") -> str:
+    if cell is None:
+        return "not evaluated"
+    if cell.low is None or cell.high is None:
+        return f"{100 * cell.value:.2f}" if cell.value <= 1 else f"{cell.value:g}"
+    return f"{100 * cell.value:.2f} ({100 * cell.low:.1f}-{100 * cell.high:.1f})"
+
+
+def gate_table(report: "GateReport") -> object:
+    """Figure 5 as a table."""
+    from rich.table import Table
+
+    title = f"expected calibration error {100 * report.error:.2f}% over {report.entities} entities with a right span"
+    table = Table("entropy", "entities", "tagger", f"top {report.k}", "reranker", "tagger on those", caption=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for b in report.bins:
+        again = "-" if b.reranker is None else f"{100 * b.reranker:.1f} (n = {b.reranked})"
+        before = "-" if b.tagger_on_those is None else f"{100 * b.tagger_on_those:.1f}"
+        row = (f"{100 * b.tagger:.1f}", f"{100 * b.top:.1f}", again, before)
+        table.add_row(f"{b.low:g}-{b.high:g}", str(b.count), *row)
+    return table

@@ -1,0 +1,115 @@
+"""The papers' tables and figures as definitions that can be run: `ablations.toml`, typed."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from evals.report import FullReport
+from evals.scoring import TASKS
+from tools.errors import NamepinError
+
+
+class Row(BaseModel):
+    """One line of a table: a run, and how it is scored.
+
+    Attributes:
+        name: as the paper has it.
+        profile: which profile runs.
+        graph: which graph it runs in.
+        set: `--set` overrides. A value that is a key of `Ablations.train` is weights of one's own training.
+        knowledge: see `namepin eval`.
+        visual: `none` for the papers' "-None" rows.
+        iou: from which IoU on a region is right.
+        predictions: JSONL of a system that is not Namepin; no profile is run.
+        needs: roles that the profile must fill for the row to say anything, and "pictures" or "masks" of the data.
+        note: how this row differs from the paper's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    profile: str = "gem"
+    graph: str = "gem"
+    set: tuple[str, ...] = ()
+    knowledge: Literal["off", "recorded", "live"] = "recorded"
+    visual: Literal["predicted", "none"] = "predicted"
+    iou: float = 0.5
+    predictions: str | None = None
+    needs: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Ablation(BaseModel):
+    """One table or figure.
+
+    Attributes:
+        name: on the command line.
+        source: where the paper has it.
+        title: what it compares.
+        columns: dotted paths into the JSON of `namepin eval`.
+        datasets: those it is defined on.
+        gate: also show accuracy by entropy.
+        rows: its lines.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    source: str
+    title: str
+    columns: tuple[str, ...]
+    datasets: tuple[str, ...]
+    gate: bool = False
+    rows: tuple[Row, ...]
+
+
+class Ablations(BaseModel):
+    """All of them; `train` names, by path, weights that do not exist before a command has made them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    train: Mapping[str, str]
+    ablation: tuple[Ablation, ...]
+
+
+class Cell(BaseModel):
+    """A fraction, with its 95% interval where it is an F1."""
+
+    model_config = ConfigDict(frozen=True)
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@cache
+def ablations() -> Ablations:
+    """Every definition of `ablations.toml`."""
+    return Ablations.model_validate(tomllib.loads(files("evals").joinpath("ablations.toml").read_text("utf-8")))
+
+
+def ablation_named(name: str) -> Ablation:
+    """One definition.
+
+    Raises:
+        NamepinError: E139 when there is none of this name.
+    """
+    for ablation in ablations().ablation:
+        if ablation.name == name:
+            return ablation
+    names = ", ".join(a.name for a in ablations().ablation)
+    raise NamepinError("E139", f"there is no ablation {name!r}", mend=f"one of {names}")
+
+
+def cell(report: FullReport, column: str) -> Cell | None:
+    """The report's value at a dotted path; None where it was not evaluated."""
+    value: Any = report.model_dump(mode="json")
+    for key in column.split("."):
+        if value is None:
+            return None
+        value = value[key] if key in value else None
+    task = column.removesuffix(".f1")
+    if value is None or task == column or task not in TASKS:
+        return None if value is None else Cell(value=value)
+    interval = report.intervals[task]
+    return Cell(value=value, low=interval.low, high=interval.high)
