@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from evals.ablations import Ablation, Cell
     from evals.gate import GateReport
 
+MOST_INTERVALS = 3
+"""Columns up to which intervals fit a terminal; the JSON always has them."""
+
 
 def ablate(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which; all are listed without one.")] = None,
@@ -91,20 +94,24 @@ def _list(console: "Console") -> None:
 def _table(ablation: "Ablation", rows: "list[tuple[str, dict[str, Cell | None]]]") -> object:
     from rich.table import Table
 
-    table = Table("", *(column.removesuffix(".f1") for column in ablation.columns))
+    narrow = len(ablation.columns) > MOST_INTERVALS
+    table = Table("", *(column.removesuffix(".f1").replace(".", " ") for column in ablation.columns))
     for column in table.columns[1:]:
         column.justify = "right"
     for name, cells in rows:
-        table.add_row(name, *(_shown(cells[column]) for column in ablation.columns))
+        table.add_row(name, *(_shown(cells[column], narrow) for column in ablation.columns))
     return table
 
 
-def _shown(cell: "Cell | None") -> str:
+def _shown(cell: "Cell | None", narrow: bool) -> str:
     if cell is None:
         return "not evaluated"
-    if cell.low is None or cell.high is None:
-        return f"{100 * cell.value:.2f}" if cell.value <= 1 else f"{cell.value:g}"
-    return f"{100 * cell.value:.2f} ({100 * cell.low:.1f}-{100 * cell.high:.1f})"
+    if cell.value > 1:  # a count; all else is a fraction
+        return f"{cell.value:g}"
+    interval = (
+        "" if narrow or cell.low is None or cell.high is None else f" ({100 * cell.low:.1f}-{100 * cell.high:.1f})"
+    )
+    return f"{100 * cell.value:.2f}{interval}"
 
 
 def gate_table(report: "GateReport") -> object:

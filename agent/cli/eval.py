@@ -89,6 +89,10 @@ def evaluate(
         Path | None,
         typer.Option("--save", metavar="FILE", help="Keep the profile's results as JSONL; a rerun resumes."),
     ] = None,
+    suggest: Annotated[
+        str | None,
+        typer.Option("--suggest", metavar="NAMES", help="gamma,match-threshold: the values best on this dev split."),
+    ] = None,
     set_: Set = None,
 ) -> int:
     """Score a profile, or anyone's predictions, on a data set."""
@@ -96,6 +100,8 @@ def evaluate(
         raise NamepinError("E139", "--profile and --predictions exclude each other", mend="give one of the two")
     if predictions and (save or knowledge is not Knowledge.off):
         raise NamepinError("E139", "--knowledge and --save go with --profile", mend="leave them out with --predictions")
+    if suggest and predictions:
+        raise NamepinError("E139", "--suggest runs a profile", mend="leave out --predictions")
 
     from rich.console import Console
 
@@ -112,6 +118,8 @@ def evaluate(
     messages = Console(stderr=True)
     whole = load_dataset(dataset.value, root, split)
     data = whole.only(read_ids(ids)) if ids else whole
+    if suggest:
+        return _suggest(data, whole, suggest, profile, set_ or [], knowledge, root, messages)
     if predictions:
         found = read_predictions(predictions, data, whole)
         about = f"predictions {predictions}"
@@ -171,6 +179,35 @@ def _run(
     seconds = time.perf_counter() - began
     about = f"profile {settings.profile}, knowledge {knowledge.value}, {len(data.posts) / seconds:.1f} posts/s"
     return found, about
+
+
+def _suggest(
+    data: "Dataset",
+    whole: "Dataset",
+    asked: str,
+    profile: str | None,
+    assignments: list[str],
+    knowledge: Knowledge,
+    root: Path,
+    messages: "Console",
+) -> int:
+    """Pick thresholds on a development split and show why."""
+    from rich.console import Console
+
+    from agent.cli.suggest import show_suggestion, suggest_for
+    from agent.evaluate import evaluated_pin
+    from agent.settings import load_settings
+    from evals.run import recorded_knowledge
+    from evals.suggest import parse
+
+    names = parse(asked)
+    recorded = recorded_knowledge(root, data.split, whole) if knowledge is Knowledge.recorded else {}
+    pin = evaluated_pin(load_settings(profile, assignments=assignments), knowledge.value, recorded)
+    console = Console(highlight=False, markup=False)
+    console.print(f"{data.title}, profile {pin.settings.profile}, knowledge {knowledge.value}")
+    for suggestion in suggest_for(pin, data, names, messages):
+        show_suggestion(suggestion, console)
+    return Exit.DONE
 
 
 def check_writable(path: Path | None) -> None:
