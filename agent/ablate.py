@@ -88,7 +88,7 @@ class Bench:
         return len(runs) * len(self.dataset.posts)
 
     def _rows(self, ablation: Ablation) -> list[Row]:
-        return [row.model_copy(update={"profile": self.profile}) if self.profile else row for row in ablation.rows]
+        return [row.on(self.dataset.name, self.profile) for row in ablation.rows]
 
     def _predictions(self, row: Row) -> Predictions:
         if row.predictions:
@@ -103,8 +103,9 @@ class Bench:
         return self._runs[key]
 
     def _obstacles_of_data(self, ablation: Ablation, row: Row) -> Iterator[str]:
-        if self.dataset.name not in ablation.datasets:
-            yield f"it is defined on {' and '.join(ablation.datasets)}"
+        datasets = row.datasets or ablation.datasets
+        if self.dataset.name not in datasets:
+            yield f"it is defined on {' and '.join(datasets)}"
         if "pictures" in row.needs and not self.dataset.has_images:
             yield f"{self.root} has no images/"
         if "masks" in row.needs and not self.dataset.has_masks:
@@ -138,9 +139,9 @@ def obstacles(row: Row) -> list[str]:
         return (
             [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is not there"]
         )
+    untrained = list(_untrained(row.set))
     if row.graph not in GRAPHS:
-        return [f"the graph {row.graph} is not built yet"]
-    untrained = _untrained(row.set)
+        return [f"the graph {row.graph} is not built yet", *untrained]
     try:
         settings = load_settings(row.profile, assignments=row.set)
     except NamepinError as error:

@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from evals.report import FullReport
 from evals.scoring import TASKS
 from tools.errors import NamepinError
+
+_FILE = Path(__file__).with_name("ablations.toml")
 
 
 class Row(BaseModel):
@@ -20,7 +22,9 @@ class Row(BaseModel):
         name: as the paper has it.
         profile: which profile runs.
         graph: which graph it runs in.
-        set: `--set` overrides. A value that is a key of `Ablations.train` is weights of one's own training.
+        datasets: where it is defined; empty for all of the table's.
+        set: `--set` overrides; `{dataset}` stands for the data set's name. A value that is a key of `Ablations.train`
+            is weights of one's own training.
         knowledge: see `namepin eval`.
         visual: `none` for the papers' "-None" rows.
         iou: from which IoU on a region is right.
@@ -33,6 +37,7 @@ class Row(BaseModel):
     name: str
     profile: str = "gem"
     graph: str = "gem"
+    datasets: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
     knowledge: Literal["off", "recorded", "live"] = "recorded"
     visual: Literal["predicted", "none"] = "predicted"
@@ -40,6 +45,11 @@ class Row(BaseModel):
     predictions: str | None = None
     needs: tuple[str, ...] = ()
     note: str = ""
+
+    def on(self, dataset: str, profile: str | None = None) -> "Row":
+        """The row for one data set, and for another profile than its own where one is given."""
+        assignments = tuple(assignment.replace("{dataset}", dataset) for assignment in self.set)
+        return self.model_copy(update={"set": assignments, "profile": profile or self.profile})
 
 
 class Ablation(BaseModel):
@@ -85,7 +95,7 @@ class Cell(BaseModel):
 @cache
 def ablations() -> Ablations:
     """Every definition of `ablations.toml`."""
-    return Ablations.model_validate(tomllib.loads(files("evals").joinpath("ablations.toml").read_text("utf-8")))
+    return Ablations.model_validate(tomllib.loads(_FILE.read_text("utf-8")))
 
 
 def ablation_named(name: str) -> Ablation:

@@ -81,7 +81,7 @@ def _list(console: "Console") -> None:
     from evals.ablations import ablations
 
     for ablation in ablations().ablation:
-        ready = sum(not obstacles(row) for row in ablation.rows)
+        ready = sum(not obstacles(row.on(ablation.datasets[0])) for row in ablation.rows)
         needs = sorted({need for row in ablation.rows for need in row.needs})
         console.print(f"{ablation.name}  ({ablation.source})  {ablation.title}", soft_wrap=True)
         console.print(

@@ -1,4 +1,4 @@
-"""Tools with small real logic for sweeps: names are capitalised words, their last letter decides how sure the tagger is."""
+"""Small tools for sweeps: names are capitalised words, and the last letter decides how sure the tagger is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,9 +112,7 @@ def pin(made: dict[str, Counted]) -> Namepin:
 
 TEXT = "IMGID:1\nAna\tB-PER\nmet\tO\nBoo\tB-LOC\n\nIMGID:2\nAdo\tB-LOC\nsang\tO\n"
 XML = "<annotation><size><width>100</width><height>80</height></size>{}</annotation>"
-OBJECT = (
-    "<object><name>{}</name><bndbox><xmin>10</xmin><ymin>10</ymin><xmax>50</xmax><ymax>60</ymax></bndbox></object>"
-)
+OBJECT = "<object><name>{}</name><bndbox><xmin>10</xmin><ymin>10</ymin><xmax>50</xmax><ymax>60</ymax></bndbox></object>"
 
 
 def folder(root: Path, split: str = "dev") -> Path:

@@ -1,0 +1,174 @@
+"""The papers' tables: every definition holds, rows run or say why not, and nothing is made up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sweep_tools
+import typer
+from eval_samples import write_rows
+from typer.testing import CliRunner, Result
+
+from agent.ablate import Bench, command, obstacles
+from agent.cli.ablate import ablate
+from agent.settings import load_settings
+from evals.ablations import Ablation, Row, ablation_named, ablations, cell
+from evals.gate import gate_report
+from evals.predictions import Predictions, check, from_extractions
+from evals.report import full_report
+from evals.scoring import TASKS
+from tools.errors import NamepinError
+
+GEM = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
+
+
+def test_the_papers_tables_are_all_there() -> None:
+    gem = {f"gem-{name}" for name in ("table1", "table3", "table5", "figure3", "figure4", "figure5", "figure6")}
+    riveg = {f"riveg-table{number}" for number in (2, *range(5, 12))} | {"riveg-figure8", "riveg-figure9"}
+    names = [ablation.name for ablation in ablations().ablation]
+    assert (gem | riveg | {"gem-table2-text", "gem-table2-visual", "riveg-footnote3"}) <= set(names)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("ablation", "row"), [pair for pair in GEM if pair[1].graph == "gem"])
+def test_every_row_of_the_gem_graph_is_a_valid_profile(ablation: Ablation, row: Row) -> None:
+    assert row.predictions or load_settings(row.profile, assignments=row.set)
+
+
+def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() -> None:
+    used = {a.partition("=")[2] for _, row in GEM for a in row.set}
+    named = {value for value in used if value.startswith("out/")}
+    assert named == set(ablations().train)
+    assert all(text.startswith("namepin finetune ") for text in ablations().train.values())
+
+
+def test_no_two_rows_of_a_table_are_the_same_run() -> None:
+    for ablation in ablations().ablation:
+        bare = [row.model_copy(update={"name": "", "note": ""}) for row in ablation.rows]
+        assert len(set(bare)) == len(bare), ablation.name
+
+
+def test_columns_are_paths_into_the_report(tmp_path: Path) -> None:
+    data = sweep_tools.data(tmp_path)
+    everything = [
+        {"id": post.post.id, "entities": [], "regions": [[10, 10, 50, 60]] if i == 0 else []}
+        for i, post in enumerate(data.posts)
+    ]
+    report = full_report(data, check([(row["id"], row) for row in everything], data))
+    known = report.model_dump(mode="json")
+    for column in {column for ablation in ablations().ablation for column in ablation.columns}:
+        task = column.rpartition(".")[0]
+        assert task in TASKS or column.split(".")[0] in known, column
+    assert cell(report, "mner.f1") is not None and cell(report, "smner.f1") is None
+    top = cell(report, "regions.top_n.10")
+    assert top is not None and top.value == 0.5
+
+
+def predictions(data: Any, made: dict[str, sweep_tools.Counted]) -> Predictions:
+    return from_extractions(sweep_tools.pin(made).batch([gold.post for gold in data.posts]), data)
+
+
+def test_the_gates_report_sets_the_reranker_beside_the_tagger(tmp_path: Path) -> None:
+    data = sweep_tools.data(tmp_path)
+    # Gamma 0.2: Ana (H = 0.1985, PER, right) stays; Boo and Ado (0.673, tagged PER, gold LOC) are reranked to LOC.
+    report = gate_report(data, predictions(data, sweep_tools.tools()), k=2)
+    assert report is not None and report.entities == 3
+    sure, torn = report.bins
+    assert (sure.count, sure.tagger, sure.reranked, sure.reranker) == (1, 1.0, 0, None)
+    assert (torn.count, torn.tagger, torn.top, torn.reranked, torn.reranker) == (2, 0.0, 1.0, 2, 1.0)
+    assert torn.tagger_on_those == 0.0
+    # The tagger's: one bin of 0.95 that is right, one of 0.6 that is wrong twice.
+    assert report.error == pytest.approx((0.05 + 2 * 0.6) / 3)
+    only_one = gate_report(data, predictions(data, sweep_tools.tools()), k=1)
+    assert only_one is not None and only_one.bins[1].top == 0.0
+
+
+def small(*rows: Row) -> Ablation:
+    columns = ("mner.f1", "gmner.f1")
+    return Ablation(name="x", source="x", title="x", columns=columns, datasets=("gmner",), gate=True, rows=rows)
+
+
+def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
+    monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: sweep_tools.pin(made))
+    rows = (
+        Row(name="all", profile="starter", knowledge="off"),
+        Row(name="none", profile="starter", knowledge="off", visual="none"),
+    )
+    both, none = Bench(data, tmp_path / "gmner", save=tmp_path).run(small(*rows))
+    assert made["tagger"].calls == 2
+    assert both.cells["gmner.f1"] and both.cells["gmner.f1"].value == 1
+    assert none.cells["gmner.f1"] and none.cells["gmner.f1"].value == pytest.approx(1 / 3)
+    assert none.cells["mner.f1"] and none.cells["mner.f1"].value == 1 and none.command.endswith("--visual none")
+    again = sweep_tools.tools()
+    monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: sweep_tools.pin(again))
+    resumed = list(Bench(data, tmp_path / "gmner", save=tmp_path).run(small(*rows)))
+    assert resumed == [both, none] and again["tagger"].calls == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (Row(name="r", graph="unheard-of"), "graph unheard-of is not built"),
+        (Row(name="r", predictions="no/such.jsonl"), "another system's predictions"),
+        (Row(name="r", profile="starter", needs=("reranker",)), "has no reranker"),
+        (Row(name="r", profile="starter", set=("tagger.adapter=out/bert-crf/adapter",)), "finetune tagger"),
+        (Row(name="r", profile="starter", set=("tagger.adaptor=x",)), "E202"),
+        (Row(name="r", profile="starter", needs=("server",)), "server"),
+        (Row(name="r", profile="starter"), "no recorded knowledge"),
+        (Row(name="r", profile="starter", knowledge="off", needs=("masks",)), "no masks/"),
+    ],
+)
+def test_a_row_that_cannot_run_says_why_and_has_no_number(
+    row: Row, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = sweep_tools.data(tmp_path / "gmner")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: pytest.fail("it ran"))
+    (result,) = Bench(data, tmp_path / "gmner").run(small(row))
+    assert any(reason in why for why in result.why_not), result.why_not
+    assert not result.cells and result.gate is None and result.command.startswith("namepin eval --dataset gmner")
+
+
+def test_a_command_runs_its_row_alone() -> None:
+    row = Row(name="r", profile="starter", knowledge="recorded", set=("gate.gamma=0", "gate.k=3"), iou=0.7)
+    assert command(row, "gmner", "my data", "dev") == (
+        "namepin eval --dataset gmner --root 'my data' --split dev --profile starter --knowledge recorded "
+        "--set gate.gamma=0 --set gate.k=3 --iou 0.7"
+    )
+
+
+def run(*arguments: str | Path) -> Result:
+    app = typer.Typer()
+    app.command("ablate")(ablate)
+    app.command("other")(lambda: None)
+    return CliRunner().invoke(app, ["ablate", *map(str, arguments)], standalone_mode=False)
+
+
+def test_predictions_of_other_systems_fill_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = sweep_tools.folder(tmp_path / "gmner"), tmp_path / "out"
+    (out / "predictions").mkdir(parents=True)
+    rows = [{"id": "1", "entities": [], "regions": [[10, 10, 50, 60]]}, {"id": "2", "entities": [], "regions": []}]
+    write_rows(out / "predictions" / "vinvl.jsonl", rows)
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "table.json"
+    result = run("riveg-table2", "--dataset", "gmner", "--root", root, "--json", table)
+    assert result.return_value == 0 and "not run: Faster R-CNN" in result.stdout
+    first, second = json.loads(table.read_text())["rows"]
+    assert not first["cells"] and second["cells"]["regions.top_n.15"]["value"] == 0.5
+
+
+def test_the_list_names_every_definition() -> None:
+    shown = run("--list").stdout
+    assert all(ablation.name in shown for ablation in ablations().ablation)
+    assert "rows can run on this machine" in shown
+
+
+def test_unknown_names_and_missing_data_are_coded_errors() -> None:
+    for arguments in (("no-such-table", "--dataset", "gmner", "--root", "."), ("gem-figure3",)):
+        error = run(*arguments).exception
+        assert isinstance(error, NamepinError) and error.code == "E139"
+    assert not obstacles(ablation_named("gem-table1").rows[0])
