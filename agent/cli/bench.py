@@ -29,14 +29,16 @@ def bench(
         report = run(names or [])
     console = Console(highlight=False, markup=False)
     for name, result in report["benches"].items():
-        table = Table(box=None, pad_edge=False, title=f"{name}: {result['about']}", title_justify="left")
-        table.add_column("figure", style="dim")
-        table.add_column("", justify="right")
+        console.print(f"{name}: {result['about']}", style="bold")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="dim")
+        table.add_column(justify="right")
         for figure, value in result["figures"].items():
             table.add_row(figure, f"{value:.4g}")
         console.print(table)
         for goal in result["goals"]:
-            console.print(f"{'met   ' if goal['met'] else 'MISSED'} goal {goal['goal']}\n")
+            console.print(f"{'met' if goal['met'] else 'MISSED'}: {goal['goal']}")
+        console.print()
     console.print(" · ".join(f"{key} {value}" for key, value in report["machine"].items()), style="dim")
     if json:
         json.write_text(dumps(report, indent=1) + "\n", "utf-8")
