@@ -11,7 +11,7 @@ from agent.build import build_tools, policy
 from agent.settings import Settings
 from evals.gold import Dataset
 from evals.predictions import Predictions
-from evals.run import predict_all
+from evals.run import Predict, predict_all
 from graphs.calls import KNOWLEDGE, LiveCalls
 from graphs.context import Context
 from tools.errors import NamepinError
@@ -19,6 +19,7 @@ from tools.knowledge import RecordedKnowledge
 from tools.types import Extraction, Post
 
 KnowledgeSource = Literal["off", "recorded", "live"]
+Through = Callable[[Dataset, Predict, Callable[[Extraction], None] | None], Predictions]
 
 
 def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapping[str, str]) -> Namepin:
@@ -42,7 +43,11 @@ def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapp
 
 
 def predict_with(
-    pin: Namepin, dataset: Dataset, done: Callable[[Extraction], None] | None = None, saved: Path | None = None
+    pin: Namepin,
+    dataset: Dataset,
+    done: Callable[[Extraction], None] | None = None,
+    saved: Path | None = None,
+    through: Through = predict_all,
 ) -> Predictions:
     """What the profile says about every post.
 
@@ -52,12 +57,14 @@ def predict_with(
         done: called after each post.
         saved: JSONL to which every result is added at once. Results that it holds already, of the same text and the
             same fingerprint, are taken from it, so that an interrupted run goes on where it was; failed ones are not.
+        through: who asks for the posts: `predict_all`, or LangSmith's `Experiment.predict`.
 
     Raises:
-        NamepinError: E500 when `saved` cannot be written.
+        NamepinError: E500 when `saved` cannot be written; whatever a tool raises that cannot start.
     """
+    pin.calls  # noqa: B018  # a tool that cannot start ends the run before it begins
     if saved is None:
-        return predict_all(dataset, pin.batch, done)
+        return through(dataset, pin.batch, done)
     fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
     kept = {e.id: e for e in _read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
 
@@ -76,7 +83,7 @@ def predict_with(
         except OSError as error:
             raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
 
-    return predict_all(dataset, resumed, done)
+    return through(dataset, resumed, done)
 
 
 def _read_saved(path: Path) -> Iterator[Extraction]:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Before any test runs: tests marked `langsmith` go out to LangSmith only where somebody asks for that.
+os.environ.setdefault("LANGSMITH_TEST_TRACKING", "false")
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -13,6 +13,7 @@ from tools.errors import Exit, NamepinError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from agent.evaluate import Through
     from evals.gold import Dataset
     from evals.predictions import Predictions
 
@@ -46,6 +47,14 @@ class Knowledge(StrEnum):
     off = "off"
     recorded = "recorded"
     live = "live"
+
+
+class Upload(StrEnum):
+    """What may be sent to LangSmith."""
+
+    nothing = "nothing"
+    texts = "texts"
+    images = "images"
 
 
 class Visual(StrEnum):
@@ -89,6 +98,13 @@ def evaluate(
         Path | None,
         typer.Option("--save", metavar="FILE", help="Keep the profile's results as JSONL; a rerun resumes."),
     ] = None,
+    langsmith: Annotated[
+        str | None,
+        typer.Option("--langsmith", metavar="NAME", help="Run as an experiment on this LangSmith data set."),
+    ] = None,
+    upload: Annotated[
+        Upload, typer.Option("--upload", help="What LangSmith is sent; nothing: its evaluators run here.")
+    ] = Upload.texts,
     suggest: Annotated[
         str | None,
         typer.Option("--suggest", metavar="NAMES", help="gamma,match-threshold: the values best on this dev split."),
@@ -102,13 +118,17 @@ def evaluate(
         raise NamepinError("E139", "--knowledge and --save go with --profile", mend="leave them out with --predictions")
     if suggest and predictions:
         raise NamepinError("E139", "--suggest runs a profile", mend="leave out --predictions")
+    if langsmith and (predictions or visual is Visual.none):
+        raise NamepinError(
+            "E139", "--langsmith runs a profile and scores what it says", mend="leave out the other flag"
+        )
 
     from rich.console import Console
 
     from evals.datasets.conll import read_ids
     from evals.predictions import read_predictions
     from evals.report import full_report
-    from evals.run import load_dataset
+    from evals.run import load_dataset, predict_all
     from evals.scoring import check_arguments
     from evals.show import show
 
@@ -124,7 +144,12 @@ def evaluate(
         found = read_predictions(predictions, data, whole)
         about = f"predictions {predictions}"
     else:
-        found, about = _run(data, whole, profile, set_ or [], knowledge, root, save, messages)
+        through = predict_all
+        if langsmith:
+            from evals.langsmith import Experiment
+
+            through = Experiment(langsmith, upload.value, protocol.value, iou).predict
+        found, about = _run(data, whole, profile, set_ or [], knowledge, root, save, messages, through)
     other = read_predictions(against, data, whole) if against else None
     if visual is Visual.none:
         found, other = found.ungrounded(), other.ungrounded() if other else None
@@ -157,6 +182,7 @@ def _run(
     root: Path,
     save: Path | None,
     messages: "Console",
+    through: "Through",
 ) -> "tuple[Predictions, str]":
     """The profile's predictions, under a progress bar, and a line about the run."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -175,7 +201,7 @@ def _run(
     began = time.perf_counter()
     with Progress(*columns, console=messages, transient=True) as progress:
         bar = progress.add_task("posts", total=len(data.posts))
-        found = predict_with(pin, data, lambda _: progress.advance(bar), save)
+        found = predict_with(pin, data, lambda _: progress.advance(bar), save, through)
     seconds = time.perf_counter() - began
     about = f"profile {settings.profile}, knowledge {knowledge.value}, {len(data.posts) / seconds:.1f} posts/s"
     return found, about
