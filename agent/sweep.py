@@ -1,6 +1,6 @@
 """What a sweep replays: a cassette of a data set's posts, recorded and filled with a profile's own tools."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ def fill(
         NamepinError: E405 when the cassette was recorded with other tools; E50x when it cannot be written.
     """
     kept = recorded_ids(directory)
+    if kept:
+        _check_tools(directory, pin)
     missing = [gold.post for gold in dataset.posts if gold.post.id not in kept]
     for first in range(0, len(missing), SAVED_EVERY):
         with Recorder(directory, graph=pin.graph.name, profile=pin.settings.resolved()) as recorder:
@@ -83,6 +85,29 @@ def fill(
     for policy in policies:
         for _ in replay(directory, sets=policy, tools=tool, media=media):
             done()
+
+
+def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:
+    """The axes that change nothing, each with the role that no recorded post had."""
+    roles = {role for setup in Cassette.load(directory).setups.values() for role in setup.tools}
+    needs = {"gate.gamma": "reranker", "gate.k": "reranker", "match.threshold": "matcher"}
+    return [
+        f"{key} changes nothing: no {needs[key]} was recorded"
+        for key in keys
+        if needs.get(key, "") not in (roles | {""})
+    ]
+
+
+def _check_tools(directory: Path, pin: Namepin) -> None:
+    """A cassette is filled by the tools that recorded it, or its posts would be those of two systems."""
+    for setup in Cassette.load(directory).setups.values():
+        if dict(setup.tools) != dict(pin.calls.fingerprints):
+            roles = {*setup.tools, *pin.calls.fingerprints}
+            other = sorted(role for role in roles if setup.tools.get(role) != pin.calls.fingerprints.get(role))
+            mend = "give the recorded --profile, --knowledge and --set, or another folder"
+            raise NamepinError(
+                "E405", f"it was recorded with another {', '.join(other)}", where=str(directory), mend=mend
+            )
 
 
 def replayed_from(

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evals.curves import Bin
+from evals.gate import GateReport
 from evals.scoring import Score
 from evals.significance import Interval
 
@@ -122,5 +123,19 @@ def sweep_lines(by_task: Mapping[str, Sequence[tuple[float, Interval]]], x: str)
         axes.plot(at, [100 * f.value for _, f in points], "o-", label=task)
         axes.fill_between(at, [100 * f.low for _, f in points], [100 * f.high for _, f in points], alpha=0.15)
     axes.set(xlabel=x, ylabel="F1")
+    axes.legend()
+    return _svg(figure)
+
+
+def gate_lines(report: GateReport) -> str:
+    """Accuracy of the tagger, of its best K types, and of the reranker where it ran, over entropy (GEM, Figure 5)."""
+    figure, axes = _figure()
+    middle = [(b.low + b.high) / 2 for b in report.bins]
+    axes.plot(middle, [100 * b.tagger for b in report.bins], "o-", color=BLUE, label="tagger")
+    axes.plot(middle, [100 * b.top for b in report.bins], "o--", color=GREY, label=f"tagger, top {report.k}")
+    again = [(at, 100 * b.reranker) for at, b in zip(middle, report.bins, strict=True) if b.reranker is not None]
+    if again:
+        axes.plot(*zip(*again, strict=True), "s-", color=ORANGE, label="reranker")
+    axes.set(xlabel="entropy (nats)", ylabel="accuracy", ylim=(0, 103))
     axes.legend()
     return _svg(figure)

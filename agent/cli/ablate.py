@@ -30,6 +30,7 @@ def ablate(
         typer.Option("--save", metavar="DIR", help="Keep every run's results there; a rerun goes on."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List every definition with what it needs.")] = False,
 ) -> int:
     """Run a table of the papers. A row that cannot run here shows the command that will run it, and why not now."""
@@ -50,6 +51,7 @@ def ablate(
         mend = f"add --dataset {ablation.datasets[0]} --root DIR"
         raise NamepinError("E139", "an ablation needs a data set", where=name, mend=mend)
     check_writable(json)
+    check_writable(html)
     if save:
         check_writable(save / "runs.txt")
     data = load_dataset(dataset.value, root, split)
@@ -73,6 +75,14 @@ def ablate(
             console.print(f"  {result.command}", soft_wrap=True)
     if json:
         write_json(json, ablation, data, results)
+    if html:
+        from evals.sweep_html import write_table
+
+        rows = [
+            [r.name, *(_shown(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results
+        ]
+        gates = {r.name: r.gate for r in results if r.gate}
+        write_table(html, f"{ablation.source}: {ablation.title}. {data.title}", ["", *ablation.columns], rows, gates)
     return Exit.DONE
 
 

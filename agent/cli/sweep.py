@@ -40,7 +40,7 @@ def sweep(
 
     from agent.cli.eval import check_writable
     from agent.cli.progress import counted
-    from agent.sweep import check_policies, recorded_ids, replayed_from
+    from agent.sweep import check_policies, idle_axes, recorded_ids, replayed_from
     from agent.sweep import fill as fill_in
     from evals import sweep as grids
     from evals.datasets.conll import read_ids
@@ -71,6 +71,8 @@ def sweep(
     if not any(gold.post.id in kept for gold in data.posts):
         raise NamepinError("E401", "the cassette holds none of the posts", where=str(directory), mend="add --fill")
     data = data.only(kept & {gold.post.id for gold in data.posts})
+    for line in idle_axes(directory, points[0]):
+        messages.print(f"warning: {line}", highlight=False)
     source = digest([file_sha256(directory / LINES), data.sha256, sorted(gold.post.id for gold in data.posts)])
     found: list[grids.Point] = []
     with counted("replaying", len(policies) * len(kept), messages) as done:

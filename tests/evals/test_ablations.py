@@ -155,7 +155,9 @@ def test_predictions_of_other_systems_fill_a_row(tmp_path: Path, monkeypatch: py
     write_rows(out / "predictions" / "vinvl.jsonl", rows)
     monkeypatch.chdir(tmp_path)
     table = tmp_path / "table.json"
-    result = run("riveg-table2", "--dataset", "gmner", "--root", root, "--json", table)
+    page = tmp_path / "table.html"
+    result = run("riveg-table2", "--dataset", "gmner", "--root", root, "--json", table, "--html", page)
+    assert "<td>50.00</td>" in page.read_text("utf-8") and "<td>not run</td>" in page.read_text("utf-8")
     assert result.return_value == 0 and "not run: Faster R-CNN" in result.stdout
     first, second = json.loads(table.read_text())["rows"]
     assert not first["cells"] and second["cells"]["regions.top_n.15"]["value"] == 0.5

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from agent.cli.suggest import suggest_for
 from agent.cli.sweep import sweep as command
-from agent.sweep import check_policies, fill, replayed_from
+from agent.sweep import check_policies, fill, idle_axes, replayed_from
 from evals.gold import Dataset
 from evals.sweep import Point, axes, grid, policies, sweep
 from graphs.cassette import LINES
@@ -73,6 +73,36 @@ def test_filling_again_calls_nothing_and_changes_nothing(tmp_path: Path) -> None
     fill(tmp_path / "cassette", dataset, sweep_tools.pin(again), policies(grid(axes(OVER))))
     assert (tmp_path / "cassette" / LINES).read_bytes() == before
     assert not any(tool.calls for tool in again.values())
+
+
+def test_an_interrupted_fill_goes_on_where_it_was(tmp_path: Path) -> None:
+    dataset, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
+    asked = policies(grid(axes(OVER)))
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "cassette", dataset, sweep_tools.pin(made), asked, stop)
+    assert made["tagger"].calls == 1
+    again = sweep_tools.tools()
+    fill(tmp_path / "cassette", dataset, sweep_tools.pin(again), asked)
+    assert again["tagger"].calls == 1 and len(swept(tmp_path, dataset)) == 12
+
+
+def test_a_cassette_is_not_filled_by_other_tools(tmp_path: Path) -> None:
+    dataset, made = filled(tmp_path)
+    made.pop("reranker")
+    with pytest.raises(NamepinError, match=r"E405.*reranker"):
+        fill(tmp_path / "cassette", dataset, sweep_tools.pin(made), [{"gate.gamma": 0.3}])
+
+
+def test_an_axis_without_its_tool_is_named(tmp_path: Path) -> None:
+    dataset, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
+    made.pop("reranker")
+    fill(tmp_path / "cassette", dataset, sweep_tools.pin(made), [{}])
+    (line,) = idle_axes(tmp_path / "cassette", ["gate.gamma", "match.threshold", "iou"])
+    assert line.startswith("gate.gamma changes nothing: no reranker")
 
 
 def run(*arguments: str | Path) -> Result:
