@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, ImageOps
@@ -21,6 +22,7 @@ from evals.scoring import TASKS
 from evals.show import NAMES
 from tools.errors import NamepinError
 from tools.labels import SCHEMES
+from tools.types import Mask
 
 THUMBNAIL = 360
 """Longest side, in pixels, of the pictures in the error browser."""
@@ -47,6 +49,7 @@ class WrongPost:
     picture: str | None
     size: tuple[int, int] | None
     boxes: list[tuple[str, RawBox, str]]
+    masks: list[tuple[str, str, str]]
 
 
 def write_page(path: Path, dataset: Dataset, predictions: Predictions, report: FullReport, about: str) -> None:
@@ -154,8 +157,12 @@ def _wrong_post(
     boxes = [("gold", box, e.text) for e in gold.entities for box in e.boxes or ()]
     boxes += [("predicted", p.box, p.text) for p in predicted if p.box]
     picture, size = _thumbnail(gold.post.image)
+    masks: list[tuple[str, str, str]] = []
+    if picture:
+        masks = [("gold", _outline(mask), e.text) for e in gold.entities for mask in e.masks or ()]
+        masks += [("predicted", _outline(p.mask), p.text) for p in predicted if p.mask]
     causes = " ".join(dict.fromkeys(entity.cause for entity in entities))
-    return WrongPost(gold.post.id, _pieces(gold, predicted), entities, causes, picture, size or gold.size, boxes)
+    return WrongPost(gold.post.id, _pieces(gold, predicted), entities, causes, picture, size or gold.size, boxes, masks)
 
 
 def _kind(label: str, fine: str | None, groundable: bool | None) -> str:
@@ -184,6 +191,15 @@ def _pieces(gold: GoldPost, predicted: Sequence[Predicted]) -> list[tuple[str, s
         ]
         pieces.append((text[start:end], " ".join(marks)))
     return pieces
+
+
+def _outline(mask: Mask) -> str:
+    """A mask's borders as an SVG path in the picture's pixels, straightened by up to 1% of the longer side."""
+    import cv2
+
+    borders, _ = cv2.findContours(mask.to_array().astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    straight = [cv2.approxPolyDP(border, 0.01 * max(mask.size), True).reshape(-1, 2) for border in borders]
+    return " ".join("M" + "L".join(f"{x},{y}" for x, y in points.tolist()) + "Z" for points in straight)
 
 
 def _thumbnail(image: str | None) -> tuple[str | None, tuple[int, int] | None]:

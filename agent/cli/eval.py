@@ -94,6 +94,9 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page that opens offline.")
     ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--md", metavar="FILE", help="Write the report's tables as Markdown.")
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option("--save", metavar="FILE", help="Keep the profile's results as JSONL; a rerun resumes."),
@@ -133,7 +136,7 @@ def evaluate(
     from evals.show import show
 
     check_arguments(protocol.value, iou)
-    for file in (json, html, save):
+    for file in (json, html, markdown, save):
         check_writable(file)
     messages = Console(stderr=True)
     whole = load_dataset(dataset.value, root, split)
@@ -162,6 +165,10 @@ def evaluate(
         from evals.report_html import write_page
 
         write_page(html, data, found, report, about)
+    if markdown:
+        from evals.report_md import write_markdown
+
+        write_markdown(markdown, found, report, about)
     if report.failed_ids:
         shown = ", ".join(report.failed_ids[:SHOWN_IDS]) + (", ..." if len(report.failed_ids) > SHOWN_IDS else "")
         messages.print(f"failed: {len(report.failed_ids)} of {report.n_posts} posts: {shown}", highlight=False)

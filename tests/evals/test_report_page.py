@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from eval_samples import dataset, entity, from_gold, gold
+from eval_samples import dataset, entity, from_gold, gold, mask_of
 from PIL import Image
 
 from evals.attribution import outcomes
@@ -16,6 +16,7 @@ from evals.predictions import Predictions, check
 from evals.published import beside, published
 from evals.report import full_report
 from evals.report_html import write_page, wrong_posts
+from evals.report_md import write_markdown
 from evals.scoring import TASKS
 from tools.errors import NamepinError
 
@@ -82,6 +83,34 @@ def test_pictures_are_embedded_small(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 800), "red").save(tmp_path / "a.png")
     text = page(tmp_path / "r.html", 1, str(tmp_path / "a.png"))
     assert "data:image/jpeg;base64," in text and 'viewBox="0 0 1000 800"' in text and len(text) < 300_000
+
+
+def test_masks_are_outlined(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "a.png")
+    made = gold("p", "Ada", (0, 1, "PER", [(2, 1, 8, 6)]), masks={(0, 1): (mask_of(2, 1, 8, 6),)})
+    made = type(made)(made.post.model_copy(update={"image": str(tmp_path / "a.png")}), made.entities)
+    data = dataset(made, has_masks=True)
+    said = entity(0, 1, "PER", (12, 1, 18, 6), mask=mask_of(12, 1, 18, 6).model_dump())
+    found = check([("", {"id": "p", "entities": [said]})], data)
+    (post,) = wrong_posts(data, found, outcomes(data, found))
+    assert [(kind, outline) for kind, outline, _ in post.masks] == [
+        ("gold", "M2,1L2,5L7,5L7,1Z"),
+        ("predicted", "M12,1L12,5L17,5L17,1Z"),
+    ]
+    write_page(tmp_path / "r.html", data, found, full_report(data, found), "masks")
+    assert '<path class="predicted" d="M12,1L12,5L17,5L17,1Z">' in (tmp_path / "r.html").read_text()
+
+
+def test_markdown_has_the_numbers_and_no_markup_of_others(tmp_path: Path) -> None:
+    data, found = run_on(2)
+    report = full_report(data, found, against=check([("", row) for row in from_gold(data)], data))
+    write_markdown(tmp_path / "r.md", found, report, f"a|b {HOSTILE}")
+    text = (tmp_path / "r.md").read_text()
+    assert "<" not in text and "a\\|b" in text
+    assert report.mner and f"| MNER | {100 * report.mner.precision:.2f} |" in text
+    assert "| tagger | 2.0 |" in text and "## Against the second system" in text and "## Beside the papers" in text
+    with pytest.raises(NamepinError, match="E500"):
+        write_markdown(tmp_path / "none" / "r.md", found, report, "")
 
 
 def test_a_place_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> None:
