@@ -1,6 +1,7 @@
 """A profile's answers to a data set's posts: the tools built as the evaluation asks, the graph run on every post."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,12 @@ from agent.settings import Settings
 from evals.gold import Dataset
 from evals.predictions import Predictions
 from evals.run import Predict, predict_all
-from graphs.calls import KNOWLEDGE, LiveCalls
+from graphs.calls import KNOWLEDGE, Calls, LiveCalls
 from graphs.context import Context
 from tools.errors import NamepinError
 from tools.knowledge import RecordedKnowledge
-from tools.types import Extraction, Post
+from tools.media import Media
+from tools.types import Extraction, Frozen, Post
 
 KnowledgeSource = Literal["off", "recorded", "live"]
 Through = Callable[[Dataset, Predict, Callable[[Extraction], None] | None], Predictions]
@@ -42,6 +44,32 @@ def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapp
     return Namepin(settings, LiveCalls({**build_tools(settings), KNOWLEDGE.name: RecordedKnowledge(recorded)}))
 
 
+class CountedCalls:
+    """Passes calls on, and adds up the tokens that models report with their answers.
+
+    Attributes:
+        tokens: tool -> (prompt, completion) tokens so far; a tool that reports none is absent.
+    """
+
+    def __init__(self, inner: Calls) -> None:
+        self.inner = inner
+        self.tokens: dict[str, tuple[int, int]] = {}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Those of the tools themselves."""
+        return self.inner.fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        answer = await self.inner.call(tool, request, media)
+        prompt, completion = (getattr(answer, f"{kind}_tokens", None) for kind in ("prompt", "completion"))
+        if prompt is not None or completion is not None:
+            before = self.tokens.get(tool, (0, 0))
+            self.tokens[tool] = before[0] + (prompt or 0), before[1] + (completion or 0)
+        return answer
+
+
 def predict_with(
     pin: Namepin,
     dataset: Dataset,
@@ -62,9 +90,11 @@ def predict_with(
     Raises:
         NamepinError: E500 when `saved` cannot be written; whatever a tool raises that cannot start.
     """
-    pin.calls  # noqa: B018  # a tool that cannot start ends the run before it begins
+    # A tool that cannot start ends the run here, before it begins.
+    counted = CountedCalls(pin.calls)
+    pin = Namepin(pin.settings, counted)
     if saved is None:
-        return through(dataset, pin.batch, done)
+        return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
     fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
     kept = {e.id: e for e in _read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
 
@@ -83,7 +113,7 @@ def predict_with(
         except OSError as error:
             raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
 
-    return through(dataset, resumed, done)
+    return replace(through(dataset, resumed, done), tool_tokens=counted.tokens)
 
 
 def _read_saved(path: Path) -> Iterator[Extraction]:

@@ -81,6 +81,7 @@ class Predictions:
         failed: ids of posts whose row says that they failed.
         some_mask: whether any row has a mask, usable or not.
         tool_ms: milliseconds by tool, summed over the rows that say so.
+        tool_tokens: (prompt, completion) tokens by tool, of the calls of this run whose model reported them.
     """
 
     entities: Mapping[str, tuple[Predicted, ...]]
@@ -91,6 +92,7 @@ class Predictions:
     failed: tuple[str, ...] = ()
     some_mask: bool = False
     tool_ms: Mapping[str, float] = field(default_factory=dict)
+    tool_tokens: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def visual(self) -> bool:

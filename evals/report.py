@@ -1,10 +1,12 @@
 """The whole report on a run: scores, intervals, causes of loss, and a comparison with a second system."""
 
+from collections.abc import Sequence
+
 from evals.attribution import Attribution, attribute
 from evals.gold import Dataset
 from evals.predictions import Predictions
 from evals.scoring import TASKS, Report, Score, count_posts, evaluate
-from evals.significance import Comparison, Interval, compare, f1_interval
+from evals.significance import Comparison, Interval, Spread, compare, f1_interval, over_seeds
 
 
 class FullReport(Report):
@@ -59,3 +61,12 @@ def full_report(
         if against
         else None,
     )
+
+
+def over_runs(
+    dataset: Dataset, runs: Sequence[Predictions], *, protocol: str = "canonical", iou: float = 0.5
+) -> dict[str, Spread]:
+    """F1 over runs that differ in the seed alone, in each task that all of them were evaluated in."""
+    reports = [evaluate(dataset, run, protocol=protocol, iou=iou) for run in runs]
+    scores = {task: [score for report in reports if (score := score_of(report, task))] for task in TASKS}
+    return {task: over_seeds([s.f1 for s in found]) for task, found in scores.items() if len(found) == len(runs)}

@@ -82,6 +82,7 @@ def write_page(path: Path, dataset: Dataset, predictions: Predictions, report: F
         ours={task: score for task in TASKS if (score := score_of(report, task))},
         wrong=wrong,
         causes=[cause for cause in (*report.attribution.steps, "extra") if any(cause in post.causes for post in wrong)],
+        tokens=predictions.tool_tokens,
         tool_ms=sorted(predictions.tool_ms.items(), key=lambda pair: -pair[1]),
     )
     try:

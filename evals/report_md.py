@@ -33,7 +33,7 @@ def markdown(predictions: Predictions, report: FullReport, about: str) -> str:
         (step, found.causes[step], _percent(found.repairs[step].alone), _percent(found.repairs[step].with_later))
         for step in found.steps
     ]
-    head = ("lost at", "gold entities", f"{NAMES[found.task]} F1 if repaired", "and all later ones")
+    head: tuple[str, ...] = ("lost at", "gold entities", f"{NAMES[found.task]} F1 if repaired", "and all later ones")
     parts += ["## Where it is lost", _table(head, repairs)]
     if report.comparison:
         compared = [
@@ -52,9 +52,10 @@ def markdown(predictions: Predictions, report: FullReport, about: str) -> str:
         parts += [f"## By type, {NAMES[finest]}", _table(("type", "P", "R", "F1", "gold"), types)]
     if predictions.tool_ms:
         costs = [
-            (t, f"{ms / report.n_posts:.1f}") for t, ms in sorted(predictions.tool_ms.items(), key=lambda p: -p[1])
+            (tool, f"{ms / report.n_posts:.1f}", *predictions.tool_tokens.get(tool, ("-", "-")))
+            for tool, ms in sorted(predictions.tool_ms.items(), key=lambda pair: -pair[1])
         ]
-        parts += ["## Time by tool", _table(("tool", "ms a post"), costs)]
+        parts += ["## Cost by tool", _table(("tool", "ms a post", "prompt tokens", "completion tokens"), costs)]
     papers = []
     for row in beside(report):
         obstacles = "; ".join(row.obstacles(report))

@@ -9,7 +9,7 @@ from rich.table import Table
 from evals.data_check import Check
 from evals.report import FullReport
 from evals.scoring import Report, Score
-from evals.significance import Interval
+from evals.significance import Interval, Spread
 
 NAMES = {
     "span": "spans",
@@ -149,6 +149,18 @@ def _show_problems(report: Report, console: Console) -> None:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def show_spreads(title: str, spreads: Mapping[str, Spread], console: Console) -> None:
+    """Print F1 over runs of several seeds, in percent."""
+    console.print(f"[bold]{title}[/bold]")
+    table = Table("F1", "mean", "deviation", "runs")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for task, spread in spreads.items():
+        deviation = "-" if spread.deviation is None else _percent(spread.deviation)
+        table.add_row(NAMES[task], _percent(spread.mean), deviation, ", ".join(map(_percent, spread.values)))
+    console.print(table)
 
 
 def show_check(check: Check, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from enum import StrEnum
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,8 +71,12 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Which split: train, dev, test.")],
     profile: Profile = None,
     predictions: Annotated[
-        Path | None,
-        typer.Option("--predictions", metavar="FILE", help="Score this JSONL; no profile is run."),
+        list[Path] | None,
+        typer.Option(
+            "--predictions",
+            metavar="FILE",
+            help="Score this JSONL; no profile is run. Repeated: mean and deviation over runs.",
+        ),
     ] = None,
     protocol: Annotated[
         ProtocolName, typer.Option("--protocol", help="Counting rules: ours, or those of a paper's own script.")
@@ -143,9 +148,18 @@ def evaluate(
     data = whole.only(read_ids(ids)) if ids else whole
     if suggest:
         return _suggest(data, whole, suggest, profile, set_ or [], knowledge, root, messages)
+    if predictions and len(predictions) > 1:
+        if against or html or markdown:
+            raise NamepinError(
+                "E139", "several --predictions give means only", mend="leave out --against, --html, --md"
+            )
+        systems = [read_predictions(file, data, whole) for file in predictions]
+        if visual is Visual.none:
+            systems = [system.ungrounded() for system in systems]
+        return _over_runs(data, systems, protocol, iou, json)
     if predictions:
-        found = read_predictions(predictions, data, whole)
-        about = f"predictions {predictions}"
+        found = read_predictions(predictions[0], data, whole)
+        about = f"predictions {predictions[0]}"
     else:
         through = predict_all
         if langsmith:
@@ -178,6 +192,24 @@ def evaluate(
 def register(app: typer.Typer) -> None:
     """Add the command to the `namepin` app."""
     app.command("eval")(evaluate)
+
+
+def _over_runs(
+    data: "Dataset", systems: "list[Predictions]", protocol: ProtocolName, iou: float, json: Path | None
+) -> int:
+    """Mean and deviation of every score, shown and written."""
+    from rich.console import Console
+
+    from evals.report import over_runs
+    from evals.show import show_spreads
+
+    spreads = over_runs(data, systems, protocol=protocol.value, iou=iou)
+    show_spreads(data.title, spreads, Console())
+    if json:
+        json.write_text(
+            dumps({task: spread.model_dump() for task, spread in spreads.items()}, indent=1) + "\n", "utf-8"
+        )
+    return Exit.SOME_FAILED if any(system.failed for system in systems) else Exit.DONE
 
 
 def _run(

@@ -49,6 +49,20 @@ def test_predictions_are_scored_and_written_as_json(tmp_path: Path) -> None:
     assert "GMNER" in result.stdout and "2 posts, sha256" in result.stdout
 
 
+def test_several_runs_give_mean_and_deviation(tmp_path: Path) -> None:
+    root, out = gmner_folder(tmp_path), tmp_path / "spread.json"
+    split = ("--dataset", "gmner", "--root", root, "--split", "dev")
+    whole = write_rows(tmp_path / "a.jsonl", ROWS)
+    half = write_rows(tmp_path / "b.jsonl", [{"id": "1", "entities": [ANGELINA]}, ROWS[1]])
+    result = run(*split, "--predictions", whole, "--predictions", half, "--json", out)
+    spread = json.loads(out.read_text())["gmner"]
+    assert spread["values"] == pytest.approx([1, 2 / 3]) and spread["mean"] == pytest.approx(5 / 6)
+    assert spread["deviation"] == pytest.approx(0.2357, abs=1e-4)
+    assert result.return_value == 0 and "83.33" in result.stdout and "23.57" in result.stdout
+    result = run(*split, "--predictions", whole, "--predictions", half, "--html", tmp_path / "r.html")
+    assert isinstance(result.exception, NamepinError) and result.exception.code == "E139"
+
+
 def test_ids_keep_only_the_posts_listed(tmp_path: Path) -> None:
     gmner_folder(tmp_path)
     ids = write_rows(tmp_path / "ids.txt", ["2"])

@@ -15,7 +15,7 @@ from evals.run import load_dataset, recorded_knowledge
 from evals.scoring import evaluate
 from graphs.calls import LiveCalls
 from tools.errors import NamepinError
-from tools.interfaces import TagRequest, Tags
+from tools.interfaces import Knowledge, KnowledgeRequest, TagRequest, Tags
 from tools.knowledge import KnowledgeConfig, RecordedKnowledge
 from tools.media import Media
 from tools.types import Mention, token_offsets
@@ -80,6 +80,19 @@ def test_recorded_knowledge_that_lacks_a_post_is_an_error(tmp_path: Path, rows: 
     write_rows(root / "knowledge" / "dev.jsonl", rows)
     with pytest.raises(NamepinError, match="E134"):
         recorded_knowledge(root, "dev", load_dataset("gmner", root, "dev"))
+
+
+class Explainer(RecordedKnowledge):
+    """Says what its words have cost."""
+
+    def run(self, requests: Sequence[KnowledgeRequest], media: Media) -> list[Knowledge]:
+        return [k.model_copy(update={"prompt_tokens": 7, "completion_tokens": 2}) for k in super().run(requests, media)]
+
+
+def test_tokens_that_a_model_reports_are_added_up(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    tools = {"tagger": CapitalTagger(), "knowledge": Explainer({"Ada met Bob": "x", "Hi all": "y"})}
+    assert predict_with(Namepin(Settings(profile="test"), LiveCalls(tools)), data).tool_tokens == {"knowledge": (14, 4)}
 
 
 def test_off_leaves_the_knowledge_tool_out() -> None:

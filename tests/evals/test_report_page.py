@@ -108,7 +108,9 @@ def test_markdown_has_the_numbers_and_no_markup_of_others(tmp_path: Path) -> Non
     text = (tmp_path / "r.md").read_text()
     assert "<" not in text and "a\\|b" in text
     assert report.mner and f"| MNER | {100 * report.mner.precision:.2f} |" in text
-    assert "| tagger | 2.0 |" in text and "## Against the second system" in text and "## Beside the papers" in text
+    assert (
+        "| tagger | 2.0 | - | - |" in text and "## Against the second system" in text and "## Beside the papers" in text
+    )
     with pytest.raises(NamepinError, match="E500"):
         write_markdown(tmp_path / "none" / "r.md", found, report, "")
 
