@@ -96,7 +96,7 @@ def predict_with(
     if saved is None:
         return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
     fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
-    kept = {e.id: e for e in _read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
+    kept = {e.id: e for e in read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
 
     def resumed(posts: Sequence[Post]) -> Iterator[Extraction]:
         try:
@@ -116,7 +116,7 @@ def predict_with(
     return replace(through(dataset, resumed, done), tool_tokens=counted.tokens)
 
 
-def _read_saved(path: Path) -> Iterator[Extraction]:
+def read_saved(path: Path) -> Iterator[Extraction]:
     """Earlier results; a line that was cut off when the run was stopped is skipped, since its post is run again."""
     if not path.is_file():
         return

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,14 @@ class WrongPost:
     masks: list[tuple[str, str, str]]
 
 
-def write_page(path: Path, dataset: Dataset, predictions: Predictions, report: FullReport, about: str) -> None:
+def write_page(
+    path: Path,
+    dataset: Dataset,
+    predictions: Predictions,
+    report: FullReport,
+    about: str,
+    trace: Callable[[str], str | None] = lambda post_id: None,
+) -> None:
     """Write the page.
 
     Args:
@@ -61,6 +68,7 @@ def write_page(path: Path, dataset: Dataset, predictions: Predictions, report: F
         predictions: what the report is on.
         report: the scores.
         about: how the predictions came about, for the head of the page.
+        trace: post id -> a link to how its result came about, or None; asked for every post that is shown.
 
     Raises:
         NamepinError: E500 when the file cannot be written.
@@ -73,6 +81,7 @@ def write_page(path: Path, dataset: Dataset, predictions: Predictions, report: F
     page = environment.get_template("report.html.j2").render(
         report=report,
         about=about,
+        trace=trace,
         rows=[
             (NAMES[task], score_of(report, task), report.intervals.get(task)) for task in TASKS if _shown(report, task)
         ],

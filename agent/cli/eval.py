@@ -12,6 +12,8 @@ from agent.cli.options import Profile, Set
 from tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from agent.evaluate import Through
@@ -97,7 +99,8 @@ def evaluate(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as one page that opens offline.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the report as one page; with --save, traces beside it."),
     ] = None,
     markdown: Annotated[
         Path | None, typer.Option("--md", metavar="FILE", help="Write the report's tables as Markdown.")
@@ -178,7 +181,7 @@ def evaluate(
     if html:
         from evals.report_html import write_page
 
-        write_page(html, data, found, report, about)
+        write_page(html, data, found, report, about, _traces(html, save, data, profile, set_ or []))
     if markdown:
         from evals.report_md import write_markdown
 
@@ -187,6 +190,21 @@ def evaluate(
         shown = ", ".join(report.failed_ids[:SHOWN_IDS]) + (", ..." if len(report.failed_ids) > SHOWN_IDS else "")
         messages.print(f"failed: {len(report.failed_ids)} of {report.n_posts} posts: {shown}", highlight=False)
     return Exit.SOME_FAILED if report.failed_ids else Exit.DONE
+
+
+def _traces(
+    html: Path, save: Path | None, data: "Dataset", profile: str | None, assignments: list[str]
+) -> "Callable[[str], str | None]":
+    """Links from the report to each post's own page; none where the results were not saved."""
+    if save is None:
+        return lambda post_id: None
+    from agent.render.html import About
+    from agent.settings import load_settings
+    from agent.traces import Traces
+
+    settings = load_settings(profile, assignments=assignments)
+    pictures = {gold.post.id: gold.post.image for gold in data.posts}
+    return Traces(html, save, pictures, About(settings.profile, settings.gate.gamma))
 
 
 def register(app: typer.Typer) -> None:

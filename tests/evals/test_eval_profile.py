@@ -9,8 +9,12 @@ from eval_samples import gmner_folder, write_rows
 
 from agent.api import Namepin
 from agent.evaluate import evaluated_pin, predict_with
+from agent.render.html import About
 from agent.settings import Settings, ToolSettings
+from agent.traces import Traces
 from evals.predictions import Predictions
+from evals.report import full_report
+from evals.report_html import write_page
 from evals.run import load_dataset, recorded_knowledge
 from evals.scoring import evaluate
 from graphs.calls import LiveCalls
@@ -137,3 +141,17 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     CountingTagger.fingerprint = "another"
     run(third)
     assert third.calls == 2
+
+
+def test_the_report_links_wrong_posts_to_how_they_were_found(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    saved, report = tmp_path / "run.jsonl", tmp_path / "report.html"
+    found = predict_with(pin(), data, None, saved)
+    pictures = {gold.post.id: gold.post.image for gold in data.posts}
+    traces = Traces(report, saved, pictures, About("test", 0.2))
+    write_page(report, data, found, full_report(data, found), "test", traces)
+    assert '<a href="report-traces/2.html">' in report.read_text()
+    assert [file.name for file in (tmp_path / "report-traces").iterdir()] == ["2.html"], "post 1 has no error"
+    trace = (tmp_path / "report-traces" / "2.html").read_text()
+    assert "Hi" in trace and "tagger" in trace
+    assert traces("unknown") is None
