@@ -2,7 +2,8 @@
 
 Between them stands the JSONL row of `evals/datasets/jsonl.py`, so that each form needs one reader and one writer. Forms
 made for regions (labelme, COCO, Label Studio) carry the post's text and entities in a key of their own, `namepin`, and
-each region names its entity: boxes that were moved in such a tool are read back. Pictures are not copied.
+each region names its entity: boxes that were moved in such a tool are read back. Masks travel in that key, unshown;
+CoNLL has no place for them. Pictures are not copied.
 """
 
 import json
@@ -146,8 +147,8 @@ def _voc(row: Row, boxes: list[tuple[str, list[float]]]) -> bytes:
     return bytes(tostring(root, "utf-8"))
 
 
-def _without_regions(row: Row) -> Row:
-    bare = [{k: v for k, v in entity.items() if k not in ("boxes", "masks")} for entity in row["entities"]]
+def _without_boxes(row: Row) -> Row:
+    bare = [{k: v for k, v in entity.items() if k != "boxes"} for entity in row["entities"]]
     return {**row, "entities": bare, "has_boxes": any("boxes" in entity for entity in row["entities"])}
 
 
@@ -163,7 +164,7 @@ def _with_boxes(row: Row, boxes: Iterable[tuple[int, list[float]]]) -> Row:
 
 
 def write_labelme(rows: Iterable[Row], target: Path, split: str) -> None:
-    """`SPLIT/ID.json`, a rectangle a box. Masks are left out."""
+    """`SPLIT/ID.json`, a rectangle a box."""
     folder = target / split
     folder.mkdir(exist_ok=True)
     for row in rows:
@@ -175,7 +176,7 @@ def write_labelme(rows: Iterable[Row], target: Path, split: str) -> None:
             for box in e.get("boxes", ())
         ]  # fmt: skip
         page = {"version": "5.0.0", "flags": {}, "shapes": shapes, "imagePath": row["image"], "imageData": None}
-        page |= {"imageWidth": width, "imageHeight": height, "namepin": _without_regions(row)}
+        page |= {"imageWidth": width, "imageHeight": height, "namepin": _without_boxes(row)}
         (folder / f"{row['id']}.json").write_text(json.dumps(page, ensure_ascii=False, indent=1), "utf-8")
 
 
@@ -204,7 +205,7 @@ def write_coco(rows: Iterable[Row], target: Path, split: str) -> None:
     for image_id, row in enumerate(rows, 1):
         width, height = row.get("size") or (0, 0)
         image = {"id": image_id, "file_name": row["image"] or f"{row['id']}.jpg", "width": width, "height": height}
-        images.append({**image, "namepin": _without_regions(row)})
+        images.append({**image, "namepin": _without_boxes(row)})
         for number, entity in enumerate(row["entities"]):
             for x1, y1, x2, y2 in entity.get("boxes", ()):
                 kind = numbers[entity.get("fine_label") or entity["label"]]
@@ -234,7 +235,7 @@ def write_label_studio(rows: Iterable[Row], target: Path, split: str) -> None:
         NamepinError: E131 when a post has boxes but the picture's size is unknown.
     """
     tasks = [
-        {"data": {"id": row["id"], "text": row["text"], "image": row["image"], "namepin": _without_regions(row)},
+        {"data": {"id": row["id"], "text": row["text"], "image": row["image"], "namepin": _without_boxes(row)},
          "annotations": [{"result": list(_results(row))}]}
         for row in rows
     ]  # fmt: skip

@@ -76,7 +76,7 @@ def detect(root: Path) -> str:
         NamepinError: E130 when it is none that is known.
     """
     if (root / "txt_fine").is_dir():
-        return "fmnerg"
+        return "sandbox" if (root / "masks").is_dir() else "fmnerg"
     if (root / "txt").is_dir():
         return "smner" if (root / "masks").is_dir() else "gmner"
     if any((root / f"{split}.txt").is_file() for split in SPLITS):

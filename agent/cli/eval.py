@@ -32,6 +32,7 @@ class DatasetName(StrEnum):
     smner = "smner"
     twitter = "twitter"
     wnut17 = "wnut17"
+    sandbox = "sandbox"
     jsonl = "jsonl"
 
 

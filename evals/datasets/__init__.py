@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from evals.datasets import fmnerg, gmner, jsonl, smner, twitter, wnut17
+from evals.datasets import fmnerg, gmner, jsonl, sandbox, smner, twitter, wnut17
 from evals.gold import Dataset
 
 READERS: Mapping[str, Callable[[Path, str], Dataset]] = MappingProxyType(
@@ -14,6 +14,7 @@ READERS: Mapping[str, Callable[[Path, str], Dataset]] = MappingProxyType(
         "smner": smner.read,
         "twitter": twitter.read,
         "wnut17": wnut17.read,
+        "sandbox": sandbox.read,
         "jsonl": jsonl.read,
     }
 )

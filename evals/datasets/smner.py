@@ -14,8 +14,11 @@ def read(root: Path, split: str) -> Dataset:
     Raises:
         NamepinError: E130 when the folder or the split is missing.
     """
-    data = replace(gmner.read(root, split), name="smner")
-    folder = root / "masks"
+    return masked(replace(gmner.read(root, split), name="smner"), root / "masks")
+
+
+def masked(data: Dataset, folder: Path) -> Dataset:
+    """The data with the masks of a labelme folder; as it is where there is no such folder."""
     if not folder.is_dir():
         return data
     posts, problems = [], list(data.problems)

@@ -53,6 +53,24 @@ def test_fine_types_get_their_own_text_file(tmp_path: Path) -> None:
     assert "Rome\tB-LOC\n" in (tmp_path / "out" / "txt" / "dev.txt").read_text()
 
 
+@pytest.mark.parametrize("form", ["jsonl", "labelme", "coco", "label-studio"])
+def test_masks_are_not_lost(tmp_path: Path, form: str) -> None:
+    source = gmner_folder(tmp_path / "source")
+    square = {
+        "label": "Angelina Jolie",
+        "points": [[2, 2], [8, 2], [8, 8], [2, 8]],
+        "shape_type": "polygon",
+        "group_id": 1,
+    }
+    (source / "masks").mkdir()
+    page = {"shapes": [square], "imageWidth": 20, "imageHeight": 10}
+    write_rows(source / "masks" / "1.json", [page])
+    expected = rows(source, "smner")
+    assert any(entity["masks"] for entity in expected[0]["entities"])
+    convert(source, "smner", "dev", tmp_path / "out", form)
+    assert sorted(rows(tmp_path / "out", form), key=lambda row: row["id"]) == expected
+
+
 def test_a_box_moved_in_a_tool_is_read_back(tmp_path: Path) -> None:
     convert(gmner_folder(tmp_path / "source"), "gmner", "dev", tmp_path, "labelme")
     file = tmp_path / "dev" / "1.json"

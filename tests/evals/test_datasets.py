@@ -152,6 +152,27 @@ def test_smner_joins_polygons_of_one_group(tmp_path: Path) -> None:
     assert data.posts[0].entities[1].masks == () and data.has_masks and data.name == "smner"
 
 
+def test_a_sandbox_has_fine_types_boxes_and_masks(tmp_path: Path) -> None:
+    gmner_folder(tmp_path)
+    (tmp_path / "txt_fine").mkdir()
+    fine = [
+        "IMGID:1",
+        "Angelina\tB-person\tB-actor",
+        "Jolie\tI-person\tI-actor",
+        "in\tO\tO",
+        "Rome\tB-location\tB-city",
+    ]
+    write_rows(tmp_path / "txt_fine" / "dev.txt", fine)
+    (tmp_path / "masks").mkdir()
+    square = {"label": "Angelina Jolie", "points": [[0, 0], [4, 0], [4, 4], [0, 4]], "group_id": 1}
+    write_rows(tmp_path / "masks" / "1.json", [{"imageHeight": 80, "imageWidth": 100, "shapes": [square]}])
+    data = READERS["sandbox"](tmp_path, "dev")
+    jolie, rome = data.posts[0].entities
+    assert data.name == "sandbox" and data.has_masks and not data.problems
+    assert (jolie.label, jolie.fine, rome.fine) == ("person", "actor", "city")
+    assert jolie.boxes and jolie.masks and rome.boxes == () and rome.masks == ()
+
+
 def test_an_unreadable_labelme_file_is_listed(tmp_path: Path) -> None:
     masks, problems = read_masks(write_rows(tmp_path / "1.json", ["{"]))
     assert not masks and problems[0].code == "E133"
