@@ -16,6 +16,14 @@ from tools.errors import ToolUnavailable
 from tools.interfaces import (
     Caption,
     CaptionRequest,
+    Entailments,
+    EntailRequest,
+    Examples,
+    ExamplesRequest,
+    ExpandRequest,
+    Expansion,
+    Groundings,
+    GroundRequest,
     Knowledge,
     KnowledgeRequest,
     Matches,
@@ -58,15 +66,36 @@ class Role(Generic[Q, R]):
 
 
 CAPTIONER = Role("captioner", CaptionRequest, Caption)
+EXAMPLES = Role("examples", ExamplesRequest, Examples)
 KNOWLEDGE = Role("knowledge", KnowledgeRequest, Knowledge)
 TAGGER = Role("tagger", TagRequest, Tags)
 RERANKER = Role("reranker", RerankRequest, Reranked)
 MATCHER = Role("matcher", MatchRequest, Matches)
 TRACER = Role("tracer", TraceRequest, Traces, items=("queries", "traces"))
+DESCRIBER = Role("describer", CaptionRequest, Caption)
+EXPANSION = Role("expansion", ExpandRequest, Expansion)
+ENTAILMENT = Role("entailment", EntailRequest, Entailments, items=("queries", "entailments"))
+GROUNDER = Role("grounder", GroundRequest, Groundings, items=("queries", "groundings"))
 SEGMENTER = Role("segmenter", SegmentRequest, Segments, items=("prompts", "segments"))
 
 ROLES: Mapping[str, Role[Any, Any]] = MappingProxyType(
-    {role.name: role for role in (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER, MATCHER, TRACER, SEGMENTER)}
+    {
+        role.name: role
+        for role in (
+            CAPTIONER,
+            EXAMPLES,
+            KNOWLEDGE,
+            TAGGER,
+            RERANKER,
+            MATCHER,
+            TRACER,
+            DESCRIBER,
+            EXPANSION,
+            ENTAILMENT,
+            GROUNDER,
+            SEGMENTER,
+        )
+    }
 )
 
 

@@ -34,7 +34,7 @@ class Setup(Frozen):
     """What posts were recorded with.
 
     Attributes:
-        graph: name and version of the graph (`gem-1`).
+        graph: name and version of the graph (`gem-2`).
         profile: the resolved profile, for people and for `--fill`; replay itself does not read it.
         policy: the graph's policy.
         requested: roles the user had asked for by name.

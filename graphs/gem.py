@@ -38,7 +38,7 @@ from tools.labels import ALIASES, COARSE4, FINE_TO_COARSE4
 from tools.text import tweet_tokens
 from tools.types import Entity, Mention, Notice
 
-NAME = "gem-1"
+NAME = "gem-2"
 """Part of every fingerprint: raise the number whenever a node's answer changes for the same calls."""
 
 Graph = CompiledStateGraph[PostState, Context, PostState, PostState]
@@ -222,6 +222,8 @@ def _entity(mention: Mention, finding: Finding, before: list[str]) -> Entity:
         box=_box(finding, found, pinned),
         mask=pinned.mask if pinned else None,
         peak=finding.get("peak"),
+        mask_score=pinned.score if pinned else None,
+        mask_stability=pinned.stability if pinned else None,
         ambiguous=found.ambiguous if found else False,
         evidence=found.evidence if found else None,
         provenance=(*before, TAGGER.name, *(role for role, key in had_part.items() if key in finding)),

@@ -29,11 +29,40 @@ class Caption(Frozen):
     notices: tuple[Notice, ...] = ()
 
 
+class ExamplesRequest(Frozen):
+    """Which annotated samples are most like this post (RiVEG section IV-B1b)? `id` is its own, which is left out."""
+
+    id: str
+    text: str
+    image: ImageRef | None = None
+
+
+class Example(Frozen):
+    """An annotated sample, as the language model is shown it; `similarity` is the cosine, where one was computed."""
+
+    id: str
+    text: str
+    caption: str | None = None
+    annotation: str
+    similarity: float | None = None
+
+
+class Examples(Frozen):
+    """The chosen samples, in the order in which the prompt shows them."""
+
+    examples: tuple[Example, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+
 class KnowledgeRequest(Frozen):
-    """Explain a post (GEM section 3.2.1): its text and, where a captioner ran, its picture's caption."""
+    """Explain a post (GEM section 3.2.1, RiVEG section IV-B1c).
+
+    Its text, its picture's caption where a captioner ran, and the annotated samples to learn from where there are any.
+    """
 
     text: str
     caption: str | None = None
+    examples: tuple[Example, ...] = ()
 
 
 class Knowledge(Frozen):
@@ -148,6 +177,88 @@ class Traces(Frozen):
     notices: tuple[Notice, ...] = ()
 
 
+class ExpandRequest(Frozen):
+    """Say in one phrase what this entity of the post is (RiVEG section IV-B2); `background` describes the picture."""
+
+    text: str
+    entity: str
+    label: str
+    background: str | None = None
+
+
+class Expansion(Frozen):
+    """The entity expansion: one sentence at most, in plain words."""
+
+    text: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    notices: tuple[Notice, ...] = ()
+
+
+class ReferringQuery(Query):
+    """A mention with its referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2)."""
+
+    expression: str
+
+
+class EntailRequest(Frozen):
+    """Does the picture entail each expression, that is: can it be grounded there (RiVEG section IV-C1)?
+
+    `caption` is the short one; OFA's prompt has a place for it.
+    """
+
+    image: ImageRef
+    text: str
+    caption: str | None = None
+    queries: tuple[ReferringQuery, ...]
+
+
+class Entailment(Frozen):
+    """The label, and the probability of entailment between the two labels."""
+
+    label: Literal["entailment", "contradiction"]
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+class Entailments(Frozen):
+    """One `Entailment` a query, in the request's order."""
+
+    entailments: tuple[Entailment, ...]
+    notices: tuple[Notice, ...] = ()
+
+
+class GroundRequest(Frozen):
+    """Where in the picture is what each expression refers to (RiVEG section IV-C2)?"""
+
+    image: ImageRef
+    text: str
+    queries: tuple[ReferringQuery, ...]
+
+
+class ScoredBox(Frozen):
+    """A box in pixels of the upright picture, and how sure the grounder is of it."""
+
+    box: Box
+    score: float
+
+
+class Grounded(Frozen):
+    """The boxes for one query, best first; none where the grounder found nothing.
+
+    `mask` is that of the first box, from a grounder that also segments.
+    """
+
+    boxes: tuple[ScoredBox, ...] = ()
+    mask: Mask | None = None
+
+
+class Groundings(Frozen):
+    """One `Grounded` a query, in the request's order."""
+
+    groundings: tuple[Grounded, ...]
+    notices: tuple[Notice, ...] = ()
+
+
 class SegmentPrompt(Frozen):
     """What to segment: a point (GEM) and/or a box (RiVEG), and the category as text (SEEM)."""
 
@@ -165,11 +276,16 @@ class SegmentRequest(Frozen):
 
 
 class Segment(Frozen):
-    """A mask and its box; both None where nothing could be segmented."""
+    """A mask and its box; both None where nothing could be segmented.
+
+    `score` is the segmenter's own confidence (SAM's predicted IoU); `stability` is the IoU between its masks at a
+    higher and a lower threshold of the logits, where it has logits.
+    """
 
     mask: Mask | None = None
     box: Box | None = None
     score: float | None = None
+    stability: float | None = None
 
 
 class Segments(Frozen):
@@ -180,9 +296,13 @@ class Segments(Frozen):
 
 
 Captioner = Tool[CaptionRequest, Caption]
+ExamplesTool = Tool[ExamplesRequest, Examples]
 KnowledgeTool = Tool[KnowledgeRequest, Knowledge]
 Tagger = Tool[TagRequest, Tags]
 Reranker = Tool[RerankRequest, Reranked]
 Matcher = Tool[MatchRequest, Matches]
 Tracer = Tool[TraceRequest, Traces]
+ExpansionTool = Tool[ExpandRequest, Expansion]
+EntailmentTool = Tool[EntailRequest, Entailments]
+Grounder = Tool[GroundRequest, Groundings]
 Segmenter = Tool[SegmentRequest, Segments]

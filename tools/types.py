@@ -196,7 +196,8 @@ class Entity(Frozen):
     """One named entity of an `Extraction`: the mention, its final type, and its grounding, flat.
 
     Beyond the contract's fields: `evidence` says in words what the matcher saw, `ambiguous` that another mention or
-    region competed for the same place, `near_gamma` that the entropy lay within the gate's margin band.
+    region competed for the same place, `near_gamma` that the entropy lay within the gate's margin band. `mask_score`
+    and `mask_stability` are the segmenter's.
     """
 
     text: Annotated[str, Field(min_length=1)]
@@ -215,6 +216,8 @@ class Entity(Frozen):
     box: Box | None = None
     mask: Mask | None = None
     peak: Point | None = None
+    mask_score: float | None = None
+    mask_stability: float | None = None
     ambiguous: bool = False
     evidence: str | None = None
     provenance: tuple[str, ...] = ()

@@ -144,7 +144,7 @@ QUERY_OF = gem.query_of
             "step 5: the recording has rerank[1], rerank[2], the replay asks the matcher something new, queries[1]",
         ),
         (routes, "after_match", give_up, "step 7: the recording has trace, the replay assemble"),
-        (gem, "NAME", "gem-2", "the result, field fingerprint: recorded"),
+        (gem, "NAME", "gem-3", "the result, field fingerprint: recorded"),
         (gem, "_box", lambda *_: None, "step 9 (assemble), state field entities[0].box: recorded [8.0, 18.0, 12.0, 22"),
     ],
 )
