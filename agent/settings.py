@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from agent.backends import BACKENDS, OFF
+from agent.chat.config import ChatSettings
 from agent.layers import (
     Layer,
     Value,
@@ -54,6 +55,7 @@ class Settings(Frozen):
         images: bounds on pictures.
         gate: the entropy gate.
         match: when a mention counts as being in the picture.
+        chat: the model that leads `namepin chat`; it decides nothing about a post.
         tools: role -> tool, in the order of the graph; roles left out are absent.
         requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
     """
@@ -63,6 +65,7 @@ class Settings(Frozen):
     images: ImageSettings = ImageSettings()
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()
+    chat: ChatSettings = ChatSettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
 
@@ -73,7 +76,12 @@ class Settings(Frozen):
         return plain | tools
 
 
-_SECTIONS: Mapping[str, type[BaseModel]] = {"images": ImageSettings, "gate": GatePolicy, "match": MatchPolicy}
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "images": ImageSettings,
+    "gate": GatePolicy,
+    "match": MatchPolicy,
+    "chat": ChatSettings,
+}
 
 
 def load_settings(
@@ -113,6 +121,7 @@ def load_settings(
         images=_typed(ImageSettings, values, "images"),
         gate=_typed(GatePolicy, values, "gate"),
         match=_typed(MatchPolicy, values, "match"),
+        chat=_typed(ChatSettings, values, "chat"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
     )

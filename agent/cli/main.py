@@ -12,6 +12,7 @@ from agent.cli import data, finetune
 from agent.cli import eval as evaluation
 from agent.cli.ablate import ablate
 from agent.cli.bench import bench
+from agent.cli.chat import chat
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
@@ -30,7 +31,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, replay, doctor, bench, ablate, sweep):
+for command in (extract, chat, replay, doctor, bench, ablate, sweep):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

@@ -1,0 +1,1 @@
+"""The agent people talk to: one conversation over the graph and its single tools."""

@@ -1,0 +1,123 @@
+"""The chat without a language model: a chat model of rules, which calls the same tools and says that it is one.
+
+It is a LangChain chat model like any other, so the agent, its tools, its streaming and its sessions are the same.
+"""
+
+import json
+import re
+from typing import Any
+from uuid import uuid4
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+
+NOTE = "(No chat model is configured: messages are routed by rules. `help` lists what they know.)"
+HELP = """Send a post, with its picture if it has one, and I find the names in it. Then you can ask:
+- why is the second one not in the picture? / explain Angelina Jolie
+- where is NAME? (also for a name that was not found)
+- mask the second one / mask 10,20,200,300
+- again with gamma 0.4
+- compare profiles
+- as CSV / as JSON / as a table
+A message that is none of these is read as a post. Begin with `post:` to have a question read as a post."""
+
+_LEAD = re.compile(
+    r"^\s*(?:please\s+)?(?:post|extract(?:\s+(?:the\s+)?(?:named\s+)?(?:entities|names))?(?:\s+(?:from|in|of)\s+(?:this|the)\s+"
+    r"(?:post|tweet|text))?)\s*[:：]\s*",
+    re.IGNORECASE,
+)
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_BOX = re.compile(rf"{_NUMBER}\s*[,;\s]\s*{_NUMBER}\s*[,;\s]\s*{_NUMBER}\s*[,;\s]\s*{_NUMBER}")
+_GAMMA = re.compile(r"\bgamma\b\D{0,12}?(\d+(?:\.\d+)?|\.\d+)", re.IGNORECASE)
+_FORM = re.compile(
+    r"^\W*(?:show|give|write|export|and|now|me|it|that|this|result|the|\s)*\b(?:as|in)\s+(?:an?\s+)?(csv|json|table)\W*$",
+    re.I,
+)
+_WHERE = re.compile(
+    r"^\s*(?:where\s+(?:is|are)|find|ground|look\s+for)\s+(.{1,200}?)\s*(?:in\s+the\s+(?:picture|image|photo))?\W*$",
+    re.I,
+)
+_LONGEST_QUESTION = 200
+
+
+class RuleModel(BaseChatModel):
+    """Routes the last message to one tool call, and afterwards repeats in words what the tool answered."""
+
+    @property
+    def _llm_type(self) -> str:
+        return "namepin-rules"
+
+    def bind_tools(self, tools: Any, **_: Any) -> "RuleModel":
+        """The rules know their tools."""
+        return self
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **_: Any,
+    ) -> ChatResult:
+        last = messages[-1]
+        if isinstance(last, ToolMessage):
+            words = last.artifact["words"] if last.artifact else str(last.content)
+            first = sum(isinstance(message, HumanMessage) for message in messages) == 1
+            answer = AIMessage(f"{words}\n\n{NOTE}" if first else words)
+        else:
+            known = _names(messages)
+            tool, arguments = route(str(last.content), known)
+            if tool is None:
+                answer = AIMessage(f"{HELP}\n\n{NOTE}")
+            else:
+                call = {"name": tool, "args": arguments, "id": f"rule-{uuid4().hex[:12]}", "type": "tool_call"}
+                answer = AIMessage("", tool_calls=[call])
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+
+def route(message: str, known: list[str] | None) -> tuple[str | None, dict[str, Any]]:
+    """The tool that a message is for, and its arguments; None for help.
+
+    Only a short message can be a question, and only once there is a post to ask about: a post is never taken for an
+    instruction because of a word in it.
+
+    Args:
+        message: what somebody typed.
+        known: the names of the last post; None where there is no post yet.
+    """
+    text = message.strip()
+    if not text or text.casefold().strip(" ?!.") in ("help", "hello", "hi", "?"):
+        return None, {}
+    if lead := _LEAD.match(text):
+        return "extract", {"text": text[lead.end() :].strip() or text}
+    if known is None or len(text) > _LONGEST_QUESTION or "\n" in text:
+        return "extract", {"text": text}
+    words = text.casefold()
+    if form := _FORM.match(text):
+        return "show", {"form": form[1].casefold()}
+    if gamma := _GAMMA.search(text):
+        return "rerun", {"gamma": float(gamma[1])}
+    if re.match(r"^\s*compare\b", words):
+        return "compare", {}
+    if re.match(r"^\s*(please\s+)?(mask|segment|cut out)\b", words):
+        box = _BOX.search(text)
+        return "segment", {"box": [float(value) for value in box.groups()]} if box else {"which": text}
+    if re.match(r"^\s*(why|how come|explain)\b", words) and _is_about(words, known):
+        return "explain", {"which": re.sub(r"^\s*(why|how come|explain)\b", "", text, flags=re.I).strip() or text}
+    if where := _WHERE.match(text):
+        return "ground", {"name": where[1].strip(" ?\"'")}
+    return "extract", {"text": text}
+
+
+def _is_about(words: str, known: list[str]) -> bool:
+    pointing = r"\b(he|she|it|him|her|they|this|that|picture|image|photo|first|second|third|last|\d{1,2})\b"
+    return bool(re.search(pointing, words)) or any(name.casefold() in words for name in known) or len(known) == 1
+
+
+def _names(messages: list[BaseMessage]) -> list[str] | None:
+    """The names of the conversation's last extraction."""
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage) and message.name in ("extract", "rerun") and message.status == "success":
+            return [str(row["text"]) for row in json.loads(str(message.content)).get("names", [])]
+    return None

@@ -1,0 +1,62 @@
+"""What a conversation remembers, and what its tools are given: small JSON values here, pictures and models there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NotRequired
+
+from langchain.agents import AgentState
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+
+from agent.chat.pictures import Pictures
+from agent.chat.pins import Pins
+from tools.types import Extraction, Frozen
+
+Json = dict[str, Any]
+Kind = Literal["extraction", "explanation", "comparison", "place", "mask", "export", "help", "refusal"]
+
+MAX_SEEN = 20
+"""Posts a conversation remembers; follow-ups are about the last one."""
+
+
+class Seen(TypedDict):
+    """A post of the conversation: its `Extraction`, and the profile and settings that made it."""
+
+    extraction: Json
+    profile: str
+    overrides: Json
+
+
+class ChatState(AgentState[Any]):
+    """LangChain's agent state (the messages), the posts so far, and the picture that came with the last message."""
+
+    picture: NotRequired[Json | None]
+    """An `ImageRef`; the bytes are in `Pictures`."""
+
+    seen: NotRequired[list[Seen]]
+
+
+@dataclass(frozen=True)
+class ChatContext:
+    """What the tools of one conversation may reach, and nothing else: no file is named by a model.
+
+    Attributes:
+        pins: the profiles.
+        pictures: the pictures of this user's conversations, by sha256.
+        profile: the profile a post is read with.
+        overrides: settings on top of the profile.
+    """
+
+    pins: Pins
+    pictures: Pictures
+    profile: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Answer(Frozen):
+    """What a tool found out, for people (`words`), for a model (`facts`) and for programs (`extraction`, `table`)."""
+
+    kind: Kind
+    words: str
+    facts: Json = {}
+    extraction: Extraction | None = None
+    table: list[dict[str, str]] | None = None

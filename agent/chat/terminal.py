@@ -1,0 +1,200 @@
+"""The terminal's end of a conversation: reads messages and `/commands`, prints answers as they are written."""
+
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+from uuid import uuid4
+
+from rich.console import Console
+
+from agent.chat.agent import Agent, build_agent, lead_model, stream_answer
+from agent.chat.pictures import Pictures
+from agent.chat.pins import Pins
+from agent.chat.sessions import Saver, data_folder, open_saver, sessions_of, thread_of
+from agent.chat.state import Answer, ChatContext
+from agent.render.view import printable, short
+from agent.settings import load_settings
+from tools.errors import NamepinError
+from tools.types import Extraction, ImageRef
+
+OWNER = "terminal"
+COMMANDS = """/image FILE   the picture of the next message      /new          begin another conversation
+/save FILE    the last result: .json, .png or .html   /sessions     kept conversations
+/profile P    read posts with another profile    /quit         stop (so does Ctrl-D)"""
+
+
+class Terminal:
+    """One `namepin chat`.
+
+    Args:
+        profile: the profile, by name or path; None as everywhere.
+        assignments: `--set` flags.
+        session: a conversation's id; None begins one.
+
+    Raises:
+        NamepinError: E20x for the profile, E31x for the chat's model, E107 for an id that is none.
+    """
+
+    def __init__(self, profile: str | None, assignments: Sequence[str], session: str | None) -> None:
+        if session is not None and not re.fullmatch(r"[\w.-]{1,64}", session):
+            raise NamepinError("E107", "a conversation's id is letters, digits, dots and dashes", where="--session")
+        settings = load_settings(profile, assignments=assignments)
+        self.assignments, self.profile = tuple(assignments), settings.profile
+        self.session = session or _new_id()
+        self.model, self.settings = lead_model(settings.chat), settings.chat
+        self.pictures = Pictures(data_folder() / "pictures", max_pixels=settings.images.max_pixels)
+        self.pins = Pins([self.profile], self.assignments)
+        self.attached: ImageRef | None = None
+        self.last: Extraction | None = None
+        self.console = Console(highlight=False, markup=False, emoji=False)
+
+    async def list_sessions(self) -> None:
+        """Print the kept conversations."""
+        async with open_saver() as saver:
+            await self._show_sessions(saver)
+
+    async def run(self, source: TextIO) -> None:
+        """Talk until the input ends."""
+        async with open_saver() as saver:
+            agent = build_agent(self.model, self.settings, saver)
+            if source.isatty():
+                self._say(
+                    f"Namepin, profile {self.profile}, conversation {self.session}. `help` or /help; Ctrl-D ends."
+                )
+            async for message in _messages(source):
+                try:
+                    if message.startswith("/") and "\n" not in message:
+                        if await self._command(message, saver):
+                            return
+                    else:
+                        await self._answer(agent, message)
+                except NamepinError as error:
+                    self._say(f"error: {error}")
+
+    def attach(self, path: Path) -> None:
+        """Take a file as the next message's picture.
+
+        Raises:
+            NamepinError: E12x.
+        """
+        from tools.images import load_image
+
+        load_image(path, max_pixels=self.pictures.max_pixels)
+        self.attached = self.pictures.keep(path.read_bytes())
+
+    async def _answer(self, agent: Agent, message: str) -> None:
+        context = ChatContext(self.pins, self.pictures, self.profile)
+        picture, self.attached = self.attached, None
+        async for event in stream_answer(agent, message, picture, context, thread_of(OWNER, self.session)):
+            if isinstance(event, Answer):
+                self.last = event.extraction or self.last
+            elif event.tool:
+                self._say(f"[{event.tool}]")
+            else:
+                self.console.print(_visible(event.text), end="", soft_wrap=True)
+        self.console.print("\n")
+
+    async def _command(self, line: str, saver: Saver) -> bool:
+        """Do a `/command`; true when it ends the conversation."""
+        name, _, rest = line.partition(" ")
+        rest = os.path.expanduser(rest.strip().strip("'\""))
+        if name in ("/quit", "/exit"):
+            return True
+        if name == "/image":
+            self.attach(Path(rest))
+            assert self.attached is not None
+            self._say(f"picture of {self.attached.width} x {self.attached.height}: it goes with your next message")
+        elif name == "/new":
+            self.session, self.attached, self.last = _new_id(), None, None
+            self._say(f"conversation {self.session}")
+        elif name == "/profile":
+            profile = load_settings(rest or None, assignments=self.assignments).profile
+            self.pins, self.profile = (
+                Pins(list(dict.fromkeys([profile, *self.pins.profiles])), self.assignments),
+                profile,
+            )
+            self._say(f"profile {profile}")
+        elif name == "/sessions":
+            await self._show_sessions(saver)
+        elif name == "/save":
+            self._save(Path(rest))
+        else:
+            self._say(COMMANDS)
+        return False
+
+    def _save(self, path: Path) -> None:
+        from agent.render.html import About, page
+        from agent.render.picture import annotate
+        from agent.render.view import Shown
+
+        if self.last is None:
+            raise NamepinError("E330", "there is no result yet", mend="send a post first")
+        picture = self.pictures.open(self.last.image).image if self.last.image else None
+        try:
+            if path.suffix == ".json":
+                path.write_text(self.last.to_json() + "\n", "utf-8")
+            elif path.suffix == ".html":
+                path.write_text(page([Shown(self.last, picture)], About(self.profile)), "utf-8")
+            elif path.suffix == ".png" and picture is not None:
+                annotate(picture, self.last).save(path)
+            else:
+                raise NamepinError("E330", "saves .json and .html, and .png where there is a picture", where="/save")
+        except OSError as error:
+            raise NamepinError("E500", f"cannot write: {error.strerror}", where=str(path)) from error
+        self._say(f"wrote {path}")
+
+    async def _show_sessions(self, saver: Saver) -> None:
+        found = await sessions_of(saver, OWNER)
+        for kept in found:
+            self._say(f"{kept.id}  {kept.changed:%Y-%m-%d %H:%M}  {short(' '.join(kept.title.split()), 60)}")
+        if not found:
+            self._say("no conversations are kept")
+
+    def _say(self, line: str) -> None:
+        self.console.print(_visible(line), style="dim", soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _new_id() -> str:
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+
+
+async def _messages(source: TextIO) -> AsyncIterator[str]:
+    """Messages: typed or pasted at a terminal, with history; else the paragraphs of the input, a /command one line."""
+    if not source.isatty():
+        for message in _paragraphs(source.read()):
+            yield message
+        return
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.patch_stdout import patch_stdout
+
+    data_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    prompt: PromptSession[str] = PromptSession(history=FileHistory(str(data_folder() / "chat-history")))
+    while True:
+        try:
+            with patch_stdout():
+                line = await prompt.prompt_async("> ")
+        except EOFError:
+            print(file=sys.stdout)
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _paragraphs(text: str) -> list[str]:
+    parts: list[str] = []
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.strip().split("\n")
+        while lines and lines[0].startswith("/"):
+            parts.append(lines.pop(0).strip())
+        if rest := "\n".join(lines).strip():
+            parts.append(rest)
+    return parts
