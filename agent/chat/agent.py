@@ -94,12 +94,12 @@ async def stream_answer(
     """One message's answer: chunks as they come, each tool's `Answer`, in the order in which they arise.
 
     Raises:
-        NamepinError: E101 for an empty message without a picture, E105 for one that is too long; E31x when the model
+        NamepinError: E101 for an empty message without a picture, E108 for one that is too long; E31x when the model
             cannot be reached.
     """
     text = clean_text(message)
     if len(text) > MAX_TEXT + 500:
-        raise NamepinError("E105", f"the message has {len(text)} characters", mend=f"send at most {MAX_TEXT}")
+        raise NamepinError("E108", f"the message has {len(text)} characters", mend=f"send at most {MAX_TEXT}")
     given: dict[str, Any] = {"messages": [HumanMessage(text)]}
     if picture is not None:
         given["picture"] = picture.model_dump(mode="json")
