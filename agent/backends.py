@@ -58,6 +58,9 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "blip2": Backend("tools.matcher_blip2", "Blip2Tracer", "Blip2TracerConfig"),
         "llava": Backend("tools.matcher_llava", "LlavaTracer", "LlavaTracerConfig"),
     },
+    "entailment": {
+        "albef": Backend("tools.entailment_albef", "AlbefEntailment", "AlbefEntailmentConfig"),
+    },
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),

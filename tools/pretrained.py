@@ -248,7 +248,7 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore")  # torch's remarks on old pickle protocols
             state = torch.load(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:
-        raise _damaged(_first_line(error), str(path)) from error
+        raise damaged(_first_line(error), str(path)) from error
     state = state.get("model", state) if isinstance(state, dict) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -281,7 +281,8 @@ def another_model(what: str, where: str, mend: str) -> NamepinError:
     return NamepinError("E212", f"weights of another model: {what}", where=where, mend=mend)
 
 
-def _damaged(reason: str, where: str) -> NamepinError:
+def damaged(reason: str, where: str) -> NamepinError:
+    """E211."""
     return NamepinError(
         "E211", f"the weights are damaged or truncated: {reason}", where=where, mend="download or copy them again"
     )
@@ -300,7 +301,7 @@ def load_errors(where: str) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         if not re.search("Unsupported (global|class)", str(error)):
-            raise _damaged("not a checkpoint of PyTorch", where) from error
+            raise damaged("not a checkpoint of PyTorch", where) from error
         raise NamepinError(
             "E214",
             "the file holds more than numbers: loading it could run code, so it is refused",
@@ -308,7 +309,7 @@ def load_errors(where: str) -> Iterator[None]:
             mend="take the publisher's file, or a safetensors file",
         ) from error
     except (SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
-        raise _damaged(_first_line(error), where) from error
+        raise damaged(_first_line(error), where) from error
 
 
 @contextmanager
