@@ -55,11 +55,15 @@ PUBLISHED: Mapping[str, Published] = {
     "facebook/sam-vit-base": Published(93_735_728, 88_900_608, stored_bytes=4),
     "seem_focall_v0.pt": Published(341_148_409, 239_681_664, stored_bytes=4),
     "seem_focalt_v0.pt": Published(164_586_481, 90_586_368, stored_bytes=4),
+    "albef_ve.pth": Published(209_758_467, 184_617_216, stored_bytes=4),
 }
 """By name on the hub, or by file name."""
 
+_TUNED: Mapping[str, str] = {"albef_ve.pth": "namepin finetune entailment --set backend=albef --set data=DIR"}
+"""Files of the table that nobody publishes -> what makes them."""
+
 _FILES_FROM = "xdecoder/SEEM"
-"""Where the files of the table are published."""
+"""Where its other files are published."""
 
 _ONLY = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.model", "model*.safetensors"))
 """What is read of a repository: many hold the same weights in other forms, too."""
@@ -101,6 +105,8 @@ class Wanted:
         """What fetches them."""
         path = Path(self.weights)
         if path.suffix in (".pt", ".pth"):
+            if path.name in _TUNED:
+                return _TUNED[path.name]
             known = path.name in PUBLISHED
             return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
         pinned = f" --revision {self.revision}" if self.revision else ""

@@ -22,6 +22,7 @@ from transformers import (
 
 from agent.published import PUBLISHED, Wanted, fit, wanted
 from tools.matcher_blip import BlipMatcherConfig
+from tools.nets.albef import Albef, AlbefSizes
 from tools.nets.seem import Seem, SeemSizes
 from tools.nets.seem.focal import FocalSizes
 from tools.reranker_llava import LlavaRerankerConfig
@@ -94,6 +95,7 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
         SeemSizes(backbone=FocalSizes(width=192, depths=(2, 2, 18, 2), levels=4, depthwise=False)),
     ),
     "seem_focalt_v0.pt": (Seem, SeemSizes()),
+    "albef_ve.pth": (Albef, AlbefSizes()),
 }
 
 
@@ -139,4 +141,6 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     file = Wanted("weights/seem_focall_v0.pt", None, "float32", "none", False)
     assert not file.here and file.command == "hf download xdecoder/SEEM seem_focall_v0.pt --local-dir weights"
     assert file.published is PUBLISHED["seem_focall_v0.pt"]
+    tuned = Wanted("weights/albef_ve.pth", None, "float32", "none", False)
+    assert tuned.published and tuned.command.startswith("namepin finetune entailment --set backend=albef")
     assert Wanted("my.pth", None, "float32", "none", False).command == "put my.pth there"
