@@ -60,6 +60,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     },
     "entailment": {
         "albef": Backend("tools.entailment_albef", "AlbefEntailment", "AlbefEntailmentConfig"),
+        "blip": Backend("tools.entailment_blip", "BlipEntailment", "BlipEntailmentConfig"),
     },
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
