@@ -23,6 +23,7 @@ from agent.layers import (
     merged,
     unknown_setting,
 )
+from agent.server.config import ServeSettings
 from graphs.context import MatchPolicy
 from graphs.gate import GatePolicy
 from tools.errors import NamepinError
@@ -56,6 +57,7 @@ class Settings(Frozen):
         gate: the entropy gate.
         match: when a mention counts as being in the picture.
         chat: the model that leads `namepin chat`; it decides nothing about a post.
+        serve: bounds of `namepin serve`.
         tools: role -> tool, in the order of the graph; roles left out are absent.
         requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
     """
@@ -66,6 +68,7 @@ class Settings(Frozen):
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()
     chat: ChatSettings = ChatSettings()
+    serve: ServeSettings = ServeSettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
 
@@ -81,6 +84,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "gate": GatePolicy,
     "match": MatchPolicy,
     "chat": ChatSettings,
+    "serve": ServeSettings,
 }
 
 
@@ -122,6 +126,7 @@ def load_settings(
         gate=_typed(GatePolicy, values, "gate"),
         match=_typed(MatchPolicy, values, "match"),
         chat=_typed(ChatSettings, values, "chat"),
+        serve=_typed(ServeSettings, values, "serve"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
     )

@@ -16,6 +16,7 @@ from agent.cli.chat import chat
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
 from agent.cli.replay import replay
+from agent.cli.serve import serve
 from agent.cli.sweep import sweep
 from tools.errors import NamepinError
 
@@ -31,7 +32,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, chat, replay, doctor, bench, ablate, sweep):
+for command in (extract, chat, serve, replay, doctor, bench, ablate, sweep):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

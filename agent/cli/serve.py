@@ -1,0 +1,50 @@
+"""`namepin serve`: the page and the REST surface."""
+
+from typing import Annotated
+
+import typer
+
+from agent.cli.options import Profile, Set
+from tools.errors import Exit, NamepinError
+
+GRACE_S = 30
+"""How long requests that were begun may go on when the server is told to stop."""
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine only with tokens.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 7860,
+    profile: Profile = None,
+    set_: Set = None,
+    api_only: Annotated[bool, typer.Option("--api-only", help="Only the REST surface, no page.")] = False,
+) -> int:
+    """Serve the page for people and the REST surface for applications."""
+    try:
+        import fastapi  # noqa: F401  # to say what is missing before anything else is loaded
+        import uvicorn
+    except ModuleNotFoundError as error:
+        what = f"serve needs the package {error.name!r}"
+        raise NamepinError("E332", what, mend="pip install 'namepin[serve]'", exit_code=Exit.UNREACHABLE) from error
+
+    from agent.server.access import check_host, tokens_from_environment
+    from agent.server.app import create_app
+    from agent.settings import load_settings
+
+    settings = load_settings(profile, assignments=set_ or ())
+    tokens = tokens_from_environment()
+    check_host(host, tokens)
+    app = create_app(settings, assignments=set_ or (), tokens=tokens, host=host, page=not api_only)
+    app.state.namepin.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
+    print(
+        f"Namepin serves {settings.profile} at http://{host}:{port} (REST: /api/openapi.json); Ctrl-C stops", flush=True
+    )
+    config = uvicorn.Config(
+        app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S, access_log=False
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise NamepinError("E344", f"cannot listen on {host}:{port}", mend="another --port", exit_code=Exit.UNREACHABLE)
+    return Exit.DONE

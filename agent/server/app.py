@@ -1,0 +1,144 @@
+"""The application: routes, doors, bounds, and what runs beside the requests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from agent.chat.pins import Pins
+from agent.chat.sessions import data_folder
+from agent.server import rest
+from agent.server.access import Access, tokens_from_environment
+from agent.server.jobs import Jobs
+from agent.server.state import ServerState
+from agent.settings import Settings
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    assignments: Sequence[str] = (),
+    tokens: dict[str, str] | None = None,
+    folder: Path | None = None,
+    host: str = "127.0.0.1",
+    page: bool = False,
+) -> FastAPI:
+    """The server's application.
+
+    Args:
+        settings: the profile that serves, and its `[serve]` bounds.
+        assignments: `--set` flags, for the other profiles on offer.
+        tokens: owner -> token; None reads NAMEPIN_TOKENS.
+        folder: where conversations and jobs are kept; None is the user's data folder.
+        host: the address it listens on, one of the names it answers to.
+        page: whether the page for people is served, too.
+
+    Raises:
+        NamepinError: E340 for unusable tokens.
+    """
+    serve = settings.serve
+    pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
+    access = Access(tokens_from_environment() if tokens is None else tokens, serve.per_minute)
+    folder = folder or data_folder()
+    state = ServerState(serve, pins, access, Jobs(folder / "jobs", pins, serve.max_jobs), folder)
+
+    @asynccontextmanager
+    async def beside(app: FastAPI) -> AsyncIterator[None]:
+        working = asyncio.create_task(state.jobs.work())
+        yield
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+    app = FastAPI(
+        title="Namepin",
+        version=version("namepin"),
+        summary="Pins every name of a post to what it is, and to where it is in the picture.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=beside,
+    )
+    app.state.namepin = state
+    rest.register(app)
+    _errors_in_one_form(app)
+    app.add_middleware(Bounds, max_bytes=serve.max_body_mb * 2**20)
+    # A page of another site must not reach a server on loopback by a name that it makes resolve to 127.0.0.1.
+    names = ["localhost", "127.0.0.1", "[::1]", "testserver", host, *serve.hosts]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(dict.fromkeys(names)))
+    return app
+
+
+def _errors_in_one_form(app: FastAPI) -> None:
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return rest.problem(422, "E103", f"{where}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        answer = rest.problem(error.status_code, f"HTTP{error.status_code}", str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+
+
+class Bounds:
+    """Refuses other sites' pages and bodies that are too large, announced or not; puts safety headers on answers."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self.max_bytes:
+                raise HTTPException(413, self._what)  # FastAPI lets this one through while it reads a body
+            return message
+
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        if refusal := self._refusal(scope):
+            await refusal(scope, receive, headed)
+        else:
+            await self.app(scope, bounded, headed)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = dict(scope["headers"])
+        changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if changes and headers.get(b"sec-fetch-site") == b"cross-site":
+            return rest.problem(403, "E342", "another site's page may not send requests here")
+        announced = headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            return rest.problem(413, "E108", self._what, "send less at once")
+        return None
+
+    @property
+    def _what(self) -> str:
+        return f"the request has more than {self.max_bytes / 2**20:g} MiB"

@@ -1,0 +1,28 @@
+"""The server's own settings, `[serve]` of a profile."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tools.types import Frozen
+
+
+class ServeSettings(Frozen):
+    """Bounds of `namepin serve`; none of them changes what a post's result is."""
+
+    profiles: tuple[str, ...] = ()
+    """Profiles that may be asked for, beside the one that serves."""
+    at_once: Annotated[int, Field(ge=1, le=256)] = 4
+    """Posts of a profile on their way through the graph at a time."""
+    waiting: Annotated[int, Field(ge=0, le=10_000)] = 32
+    """Posts of a profile that may wait; the next one is answered 429."""
+    per_minute: Annotated[int, Field(ge=1)] = 600
+    """Requests that one token may make."""
+    max_body_mb: Annotated[int, Field(ge=1, le=1024)] = 48
+    max_job_posts: Annotated[int, Field(ge=1)] = 10_000
+    max_jobs: Annotated[int, Field(ge=1)] = 20
+    """Jobs that one token may keep."""
+    urls: bool = False
+    """Whether a request may name its picture by an https address."""
+    hosts: tuple[str, ...] = ()
+    """Names under which this server is reached, beside the address it listens on."""

@@ -1,0 +1,222 @@
+"""The REST surface: `extract`, batch jobs, health; its OpenAPI is at `/api/openapi.json`."""
+
+import asyncio
+import base64
+import binascii
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from agent.api import Namepin
+from agent.posts import Ready, make_post
+from agent.server.access import Denied, TooMany, bearer
+from agent.server.jobs import Job, JobPost
+from agent.server.state import ServerState
+from tools.errors import Exit, NamepinError
+from tools.types import Extraction
+from tools.urls import fetch
+
+
+class Problem(BaseModel):
+    """What every error looks like: the code is one of docs/errors.md."""
+
+    code: str
+    message: str
+    mend: str = ""
+
+
+class PostBody(BaseModel):
+    """A post. Either `text` or `tokens`; the picture as base64, or by address where the server allows that."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Annotated[str, Field(min_length=1, max_length=500)] = "post"
+    text: Annotated[str | None, Field(max_length=20_000)] = None
+    tokens: Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]] | None, Field(max_length=5000)] = None
+    image: Annotated[str | None, Field(description="The picture's file, base64.")] = None
+    image_url: Annotated[str | None, Field(max_length=2000, description="https only, and off by default.")] = None
+
+
+class ExtractBody(PostBody):
+    """A post, the profile, and another threshold of the entropy gate."""
+
+    profile: Annotated[str | None, Field(max_length=100)] = None
+    gamma: Annotated[float | None, Field(ge=0, le=10, allow_inf_nan=False)] = None
+
+
+class BatchBody(BaseModel):
+    """Posts of a job; ids must differ."""
+
+    model_config = ConfigDict(extra="forbid")
+    posts: Annotated[list[PostBody], Field(min_length=1)]
+    profile: Annotated[str | None, Field(max_length=100)] = None
+
+
+class Health(BaseModel):
+    """Whether the server takes posts, and how busy it is."""
+
+    status: Literal["ok"] = "ok"
+    profiles: list[str]
+    running: int
+    waiting: int
+
+
+class Deleted(BaseModel):
+    """The job is gone."""
+
+    deleted: str
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": what}
+    for code, what in {
+        400: "unusable input",
+        401: "no token, or nobody's",
+        404: "not there, or not yours",
+        413: "too large",
+        422: "not of the documented form",
+        429: "over the rate, or the server is busy: see Retry-After",
+        503: "a required tool or server cannot be reached",
+    }.items()
+}
+router = APIRouter(prefix="/api", responses=_ERRORS)
+
+
+async def owner_of(request: Request) -> str:
+    """The owner that the request's token belongs to, one request counted."""
+    access = request.app.state.namepin.access
+    owner: str = access.owner_of(bearer(request.headers.get("authorization")))
+    access.count(owner)
+    return owner
+
+
+Owner = Annotated[str, Depends(owner_of)]
+JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+
+
+def _state(request: Request) -> ServerState:
+    state: ServerState = request.app.state.namepin
+    return state
+
+
+@router.get("/health")
+async def health(request: Request) -> Health:
+    """Alive, and how busy. Needs no token."""
+    state = _state(request)
+    turns = list(state.admissions.values())
+    running, waiting = sum(turn.running for turn in turns), sum(turn.waiting for turn in turns)
+    return Health(profiles=list(state.pins.profiles), running=running, waiting=waiting)
+
+
+@router.post("/extract")
+async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extraction:
+    """Find the names of one post: the same `Extraction` as every other way into Namepin gives."""
+    state = _state(request)
+    profile = body.profile or state.pins.profiles[0]
+    overrides = {} if body.gamma is None else {"gate": {"gamma": body.gamma}}
+    pin = await asyncio.to_thread(state.pins.get, profile, overrides)
+    async with state.admission(profile).turn():
+        ready = await asyncio.to_thread(_ready, pin, body, state.settings.urls)
+        return await pin.aextract(ready)
+
+
+@router.post("/batch", status_code=202)
+async def batch(body: BatchBody, request: Request, owner: Owner) -> Job:
+    """Accept posts as a job: it survives a restart of the server."""
+    state = _state(request)
+    if len(body.posts) > state.settings.max_job_posts:
+        raise NamepinError("E108", f"a job has at most {state.settings.max_job_posts} posts")
+    profile = body.profile or state.pins.profiles[0]
+    await asyncio.to_thread(state.pins.get, profile)
+    posts = await asyncio.to_thread(lambda: [_job_post(post, state.settings.urls) for post in body.posts])
+    return await asyncio.to_thread(state.jobs.accept, owner, profile, posts)
+
+
+@router.get("/jobs")
+async def jobs(request: Request, owner: Owner) -> list[Job]:
+    """Your jobs."""
+    return _state(request).jobs.list(owner)
+
+
+@router.get("/jobs/{job_id}")
+async def job(job_id: JobId, request: Request, owner: Owner) -> Job:
+    """One of your jobs."""
+    found = _state(request).jobs.get(owner, job_id)
+    if found is None:
+        raise _missing()
+    return found
+
+
+@router.get("/jobs/{job_id}/results", response_class=FileResponse)
+async def results(job_id: JobId, request: Request, owner: Owner) -> FileResponse:
+    """The results so far, one `Extraction` a line, in the order of the posts."""
+    path = _state(request).jobs.results(owner, job_id)
+    if path is None:
+        raise _missing()
+    return FileResponse(path, media_type="application/x-ndjson", filename=f"{job_id}.jsonl")
+
+
+@router.delete("/jobs/{job_id}")
+async def delete(job_id: JobId, request: Request, owner: Owner) -> Deleted:
+    """Stop a job and remove everything of it."""
+    if not await asyncio.to_thread(_state(request).jobs.delete, owner, job_id):
+        raise _missing()
+    return Deleted(deleted=job_id)
+
+
+def _missing() -> HTTPException:
+    return HTTPException(404, "there is no such job of yours")
+
+
+def _ready(pin: Namepin, body: PostBody, urls: bool) -> Ready:
+    row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
+    return pin.ready(make_post(row), _picture(body, urls))
+
+
+def _job_post(body: PostBody, urls: bool) -> JobPost:
+    row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
+    make_post(row)
+    return JobPost(row=row, picture=_picture(body, urls))
+
+
+def _picture(body: PostBody, urls: bool) -> bytes | None:
+    if body.image is not None and body.image_url is not None:
+        raise NamepinError("E105", "give either image or image_url", mend="leave one of them out")
+    if body.image_url is not None:
+        if not urls:
+            raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
+        return fetch(body.image_url)
+    if body.image is None:
+        return None
+    try:
+        return base64.b64decode(body.image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
+
+
+def register(app: FastAPI) -> None:
+    """Add the routes and the answers to errors."""
+    app.include_router(router)
+
+    @app.exception_handler(NamepinError)
+    async def coded(request: Request, error: NamepinError) -> JSONResponse:
+        status = 503 if error.exit_code == Exit.UNREACHABLE else 413 if error.code in ("E125", "E108") else 400
+        return problem(status, error.code, error.what, error.mend)
+
+    @app.exception_handler(Denied)
+    async def denied(request: Request, error: Denied) -> JSONResponse:
+        answer = problem(401, "E342", "a token of this server is needed", "send Authorization: Bearer TOKEN")
+        answer.headers["www-authenticate"] = "Bearer"
+        return answer
+
+    @app.exception_handler(TooMany)
+    async def too_many(request: Request, error: TooMany) -> JSONResponse:
+        answer = problem(429, "E343", str(error), f"try again in {error.retry_after} s")
+        answer.headers["retry-after"] = str(error.retry_after)
+        return answer
+
+
+def problem(status: int, code: str, message: str, mend: str = "") -> JSONResponse:
+    """An error's answer."""
+    return JSONResponse(Problem(code=code, message=message, mend=mend).model_dump(), status)

@@ -1,0 +1,37 @@
+"""What all requests of one server share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.chat.pins import Pins
+from agent.server.access import Access
+from agent.server.admission import Admission
+from agent.server.config import ServeSettings
+from agent.server.jobs import Jobs
+
+
+@dataclass
+class ServerState:
+    """The server's parts.
+
+    Attributes:
+        settings: its bounds.
+        pins: the profiles it offers; the first is the default.
+        access: who may come in.
+        jobs: batch jobs.
+        folder: where conversations, pictures and jobs are kept.
+        admissions: profile -> its turns.
+    """
+
+    settings: ServeSettings
+    pins: Pins
+    access: Access
+    jobs: Jobs
+    folder: Path
+    admissions: dict[str, Admission] = field(default_factory=dict)
+
+    def admission(self, profile: str) -> Admission:
+        """The turns of one profile."""
+        if profile not in self.admissions:
+            self.admissions[profile] = Admission(self.settings.at_once, self.settings.waiting)
+        return self.admissions[profile]
