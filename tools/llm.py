@@ -78,11 +78,22 @@ class ChatConfig(Frozen):
         return self
 
 
+class Said(Frozen):
+    """One token of an answer, and the log-probabilities of what could have stood in its place, itself included."""
+
+    token: str
+    likely: Mapping[str, float]
+
+
 class Reply(Frozen):
-    """What the model said; `cut` when it ran into the token bound."""
+    """What the model said; `cut` when it ran into the token bound.
+
+    `tokens` are there where `logprobs` was asked for and the server gives them.
+    """
 
     text: str
     cut: bool = False
+    tokens: tuple[Said, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -293,9 +304,17 @@ def _reply(message: BaseMessage) -> Reply:
     return Reply(
         text=message.content,
         cut=message.response_metadata.get("finish_reason") == "length",
+        tokens=_tokens(message.response_metadata.get("logprobs")),
         prompt_tokens=usage.get("input_tokens"),
         completion_tokens=usage.get("output_tokens"),
     )
+
+
+def _tokens(logprobs: Any) -> tuple[Said, ...]:
+    """The answer's tokens of a server's `logprobs`, however much of that it gives."""
+    said = (logprobs or {}).get("content") or ()
+    rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in said)
+    return tuple(Said(token=token["token"], likely={t["token"]: t["logprob"] for t in row}) for token, row in rows)
 
 
 def _is_loopback(host: str) -> bool:

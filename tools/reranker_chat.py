@@ -5,9 +5,9 @@ candidates only (`guide`); whatever it does, an answer that is none of them is s
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import Field
@@ -16,6 +16,7 @@ from tools.base import canonical_json, digest, fingerprint
 from tools.captioner import data_url
 from tools.disk_cache import DiskCache, default_cache_dir
 from tools.errors import ToolUnavailable
+from tools.guided import Guide, answered, guided
 from tools.interfaces import Reranked, RerankRequest
 from tools.llm import Ask, ChatClient, ChatConfig
 from tools.matching import picture
@@ -29,6 +30,8 @@ SYSTEM = (
     "and nothing else."
 )
 REPAIR = "That is not one of the candidates. Answer with exactly one of {candidates} and nothing else."
+FIELD = "category"
+"""Of the JSON object that the guide asks for."""
 CHAT_DIGEST = digest([PROMPT_DIGEST, SYSTEM, REPAIR])
 
 
@@ -36,9 +39,8 @@ class ChatRerankerConfig(ChatConfig):
     """The chat model, how its answers are held to the candidates, and what it is shown. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 32
-    guide: Literal["json_schema", "structured_outputs", "guided_choice", "none"] = "json_schema"
-    """How the server is told the candidates: `json_schema` is OpenAI's `response_format`; `structured_outputs` is
-    vLLM's, `guided_choice` vLLM's up to 0.11; `none` for servers that know none of them."""
+    guide: Guide = "json_schema"
+    """How the server is told the candidates."""
     hint: bool = False
     """Show the tagger's scores in the prompt (section 5.1's `-h`)."""
     examples: bool = True
@@ -105,11 +107,11 @@ class ChatReranker:
 
     async def _choose(self, ask: Ask, request: RerankRequest, media: Media) -> Reranked:
         messages, cut = self.prompt(request, media)
-        guide = self.guide(request.candidates)
+        guide = guided(self.config.guide, request.candidates, FIELD)
         notices = (cut_notice(self.name, request),) if cut else ()
         for _ in range(2):
             said = (await ask(messages, guide)).text
-            label = answered(said, request.candidates)
+            label = answered(said, request.candidates, FIELD)
             if label is not None:
                 return Reranked(label=label, notices=notices)
             complaint = REPAIR.format(candidates=json.dumps(request.candidates, ensure_ascii=False))
@@ -139,24 +141,7 @@ class ChatReranker:
 
     def _as_guided(self, answer: str) -> str:
         """An answer in the form that the guide asks for."""
-        return json.dumps({"category": answer}) if self.config.guide == "json_schema" else answer
-
-    def guide(self, candidates: Sequence[str]) -> Mapping[str, Any]:
-        """The part of the request's body that allows the candidates only."""
-        if self.config.guide == "guided_choice":
-            return {"guided_choice": list(candidates)}
-        if self.config.guide == "structured_outputs":
-            return {"structured_outputs": {"choice": list(candidates)}}
-        if self.config.guide == "none":
-            return {}
-        schema = {
-            "type": "object",
-            "properties": {"category": {"type": "string", "enum": list(candidates)}},
-            "required": ["category"],
-            "additionalProperties": False,
-        }
-        named = {"name": "category", "strict": True, "schema": schema}
-        return {"response_format": {"type": "json_schema", "json_schema": named}}
+        return json.dumps({FIELD: answer}) if self.config.guide == "json_schema" else answer
 
 
 def example_of(example: tuple[str, tuple[int, int], tuple[str, ...], str]) -> tuple[str, str]:
@@ -164,18 +149,3 @@ def example_of(example: tuple[str, tuple[int, int], tuple[str, ...], str]) -> tu
     text, span, candidates, answer = example
     request = RerankRequest(text=text, tokens=tuple(text.split()), token_span=span, candidates=candidates)
     return table7(request, "text"), answer
-
-
-def answered(said: str, candidates: Sequence[str]) -> str | None:
-    """The candidate that an answer names, as a word or as JSON's `category`; None when it names none.
-
-    What a thinking model says before `</think>` is not its answer.
-    """
-    text = said.rpartition("</think>")[2].strip()
-    try:
-        told = json.loads(text)
-        text = str(told.get("category", "")) if isinstance(told, dict) else str(told)
-    except ValueError:
-        pass
-    text = text.strip(" \t\r\n.`\"'")
-    return next((candidate for candidate in candidates if candidate.casefold() == text.casefold()), None)

@@ -13,10 +13,11 @@ from PIL import Image
 from scripted_chat import Server, serve
 
 from tools.errors import ToolUnavailable
+from tools.guided import answered
 from tools.interfaces import Reranked, RerankRequest
 from tools.media import Media
 from tools.reranker import EXAMPLES, table7
-from tools.reranker_chat import SYSTEM, ChatReranker, ChatRerankerConfig, answered
+from tools.reranker_chat import SYSTEM, ChatReranker, ChatRerankerConfig
 from tools.types import ImageRef
 
 PARK, BRIDGE = Image.new("RGB", (60, 60), (20, 200, 60)), Image.new("RGB", (60, 60), (200, 40, 40))
@@ -125,7 +126,7 @@ def test_a_long_post_is_cut(served: Server) -> None:
      ("<think>is it a city?</think>park", "park"), ("a park", None), ("", None), ("{}", None), ("[1]", None)],
 )  # fmt: skip
 def test_reading_answers(said: str, label: str | None) -> None:
-    assert answered(said, ("park", "city")) == label
+    assert answered(said, ("park", "city"), "category") == label
 
 
 def test_the_fingerprint_covers_what_decides() -> None:

@@ -1,0 +1,48 @@
+"""One of a few answers from a chat model on a server: what the server is told to allow, and how an answer is read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+Guide = Literal["json_schema", "structured_outputs", "guided_choice", "none"]
+"""How the server is told the candidates: `json_schema` is OpenAI's `response_format`; `structured_outputs` is vLLM's,
+`guided_choice` vLLM's up to 0.11; `none` is for servers that know none of them."""
+
+
+def guided(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[str, Any]:
+    """The part of a request's body that allows the candidates only.
+
+    Args:
+        guide: what the server knows.
+        candidates: the answers.
+        field: of the JSON object that holds the answer, where the guide asks for one.
+    """
+    if guide == "guided_choice":
+        return {"guided_choice": list(candidates)}
+    if guide == "structured_outputs":
+        return {"structured_outputs": {"choice": list(candidates)}}
+    if guide == "none":
+        return {}
+    schema = {
+        "type": "object",
+        "properties": {field: {"type": "string", "enum": list(candidates)}},
+        "required": [field],
+        "additionalProperties": False,
+    }
+    named = {"name": field, "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def answered(said: str, candidates: Sequence[str], field: str) -> str | None:
+    """The candidate that an answer names, as a word or as JSON's `field`; None when it names none.
+
+    What a thinking model says before `</think>` is not its answer.
+    """
+    text = said.rpartition("</think>")[2].strip()
+    try:
+        told = json.loads(text)
+        text = str(told.get(field, "")) if isinstance(told, dict) else str(told)
+    except ValueError:
+        pass
+    text = text.strip(" \t\r\n.`\"'")
+    return next((candidate for candidate in candidates if candidate.casefold() == text.casefold()), None)
