@@ -61,6 +61,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     "entailment": {
         "albef": Backend("tools.entailment_albef", "AlbefEntailment", "AlbefEntailmentConfig"),
         "blip": Backend("tools.entailment_blip", "BlipEntailment", "BlipEntailmentConfig"),
+        "chat": Backend("tools.entailment_chat", "ChatEntailment", "ChatEntailmentConfig", extra="llm"),
     },
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
