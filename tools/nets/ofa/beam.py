@@ -1,0 +1,48 @@
+"""Beam search over a fixed number of places, each with its own list of tokens to choose from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Step = Callable[[Tensor, Tensor | None], Tensor]
+"""The log-probabilities (n, beams, vocabulary) after the tokens (n, beams); which earlier beam each continues, (n,
+beams), or None at the first step."""
+
+
+@dataclass(frozen=True)
+class Beams:
+    """What was found, best first.
+
+    Attributes:
+        tokens: (n, beams, places).
+        scores: (n, beams), the sums of the tokens' log-probabilities.
+    """
+
+    tokens: Tensor
+    scores: Tensor
+
+
+def beam_search(step: Step, first: Tensor, places: Sequence[Tensor], width: int) -> Beams:
+    """The likeliest continuations, as far as `width` of them at each place can tell.
+
+    All are equally long, so none ends early and lengths need no correction; a place of one token, such as the end of
+    the text, only adds that token's log-probability. Where fewer than `width` continuations exist, all are kept.
+
+    Args:
+        step: asks the model.
+        first: (n), the token that each row starts with.
+        places: for each place, the ids that may stand there, (allowed).
+        width: the most continuations kept of each row.
+    """
+    tokens, parents = first[:, None], None
+    scores = torch.zeros(tokens.shape, device=first.device)
+    found = first.new_empty(len(first), 1, 0)
+    for allowed in places:
+        sums = scores[..., None] + step(tokens, parents)[..., allowed]
+        scores, best = sums.flatten(1).topk(min(width, sums[0].numel()))
+        parents, tokens = best // len(allowed), allowed[best % len(allowed)]
+        kept = found.gather(1, parents[..., None].expand(-1, -1, found.shape[-1]))
+        found = torch.cat([kept, tokens[..., None]], dim=-1)
+    return Beams(found, scores)

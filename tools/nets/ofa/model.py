@@ -1,0 +1,57 @@
+"""The whole net: picture and words in, logits over the one vocabulary of words, codes and places out."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tools.nets.ofa.decoder import Cache, Decoder
+from tools.nets.ofa.encoder import Encoder
+from tools.nets.ofa.sizes import Memory, OfaSizes, Patches
+
+
+class Ofa(nn.Module):
+    """OFA; encoder, decoder and logits share one table of token embeddings."""
+
+    def __init__(self, sizes: OfaSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.encoder = Encoder(sizes)
+        self.decoder = Decoder(sizes)
+
+    def look(self, pixels: Tensor) -> Patches:
+        """Patches of pictures (n, 3, height, width): what many texts about one picture share."""
+        patches: Patches = self.encoder.look(pixels)
+        return patches
+
+    def encode(self, patches: Patches, ids: Tensor, mask: Tensor) -> Memory:
+        """Read texts about pictures.
+
+        Args:
+            patches: of n pictures, or of one that all texts are about.
+            ids: (n, tokens), padded on the right.
+            mask: (n, tokens), true at the texts' own tokens.
+        """
+        memory: Memory = self.encoder(patches, ids, mask)
+        return memory
+
+    def decode(self, tokens: Tensor, memory: Memory, cache: Cache | None = None) -> tuple[Tensor, Cache]:
+        """States after the next tokens.
+
+        Args:
+            tokens: (sources * group, tokens) that follow those of `cache`; each `group` of rows shares a source.
+            memory: of the sources.
+            cache: of the tokens before.
+
+        Returns:
+            (sources * group, tokens, width), and the cache that now holds these tokens, too.
+        """
+        states: tuple[Tensor, Cache] = self.decoder(self.encoder.embed_tokens(tokens), memory, cache)
+        return states
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(..., width) to (..., vocabulary)."""
+        return functional.linear(states, self.encoder.embed_tokens.weight)
+
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
+        """Logits (n, tokens, vocabulary) of what follows each of `tokens`, one picture a text."""
+        states, _ = self.decode(tokens, self.encode(self.look(pixels), ids, mask))
+        return self.logits(states)
