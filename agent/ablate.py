@@ -17,7 +17,7 @@ from evals.gold import Dataset
 from evals.predictions import Predictions, read_predictions
 from evals.report import full_report
 from evals.run import recorded_knowledge
-from graphs.replay import GRAPHS
+from graphs.catalogue import GRAPHS
 from tools.base import digest
 from tools.errors import NamepinError
 from tools.types import Extraction

@@ -11,11 +11,12 @@ from agent.build import live_calls, policy
 from agent.posts import AnyPost, Picture, Ready, as_post, ready
 from agent.settings import Settings, load_settings
 from graphs.calls import Calls
+from graphs.catalogue import GRAPHS
 from graphs.context import Context
-from graphs.gem import Graph, build
 from graphs.record import Recorder
 from graphs.run import failed_extraction, stream_post
 from graphs.steps import StepEvent
+from graphs.textual import Graph
 from tools.media import Media
 from tools.types import Extraction, Post
 
@@ -61,7 +62,7 @@ class Namepin:
     @cached_property
     def graph(self) -> Graph:
         """The compiled graph."""
-        return build()
+        return GRAPHS[self.settings.graph]()
 
     def context(self, prepared: Ready) -> Context:
         """A fresh context for one post."""

@@ -6,7 +6,7 @@ from typing import Any
 from agent.backends import BACKENDS
 from agent.settings import Settings, ToolSettings
 from graphs.calls import LiveCalls
-from graphs.context import GemPolicy
+from graphs.context import Policy
 from tools.errors import Exit, NamepinError
 
 
@@ -40,6 +40,6 @@ def live_calls(settings: Settings) -> LiveCalls:
     return LiveCalls(build_tools(settings))
 
 
-def policy(settings: Settings) -> GemPolicy:
+def policy(settings: Settings) -> Policy:
     """The graph's own decisions."""
-    return GemPolicy(gate=settings.gate, match=settings.match)
+    return Policy(gate=settings.gate, match=settings.match, expression=settings.expression, mask=settings.mask)

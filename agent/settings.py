@@ -24,12 +24,13 @@ from agent.layers import (
     unknown_setting,
 )
 from agent.server.config import ServeSettings
-from graphs.context import MatchPolicy
+from graphs.context import ExpressionPolicy, MaskPolicy, MatchPolicy
 from graphs.gate import GatePolicy
 from tools.errors import NamepinError
 from tools.types import Frozen
 
 DEFAULT_PROFILE = "starter"
+GRAPHS = ("gem", "riveg")
 _PLAIN = ("profile", "graph")
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -56,6 +57,8 @@ class Settings(Frozen):
         images: bounds on pictures.
         gate: the entropy gate.
         match: when a mention counts as being in the picture.
+        expression: what RiVEG's entailment and grounding read.
+        mask: when a mask is taken to have missed its object.
         chat: the model that leads `namepin chat`; it decides nothing about a post.
         serve: bounds of `namepin serve`.
         tools: role -> tool, in the order of the graph; roles left out are absent.
@@ -63,10 +66,12 @@ class Settings(Frozen):
     """
 
     profile: str
-    graph: Literal["gem"] = "gem"
+    graph: Literal["gem", "riveg"] = "gem"
     images: ImageSettings = ImageSettings()
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()
+    expression: ExpressionPolicy = ExpressionPolicy()
+    mask: MaskPolicy = MaskPolicy()
     chat: ChatSettings = ChatSettings()
     serve: ServeSettings = ServeSettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
@@ -74,7 +79,7 @@ class Settings(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """The settings as a profile would write them, every default spelled out; `load_settings` takes it as `base`."""
-        plain = self.model_dump(mode="json", include={"graph", "images", "gate", "match"})
+        plain = self.model_dump(mode="json", include={"graph", "images", "gate", "match", "expression", "mask"})
         tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
         return plain | tools
 
@@ -83,6 +88,8 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "images": ImageSettings,
     "gate": GatePolicy,
     "match": MatchPolicy,
+    "expression": ExpressionPolicy,
+    "mask": MaskPolicy,
     "chat": ChatSettings,
     "serve": ServeSettings,
 }
@@ -116,15 +123,19 @@ def load_settings(
     values = merged([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
     _check_top_level(values)
     graph = values.get("graph", Value("gem", "default"))
-    if graph.value != "gem":
-        raise NamepinError("E203", f"graph {graph.value!r} is not available", where=graph.origin, mend="use gem")
+    if graph.value not in GRAPHS:
+        mend = f"{meant(str(graph.value), GRAPHS)}graphs: {', '.join(GRAPHS)}"
+        raise NamepinError("E203", f"there is no graph {graph.value!r}", where=graph.origin, mend=mend)
     tools = {role: tool for role in BACKENDS if (tool := _tool(role, values)) is not None}
     enabled = {role: tool for role, tool in tools.items() if getattr(tool.config, "enabled", True)}
     return Settings(
         profile=profile,
+        graph=graph.value,
         images=_typed(ImageSettings, values, "images"),
         gate=_typed(GatePolicy, values, "gate"),
         match=_typed(MatchPolicy, values, "match"),
+        expression=_typed(ExpressionPolicy, values, "expression"),
+        mask=_typed(MaskPolicy, values, "mask"),
         chat=_typed(ChatSettings, values, "chat"),
         serve=_typed(ServeSettings, values, "serve"),
         tools=enabled,

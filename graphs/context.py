@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol, cast
+from typing import Annotated, Literal, Protocol, cast
 
 from pydantic import Field
 
@@ -16,16 +16,40 @@ from tools.types import Extraction, Frozen
 
 
 class MatchPolicy(Frozen):
-    """When a mention counts as being in the picture: P_T >= threshold."""
+    """When a mention counts as being in the picture: P_T, or the probability of entailment, >= threshold."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
-class GemPolicy(Frozen):
-    """The decisions of the GEM graph that are not a tool's: `--set gate.gamma=0.4`, `--set match.threshold=0.6`."""
+class ExpressionPolicy(Frozen):
+    """What entailment and grounding read (RiVEG section IV-B2, Table X).
+
+    Attributes:
+        text: `both` is `Named Entity (TYPE) – expansion`, `entity` the part before the dash, `expansion` the one after.
+        most: mentions of a post that are expanded; each costs a call of the language model.
+    """
+
+    text: Literal["both", "entity", "expansion"] = "both"
+    most: Annotated[int, Field(ge=0)] = 32
+
+
+class MaskPolicy(Frozen):
+    """When a mask is taken to have missed its object (RiVEG Figure 12).
+
+    Attributes:
+        agreement: least IoU between the box that was asked about and the tight box of the mask.
+    """
+
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class Policy(Frozen):
+    """The decisions that are a graph's and not a tool's: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
 
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()
+    expression: ExpressionPolicy = ExpressionPolicy()
+    mask: MaskPolicy = MaskPolicy()
 
 
 class Watch(Protocol):
@@ -55,7 +79,7 @@ class Context:
 
     calls: Calls
     media: Media = field(default_factory=Media)
-    policy: GemPolicy = GemPolicy()
+    policy: Policy = Policy()
     requested: frozenset[str] = frozenset()
     watch: Watch | None = None
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -6,105 +6,23 @@
 answers from the tools, and everything that was found out is in the state.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from graphs import routes
-from graphs.calls import CAPTIONER, KNOWLEDGE, MATCHER, RERANKER, SEGMENTER, TAGGER, TRACER
+from graphs.calls import MATCHER, SEGMENTER, TRACER
 from graphs.context import Context
-from graphs.state import Finding, Json, PostState, RerankTask, image_of, mentions_of
-from graphs.steps import DEGRADING, RETRY, TOOL_MISSING, step
-from tools.errors import ToolUnavailable
-from tools.interfaces import (
-    CaptionRequest,
-    KnowledgeRequest,
-    Match,
-    MatchRequest,
-    Query,
-    RerankRequest,
-    Segment,
-    SegmentPrompt,
-    SegmentRequest,
-    TagRequest,
-    TraceQuery,
-    TraceRequest,
-)
-from tools.labels import ALIASES, COARSE4, FINE_TO_COARSE4
-from tools.text import tweet_tokens
-from tools.types import Entity, Mention, Notice
+from graphs.state import Finding, Json, PostState, image_of, mentions_of
+from graphs.steps import RETRY, step
+from graphs.textual import Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
+from tools.interfaces import Match, MatchRequest, Segment, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
+from tools.types import Entity, Mention
 
 NAME = "gem-2"
 """Part of every fingerprint: raise the number whenever a node's answer changes for the same calls."""
-
-Graph = CompiledStateGraph[PostState, Context, PostState, PostState]
-
-
-@step(without="the post goes on without a caption", summary=lambda u: u["caption"])
-async def caption(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Describe the picture, for the models that read text only."""
-    found = await runtime.context.ask(CAPTIONER, CaptionRequest(image=image_of(state)))
-    return {"caption": found.text, "notices": _dumps(found.notices)}
-
-
-@step(without="tagged without knowledge", summary=lambda u: f"{len(u['knowledge']['text'])} characters")
-async def knowledge(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Ask a language model what the post is about (section 3.2.1)."""
-    found = await runtime.context.ask(KNOWLEDGE, KnowledgeRequest(text=state["text"], caption=state["caption"]))
-    known = found.model_dump(mode="json")
-    return {"notices": known.pop("notices"), "knowledge": known}
-
-
-@step(without="no names were looked for", summary=lambda u: _count(u["mentions"], "mention"))
-async def tag(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Find the mentions and their types (section 3.2)."""
-    known, tokens = state["knowledge"], state["tokens"]
-    request = TagRequest(
-        text=state["text"],
-        tokens=tuple(tokens) if tokens is not None else None,
-        knowledge=known["text"] if known else None,
-        knowledge_style=known["style"] if known else None,
-    )
-    tags = (await runtime.context.ask(TAGGER, request)).model_dump(mode="json")
-    return {
-        "tokens": tags["tokens"],
-        "mentions": [{**mention, "index": i} for i, mention in enumerate(tags["mentions"])],
-        "notices": tags["notices"],
-    }
-
-
-@step(without="", summary=lambda u: _count([f for f in u["findings"] if f["candidates"]], "hard mention"))
-async def gate(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Mentions whose entropy exceeds gamma get candidates to be reranked among (section 3.3.1)."""
-    policy = runtime.context.policy.gate
-    return {
-        "findings": [
-            Finding(
-                index=mention.index,
-                near_gamma=policy.near(mention.entropy),
-                candidates=list(policy.candidates(mention.scores, mention.entropy)),
-            )
-            for mention in mentions_of(state)
-        ]
-    }
-
-
-@step(without="the tagger's type stands", summary=lambda u: u["findings"][0]["fine_label"] or u["findings"][0]["label"])
-async def rerank(state: RerankTask, runtime: Runtime[Context]) -> Json:
-    """Choose one mention's type among its candidates (section 3.3.2)."""
-    request = RerankRequest.model_validate(state["request"])
-    answer = await runtime.context.ask(RERANKER, request)
-    if answer.label not in request.candidates:
-        raise ToolUnavailable(RERANKER.name, f"answered {answer.label!r}, which is not among the candidates")
-    label, fine_label = split_label(answer.label)
-    return {
-        "findings": [Finding(index=state["index"], label=label, fine_label=fine_label)],
-        "notices": _dumps(answer.notices),
-    }
 
 
 @step(
@@ -122,11 +40,11 @@ async def match(state: PostState, runtime: Runtime[Context]) -> Json:
             Finding(index=i, match=match.model_dump(mode="json"), groundable=match.score >= threshold)
             for (i, _), match in zip(enumerate(queries), found.matches, strict=True)
         ],
-        "notices": _dumps(found.notices),
+        "notices": dumps(found.notices),
     }
 
 
-@step(without="places are the matcher's", summary=lambda u: _count([f for f in u["findings"] if f["peak"]], "place"))
+@step(without="places are the matcher's", summary=lambda u: count([f for f in u["findings"] if f["peak"]], "place"))
 async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
     """Where in the picture the match came from (section 3.4.2)."""
     groundable = [finding for finding in state["findings"] if finding["groundable"]]
@@ -140,11 +58,11 @@ async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
             Finding(index=f["index"], peak=list(trace.peak) if trace.peak else None, heat=trace.heat)
             for f, trace in zip(groundable, found.traces, strict=True)
         ],
-        "notices": _dumps(found.notices),
+        "notices": dumps(found.notices),
     }
 
 
-@step(without="boxes are the matcher's", summary=lambda u: _count(u["findings"], "segment"))
+@step(without="boxes are the matcher's", summary=lambda u: count(u["findings"], "segment"))
 async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
     """From a point (and the matcher's region, where it has one) to a mask and its box (section 3.4.3)."""
     prompted = [finding for finding in state["findings"] if routes.has_prompt(finding)]
@@ -163,70 +81,37 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
             Finding(index=f["index"], segment=segment.model_dump(mode="json"))
             for f, segment in zip(prompted, found.segments, strict=True)
         ],
-        "notices": _dumps(found.notices),
+        "notices": dumps(found.notices),
     }
 
 
-@step(without="", summary=lambda u: _count(u["entities"], "entity", "entities"))
+@step(without="", summary=lambda u: count(u["entities"], "entity", "entities"))
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
     """Put mentions and findings together, and say what the user asked for but the profile cannot do."""
     findings = {finding["index"]: finding for finding in state["findings"]}
-    before = [role.name for role, key in ((CAPTIONER, "caption"), (KNOWLEDGE, "knowledge")) if state.get(key)]
-    entities = [_entity(mention, findings[mention.index], before) for mention in mentions_of(state)]
-    missing = [
-        Notice(code=TOOL_MISSING, tool=role, message=f"{role}: asked for, but this profile has none; step skipped")
-        for role in sorted(runtime.context.requested - set(runtime.context.calls.fingerprints))
-    ]
-    notices = [*state["notices"], *_dumps(missing)]
-    return {
-        "tokens": state["tokens"] if state["tokens"] is not None else list(tweet_tokens(state["text"])),
-        "entities": [e.model_dump(mode="json") for e in sorted(entities, key=lambda e: (e.start, e.end))],
-        "notices": _dumps(missing),
-        "status": "degraded" if any(notice["code"] in DEGRADING for notice in notices) else "ok",
-    }
+    return finish(state, runtime, [_entity(state, mention, findings[mention.index]) for mention in mentions_of(state)])
 
 
-def split_label(label: str) -> tuple[str, str | None]:
-    """A label of any scheme as (4-type label, fine label or None): a fine label always brings its own parent."""
-    if label in COARSE4:
-        return label, None
-    fine = ALIASES.get(label, label)
-    return FINE_TO_COARSE4[fine], fine
-
-
-def query_of(state: PostState, index: int) -> Query:
-    """A mention as the visual tools see it: with the reranked type, where it was reranked."""
-    mention, finding = state["mentions"][index], state["findings"][index]
-    typed: Mapping[str, Any] = finding if "label" in finding else mention
-    return Query(text=mention["text"], label=typed["label"], category=typed["fine_label"] or typed["label"])
-
-
-def _entity(mention: Mention, finding: Finding, before: list[str]) -> Entity:
+def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
     """One entity; its provenance names the tools that had a part in it, in the order of the graph."""
     found = Match.model_validate(finding["match"]) if "match" in finding else None
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
-    had_part = {RERANKER.name: "label", MATCHER.name: "match", TRACER.name: "peak", SEGMENTER.name: "segment"}
+    fields = tagged(state, mention, finding)
+    had_part = {MATCHER.name: "match", TRACER.name: "peak", SEGMENTER.name: "segment"}
     return Entity(
-        text=mention.text,
-        start=mention.start,
-        end=mention.end,
-        token_span=mention.token_span,
-        label=finding.get("label", mention.label),
-        fine_label=finding["fine_label"] if "fine_label" in finding else mention.fine_label,
-        scores=mention.scores,
-        entropy=mention.entropy,
-        near_gamma=finding["near_gamma"],
-        reranked="label" in finding,
-        groundable=finding.get("groundable"),
-        match_score=found.score if found else None,
-        box=_box(finding, found, pinned),
-        mask=pinned.mask if pinned else None,
-        peak=finding.get("peak"),
-        mask_score=pinned.score if pinned else None,
-        mask_stability=pinned.stability if pinned else None,
-        ambiguous=found.ambiguous if found else False,
-        evidence=found.evidence if found else None,
-        provenance=(*before, TAGGER.name, *(role for role, key in had_part.items() if key in finding)),
+        **fields
+        | {
+            "groundable": finding.get("groundable"),
+            "match_score": found.score if found else None,
+            "box": _box(finding, found, pinned),
+            "mask": pinned.mask if pinned else None,
+            "peak": finding.get("peak"),
+            "mask_score": pinned.score if pinned else None,
+            "mask_stability": pinned.stability if pinned else None,
+            "ambiguous": found.ambiguous if found else False,
+            "evidence": found.evidence if found else None,
+            "provenance": (*fields["provenance"], *(role for role, key in had_part.items() if key in finding)),
+        }
     )
 
 
@@ -235,14 +120,6 @@ def _box(finding: Finding, found: Match | None, pinned: Segment | None) -> tuple
     if not finding.get("groundable"):
         return None
     return (pinned.box if pinned else None) or (found.region if found else None)
-
-
-def _dumps(notices: Iterable[Notice]) -> list[Json]:
-    return [notice.model_dump(mode="json") for notice in notices]
-
-
-def _count(things: list[Any], one: str, many: str = "") -> str:
-    return f"{len(things)} {one if len(things) == 1 else many or one + 's'}"
 
 
 def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:

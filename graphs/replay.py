@@ -16,28 +16,25 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 from pydantic import ValidationError
 
-from graphs import gem
 from graphs.calls import ROLES, AnyTool, LiveCalls
 from graphs.cassette import Cassette, PostRecord, Setup, call_key
-from graphs.context import Context, GemPolicy
+from graphs.catalogue import GRAPHS
+from graphs.context import Context, Policy
 from graphs.difference import first_difference, shortened, unexpected_call
 from graphs.record import Tape, answered
 from graphs.run import extract_post
 from graphs.state import Json
+from graphs.textual import Graph
 from tools.errors import Exit, NamepinError, ToolUnavailable
 from tools.media import Media
 from tools.types import Extraction, Frozen, ImageRef, Post
 
 ToolFactory = Callable[[str], AnyTool]
 MediaFactory = Callable[[Post, ImageRef], Media]
-
-GRAPHS: Mapping[str, Callable[[], gem.Graph]] = MappingProxyType({"gem": gem.build})
-"""Graph's name, without its version -> how it is built."""
 
 
 def replay(
@@ -78,7 +75,7 @@ async def areplay(
     cassette = Cassette.load(directory)
     overrides = Overrides.of(sets or {})
     filler = _Filler(tools, media) if tools else None
-    graphs: dict[str, gem.Graph] = {}
+    graphs: dict[str, Graph] = {}
     try:
         for record in cassette.posts.values():
             setup = cassette.setups[record.line.setup]
@@ -115,7 +112,7 @@ class Overrides:
         Raises:
             NamepinError: E404 for a key that is neither the policy's nor a tool's.
         """
-        known = [f"{name}.{key}" for name, part in GemPolicy() for key in type(part).model_fields]
+        known = [f"{name}.{key}" for name, part in Policy() for key in type(part).model_fields]
         off = {key.partition(".")[0] for key, value in sets.items() if key.endswith(".backend") and value == "off"}
         policy = {key: value for key, value in sets.items() if key in known}
         changed = {key.partition(".")[0] for key in sets if key not in known}
@@ -126,7 +123,7 @@ class Overrides:
                 raise NamepinError("E404", f"a replay cannot set {key!r}", where="--set", mend=mend)
         return cls(policy, frozenset(changed - off), frozenset(off))
 
-    def policy_over(self, recorded: Json) -> GemPolicy:
+    def policy_over(self, recorded: Json) -> Policy:
         """The recorded policy with the overrides in place.
 
         Raises:
@@ -137,7 +134,7 @@ class Overrides:
             section, name = key.split(".")
             table.setdefault(section, {})[name] = value
         try:
-            return GemPolicy.model_validate(table)
+            return Policy.model_validate(table)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -236,9 +233,7 @@ class ReplayedCalls:
         return cast(Frozen, ROLES[tool].result.model_validate(call.result))
 
 
-async def _replay_post(
-    graph: gem.Graph, calls: ReplayedCalls, policy: GemPolicy, media: Media, check: bool
-) -> Extraction:
+async def _replay_post(graph: Graph, calls: ReplayedCalls, policy: Policy, media: Media, check: bool) -> Extraction:
     record, line = calls.record, calls.record.line
     recorded = cast(Extraction, record.result)  # a cassette is not loaded without
     tape = Tape(PostRecord(line))
@@ -266,7 +261,7 @@ async def _replay_post(
     return extraction
 
 
-def _graph(name: str) -> gem.Graph:
+def _graph(name: str) -> Graph:
     """The graph of this version; another version of it than the recorded one shows in the fingerprint."""
     kind = name.rpartition("-")[0]
     if kind not in GRAPHS:

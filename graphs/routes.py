@@ -1,4 +1,4 @@
-"""Where a post goes next: the arrows of the GEM graph. Each route names the next step, or fans out with `Send`.
+"""Where a post goes next: the arrows of both graphs. Each route names the next step, or fans out with `Send`.
 
 A step is on the route only when the profile fills its role and the post has something for it to do. Routes are
 coroutines because LangGraph would run a plain function in a thread, at ten times the cost.
@@ -32,9 +32,13 @@ async def after_tag(state: PostState) -> str:
 
 async def after_gate(state: PostState, runtime: Runtime[Context]) -> str | list[Send]:
     """The hard mentions are reranked, one branch each; the others keep the tagger's label."""
-    if runtime.context.has(RERANKER) and (hard := [f for f in state["findings"] if f.get("candidates")]):
-        return [Send("rerank", rerank_task(state, finding)) for finding in hard]
-    return await before_match(state, runtime)
+    return hard_mentions(state, runtime) or await before_match(state, runtime)
+
+
+def hard_mentions(state: PostState, runtime: Runtime[Context]) -> list[Send]:
+    """One branch for each mention that the gate gave candidates; none where the profile has no reranker."""
+    hard = [f for f in state["findings"] if f.get("candidates")] if runtime.context.has(RERANKER) else []
+    return [Send("rerank", rerank_task(state, finding)) for finding in hard]
 
 
 async def before_match(state: PostState, runtime: Runtime[Context]) -> str:

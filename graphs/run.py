@@ -7,9 +7,9 @@ from langchain_core.runnables.config import RunnableConfig, merge_configs
 from langgraph.types import StreamMode
 
 from graphs.context import Context
-from graphs.gem import Graph
 from graphs.state import PostState, start_state
 from graphs.steps import StepEvent
+from graphs.textual import Graph
 from tools.errors import NamepinError
 from tools.text import tweet_tokens
 from tools.types import Extraction, ImageRef, Notice, Post
@@ -30,7 +30,7 @@ async def stream_post(
     """Progress events of every step, and the `Extraction` last.
 
     Args:
-        graph: what `graphs.gem.build` returns.
+        graph: what the `build` of `graphs.gem` or `graphs.riveg` returns.
         post: a valid post; its `image` path is not looked at.
         image: its picture, whose pixels are in `context.media`; None runs the textual half alone.
         context: a fresh one for each post.

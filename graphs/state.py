@@ -37,6 +37,15 @@ class Finding(TypedDict, total=False):
     segment: Json
     """From the segmenter: a `Segment`."""
 
+    expansion: str
+    """From the expansion tool, where it was asked about this mention."""
+
+    entailment: Json
+    """From the entailment tool: an `Entailment`."""
+
+    grounded: Json
+    """From the grounder: a `Grounded`."""
+
 
 def merge_findings(left: list[Finding], right: list[Finding]) -> list[Finding]:
     """Union by mention index, in index order, whatever order parallel branches finish in."""
@@ -55,6 +64,8 @@ def extend(left: list[Any], right: list[Any]) -> list[Any]:
 class PostState(TypedDict, total=False):
     """One post on its way through the graph."""
 
+    id: str
+
     text: str
 
     tokens: list[str] | None
@@ -64,6 +75,12 @@ class PostState(TypedDict, total=False):
     """An `ImageRef`; the path and the pixels stay in the context."""
 
     caption: str | None
+
+    examples: list[Json]
+    """The annotated samples for the knowledge prompt: `Example`s."""
+
+    background: str | None
+    """The detailed description of the picture, for the expansions."""
 
     knowledge: Json | None
     """A `Knowledge`, without its notices."""
@@ -92,13 +109,23 @@ class RerankTask(TypedDict):
     request: Json
 
 
+class ExpandTask(TypedDict):
+    """What one branch of the expansion fan-out is sent: a mention's index and its `ExpandRequest`."""
+
+    index: int
+    request: Json
+
+
 def start_state(post: Post, image: ImageRef | None, notices: Iterable[Notice] = ()) -> PostState:
     """The state a post begins with; `notices` are those of loading it (a missing picture, say)."""
     return PostState(
+        id=post.id,
         text=post.text,
         tokens=list(post.tokens) if post.tokens is not None else None,
         image=image.model_dump(mode="json") if image else None,
         caption=None,
+        examples=[],
+        background=None,
         knowledge=None,
         mentions=[],
         findings=[],

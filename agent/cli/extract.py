@@ -25,6 +25,7 @@ class Graph(StrEnum):
     """The graphs a post can walk through."""
 
     gem = "gem"
+    riveg = "riveg"
 
 
 class Format(StrEnum):

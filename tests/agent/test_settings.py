@@ -87,7 +87,7 @@ def test_resolved_settings_load_again() -> None:
         ("tagger.backend=dul", "E203", "did you mean dual?"),
         ("reranker.wieghts=x", "E202", "did you mean reranker.weights?"),
         ("knowledge.base_url=http://127.0.0.1:9/v1", "E203", "--set knowledge.base_url"),
-        ("graph=gme", "E203", "use gem"),
+        ("graph=gme", "E203", "did you mean gem"),
         ("knowledge.api_key=sk-123456789", "E204", "OPENAI_API_KEY"),
         ("gate.gamma", "E202", "key=value"),
         ("=1", "E202", "key=value"),

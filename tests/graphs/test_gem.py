@@ -20,9 +20,9 @@ from scripted_tools import (
     make_tools,
 )
 
-from graphs import gem
+from graphs import gem, textual
 from graphs.calls import LiveCalls
-from graphs.context import Context, GemPolicy, MatchPolicy
+from graphs.context import Context, MatchPolicy, Policy
 from graphs.gate import GatePolicy
 from graphs.run import extract_post, failed_extraction, stream_post
 from graphs.state import merge_findings, start_state
@@ -167,17 +167,17 @@ def test_forty_mentions(graph: gem.Graph) -> None:
 @pytest.mark.parametrize(
     ("policy", "reranked", "near", "groundable"),
     [
-        (GemPolicy(), [False, True, True, False], [False, False, False, True], [True, True, False, False]),
-        (GemPolicy(gate=GatePolicy(gamma=2)), [False] * 4, [False] * 4, [True, True, False, False]),
-        (GemPolicy(gate=GatePolicy(gamma=0)), [True] * 4, [False] * 4, [True, True, False, False]),
-        (GemPolicy(gate=GatePolicy(margin=0)), [False, True, True, False], [False] * 4, [True, True, False, False]),
-        (GemPolicy(match=MatchPolicy(threshold=0.75)), [False, True, True, False], None, [True, True, False, False]),
-        (GemPolicy(match=MatchPolicy(threshold=0.76)), [False, True, True, False], None, [False] * 4),
-        (GemPolicy(match=MatchPolicy(threshold=0.25)), [False, True, True, False], None, [True] * 4),
+        (Policy(), [False, True, True, False], [False, False, False, True], [True, True, False, False]),
+        (Policy(gate=GatePolicy(gamma=2)), [False] * 4, [False] * 4, [True, True, False, False]),
+        (Policy(gate=GatePolicy(gamma=0)), [True] * 4, [False] * 4, [True, True, False, False]),
+        (Policy(gate=GatePolicy(margin=0)), [False, True, True, False], [False] * 4, [True, True, False, False]),
+        (Policy(match=MatchPolicy(threshold=0.75)), [False, True, True, False], None, [True, True, False, False]),
+        (Policy(match=MatchPolicy(threshold=0.76)), [False, True, True, False], None, [False] * 4),
+        (Policy(match=MatchPolicy(threshold=0.25)), [False, True, True, False], None, [True] * 4),
     ],
 )
 def test_policy(
-    graph: gem.Graph, policy: GemPolicy, reranked: list[bool], near: list[bool] | None, groundable: list[bool]
+    graph: gem.Graph, policy: Policy, reranked: list[bool], near: list[bool] | None, groundable: list[bool]
 ) -> None:
     result = run(graph, context=make_context(policy=policy))
     assert [entity.reranked for entity in result.entities] == reranked
@@ -269,7 +269,7 @@ def test_an_answer_outside_the_candidates_is_refused(graph: gem.Graph) -> None:
     [("PER", ("PER", None)), ("athlete", ("PER", "athlete")), ("common_person", ("PER", "person_other"))],
 )
 def test_split_label(label: str, expected: tuple[str, str | None]) -> None:
-    assert gem.split_label(label) == expected
+    assert textual.split_label(label) == expected
 
 
 @pytest.mark.parametrize(("requested", "codes"), [((), []), (("knowledge", "tagger"), ["W102"])])
@@ -334,7 +334,7 @@ def test_fingerprint_says_what_decides_the_result(graph: gem.Graph) -> None:
     def mark(**fields: Any) -> str:
         return make_context(**fields).fingerprint(graph.name)
 
-    stricter = GemPolicy(match=MatchPolicy(threshold=0.6))
+    stricter = Policy(match=MatchPolicy(threshold=0.6))
     changed_tagger = make_tools(tagger=ScriptedTagger(config={"alpha": 0.2}))
     assert mark() == mark(requested=frozenset({"tagger"}))
     prints = {mark(), mark(tools=changed_tagger), mark(tools=make_tools("tagger")), mark(policy=stricter)}

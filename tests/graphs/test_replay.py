@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recording import TEXT, lines, record, texts_of, without_clock
 from scripted_tools import ALL, IMAGE, Scripted, down, make_context, make_tools
 
-from graphs import gem, routes
+from graphs import gem, routes, textual
 from graphs.calls import LiveCalls
 from graphs.context import Context
 from graphs.record import Recorder
@@ -126,7 +126,7 @@ QUERY_OF = gem.query_of
     ("where", "name", "change", "expected"),
     [
         (
-            gem,
+            textual,
             "split_label",
             changed_label,
             'step 5 (rerank[1], rerank[2]), state field findings[1].label: recorded "O',
@@ -267,10 +267,10 @@ def test_fill_makes_only_what_is_missing_and_keeps_it(tmp_path: Path) -> None:
 
 
 def policy(sets: dict[str, Any]) -> Any:
-    from graphs.context import GemPolicy
+    from graphs.context import Policy
     from graphs.gate import GatePolicy
 
-    return GemPolicy(gate=GatePolicy(gamma=sets["gate.gamma"]))
+    return Policy(gate=GatePolicy(gamma=sets["gate.gamma"]))
 
 
 def test_fill_with_another_setting_of_a_tool(tmp_path: Path) -> None:
