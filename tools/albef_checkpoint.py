@@ -3,7 +3,8 @@
 Two kinds of file are read, both without running code; the first also as a folder with `model.safetensors`, which may
 bring its tokenizer:
 
-- fine-tuned for visual entailment (`checkpoint_best.pth` of `VE.py`): two encoders and the head;
+- tuned for visual entailment: two encoders and the head. `VE.py` saves it (`checkpoint_best.pth`), and LAVIS publishes
+  one for SNLI-VE (`albef_snli_ve_lavis.pt`), whose text encoder has no token-type embeddings;
 - pre-trained (`ALBEF.pth` on 14 million pictures, `ALBEF_4M.pth`): no such head, its text encoder under
   `text_encoder.bert.`. Training begins with it, and gives it a new head; entailment cannot be judged with it.
 
@@ -29,7 +30,7 @@ from tools.nets.albef import Albef, AlbefSizes, entailment_head
 from tools.pretrained import another_model, check_names, damaged, few, load_errors, load_tokenizer, weight_files
 from tools.unpickle import read_checkpoint
 
-_MEND = "take an ALBEF fine-tuned for visual entailment: `namepin finetune entailment`, or VE.py of Salesforce's code"
+_MEND = "take an ALBEF tuned for visual entailment: LAVIS's albef_snli_ve_lavis.pt, or `namepin finetune entailment`"
 
 _TRAINING_ONLY = re.compile(
     r"\w+_m\.|(image|text|idx)_queue$|queue_ptr$|ptr_queue$|temp$|(vision|text)_proj\.|itm_head\."
@@ -165,6 +166,7 @@ def _sizes(state: Mapping[str, Tensor], image_size: int, new_head: int | None) -
         inner=shape("text_encoder.encoder.layer.0.intermediate.dense.weight")[0],
         depth=depth,
         fusion=depth - fused,
+        kinds="text_encoder.embeddings.token_type_embeddings.weight" in state,
         classes=new_head or shape(_HEAD)[0],
     )
 

@@ -1,8 +1,8 @@
 """Can an expression be grounded in the picture? ALBEF, tuned for visual entailment (RiVEG section IV-C1, Table VIII).
 
-Sentence and picture go in as in the authors' code for SNLI-VE: the picture squashed to a square; of the sentence the
-first 30 words, in small letters, without most punctuation. Before it stands [CLS], after it no [SEP]: so ALBEF was
-trained throughout.
+The picture is squashed to a square. The sentence is spelt as in training (`Spelling`): the authors' code drops most
+punctuation, reads 30 words, and ends them with nothing; LAVIS, which publishes weights tuned on SNLI-VE, keeps commas
+and hyphens, reads 40 tokens at most, and ends them with [SEP].
 
 SNLI-VE has three classes, in the order contradiction, neutral, entailment; RiVEG's data have the first and the last.
 A head of either kind is read, and the score is softmax over these two logits: neutral says nothing about where to look.
@@ -11,7 +11,7 @@ A head of either kind is read, and the score is softmax over these two logits: n
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -30,15 +30,22 @@ from tools.types import Frozen, ImageRef, Notice
 
 Positive = Annotated[int, Field(gt=0)]
 
-_DROPPED = re.compile(r"[,.'!?\"()*#:;~]")
-_AS_SPACE = str.maketrans("-/", "  ")
+LAVIS_TOKENS = 40
+"""Of a sentence in LAVIS, with its two special tokens."""
+
+Spelling = Literal["albef", "lavis"]
+"""How a sentence is prepared: as `VE.py` of the authors' code does it, or as LAVIS does."""
 
 
 class AlbefEntailmentConfig(Frozen):
     """Which ALBEF, and how it is run."""
 
-    weights: str = "albef_ve.pth"
-    """A `.pth` file or folder tuned for visual entailment; none is published, so tune one (docs/riveg.md)."""
+    weights: str = "albef_snli_ve_lavis.pt"
+    """A `.pth` or `.pt` file, or a folder, tuned for visual entailment; LAVIS's for SNLI-VE is published."""
+
+    spelling: Spelling | None = None
+    """Of the sentences that the weights were tuned with. None: LAVIS's for weights without token-type embeddings, which
+    only its port lacks, and the authors' for all others."""
 
     revision: str | None = None
     """For names on the hub; a file has none."""
@@ -49,8 +56,8 @@ class AlbefEntailmentConfig(Frozen):
     image_size: Positive = 384
     """Side of the square picture in pixels; position embeddings of another size are resized to it."""
 
-    max_words: Positive = 30
-    """Of an expression; its further words are not read."""
+    max_words: Positive | None = None
+    """Of an expression; its further words are not read. None is the spelling's own bound: 30, or 50 for LAVIS."""
 
     device: str = "cpu"
     image_batch: Positive = 8
@@ -84,11 +91,12 @@ class AlbefEntailment:
         """
         self.config = config
         self.model = shared(config, _load)
+        self._spelling = config.spelling or ("albef" if self.model.net.sizes.kinds else "lavis")
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, picture size and words read; not over device and batch sizes."""
-        settings = self.config.model_dump(include={"image_size", "max_words"})
+        """Over weights, picture size and how sentences are read; not over device and batch sizes."""
+        settings = {**self.config.model_dump(include={"image_size", "max_words"}), "spelling": self._spelling}
         return fingerprint(self.name, self.version, settings, weights=self.model.identity)
 
     def run(self, requests: Sequence[EntailRequest], media: Media) -> list[Entailments]:
@@ -116,8 +124,8 @@ class AlbefEntailment:
     ) -> Entailments:
         if not request.queries:
             return Entailments(entailments=())
-        sentences = [as_trained(query.expression, self.config.max_words) for query in request.queries]
-        rows = [self._ids(sentence) for sentence, _ in sentences]
+        sentences = [self.read(query.expression) for query in request.queries]
+        rows = [ids for ids, _ in sentences]
         patches = states[request.image.sha256]
 
         def score(part: slice) -> list[float]:
@@ -128,23 +136,36 @@ class AlbefEntailment:
         parts, halved = in_batches(len(rows), self.config.text_batch, score, self.name)
         cut = sum(cut for _, cut in sentences)
         if cut:
-            message = f"of {cut} expressions only the first {self.config.max_words} words were read"
+            message = f"of {cut} expressions only the first {max(map(len, rows))} tokens were read"
             notices = (*notices, Notice(code="W145", tool=self.name, message=message))
         judgements = tuple(judged(score, self.name) for part in parts for score in part)
         return Entailments(entailments=judgements, notices=notices + halved)
 
-    def _ids(self, sentence: str) -> list[int]:
-        """[CLS] and the sentence's tokens, as many as the net has places for."""
+    def read(self, expression: str) -> tuple[list[int], bool]:
+        """An expression's token ids, [CLS] first, and whether its end was cut off."""
         words: Any = self.model.tokenizer
-        ids = [words.cls_token_id, *words(sentence, add_special_tokens=False)["input_ids"]]
-        return ids[: self.model.net.sizes.positions]
+        lavis = self._spelling == "lavis"
+        sentence, cut = (as_lavis if lavis else as_albef)(expression, self.config.max_words or (50 if lavis else 30))
+        ids = list(words(sentence, add_special_tokens=False)["input_ids"])
+        places = self.model.net.sizes.positions
+        room = min(LAVIS_TOKENS, places) - 2 if lavis else places - 1
+        return [words.cls_token_id, *ids[:room], *([words.sep_token_id] * lavis)], cut or len(ids) > room
 
 
-def as_trained(expression: str, max_words: int) -> tuple[str, bool]:
+def as_albef(expression: str, max_words: int) -> tuple[str, bool]:
     """An expression as ALBEF's data code for SNLI-VE spells it, and whether words of it were cut off."""
-    text = _DROPPED.sub("", expression.lower()).translate(_AS_SPACE).replace("<person>", "person")
+    text = re.sub(r"[,.'!?\"()*#:;~]", "", expression.lower()).replace("-", " ").replace("/", " ")
+    return _first_words(text.replace("<person>", "person"), max_words)
+
+
+def as_lavis(expression: str, max_words: int) -> tuple[str, bool]:
+    """The same as LAVIS's `blip_caption` spells it."""
+    return _first_words(re.sub(r"[.!\"()*#:;~]", " ", expression.lower()), max_words)
+
+
+def _first_words(text: str, most: int) -> tuple[str, bool]:
     words = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ").split(" ")
-    return " ".join(words[:max_words]), len(words) > max_words
+    return " ".join(words[:most]), len(words) > most
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

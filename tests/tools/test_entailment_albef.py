@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tools.albef_checkpoint import from_state, resized
-from tools.entailment_albef import AlbefEntailment, AlbefEntailmentConfig, as_trained, entailed, padded
+from tools.entailment_albef import AlbefEntailment, AlbefEntailmentConfig, as_albef, as_lavis, entailed, padded
 from tools.errors import NamepinError, ToolUnavailable
 from tools.interfaces import Entailments, EntailRequest, ReferringQuery
 from tools.media import Media
@@ -111,7 +111,7 @@ def test_scores_are_those_of_a_pass_by_hand(saved: tuple[Path, Path], media: Med
     (found,) = tool.run([a_request(*EXPRESSIONS)], media)
     state, pixels = tiny_albef.tiny_net().state_dict(), squash(PICTURE, 64)
     for expression, entailment in zip(EXPRESSIONS, found.entailments, strict=True):
-        ids = tool._ids(as_trained(expression, 30)[0])
+        ids = tool.read(expression)[0]
         assert ids[0] == tool.model.tokenizer.cls_token_id and ids[-1] != tool.model.tokenizer.sep_token_id
         logits = by_hand(state, pixels, ids).double()
         assert entailment.score == pytest.approx(float(torch.sigmoid(logits[2] - logits[0])), rel=1e-5)
@@ -162,13 +162,36 @@ def test_a_folder_gives_the_same(saved: tuple[Path, Path], tmp_path: Path, media
     ],
 )
 def test_sentences_as_in_training(expression: str, read: str, cut: bool) -> None:
-    assert as_trained(expression, 30) == (read, cut)
+    assert as_albef(expression, 30) == (read, cut)
+
+
+def test_sentences_as_in_lavis(saved: tuple[Path, Path], media: Media) -> None:
+    assert as_lavis("Ada's (PER) – a re-entry, #1!", 50) == ("ada's per – a re-entry, 1", False)
+    assert as_lavis("word " * 51, 50) == ("word " * 49 + "word", True)
+    tool = a_tool(saved, spelling="lavis")
+    words = tool.model.tokenizer
+    ids, cut = tool.read("Ada")
+    assert (ids[0], ids[-1], cut) == (words.cls_token_id, words.sep_token_id, False)
+    assert ids[1:-1] == a_tool(saved).read("Ada")[0][1:]
+    ids, cut = tool.read("a b c d e " * 9)
+    assert len(ids) == 40 and ids[-1] == words.sep_token_id and cut
+
+
+def test_weights_of_lavis_are_known_by_their_embeddings(tmp_path: Path, media: Media) -> None:
+    net = tiny_albef.tiny_net(kinds=False)
+    tool = a_tool(tiny_albef.save(net, tmp_path))
+    ids, _ = tool.read(EXPRESSIONS[0])
+    assert ids[-1] == tool.model.tokenizer.sep_token_id
+    (found,) = tool.run([a_request(EXPRESSIONS[0])], media)
+    state = {**net.state_dict(), "text_encoder.embeddings.token_type_embeddings.weight": torch.zeros(2, 128)}
+    logits = by_hand(state, squash(PICTURE, 64), ids).double()
+    assert scores(found)[0] == pytest.approx(float(torch.sigmoid(logits[2] - logits[0])), rel=1e-5)
 
 
 def test_written_special_tokens_are_letters(saved: tuple[Path, Path]) -> None:
     tool = a_tool(saved)
     special = set(tool.model.tokenizer.all_special_ids) - {tool.model.tokenizer.unk_token_id}
-    assert not special & set(tool._ids(as_trained("Ada [SEP] [CLS] [PAD] b", 30)[0])[1:])
+    assert not special & set(tool.read("Ada [SEP] [CLS] [PAD] b")[0][1:])
 
 
 def test_long_expressions_are_cut_and_said(saved: tuple[Path, Path], media: Media) -> None:
@@ -259,9 +282,9 @@ def test_threads_do_not_mix(saved: tuple[Path, Path], media: Media) -> None:
 def test_the_fingerprint_follows_what_decides_the_answer(saved: tuple[Path, Path], tmp_path: Path) -> None:
     base = a_tool(saved).fingerprint
     assert a_tool(saved, text_batch=1, image_batch=1).fingerprint == base
-    others = [a_tool(saved, max_words=20), a_tool(saved, image_size=32)]
+    others = [a_tool(saved, max_words=20), a_tool(saved, image_size=32), a_tool(saved, spelling="lavis")]
     others.append(a_tool(tiny_albef.save(tiny_albef.tiny_net(seed=1), tmp_path)))
-    assert len({base, *(tool.fingerprint for tool in others)}) == 4
+    assert len({base, *(tool.fingerprint for tool in others)}) == 5
     assert a_tool(saved).model is a_tool(saved, text_batch=32).model
 
 

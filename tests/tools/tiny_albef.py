@@ -1,5 +1,6 @@
 """An ALBEF small enough for tests, saved as VE.py and the pre-training save theirs, with a tokenizer of letters."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,9 @@ SIZES = AlbefSizes(
 )
 
 
-def tiny_net(classes: int = 3, seed: int = 0) -> Albef:
+def tiny_net(classes: int = 3, seed: int = 0, kinds: bool = True) -> Albef:
     """Weights from NumPy, whose stream is the same everywhere, large enough for attention to be uneven."""
-    net = Albef(AlbefSizes(**{**vars(SIZES), "classes": classes}))
+    net = Albef(replace(SIZES, classes=classes, kinds=kinds))
     generator = np.random.default_rng(seed)
     with torch.no_grad():
         for name, parameter in net.named_parameters():

@@ -28,6 +28,8 @@ class AlbefSizes:
     depth: int = 12
     fusion: int = 6
     """The first layer of the text encoder that attends to the picture."""
+    kinds: bool = True
+    """Whether the embeddings tell kinds of sentences apart; in LAVIS's port of ALBEF they do not."""
     classes: int = 3
     head: int = 64
     """Channels of an attention head, in both encoders; the checkpoints do not store it."""
@@ -147,20 +149,22 @@ class TextEncoder(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Words, their places, and the kind of sentence: there is one kind only, 0."""
+    """Words, their places, and the kind of sentence, of which there is one only, 0."""
 
     def __init__(self, sizes: AlbefSizes) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(sizes.words, sizes.width)
         self.position_embeddings = nn.Embedding(sizes.positions, sizes.width)
-        self.token_type_embeddings = nn.Embedding(2, sizes.width)
+        self.token_type_embeddings = nn.Embedding(2, sizes.width) if sizes.kinds else None
         self.LayerNorm = nn.LayerNorm(sizes.width, eps=1e-12)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(n, tokens) to (n, tokens, width)."""
-        places = self.position_embeddings.weight[: ids.shape[1]]
-        embedded: Tensor = self.LayerNorm(self.word_embeddings(ids) + self.token_type_embeddings.weight[0] + places)
-        return embedded
+        embedded: Tensor = self.word_embeddings(ids)
+        if self.token_type_embeddings is not None:
+            embedded = embedded + self.token_type_embeddings.weight[0]
+        normed: Tensor = self.LayerNorm(embedded + self.position_embeddings.weight[: ids.shape[1]])
+        return normed
 
 
 class TextLayer(nn.Module):
