@@ -55,12 +55,14 @@ PUBLISHED: Mapping[str, Published] = {
     "facebook/sam-vit-base": Published(93_735_728, 88_900_608, stored_bytes=4),
     "seem_focall_v0.pt": Published(341_148_409, 239_681_664, stored_bytes=4),
     "seem_focalt_v0.pt": Published(164_586_481, 90_586_368, stored_bytes=4),
-    "albef_ve.pth": Published(209_758_467, 184_617_216, stored_bytes=4),
+    "albef_snli_ve_lavis.pt": Published(209_756_931, 184_617_216, stored_bytes=4),
 }
 """By name on the hub, or by file name."""
 
-_TUNED: Mapping[str, str] = {"albef_ve.pth": "namepin finetune entailment --set backend=albef --set data=DIR"}
-"""Files of the table that nobody publishes -> what makes them."""
+_ADDRESSES: Mapping[str, str] = {
+    "albef_snli_ve_lavis.pt": "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/ALBEF/"
+}
+"""Files of the table that are published at an address of their own -> its folder."""
 
 _FILES_FROM = "xdecoder/SEEM"
 """Where its other files are published."""
@@ -105,8 +107,8 @@ class Wanted:
         """What fetches them."""
         path = Path(self.weights)
         if path.suffix in (".pt", ".pth"):
-            if path.name in _TUNED:
-                return _TUNED[path.name]
+            if path.name in _ADDRESSES:
+                return f"curl --fail --create-dirs -o {path} {_ADDRESSES[path.name]}{path.name}"
             known = path.name in PUBLISHED
             return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
         pinned = f" --revision {self.revision}" if self.revision else ""

@@ -95,7 +95,7 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
         SeemSizes(backbone=FocalSizes(width=192, depths=(2, 2, 18, 2), levels=4, depthwise=False)),
     ),
     "seem_focalt_v0.pt": (Seem, SeemSizes()),
-    "albef_ve.pth": (Albef, AlbefSizes()),
+    "albef_snli_ve_lavis.pt": (Albef, AlbefSizes(kinds=False)),
 }
 
 
@@ -141,6 +141,9 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     file = Wanted("weights/seem_focall_v0.pt", None, "float32", "none", False)
     assert not file.here and file.command == "hf download xdecoder/SEEM seem_focall_v0.pt --local-dir weights"
     assert file.published is PUBLISHED["seem_focall_v0.pt"]
-    tuned = Wanted("weights/albef_ve.pth", None, "float32", "none", False)
-    assert tuned.published and tuned.command.startswith("namepin finetune entailment --set backend=albef")
+    albef = Wanted("weights/albef_snli_ve_lavis.pt", None, "float32", "none", False)
+    assert albef.published and albef.command.startswith(
+        "curl --fail --create-dirs -o weights/albef_snli_ve_lavis.pt https"
+    )
+    assert albef.command.endswith("/LAVIS/models/ALBEF/albef_snli_ve_lavis.pt")
     assert Wanted("my.pth", None, "float32", "none", False).command == "put my.pth there"
