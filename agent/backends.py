@@ -58,6 +58,11 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "blip2": Backend("tools.matcher_blip2", "Blip2Tracer", "Blip2TracerConfig"),
         "llava": Backend("tools.matcher_llava", "LlavaTracer", "LlavaTracerConfig"),
     },
+    "describer": {
+        "chat": Backend("tools.captioner", "ChatDescriber", "DescriberConfig", extra="llm"),
+        "recorded": Backend("tools.captioner_recorded", "RecordedDescriber", "RecordedCaptionerConfig"),
+    },
+    "expansion": {"chat": Backend("tools.expansion", "ChatExpansion", "ExpansionConfig", extra="llm")},
     "entailment": {
         "albef": Backend("tools.entailment_albef", "AlbefEntailment", "AlbefEntailmentConfig"),
         "blip": Backend("tools.entailment_blip", "BlipEntailment", "BlipEntailmentConfig"),

@@ -93,3 +93,9 @@ def _row(line: str, folder: Path | None, where: str) -> tuple[str | None, str]:
     except (ValueError, TypeError, KeyError) as error:
         raise NamepinError("E134", f"not a recorded caption: {error}", where=where, mend=mend) from error
     return (file_sha256(picture) if picture.is_file() else None), caption
+
+
+class RecordedDescriber(RecordedCaptioner):
+    """Serves recorded descriptions, such as mPLUG-Owl's of the RiVEG authors' release."""
+
+    name: ClassVar[str] = "describer"
