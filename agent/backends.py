@@ -64,10 +64,12 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     },
     "expansion": {"chat": Backend("tools.expansion", "ChatExpansion", "ExpansionConfig", extra="llm")},
     "entailment": {
+        "ofa": Backend("tools.entailment_ofa", "OfaEntailment", "OfaEntailmentConfig"),
         "albef": Backend("tools.entailment_albef", "AlbefEntailment", "AlbefEntailmentConfig"),
         "blip": Backend("tools.entailment_blip", "BlipEntailment", "BlipEntailmentConfig"),
         "chat": Backend("tools.entailment_chat", "ChatEntailment", "ChatEntailmentConfig", extra="llm"),
     },
+    "grounder": {"ofa": Backend("tools.grounder_ofa", "OfaGrounder", "OfaGrounderConfig")},
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),

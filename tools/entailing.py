@@ -1,13 +1,16 @@
-"""What every entailment tool shares: requests that can be judged, and the label that follows from a score."""
+"""What entailment tools (and grounders) share: requests that can be judged, and the label that follows from a score."""
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from tools.errors import NamepinError, ToolUnavailable
-from tools.interfaces import Entailment, EntailRequest
+from tools.interfaces import Entailment, EntailRequest, GroundRequest
+
+Asked = TypeVar("Asked", EntailRequest, GroundRequest)
 
 
-def checked(requests: Sequence[EntailRequest]) -> Sequence[EntailRequest]:
+def checked(requests: Sequence[Asked]) -> Sequence[Asked]:
     """The requests, once each expression has been seen to hold a letter or digit.
 
     Raises:

@@ -7,6 +7,7 @@ left out.
 from tools.nets.ofa.beam import Beams, beam_search
 from tools.nets.ofa.decoder import Cache
 from tools.nets.ofa.model import Ofa
+from tools.nets.ofa.search import continuations
 from tools.nets.ofa.sizes import Memory, OfaSizes, Patches
 
-__all__ = ["Beams", "Cache", "Memory", "Ofa", "OfaSizes", "Patches", "beam_search"]
+__all__ = ["Beams", "Cache", "Memory", "Ofa", "OfaSizes", "Patches", "beam_search", "continuations"]
