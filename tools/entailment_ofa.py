@@ -81,7 +81,8 @@ class OfaEntailment:
             return Entailments(entailments=())
         caption, caption_cut = self.ofa.words.spelled(request.caption or "")
         spelled = [self.ofa.words.spelled(as_in_riveg(query.expression)) for query in request.queries]
-        question = QUESTION if caption else WITHOUT_CAPTION
+        captioned = any(map(str.isalnum, caption))
+        question = QUESTION if captioned else WITHOUT_CAPTION
         prompts = [
             self.ofa.prompt(question.format(expression=expression, caption=caption)) for expression, _ in spelled
         ]
@@ -93,7 +94,7 @@ class OfaEntailment:
 
         parts, halved = in_batches(len(prompts), self.config.ofa.text_batch, score, self.name)
         cut = sum(cut for _, cut in spelled) + caption_cut
-        notices = (*self._notices(cut, bool(caption)), *halved)
+        notices = (*self._notices(cut, captioned), *halved)
         return Entailments(
             entailments=tuple(judged(score, self.name) for part in parts for score in part), notices=notices
         )
