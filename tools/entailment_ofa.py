@@ -93,7 +93,7 @@ class OfaEntailment:
             return [float(yes) for yes in scores.cpu().double().softmax(-1)[:, 0]]
 
         parts, halved = in_batches(len(prompts), self.config.ofa.text_batch, score, self.name)
-        cut = sum(cut for _, cut in spelled) + caption_cut
+        cut = sum(cut for _, cut in spelled) + (captioned and caption_cut)
         notices = (*self._notices(cut, captioned), *halved)
         return Entailments(
             entailments=tuple(judged(score, self.name) for part in parts for score in part), notices=notices

@@ -15,12 +15,10 @@ from torch import Tensor
 
 from tools.errors import NamepinError
 from tools.fairseq_file import read_fairseq
-from tools.nets.ofa import Ofa
+from tools.nets.ofa import Ofa, OfaSizes
 from tools.ofa_checkpoint import from_state, load_ofa
 from tools.ofa_words import load_words
 from tools.pretrained import weights_sha256
-
-PUBLISHED = {"model": {}, "task": {}}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ def test_what_no_shape_tells_comes_from_the_settings(
 
 
 def test_extra_norms_and_scales_are_seen_by_their_tensors() -> None:
-    sizes = tiny_ofa.OfaSizes(
+    sizes = OfaSizes(
         **{**vars(tiny_ofa.SIZES), "scale_attn": False, "scale_fc": False, "scale_heads": False, "scale_resids": True}
     )
     plain = tiny_ofa.tiny_net(sizes=sizes)
