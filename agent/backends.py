@@ -38,7 +38,10 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "blip2": Backend("tools.captioner_blip2", "Blip2Captioner", "Blip2CaptionerConfig"),
         "recorded": Backend("tools.captioner_recorded", "RecordedCaptioner", "RecordedCaptionerConfig"),
     },
-    "knowledge": {"chat": Backend("tools.knowledge", "ChatKnowledge", "KnowledgeConfig", extra="llm")},
+    "knowledge": {
+        "chat": Backend("tools.knowledge", "ChatKnowledge", "KnowledgeConfig", extra="llm"),
+        "plim": Backend("tools.knowledge_plim", "PlimKnowledge", "PlimKnowledgeConfig", extra="llm"),
+    },
     "tagger": {"dual": Backend("tools.tagger", "DualTagger", "TaggerConfig")},
     "reranker": {
         "llava": Backend("tools.reranker_llava", "LlavaReranker", "LlavaRerankerConfig", extra="gpu"),

@@ -106,16 +106,16 @@ class Explanation(BaseModel):
 
 def prompt(request: KnowledgeRequest) -> list[BaseMessage]:
     """The conversation that asks for one post's explanation; without a caption, Table 6's sentence on it goes."""
-    query = POST.format(text=_as_data(request.text))
+    query = POST.format(text=as_data(request.text))
     if request.caption:
-        query += CAPTION.format(caption=_as_data(request.caption))
+        query += CAPTION.format(caption=as_data(request.caption))
     messages: list[BaseMessage] = [SystemMessage(SYSTEM)]
     for example, answer in EXAMPLES:
         messages += [HumanMessage(example), AIMessage(json.dumps({"explanation": answer}))]
     return [*messages, HumanMessage(query + TASK)]
 
 
-def _as_data(text: str) -> str:
+def as_data(text: str) -> str:
     """Escape what could close a tag of ours, or open a control token of the model's chat format (`<|im_end|>`)."""
     return text.replace("<", "&lt;").replace(">", "&gt;")
 
@@ -129,12 +129,17 @@ class ChatKnowledge:
     An answer that is no such JSON is shown to the model once, with what is wrong; a second one of that kind counts as
     the tool being down. Answers are kept on disk, so that an interrupted batch pays only for what it lacks.
 
+    Another prompt is a subclass with its own `style`, `prompt_digest`, `repair`, `conversation` and `read`.
+
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
     """
 
     name: ClassVar[str] = "knowledge"
     version: ClassVar[int] = 1
+    style: ClassVar[str] = STYLE
+    prompt_digest: ClassVar[str] = PROMPT_DIGEST
+    repair: ClassVar[str] = REPAIR
 
     def __init__(self, config: KnowledgeConfig) -> None:
         self.config = config
@@ -146,7 +151,15 @@ class ChatKnowledge:
     def fingerprint(self) -> str:
         """Model, sampling, bounds and prompt; not the server's address."""
         bounds = self.config.model_dump(include={"max_post", "max_answer"})
-        return fingerprint(self.name, self.version, {**self._client.identity, **bounds}, prompt=PROMPT_DIGEST)
+        return fingerprint(self.name, self.version, {**self._client.identity, **bounds}, prompt=self.prompt_digest)
+
+    def conversation(self, request: KnowledgeRequest) -> list[BaseMessage]:
+        """What the model is asked about one post."""
+        return prompt(request)
+
+    def read(self, reply: Reply) -> Explanation | str:
+        """The explanation in a reply, or what is wrong with it, in words that hold nothing of the reply."""
+        return parse(reply)
 
     def run(self, requests: Sequence[KnowledgeRequest], media: Media) -> list[Knowledge]:
         """Explain every post; equal requests are asked once.
@@ -162,15 +175,15 @@ class ChatKnowledge:
 
     async def _explain(self, ask: Ask, request: KnowledgeRequest) -> Knowledge:
         short, notices = self._shortened(request)
-        messages = prompt(short)
+        messages = self.conversation(short)
         reply = await ask(messages)
         spent = [reply]
-        explanation = parse(reply)
+        explanation = self.read(reply)
         if isinstance(explanation, str):
-            complaint = HumanMessage(REPAIR.format(problem=explanation))
+            complaint = HumanMessage(self.repair.format(problem=explanation))
             reply = await ask([*messages, AIMessage(reply.text[: self.config.max_answer]), complaint])
             spent.append(reply)
-            explanation = parse(reply)
+            explanation = self.read(reply)
         if isinstance(explanation, str):
             raise ToolUnavailable(
                 self.name, f"two answers in a row are unusable: {explanation}", mend="try another model"
@@ -181,7 +194,7 @@ class ChatKnowledge:
             notices.append(self._notice("W111", f"the answer was cut to {len(text)} characters"))
         answer = Knowledge(
             text=text,
-            style=STYLE,
+            style=self.style,
             prompt_tokens=_total(r.prompt_tokens for r in spent),
             completion_tokens=_total(r.completion_tokens for r in spent),
             notices=tuple(notices),
@@ -198,7 +211,7 @@ class ChatKnowledge:
                 self._notice("W110", f"only the first {bound} of {len(request.text)} characters are explained")
             )
         caption = request.caption and request.caption[:bound]
-        return KnowledgeRequest(text=request.text[:bound], caption=caption), notices
+        return request.model_copy(update={"text": request.text[:bound], "caption": caption}), notices
 
     def _notice(self, code: str, message: str) -> Notice:
         return Notice(code=code, tool=self.name, message=message)
