@@ -24,11 +24,13 @@ class Published:
         parameters: all of them.
         linear: those in linear layers other than the vocabulary's head, which bitsandbytes quantises.
         stored_bytes: of one parameter in the files.
+        pickled: whether the repository has no safetensors.
     """
 
     parameters: int
     linear: int
     stored_bytes: int
+    pickled: bool = False
 
     @property
     def download_gb(self) -> float:
@@ -56,11 +58,26 @@ PUBLISHED: Mapping[str, Published] = {
     "seem_focall_v0.pt": Published(341_148_409, 239_681_664, stored_bytes=4),
     "seem_focalt_v0.pt": Published(164_586_481, 90_586_368, stored_bytes=4),
     "albef_snli_ve_lavis.pt": Published(209_756_931, 184_617_216, stored_bytes=4),
+    "OFA-Sys/ofa-tiny": Published(32_925_200, 7_995_392, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-medium": Published(91_765_728, 31_457_280, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-base": Published(180_383_720, 103_415_808, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-large": Published(469_842_432, 359_661_568, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-huge": Published(925_899_264, 797_573_120, stored_bytes=4, pickled=True),
+    "snli_ve_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
+    "snli_ve_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
+    "refcoco_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
+    "refcoco_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
 }
 """By name on the hub, or by file name."""
 
+_OFA = "https://ofa-beijing.oss-cn-beijing.aliyuncs.com/checkpoints/"
+
 _ADDRESSES: Mapping[str, str] = {
-    "albef_snli_ve_lavis.pt": "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/ALBEF/"
+    "albef_snli_ve_lavis.pt": "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/ALBEF/",
+    "snli_ve_base_best.pt": _OFA,
+    "snli_ve_large_best.pt": _OFA,
+    "refcoco_base_best.pt": _OFA,
+    "refcoco_large_best.pt": _OFA,
 }
 """Files of the table that are published at an address of their own -> its folder."""
 
@@ -112,7 +129,12 @@ class Wanted:
             known = path.name in PUBLISHED
             return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
         pinned = f" --revision {self.revision}" if self.revision else ""
-        return f"hf download {self.weights}{pinned} {_ONLY}"
+        only = _ONLY.replace("model*.safetensors", "pytorch_model*.bin") if _is_pickled(self.published) else _ONLY
+        return f"hf download {self.weights}{pinned} {only}"
+
+
+def _is_pickled(published: Published | None) -> bool:
+    return published is not None and published.pickled
 
 
 def wanted(config: BaseModel) -> Iterator[Wanted]:

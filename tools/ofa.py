@@ -37,8 +37,8 @@ class OfaConfig(Frozen):
     revision: str | None = None
     """The commit on the hub."""
 
-    tokenizer: str | None = None
-    """Where the vocabulary is; beside the weights when none."""
+    tokenizer: str = "OFA-Sys/ofa-large"
+    """A folder or hub name, for a `.pt` that has no vocabulary beside it; all OFAs have the same one, and BART's."""
 
     device: str = "cpu"
     image_batch: Positive = 4

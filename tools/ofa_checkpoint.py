@@ -20,7 +20,7 @@ from torch import Tensor
 from tools.base import digest
 from tools.fairseq_file import read_fairseq
 from tools.nets.ofa import Ofa, OfaSizes
-from tools.ofa_words import OfaWords, load_words
+from tools.ofa_words import OfaWords, load_words, word_files
 from tools.pretrained import another_model, check_names, damaged, few, load_errors, read_json, read_pickle, weight_files
 
 _MEND = "take an OFA checkpoint, such as OFA-Sys/ofa-large or ofa_large.pt"
@@ -72,13 +72,13 @@ class OfaCheckpoint:
     identity: str
 
 
-def load_ofa(path: Path, sha256: str, *, tokenizer: str | None = None) -> OfaCheckpoint:
+def load_ofa(path: Path, sha256: str, *, tokenizer: str) -> OfaCheckpoint:
     """Load an OFA.
 
     Args:
         path: see `tools.pretrained.locate`.
         sha256: `weights_sha256(path)`.
-        tokenizer: where the vocabulary is, see `tools.ofa_words.load_words`; None looks beside the weights.
+        tokenizer: a folder or hub name, for a `.pt` that has no vocabulary beside it; see `tools.ofa_words`.
 
     Raises:
         NamepinError: E210 no config, E211 damaged or truncated, E212 weights of another model or with settings that
@@ -91,7 +91,8 @@ def load_ofa(path: Path, sha256: str, *, tokenizer: str | None = None) -> OfaChe
         state, told = read_fairseq(path)
         settings, task = told.get("model") or {}, told.get("task") or {}
     net = from_state(state, settings, str(path))
-    place = tokenizer or str(path if path.is_dir() else path.parent)
+    folder = path if path.is_dir() else path.parent
+    place = str(folder) if path.is_dir() or word_files(folder) else tokenizer
     codes, bins = int(task.get("code_dict_size", 8192)), int(task.get("num_bins", 1000))
     words = load_words(place, net.sizes.vocabulary, codes, bins)
     return OfaCheckpoint(net.eval(), words, digest([sha256, asdict(net.sizes), words.identity]))

@@ -85,8 +85,8 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
             is not that of the weights.
     """
     folder = Path(place) if Path(place).is_dir() else _from_hub(place)
-    files = next((names for names in _FILES if all((folder / name).is_file() for name in names)), None)
-    if files is None:
+    files = word_files(folder)
+    if not files:
         raise NamepinError("E218", "no vocabulary for OFA here", where=place, mend=_MEND)
     pieces = read_json(folder / "vocab.json") if files == _FILES[0] else _fairseq_order(folder)
     merges = _merges(folder / files[-1])
@@ -101,6 +101,11 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
         return OfaWords(pieces, merges, codes, bins)
     except Exception as error:  # the tokenizers library knows only this kind
         raise NamepinError("E211", f"not a vocabulary of byte pairs: {error}", where=place, mend=_MEND) from error
+
+
+def word_files(folder: Path) -> tuple[str, ...]:
+    """The files of a vocabulary that are in `folder`; none where they are not all there."""
+    return next((names for names in _FILES if all((folder / name).is_file() for name in names)), ())
 
 
 def _from_hub(name: str) -> Path:

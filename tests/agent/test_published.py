@@ -21,10 +21,13 @@ from transformers import (
 )
 
 from agent.published import PUBLISHED, Wanted, fit, wanted
+from tools.grounder_ofa import OfaGrounderConfig
 from tools.matcher_blip import BlipMatcherConfig
 from tools.nets.albef import Albef, AlbefSizes
+from tools.nets.ofa import Ofa, OfaSizes
 from tools.nets.seem import Seem, SeemSizes
 from tools.nets.seem.focal import FocalSizes
+from tools.ofa import OfaConfig
 from tools.reranker_llava import LlavaRerankerConfig
 
 EYES = {
@@ -61,6 +64,12 @@ def sam(width: int, layers: int, heads: int, whole: list[int]) -> SamConfig:
     return SamConfig(vision_config={**eyes, "global_attn_indexes": whole})
 
 
+def ofa(width: int, above: int, below: int, heads: int, blocks: tuple[int, int, int]) -> tuple[Any, Any]:
+    sizes = {"encoder_layers": above, "decoder_layers": below, "heads": heads, "blocks": blocks}
+    return Ofa, OfaSizes(width=width, inner=4 * width, **sizes)  # type: ignore[arg-type]
+
+
+OFA_BASE = ofa(768, 6, 6, 12, (3, 4, 23))
 OPT = {
     "model_type": "opt",
     "vocab_size": 50304,
@@ -96,6 +105,15 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     ),
     "seem_focalt_v0.pt": (Seem, SeemSizes()),
     "albef_snli_ve_lavis.pt": (Albef, AlbefSizes(kinds=False)),
+    "OFA-Sys/ofa-tiny": ofa(256, 4, 4, 4, (3, 4, 6)),
+    "OFA-Sys/ofa-medium": ofa(512, 4, 4, 8, (3, 4, 23)),
+    "OFA-Sys/ofa-base": OFA_BASE,
+    "OFA-Sys/ofa-large": (Ofa, OfaSizes()),
+    "OFA-Sys/ofa-huge": ofa(1280, 24, 12, 16, (3, 8, 36)),
+    "snli_ve_base_best.pt": OFA_BASE,
+    "snli_ve_large_best.pt": (Ofa, OfaSizes()),
+    "refcoco_base_best.pt": OFA_BASE,
+    "refcoco_large_best.pt": (Ofa, OfaSizes()),
 }
 
 
@@ -147,3 +165,10 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     )
     assert albef.command.endswith("/LAVIS/models/ALBEF/albef_snli_ve_lavis.pt")
     assert Wanted("my.pth", None, "float32", "none", False).command == "put my.pth there"
+
+
+def test_what_a_repository_has_is_what_is_fetched() -> None:
+    (needed,) = wanted(OfaGrounderConfig(ofa=OfaConfig(weights="OFA-Sys/ofa-base")))
+    assert "pytorch_model*.bin" in needed.command and "safetensors" not in needed.command
+    (needed,) = wanted(OfaGrounderConfig())
+    assert needed.command.startswith("curl") and needed.command.endswith("/checkpoints/refcoco_large_best.pt")

@@ -39,19 +39,25 @@ def same(one: Ofa, other: Ofa) -> bool:
 def test_every_form_gives_the_same_net(net: Ofa, folder: Path, tmp_path: Path) -> None:
     pickled = tiny_ofa.save_folder(net, tmp_path / "pickled", pickled=True)
     for path in (folder, pickled, tiny_ofa.save_original(net, tmp_path / "original")):
-        loaded = load_ofa(path, weights_sha256(path))
+        loaded = load_ofa(path, weights_sha256(path), tokenizer="nowhere")
         assert loaded.net.sizes == tiny_ofa.SIZES
         assert same(loaded.net, net) and not loaded.net.training
         assert loaded.words.identity == tiny_ofa.tiny_words().identity
         assert (loaded.words.first_bin, loaded.words.size) == (len(tiny_ofa.PIECES) + 16, tiny_ofa.SIZES.vocabulary)
 
 
+def test_a_file_without_words_beside_it_takes_those_named(net: Ofa, folder: Path, tmp_path: Path) -> None:
+    path = tiny_ofa.save_original(net, tmp_path / "bare")
+    (path.parent / "vocab.json").unlink()
+    assert load_ofa(path, "x", tokenizer=str(folder)).words.identity == tiny_ofa.tiny_words().identity
+
+
 def test_identity_is_of_weights_settings_and_vocabulary(net: Ofa, tmp_path: Path) -> None:
     path = tiny_ofa.save_original(net, tmp_path)
-    identities = {load_ofa(path, "a").identity, load_ofa(path, "b").identity}
-    identities.add(load_ofa(tiny_ofa.save_original(net, tmp_path, sync_bn=True), "a").identity)
+    identities = {load_ofa(path, "a", tokenizer="nowhere").identity, load_ofa(path, "b", tokenizer="nowhere").identity}
+    identities.add(load_ofa(tiny_ofa.save_original(net, tmp_path, sync_bn=True), "a", tokenizer="nowhere").identity)
     assert len(identities) == 3
-    assert load_ofa(tiny_ofa.save_original(net, tmp_path), "a").identity in identities
+    assert load_ofa(tiny_ofa.save_original(net, tmp_path), "a", tokenizer="nowhere").identity in identities
 
 
 @pytest.mark.parametrize(
@@ -169,7 +175,7 @@ def torn_words(folder: Path) -> None:
 def test_bad_folders(folder: Path, harm: Callable[[Path], None], code: str) -> None:
     harm(folder)
     with pytest.raises(NamepinError) as caught:
-        load_ofa(folder, "x")
+        load_ofa(folder, "x", tokenizer="nowhere")
     assert caught.value.code == code
 
 
@@ -196,7 +202,7 @@ def test_bad_files(
     path = tiny_ofa.save_original(net, tmp_path)
     harm(path)
     with pytest.raises(NamepinError) as caught:
-        load_ofa(path, "x")
+        load_ofa(path, "x", tokenizer="nowhere")
     assert caught.value.code == code
     assert "must not run" not in capsys.readouterr().out
 
