@@ -11,14 +11,14 @@ from agent.build import live_calls, policy
 from agent.posts import AnyPost, Picture, Ready, as_post, ready
 from agent.settings import Settings, load_settings
 from graphs.calls import Calls
-from graphs.catalogue import GRAPHS
+from graphs.catalogue import GRAPHS, ROLES_OF
 from graphs.context import Context
 from graphs.record import Recorder
 from graphs.run import failed_extraction, stream_post
-from graphs.steps import StepEvent
+from graphs.steps import TOOL_MISSING, StepEvent
 from graphs.textual import Graph
 from tools.media import Media
-from tools.types import Extraction, Post
+from tools.types import Extraction, Notice, Post
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,20 @@ class Namepin:
         """The compiled graph."""
         return GRAPHS[self.settings.graph]()
 
+    @cached_property
+    def _unused(self) -> tuple[Notice, ...]:
+        """W102 for the tools of the profile that its graph never asks: GEM's matcher in RiVEG's graph, say."""
+        graph = self.settings.graph
+        unused = [role for role in self.settings.tools if role not in ROLES_OF[graph]]
+        return tuple(
+            Notice(
+                code=TOOL_MISSING,
+                tool=role,
+                message=f"the graph {graph} has no step for it; profile {graph} has its tools",
+            )
+            for role in unused
+        )
+
     def context(self, prepared: Ready) -> Context:
         """A fresh context for one post."""
         picture = prepared.picture
@@ -92,7 +106,7 @@ class Namepin:
             NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
         """
         prepared = post if isinstance(post, Ready) else self.ready(post, image)
-        given, ref, notices = prepared.post, prepared.image, prepared.notices
+        given, ref, notices = prepared.post, prepared.image, (*prepared.notices, *self._unused)
         context = self.context(prepared)
         if recorder is not None:
             context = recorder.listen(context, given, ref, notices)

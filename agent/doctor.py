@@ -20,6 +20,7 @@ from agent.build import build_tool
 from agent.published import Wanted, fit, wanted
 from agent.settings import Settings, ToolSettings
 from graphs.calls import LiveCalls
+from graphs.catalogue import ROLES_OF
 from tools.errors import NamepinError
 from tools.types import Frozen
 
@@ -51,12 +52,14 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _packages()
     built: dict[str, Any] = {}
     for role in BACKENDS:
+        if role not in ROLES_OF[settings.graph]:
+            continue
         if role in settings.tools:
             yield _tool(role, settings.tools[role], built)
         else:
             yield _left_out(role, role in settings.requested)
     yield from _memory(settings)
-    if len(built) == len(settings.tools):
+    if len(built) == len(settings.tools.keys() & ROLES_OF[settings.graph]):
         yield _trial(settings, LiveCalls(built))
 
 

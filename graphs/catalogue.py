@@ -1,9 +1,33 @@
-"""Which graphs there are, by the name that profiles and cassettes use, without its version."""
+"""Which graphs there are, by the name in profiles and cassettes (there with a version), and the roles of each."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from graphs import gem, riveg
+from graphs.calls import (
+    CAPTIONER,
+    DESCRIBER,
+    ENTAILMENT,
+    EXAMPLES,
+    EXPANSION,
+    GROUNDER,
+    KNOWLEDGE,
+    MATCHER,
+    RERANKER,
+    SEGMENTER,
+    TAGGER,
+    TRACER,
+)
 from graphs.textual import Graph
 
 GRAPHS: Mapping[str, Callable[[], Graph]] = MappingProxyType({"gem": gem.build, "riveg": riveg.build})
+
+_TEXTUAL = (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER)
+_OWN = {
+    "gem": (MATCHER, TRACER, SEGMENTER),
+    "riveg": (EXAMPLES, DESCRIBER, EXPANSION, ENTAILMENT, GROUNDER, SEGMENTER),
+}
+ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
+    {graph: frozenset(role.name for role in (*_TEXTUAL, *own)) for graph, own in _OWN.items()}
+)
+"""Graph's name -> the roles that its steps ask."""
