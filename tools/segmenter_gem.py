@@ -24,7 +24,7 @@ from tools.sam import Candidates, Sam, SamConfig, shared_sam
 from tools.seem import Answer, SeemConfig, SeemModel, shared_seem
 from tools.segmenter_sam import ask, regions
 from tools.segmenter_seem import ask_of, confidence
-from tools.segmenting import box_within, nothing_asked, nothing_found, point_within, segment_of
+from tools.segmenting import box_within, nothing_asked, nothing_found, point_within, segment_of, stability
 from tools.types import Frozen, Point
 
 Region = np.ndarray[Any, np.dtype[np.bool_]]
@@ -46,7 +46,7 @@ class GemSegmenter:
     """
 
     name: ClassVar[str] = "segmenter_gem"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: GemSegmenterConfig, sam: Sam | None = None, seem: SeemModel | None = None) -> None:
         """Take the nets given, else those that `config` names, loaded or shared.
@@ -99,8 +99,9 @@ class GemSegmenter:
         best = int(candidates.scores.argmax())
         taken = fuse(masks, best, seem, _aim(prompt, size), self.config.agreement)
         if taken is None:
-            return segment_of(seem, confidence(logits))
-        return segment_of(masks[taken], float(candidates.scores[taken]))
+            return segment_of(seem, confidence(logits), stability(logits))
+        chosen = self.sam.full_size(candidates.logits[taken : taken + 1], size)[0]
+        return segment_of(masks[taken], float(candidates.scores[taken]), stability(chosen))
 
 
 def _aim(prompt: SegmentPrompt, size: tuple[int, int]) -> Point:

@@ -9,7 +9,7 @@ from tools.base import fingerprint
 from tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from tools.media import Media
 from tools.sam import Candidates, Sam, SamConfig, shared_sam
-from tools.segmenting import box_within, nothing_asked, nothing_found, point_within, segment_of
+from tools.segmenting import box_within, nothing_asked, nothing_found, point_within, segment_of, stability
 from tools.types import Box, Frozen, Point
 
 Region = np.ndarray[Any, np.dtype[np.bool_]]
@@ -24,11 +24,11 @@ class SamSegmenterConfig(Frozen):
 class SamSegmenter:
     """The picture is encoded once a request; of a point's three masks the one with the highest predicted IoU is taken.
 
-    `Segment.score` is that predicted IoU.
+    A box alone gets SAM's single mask (RiVEG's `multimask_output=False`). `Segment.score` is the predicted IoU.
     """
 
     name: ClassVar[str] = "segmenter_sam"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: SamSegmenterConfig, sam: Sam | None = None) -> None:
         """Take `sam`, else the one that `config.sam` names, loaded or shared.
@@ -62,8 +62,9 @@ class SamSegmenter:
                 notices.append(nothing_asked(prompt, self.name))
                 continue
             best = int(candidates.scores.argmax())
-            region = regions(self.sam, candidates, size, [best])[0]
-            segments.append(segment_of(region, float(candidates.scores[best])))
+            logits = self.sam.full_size(candidates.logits[best : best + 1], size)[0]
+            score = float(candidates.scores[best])
+            segments.append(segment_of((logits > 0).numpy(), score, stability(logits)))
             if segments[-1].mask is None:
                 notices.append(nothing_found(prompt, self.name))
         return Segments(segments=tuple(segments), notices=tuple(notices))

@@ -17,7 +17,7 @@ class Sam2Segmenter(SamSegmenter):
     """`SamSegmenter` on SAM 2: the same choice among its masks, the same score."""
 
     name: ClassVar[str] = "segmenter_sam2"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: Sam2SegmenterConfig, sam: Sam2 | None = None) -> None:
         """Take `sam`, else the one that `config.sam` names, loaded or shared.

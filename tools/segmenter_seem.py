@@ -9,7 +9,7 @@ from tools.base import fingerprint
 from tools.interfaces import SegmentPrompt, SegmentRequest, Segments
 from tools.media import Media
 from tools.seem import Ask, SeemConfig, SeemModel, shared_seem
-from tools.segmenting import box_within, category_words, nothing_found, point_within, segment_of
+from tools.segmenting import box_within, category_words, nothing_found, point_within, segment_of, stability
 from tools.types import Frozen
 
 
@@ -26,7 +26,7 @@ class SeemSegmenter:
     """
 
     name: ClassVar[str] = "segmenter_seem"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: SeemSegmenterConfig, seem: SeemModel | None = None) -> None:
         """Take `seem`, else the one that `config.seem` names, loaded or shared.
@@ -62,7 +62,7 @@ class SeemSegmenter:
                 strict=True,
             ):
                 logits = self.seem.full_size(answer, size)
-                segments.append(segment_of((logits > 0).numpy(), confidence(logits)))
+                segments.append(segment_of((logits > 0).numpy(), confidence(logits), stability(logits)))
                 if segments[-1].mask is None:
                     notices.append(nothing_found(prompt, self.name))
         return Segments(segments=tuple(segments), notices=tuple(notices))

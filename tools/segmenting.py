@@ -42,12 +42,27 @@ def box_within(box: Box, size: tuple[int, int]) -> Box | None:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
-def segment_of(region: "np.ndarray[Any, np.dtype[np.bool_]]", score: float | None) -> Segment:
+def segment_of(
+    region: "np.ndarray[Any, np.dtype[np.bool_]]", score: float | None, stability: float | None = None
+) -> Segment:
     """A boolean region (height, width) as mask and tight box; an empty one leaves the score alone."""
     if not region.any():
         return Segment(score=score)
     mask = Mask.from_array(region)
-    return Segment(mask=mask, box=mask.tight_box(), score=score)
+    return Segment(mask=mask, box=mask.tight_box(), score=score, stability=stability)
+
+
+def stability(logits: Tensor, offset: float = 1.0) -> float:
+    """How much a mask depends on its threshold: IoU of the masks at `offset` above and below zero, from 0 to 1.
+
+    As SAM's own stability score, whose masks are nested, so that the IoU is a ratio of areas.
+
+    Args:
+        logits: (height, width) of the picture.
+        offset: in logits; SAM's default is 1.
+    """
+    smaller, larger = int((logits > offset).sum()), int((logits > -offset).sum())
+    return smaller / larger if larger else 0.0
 
 
 def nothing_asked(prompt: SegmentPrompt, tool: str) -> Notice:

@@ -18,6 +18,7 @@ from tools.interfaces import Segments
 from tools.media import Media
 from tools.sam import Sam, SamConfig, fit, fitted, unfit
 from tools.segmenter_sam import SamSegmenter, SamSegmenterConfig
+from tools.segmenting import stability
 
 REF = image_ref(PICTURE)
 POINT, BOX = (12, 20), (4.0, 3.0, 40.0, 28.0)
@@ -225,3 +226,16 @@ def test_bad_original_files(tmp_path: Path, data: bytes, code: str, capsys: pyte
         a_segmenter(tmp_path / "x.pth")
     assert raised.value.code == code
     assert "must not run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("logits", "score"),
+    [
+        ([[5.0, 5.0], [-5.0, -5.0]], 1.0),
+        ([[5.0, 0.5], [-0.5, -5.0]], 1 / 3),
+        ([[-5.0] * 2] * 2, 0.0),
+        ([[0.5] * 2] * 2, 0.0),
+    ],
+)
+def test_stability_is_the_iou_of_a_stricter_and_a_laxer_mask(logits: list[list[float]], score: float) -> None:
+    assert stability(torch.tensor(logits)) == pytest.approx(score)
