@@ -57,6 +57,13 @@ _ALWAYS: Mapping[str, Any] = {
 """Settings of either form that all published OFAs share; with another value the net would compute something else."""
 
 
+_SPLIT = {"code_dict_size": 8192, "num_bins": 1000}
+"""How much of the vocabulary are codes and bins, where a checkpoint does not say so."""
+
+_PLACES = 1024
+"""For words, in all published OFAs; the questions' bound counts on them (`tools.ofa_words`)."""
+
+
 @dataclass(frozen=True)
 class OfaCheckpoint:
     """Loaded weights and what belongs to them.
@@ -89,13 +96,26 @@ def load_ofa(path: Path, sha256: str, *, tokenizer: str) -> OfaCheckpoint:
         task = settings
     else:
         state, told = read_fairseq(path)
-        settings, task = told.get("model") or {}, told.get("task") or {}
+        settings = _section(told, "model")
+        task = _section(told, "task") or settings  # in one, where fairseq was older
     net = from_state(state, settings, str(path))
     folder = path if path.is_dir() else path.parent
     place = str(folder) if path.is_dir() or word_files(folder) else tokenizer
-    codes, bins = int(task.get("code_dict_size", 8192)), int(task.get("num_bins", 1000))
+    codes, bins = (int(_number(task, key, usual, str(path))) for key, usual in _SPLIT.items())
     words = load_words(place, net.sizes.vocabulary, codes, bins)
     return OfaCheckpoint(net.eval(), words, digest([sha256, asdict(net.sizes), words.identity]))
+
+
+def _section(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = told.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(settings: Mapping[str, Any], key: str, usual: float, where: str) -> float:
+    value = settings.get(key, usual)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise another_model(f"its setting {key} is {value!r}", where, _MEND)
+    return value
 
 
 def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -134,10 +154,13 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
         raise another_model(f"its setting {strange[0]} is {settings[strange[0]]!r}", where, _MEND)
     loaded = {key: value.float() for key, value in state.items() if not _UNUSED.match(key)}
     copies = [loaded.pop(key) for key in _SHARED if key in loaded]
+    factor = _number(settings, "attn_scale_factor", 2, where)
     try:
-        sizes = _sizes(loaded, settings)
+        sizes = _sizes(loaded, settings, factor)
     except (KeyError, IndexError) as error:
         raise another_model(f"{error} is missing or of another shape", where, _MEND) from error
+    if sizes.width % sizes.heads or sizes.token_bucket < 2 or sizes.positions < _PLACES:
+        raise another_model(f"its sizes make no OFA: {sizes}", where, _MEND)
     if not all(torch.equal(copy, loaded["encoder.embed_tokens.weight"]) for copy in copies):
         raise another_model("encoder and decoder have different token embeddings", where, _MEND)
     with torch.device("meta"):
@@ -157,7 +180,7 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
     return net
 
 
-def _sizes(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> OfaSizes:
+def _sizes(state: Mapping[str, Tensor], settings: Mapping[str, Any], factor: float) -> OfaSizes:
     words = state["encoder.embed_tokens.weight"].shape
     layer = "encoder.layers.0."
     distances = state["encoder.token_rel_pos_table_list.0.weight"].shape
@@ -177,7 +200,7 @@ def _sizes(state: Mapping[str, Tensor], settings: Mapping[str, Any]) -> OfaSizes
         scale_fc=f"{layer}ffn_layernorm.weight" in state,
         scale_heads=f"{layer}self_attn.c_attn" in state,
         scale_resids=f"{layer}w_resid" in state,
-        attn_scale_factor=float(settings.get("attn_scale_factor", 2)),
+        attn_scale_factor=float(factor),
         batch_norm_eps=1e-3 if settings.get("sync_bn") else 1e-5,
         entangled=settings.get("disable_entangle") is False,
     )

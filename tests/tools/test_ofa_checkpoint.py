@@ -105,6 +105,12 @@ def without(key: str) -> Callable[[dict[str, Tensor]], object]:
         (lambda state: state.update({"encoder.layers.0.adapter.down_proj.weight": torch.zeros(2)}), "E212", "adapter"),
         (lambda state: state.update({"decoder.embed_tokens.weight": torch.zeros(2, 2)}), "E212", "different token"),
         (lambda state: state.update({"encoder.image_proj.weight": torch.zeros(32, 7)}), "E212", "another shape"),
+        (
+            lambda state: state.update({"encoder.token_rel_pos_table_list.0.weight": torch.zeros(31, 5)}),
+            "E212",
+            "no OFA",
+        ),
+        (lambda state: state.update({"encoder.embed_positions.weight": torch.zeros(500, 32)}), "E212", "no OFA"),
         (lambda state: state["encoder.layers.0.fc1.bias"].fill_(torch.nan), "E211", "not finite"),
     ],
 )
@@ -130,12 +136,20 @@ def test_heads_of_other_tasks_are_left_out(net: Ofa) -> None:
         {"scale_embedding": True},
         {"no_scale_embedding": False},
         {"interpolate_position": True},
+        {"attn_scale_factor": "two"},
+        {"attn_scale_factor": 0},
+        {"attn_scale_factor": None},
     ],
 )
 def test_settings_that_would_compute_something_else(net: Ofa, settings: dict[str, Any]) -> None:
     with pytest.raises(NamepinError, match=next(iter(settings))) as caught:
         from_state(tiny_ofa.original_state(net), settings, "x")
     assert caught.value.code == "E212"
+
+
+def odd_config(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**settings, "code_dict_size": "many"}), encoding="utf-8")
 
 
 def broken_config(folder: Path) -> None:
@@ -164,6 +178,7 @@ def torn_words(folder: Path) -> None:
     ("harm", "code"),
     [
         (broken_config, "E212"),
+        (odd_config, "E212"),
         (broken_weights, "E211"),
         (no_words, "E218"),
         (other_words, "E218"),
@@ -191,6 +206,7 @@ class _Runs:
         (lambda path: torch.save({"model": {"a": torch.ones(1)}, "cfg": Path("x")}, path), "E214"),
         (lambda path: torch.save({"model": {}, "cfg": {}}, path), "E212"),
         (lambda path: torch.save([1, 2], path), "E212"),
+        (lambda path: torch.save({"model": {"a": torch.ones(1)}, "cfg": {"model": [1], "task": "x"}}, path), "E212"),
         (lambda path: path.write_bytes(b"not a checkpoint"), "E211"),
         (lambda path: path.write_bytes(path.read_bytes()[:-3000]), "E211"),
         (lambda path: (path.parent / "merges.txt").unlink(), "E218"),
