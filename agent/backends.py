@@ -38,7 +38,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "blip2": Backend("tools.captioner_blip2", "Blip2Captioner", "Blip2CaptionerConfig"),
         "recorded": Backend("tools.captioner_recorded", "RecordedCaptioner", "RecordedCaptionerConfig"),
     },
-    "examples": {"similar": Backend("tools.examples", "SimilarExamples", "ExamplesConfig")},
+    "examples": {"annotated": Backend("tools.examples", "AnnotatedExamples", "ExamplesConfig")},
     "knowledge": {
         "chat": Backend("tools.knowledge", "ChatKnowledge", "KnowledgeConfig", extra="llm"),
         "plim": Backend("tools.knowledge_plim", "PlimKnowledge", "PlimKnowledgeConfig", extra="llm"),

@@ -51,7 +51,7 @@ def build(folder: Path, knowledge: str, other: str) -> dict[str, Any]:
     ofa = {"weights": "ofa", "device": "cpu"}
     return {
         "captioner": {"weights": "blip2", "max_tokens": 6, "device": "cpu", "dtype": "float32"},
-        "examples": {"samples": "samples.jsonl", "n": 2, "store": "store"},
+        "examples": {"samples": ["samples.jsonl"], "n": 2, "store": "store"},
         "knowledge": {"model": "tiny", "base_url": knowledge, "cache": False},
         "tagger": {"adapter": "tagger", "device": "cpu"},
         "describer": {"model": "tiny", "base_url": other, "cache": False},
