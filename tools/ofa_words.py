@@ -4,7 +4,6 @@ Published OFA: 50,265 words (four special ones first, `<mask>` last), 8,192 code
 special word, code or bin: `<bin_7>` in a text is five ordinary pieces of text.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,11 +145,3 @@ def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Rows of ids (n, longest), filled up on the right with `PAD`."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *([PAD] * (longest - len(row)))] for row in rows], device=device)
-
-
-def dump(vocabulary: dict[str, int], merges: Sequence[tuple[str, str]], folder: Path) -> None:
-    """Write the files that `load_words` reads."""
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    (folder / "merges.txt").write_text(
-        "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges), encoding="utf-8"
-    )

@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
 from tools.nets.ofa import Ofa, OfaSizes
-from tools.ofa_words import OfaWords, dump
+from tools.ofa_words import OfaWords
 
 CODES = 16
 MERGES = [("Ġ", "y"), ("Ġy", "e"), ("Ġye", "s"), ("Ġ", "n"), ("Ġn", "o")]
@@ -122,11 +122,17 @@ CONFIG: dict[str, Any] = {
 }
 
 
+def save_words(folder: Path) -> None:
+    (folder / "vocab.json").write_text(json.dumps(VOCABULARY, ensure_ascii=False), encoding="utf-8")
+    merges = "".join(f"{left} {right}\n" for left, right in MERGES)
+    (folder / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
+
+
 def save_folder(net: Ofa, folder: Path, *, pickled: bool = False) -> Path:
     """A folder as of the transformers branch, `weights` for every OFA tool: safetensors, or `pytorch_model.bin`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({**CONFIG, **asdict(net.sizes)}), encoding="utf-8")
-    dump(VOCABULARY, MERGES, folder)
+    save_words(folder)
     if pickled:
         torch.save(transformers_state(net), folder / "pytorch_model.bin")
     else:
@@ -137,7 +143,7 @@ def save_folder(net: Ofa, folder: Path, *, pickled: bool = False) -> Path:
 def save_original(net: Ofa, folder: Path, **settings: Any) -> Path:
     """A `.pt` as fairseq writes it, its settings as objects, the vocabulary beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    dump(VOCABULARY, MERGES, folder)
+    save_words(folder)
     model = argparse.Namespace(
         arch="ofa_large", activation_fn="gelu", no_scale_embedding=True, disable_entangle=True, **settings
     )
