@@ -1,134 +1,152 @@
-"""UMT (Yu et al., ACL 2020), the "vanilla MNER model" by whose fusion features PLIM compares posts (section IV-B1b).
+"""UMT, the multimodal NER model whose fusion features find similar posts (Yu et al., ACL 2020, sections 3.2-3.4).
 
-BERT reads the words and ResNet's last feature map gives 7 x 7 picture tokens. Three coupled cross-modal layers fuse
-them: words look at the picture (image-aware words), the picture looks at the words, and the words look at that
-(word-aware picture, in the words' places); a gate decides word by word how much of the picture is let in. The auxiliary
-path, which finds spans only, helps in training.
+Shapes: B posts, T word pieces, W words, H hidden size, R = 49 regions of a 7 x 7 grid.
+
+Text goes through BERT, the picture through a ResNet; three cross-modal layers, coupled through the words, then make two
+representations of every word piece: one aware of the picture, and a gated one of what the word sees in it. An
+auxiliary task, finding spans without their type from the text alone, guides the types through a conversion matrix.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tools.nets.crf import CRF
 
-GRID = 49
-"""Picture tokens: ResNet's last map of a 224 x 224 picture, 7 x 7."""
+GRID = 7
+SPAN_TAGS = 3
+"""O, B, I: the auxiliary task knows no types."""
 
 
 @dataclass(frozen=True)
-class UmtSizes:
-    """Widths of what is fused, and the label sets of the training heads."""
+class UmtBatch:
+    """Posts as the net reads them.
 
-    width: int
-    channels: int
-    heads: int
-    inner: int
-    labels: int
-    spans: int
-    dropout: float = 0.1
+    Attributes:
+        piece_ids: `(B, T)` word pieces between [CLS] and [SEP], both included.
+        piece_mask: `(B, T)` boolean, true at real pieces.
+        pixels: `(B, 3, side, side)` normalised pictures.
+    """
+
+    piece_ids: Tensor
+    piece_mask: Tensor
+    pixels: Tensor
 
 
-class Attend(nn.Module):
-    """One post-norm transformer layer whose queries and keys may come from different sides."""
+class Layer(nn.Module):
+    """A transformer layer, normalised after each half as BERT's: `queries` (B, Q, H) attend to `context` (B, C, H).
 
-    def __init__(self, sizes: UmtSizes) -> None:
+    With the queries as their own context it is a self-attention layer, else a cross-modal one.
+    """
+
+    def __init__(self, hidden: int, heads: int, inner: int, dropout: float, eps: float = 1e-12) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(sizes.width, sizes.heads, sizes.dropout, batch_first=True)
-        self.norm = nn.LayerNorm(sizes.width, eps=1e-12)
-        self.inner, self.outer = nn.Linear(sizes.width, sizes.inner), nn.Linear(sizes.inner, sizes.width)
-        self.outer_norm = nn.LayerNorm(sizes.width, eps=1e-12)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.attention = nn.MultiheadAttention(hidden, heads, dropout, batch_first=True)
+        self.attended = nn.LayerNorm(hidden, eps)
+        self.widen, self.narrow = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
+        self.transformed = nn.LayerNorm(hidden, eps)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries: Tensor, keys: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Attend.
-
-        Args:
-            queries: (batch, m, width).
-            keys: (batch, n, width), also the values.
-            hidden: (batch, n), True for keys that are padding.
-
-        Returns:
-            (batch, m, width).
-        """
-        seen, _ = self.attention(queries, keys, keys, key_padding_mask=hidden, need_weights=False)
-        states = self.norm(queries + self.dropout(seen))
-        inner = self.outer(nn.functional.gelu(self.inner(states)))
-        fused: Tensor = self.outer_norm(states + self.dropout(inner))
-        return fused
+    def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, Q, H); `mask` (B, C) is false at what must not be attended to."""
+        ignored = None if mask is None else ~mask
+        found, _ = self.attention(queries, context, context, key_padding_mask=ignored, need_weights=False)
+        states = self.attended(queries + self.dropout(found))
+        changed = self.narrow(F.gelu(self.widen(states)))
+        return cast(Tensor, self.transformed(states + self.dropout(changed)))
 
 
 class Umt(nn.Module):
-    """The fusion network and its two training heads.
+    """Fusion, the two taggers, and their loss.
 
     Args:
-        sizes: see `UmtSizes`.
-        bert: a transformers encoder of words.
-        resnet: a transformers ResNet without head.
+        text: transformers' BERT, without pooler.
+        vision: transformers' ResNet; its last stage is pooled to the 7 x 7 grid.
+        num_types: entity types; tags are those of `tools.nets.crf.bio_tags`.
+        dropout: on BERT's states and inside the layers.
     """
 
-    def __init__(self, sizes: UmtSizes, bert: Any, resnet: Any) -> None:
+    conversion: Tensor
+
+    def __init__(self, text: Any, vision: Any, num_types: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.sizes, self.bert, self.resnet = sizes, bert, resnet
-        self.words, self.spans = Attend(sizes), Attend(sizes)
-        self.picture_for_words = nn.Linear(sizes.channels, sizes.width)
-        self.picture_for_itself = nn.Linear(sizes.channels, sizes.width)
-        self.words_see_picture, self.picture_sees_words, self.words_see_both = (
-            Attend(sizes),
-            Attend(sizes),
-            Attend(sizes),
+        config = text.config
+        hidden, num_tags = config.hidden_size, 2 * num_types + 1
+        self.text, self.vision = text, vision
+        self.dropout = nn.Dropout(dropout)
+
+        def layer() -> Layer:
+            return Layer(hidden, config.num_attention_heads, config.intermediate_size, dropout, config.layer_norm_eps)
+
+        self.words, self.spans = layer(), layer()
+        channels = vision.config.hidden_sizes[-1]
+        self.regions, self.asking_regions = nn.Linear(channels, hidden), nn.Linear(channels, hidden)
+        self.regions_read_words, self.words_read_regions, self.words_see = layer(), layer(), layer()
+        self.gate = nn.Linear(2 * hidden, hidden)
+        self.tags, self.span_tags = nn.Linear(2 * hidden, num_tags), nn.Linear(hidden, SPAN_TAGS)
+        self.crf, self.span_crf = CRF(num_tags), CRF(SPAN_TAGS)
+        self.register_buffer("conversion", conversion_matrix(num_types), persistent=False)
+
+    def forward(self, batch: UmtBatch) -> tuple[Tensor, Tensor]:
+        """Multimodal hidden states `(B, T, 2H)` and the text-only states `(B, T, H)` of the auxiliary task."""
+        mask = batch.piece_mask
+        states = self.dropout(
+            self.text(input_ids=batch.piece_ids, attention_mask=mask.to(batch.piece_ids.dtype)).last_hidden_state
         )
-        self.gate = nn.Linear(2 * sizes.width, sizes.width)
-        self.classifier = nn.Linear(2 * sizes.width, sizes.labels)
-        self.span_classifier = nn.Linear(sizes.width, sizes.spans)
-        self.crf, self.span_crf = CRF(sizes.labels), CRF(sizes.spans)
+        return self.fuse(self.words(states, states, mask), mask, self.see(batch.pixels)), self.spans(
+            states, states, mask
+        )
 
-    def grid(self, pixels: Tensor) -> Tensor:
-        """Pictures (batch, 3, 224, 224), normalised as for ImageNet, as tokens (batch, 49, channels)."""
-        found: Tensor = self.resnet(pixels).last_hidden_state
-        return found.flatten(2).transpose(1, 2)
+    def see(self, pixels: Tensor) -> Tensor:
+        """The picture's regions, row by row: `(B, R, channels)`."""
+        grid = self.vision(pixel_values=pixels).last_hidden_state
+        return F.adaptive_avg_pool2d(grid, GRID).flatten(2).transpose(1, 2)
 
-    def fuse(self, ids: Tensor, mask: Tensor, grid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Fused word states, and the states of the auxiliary path.
+    def fuse(self, words: Tensor, mask: Tensor, regions: Tensor) -> Tensor:
+        """The multimodal interaction (section 3.3): `(B, T, 2H)`.
 
-        Args:
-            ids: (batch, n) word pieces.
-            mask: (batch, n), 1 for a piece and 0 for padding.
-            grid: (batch, 49, channels) from `grid`; None for posts without a picture, whose gate stays shut.
-
-        Returns:
-            (batch, n, 2 * width) and (batch, n, width).
+        Image-aware word representation: the regions ask the words, then the words ask what the regions answered.
+        Word-aware visual representation: the words ask the regions; a gate, from both, lets through what fits the word.
         """
-        hidden = mask == 0
-        states = self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
-        words = self.words(states, states, hidden)
-        spans = self.spans(states, states, hidden)
-        if grid is None:
-            return torch.cat([words, torch.zeros_like(words)], dim=-1), spans
-        image_aware = self.words_see_picture(words, self.picture_for_words(grid))
-        picture = self.picture_sees_words(self.picture_for_itself(grid), words, hidden)
-        word_aware = self.words_see_both(words, picture)
-        let_in = torch.sigmoid(self.gate(torch.cat([word_aware, image_aware], dim=-1)))
-        return torch.cat([word_aware, let_in * image_aware], dim=-1), spans
+        answered = self.regions_read_words(self.asking_regions(regions), words, mask)
+        image_aware = self.words_read_regions(words, answered)
+        seen = self.words_see(words, self.regions(regions))
+        gate = torch.sigmoid(self.gate(torch.cat((image_aware, seen), 2)))
+        return torch.cat((image_aware, gate * seen), 2)
 
-    def loss(
-        self, ids: Tensor, mask: Tensor, grid: Tensor | None, labels: Tensor, spans: Tensor, conversion: Tensor
-    ) -> Tensor:
-        """The joint negative log-likelihood, a mean over posts; the auxiliary path counts one half, as in the paper.
+    def emissions(self, batch: UmtBatch, word_pieces: Tensor) -> tuple[Tensor, Tensor]:
+        """Emissions of tags `(B, W, 2 * types + 1)` and of span tags `(B, W, 3)`, at the words' first pieces (B, W).
 
-        Args:
-            ids: as `fuse`; so are `mask` and `grid`.
-            mask: 1 for a piece, 0 for padding.
-            grid: the pictures' tokens, or None.
-            labels: (batch, n) BIO labels with types.
-            spans: (batch, n) BIO labels without.
-            conversion: (spans, labels), how likely each label is for a span label: the paper's conversion matrix.
+        The former are the mean of the multimodal ones and of the span tags' through the conversion matrix.
         """
-        fused, auxiliary = self.fuse(ids, mask, grid)
-        span_logits = self.span_classifier(auxiliary)
-        logits = 0.5 * self.classifier(fused) + 0.5 * span_logits @ conversion
-        kept = mask.bool()
-        auxiliary_nll = self.span_crf.nll(span_logits, spans, kept).mean()
-        return self.crf.nll(logits, labels, kept).mean() + 0.5 * auxiliary_nll
+        fused, spans = self(batch)
+        span_tags = self.span_tags(_at(spans, word_pieces))
+        return (self.tags(_at(fused, word_pieces)) + span_tags @ self.conversion) / 2, span_tags
+
+    def loss(self, batch: UmtBatch, word_pieces: Tensor, word_mask: Tensor, tags: Tensor, spans: float = 0.5) -> Tensor:
+        """Mean negative log-likelihood of the gold tags (B, W), plus that of their spans at the weight `spans`."""
+        emissions, span_emissions = self.emissions(batch, word_pieces)
+        # B- tags are odd, I- tags even: without their types they are 1 and 2.
+        positions = torch.where(tags > 0, 2 - tags % 2, 0)
+        untyped = self.span_crf.nll(span_emissions, positions, word_mask)
+        return (self.crf.nll(emissions, tags, word_mask) + spans * untyped).mean()
+
+    def decode(self, batch: UmtBatch, word_pieces: Tensor, word_mask: Tensor) -> list[list[int]]:
+        """The best tags of each post."""
+        return self.crf.decode(self.emissions(batch, word_pieces)[0], word_mask)
+
+
+def conversion_matrix(num_types: int) -> Tensor:
+    """`(3, 2 * types + 1)`: the share of each tag among those that a span tag may become; all types alike."""
+    matrix = torch.zeros(SPAN_TAGS, 2 * num_types + 1)
+    matrix[0, 0] = 1
+    matrix[1, 1::2] = 1 / num_types
+    matrix[2, 2::2] = 1 / num_types
+    return matrix
+
+
+def _at(states: Tensor, pieces: Tensor) -> Tensor:
+    return states.gather(1, pieces.unsqueeze(2).expand(-1, -1, states.shape[2]))
