@@ -1,6 +1,7 @@
 """Running the papers' tables: each row here and now where that is possible, else the command and why not."""
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from evals.gold import Dataset
 from evals.predictions import Predictions, read_predictions
 from evals.report import full_report
 from evals.run import recorded_knowledge
+from graphs.calls import KNOWLEDGE
 from graphs.catalogue import GRAPHS
 from tools.base import digest
 from tools.errors import NamepinError
@@ -146,7 +148,7 @@ def obstacles(row: Row) -> list[str]:
         settings = load_settings(row.profile, assignments=row.set)
     except NamepinError as error:
         return [*untrained, str(error)]
-    found = [*untrained, *_lacking(settings, row.needs), *_weights(settings)]
+    found = [*untrained, *_lacking(settings, row.needs), *_weights(settings), *_keys(settings, row.knowledge)]
     if "server" in row.needs:
         found.append("it needs a model server of yours: run the command with its address and model")
     return found
@@ -184,6 +186,17 @@ def _weights(settings: Settings) -> Iterator[str]:
 
         if not torch.cuda.is_available():
             yield f"profile {settings.profile} wants a GPU"
+
+
+def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
+    """The models behind a paid address, where the key is not set."""
+    from tools.llm import KEY_VARIABLE, ChatConfig
+
+    asked = {r: tool.config for r, tool in settings.tools.items() if knowledge == "live" or r != KNOWLEDGE.name}
+    waiting = [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]
+    if waiting and not os.environ.get(KEY_VARIABLE):
+        servers = " ".join(f"--set {role}.base_url=URL" for role in waiting)
+        yield f"{' and '.join(waiting)} need {KEY_VARIABLE}, or a server of yours: {servers}"
 
 
 def _device(config: BaseModel) -> str | None:

@@ -13,7 +13,7 @@ from agent.settings import Settings
 from evals.gold import Dataset
 from evals.predictions import Predictions
 from evals.run import Predict, predict_all
-from graphs.calls import KNOWLEDGE, Calls, LiveCalls
+from graphs.calls import EXAMPLES, KNOWLEDGE, Calls, LiveCalls
 from graphs.context import Context
 from tools.errors import NamepinError
 from tools.knowledge import RecordedKnowledge
@@ -37,8 +37,9 @@ def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapp
     """
     if knowledge == "live":
         return Namepin(settings)
-    others = {role: tool for role, tool in settings.tools.items() if role != KNOWLEDGE.name}
-    settings = settings.model_copy(update={"tools": others, "requested": settings.requested - {KNOWLEDGE.name}})
+    replaced = {KNOWLEDGE.name, EXAMPLES.name}  # examples are for the knowledge tool's prompt alone
+    others = {role: tool for role, tool in settings.tools.items() if role not in replaced}
+    settings = settings.model_copy(update={"tools": others, "requested": settings.requested - replaced})
     if knowledge == "off":
         return Namepin(settings)
     return Namepin(settings, LiveCalls({**build_tools(settings), KNOWLEDGE.name: RecordedKnowledge(recorded)}))

@@ -46,6 +46,10 @@ class Row(BaseModel):
     needs: tuple[str, ...] = ()
     note: str = ""
 
+    def unnamed(self) -> "Row":
+        """What of a row decides its numbers."""
+        return self.model_copy(update={"name": "", "note": ""})
+
     def on(self, dataset: str, profile: str | None = None) -> "Row":
         """The row for one data set, and for another profile than its own where one is given."""
         assignments = tuple(assignment.replace("{dataset}", dataset) for assignment in self.set)
@@ -62,6 +66,7 @@ class Ablation(BaseModel):
         columns: dotted paths into the JSON of `namepin eval`.
         datasets: those it is defined on.
         gate: also show accuracy by entropy.
+        of: other tables, whose rows come first; a run that several of them have comes once.
         rows: its lines.
     """
 
@@ -72,7 +77,8 @@ class Ablation(BaseModel):
     columns: tuple[str, ...]
     datasets: tuple[str, ...]
     gate: bool = False
-    rows: tuple[Row, ...]
+    of: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
 
 
 class Ablations(BaseModel):
@@ -94,8 +100,17 @@ class Cell(BaseModel):
 
 @cache
 def ablations() -> Ablations:
-    """Every definition of `ablations.toml`."""
-    return Ablations.model_validate(tomllib.loads(_FILE.read_text("utf-8")))
+    """Every definition of `ablations.toml`, with the rows of the tables that it joins."""
+    read = Ablations.model_validate(tomllib.loads(_FILE.read_text("utf-8")))
+    by_name = {ablation.name: ablation for ablation in read.ablation}
+    return read.model_copy(update={"ablation": tuple(_joined(ablation, by_name) for ablation in read.ablation)})
+
+
+def _joined(ablation: Ablation, by_name: Mapping[str, Ablation]) -> Ablation:
+    runs: dict[Row, Row] = {}
+    for row in (*(row for name in ablation.of for row in by_name[name].rows), *ablation.rows):
+        runs.setdefault(row.unnamed(), row)
+    return ablation.model_copy(update={"rows": tuple(runs.values())})
 
 
 def ablation_named(name: str) -> Ablation:

@@ -11,6 +11,7 @@ from eval_samples import write_rows
 from typer.testing import CliRunner, Result
 
 from agent.ablate import Bench, command, obstacles
+from agent.backends import BACKENDS, OFF
 from agent.cli.ablate import ablate
 from agent.settings import load_settings
 from evals.ablations import Ablation, Row, ablation_named, ablations, cell
@@ -20,7 +21,7 @@ from evals.report import full_report
 from evals.scoring import TASKS
 from tools.errors import NamepinError
 
-GEM = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
+ROWS = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
 
 
 def test_the_papers_tables_are_all_there() -> None:
@@ -31,13 +32,28 @@ def test_the_papers_tables_are_all_there() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize(("ablation", "row"), [pair for pair in GEM if pair[1].graph == "gem"])
-def test_every_row_of_the_gem_graph_is_a_valid_profile(ablation: Ablation, row: Row) -> None:
-    assert row.predictions or load_settings(row.profile, assignments=row.set)
+@pytest.mark.parametrize(("ablation", "row"), ROWS)
+def test_every_row_is_a_valid_profile(ablation: Ablation, row: Row) -> None:
+    if row.predictions:
+        return
+    for key, _, backend in (assignment.partition("=") for assignment in row.set):
+        role = key.removesuffix(".backend")
+        if role != key and backend not in (*BACKENDS[role], OFF):
+            pytest.skip(f"{role} has no backend {backend!r} yet")
+    settings = load_settings(row.profile, assignments=row.set, environment={})
+    assert settings.graph == row.graph
+    assert not row.needs or {need for need in row.needs if need in BACKENDS} <= settings.tools.keys()
+
+
+def test_the_paper_has_fourteen_variants() -> None:
+    rows = ablation_named("riveg-variants").rows
+    assert len(rows) == len({row.unnamed() for row in rows}) == len({row.name for row in rows}) == 14
+    chosen = {tuple(a.partition("=")[2] for a in row.set if a.endswith(("=ofa", "=albef", "=seqtr"))) for row in rows}
+    assert chosen == {("ofa", "ofa"), ("ofa", "seqtr"), ("albef", "ofa"), ("albef", "seqtr")}
 
 
 def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() -> None:
-    used = {a.partition("=")[2] for _, row in GEM for a in row.set}
+    used = {a.partition("=")[2] for _, row in ROWS for a in row.set}
     named = {value for value in used if value.startswith("out/")}
     assert named == set(ablations().train)
     assert all(text.startswith("namepin finetune ") for text in ablations().train.values())
@@ -45,8 +61,7 @@ def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() ->
 
 def test_no_two_rows_of_a_table_are_the_same_run() -> None:
     for ablation in ablations().ablation:
-        bare = [row.model_copy(update={"name": "", "note": ""}) for row in ablation.rows]
-        assert len(set(bare)) == len(bare), ablation.name
+        assert len({row.unnamed() for row in ablation.rows}) == len(ablation.rows), ablation.name
 
 
 def test_columns_are_paths_into_the_report(tmp_path: Path) -> None:
@@ -118,6 +133,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
         (Row(name="r", profile="starter", set=("tagger.adapter=out/bert-crf/adapter",)), "finetune tagger"),
         (Row(name="r", profile="starter", set=("tagger.adaptor=x",)), "E202"),
         (Row(name="r", profile="starter", needs=("server",)), "server"),
+        (Row(name="r", profile="riveg", graph="riveg"), "expansion need OPENAI_API_KEY"),
         (Row(name="r", profile="starter"), "no recorded knowledge"),
         (Row(name="r", profile="starter", knowledge="off", needs=("masks",)), "no masks/"),
     ],
@@ -127,6 +143,7 @@ def test_a_row_that_cannot_run_says_why_and_has_no_number(
 ) -> None:
     data = sweep_tools.data(tmp_path / "gmner")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: pytest.fail("it ran"))
     (result,) = Bench(data, tmp_path / "gmner").run(small(row))
     assert any(reason in why for why in result.why_not), result.why_not
