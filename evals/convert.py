@@ -2,8 +2,8 @@
 
 Between them stands the JSONL row of `evals/datasets/jsonl.py`, so that each form needs one reader and one writer. Forms
 made for regions (labelme, COCO, Label Studio) carry the post's text and entities in a key of their own, `namepin`, and
-each region names its entity: boxes that were moved in such a tool are read back. Masks travel in that key, unshown;
-CoNLL has no place for them. Pictures are not copied.
+each region names its entity: boxes that were moved in such a tool are read back. Masks travel in that key; labelme
+shows them, too, as polygons. CoNLL has no place for them. Pictures are not copied.
 """
 
 import json
@@ -17,6 +17,8 @@ from evals.datasets import READERS
 from evals.gold import GoldPost
 from tools.errors import NamepinError
 from tools.labels import COARSE4, COARSE8_TO_4, FINE51, FINE_TO_COARSE8
+from tools.polygons import polygons_of
+from tools.types import Mask
 
 Row = dict[str, Any]
 
@@ -164,7 +166,7 @@ def _with_boxes(row: Row, boxes: Iterable[tuple[int, list[float]]]) -> Row:
 
 
 def write_labelme(rows: Iterable[Row], target: Path, split: str) -> None:
-    """`SPLIT/ID.json`, a rectangle a box."""
+    """`SPLIT/ID.json`, a rectangle a box, polygons for masks."""
     folder = target / split
     folder.mkdir(exist_ok=True)
     for row in rows:
@@ -175,18 +177,31 @@ def write_labelme(rows: Iterable[Row], target: Path, split: str) -> None:
             for number, e in enumerate(row["entities"])
             for box in e.get("boxes", ())
         ]  # fmt: skip
+        shapes += _polygons(row)
         page = {"version": "5.0.0", "flags": {}, "shapes": shapes, "imagePath": row["image"], "imageData": None}
         page |= {"imageWidth": width, "imageHeight": height, "namepin": _without_boxes(row)}
         (folder / f"{row['id']}.json").write_text(json.dumps(page, ensure_ascii=False, indent=1), "utf-8")
 
 
+def _polygons(row: Row) -> list[Row]:
+    """A shape for every part of every mask; the parts of one mask share a `group_id` that nothing else has."""
+    masks = [(e, mask) for e in row["entities"] for mask in e.get("masks", ())]
+    first = len(row["entities"])
+    return [
+        {"label": row["text"][e["start"] : e["end"]], "points": [list(point) for point in polygon], "flags": {},
+         "group_id": first + number, "shape_type": "polygon"}
+        for number, (e, mask) in enumerate(masks)
+        for polygon in polygons_of(Mask.model_validate(mask))
+    ]  # fmt: skip
+
+
 def read_labelme(source: Path, split: str) -> Iterator[Row]:
-    """What `write_labelme` wrote."""
+    """What `write_labelme` wrote; the masks are kept with the row, the polygons are for other programs."""
     if not (source / split).is_dir():
         raise FileNotFoundError(2, "missing", str(source / split))
     for path in sorted((source / split).glob("*.json")):
         page = json.loads(path.read_bytes())
-        corners = [(shape["group_id"], shape["points"]) for shape in page["shapes"]]
+        corners = [(s["group_id"], s["points"]) for s in page["shapes"] if s["shape_type"] == "rectangle"]
         yield _with_boxes(page["namepin"], [(number, _corners(points)) for number, points in corners])
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from evals.agreement import Agreement
 from evals.data_check import Check
 from evals.report import FullReport
 from evals.scoring import Report, Score
 from evals.significance import Interval, Spread
+from evals.topn import TopN
 
 NAMES = {
     "span": "spans",
@@ -186,3 +188,32 @@ def show_check(check: Check, console: Console) -> None:
     for problem in check.problems:
         console.print(f"{problem['code']} {problem['where']}: {problem['what']}", markup=False, highlight=False)
     console.print(f"{len(check.problems)} problem(s)" if check.problems else "no problems")
+
+
+def show_agreement(result: Agreement, console: Console) -> None:
+    """Print what two annotators agree on."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("regions", "number", "Dice", "IoU"):
+        table.add_column(title, justify="left" if title == "regions" else "right")
+    for name, overlap in (("paired", result.paired), ("all, 0 for one alone", result.all)):
+        table.add_row(name, str(overlap.regions), f"{overlap.dice:.3f}", f"{overlap.iou:.3f}")
+    console.print(table)
+    console.print(f"{result.posts} posts in common; {result.consistent} pairs have IoU > 0.5")
+    if result.kappa is not None:
+        console.print(f"Fleiss' kappa {result.kappa:.3f} over {result.items} items (drawn here, or not drawn)")
+    else:
+        console.print("no Fleiss' kappa: it needs the posts' entities (--root, --split), and answers of both kinds")
+    for where, posts in result.only.items():
+        console.print(f"{len(posts)} posts only in {where}: {', '.join(posts[:SHOWN_PROBLEMS])}")
+    for problem in result.problems[:SHOWN_PROBLEMS]:
+        console.print(f"! {problem}", style="yellow", markup=False)
+
+
+def show_top_n(result: TopN, console: Console) -> None:
+    """Print the row of Table II."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for n in result.precision:
+        table.add_column(f"Top-{n}", justify="right")
+    table.add_row(*(_percent(value) for value in result.precision.values()))
+    console.print(table)
+    console.print(f"{result.entities} entities in the picture, IoU {result.iou:g}; {result.without} without any box")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.cli.eval import DatasetName, check_writable
-from tools.errors import Exit
+from tools.errors import Exit, NamepinError
 
 
 class Form(StrEnum):
@@ -77,6 +77,63 @@ def convert(
 
     number = write(source, dataset.value if dataset else detect(source), split, target, to.value)
     Console().print(f"{number} posts written to {target} as {to.value}", highlight=False, soft_wrap=True)
+    return Exit.DONE
+
+
+@data.command()
+def agreement(
+    first: Annotated[Path, typer.Argument(metavar="A", help="One annotator: labelme files ID.json, or a JSONL.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
+    root: Annotated[
+        Path | None, typer.Option("--root", help="The data set whose entities were to be drawn; needed for kappa.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Its split.")] = "dev",
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+) -> int:
+    """How far two annotators' masks agree: Fleiss' kappa, Dice, IoU (RiVEG, section III-A)."""
+    from rich.console import Console
+
+    from evals.agreement import agreement as compare
+    from evals.agreement import read_annotator
+    from evals.data_check import detect
+    from evals.run import load_dataset
+    from evals.show import show_agreement
+
+    check_writable(json)
+    entities = load_dataset(detect(root), root, split) if root else None
+    result = compare(read_annotator(first), read_annotator(second), entities)
+    show_agreement(result, Console(soft_wrap=True, highlight=False))
+    if json:
+        json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+    return Exit.SOME_FAILED if result.problems or result.only else Exit.DONE
+
+
+@data.command()
+def topn(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
+    boxes: Annotated[Path, typer.Option("--boxes", metavar="FILE", help="A detector's boxes: JSONL of id, boxes.")],
+    split: Annotated[str, typer.Option("--split", help="Which split.")] = "dev",
+    top: Annotated[str, typer.Option("--top", help="How many boxes are looked at.")] = "10,15,20",
+    iou: Annotated[float, typer.Option("--iou", help="From which IoU on a box fits.")] = 0.5,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+) -> int:
+    """TopN-Prec@0.5 of a detector's boxes (RiVEG, Table II)."""
+    from rich.console import Console
+
+    from evals.data_check import detect
+    from evals.run import load_dataset
+    from evals.show import show_top_n
+    from evals.topn import read_boxes, top_n
+
+    check_writable(json)
+    try:
+        ns = [int(part) for part in top.split(",")]
+    except ValueError as error:
+        raise NamepinError("E139", f"not numbers: {top!r}", where="--top", mend="give them as 10,15,20") from error
+    result = top_n(load_dataset(detect(root), root, split), read_boxes(boxes), ns, iou)
+    show_top_n(result, Console(soft_wrap=True, highlight=False))
+    if json:
+        json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
     return Exit.DONE
 
 

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException, ElementTree
 
 from evals.gold import GoldEntity, GoldPost, Problem, RawBox
+from tools.polygons import Pt, mask_of
 from tools.types import Mask
 
 
@@ -75,29 +76,63 @@ def with_masks(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     return replace(gold, entities=entities), problems
 
 
-def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
-    """The masks of a labelme file by name, and the problems."""
-    from pycocotools import mask as coco
+MAX_SHAPES, MAX_PIXELS = 10_000, 2**28
+"""Of a labelme file: what no annotator draws, and what no picture here has."""
 
+
+def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
+    """The masks of a labelme file by name, several a name where it has several, and the problems.
+
+    Polygons, rectangles and circles are regions; shapes of a name that share a `group_id` are one mask.
+    """
     try:
         data = json.loads(path.read_bytes())
         height, width = int(data["imageHeight"]), int(data["imageWidth"])
-        groups: dict[tuple[str, Any], list[list[float]]] = defaultdict(list)
-        for number, shape in enumerate(data["shapes"]):
-            group = shape.get("group_id")
-            key = (str(shape["label"]), ("alone", number) if group is None else group)
-            groups[key].append([float(value) for point in shape["points"] for value in point])
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        shapes = list(data["shapes"])
+        if not (0 < height <= 100_000 and 0 < width <= 100_000 and height * width <= MAX_PIXELS):
+            raise ValueError(f"a picture of {width} x {height} pixels")
+        if len(shapes) > MAX_SHAPES:
+            raise ValueError(f"{len(shapes)} shapes")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
         return {}, [Problem("E133", str(path), f"unreadable labelme file, its masks are left out: {error!r}")]
-    masks: dict[str, list[Mask]] = defaultdict(list)
+    groups: dict[tuple[str, Any], list[list[Pt]]] = defaultdict(list)
     problems = []
+    for number, shape in enumerate(shapes):
+        try:
+            group = shape.get("group_id")
+            outline = _outline(shape)
+            groups[str(shape["label"]), ("alone", number) if group is None else str(group)].append(outline)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(Problem("E133", str(path), f"shape {number} is left out: {error}"))
+    masks: dict[str, list[Mask]] = defaultdict(list)
     for (name, _), polygons in groups.items():
-        if any(len(polygon) < 6 or not all(map(math.isfinite, polygon)) for polygon in polygons):
-            problems.append(Problem("E133", str(path), f"a polygon of {name!r} has fewer than three usable points"))
+        try:
+            mask = mask_of(polygons, (height, width))
+        except ValueError as error:
+            problems.append(Problem("E133", str(path), f"a region of {name!r} is left out: {error}"))
             continue
-        rle = coco.merge(coco.frPyObjects(polygons, height, width))
-        masks[name].append(Mask(size=(height, width), counts=rle["counts"].decode("ascii")))
+        masks[name].append(mask)
+        if any(not (0 <= x <= width and 0 <= y <= height) for polygon in polygons for x, y in polygon):
+            problems.append(Problem("E133", str(path), f"a region of {name!r} leaves the {width}x{height} picture"))
     return dict(masks), problems
+
+
+def _outline(shape: Mapping[str, Any]) -> list[Pt]:
+    """A shape as a polygon."""
+    kind = shape.get("shape_type") or "polygon"
+    points = [(float(x), float(y)) for x, y in shape["points"]]
+    if kind == "polygon":
+        if len(points) < 3:
+            raise ValueError("a polygon has fewer than three points")
+        return points
+    if kind in ("rectangle", "circle") and len(points) == 2:
+        (x1, y1), (x2, y2) = points
+        if kind == "rectangle":
+            return [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+        radius = math.dist(points[0], points[1])
+        angles = [2 * math.pi * i / 64 for i in range(64)]
+        return [(x1 + radius * math.cos(angle), y1 + radius * math.sin(angle)) for angle in angles]
+    raise ValueError(f"a {kind} of {len(points)} points encloses no region")
 
 
 def _unmatched(names: Mapping[str, object], gold: GoldPost, path: Path) -> list[Problem]:
