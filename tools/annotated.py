@@ -100,6 +100,15 @@ def read_samples(sources: SampleSources) -> tuple[list[Sample], list[str]]:
     return samples, dropped
 
 
+def annotated_ids(files: tuple[str, ...]) -> frozenset[str]:
+    """The ids that are annotated, whether their text is known or not.
+
+    Raises:
+        NamepinError: as `read_samples`, on files and rows.
+    """
+    return frozenset(row.id for row in _rows(files))
+
+
 def _rows(files: tuple[str, ...]) -> Iterator[AnnotatedRow]:
     seen: dict[str, str] = {}
     for name in files:
