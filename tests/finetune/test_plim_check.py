@@ -1,4 +1,4 @@
-"""PLIM's check end to end on posts made here: two arms, kept runs, and the paired comparison without annotated posts."""
+"""PLIM's check on posts made here: two arms, kept runs, and the paired comparison without annotated posts."""
 
 import dataclasses
 import json
