@@ -196,7 +196,7 @@ def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
     waiting = [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]
     if waiting and not os.environ.get(KEY_VARIABLE):
         servers = " ".join(f"--set {role}.base_url=URL" for role in waiting)
-        yield f"{' and '.join(waiting)} need {KEY_VARIABLE}, or a server of yours: {servers}"
+        yield f"{KEY_VARIABLE} is not set, which {', '.join(waiting)} would need; or a server of yours: {servers}"
 
 
 def _device(config: BaseModel) -> str | None:

@@ -11,7 +11,7 @@ from agent.build import live_calls, policy
 from agent.posts import AnyPost, Picture, Ready, as_post, ready
 from agent.settings import Settings, load_settings
 from graphs.calls import Calls
-from graphs.catalogue import GRAPHS, ROLES_OF
+from graphs.catalogue import GRAPHS, LOOKERS, ROLES_OF
 from graphs.context import Context
 from graphs.record import Recorder
 from graphs.run import failed_extraction, stream_post
@@ -66,17 +66,21 @@ class Namepin:
 
     @cached_property
     def _unused(self) -> tuple[Notice, ...]:
-        """W102 for the tools of the profile that its graph never asks: GEM's matcher in RiVEG's graph, say."""
-        graph = self.settings.graph
-        unused = [role for role in self.settings.tools if role not in ROLES_OF[graph]]
-        return tuple(
-            Notice(
-                code=TOOL_MISSING,
-                tool=role,
-                message=f"the graph {graph} has no step for it; profile {graph} has its tools",
-            )
-            for role in unused
+        """W102 where the profile is of another graph: what this graph never asks, and what it lacks to look for names."""
+        graph, tools = self.settings.graph, self.settings.tools
+        unused = [role for role in tools if role not in ROLES_OF[graph]]
+        if not unused:
+            return ()
+        blind = (
+            ""
+            if LOOKERS[graph] & tools.keys()
+            else f", which has no {' or '.join(sorted(LOOKERS[graph]))} to look for names"
         )
+        message = (
+            f"the graph {graph} does not ask {' and '.join(unused)} of profile {self.settings.profile}{blind}; "
+            f"--profile {graph} has its tools"
+        )
+        return (Notice(code=TOOL_MISSING, tool=unused[0], message=message),)
 
     def context(self, prepared: Ready) -> Context:
         """A fresh context for one post."""

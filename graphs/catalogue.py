@@ -31,3 +31,8 @@ ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
     {graph: frozenset(role.name for role in (*_TEXTUAL, *own)) for graph, own in _OWN.items()}
 )
 """Graph's name -> the roles that its steps ask."""
+
+LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"gem": frozenset({MATCHER.name}), "riveg": frozenset({ENTAILMENT.name, GROUNDER.name})}
+)
+"""Graph's name -> the roles that find out whether a name is in the picture; without any of them nothing is looked for."""

@@ -3,7 +3,7 @@
 from tools.interfaces import Segment, SegmentPrompt
 from tools.types import Box, Notice
 
-MISSED = "W141"
+MISSED = "W124"
 
 
 def mask_missed(asked: SegmentPrompt | Box, segment: Segment, agreement: float) -> bool:
@@ -15,7 +15,7 @@ def mask_missed(asked: SegmentPrompt | Box, segment: Segment, agreement: float) 
 
 
 def missed_notice(prompt: SegmentPrompt, segment: Segment) -> Notice:
-    """W141, with the numbers."""
+    """W124, with the numbers."""
     assert prompt.box is not None and segment.box is not None
     iou = box_iou(prompt.box, segment.box)
     what = f"the mask of {prompt.query.text!r} does not fill its box (IoU of the boxes {iou:.2f}); look before use"

@@ -39,7 +39,7 @@ from tools.types import Entity, Mention, Notice
 NAME = "riveg-1"
 """Part of every fingerprint: raise the number whenever a node's answer changes for the same calls."""
 
-UNEXPANDED = "W140"
+UNEXPANDED = "W153"
 
 
 @step(without="knowledge is asked for without examples", summary=lambda u: count(u["examples"], "example"))
@@ -168,7 +168,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
 
 
 def _unexpanded(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
-    """W140: more mentions than are expanded."""
+    """W153: more mentions than are expanded."""
     most, policy = runtime.context.policy.expression.most, runtime.context.policy.expression
     left = len(state["mentions"]) - most
     expands = any(name.startswith("expand") for name in state["path"])

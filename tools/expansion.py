@@ -65,7 +65,7 @@ EXAMPLES: tuple[tuple[str, str, str, str], ...] = (
 
 REPAIR = "That cannot be used: {problem}. Answer again, with one short phrase about {entity}."
 
-BACKGROUND_CUT, UNUSABLE, SHORTENED = "W110", "W142", "W143"
+BACKGROUND_CUT, UNUSABLE, SHORTENED = "W150", "W151", "W152"
 MOST_WORDS = 40
 
 
@@ -106,7 +106,7 @@ class ChatExpansion:
     """Expands names with a chat model (`ExpansionTool`).
 
     An unusable answer is complained about once; after a second one the name goes on without an expansion, and a notice
-    W142. Answers are kept on disk.
+    W151. Answers are kept on disk.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).

@@ -114,3 +114,11 @@ def test_settings_decide_the_fingerprint(pin: Namepin) -> None:
     other = Namepin.from_profile("starter", gate={"gamma": 0.7}, segmenter__backend="off")
     assert other.settings.gate.gamma == 0.7
     assert pin.extract("Ada").fingerprint == pin.extract("Bo").fingerprint != other.extract("Ada").fingerprint
+
+
+def test_a_profile_of_the_other_graph_says_what_is_missing() -> None:
+    found = Namepin.from_profile("starter", graph="riveg").extract(POST, image=PHOTO)
+    assert found.entities and all(entity.groundable is None for entity in found.entities)
+    (notice,) = found.warnings
+    assert notice.code == "W102" and "matcher and tracer of profile starter" in notice.message
+    assert "entailment or grounder" in notice.message and "--profile riveg" in notice.message

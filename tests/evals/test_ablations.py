@@ -133,7 +133,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
         (Row(name="r", profile="starter", set=("tagger.adapter=out/bert-crf/adapter",)), "finetune tagger"),
         (Row(name="r", profile="starter", set=("tagger.adaptor=x",)), "E202"),
         (Row(name="r", profile="starter", needs=("server",)), "server"),
-        (Row(name="r", profile="riveg", graph="riveg"), "expansion need OPENAI_API_KEY"),
+        (Row(name="r", profile="riveg", graph="riveg"), "OPENAI_API_KEY is not set, which expansion would"),
         (Row(name="r", profile="starter"), "no recorded knowledge"),
         (Row(name="r", profile="starter", knowledge="off", needs=("masks",)), "no masks/"),
     ],

@@ -19,6 +19,7 @@ from evals.run import load_dataset, recorded_knowledge
 from evals.scoring import evaluate
 from graphs.calls import LiveCalls
 from tools.errors import NamepinError
+from tools.examples import ExamplesConfig
 from tools.interfaces import Knowledge, KnowledgeRequest, TagRequest, Tags
 from tools.knowledge import KnowledgeConfig, RecordedKnowledge
 from tools.media import Media
@@ -101,8 +102,10 @@ def test_tokens_that_a_model_reports_are_added_up(tmp_path: Path) -> None:
 
 def test_off_leaves_the_knowledge_tool_out() -> None:
     config = KnowledgeConfig(model="m", base_url="http://127.0.0.1:9/v1")
-    settings = Settings(profile="test", tools={"knowledge": ToolSettings(backend="chat", config=config)})
-    assert "knowledge" not in evaluated_pin(settings, "off", {}).settings.tools
+    examples = ToolSettings(backend="annotated", config=ExamplesConfig())
+    chosen = {"examples": examples, "knowledge": ToolSettings(backend="chat", config=config)}
+    settings = Settings(profile="test", tools=chosen)
+    assert not evaluated_pin(settings, "off", {}).settings.tools, "examples are for its prompt alone"
     assert "knowledge" in evaluated_pin(settings, "live", {}).settings.tools
 
 

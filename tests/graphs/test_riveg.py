@@ -114,7 +114,7 @@ def test_what_reaches_each_tool_and_what_comes_out(graph: Graph) -> None:
 
 def test_a_mask_beside_its_box_is_flagged(graph: Graph) -> None:
     found = run(graph)
-    assert [(w.code, "Carla" in w.message) for w in found.warnings] == [("W141", True)]
+    assert [(w.code, "Carla" in w.message) for w in found.warnings] == [("W124", True)]
     assert [e.ambiguous for e in found.entities] == [False, True, False, False]
     assert run(graph, policy=Policy(mask=MaskPolicy(agreement=0.1))).warnings == ()
 
@@ -184,7 +184,7 @@ def test_forty_mentions_are_bounded(graph: Graph) -> None:
     assert len(found.entities) == 40 and len(tools["expansion"].seen) == 32
     assert [len(tools[role].seen) for role in SECOND] == [1, 1, 1]
     assert found.entities[39].expression == "Anna39a (PER)"
-    assert "W140" in [w.code for w in found.warnings]
+    assert "W153" in [w.code for w in found.warnings]
 
 
 @settings(max_examples=10, deadline=None)

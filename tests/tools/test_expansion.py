@@ -96,13 +96,13 @@ def test_a_second_chance_then_no_expansion(tmp_path: Path) -> None:
         assert tool(server.url, tmp_path).run([CP3], Media()) == [found] and len(server.bodies) == 2  # from the disk
     with serve("Tim Duncan is a player") as server:
         [found] = tool(server.url, tmp_path, cache=False).run([CP3], Media())
-        assert found.text == "" and [n.code for n in found.notices] == ["W142"]
+        assert found.text == "" and [n.code for n in found.notices] == ["W151"]
 
 
 def test_two_thousand_words_become_a_phrase(tmp_path: Path) -> None:
     with serve("word " * 2000) as server:
         [found] = tool(server.url, tmp_path).run([CP3], Media())
-    assert len(found.text.split()) == MOST_WORDS and [n.code for n in found.notices] == ["W143"]
+    assert len(found.text.split()) == MOST_WORDS and [n.code for n in found.notices] == ["W152"]
 
 
 def test_a_server_that_is_down(tmp_path: Path) -> None:
