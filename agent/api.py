@@ -66,7 +66,7 @@ class Namepin:
 
     @cached_property
     def _unused(self) -> tuple[Notice, ...]:
-        """W102 where the profile is of another graph: what this graph never asks, and what it lacks to look for names."""
+        """W102 where the profile is of another graph: what is not asked, and what lacks to look for names."""
         graph, tools = self.settings.graph, self.settings.tools
         unused = [role for role in tools if role not in ROLES_OF[graph]]
         if not unused:

@@ -35,4 +35,4 @@ ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
 LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {"gem": frozenset({MATCHER.name}), "riveg": frozenset({ENTAILMENT.name, GROUNDER.name})}
 )
-"""Graph's name -> the roles that find out whether a name is in the picture; without any of them nothing is looked for."""
+"""Graph's name -> the roles that find out whether a name is in the picture; one of them is enough."""
