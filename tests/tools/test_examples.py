@@ -239,12 +239,17 @@ REAL = {
 }
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
 @pytest.mark.parametrize("n", REAL)
-def test_on_the_released_samples(n: int, data_root: Path, tmp_path: Path) -> None:
+def test_on_the_released_samples(n: int, data_root: Path, store: Path) -> None:
     files = [str(data_root / "plim" / f"annotations-{year}.jsonl") for year in (2015, 2017)]
     if not Path(files[0]).is_file():
         pytest.skip(f"no annotated samples at {files[0]}")
-    config = ExamplesConfig(samples=tuple(files), data=str(data_root / "gmner"), n=n, store=tmp_path)
+    config = ExamplesConfig(samples=tuple(files), data=str(data_root / "gmner"), n=n, store=store)
     msea = AnnotatedExamples(config)
     assert (len(msea.samples), len(msea.dropped)) == (240, 85)
     text = "RT @ HistoryPixs : Angelina Jolie when she was only 16 years old ."
