@@ -148,6 +148,8 @@ def obstacles(row: Row) -> list[str]:
         settings = load_settings(row.profile, assignments=row.set)
     except NamepinError as error:
         return [*untrained, str(error)]
+    if settings.graph != row.graph:
+        return [*untrained, f"profile {row.profile} is of the graph {settings.graph}, and the row of {row.graph}"]
     found = [*untrained, *_lacking(settings, row.needs), *_weights(settings), *_keys(settings, row.knowledge)]
     if "server" in row.needs:
         found.append("it needs a model server of yours: run the command with its address and model")

@@ -32,7 +32,8 @@ def check_policies(policies: Sequence[Mapping[str, Any]]) -> None:
         if overrides.changed or overrides.off:
             role = sorted(overrides.changed | overrides.off)[0]
             what = f"a sweep varies the graph's settings, and {role} is a tool"
-            raise NamepinError("E404", what, where="--over", mend="sweep gate.*, match.*, protocol or iou")
+            mend = "sweep gate.*, match.*, expression.*, mask.*, protocol or iou"
+            raise NamepinError("E404", what, where="--over", mend=mend)
         overrides.policy_over({})
 
 
