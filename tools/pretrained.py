@@ -10,7 +10,7 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -237,8 +237,8 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
     return tokenizer
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of an original checkpoint (under `model`, where there is such a key).
+def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tensor]:
+    """The tensors of an original checkpoint (under the first key of `under` that there is).
 
     Raises:
         NamepinError: E211 when it is damaged, E212 when it holds no tensors, E214 when it holds code.
@@ -249,7 +249,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:
         raise damaged(_first_line(error), str(path)) from error
-    state = state.get("model", state) if isinstance(state, dict) else {}
+    state = next((state[key] for key in under if key in state), state) if isinstance(state, dict) else {}
+    state = state if isinstance(state, dict) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise another_model("no tensors in the checkpoint", str(path), "give the publisher's file")
