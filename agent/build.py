@@ -1,13 +1,16 @@
 """From settings to running parts: the tools, the way to call them, the graph's policy."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from agent.backends import BACKENDS
 from agent.settings import Settings, ToolSettings
+from graphs.batching import BatchedCalls
 from graphs.calls import LiveCalls
 from graphs.context import Policy
 from tools.errors import Exit, NamepinError
+from tools.llm import ChatConfig
 
 
 def build_tool(role: str, chosen: ToolSettings) -> Any:
@@ -38,6 +41,21 @@ def build_tools(settings: Settings) -> Mapping[str, Any]:
 def live_calls(settings: Settings) -> LiveCalls:
     """Calls to the tools themselves."""
     return LiveCalls(build_tools(settings))
+
+
+def batched_calls(settings: Settings, most: int) -> BatchedCalls:
+    """Calls for many posts: each tool in as many threads as there are cores, one that waits for a server in more.
+
+    Args:
+        settings: which tools.
+        most: requests that a tool is asked at once. With 1 a result never depends on which posts happened to meet, so a
+            run that was cut off and taken up again has the same bytes; with more, the last bits of a score can.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    tools = build_tools(settings)
+    waits = {role for role, chosen in settings.tools.items() if isinstance(chosen.config, ChatConfig)}
+    threads = {role: 8 if role in waits else cores if most == 1 else 1 for role in tools}
+    return BatchedCalls(tools, most=most, threads=threads)
 
 
 def policy(settings: Settings) -> Policy:

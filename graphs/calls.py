@@ -152,11 +152,12 @@ class LiveCalls:
             raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
         try:
             return cast(Frozen, work.result()[0])
-        except _transient_errors() as error:
+        except transient_errors() as error:
             raise TransientFailure(tool, without_credentials(f"{type(error).__name__}: {error}")) from error
 
 
-def _transient_errors() -> tuple[type[Exception], ...]:
+def transient_errors() -> tuple[type[Exception], ...]:
+    """What a call may fail with and still deserve another attempt."""
     # torch is asked for only where a tool has loaded it already: replay and --help must not pay for the import.
     torch = sys.modules.get("torch")
     return (ConnectionError, TimeoutError, *((torch.OutOfMemoryError,) if torch else ()))

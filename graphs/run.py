@@ -12,7 +12,7 @@ from graphs.steps import StepEvent
 from graphs.textual import Graph
 from tools.errors import NamepinError
 from tools.text import tweet_tokens
-from tools.types import Extraction, ImageRef, Notice, Post
+from tools.types import Entity, Extraction, ImageRef, Notice, Post
 
 POST_FAILED = "W100"
 
@@ -26,6 +26,7 @@ async def stream_post(
     notices: Sequence[Notice] = (),
     config: RunnableConfig | None = None,
     progress: bool = True,
+    entities: Sequence[Entity] = (),
 ) -> AsyncIterator[StepEvent | Extraction]:
     """Progress events of every step, and the `Extraction` last.
 
@@ -37,6 +38,7 @@ async def stream_post(
         notices: warnings of loading the post; W101 (its picture is missing) makes it `degraded`.
         config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
         progress: whether to yield the events, too.
+        entities: what a graph starts with that finds no entities itself (`graphs.masks`).
 
     Raises:
         NamepinError: whatever a tool raises that is not `ToolUnavailable`.
@@ -44,6 +46,7 @@ async def stream_post(
     fingerprint = context.fingerprint(graph.name)
     traced: RunnableConfig = {"run_name": graph.name, "metadata": {"post": post.id, "fingerprint": fingerprint}}
     state = start_state(post, image, notices)
+    state["entities"] = [entity.model_dump(mode="json") for entity in entities]
     modes: list[StreamMode] = ["custom", "values"] if progress else ["values"]
     stream = graph.astream(state, merge_configs(traced, config), context=context, stream_mode=modes)
     async for mode, chunk in cast(AsyncIterator[tuple[str, Any]], stream):
@@ -67,9 +70,10 @@ async def extract_post(
     *,
     notices: Sequence[Notice] = (),
     config: RunnableConfig | None = None,
+    entities: Sequence[Entity] = (),
 ) -> Extraction:
     """What `stream_post` yields last; the arguments and errors are its."""
-    stream = stream_post(graph, post, image, context, notices=notices, config=config, progress=False)
+    stream = stream_post(graph, post, image, context, notices=notices, config=config, progress=False, entities=entities)
     return cast(Extraction, [event async for event in stream][-1])
 
 

@@ -11,6 +11,7 @@ from typer import Abort, Typer, TyperException
 from agent.cli import data, finetune
 from agent.cli import eval as evaluation
 from agent.cli.ablate import ablate
+from agent.cli.batch import batch
 from agent.cli.bench import bench
 from agent.cli.chat import chat
 from agent.cli.doctor import doctor
@@ -32,7 +33,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, chat, serve, replay, doctor, bench, ablate, sweep):
+for command in (extract, batch, chat, serve, replay, doctor, bench, ablate, sweep):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

@@ -1,0 +1,187 @@
+"""The local engine: a window of posts on their way through the graph, results written in the order of the input."""
+
+import asyncio
+import signal
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.api import Namepin
+from agent.batch.folder import OutFolder
+from agent.batch.source import Row, Source
+from agent.posts import PICTURE_MISSING, Ready
+from tools.base import digest
+from tools.types import Extraction, Notice
+
+DECODE_S = 20.0
+"""A picture that is not decoded by then is given up (W101): a decoder can take minutes over a hostile file."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a row came to."""
+
+    row: Row
+    extraction: Extraction | None
+    error: Exception | None = None
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    done: int
+    failed: int
+    resumed: int
+    seconds: float
+
+
+def run_batch(
+    pin: Namepin,
+    source: Source,
+    out: Path,
+    *,
+    at_once: int = 16,
+    limit: int | None = None,
+    masks: bool = False,
+    told: Callable[[Progress], None] = lambda _: None,
+) -> tuple[Progress, bool]:
+    """Work through an input into a folder, or go on with it; the last progress, and whether it was stopped.
+
+    Args:
+        pin: the profile.
+        source: the input.
+        out: the folder.
+        at_once: posts on their way through the graph at a time.
+        limit: rows of the input to stop after.
+        masks: whether the rows are predictions that only get masks (`graphs.masks`).
+        told: called after each row.
+
+    Raises:
+        NamepinError: E50x for the folder, E104 for the input, E21x and E30x when a required tool cannot start.
+    """
+    pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
+    identity = {
+        "input": source.name.rpartition("/")[2],
+        "input_sha256": source.sha256(),
+        "settings_sha256": digest({"only": "masks" if masks else None, **pin.settings.resolved()}),
+        "graph": "masks" if masks else pin.graph.name,
+        "limit": limit,
+    }
+    with OutFolder(out, identity) as folder:
+        began, resumed = time.monotonic(), folder.done
+        folder.say(status="running", resumed=resumed, started=_now())
+        progress = Progress(folder.done, folder.failed, resumed, 0.0)
+
+        async def work() -> bool:
+            with _stopping() as stop:
+                async for outcome in _outcomes(pin, _rows(source, folder.done, limit), at_once, masks, stop):
+                    folder.put(outcome.row, outcome.extraction, outcome.error)
+                    progress.done, progress.failed = folder.done, folder.failed
+                    progress.seconds = time.monotonic() - began
+                    told(progress)
+                return stop.is_set()
+
+        stopped = asyncio.run(work())
+        folder.say(
+            status="stopped" if stopped else "done",
+            rows=folder.done,
+            failed=folder.failed,
+            resumed=resumed,
+            finished=_now(),
+            seconds=round(time.monotonic() - began, 3),
+        )
+        return progress, stopped
+
+
+async def _outcomes(
+    pin: Namepin, rows: Iterator[Row], at_once: int, masks: bool, stop: asyncio.Event
+) -> AsyncIterator[Outcome]:
+    """Outcomes in the order of the rows; at most `at_once` posts are on their way, and twice as many are held."""
+    loop = asyncio.get_running_loop()
+    turns = asyncio.Semaphore(at_once)
+    window: deque[asyncio.Task[Outcome]] = deque()
+    with ThreadPoolExecutor(2, "decode") as decoders, ThreadPoolExecutor(1, "read") as reader:
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and not stop.is_set() and len(window) < 2 * at_once:
+                    row = await loop.run_in_executor(reader, next, rows, None)
+                    if row is None:
+                        exhausted = True
+                    else:
+                        window.append(asyncio.create_task(_outcome(pin, row, masks, turns, decoders)))
+                if not window:
+                    return
+                yield await window.popleft()
+        finally:
+            for task in window:
+                task.cancel()
+            decoders.shutdown(wait=False, cancel_futures=True)
+
+
+async def _outcome(
+    pin: Namepin, row: Row, masks: bool, turns: asyncio.Semaphore, decoders: ThreadPoolExecutor
+) -> Outcome:
+    if row.post is None:
+        return Outcome(row, None, row.error)
+    async with turns:
+        try:
+            ready = await _decoded(pin, row, decoders)
+            if masks:
+                from agent.batch.masks import with_masks
+
+                return Outcome(row, await with_masks(pin, row, ready))
+            return Outcome(row, await pin.aextract(ready))
+        except Exception as error:  # a batch goes on, whatever one post brings about
+            return Outcome(row, pin.failed(row.post, error), error)
+
+
+async def _decoded(pin: Namepin, row: Row, decoders: ThreadPoolExecutor) -> Ready:
+    assert row.post is not None
+    if row.post.image is None:
+        return pin.ready(row.post)
+    try:
+        return await asyncio.wait_for(
+            asyncio.get_running_loop().run_in_executor(decoders, pin.ready, row.post), DECODE_S
+        )
+    except TimeoutError:
+        bare = pin.ready(row.post.model_copy(update={"image": None}))
+        what = f"went on without its picture: it was not decoded within {DECODE_S:g} s"
+        return Ready(bare.post, None, (*bare.notices, Notice(code=PICTURE_MISSING, tool="images", message=what)))
+
+
+def _rows(source: Source, done: int, limit: int | None) -> Iterator[Row]:
+    for row in source.rows():
+        if limit is not None and row.number > limit:
+            return
+        if row.number > done:
+            yield row
+
+
+@contextmanager
+def _stopping() -> Iterator[asyncio.Event]:
+    """An event that the first Ctrl-C sets; the second one stops at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def first() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, first)
+    except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or not a POSIX system
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,98 @@
+"""`namepin batch`: many posts, overnight."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.extract import Graph
+from agent.cli.options import Profile, Set
+from tools.errors import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.batch.engine import Progress
+
+INTERRUPTED = 130
+EVERY_S = 10.0
+
+
+class Only(StrEnum):
+    """Parts of the work that can be done alone."""
+
+    masks = "masks"
+
+
+def batch(
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")],
+    profile: Profile = None,
+    graph: Annotated[Graph | None, typer.Option("--graph", help="The graph to walk through.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many rows of the input.")] = None,
+    at_once: Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts worked on at a time.")] = 16,
+    only: Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")] = None,
+    together: Annotated[
+        int, typer.Option("--together", min=1, max=256, help="Posts that a tool is asked about at once; for a GPU.")
+    ] = 1,
+    set_: Set = None,
+) -> int:
+    """Find the names of many posts; resumable, in the order of the input."""
+    from agent.api import Namepin
+    from agent.batch.engine import run_batch
+    from agent.batch.source import Source
+    from agent.build import batched_calls
+    from agent.settings import load_settings
+
+    source = Source(input)
+    settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
+    if only:
+        kept = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
+        settings = settings.model_copy(update={"tools": kept})
+    pin = Namepin(settings, batched_calls(settings, together))
+    with _shown(source.name) as told:
+        progress, stopped = run_batch(
+            pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
+        )
+    rate = (progress.done - progress.resumed) / progress.seconds if progress.seconds else 0.0
+    again = f", {progress.resumed} of them before" if progress.resumed else ""
+    print(f"{progress.done} rows{again}, {progress.failed} failed, {rate:.1f} posts/s: {out}", file=sys.stderr)
+    if stopped:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return Exit.SOME_FAILED if progress.failed else Exit.DONE
+
+
+class _shown:  # noqa: N801  # used as a function
+    """Progress while the block runs: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._last = name, 0.0
+
+    def __enter__(self) -> "Callable[[Progress], None]":
+        from rich.console import Console
+        from rich.progress import Progress as Bar
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        console = Console(file=sys.stderr)
+        self._bar = None
+        if console.is_terminal:
+            self._bar = Bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
+            self._bar.start()
+            self._task = self._bar.add_task(self.name)
+        return self._told
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def _told(self, progress: "Progress") -> None:
+        rate = (progress.done - progress.resumed) / max(progress.seconds, 1e-9)
+        line = f"{progress.done} rows, {rate:.1f} a second, {progress.failed} failed"
+        if self._bar:
+            self._bar.update(self._task, description=line)
+        elif progress.seconds - self._last >= EVERY_S:
+            self._last = progress.seconds
+            print(line, file=sys.stderr, flush=True)
