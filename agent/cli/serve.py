@@ -1,4 +1,4 @@
-"""`namepin serve`: the page and the REST surface."""
+"""`namepin serve`: the REST surface."""
 
 from typing import Annotated
 
@@ -18,9 +18,8 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 7860,
     profile: Profile = None,
     set_: Set = None,
-    api_only: Annotated[bool, typer.Option("--api-only", help="Only the REST surface, no page.")] = False,
 ) -> int:
-    """Serve the page for people and the REST surface for applications."""
+    """Serve the REST surface for applications."""
     try:
         import fastapi  # noqa: F401  # to say what is missing before anything else is loaded
         import uvicorn
@@ -35,7 +34,7 @@ def serve(
     settings = load_settings(profile, assignments=set_ or ())
     tokens = tokens_from_environment()
     check_host(host, tokens)
-    app = create_app(settings, assignments=set_ or (), tokens=tokens, host=host, page=not api_only)
+    app = create_app(settings, assignments=set_ or (), tokens=tokens, host=host)
     app.state.namepin.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
     print(
         f"Namepin serves {settings.profile} at http://{host}:{port} (REST: /api/openapi.json); Ctrl-C stops", flush=True

@@ -1,1 +1,1 @@
-"""The server: a REST surface for applications and the page for people, behind one set of doors."""
+"""The server: a REST surface for applications, and its doors."""

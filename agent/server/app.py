@@ -36,7 +36,6 @@ def create_app(
     tokens: dict[str, str] | None = None,
     folder: Path | None = None,
     host: str = "127.0.0.1",
-    page: bool = False,
 ) -> FastAPI:
     """The server's application.
 
@@ -46,7 +45,6 @@ def create_app(
         tokens: owner -> token; None reads NAMEPIN_TOKENS.
         folder: where conversations and jobs are kept; None is the user's data folder.
         host: the address it listens on, one of the names it answers to.
-        page: whether the page for people is served, too.
 
     Raises:
         NamepinError: E340 for unusable tokens.
