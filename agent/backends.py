@@ -73,7 +73,11 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "blip": Backend("tools.entailment_blip", "BlipEntailment", "BlipEntailmentConfig"),
         "chat": Backend("tools.entailment_chat", "ChatEntailment", "ChatEntailmentConfig", extra="llm"),
     },
-    "grounder": {"ofa": Backend("tools.grounder_ofa", "OfaGrounder", "OfaGrounderConfig")},
+    "grounder": {
+        "ofa": Backend("tools.grounder_ofa", "OfaGrounder", "OfaGrounderConfig"),
+        "seqtr": Backend("tools.grounder_seqtr", "SeqtrGrounder", "SeqtrGrounderConfig"),
+        "sam3": Backend("tools.grounder_sam3", "Sam3Grounder", "Sam3GrounderConfig"),
+    },
     "segmenter": {
         "grabcut": Backend("tools.segmenter", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("tools.segmenter_sam", "SamSegmenter", "SamSegmenterConfig"),

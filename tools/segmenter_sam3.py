@@ -71,6 +71,14 @@ class Sam3:
         """All that decides its numbers, for fingerprints."""
         return {"checkpoint": self._checkpoint}
 
+    @property
+    def _places(self) -> int:
+        return int(self._net.config.text_config.max_position_embeddings)
+
+    def too_long(self, words: str) -> bool:
+        """Whether the text encoder reads the beginning of the words only."""
+        return len(self._words(words)["input_ids"]) > self._places
+
     @torch.no_grad()
     def features(self, image: Image.Image) -> Any:
         """The picture, squashed to a square and encoded."""
@@ -81,7 +89,10 @@ class Sam3:
     @torch.no_grad()
     def instances(self, features: Any, words: str) -> Instances:
         """Everything in the picture that the words name; `features` is what the method of that name gives."""
-        ids = torch.tensor([self._words(words)["input_ids"]], device=self.device)
+        read = self._words(words)["input_ids"]
+        if len(read) > self._places:  # the last token is that of the end, at which CLIP's text encoder is read
+            read = [*read[: self._places - 1], read[-1]]
+        ids = torch.tensor([read], device=self.device)
         found = self._net(vision_embeds=features, input_ids=ids, attention_mask=torch.ones_like(ids))
         scores = found.pred_logits.sigmoid() * found.presence_logits.sigmoid()
         return Instances(found.pred_masks[0].sigmoid().cpu(), found.pred_boxes[0].cpu(), scores[0].cpu())
