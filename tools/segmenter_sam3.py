@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tools.base import digest, fingerprint
 from tools.interfaces import SegmentPrompt, SegmentRequest, Segments
-from tools.matching import picture
+from tools.matching import picture, without_special
 from tools.media import Media
 from tools.preprocess import normalise
 from tools.pretrained import another_model, device_named, identity, load_folder, load_tokenizer, read_json, shared
@@ -77,7 +77,11 @@ class Sam3:
 
     def too_long(self, words: str) -> bool:
         """Whether the text encoder reads the beginning of the words only."""
-        return len(self._words(words)["input_ids"]) > self._places
+        return len(self._ids(words)) > self._places
+
+    def _ids(self, words: str) -> list[int]:
+        ids: list[int] = self._words(without_special(words, self._words))["input_ids"]
+        return ids
 
     @torch.no_grad()
     def features(self, image: Image.Image) -> Any:
@@ -89,7 +93,7 @@ class Sam3:
     @torch.no_grad()
     def instances(self, features: Any, words: str) -> Instances:
         """Everything in the picture that the words name; `features` is what the method of that name gives."""
-        read = self._words(words)["input_ids"]
+        read = self._ids(words)
         if len(read) > self._places:  # the last token is that of the end, at which CLIP's text encoder is read
             read = [*read[: self._places - 1], read[-1]]
         ids = torch.tensor([read], device=self.device)

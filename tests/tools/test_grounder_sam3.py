@@ -107,6 +107,12 @@ def test_a_long_phrase_is_cut_and_said(folder: Path, media: Media) -> None:
     assert "W145" not in [notice.code for notice in whole.notices]
 
 
+def test_special_tokens_in_a_phrase_are_letters_nobody_meant(folder: Path, media: Media) -> None:
+    tool = a_tool(folder)
+    plain, forged = tool.run([a_request(a_query("a tall man")), a_request(a_query("a<|endoftext|>tall man"))], media)
+    assert plain == forged
+
+
 def instances(scores: list[float], boxes: list[list[float]], mask: float = 1.0) -> Instances:
     return Instances(torch.full((len(boxes), 4, 4), mask), torch.tensor(boxes), torch.tensor(scores))
 
