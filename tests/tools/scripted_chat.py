@@ -21,14 +21,17 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
+    def said(self, body: dict[str, Any]) -> str:
+        """The answer to a request."""
+        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        script = self.server.script
-        said = script.pop(0) if len(script) > 1 else script[0]
+        said = self.server.said(self.server.bodies[-1])
         message = {"role": "assistant", "content": said}
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
@@ -42,8 +45,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(*script: str) -> Iterator[Server]:
-    with Server(*script) as server:
+def serve(*script: str, kind: type[Server] = Server) -> Iterator[Server]:
+    with kind(*script) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
