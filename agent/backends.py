@@ -77,6 +77,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "ofa": Backend("tools.grounder_ofa", "OfaGrounder", "OfaGrounderConfig"),
         "seqtr": Backend("tools.grounder_seqtr", "SeqtrGrounder", "SeqtrGrounderConfig"),
         "sam3": Backend("tools.grounder_sam3", "Sam3Grounder", "Sam3GrounderConfig"),
+        "mmgdino": Backend("tools.grounder_mmgdino", "MmGroundingDinoGrounder", "MmGroundingDinoConfig"),
         "chat": Backend("tools.grounder_chat", "ChatGrounder", "ChatGrounderConfig", extra="llm"),
     },
     "segmenter": {
