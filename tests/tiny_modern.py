@@ -20,6 +20,7 @@ sys.path[:0] = [str(HERE / "tools"), str(HERE.parent), str(HERE)]
 import scripted_chat  # noqa: E402
 import test_segmenter_sam2 as tiny_sam2  # noqa: E402
 import tiny_gem  # noqa: E402
+import tiny_grounders  # noqa: E402
 from tiny_riveg import EXPANSION, without_ports  # noqa: E402
 
 from agent.api import Namepin  # noqa: E402
@@ -27,10 +28,8 @@ from agent.settings import load_settings  # noqa: E402
 from graphs.record import Recorder  # noqa: E402
 from tools.types import Post  # noqa: E402
 
-ROLES = ("captioner", "knowledge", "reranker", "describer", "expansion", "entailment", "grounder")
+ROLES = ("captioner", "knowledge", "reranker", "describer", "expansion", "entailment")
 EXPLANATION = "The tweet is about a place or a person."
-BOX = [100, 200, 600, 900]
-"""Thousandths of the picture's sides."""
 UNSEEN = "SpaceX"
 """A name that the server takes for not being in the picture."""
 
@@ -45,8 +44,6 @@ class Guided(scripted_chat.Server):
             [(field, allowed)] = schema["properties"].items()
             unseen = "yes" in allowed["enum"] and UNSEEN in asked
             return json.dumps({field: "no" if unseen else _yes_or_last(allowed["enum"])})
-        if "bbox_2d" in asked:
-            return json.dumps([{"bbox_2d": BOX, "label": "it"}])
         return json.dumps({"explanation": EXPLANATION}) if "explanation" in asked else EXPANSION
 
 
@@ -57,11 +54,13 @@ def _yes_or_last(allowed: list[str]) -> str:
 def build(folder: Path, address: str) -> dict[str, Any]:
     """Write the checkpoints into the folder; the overrides of profile `modern` that name them, relative to it."""
     tiny_gem._tagger(folder)
+    tiny_grounders.save_mmgdino(folder / "dino")
     tiny_sam2.tiny_net().save_pretrained(folder / "sam2")
     served = {"model": "tiny", "base_url": address, "cache": False}
     return {
         **{role: served for role in ROLES},
         "tagger": {"adapter": "tagger", "device": "cpu"},
+        "grounder": {"weights": "dino", "device": "cpu", "short_side": 64, "long_side": 96, "threshold": 0.0},
         "segmenter": {"sam": {"weights": "sam2", "device": "cpu"}},
     }
 

@@ -10,9 +10,9 @@ def test_one_server_and_sam2() -> None:
     settings = load_settings("modern", environment={})
     tools = settings.tools
     assert settings.graph == "riveg" and settings.requested == frozenset()
-    served = ("captioner", "knowledge", "reranker", "describer", "expansion", "entailment", "grounder")
+    served = ("captioner", "knowledge", "reranker", "describer", "expansion", "entailment")
     assert {role: tool.backend for role, tool in tools.items()} == {
-        **dict.fromkeys(served, "chat"), "tagger": "dual", "segmenter": "sam2",
+        **dict.fromkeys(served, "chat"), "tagger": "dual", "grounder": "mmgdino", "segmenter": "sam2",
     }  # fmt: skip
     told = [tools[role].config.model_dump() for role in served]
     assert len({(one["model"], one["base_url"]) for one in told}) == 1
@@ -23,5 +23,7 @@ def test_another_model_says_how_it_counts() -> None:
         load_settings(
             "starter", environment={}, overrides={"graph": "riveg", "grounder": {"backend": "chat", "model": "gpt-4o"}}
         )
-    frames = load_settings("modern", environment={}, overrides={"grounder": {"frame": "pixels"}})
+    frames = load_settings(
+        "modern", environment={}, overrides={"grounder": {"backend": "chat", "model": "m", "frame": "pixels"}}
+    )
     assert frames.tools["grounder"].config.model_dump()["frame"] == "pixels"
