@@ -15,6 +15,7 @@ from langgraph.runtime import Runtime
 from graphs import routes
 from graphs.calls import MATCHER, SEGMENTER, TRACER
 from graphs.context import Context
+from graphs.masked import check_masks
 from graphs.state import Finding, Json, PostState, image_of, mentions_of
 from graphs.steps import RETRY, step
 from graphs.textual import Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
@@ -76,6 +77,7 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
         for f in prompted
     ]
     found = await runtime.context.ask(SEGMENTER, SegmentRequest(image=image_of(state), prompts=tuple(prompts)))
+    check_masks(SEGMENTER.name, (s.mask for s in found.segments), image_of(state))
     return {
         "findings": [
             Finding(index=f["index"], segment=segment.model_dump(mode="json"))

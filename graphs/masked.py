@@ -1,9 +1,24 @@
 """A mask that missed its object (RiVEG Figure 12): its own tight box disagrees with the box that was asked about."""
 
+from collections.abc import Iterable
+
+from tools.errors import ToolUnavailable
 from tools.interfaces import Segment, SegmentPrompt
-from tools.types import Box, Notice
+from tools.types import Box, ImageRef, Mask, Notice
 
 MISSED = "W124"
+
+
+def check_masks(role: str, masks: Iterable[Mask | None], image: ImageRef) -> None:
+    """Refuse a tool's masks that are not of the picture's size: the post goes on without them.
+
+    Raises:
+        ToolUnavailable: one is of another size.
+    """
+    for mask in masks:
+        if mask is not None and mask.size != (image.height, image.width):
+            size = f"{mask.size[1]} x {mask.size[0]}"
+            raise ToolUnavailable(role, f"gave a mask of {size} for a picture of {image.width} x {image.height}")
 
 
 def mask_missed(asked: SegmentPrompt | Box, segment: Segment, agreement: float) -> bool:

@@ -11,7 +11,7 @@ from langgraph.runtime import Runtime
 
 from graphs.calls import SEGMENTER
 from graphs.context import Context
-from graphs.masked import mask_missed, missed_notice
+from graphs.masked import check_masks, mask_missed, missed_notice
 from graphs.state import Json, PostState, image_of
 from graphs.steps import DEGRADING, RETRY, step
 from graphs.textual import Graph, count, dumps
@@ -29,6 +29,7 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
     boxed = [i for i, entity in enumerate(entities) if entity.box is not None]
     prompts = tuple(_prompt(entities[i]) for i in boxed)
     found = await runtime.context.ask(SEGMENTER, SegmentRequest(image=image_of(state), prompts=prompts))
+    check_masks(SEGMENTER.name, (s.mask for s in found.segments), image_of(state))
     agreement, missed = runtime.context.policy.mask.agreement, []
     for i, prompt, segment in zip(boxed, prompts, found.segments, strict=True):
         beside = mask_missed(prompt, segment, agreement)

@@ -17,7 +17,7 @@ from graphs import riveg_routes as routes
 from graphs.calls import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, SEGMENTER
 from graphs.context import Context
 from graphs.expression import expression_of, referring_query
-from graphs.masked import mask_missed, missed_notice
+from graphs.masked import check_masks, mask_missed, missed_notice
 from graphs.routes import after_tag
 from graphs.state import ExpandTask, Finding, Json, PostState, image_of, mentions_of
 from graphs.steps import RETRY, step
@@ -98,6 +98,7 @@ async def ground(state: PostState, runtime: Runtime[Context]) -> Json:
     queries = tuple(referring_query(state, index, policy) for index in asked)
     request = GroundRequest(image=image_of(state), text=state["text"], queries=queries)
     found = await runtime.context.ask(GROUNDER, request)
+    check_masks(GROUNDER.name, (g.mask for g in found.groundings), request.image)
     return {
         "findings": [
             Finding(index=i, grounded=g.model_dump(mode="json"), groundable=not everything or bool(g.boxes))
@@ -113,6 +114,7 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
     prompted = [finding for finding in state["findings"] if routes.has_box(finding)]
     prompts = [SegmentPrompt(query=query_of(state, f["index"]), box=f["grounded"]["boxes"][0]["box"]) for f in prompted]
     found = await runtime.context.ask(SEGMENTER, SegmentRequest(image=image_of(state), prompts=tuple(prompts)))
+    check_masks(SEGMENTER.name, (s.mask for s in found.segments), image_of(state))
     pairs = list(zip(prompts, found.segments, strict=True))
     agreement = runtime.context.policy.mask.agreement
     missed = [missed_notice(prompt, segment) for prompt, segment in pairs if mask_missed(prompt, segment, agreement)]

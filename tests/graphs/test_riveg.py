@@ -228,3 +228,22 @@ def test_a_grounder_that_breaks_is_named(graph: Graph) -> None:
 )
 def test_box_iou(one: Any, other: Any, iou: float) -> None:
     assert box_iou(one, other) == pytest.approx(iou)
+
+
+class WrongSize(BoxSegmenter):
+    """Masks of another picture."""
+
+    def answer(self, request: Any, media: Any) -> Any:
+        import numpy as np
+
+        from tools.interfaces import Segment, Segments
+        from tools.types import Mask
+
+        mask = Mask.from_array(np.ones((5, 7), dtype=bool))
+        return Segments(segments=(Segment(mask=mask, box=(0, 0, 7, 5)),) * len(request.prompts))
+
+
+def test_masks_of_another_size_are_refused(graph: Graph) -> None:
+    found = run(graph, "Anna", tools=riveg_tools(segmenter=WrongSize()))
+    assert found.status == "degraded" and found.entities[0].box and found.entities[0].mask is None
+    assert any("a mask of 7 x 5 for a picture of 64 x 48" in w.message for w in found.warnings)
