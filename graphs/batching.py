@@ -67,12 +67,18 @@ class BatchedCalls:
         """See `Calls.call`. A call that is cancelled while it waits is not asked any more."""
         waiting = _Waiting(request, media)
         self._queues[tool].put(waiting)
+        answer = asyncio.wrap_future(waiting.answer)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(waiting.answer), self.timeout_s)
-        except TimeoutError as error:
-            if waiting.answer.cancelled():
-                raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s") from error
-            raise TransientFailure(tool, without_credentials(f"{type(error).__name__}: {error}")) from error
+            done, _ = await asyncio.wait({answer}, timeout=self.timeout_s)
+        except asyncio.CancelledError:
+            waiting.answer.cancel()
+            raise
+        if not done:
+            answer.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody will ask for it
+            waiting.answer.cancel()
+            raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
+        try:
+            return answer.result()
         except transient_errors() as error:
             raise TransientFailure(tool, without_credentials(f"{type(error).__name__}: {error}")) from error
 

@@ -2,11 +2,12 @@
 
 import asyncio
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from agent.batch.folder import OutFolder
 from agent.batch.source import Row, Source
 from agent.posts import PICTURE_MISSING, Ready
 from tools.base import digest
-from tools.types import Extraction, Notice
+from tools.types import Extraction, Notice, Post
 
 DECODE_S = 20.0
 """A picture that is not decoded by then is given up (W101): a decoder can take minutes over a hostile file."""
+_DECODERS = 4
+"""Pictures decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,6 @@ def run_batch(
         "input_sha256": source.sha256(),
         "settings_sha256": digest({"only": "masks" if masks else None, **pin.settings.resolved()}),
         "graph": "masks" if masks else pin.graph.name,
-        "limit": limit,
     }
     with OutFolder(out, identity) as folder:
         began, resumed = time.monotonic(), folder.done
@@ -104,8 +106,9 @@ async def _outcomes(
     """Outcomes in the order of the rows; at most `at_once` posts are on their way, and twice as many are held."""
     loop = asyncio.get_running_loop()
     turns = asyncio.Semaphore(at_once)
+    decoders = asyncio.Semaphore(_DECODERS)
     window: deque[asyncio.Task[Outcome]] = deque()
-    with ThreadPoolExecutor(2, "decode") as decoders, ThreadPoolExecutor(1, "read") as reader:
+    with ThreadPoolExecutor(1, "read") as reader:
         exhausted = False
         try:
             while True:
@@ -121,11 +124,10 @@ async def _outcomes(
         finally:
             for task in window:
                 task.cancel()
-            decoders.shutdown(wait=False, cancel_futures=True)
 
 
 async def _outcome(
-    pin: Namepin, row: Row, masks: bool, turns: asyncio.Semaphore, decoders: ThreadPoolExecutor
+    pin: Namepin, row: Row, masks: bool, turns: asyncio.Semaphore, decoders: asyncio.Semaphore
 ) -> Outcome:
     if row.post is None:
         return Outcome(row, None, row.error)
@@ -141,18 +143,42 @@ async def _outcome(
             return Outcome(row, pin.failed(row.post, error), error)
 
 
-async def _decoded(pin: Namepin, row: Row, decoders: ThreadPoolExecutor) -> Ready:
+async def _decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
     assert row.post is not None
     if row.post.image is None:
         return pin.ready(row.post)
-    try:
-        return await asyncio.wait_for(
-            asyncio.get_running_loop().run_in_executor(decoders, pin.ready, row.post), DECODE_S
-        )
-    except TimeoutError:
-        bare = pin.ready(row.post.model_copy(update={"image": None}))
-        what = f"went on without its picture: it was not decoded within {DECODE_S:g} s"
-        return Ready(bare.post, None, (*bare.notices, Notice(code=PICTURE_MISSING, tool="images", message=what)))
+    async with decoders:  # the deadline begins when the decoder does, not while it waits for others
+        try:
+            return await asyncio.wait_for(_in_thread(pin.ready, row.post), DECODE_S)
+        except TimeoutError:
+            bare = pin.ready(row.post.model_copy(update={"image": None}))
+    what = f"went on without its picture: it was not decoded within {DECODE_S:g} s"
+    return Ready(bare.post, None, (*bare.notices, Notice(code=PICTURE_MISSING, tool="images", message=what)))
+
+
+async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:
+    """Run `work` in a thread of its own that nobody waits for: a stuck one holds up neither others nor the end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Ready] = loop.create_future()
+
+    def settle(result: Ready | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        elif result is not None:
+            done.set_result(result)
+
+    def run() -> None:
+        try:
+            outcome: tuple[Ready | None, BaseException | None] = (work(post), None)
+        except BaseException as error:
+            outcome = (None, error)
+        with suppress(RuntimeError):  # the run is over
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="decode", daemon=True).start()
+    return await done
 
 
 def _rows(source: Source, done: int, limit: int | None) -> Iterator[Row]:

@@ -83,17 +83,24 @@ def test_what_is_wrong_with_rows_is_listed(cli: Cli, tmp_path: Path) -> None:
     assert timeless(out / "predictions.jsonl")[1]["status"] == "degraded"
 
 
-@pytest.mark.parametrize("change", ["input", "profile", "limit", "foreign"])
+@pytest.mark.parametrize("change", ["input", "profile", "foreign"])
 def test_another_input_or_profile_is_refused(cli: Cli, tmp_path: Path, change: str) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 3), tmp_path / "out"
     cli("batch", posts, "--out", out, *TEXT_ONLY)
-    more = {"input": (), "profile": ("--set", "gate.gamma=1"), "limit": ("--limit", "2"), "foreign": ()}[change]
+    more = {"input": (), "profile": ("--set", "gate.gamma=1"), "foreign": ()}[change]
     if change == "input":
         write_posts(posts, 4)
     if change == "foreign":
         (out / "manifest.json").unlink()
     ran = cli("batch", posts, "--out", out, *TEXT_ONLY, *more)
     assert ran.code == 2 and "E502" in ran.err and "--out" in ran.err
+
+
+def test_a_trial_is_gone_on_with(cli: Cli, tmp_path: Path) -> None:
+    posts, out = write_posts(tmp_path / "posts.jsonl", 6), tmp_path / "out"
+    cli("batch", posts, "--out", out, "--limit", "2", *TEXT_ONLY)
+    assert cli("batch", posts, "--out", out, *TEXT_ONLY).code == 0
+    assert [row["id"] for row in timeless(out / "predictions.jsonl")] == [f"p{i:04}" for i in range(6)]
 
 
 def test_sigkill_at_any_moment_loses_nothing(cli: Cli, tmp_path: Path) -> None:
@@ -172,7 +179,9 @@ def test_a_picture_that_takes_forever_is_given_up(
         return real(post, image)
 
     monkeypatch.setattr(pin, "ready", slow)
+    began = time.monotonic()
     run_batch(pin, Source(str(posts)), tmp_path / "out")
+    assert time.monotonic() - began < 20, "nobody waits for the stuck decoder"
     first, second = timeless(tmp_path / "out" / "predictions.jsonl")
     assert first["status"] == "degraded" and "decoded" in first["warnings"][0]["message"] and second["status"] == "ok"
 

@@ -1,0 +1,99 @@
+"""Posts that meet at a tool: answered together, failing alone, hung tools and cancelled waits."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytest
+from scripted_tools import IMAGE, ScriptedTracer
+
+from graphs.batching import BatchedCalls
+from graphs.calls import TransientFailure
+from tools.errors import ToolUnavailable
+from tools.interfaces import Query, TagRequest, Tags, TraceQuery, TraceRequest
+from tools.media import Media
+
+
+class Counting:
+    """A tagger that keeps the sizes of its batches, and fails for the text `bad`."""
+
+    name: ClassVar[str] = "tagger"
+    version: ClassVar[int] = 1
+    fingerprint = "f"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.sizes: list[int] = []
+        self.gate, self.error = threading.Event(), error
+
+    def run(self, requests: Sequence[Any], media: Media) -> list[Tags]:
+        self.gate.wait(5)
+        self.sizes.append(len(requests))
+        if any(request.text == "bad" for request in requests):
+            raise self.error or ValueError("bad")
+        return [Tags(tokens=(request.text,), mentions=()) for request in requests]
+
+
+async def ask(calls: BatchedCalls, tool: Counting, texts: Sequence[str]) -> list[Any]:
+    asked = [asyncio.create_task(calls.call("tagger", TagRequest(text=text), Media())) for text in texts]
+    await asyncio.sleep(0.05)
+    tool.gate.set()
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def test_what_waits_is_asked_together_in_order() -> None:
+    tool = Counting()
+    calls = BatchedCalls({"tagger": tool}, most=8)
+    found = asyncio.run(ask(calls, tool, [str(i) for i in range(12)]))
+    assert [tags.tokens[0] for tags in found] == [str(i) for i in range(12)]
+    assert sum(tool.sizes) == 12 and max(tool.sizes) == 8
+    calls.close()
+
+
+def test_one_that_fails_fails_alone() -> None:
+    tool = Counting()
+    found = asyncio.run(ask(BatchedCalls({"tagger": tool}), tool, ["a", "bad", "b", "c"]))
+    assert [isinstance(one, ValueError) for one in found] == [False, True, False, False]
+    tool = Counting(ConnectionError("http://me:secret@host"))
+    [failed] = asyncio.run(ask(BatchedCalls({"tagger": tool}), tool, ["bad"]))
+    assert isinstance(failed, TransientFailure) and "secret" not in str(failed)
+
+
+def test_a_hung_tool_counts_as_down() -> None:
+    tool = Counting()
+    calls = BatchedCalls({"tagger": tool}, timeout_s=0.05)
+    with pytest.raises(ToolUnavailable, match="no answer within") as caught:
+        asyncio.run(calls.call("tagger", TagRequest(text="a"), Media()))
+    assert not isinstance(caught.value, TransientFailure)
+    tool.gate.set()
+
+
+def test_a_cancelled_wait_is_not_asked() -> None:
+    tool = Counting()
+    calls = BatchedCalls({"tagger": tool}, most=1)
+
+    async def leave() -> Any:
+        first = asyncio.create_task(calls.call("tagger", TagRequest(text="first"), Media()))
+        second = asyncio.create_task(calls.call("tagger", TagRequest(text="bad"), Media()))
+        await asyncio.sleep(0.05)
+        second.cancel()
+        await asyncio.sleep(0)
+        tool.gate.set()
+        return await first
+
+    assert asyncio.run(leave()).tokens == ("first",) and tool.sizes == [1]
+
+
+def test_each_post_gets_its_own_blobs() -> None:
+    calls = BatchedCalls({"tracer": ScriptedTracer(delay=lambda: 0.02)})
+
+    async def both() -> list[set[bytes]]:
+        media = [Media(), Media()]
+        requests = [
+            TraceRequest(image=IMAGE, queries=(TraceQuery(query=Query(text=t, label="PER", category="PER")),))
+            for t in ("Ann", "Bo")
+        ]
+        await asyncio.gather(*(calls.call("tracer", r, m) for r, m in zip(requests, media, strict=True)))
+        return [set(m.blobs.values()) for m in media]
+
+    assert asyncio.run(both()) == [{b"Ann"}, {b"Bo"}]
