@@ -153,10 +153,10 @@ class MmGroundingDinoGrounder:
         if long / short * side > self.config.long_side:
             side = self.config.long_side * short / long
         # As transformers' processor does: rounded and rounded down, and left alone where the shorter side fits.
-        shorter, longer = max(1, round(side)), int(side * long / short)
+        shorter, longer = round(side), int(side * long / short)
         if shorter == short:
             return size
-        width, height = (shorter if at == short else longer for at in size)
+        width, height = (max(1, shorter if at == short else longer) for at in size)
         return width, height
 
     def _best(self, scores: Tensor, places: Tensor, image: ImageRef) -> tuple[Grounded, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tiny_blip import PICTURE, image_ref
@@ -113,6 +113,7 @@ def test_a_mention_is_one_phrase(folder: Path, media: Media) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 5000))
+@example(1, 192)
 def test_sizes_are_the_processors(kept: MmGroundingDinoGrounder, width: int, height: int) -> None:
     from transformers.image_transforms import get_size_with_aspect_ratio
 
