@@ -29,5 +29,7 @@ def load_recipe(kind: type[Recipe], config: Path | None, assignments: Sequence[s
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0])
+        if key not in values:
+            raise NamepinError("E203", f"{key} is not set", mend=f"give --set {key}=...") from error
         what = f"{key}: {first['msg']}, not {first['input']!r}"
         raise NamepinError("E203", what, where=values[key].origin, mend="give a value that fits") from error

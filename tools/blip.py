@@ -74,7 +74,7 @@ class Blip:
         self.device = device_named(config.device)
         self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self._words = checkpoint.tokenizer
-        self.texts = MatchTexts(self._words, self._first_id(), config.max_text_tokens, self.device)
+        self.texts = match_texts(config, self._net, self._words, self.device)
         self._pictures: Recent[tuple[str, str], Tensor] = Recent(config.cached_pictures)
         self._taps = threading.local()
         for index, layer in enumerate(self._net.text_encoder.encoder.layer):
@@ -129,21 +129,6 @@ class Blip:
             embedded: Tensor = self._net.vision_model(torch.stack(squares).to(self.device)).last_hidden_state
         return embedded
 
-    def _first_id(self) -> int:
-        """[ENC]'s id: its own where the tokenizer knows it, else the last row of BLIP's word embeddings (30523)."""
-        if self.config.first_token == "cls":
-            return int(self._words.cls_token_id)
-        last = int(self._net.config.text_config.vocab_size) - 1
-        known = self._words.get_vocab().get("[ENC]")
-        if known is None and last < len(self._words):
-            raise NamepinError(
-                "E218",
-                "neither the tokenizer nor the text encoder has a place for [ENC]",
-                where=self.config.weights,
-                mend="use BLIP's weights, whose vocabulary ends with [DEC] and [ENC], or set first_token to cls",
-            )
-        return last if known is None else int(known)
-
     def logits(self, embedding: Tensor, texts: Texts) -> Tensor:
         """ITM logits, (rows, 2): no match, match. `embedding` is one picture's, shared by all rows."""
         with torch.inference_mode(False), torch.no_grad():
@@ -184,6 +169,26 @@ class Blip:
         finally:
             self._taps.now = None
         return tap.attention.detach(), gradient, logits.detach()
+
+
+def match_texts(config: BlipConfig, net: Any, words: Any, device: torch.device) -> MatchTexts:
+    """What makes texts for a BLIP.
+
+    [ENC]'s id is its own where the tokenizer knows it, else the last row of BLIP's word embeddings (30523).
+
+    Raises:
+        NamepinError: E218 when there is no place for [ENC].
+    """
+    last = int(net.config.text_config.vocab_size) - 1
+    known = words.cls_token_id if config.first_token == "cls" else words.get_vocab().get("[ENC]")
+    if known is None and last < len(words):
+        raise NamepinError(
+            "E218",
+            "neither the tokenizer nor the text encoder has a place for [ENC]",
+            where=config.weights,
+            mend="use BLIP's weights, whose vocabulary ends with [DEC] and [ENC], or set first_token to cls",
+        )
+    return MatchTexts(words, last if known is None else int(known), config.max_text_tokens, device)
 
 
 def _tapping(taps: threading.local, block: int) -> Any:

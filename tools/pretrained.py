@@ -301,7 +301,7 @@ def load_errors(where: str) -> Iterator[None]:
     try:
         yield
     except pickle.UnpicklingError as error:
-        if not re.search("Unsupported (global|class)", str(error)):
+        if not re.search("unsupported (global|class)", str(error), re.IGNORECASE):
             raise damaged("not a checkpoint of PyTorch", where) from error
         raise NamepinError(
             "E214",

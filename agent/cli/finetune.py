@@ -1,5 +1,9 @@
 """`namepin finetune`: train one tool's weights, one sub-command a tool."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -20,15 +24,27 @@ def _finetune(context: typer.Context) -> None:
         print(context.get_help())
 
 
-@app.command()
-def tagger(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
-    """Train the dual-granularity tagger; --set takes the recipe's settings (epochs=3, seed=2, out=DIR)."""
+def _train(module: str, kind: str, config: Path | None, assignments: Sequence[str], resume: bool) -> int:
+    """Run a recipe of `finetune/`; prints its settings first, the best epoch's scores at the end."""
     from agent.recipes import load_recipe
-    from finetune.tagger import TaggerRecipe, train
 
-    recipe = load_recipe(TaggerRecipe, config, set_ or ())
-    report = train(recipe, resume)
-    for name, value in report.items():
+    home = import_module(f"finetune.{module}")
+    recipe = load_recipe(getattr(home, kind), config, assignments)
+    for name, value in asdict(recipe).items():
+        print(f"{name} = {json.dumps(value)}")
+    for name, value in home.train(recipe, resume).items():
         if isinstance(value, int | float | str):
             print(f"{name}: {value}")
     return Exit.DONE
+
+
+@app.command()
+def tagger(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train the dual-granularity tagger; --set takes the recipe's settings (epochs=3, seed=2, out=DIR)."""
+    return _train("tagger", "TaggerRecipe", config, set_ or (), resume)
+
+
+@app.command()
+def matcher(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train BLIP to tell which mentions are in their picture; --set root=DIR names the data set's folder."""
+    return _train("matcher", "MatcherRecipe", config, set_ or (), resume)

@@ -1,0 +1,125 @@
+"""Train the matcher: `namepin finetune matcher`. BLIP's image-text matching head on a data set's gold mentions.
+
+A mention that the annotators found in the picture is a match, any other is none (GEM section 3.4.1); the text is the
+one that the matcher asks about, `ENTITY is belong CATEGORY.`
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finetune.training import Batch, Run, Share
+from finetune.visual_data import Pictures, Seen, VisualTraining, read_split, shares
+from tools.blip import BlipConfig, match_texts
+from tools.blip_checkpoint import load_blip
+from tools.errors import NamepinError
+from tools.preprocess import squash
+from tools.pretrained import locate, quiet_transformers, weights_sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatcherRecipe(VisualTraining):
+    """GEM's settings (appendix: one epoch at 5e-5); what the paper is silent about is marked ours.
+
+    Attributes:
+        weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
+        tokenizer: for an original file, which brings none.
+        negatives: for every mention, so many others of its type from other posts, as no match; ours, off.
+    """
+
+    out: str = "out/matcher"
+    lr: float = 5e-5
+    epochs: int = 1
+    weights: str = "Salesforce/blip-itm-large-coco"
+    tokenizer: str = "google-bert/bert-base-uncased"
+    negatives: Share = 0.0
+
+
+class MatcherTask:
+    """BLIP with its rows (`finetune.training.Task`)."""
+
+    name = "matcher"
+
+    def __init__(self, recipe: MatcherRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E210 to E218 weights, E120 to E139 data.
+        """
+        self.recipe = recipe
+        train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
+        self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
+        if len({row.groundable for row in self.train}) < 2 and not recipe.negatives:
+            what = "no mention, or every one, is in its picture: one class only, nothing to tell apart"
+            raise NamepinError("E139", what, where=recipe.root, mend="use another split, or set negatives")
+        path = locate(recipe.weights)
+        config = BlipConfig(weights=recipe.weights, tokenizer=recipe.tokenizer)
+        checkpoint = load_blip(
+            path, weights_sha256(path), tokenizer=recipe.tokenizer, vision_norm_eps=config.vision_norm_eps
+        )
+        self.net, self.checkpoint = checkpoint.net, checkpoint
+        side = self.net.config.vision_config.image_size
+        self.pictures = Pictures(lambda image: squash(image, side, checkpoint.mean, checkpoint.std))
+        self.texts = match_texts(config, self.net, checkpoint.tokenizer, torch.device("cpu"))
+
+    def rows(self, rng: random.Random) -> Sequence[Seen]:
+        """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
+        count = int(len(self.train) * self.recipe.negatives)
+        return [*self.train, *(self._other(row, rng) for row in rng.sample(self.train, count))]
+
+    def _other(self, row: Seen, rng: random.Random) -> Seen:
+        named = {other.query.text for other in self.train if other.image == row.image}
+        others = [o for o in self.train if o.query.label == row.query.label and o.query.text not in named]
+        query = rng.choice(others).query if others else row.query
+        return replace(row, query=query, boxes=(), masks=()) if others else row
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Pictures, texts and whether they match."""
+        pixels, which = self.pictures(rows)
+        texts = self.texts([row.query for row in rows])
+        labels = torch.tensor([int(row.groundable) for row in rows])
+        return {"pixels": pixels, "which": which, "ids": texts.ids, "mask": texts.mask, "labels": labels}
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of the ITM head."""
+        return functional.cross_entropy(itm_logits(net, batch), batch["labels"])
+
+    def score(self) -> dict[str, float]:
+        """F1 of "in the picture" on dev, and its parts, at P_T of one half."""
+        said: list[bool] = []
+        device = next(self.net.parameters()).device
+        for at in range(0, len(self.dev), 16):
+            batch = {key: value.to(device) for key, value in self.collate(list(self.dev[at : at + 16])).items()}
+            said += (itm_logits(self.net, batch).argmax(-1) == 1).tolist()
+        found = shares([row.groundable for row in self.dev], said)
+        return {"f1": found.pop("f1"), **found}
+
+    def save(self, folder: Path) -> None:
+        """A transformers folder, `matcher.blip.weights` for the matcher and the tracer."""
+        with quiet_transformers():
+            self.net.save_pretrained(folder)
+        self.checkpoint.tokenizer.save_pretrained(folder)
+        told = {"image_mean": list(self.checkpoint.mean), "image_std": list(self.checkpoint.std)}
+        (folder / "preprocessor_config.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+
+
+def itm_logits(net: Any, batch: Batch) -> Tensor:
+    """(rows, 2): no match, match; every picture is encoded once."""
+    seen = net.vision_model(batch["pixels"]).last_hidden_state[batch["which"]]
+    states = net.text_encoder(
+        input_ids=batch["ids"], attention_mask=batch["mask"], encoder_hidden_states=seen
+    ).last_hidden_state
+    logits: Tensor = net.itm_head(states[:, 0])
+    return logits
+
+
+def train(recipe: MatcherRecipe, resume: bool = False) -> dict[str, Any]:
+    """Run the recipe; the best epoch's weights are then in `out/weights`."""
+    return Run(recipe, MatcherTask(recipe)).run(resume)

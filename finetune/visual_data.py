@@ -1,0 +1,184 @@
+"""Rows for the recipes that look: a data set's gold mentions with their post's picture and regions.
+
+A mention in the picture has its boxes; one that is not has none, and is what matchers and entailment learn to refuse
+(GEM section 3.4.1, RiVEG section IV-C1).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from evals.gold import GoldEntity, GoldPost, RawBox
+from evals.run import load_dataset
+from finetune.training import Training
+from graphs.expression import DASH
+from tools.base import file_sha256
+from tools.errors import NamepinError
+from tools.images import load_image
+from tools.interfaces import Query
+from tools.labels import FINE_TO_COARSE4
+from tools.types import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualTraining(Training):
+    """Settings of a recipe that learns from pictures.
+
+    Attributes:
+        root: folder of the data set, with `images/` and `xml/`.
+        dataset: its layout, by the name that `namepin eval --dataset` knows.
+        train: the split to learn from.
+        dev: the split that epochs are chosen by.
+    """
+
+    root: str
+    dataset: str = "gmner"
+    train: str = "train"
+    dev: str = "dev"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A gold mention and the picture of its post."""
+
+    post: str
+    """The post's id."""
+
+    text: str
+    image: str
+    query: Query
+    boxes: tuple[RawBox, ...]
+    masks: tuple[Mask, ...] = ()
+    expansion: str | None = None
+    caption: str | None = None
+
+    @property
+    def groundable(self) -> bool:
+        """Whether the mention is in the picture."""
+        return bool(self.boxes or self.masks)
+
+    @property
+    def expression(self) -> str:
+        """The referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2)."""
+        entity = f"{self.query.text} ({self.query.label})"
+        return f"{entity}{DASH}{self.expansion}" if self.expansion else entity
+
+    @property
+    def largest(self) -> RawBox:
+        """The box with the largest area: RiVEG's only gold label of grounding."""
+        return max(self.boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's mentions, and the sha256 of what was read."""
+
+    rows: tuple[Seen, ...]
+    data: Mapping[str, str]
+
+
+def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expansions: Sequence[str] = ()) -> Split:
+    """The mentions of every post of a split, once for each file of expansions where there are several.
+
+    Args:
+        recipe: names the data set.
+        split: of it.
+        captions: JSONL of `{"id", "caption"}`, where the tool reads the picture's caption.
+        expansions: JSONL files of `{"id", "text", "expansion"}`, one line a mention; several are RiVEG's "Mix".
+
+    Raises:
+        NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
+            picture is missing, E134 when a row of captions or expansions cannot be understood.
+    """
+    root = Path(recipe.root)
+    dataset = load_dataset(recipe.dataset, root, split)
+    if not dataset.has_boxes and not dataset.has_masks:
+        raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))
+    if not dataset.has_images:
+        raise NamepinError("E130", "the data set has no images/ folder", where=str(root))
+    missing = [gold for gold in dataset.posts if not Path(gold.post.image or "").is_file()]
+    if missing:
+        what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
+        raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
+    data = {f"{dataset.name} {split}": dataset.sha256}
+    data |= {Path(file).name: file_sha256(Path(file)) for file in (captions, *expansions) if Path(file).is_file()}
+    told = {post: text for post, text in _lines(captions, ("id", "caption"))} if captions else {}
+    mixed = [
+        {(post, text): line for post, text, line in _lines(file, ("id", "text", "expansion"))} for file in expansions
+    ]
+    rows = [
+        _seen(gold, entity, told.get(gold.post.id), known.get((gold.post.id, entity.text)))
+        for known in mixed or [{}]
+        for gold in dataset.posts
+        for entity in gold.entities
+    ]
+    return Split(tuple(dict.fromkeys(rows)), data)
+
+
+def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
+    return Seen(
+        post=gold.post.id,
+        text=gold.post.text,
+        image=str(gold.post.image),
+        query=query_of(entity),
+        boxes=entity.boxes or (),
+        masks=entity.masks or (),
+        expansion=expansion,
+        caption=caption,
+    )
+
+
+def _lines(file: str, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The values of `keys` in every line of a JSONL file."""
+    path = Path(file)
+    if not path.is_file():
+        raise NamepinError("E130", "no such file", where=file, mend="check the recipe's settings")
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                yield tuple(" ".join(str(row[key]).split()) if key != "id" else str(row[key]) for key in keys)
+            except (ValueError, KeyError, TypeError) as error:
+                what = f"not a row of {', '.join(keys)}: {error!r}"
+                raise NamepinError("E134", what, where=f"{path}:{number}") from error
+
+
+def query_of(entity: GoldEntity) -> Query:
+    """A gold mention as the visual tools see it."""
+    label = FINE_TO_COARSE4[entity.fine] if entity.fine else entity.label
+    return Query(text=entity.text, label=label, category=entity.fine or label)
+
+
+class Pictures:
+    """Pictures of rows as a net wants them; of equal pictures in a batch, one."""
+
+    def __init__(self, prepare: Callable[[Image.Image], Tensor]) -> None:
+        """Take what makes a picture (3, height, width)."""
+        self._prepare = prepare
+
+    def __call__(self, rows: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+        """The pictures, (pictures, 3, height, width), and which of them each row is about, (rows,).
+
+        Raises:
+            NamepinError: E120 to E125 when a picture cannot be read.
+        """
+        paths = list(dict.fromkeys(row.image for row in rows))
+        pixels = torch.stack([self._prepare(load_image(path).image) for path in paths])
+        return pixels, torch.tensor([paths.index(row.image) for row in rows])
+
+
+def shares(right: Sequence[bool], said: Sequence[bool]) -> dict[str, float]:
+    """Accuracy, and precision, recall and F1 of what is true, as fractions; zero where there is nothing to divide."""
+    both = sum(a and b for a, b in zip(right, said, strict=True))
+    precision, recall = both / max(sum(said), 1), both / max(sum(right), 1)
+    return {
+        "accuracy": sum(a == b for a, b in zip(right, said, strict=True)) / max(len(right), 1),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * both / max(sum(said) + sum(right), 1),
+    }
