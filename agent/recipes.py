@@ -1,7 +1,7 @@
 """Recipes of `finetune/`, which are dataclasses, from a TOML file and `--set`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,13 +13,23 @@ from tools.errors import NamepinError
 Recipe = TypeVar("Recipe")
 
 
-def load_recipe(kind: type[Recipe], config: Path | None, assignments: Sequence[str]) -> Recipe:
+def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignments: Sequence[str]) -> Recipe:
     """A recipe, `--set` over the file over its defaults.
+
+    Args:
+        kinds: by backend; the first one where none is named.
+        config: a TOML file.
+        assignments: of `--set`.
 
     Raises:
         NamepinError: E201 the file is not TOML, E202 an unknown setting, E203 a value that does not fit.
     """
     values: Layer = (from_file(config) if config else {}) | from_assignments(assignments)
+    backend = values["backend"].value if "backend" in values else next(iter(kinds))
+    if backend not in kinds:
+        what = f"backend: {backend!r} is none of {', '.join(kinds)}"
+        raise NamepinError("E203", what, where=values["backend"].origin, mend="give one of them")
+    kind = kinds[backend]
     valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
     for key, value in values.items():
         if key not in valid:

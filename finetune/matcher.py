@@ -9,17 +9,17 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Pictures, Seen, VisualTraining, read_split, shares
+from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split
 from tools.blip import BlipConfig, match_texts
 from tools.blip_checkpoint import load_blip
-from tools.errors import NamepinError
+from tools.match_texts import Texts
 from tools.preprocess import squash
 from tools.pretrained import locate, quiet_transformers, weights_sha256
 
@@ -34,6 +34,7 @@ class MatcherRecipe(VisualTraining):
         negatives: for every mention, so many others of its type from other posts, as no match; ours, off.
     """
 
+    backend: Literal["blip"] = "blip"
     out: str = "out/matcher"
     lr: float = 5e-5
     epochs: int = 1
@@ -56,18 +57,10 @@ class MatcherTask:
         self.recipe = recipe
         train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
-        if len({row.groundable for row in self.train}) < 2 and not recipe.negatives:
-            what = "no mention, or every one, is in its picture: one class only, nothing to tell apart"
-            raise NamepinError("E139", what, where=recipe.root, mend="use another split, or set negatives")
-        path = locate(recipe.weights)
-        config = BlipConfig(weights=recipe.weights, tokenizer=recipe.tokenizer)
-        checkpoint = load_blip(
-            path, weights_sha256(path), tokenizer=recipe.tokenizer, vision_norm_eps=config.vision_norm_eps
-        )
-        self.net, self.checkpoint = checkpoint.net, checkpoint
-        side = self.net.config.vision_config.image_size
-        self.pictures = Pictures(lambda image: squash(image, side, checkpoint.mean, checkpoint.std))
-        self.texts = match_texts(config, self.net, checkpoint.tokenizer, torch.device("cpu"))
+        if not recipe.negatives:
+            both_classes(self.train, recipe.root)
+        self.parts = BlipParts(recipe.weights, recipe.tokenizer)
+        self.net: nn.Module = self.parts.net
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
@@ -82,10 +75,7 @@ class MatcherTask:
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, texts and whether they match."""
-        pixels, which = self.pictures(rows)
-        texts = self.texts([row.query for row in rows])
-        labels = torch.tensor([int(row.groundable) for row in rows])
-        return {"pixels": pixels, "which": which, "ids": texts.ids, "mask": texts.mask, "labels": labels}
+        return self.parts.batch(rows, self.parts.texts([row.query for row in rows]))
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy of the ITM head."""
@@ -93,20 +83,46 @@ class MatcherTask:
 
     def score(self) -> dict[str, float]:
         """F1 of "in the picture" on dev, and its parts, at P_T of one half."""
-        said: list[bool] = []
+        return in_picture(self.dev, lambda rows: itm_logits(self.net, self._here(rows)).argmax(-1) == 1)
+
+    def _here(self, rows: Sequence[Seen]) -> Batch:
         device = next(self.net.parameters()).device
-        for at in range(0, len(self.dev), 16):
-            batch = {key: value.to(device) for key, value in self.collate(list(self.dev[at : at + 16])).items()}
-            said += (itm_logits(self.net, batch).argmax(-1) == 1).tolist()
-        found = shares([row.groundable for row in self.dev], said)
-        return {"f1": found.pop("f1"), **found}
+        return {key: value.to(device) for key, value in self.collate(list(rows)).items()}
 
     def save(self, folder: Path) -> None:
-        """A transformers folder, `matcher.blip.weights` for the matcher and the tracer."""
+        """A folder for `matcher.blip.weights` and `tracer.blip.weights`."""
+        self.parts.save(folder)
+
+
+class BlipParts:
+    """A BLIP to train, its pictures and texts."""
+
+    def __init__(self, weights: str, tokenizer: str) -> None:
+        """Load the weights.
+
+        Raises:
+            NamepinError: E210 to E218, see `tools.blip_checkpoint`.
+        """
+        path, config = locate(weights), BlipConfig(weights=weights, tokenizer=tokenizer)
+        sha256, eps = weights_sha256(path), config.vision_norm_eps
+        self._checkpoint = load_blip(path, sha256, tokenizer=tokenizer, vision_norm_eps=eps)
+        self.net = self._checkpoint.net
+        side, mean, std = self.net.config.vision_config.image_size, self._checkpoint.mean, self._checkpoint.std
+        self.pictures = Pictures(lambda image: squash(image, side, mean, std))
+        self.texts = match_texts(config, self.net, self._checkpoint.tokenizer, torch.device("cpu"))
+
+    def batch(self, rows: Sequence[Seen], texts: Texts) -> dict[str, Tensor]:
+        """Pictures, texts, and whether each row's mention is in its picture, for `itm_logits`."""
+        pixels, which = self.pictures(rows)
+        labels = torch.tensor([int(row.groundable) for row in rows])
+        return {"pixels": pixels, "which": which, "ids": texts.ids, "mask": texts.mask, "labels": labels}
+
+    def save(self, folder: Path) -> None:
+        """A transformers folder, with the mean and deviation of its pictures."""
         with quiet_transformers():
             self.net.save_pretrained(folder)
-        self.checkpoint.tokenizer.save_pretrained(folder)
-        told = {"image_mean": list(self.checkpoint.mean), "image_std": list(self.checkpoint.std)}
+        self._checkpoint.tokenizer.save_pretrained(folder)
+        told = {"image_mean": list(self._checkpoint.mean), "image_std": list(self._checkpoint.std)}
         (folder / "preprocessor_config.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
@@ -118,6 +134,9 @@ def itm_logits(net: Any, batch: Batch) -> Tensor:
     ).last_hidden_state
     logits: Tensor = net.itm_head(states[:, 0])
     return logits
+
+
+RECIPES = {"blip": MatcherRecipe}
 
 
 def train(recipe: MatcherRecipe, resume: bool = False) -> dict[str, Any]:

@@ -403,6 +403,9 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     return *splits, {str(file.relative_to(root)): file_sha256(file) for file in files if file.is_file()}
 
 
+RECIPES = {"dual": TaggerRecipe}
+
+
 def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:
     """Run the recipe; the best epoch's adapter is then in `out/adapter`. Returns its dev scores and where it is."""
     training = TaggerTraining(recipe)

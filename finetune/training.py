@@ -144,6 +144,14 @@ class Objective(nn.Module):
         """The mean loss."""
         return self._loss(self.net, batch)
 
+    def train(self, mode: bool = True) -> "Objective":
+        """As every module, but batch norms keep the statistics they came with: these batches are small."""
+        super().train(mode)
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
 
 class Run:
     """One run of a recipe."""

@@ -172,13 +172,30 @@ class Pictures:
         return pixels, torch.tensor([paths.index(row.image) for row in rows])
 
 
-def shares(right: Sequence[bool], said: Sequence[bool]) -> dict[str, float]:
-    """Accuracy, and precision, recall and F1 of what is true, as fractions; zero where there is nothing to divide."""
-    both = sum(a and b for a, b in zip(right, said, strict=True))
-    precision, recall = both / max(sum(said), 1), both / max(sum(right), 1)
+def both_classes(rows: Sequence[Seen], root: str) -> None:
+    """See that there is something to tell apart.
+
+    Raises:
+        NamepinError: E139 when no mention, or every one, is in its picture.
+    """
+    if len({row.groundable for row in rows}) < 2:
+        what = "no mention, or every one, is in its picture: one class only, nothing to tell apart"
+        raise NamepinError("E139", what, where=root, mend="use another split, or set negatives")
+
+
+def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) -> dict[str, float]:
+    """F1 of "in the picture", then its parts, as fractions; zero where there is nothing to divide by.
+
+    Args:
+        rows: mentions, with their truth.
+        judge: what is said of some of them, (rows,) booleans.
+    """
+    said = [bool(one) for at in range(0, len(rows), 16) for one in judge(rows[at : at + 16]).tolist()]
+    truth = [row.groundable for row in rows]
+    both = sum(a and b for a, b in zip(truth, said, strict=True))
     return {
-        "accuracy": sum(a == b for a, b in zip(right, said, strict=True)) / max(len(right), 1),
-        "precision": precision,
-        "recall": recall,
-        "f1": 2 * both / max(sum(said) + sum(right), 1),
+        "f1": 2 * both / max(sum(said) + sum(truth), 1),
+        "precision": both / max(sum(said), 1),
+        "recall": both / max(sum(truth), 1),
+        "accuracy": sum(a == b for a, b in zip(truth, said, strict=True)) / max(len(rows), 1),
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,9 +68,30 @@ def load_albef(path: Path, sha256: str, *, tokenizer: str, image_size: int) -> A
             it, E217 an impossible `image_size`, E218 no tokenizer, or one that does not fit.
     """
     net = from_state(read_tensors(path), str(path), image_size)
-    brought = any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
-    words = load_tokenizer(str(path) if brought else tokenizer, net.sizes.words)
+    words = load_tokenizer(_tokenizer_place(path, tokenizer), net.sizes.words)
     return AlbefCheckpoint(net.eval(), words, digest([sha256, asdict(net.sizes), words.get_vocab()]))
+
+
+def albef_to_train(path: Path, *, tokenizer: str, image_size: int) -> tuple[Albef, Any]:
+    """An ALBEF and its tokenizer; a pre-trained one, which has no entailment head, gets a new one of two classes.
+
+    Raises:
+        NamepinError: as `load_albef`.
+    """
+    state = read_tensors(path)
+    net = from_state(state, str(path), image_size, new_head=None if _HEAD in state else 2)
+    return net, load_tokenizer(_tokenizer_place(path, tokenizer), net.sizes.words)
+
+
+def save_albef(net: Albef, tokenizer: Any, folder: Path) -> None:
+    """Write a folder that `load_albef` reads: weights and tokenizer."""
+    state = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(folder)
+
+
+def _tokenizer_place(path: Path, tokenizer: str) -> str:
+    return str(path) if any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")) else tokenizer
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -143,13 +143,27 @@ class AlbefEntailment:
 
     def read(self, expression: str) -> tuple[list[int], bool]:
         """An expression's token ids, [CLS] first, and whether its end was cut off."""
-        words: Any = self.model.tokenizer
-        lavis = self._spelling == "lavis"
-        sentence, cut = (as_lavis if lavis else as_albef)(expression, self.config.max_words or (50 if lavis else 30))
-        ids = list(words(sentence, add_special_tokens=False)["input_ids"])
         places = self.model.net.sizes.positions
-        room = min(LAVIS_TOKENS, places) - 2 if lavis else places - 1
-        return [words.cls_token_id, *ids[:room], *([words.sep_token_id] * lavis)], cut or len(ids) > room
+        return sentence_ids(expression, self.model.tokenizer, self._spelling, places, self.config.max_words)
+
+
+def sentence_ids(
+    expression: str, words: Any, spelling: Spelling, places: int, max_words: int | None
+) -> tuple[list[int], bool]:
+    """An expression's token ids, [CLS] first, and whether its end was cut off.
+
+    Args:
+        expression: as the graph makes it.
+        words: BERT's tokenizer.
+        spelling: of the weights.
+        places: for tokens, that the weights have.
+        max_words: None is the spelling's own bound.
+    """
+    lavis = spelling == "lavis"
+    sentence, cut = (as_lavis if lavis else as_albef)(expression, max_words or (50 if lavis else 30))
+    ids = list(words(sentence, add_special_tokens=False)["input_ids"])
+    room = min(LAVIS_TOKENS, places) - 2 if lavis else places - 1
+    return [words.cls_token_id, *ids[:room], *([words.sep_token_id] * lavis)], cut or len(ids) > room
 
 
 def as_albef(expression: str, max_words: int) -> tuple[str, bool]:

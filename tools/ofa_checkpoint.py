@@ -7,6 +7,7 @@ Sizes are read off the tensors; only what no shape tells comes from the settings
 known to be of no use here (`_UNUSED`); any other is an error, and so is one that is missing.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -104,6 +105,29 @@ def load_ofa(path: Path, sha256: str, *, tokenizer: str) -> OfaCheckpoint:
     codes, bins = (int(_number(task, key, usual, str(path))) for key, usual in _SPLIT.items())
     words = load_words(place, net.sizes.vocabulary, codes, bins)
     return OfaCheckpoint(net.eval(), words, digest([sha256, asdict(net.sizes), words.identity]))
+
+
+def save_ofa(net: Ofa, words: OfaWords, folder: Path) -> None:
+    """Write a folder that `load_ofa` reads: settings, weights and vocabulary."""
+    from safetensors.torch import save_file
+
+    sizes = net.sizes
+    settings = {
+        "model_type": "ofa",
+        "attn_scale_factor": sizes.attn_scale_factor,
+        "sync_bn": sizes.batch_norm_eps == 1e-3,
+        "disable_entangle": not sizes.entangled,
+        "code_dict_size": words.first_bin - words.words,
+        "num_bins": words.bins,
+    }
+    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    kept = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    save_file(
+        {key: value for key, value in kept.items() if not key.endswith("num_batches_tracked")},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    words.save(folder)
 
 
 def _section(told: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class OfaWords:
         """The pieces of a text, none added."""
         return list(self._pieces.encode(text).ids)
 
+    def save(self, folder: Path) -> None:
+        """Write `vocab.json` and `merges.txt`, which `load_words` reads."""
+        self._pieces.model.save(str(folder))
+
     def bin_ids(self) -> Tensor:
         """The ids of all bins, in order."""
         return torch.arange(self.first_bin, self.size)

@@ -24,12 +24,12 @@ def _finetune(context: typer.Context) -> None:
         print(context.get_help())
 
 
-def _train(module: str, kind: str, config: Path | None, assignments: Sequence[str], resume: bool) -> int:
+def _train(module: str, config: Path | None, assignments: Sequence[str], resume: bool) -> int:
     """Run a recipe of `finetune/`; prints its settings first, the best epoch's scores at the end."""
     from agent.recipes import load_recipe
 
     home = import_module(f"finetune.{module}")
-    recipe = load_recipe(getattr(home, kind), config, assignments)
+    recipe = load_recipe(home.RECIPES, config, assignments)
     for name, value in asdict(recipe).items():
         print(f"{name} = {json.dumps(value)}")
     for name, value in home.train(recipe, resume).items():
@@ -41,10 +41,22 @@ def _train(module: str, kind: str, config: Path | None, assignments: Sequence[st
 @app.command()
 def tagger(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train the dual-granularity tagger; --set takes the recipe's settings (epochs=3, seed=2, out=DIR)."""
-    return _train("tagger", "TaggerRecipe", config, set_ or (), resume)
+    return _train("tagger", config, set_ or (), resume)
 
 
 @app.command()
 def matcher(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train BLIP to tell which mentions are in their picture; --set root=DIR names the data set's folder."""
-    return _train("matcher", "MatcherRecipe", config, set_ or (), resume)
+    return _train("matcher", config, set_ or (), resume)
+
+
+@app.command()
+def entailment(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train OFA, ALBEF or BLIP (--set backend=ofa|albef|blip) to judge referring expressions."""
+    return _train("entailment", config, set_ or (), resume)
+
+
+@app.command()
+def grounder(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train OFA to answer a referring expression with a box."""
+    return _train("grounder", config, set_ or (), resume)

@@ -1,0 +1,259 @@
+"""Train visual entailment: `namepin finetune entailment`, on OFA, ALBEF or BLIP.
+
+A referring expression whose mention the annotators found in the picture is entailed by it, any other contradicts it;
+there is no third class (RiVEG section IV-C1).
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from finetune.matcher import BlipParts, itm_logits
+from finetune.ofa import OfaParts, read
+from finetune.training import Batch, Run
+from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split
+from tools.albef_checkpoint import albef_to_train, save_albef
+from tools.entailment_albef import Spelling, padded, sentence_ids
+from tools.entailment_ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
+from tools.ofa import as_in_riveg
+from tools.ofa_words import BEGIN, END
+from tools.preprocess import squash
+from tools.pretrained import locate
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntailmentTraining(VisualTraining):
+    """Settings of every backend.
+
+    Attributes:
+        expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
+        dev_expansions: one such file for the dev split.
+    """
+
+    out: str = "out/entailment"
+    lr: float = 2e-5
+    expansions: tuple[str, ...] = ()
+    dev_expansions: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfaEntailmentRecipe(EntailmentTraining):
+    """RiVEG's settings for OFA-large (section V-A): 6 epochs at 2e-5 in batches of 32.
+
+    Attributes:
+        weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
+        tokenizer: for a `.pt` that has no vocabulary beside it.
+        captions: JSONL of `{"id", "caption"}` for the training split: OFA's question has a place for it.
+        dev_captions: likewise for the dev split.
+        image_size: side of the square that pictures are squashed to, in pixels.
+    """
+
+    backend: Literal["ofa"] = "ofa"
+    batch_size: int = 32
+    epochs: int = 6
+    weights: str = "OFA-Sys/ofa-large"
+    tokenizer: str = "OFA-Sys/ofa-large"
+    captions: str = ""
+    dev_captions: str = ""
+    image_size: int = 480
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlbefEntailmentRecipe(EntailmentTraining):
+    """RiVEG's settings for ALBEF-14M (section V-A): 5 epochs at 2e-5 in batches of 24.
+
+    Attributes:
+        weights: the ALBEF to begin with; a pre-trained one gets a new head of two classes.
+        tokenizer: bert-base-uncased's, as a folder or hub name.
+        image_size: side of the square picture in pixels.
+    """
+
+    backend: Literal["albef"] = "albef"
+    batch_size: int = 24
+    epochs: int = 5
+    weights: str = "ALBEF.pth"
+    tokenizer: str = "google-bert/bert-base-uncased"
+    image_size: int = 384
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlipEntailmentRecipe(EntailmentTraining):
+    """BLIP in their place; the paper has no such row, so the settings are GEM's for its matcher.
+
+    Attributes:
+        weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
+        tokenizer: for an original file, which brings none.
+    """
+
+    backend: Literal["blip"] = "blip"
+    lr: float = 5e-5
+    weights: str = "Salesforce/blip-itm-large-coco"
+    tokenizer: str = "google-bert/bert-base-uncased"
+
+
+class EntailmentTask:
+    """What the three backends share (`finetune.training.Task`)."""
+
+    name = "entailment"
+    net: nn.Module
+
+    def __init__(self, recipe: EntailmentTraining, captions: str = "", dev_captions: str = "") -> None:
+        """Read the data.
+
+        Raises:
+            NamepinError: E120 to E139.
+        """
+        train = read_split(recipe, recipe.train, captions=captions, expansions=recipe.expansions)
+        known = [recipe.dev_expansions] if recipe.dev_expansions else []
+        dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known)
+        self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
+        both_classes(self.train, recipe.root)
+
+    def rows(self, rng: random.Random) -> Sequence[Seen]:
+        """The mentions."""
+        return self.train
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """See the backends."""
+        raise NotImplementedError
+
+    def logits(self, net: nn.Module, batch: Batch) -> Tensor:
+        """(rows, 2): contradiction, entailment."""
+        raise NotImplementedError
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of the two classes."""
+        return functional.cross_entropy(self.logits(net, batch), batch["labels"])
+
+    def score(self) -> dict[str, float]:
+        """F1 of entailment on dev, and its parts."""
+        device = next(self.net.parameters()).device
+
+        def judge(rows: Sequence[Seen]) -> Tensor:
+            batch = {key: value.to(device) for key, value in self.collate(list(rows)).items()}
+            return self.logits(self.net, batch).argmax(-1) == 1
+
+        return in_picture(self.dev, judge)
+
+
+class OfaEntailmentTask(EntailmentTask):
+    """OFA: yes or no after the question, as a trie allows them."""
+
+    def __init__(self, recipe: OfaEntailmentRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E120 to E139 data, E210 to E218 weights.
+        """
+        super().__init__(recipe, recipe.captions, recipe.dev_captions)
+        self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
+        self.net = self.parts.net
+        self._answers = [(*self.parts.words.ids(answer), END) for answer in reversed(ANSWERS)]
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Pictures, questions and labels."""
+        prompts = [self._prompt(row) for row in rows]
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        return {**self.parts.questions(rows, prompts), "lengths": lengths, "labels": labels_of(rows)}
+
+    def _prompt(self, row: Seen) -> list[int]:
+        words = self.parts.words
+        caption = words.spelled(row.caption or "")[0]
+        question = QUESTION if any(map(str.isalnum, caption)) else WITHOUT_CAPTION
+        expression = words.spelled(as_in_riveg(row.expression))[0]
+        return [BEGIN, *words.ids(question.format(expression=expression, caption=caption)), END]
+
+    def logits(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Log-probabilities of " no" and " yes", among the tokens that the trie allows."""
+        starts = [row[: length - 1].tolist() for row, length in zip(batch["ids"], batch["lengths"], strict=True)]
+        ofa: Any = net
+        return answer_scores(ofa, read(net, batch), starts, self._answers)
+
+    def save(self, folder: Path) -> None:
+        """A folder for `entailment.ofa.weights`."""
+        self.parts.save(folder)
+
+
+class AlbefEntailmentTask(EntailmentTask):
+    """ALBEF: the first and the last class of its head."""
+
+    def __init__(self, recipe: AlbefEntailmentRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E120 to E139 data, E210 to E218 weights.
+        """
+        super().__init__(recipe)
+        path = locate(recipe.weights)
+        self.net, self._words = albef_to_train(path, tokenizer=recipe.tokenizer, image_size=recipe.image_size)
+        self._sizes = self.net.sizes
+        self._pictures = Pictures(lambda image: squash(image, recipe.image_size))
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Pictures, sentences and labels."""
+        spelling: Spelling = "albef" if self._sizes.kinds else "lavis"
+        read_ = [sentence_ids(row.expression, self._words, spelling, self._sizes.positions, None)[0] for row in rows]
+        ids, mask = padded(read_, int(self._words.pad_token_id))
+        pixels, which = self._pictures(rows)
+        return {"pixels": pixels, "which": which, "ids": ids, "mask": mask, "labels": labels_of(rows)}
+
+    def logits(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Those of contradiction and entailment."""
+        albef: Any = net
+        every: Tensor = albef(albef.encode(batch["pixels"])[batch["which"]], batch["ids"], batch["mask"])
+        return every[:, [0, -1]]
+
+    def save(self, folder: Path) -> None:
+        """A folder for `entailment.weights`."""
+        net: Any = self.net
+        save_albef(net, self._words, folder)
+
+
+class BlipEntailmentTask(EntailmentTask):
+    """BLIP's image-text matching head, asked about the whole expression."""
+
+    def __init__(self, recipe: BlipEntailmentRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E120 to E139 data, E210 to E218 weights.
+        """
+        super().__init__(recipe)
+        self.parts = BlipParts(recipe.weights, recipe.tokenizer)
+        self.net = self.parts.net
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Pictures, expressions and labels."""
+        return self.parts.batch(rows, self.parts.texts.plain([row.expression for row in rows])[0])
+
+    def logits(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Those of the ITM head."""
+        return itm_logits(net, batch)
+
+    def save(self, folder: Path) -> None:
+        """A folder for `entailment.blip.weights`."""
+        self.parts.save(folder)
+
+
+def labels_of(rows: Sequence[Seen]) -> Tensor:
+    """1 where the mention is in the picture."""
+    return torch.tensor([int(row.groundable) for row in rows])
+
+
+RECIPES = {"ofa": OfaEntailmentRecipe, "albef": AlbefEntailmentRecipe, "blip": BlipEntailmentRecipe}
+_TASKS: Mapping[type, Any] = {
+    OfaEntailmentRecipe: OfaEntailmentTask,
+    AlbefEntailmentRecipe: AlbefEntailmentTask,
+    BlipEntailmentRecipe: BlipEntailmentTask,
+}
+
+
+def train(recipe: EntailmentTraining, resume: bool = False) -> dict[str, Any]:
+    """Run the recipe; the best epoch's weights are then in `out/weights`."""
+    return Run(recipe, _TASKS[type(recipe)](recipe)).run(resume)
