@@ -1,0 +1,215 @@
+"""What can be found out about a post of a conversation: an `Answer` from a `Seen`, whoever leads and whatever the door.
+
+The tools of the chat (`agent.chat.tools`) and of the MCP server (`agent.mcp`) are thin over these, so that both say
+the same.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from agent.chat import words
+from agent.chat.single import Coarse, ground_name, segment_box
+from agent.chat.state import Answer, ChatContext, Seen
+from agent.posts import Ready
+from agent.render.view import printable, score
+from tools.errors import NamepinError
+from tools.images import LoadedImage
+from tools.interfaces import Query
+from tools.types import Box, Entity, Extraction, ImageRef, Post
+
+Form = Literal["csv", "json", "table"]
+
+
+async def read(
+    context: ChatContext, post_id: str, text: str, ref: ImageRef | None, profile: str, overrides: Mapping[str, Any]
+) -> tuple[Answer, Seen]:
+    """Find the names of a post.
+
+    Args:
+        context: the profiles, and the pictures among which `ref` is kept.
+        post_id: the post's id.
+        text: its text.
+        ref: its picture.
+        profile: the profile to read it with, and
+        overrides: the settings on top.
+
+    Raises:
+        NamepinError: E10x for the text, E120 for a picture that is not kept any more, E200 for the profile; as
+            `Namepin.aextract`.
+    """
+    pin = context.pins.get(profile, overrides)
+    picture = context.pictures.open(ref) if ref else None
+    prepared = pin.ready(Post(id=post_id, text=text))
+    extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices))
+    facts = {
+        "names": [{"number": i, **_facts_of(entity)} for i, entity in enumerate(extraction.entities, 1)],
+        "status": extraction.status,
+        "warnings": [f"{w.code} {w.tool}: {w.message}" for w in extraction.warnings],
+        "profile": profile,
+    }
+    said = words.summary(extraction, profile)
+    answer = Answer(kind="extraction", words=said, facts=facts, extraction=extraction)
+    return answer, _seen(extraction, profile, overrides)
+
+
+def explain(context: ChatContext, last: Seen, which: str) -> Answer:
+    """Why one name has this type, and is (not) in the picture.
+
+    Raises:
+        NamepinError: E330 where it is not clear which name is meant.
+    """
+    extraction = extraction_of(last)
+    entity = extraction.entities[_index(extraction, which)]
+    settings = context.pins.get(last["profile"], last["overrides"]).settings
+    said = words.explanation(entity, settings)
+    facts = _facts_of(entity) | {
+        "explanation": said,
+        "gamma": settings.gate.gamma,
+        "threshold": settings.match.threshold,
+    }
+    return Answer(kind="explanation", words=said, facts=facts)
+
+
+async def ground(context: ChatContext, last: Seen, name: str, label: Coarse | None) -> Answer:
+    """Look for one name in the post's picture; its type is that of the post where it is known there.
+
+    Raises:
+        NamepinError: E330 where the post has no picture; as `ground_name`.
+    """
+    extraction = extraction_of(last)
+    picture = _picture(context, extraction)
+    known = next((e for e in extraction.entities if e.text.casefold() == name.casefold()), None)
+    pin = context.pins.get(last["profile"], last["overrides"])
+    entity = await ground_name(pin, name, label or (known.label if known else "OTHER"), extraction, picture)
+    said = f"{entity.text} (as {entity.label}): {words.where(entity)}."
+    if entity.evidence:
+        said += f" What was seen: {printable(entity.evidence)}."
+    return Answer(kind="place", words=said, facts=_facts_of(entity))
+
+
+async def segment(
+    context: ChatContext, last: Seen, which: str | None, box: tuple[float, float, float, float] | None
+) -> tuple[Answer, Seen | None]:
+    """Mask a name's box, which changes the post's extraction, or a box that is given, which does not.
+
+    Raises:
+        NamepinError: E330 where there is no such name, box, picture or segmenter, or nothing was found.
+    """
+    extraction = extraction_of(last)
+    picture = _picture(context, extraction)
+    index = None if box else _index(extraction, which or "")
+    if index is not None and extraction.entities[index].box is None:
+        name = extraction.entities[index].text
+        raise NamepinError("E330", f"{name!r} has no box: it is not in the picture", mend="ask why, or give a box")
+    entity = None if index is None else extraction.entities[index]
+    query = Query(text="region", label="OTHER", category="OTHER")
+    if entity is not None:
+        query = Query(text=entity.text, label=entity.label, category=entity.fine_label or entity.label)
+    where: Box = entity.box if entity and entity.box else _checked(box)
+    pin = context.pins.get(last["profile"], last["overrides"])
+    found = await segment_box(pin, where, query, picture)
+    if found.mask is None:
+        raise NamepinError("E330", "nothing could be segmented there", mend="give another box")
+    pixels = int(found.mask.to_array().sum())
+    said = f"Masked {entity.text if entity else 'the box'}: {pixels:,} pixels" + (
+        f", the segmenter's confidence {found.score:.2f}." if found.score is not None else "."
+    )
+    facts = {"pixels": pixels, "box": found.box, "score": found.score}
+    if entity is None or index is None:
+        return Answer(kind="mask", words=said, facts=facts | {"mask": found.mask.model_dump(mode="json")}), None
+    masked = entity.model_copy(update={"mask": found.mask, "mask_score": found.score})
+    entities = tuple(masked if i == index else e for i, e in enumerate(extraction.entities))
+    changed = extraction.model_copy(update={"entities": entities})
+    answer = Answer(kind="mask", words=said, facts=facts, extraction=changed)
+    return answer, _seen(changed, last["profile"], last["overrides"])
+
+
+async def compare(context: ChatContext, last: Seen, profiles: Sequence[str]) -> Answer:
+    """Read the post with several profiles, and show where they differ; none is all on offer."""
+    extraction = extraction_of(last)
+    picture = context.pictures.open(extraction.image) if extraction.image else None
+    names = list(dict.fromkeys(profiles or context.pins.profiles))
+    results, failed = {}, []
+    for name in names:
+        try:
+            post = Ready(Post(id=extraction.id, text=extraction.text), picture)
+            results[name] = await context.pins.get(name).aextract(post)
+        except NamepinError as error:
+            failed.append(f"{name} cannot run here: {error}")
+    table = words.differences(list(results), list(results.values()))
+    said = "\n".join([words.as_markdown(table), *failed]) if results else "\n".join(failed)
+    return Answer(kind="comparison", words=said, facts={"table": table, "failed": failed}, table=table)
+
+
+def show(last: Seen, form: Form) -> Answer:
+    """The post's result as CSV, JSON or a table."""
+    extraction = extraction_of(last)
+    rows = [_row(entity) for entity in extraction.entities]
+    if form == "json":
+        said = json.dumps(json.loads(extraction.to_json()), indent=2, ensure_ascii=False)
+    elif form == "table":
+        said = words.as_markdown(rows)
+    else:
+        file = io.StringIO()
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["name"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
+        said = file.getvalue()
+    return Answer(kind="export", words=said, facts={form: said}, table=rows, extraction=extraction)
+
+
+def extraction_of(last: Seen) -> Extraction:
+    """A remembered post's extraction."""
+    return Extraction.model_validate(last["extraction"])
+
+
+def _seen(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) -> Seen:
+    return Seen(extraction=json.loads(extraction.to_json()), profile=profile, overrides=dict(overrides))
+
+
+def _picture(context: ChatContext, extraction: Extraction) -> LoadedImage:
+    if extraction.image is None:
+        raise NamepinError("E330", "the last post has no picture", mend="send the post again with its picture")
+    return context.pictures.open(extraction.image)
+
+
+def _index(extraction: Extraction, which: str) -> int:
+    index = words.which(extraction.entities, which)
+    if index is None:
+        names = "; ".join(f"{i}. {e.text}" for i, e in enumerate(extraction.entities, 1)) or "none"
+        raise NamepinError("E330", "it is not clear which name is meant", mend=f"name one by number: {names}")
+    return index
+
+
+def _checked(box: tuple[float, float, float, float] | None) -> Box:
+    if box is None or not (box[0] < box[2] and box[1] < box[3]):
+        raise NamepinError(
+            "E330", "the box is missing, empty or inverted", mend="give x1, y1, x2, y2 with x1 < x2, y1 < y2"
+        )
+    return box
+
+
+def _facts_of(entity: Entity) -> dict[str, Any]:
+    facts = entity.model_dump(mode="json", include={"text", "label", "fine_label", "groundable", "match_score", "box"})
+    return facts | {"probability": score(entity), "has_mask": entity.mask is not None, "why": entity.evidence}
+
+
+def _row(entity: Entity) -> dict[str, str]:
+    return {
+        "name": entity.text,
+        "label": entity.label,
+        "fine_label": entity.fine_label or "",
+        "start": str(entity.start),
+        "end": str(entity.end),
+        "in_picture": {True: "yes", False: "no", None: ""}[entity.groundable],
+        "match_score": "" if entity.match_score is None else f"{entity.match_score:.4f}",
+        "box": " ".join(f"{value:g}" for value in entity.box) if entity.box else "",
+    }
+
+
+def _harmless(value: str) -> str:
+    """A cell that a spreadsheet will not run as a formula."""
+    return "'" + value if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
