@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evals.gold import RawBox
 from evals.protocols import box_iou
 from finetune.ofa import OfaParts, read
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Seen, VisualTraining, read_split
+from finetune.visual_data import Seen, VisualTraining, jittered, read_split
 from tools.errors import NamepinError
 from tools.grounder_ofa import QUESTION
 from tools.images import load_image
@@ -127,15 +126,6 @@ class OfaGrounderTask:
     def save(self, folder: Path) -> None:
         """A folder for `grounder.ofa.weights`."""
         self.parts.save(folder)
-
-
-def jittered(box: RawBox, most: float, rng: random.Random) -> RawBox:
-    """The box with each edge moved by up to `most` of its side; never inverted for `most` below one half."""
-    width, height = (box[2] - box[0]) * most, (box[3] - box[1]) * most
-    left, top, right, bottom = (
-        edge + rng.uniform(-side, side) for edge, side in zip(box, (width, height) * 2, strict=True)
-    )
-    return left, top, right, bottom
 
 
 RECIPES = {"ofa": OfaGrounderRecipe}

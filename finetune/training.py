@@ -245,7 +245,7 @@ class Run:
             group["lr"] = self.recipe.lr * self._schedule()
         total = torch.zeros((), device=self.accelerator.device)
         for weight, batch in parts:
-            here = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+            here = {key: _moved(value, self.accelerator.device) for key, value in batch.items()}
             loss = self.objective(here) * weight
             self.accelerator.backward(loss)
             total += loss.detach().float()
@@ -306,6 +306,10 @@ class Run:
             put(self.task.net, state["net"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.now, self.history = Progressed(**state["now"]), state["history"]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def decayed(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

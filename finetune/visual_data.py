@@ -5,6 +5,7 @@ A mention in the picture has its boxes; one that is not has none, and is what ma
 """
 
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,10 +108,8 @@ def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expans
         raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
     data = {f"{dataset.name} {split}": dataset.sha256}
     data |= {Path(file).name: file_sha256(Path(file)) for file in (captions, *expansions) if Path(file).is_file()}
-    told = {post: text for post, text in _lines(captions, ("id", "caption"))} if captions else {}
-    mixed = [
-        {(post, text): line for post, text, line in _lines(file, ("id", "text", "expansion"))} for file in expansions
-    ]
+    told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
+    mixed = [{(post, text): line for post, text, line in lines_of(file, "text", "expansion")} for file in expansions]
     rows = [
         _seen(gold, entity, told.get(gold.post.id), known.get((gold.post.id, entity.text)))
         for known in mixed or [{}]
@@ -133,8 +132,12 @@ def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: st
     )
 
 
-def _lines(file: str, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The values of `keys` in every line of a JSONL file."""
+def lines_of(file: str, *keys: str) -> Iterator[tuple[str, ...]]:
+    """The values of "id" and `keys` in every line of a JSONL file.
+
+    Raises:
+        NamepinError: E130 when it is missing, E134 when a line cannot be understood.
+    """
     path = Path(file)
     if not path.is_file():
         raise NamepinError("E130", "no such file", where=file, mend="check the recipe's settings")
@@ -142,9 +145,9 @@ def _lines(file: str, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
         if line.strip():
             try:
                 row = json.loads(line)
-                yield tuple(" ".join(str(row[key]).split()) if key != "id" else str(row[key]) for key in keys)
+                yield (str(row["id"]), *(" ".join(str(row[key]).split()) for key in keys))
             except (ValueError, KeyError, TypeError) as error:
-                what = f"not a row of {', '.join(keys)}: {error!r}"
+                what = f"not a row of id, {', '.join(keys)}: {error!r}"
                 raise NamepinError("E134", what, where=f"{path}:{number}") from error
 
 
@@ -199,3 +202,12 @@ def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) 
         "recall": both / max(sum(truth), 1),
         "accuracy": sum(a == b for a, b in zip(truth, said, strict=True)) / max(len(rows), 1),
     }
+
+
+def jittered(box: RawBox, most: float, rng: random.Random) -> RawBox:
+    """The box with each edge moved by up to `most` of its side; never inverted for `most` below one half."""
+    width, height = (box[2] - box[0]) * most, (box[3] - box[1]) * most
+    left, top, right, bottom = (
+        edge + rng.uniform(-side, side) for edge, side in zip(box, (width, height) * 2, strict=True)
+    )
+    return left, top, right, bottom

@@ -88,6 +88,10 @@ class Reader:
 
     def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
         """The summed log-probability of each answer's tokens, in one batch."""
+        return list(self.sums(answers).tolist())
+
+    def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        """The same as a tensor, (answers,), float64, which gradients flow through."""
         ids, mask = _padded(answers, self._first.device)
         logits = self._first.expand(len(answers), -1).unsqueeze(1)
         if ids.shape[1] > 1:
@@ -97,8 +101,8 @@ class Reader:
             ).last_hidden_state
             logits = torch.cat([logits, self._head(states)], dim=1)
         chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
-        sums: list[float] = (chosen.double() * mask).sum(1).tolist()
-        return sums
+        total: Tensor = (chosen.double() * mask).sum(1)
+        return total
 
     def _copies(self, rows: int) -> Any:
         """The question's keys and values, for each row of a batch; rows are padded on the right, none sees padding."""
@@ -123,6 +127,10 @@ class PairReader:
 
     def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
         """The summed log-probability of each answer's tokens, in one batch."""
+        return list(self.sums(answers).tolist())
+
+    def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        """The same as a tensor, (answers,), float64, which gradients flow through."""
         from transformers.modeling_outputs import BaseModelOutput
 
         ids, mask = _padded(answers, self._states.device)
@@ -133,8 +141,8 @@ class PairReader:
             use_cache=False,
         ).logits
         chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
-        sums: list[float] = (chosen.double() * mask).sum(1).tolist()
-        return sums
+        total: Tensor = (chosen.double() * mask).sum(1)
+        return total
 
 
 def _padded(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

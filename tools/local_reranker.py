@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from tools.adapters import Base, load_adapter_onto
 from tools.base import fingerprint
@@ -54,11 +55,18 @@ class Scorer(Protocol):
         """See `tools.choosing.Reader`."""
         ...
 
+    def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        """See `tools.choosing.Reader`."""
+        ...
+
 
 class LocalModel(Protocol):
     """A loaded model with its tokenizer."""
 
     reads_images: ClassVar[bool]
+    net: Any
+    """What adapters are put on."""
+
     tokenizer: Any
     identity: str
     """Sha256 of all that decides its numbers, the adapter included."""

@@ -34,22 +34,22 @@ class Blip2Model:
     def __init__(
         self, config: Blip2RerankerConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str
     ) -> None:
-        self.tokenizer, self._net, self._colours = tokenizer, net, colours
+        self.tokenizer, self.net, self._colours = tokenizer, net, colours
         self.identity = identity(checkpoint, net, colours, tokenizer.get_vocab())
         self._kept: Recent[str, Tensor] = Recent(config.cached_pictures)
 
     @property
     def generator(self) -> Any:
         """The language model."""
-        return self._net.language_model
+        return self.net.language_model
 
     def question(self, query: str, request: RerankRequest, media: Media) -> Question:
         """See `LocalModel`."""
-        paired = not self._net.config.use_decoder_only_language_model
+        paired = not self.net.config.use_decoder_only_language_model
         ids, answers = split_answers(
             self.tokenizer, query, [" " + candidate for candidate in request.candidates], apart=paired
         )
-        embedded = embedder(self._net)(torch.tensor([ids], device=self._net.query_tokens.device))
+        embedded = embedder(self.net)(torch.tensor([ids], device=self.net.query_tokens.device))
         if request.image is not None:
             embedded = torch.cat([self._seen(request.image, media).to(embedded.dtype), embedded], dim=1)
         return Question(embedded, answers)
@@ -57,14 +57,14 @@ class Blip2Model:
     def _seen(self, image: ImageRef, media: Media) -> Tensor:
         found = self._kept.get(image.sha256)
         if found is None:
-            found = picture_tokens(self._net, [picture(image, media)], self._colours)
+            found = picture_tokens(self.net, [picture(image, media)], self._colours)
             self._kept.put(image.sha256, found)
         return found
 
     def read(self, question: Question) -> Scorer:
         """See `LocalModel`."""
-        spoken = self._net.language_model
-        if not self._net.config.use_decoder_only_language_model:
+        spoken = self.net.language_model
+        if not self.net.config.use_decoder_only_language_model:
             return PairReader(spoken, question)
         return Reader(spoken.base_model, spoken.get_output_embeddings(), spoken.get_input_embeddings(), question)
 

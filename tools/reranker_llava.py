@@ -50,7 +50,7 @@ class LlavaModel:
         Raises:
             NamepinError: E218 when the tokenizer has no token for the picture.
         """
-        self.tokenizer, self._net, self._colours = tokenizer, net, colours
+        self.tokenizer, self.net, self._colours = tokenizer, net, colours
         self.identity = identity(checkpoint, net, colours, tokenizer.get_vocab(), CONVERSATION)
         self._image_token = int(net.config.image_token_id)
         self._kept: Recent[str, Tensor] = Recent(config.cached_pictures)
@@ -63,7 +63,7 @@ class LlavaModel:
     @property
     def generator(self) -> Any:
         """The net."""
-        return self._net
+        return self.net
 
     def question(self, query: str, request: RerankRequest, media: Media) -> Question:
         """See `LocalModel`."""
@@ -73,8 +73,8 @@ class LlavaModel:
         return Question(self._embedded(ids, request.image, media), answers)
 
     def _embedded(self, ids: Sequence[int], image: ImageRef | None, media: Media) -> Tensor:
-        words = self._net.get_input_embeddings()
-        embedded: Tensor = words(torch.tensor([ids], device=self._net.device))
+        words = self.net.get_input_embeddings()
+        embedded: Tensor = words(torch.tensor([ids], device=self.net.device))
         if image is None:
             return embedded
         at = list(ids).index(self._image_token)
@@ -84,13 +84,13 @@ class LlavaModel:
     def _seen(self, image: ImageRef, media: Media) -> Tensor:
         found = self._kept.get(image.sha256)
         if found is None:
-            found = projected(self._net, visual_features(self._net, picture(image, media), self._colours))
+            found = projected(self.net, visual_features(self.net, picture(image, media), self._colours))
             self._kept.put(image.sha256, found)
         return found
 
     def read(self, question: Question) -> Reader:
         """See `LocalModel`."""
-        net = self._net
+        net = self.net
         return Reader(net.model.language_model, net.lm_head, net.get_input_embeddings(), question)
 
 

@@ -27,14 +27,14 @@ class TextModel:
     reads_images: ClassVar[bool] = False
 
     def __init__(self, net: Any, tokenizer: Any, checkpoint: str) -> None:
-        self.tokenizer, self._net = tokenizer, net
+        self.tokenizer, self.net = tokenizer, net
         self._template = getattr(tokenizer, "chat_template", None)
         self.identity = identity(checkpoint, net, tokenizer.get_vocab(), self._template)
 
     @property
     def generator(self) -> Any:
         """The net."""
-        return self._net
+        return self.net
 
     def prompt(self, query: str) -> str:
         """The query as the model is used to being asked; the answer follows."""
@@ -50,11 +50,11 @@ class TextModel:
             self.tokenizer, self.prompt(query), [blank + candidate for candidate in request.candidates],
             special=not self._template,
         )  # fmt: skip
-        return Question(self._net.get_input_embeddings()(torch.tensor([ids], device=self._net.device)), answers)
+        return Question(self.net.get_input_embeddings()(torch.tensor([ids], device=self.net.device)), answers)
 
     def read(self, question: Question) -> Reader:
         """See `LocalModel`."""
-        net = self._net
+        net = self.net
         return Reader(net.base_model, net.get_output_embeddings(), net.get_input_embeddings(), question)
 
 

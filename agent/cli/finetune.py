@@ -60,3 +60,15 @@ def entailment(config: Config = None, set_: Set = None, resume: Resume = False) 
 def grounder(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train OFA to answer a referring expression with a box."""
     return _train("grounder", config, set_ or (), resume)
+
+
+@app.command()
+def reranker(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train LoRA on LLaVA, BLIP-2 or a text model (--set backend=llava|blip2|text) to choose among types."""
+    return _train("reranker", config, set_ or (), resume)
+
+
+@app.command()
+def segmenter(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train SAM's mask decoder, asked with boxes."""
+    return _train("segmenter", config, set_ or (), resume)

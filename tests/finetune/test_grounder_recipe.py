@@ -14,7 +14,8 @@ import tiny_ofa  # noqa: E402
 from tiny_world import write_world  # noqa: E402
 
 from evals.protocols import box_iou  # noqa: E402
-from finetune.grounder import OfaGrounderRecipe, OfaGrounderTask, jittered, train  # noqa: E402
+from finetune.grounder import OfaGrounderRecipe, OfaGrounderTask, train  # noqa: E402
+from finetune.visual_data import jittered  # noqa: E402
 from tools.errors import NamepinError  # noqa: E402
 from tools.grounder_ofa import OfaGrounder, OfaGrounderConfig  # noqa: E402
 from tools.images import load_image  # noqa: E402

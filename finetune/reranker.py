@@ -1,0 +1,285 @@
+"""Train the reranker: `namepin finetune reranker`. LoRA on LLaVA, BLIP-2 or a text model, with the prompt of Table 7.
+
+A row's candidates are K types: the right one, K - 2 of its own coarse type and one of another, in any order (GEM
+section 3.3.2); where a data set has no fine types, all four. What is learnt is the answer's likelihood, exactly as the
+tool reads it: the question once, then the answer and the end token.
+"""
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from evals.gold import Dataset, GoldEntity, GoldPost
+from evals.run import load_dataset
+from finetune.run_folder import settings_of
+from finetune.training import Batch, Positive, Run, Training
+from finetune.visual_data import lines_of
+from tools.adapters import AdapterManifest, save_adapter_of
+from tools.base import file_sha256
+from tools.errors import NamepinError
+from tools.images import load_image
+from tools.interfaces import RerankRequest
+from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
+from tools.local_reranker import LocalModel, LocalReranker, LocalRerankerConfig
+from tools.matching import without_special
+from tools.media import Media
+from tools.pretrained import locate, weights_sha256
+from tools.reranker import checked, fitted, seen_by
+from tools.reranker_blip2 import Blip2RerankerConfig, load_blip2_speech
+from tools.reranker_llava import LlavaRerankerConfig, load_llava
+from tools.reranker_text import TextRerankerConfig, load_text_model
+
+TARGETS = r".*\.(q_proj|k_proj|v_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|fc1|fc2|q|k|v|o|wi_0|wi_1|wo)$"
+"""The linear layers of the language models that are adapted here, by name."""
+
+SPARED = r".*(vision|qformer|multi_modal|language_projection).*"
+"""What reads the picture stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankerTraining(Training):
+    """GEM's settings (appendix): LoRA of rank 64, 5e-6, three epochs, K = 5; batches of 4 as for its tagger.
+
+    Attributes:
+        root: folder of the data set.
+        dataset: its layout, by the name that `namepin eval --dataset` knows; one with fine types is meant.
+        train: the split to learn from.
+        dev: the split that epochs are chosen by.
+        captions: JSONL of `{"id", "caption"}`, for a model that reads no pictures.
+        weights: the base, a transformers folder or a name on the hub.
+        rank: of LoRA.
+        alpha: LoRA's scale; 16 is LLaVA's own default, the paper is silent.
+        dropout: of LoRA's input.
+        candidates: K.
+        device: where the base is loaded to.
+        dtype: of the base.
+        quantization: `4bit` for QLoRA.
+        dev_rows: mentions of dev that are asked about, at most; drawn once.
+    """
+
+    out: str = "out/reranker"
+    root: str
+    dataset: str = "fmnerg"
+    train: str = "train"
+    dev: str = "dev"
+    captions: str = ""
+    lr: float = 5e-6
+    epochs: int = 3
+    weights: str
+    rank: Positive = 64
+    alpha: Positive = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    candidates: Annotated[int, Field(ge=3)] = 5
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    dev_rows: Positive = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaRecipe(RerankerTraining):
+    """The paper's reranker; attributes as `RerankerTraining`."""
+
+    backend: Literal["llava"] = "llava"
+    weights: str = "llava-hf/llava-1.5-7b-hf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blip2Recipe(RerankerTraining):
+    """BLIP-2 in its place (section 5.1); attributes as `RerankerTraining`."""
+
+    backend: Literal["blip2"] = "blip2"
+    weights: str = "Salesforce/blip2-opt-2.7b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRecipe(RerankerTraining):
+    """A text model that reads the caption (section 5.1); attributes as `RerankerTraining`."""
+
+    backend: Literal["text"] = "text"
+    weights: str = "meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question before it has candidates: the mention of a post, and the right type."""
+
+    gold: GoldPost
+    entity: GoldEntity
+    caption: str | None
+
+    @property
+    def answer(self) -> str:
+        """The finest type that is annotated."""
+        return self.entity.fine or self.entity.label
+
+
+class RerankerTask:
+    """A base with LoRA and its rows (`finetune.training.Task`)."""
+
+    name = "reranker"
+
+    def __init__(self, recipe: RerankerTraining) -> None:
+        """Load data and weights, and put LoRA on.
+
+        Raises:
+            NamepinError: E130 to E139 data, E210 to E219 weights, E301 without peft or bitsandbytes.
+        """
+        self.recipe = recipe
+        config_type, load = _MODELS[type(recipe)]
+        told = {post: text for post, text in lines_of(recipe.captions, "caption")} if recipe.captions else {}
+        self.data: dict[str, str] = {}
+        self.train, dev = (self._rows(split, told) for split in (recipe.train, recipe.dev))
+        if recipe.captions:
+            self.data[Path(recipe.captions).name] = file_sha256(Path(recipe.captions))
+        picked = random.Random(f"{recipe.seed}/dev")
+        kept = dev if len(dev) <= recipe.dev_rows else picked.sample(dev, recipe.dev_rows)
+        self.dev = [(row, candidates_of(row.answer, recipe.candidates, picked)) for row in kept]
+        placed = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
+        self.config = config_type.model_validate(placed)
+        self.model = load(self.config)
+        self.net: nn.Module = with_lora(self.model.net, recipe)
+
+    def _rows(self, split: str, captions: Mapping[str, str]) -> list[Row]:
+        dataset = load_dataset(self.recipe.dataset, Path(self.recipe.root), split)
+        self.data[f"{dataset.name} {split}"] = dataset.sha256
+        rows = [Row(gold, entity, captions.get(gold.post.id)) for gold in dataset.posts for entity in gold.entities]
+        if not rows:
+            raise NamepinError("E139", f"no mention in {split}", where=self.recipe.root)
+        _pictures_there(dataset)
+        return rows
+
+    def rows(self, rng: random.Random) -> Sequence[tuple[Row, tuple[str, ...]]]:
+        """Every mention with the candidates of this epoch."""
+        return [(row, candidates_of(row.answer, self.recipe.candidates, rng)) for row in self.train]
+
+    def collate(self, rows: list[tuple[Row, tuple[str, ...]]]) -> Batch:
+        """Requests with their pictures, and the right answer's place among the candidates."""
+        requests: list[RerankRequest] = []
+        images: dict[str, Image.Image] = {}
+        for row, candidates in rows:
+            request, media = self.request(row, candidates)
+            requests.append(request)
+            images |= media.images
+        answers = [candidates.index(row.answer) for row, candidates in rows]
+        return {"requests": requests, "media": Media(images=images), "answers": answers}
+
+    def request(self, row: Row, candidates: tuple[str, ...]) -> tuple[RerankRequest, Media]:
+        """What the graph would ask about this mention."""
+        post = row.gold.post
+        loaded = load_image(post.image) if post.image and self.model.reads_images else None
+        request = RerankRequest(
+            text=post.text,
+            tokens=post.tokens or (),
+            token_span=row.entity.token_span,
+            candidates=candidates,
+            image=loaded.ref if loaded else None,
+            caption=row.caption,
+        )
+        return request, Media(images={loaded.ref.sha256: loaded.image} if loaded else {})
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Minus the mean log-probability of the right answers' tokens."""
+        losses = []
+        for request, answer in zip(batch["requests"], batch["answers"], strict=True):
+            clean = checked(request, lambda text: without_special(text, self.model.tokenizer))
+            sees = seen_by(clean, reads_images=self.model.reads_images)
+            query = fitted(clean, sees, hint=False, length=self._length, limit=self.config.max_query_tokens)
+            question = self.model.question(query.text, clean, batch["media"])
+            right = question.answers[answer]
+            (total,) = self.model.read(question).sums([right])
+            losses.append(-total / len(right))
+        return torch.stack(losses).mean()
+
+    def _length(self, query: str) -> int:
+        return len(self.model.tokenizer(query, add_special_tokens=False)["input_ids"])
+
+    def score(self) -> dict[str, float]:
+        """Accuracy of the tool's choices on dev."""
+        tool = LocalReranker(self.config, self.model)
+        right = 0
+        for row, candidates in self.dev:
+            request, media = self.request(row, candidates)
+            right += tool.run([request], media)[0].label == row.answer
+        return {"accuracy": right / len(self.dev)}
+
+    def save(self, folder: Path) -> None:
+        """An adapter for `reranker.adapter`."""
+        recipe = self.recipe
+        told = {key: value for key, value in settings_of(recipe).items() if key not in ("out", "root", "weights")}
+        manifest = AdapterManifest(
+            task="rerank",
+            base_model=recipe.weights if not Path(recipe.weights).exists() else Path(recipe.weights).name,
+            base_sha256=weights_sha256(locate(recipe.weights)),
+            rank=recipe.rank,
+            training=told,
+        )
+        save_adapter_of(self.net, folder, manifest, lora_settings(self.net, recipe))
+
+
+def _pictures_there(dataset: Dataset) -> None:
+    missing = [gold for gold in dataset.posts if gold.post.image and not Path(gold.post.image).is_file()]
+    if missing:
+        what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
+        raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
+
+
+def candidates_of(answer: str, count: int, rng: random.Random) -> tuple[str, ...]:
+    """The right type among others, shuffled: all four coarse ones, or `count` fine ones as section 3.3.2 has them."""
+    if answer in COARSE4:
+        chosen = list(COARSE4)
+    else:
+        near = [fine for fine in FINE51 if FINE_TO_COARSE4[fine] == FINE_TO_COARSE4[answer] and fine != answer]
+        far = [fine for fine in FINE51 if FINE_TO_COARSE4[fine] != FINE_TO_COARSE4[answer]]
+        chosen = [answer, *rng.sample(near, min(count - 2, len(near))), rng.choice(far)]
+    rng.shuffle(chosen)
+    return tuple(chosen)
+
+
+def with_lora(net: Any, recipe: RerankerTraining) -> Any:
+    """The net with LoRA on its language model, and nothing else to learn.
+
+    Raises:
+        NamepinError: E301 without peft.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise NamepinError("E301", "the package peft is missing", mend="pip install 'namepin[gpu]'") from error
+    torch.manual_seed(recipe.seed)
+    net.requires_grad_(False)
+    inject_adapter_in_model(LoraConfig(lora_dropout=recipe.dropout, **lora_settings(net, recipe)), net)
+    for name, parameter in net.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()  # AdamW's steps are lost in 16 bits
+            parameter.requires_grad_(True)
+    return net
+
+
+def lora_settings(net: nn.Module, recipe: RerankerTraining) -> dict[str, Any]:
+    """PEFT's settings that decide the numbers."""
+    settings = {"r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": TARGETS}
+    if any(re.fullmatch(SPARED, name) for name, _ in net.named_modules()):
+        settings["exclude_modules"] = SPARED
+    return settings
+
+
+_MODELS: Mapping[type, tuple[type[LocalRerankerConfig], Callable[[Any], LocalModel]]] = {
+    LlavaRecipe: (LlavaRerankerConfig, load_llava),
+    Blip2Recipe: (Blip2RerankerConfig, load_blip2_speech),
+    TextRecipe: (TextRerankerConfig, load_text_model),
+}
+RECIPES = {"llava": LlavaRecipe, "blip2": Blip2Recipe, "text": TextRecipe}
+
+
+def train(recipe: RerankerTraining, resume: bool = False) -> dict[str, Any]:
+    """Run the recipe; the best epoch's adapter is then in `out/weights`."""
+    return Run(recipe, RerankerTask(recipe)).run(resume)

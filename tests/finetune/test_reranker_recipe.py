@@ -1,0 +1,118 @@
+"""The reranker's recipe on tiny language models: LoRA learns the types, and the tool loads the adapter."""
+
+import json
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import tiny_rerankers  # noqa: E402
+
+from finetune.reranker import RECIPES, RerankerTask, RerankerTraining, candidates_of, train  # noqa: E402
+from finetune.run_folder import CHECKPOINT  # noqa: E402
+from tools.adapters import read_adapter_manifest  # noqa: E402
+from tools.errors import NamepinError  # noqa: E402
+from tools.interfaces import RerankRequest  # noqa: E402
+from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4  # noqa: E402
+from tools.media import Media  # noqa: E402
+from tools.reranker_blip2 import Blip2Reranker, Blip2RerankerConfig  # noqa: E402
+from tools.reranker_llava import LlavaReranker, LlavaRerankerConfig  # noqa: E402
+from tools.reranker_text import TextReranker, TextRerankerConfig  # noqa: E402
+
+TYPES = {"ada": ("person", "athlete"), "kfc": ("organization", "company"), "rome": ("location", "city")}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    for folder in ("txt_fine", "xml", "images"):
+        (root / folder).mkdir()
+    for split in ("train", "dev"):
+        lines = []
+        for number in range(9):
+            name = list(TYPES)[number % 3]
+            coarse, fine = TYPES[name]
+            lines += [f"IMGID:{split}{number}", f"{name}\tB-{coarse}\tB-{fine}", "\n"]
+            pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(root / "images" / f"{split}{number}.jpg")
+        (root / "txt_fine" / f"{split}.txt").write_text("\n".join(lines))
+    captions = "".join(json.dumps({"id": f"{s}{n}", "caption": "x"}) + "\n" for s in ("train", "dev") for n in range(9))
+    (root / "captions.jsonl").write_text(captions)
+    return root
+
+
+SAVE: dict[str, Any] = {
+    "llava": tiny_rerankers.save_llava,
+    "blip2": tiny_rerankers.save_blip2,
+    "text": tiny_rerankers.save_llama,
+}
+
+
+def a_recipe(world: Path, tmp_path: Path, backend: str, **changes: Any) -> RerankerTraining:
+    weights = SAVE[backend](tmp_path / "base")
+    given: dict[str, Any] = {
+        "root": str(world), "weights": str(weights), "out": str(tmp_path / "run"), "epochs": 16, "lr": 1e-2, "rank": 8,
+        "batch_size": 3, "patience": 20, "alpha": 64, "warmup": 0.0, "cpu": True, "dtype": "float32", "dropout": 0.0,
+        "captions": str(world / "captions.jsonl") if backend == "text" else "",
+    }  # fmt: skip
+    return RECIPES[backend](**given | changes)
+
+
+TOOLS: dict[str, Any] = {
+    "llava": (LlavaReranker, LlavaRerankerConfig),
+    "blip2": (Blip2Reranker, Blip2RerankerConfig),
+    "text": (TextReranker, TextRerankerConfig),
+}
+
+
+@pytest.mark.parametrize("backend", RECIPES)
+def test_it_learns_and_the_tool_loads_the_adapter(world: Path, tmp_path: Path, backend: str) -> None:
+    recipe = a_recipe(world, tmp_path, backend)
+    task = RerankerTask(recipe)
+    learnt = [name for name, value in task.net.named_parameters() if value.requires_grad]
+    assert learnt and all(".lora_" in name and "vision" not in name and "qformer" not in name for name in learnt)
+    report = train(recipe)
+    history = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["history"]
+    # Around a base of noise, a little LoRA cannot learn everything; LLaVA's comes all the way.
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert report["accuracy"] >= {"llava": 1.0, "blip2": 0.4, "text": 0.4}[backend]
+    manifest = read_adapter_manifest(Path(report["weights"]))
+    assert manifest.rank == 8 and manifest.task == "rerank" and manifest.training["lr"] == 1e-2
+    tool_type, config_type = TOOLS[backend]
+    config = {"weights": recipe.weights, "adapter": report["weights"], "dtype": "float32"}
+    tool = tool_type(config_type.model_validate(config))
+    right = [tool.run([request], media)[0].label == answer for request, media, answer in asked(task)]
+    assert sum(right) / len(right) == pytest.approx(report["accuracy"], abs=1e-6)
+
+
+def asked(task: RerankerTask) -> list[tuple[RerankRequest, Media, str]]:
+    return [(*task.request(row, candidates), row.answer) for row, candidates in task.dev]
+
+
+def test_candidates_are_those_of_the_paper() -> None:
+    """Section 3.3.2: the right one, K - 2 of its coarse type, one of another; in any order."""
+    rng, places = random.Random(1), Counter[int]()
+    for fine in FINE51:
+        for count in (3, 5, 8):
+            found = candidates_of(fine, count, rng)
+            near = [name for name in found if FINE_TO_COARSE4[name] == FINE_TO_COARSE4[fine]]
+            alike = [name for name in FINE51 if FINE_TO_COARSE4[name] == FINE_TO_COARSE4[fine]]
+            assert fine in found and len(set(found)) == len(found)
+            assert len(near) == min(count - 1, len(alike)) and len(found) == len(near) + 1
+            places[found.index(fine)] += count == 5
+    assert len(places) >= 5 and max(places.values()) < 26
+    assert sorted(candidates_of("PER", 5, rng)) == sorted(COARSE4)
+
+
+def test_bad_data_is_named(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E130"):
+        train(a_recipe(tmp_path / "nowhere", tmp_path, "llava"))
+    with pytest.raises(NamepinError, match="E130"):
+        train(a_recipe(world, tmp_path, "text", captions=str(tmp_path / "no.jsonl")))

@@ -1,0 +1,115 @@
+"""The segmenter's recipe on a tiny SAM: it learns to draw the patches, and touches nothing that it should not."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import SamModel
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+import tiny_sam  # noqa: E402
+from tiny_world import SIZE, write_world  # noqa: E402
+
+from finetune.segmenter import SamRecipe, SamTask, drawn, mask_loss, train  # noqa: E402
+from tools.errors import NamepinError  # noqa: E402
+from tools.images import load_image  # noqa: E402
+from tools.interfaces import SegmentRequest  # noqa: E402
+from tools.media import Media  # noqa: E402
+from tools.sam import SamConfig  # noqa: E402
+from tools.sam_checkpoint import load_sam  # noqa: E402
+from tools.segmenter_sam import SamSegmenter, SamSegmenterConfig  # noqa: E402
+from tools.types import Mask  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sam")
+    torch.manual_seed(0)
+    net: Any = SamModel(tiny_sam.tiny_net().config)  # as training begins, not as noise
+    net.save_pretrained(folder)
+    return folder
+
+
+def a_world(root: Path, posts: int = 8, size: tuple[int, int] = SIZE) -> Path:
+    """The patches of `write_world` with a labelme polygon each."""
+    from evals.datasets.voc import read_boxes
+
+    write_world(root, posts)
+    (root / "masks").mkdir()
+    for file in (root / "xml").iterdir():
+        shapes = []
+        for name, boxes in read_boxes(file)[1].items():
+            for left, top, right, bottom in boxes:
+                points = [[left, top], [right, top], [right, bottom], [left, bottom]]
+                shapes.append({"label": name, "points": points, "shape_type": "polygon", "group_id": None})
+        said = {"shapes": shapes, "imageHeight": size[1], "imageWidth": size[0], "imagePath": f"{file.stem}.jpg"}
+        (root / "masks" / f"{file.stem}.json").write_text(json.dumps(said))
+    return root
+
+
+def a_recipe(world: Path, weights: Path, out: Path, **changes: Any) -> SamRecipe:
+    given: dict[str, Any] = {"epochs": 25, "lr": 3e-3, "batch_size": 4, "patience": 25, "warmup": 0.0, "cpu": True}
+    return SamRecipe(root=str(world), weights=str(weights), out=str(out), **(given | changes))
+
+
+def test_it_learns_and_the_tool_draws_what_was_learnt(weights: Path, tmp_path: Path) -> None:
+    recipe = a_recipe(a_world(tmp_path / "world", posts=24), weights, tmp_path / "run", whole=True, epochs=20)
+    before = SamTask(recipe).score()["iou"]
+    report = train(recipe)
+    assert report["iou"] > 0.75 > before + 0.2
+    row = SamTask(recipe).dev[0]
+    loaded = load_image(row.seen.image)
+    request = SegmentRequest(image=loaded.ref, prompts=(tiny_sam.prompt(box=row.box),))
+    tool = SamSegmenter(SamSegmenterConfig(sam=SamConfig(weights=report["weights"])))
+    found = tool.run([request], Media(images={loaded.ref.sha256: loaded.image}))[0].segments[0]
+    assert found.mask is not None
+    said, gold = found.mask.to_array(), row.mask.to_array()
+    assert (said & gold).sum() / (said | gold).sum() > 0.6
+
+
+def test_only_the_mask_decoder_is_trained(weights: Path, tmp_path: Path) -> None:
+    report = train(a_recipe(a_world(tmp_path / "world"), weights, tmp_path / "run", epochs=1))
+    old, new = (load_sam(Path(folder), "x").net.state_dict() for folder in (weights, report["weights"]))
+    assert {key.split(".")[0] for key in old if not torch.equal(old[key], new[key])} == {"mask_decoder"}
+
+
+def test_masks_of_another_size_are_refused(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match=r"E133.*(30x30|leaves|size)"):
+        train(a_recipe(a_world(tmp_path / "world", size=(30, 30)), weights, tmp_path / "run"))
+
+
+def test_no_masks(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E1"):
+        train(a_recipe(write_world(tmp_path / "world"), weights, tmp_path / "run"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 2**32 - 1))
+def test_what_is_drawn_covers_what_was_annotated(width: int, height: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    left, top = int(rng.integers(width)), int(rng.integers(height))
+    mask = np.zeros((height, width), bool)
+    mask[top:, left:] = True
+    from tools.sam import fitted
+
+    frame = fitted((width, height), 256)
+    square = drawn(Mask.from_array(mask), frame, 256)
+    assert square.shape == (64, 64)
+    share = square.sum() * 16 / (frame[0] * frame[1])
+    assert abs(float(share) - mask.mean()) < 0.15 + 16 / min(frame)
+
+
+def test_the_loss_is_lowest_where_the_mask_is_right() -> None:
+    mask = torch.zeros(1, 8, 8)
+    mask[:, 2:6, 2:6] = 1
+    right, wrong, none = (mask * 2 - 1) * 20, (1 - mask * 2) * 20, torch.full_like(mask, -20)
+    one = torch.ones(1)
+    assert mask_loss(right, mask, one) < 1e-3
+    assert mask_loss(right, mask, torch.zeros(1)) == pytest.approx(1.0, abs=1e-3)
+    assert mask_loss(right, mask, one) < mask_loss(none, mask, one) < mask_loss(wrong, mask, one)
