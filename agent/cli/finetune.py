@@ -72,3 +72,9 @@ def reranker(config: Config = None, set_: Set = None, resume: Resume = False) ->
 def segmenter(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train SAM's mask decoder, asked with boxes."""
     return _train("segmenter", config, set_ or (), resume)
+
+
+@app.command()
+def fusion(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train UMT, whose features find the posts that are most alike."""
+    return _train("fusion", config, set_ or (), resume)

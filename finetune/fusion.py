@@ -1,0 +1,196 @@
+"""Train the fusion encoder: `namepin finetune fusion`. The vanilla MNER model whose features find similar posts.
+
+UMT learns names and their types from text and picture together; RiVEG then takes its multimodal hidden states as the
+fusion features of a post (section IV-A). A post without a picture is read with one of the mean colour.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from evals.datasets.conll import bio_spans
+from evals.gold import GoldPost
+from evals.run import load_dataset
+from finetune.training import Batch, Positive, Run, Training
+from tools.errors import NamepinError
+from tools.images import load_image
+from tools.labels import COARSE4, COARSE8_TO_4
+from tools.matching import without_special
+from tools.nets.crf import bio_tags
+from tools.nets.umt import Umt, UmtBatch
+from tools.preprocess import squash
+from tools.pretrained import load_folder, load_tokenizer, locate
+from tools.umt_checkpoint import MEAN, STD, save_umt
+
+
+@dataclass(frozen=True, kw_only=True)
+class UmtRecipe(Training):
+    """RiVEG's settings for MNER with BERT (section V-A): 20 epochs at 5e-5 in batches of 16, 256 pieces at most.
+
+    Attributes:
+        root: folder of the data set; `images/` may be absent, and pictures of some posts, too.
+        dataset: its layout, by the name that `namepin eval --dataset` knows.
+        train: the split to learn from.
+        dev: the split that epochs are chosen by.
+        text: the BERT to begin with: a folder or a name on the hub.
+        vision: the ResNet, likewise.
+        image_size: side of the square that pictures are squashed to, in pixels.
+        pieces: word pieces of a post at most, with [CLS] and [SEP]; what lies beyond is not learnt from.
+    """
+
+    backend: Literal["umt"] = "umt"
+    out: str = "out/fusion"
+    root: str
+    dataset: str = "gmner"
+    train: str = "train"
+    dev: str = "dev"
+    lr: float = 5e-5
+    epochs: int = 20
+    batch_size: int = 16
+    text: str = "google-bert/bert-base-uncased"
+    vision: str = "microsoft/resnet-152"
+    image_size: Positive = 224
+    pieces: Positive = 256
+
+
+class UmtTask:
+    """UMT with its posts (`finetune.training.Task`)."""
+
+    name = "fusion"
+
+    def __init__(self, recipe: UmtRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E210 to E218 weights, E130 to E139 data.
+        """
+        from transformers import BertModel, ResNetModel
+
+        self.recipe = recipe
+        self.data: dict[str, str] = {}
+        self.train, self.dev = self._posts(recipe.train), self._posts(recipe.dev)
+        bert, resnet = locate(recipe.text), locate(recipe.vision)
+        text = load_folder(_WithoutPooler(BertModel), bert, kind="bert", mend="give a BERT")
+        vision = load_folder(ResNetModel, resnet, kind="resnet", mend="give a ResNet")
+        self.words = load_tokenizer(str(bert), text.config.vocab_size)
+        self.longest = min(recipe.pieces, text.config.max_position_embeddings)
+        torch.manual_seed(recipe.seed)
+        self.net: nn.Module = Umt(text, vision, len(COARSE4))
+        self.tags = bio_tags(COARSE4)
+
+    def _posts(self, split: str) -> list[GoldPost]:
+        dataset = load_dataset(self.recipe.dataset, Path(self.recipe.root), split)
+        self.data[f"{dataset.name} {split}"] = dataset.sha256
+        if not any(gold.entities for gold in dataset.posts):
+            raise NamepinError("E139", f"no mention in {split}", where=self.recipe.root)
+        return list(dataset.posts)
+
+    def rows(self, rng: random.Random) -> Sequence[GoldPost]:
+        """The posts."""
+        return self.train
+
+    def collate(self, rows: list[GoldPost]) -> Batch:
+        """Word pieces, where each word begins, tags and pictures."""
+        spelled = [self._pieces(gold.post.tokens or ()) for gold in rows]
+        ids = _padded([pieces for pieces, _ in spelled], self.words.pad_token_id)
+        starts = _padded([starts for _, starts in spelled], 0)
+        lengths = torch.tensor([len(starts) for _, starts in spelled])
+        tags = _padded([self._tags(gold)[: len(starts)] for gold, (_, starts) in zip(rows, spelled, strict=True)], 0)
+        return {
+            "ids": ids,
+            "piece_mask": torch.arange(ids.shape[1]) < torch.tensor([[len(pieces)] for pieces, _ in spelled]),
+            "starts": starts,
+            "word_mask": torch.arange(starts.shape[1]) < lengths[:, None],
+            "tags": tags,
+            "pixels": torch.stack([self._picture(gold) for gold in rows]),
+        }
+
+    def _pieces(self, tokens: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Piece ids with [CLS] and [SEP], and the place of each word's first piece, as far as there is room."""
+        ids, starts = [self.words.cls_token_id], []
+        for token in tokens:
+            plain = without_special(token, self.words)
+            pieces = self.words(plain, add_special_tokens=False)["input_ids"] or [self.words.unk_token_id]
+            if len(ids) + len(pieces) >= self.longest:
+                break
+            starts.append(len(ids))
+            ids += pieces
+        if not starts:  # one word of more pieces than there is room for
+            starts, ids = [1], [*ids, self.words.unk_token_id]
+        return [*ids, self.words.sep_token_id], starts
+
+    def _tags(self, gold: GoldPost) -> list[int]:
+        found = ["O"] * len(gold.post.tokens or ())
+        for entity in gold.entities:
+            label = COARSE8_TO_4.get(entity.label, entity.label)
+            first, end = entity.token_span
+            found[first:end] = [f"B-{label}", *[f"I-{label}"] * (end - first - 1)]
+        return [self.tags.index(tag) for tag in found]
+
+    def _picture(self, gold: GoldPost) -> Tensor:
+        side = self.recipe.image_size
+        path = gold.post.image
+        if path is None or not Path(path).is_file():
+            return torch.zeros(3, side, side)
+        return squash(load_image(path).image, side, MEAN, STD)
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """UMT's own: the tags', and at half the weight the spans'."""
+        umt: Any = net
+        loss: Tensor = umt.loss(_batch(batch), batch["starts"], batch["word_mask"], batch["tags"])
+        return loss
+
+    def score(self) -> dict[str, float]:
+        """Micro F1 of spans with their type on dev."""
+        umt: Any = self.net
+        device = next(self.net.parameters()).device
+        right = found = gold = 0
+        for at in range(0, len(self.dev), 16):
+            rows = self.dev[at : at + 16]
+            batch = {key: value.to(device) for key, value in self.collate(rows).items()}
+            for post, tags in zip(rows, umt.decode(_batch(batch), batch["starts"], batch["word_mask"]), strict=True):
+                said = set(bio_spans([self.tags[tag] for tag in tags])[0])
+                true = set(bio_spans([self.tags[tag] for tag in self._tags(post)])[0])
+                right, found, gold = right + len(said & true), found + len(said), gold + len(true)
+        return {"f1": 2 * right / max(found + gold, 1)}
+
+    def save(self, folder: Path) -> None:
+        """A folder for `examples.weights` with `examples.features=umt`."""
+        umt: Any = self.net
+        save_umt(umt, self.words, folder, self.recipe.image_size)
+
+
+class _WithoutPooler:
+    """transformers' BERT without its pooler, which UMT does not use; stands in for the class in `load_folder`."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader, self.config_class = loader, loader.config_class
+
+    def from_pretrained(self, folder: Path, **settings: Any) -> Any:
+        """As transformers', with weights of heads and pooler left out of what must be used."""
+        net, report = self._loader.from_pretrained(folder, add_pooling_layer=False, **settings)
+        spare = ("cls.", "pooler.", "bert.pooler.")
+        report["unexpected_keys"] = {key for key in report["unexpected_keys"] if not key.startswith(spare)}
+        return net, report
+
+
+def _batch(batch: Batch) -> UmtBatch:
+    return UmtBatch(batch["ids"], batch["piece_mask"], batch["pixels"])
+
+
+def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
+
+
+RECIPES = {"umt": UmtRecipe}
+
+
+def train(recipe: UmtRecipe, resume: bool = False) -> dict[str, Any]:
+    """Run the recipe; the best epoch's weights are then in `out/weights`."""
+    return Run(recipe, UmtTask(recipe)).run(resume)

@@ -1,0 +1,62 @@
+"""The fusion encoder's recipe on a tiny UMT: names are learnt, and similar posts are found with what was learnt."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import ResNetConfig, ResNetModel
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from tiny_encoders import save_tiny_bert  # noqa: E402
+from tiny_world import write_world  # noqa: E402
+
+from finetune.fusion import UmtRecipe, UmtTask, train  # noqa: E402
+from tools.errors import NamepinError  # noqa: E402
+from tools.fusion import load_encoder_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 12], "depths": [1, 1], "layer_type": "basic"}
+    ResNetModel(ResNetConfig(**sizes)).save_pretrained(folder / "resnet")
+    return {"text": str(save_tiny_bert(folder / "bert")), "vision": str(folder / "resnet")}
+
+
+def a_recipe(world: Path, parts: dict[str, str], out: Path, **changes: Any) -> UmtRecipe:
+    given: dict[str, Any] = {
+        "epochs": 12, "lr": 5e-3, "batch_size": 4, "patience": 12, "warmup": 0.0, "cpu": True, "image_size": 64,
+    }  # fmt: skip
+    return UmtRecipe(root=str(world), out=str(out), **(given | parts | changes))
+
+
+def test_it_learns_and_the_store_reads_it(parts: dict[str, str], tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world")
+    report = train(a_recipe(world, parts, tmp_path / "run"))
+    assert report["f1"] == 1.0
+    encoder = load_encoder_of("umt", report["weights"], None, torch.device("cpu"))
+    features = encoder.encode(["ada runs", "bob runs"], [None, None])
+    assert features.shape[0] == 2 and features.isfinite().all() and not torch.equal(features[0], features[1])
+
+
+def test_long_posts_and_missing_pictures(parts: dict[str, str], tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world")
+    (world / "images" / "train0.jpg").unlink()
+    words = "\n".join(f"w{n}\tO" for n in range(600))
+    (world / "txt" / "train.txt").write_text(f"IMGID:train0\nada\tB-PER\n{words}\n\nIMGID:train1\n{'x' * 900}\tB-ORG\n")
+    task = UmtTask(a_recipe(world, parts, tmp_path / "run", pieces=32))
+    batch = task.collate(task.train)
+    assert batch["ids"].shape[1] <= 32 and batch["tags"][0, 0] == 1
+    assert not batch["pixels"][0].any() and batch["pixels"][1].any()
+    assert int(batch["word_mask"].sum(1).min()) >= 1
+    assert task.loss(task.net, batch).isfinite()
+
+
+def test_no_names(parts: dict[str, str], tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world")
+    (world / "txt" / "dev.txt").write_text("IMGID:dev0\nruns\tO\n")
+    with pytest.raises(NamepinError, match=r"E139.*no mention in dev"):
+        train(a_recipe(world, parts, tmp_path / "run"))
