@@ -13,7 +13,7 @@ from typing import Any, Literal
 from agent.chat import words
 from agent.chat.single import Coarse, ground_name, segment_box
 from agent.chat.state import Answer, ChatContext, Seen
-from agent.posts import Ready
+from agent.posts import Ready, make_post
 from agent.render.view import printable, score
 from tools.errors import NamepinError
 from tools.images import LoadedImage
@@ -42,7 +42,7 @@ async def read(
     """
     pin = context.pins.get(profile, overrides)
     picture = context.pictures.open(ref) if ref else None
-    prepared = pin.ready(Post(id=post_id, text=text))
+    prepared = pin.ready(make_post({"id": post_id, "text": text}))
     extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices))
     facts = {
         "names": [{"number": i, **_facts_of(entity)} for i, entity in enumerate(extraction.entities, 1)],

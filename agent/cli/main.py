@@ -16,6 +16,7 @@ from agent.cli.bench import bench
 from agent.cli.chat import chat
 from agent.cli.doctor import doctor
 from agent.cli.extract import extract
+from agent.cli.mcp import mcp
 from agent.cli.replay import replay
 from agent.cli.serve import serve
 from agent.cli.sweep import sweep
@@ -33,7 +34,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, batch, chat, serve, replay, doctor, bench, ablate, sweep):
+for command in (extract, batch, chat, serve, mcp, replay, doctor, bench, ablate, sweep):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

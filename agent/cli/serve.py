@@ -4,11 +4,9 @@ from typing import Annotated
 
 import typer
 
+from agent.cli.listen import listen
 from agent.cli.options import Profile, Set
 from tools.errors import Exit, NamepinError
-
-GRACE_S = 30
-"""How long requests that were begun may go on when the server is told to stop."""
 
 
 def serve(
@@ -22,7 +20,7 @@ def serve(
     """Serve the REST surface for applications."""
     try:
         import fastapi  # noqa: F401  # to say what is missing before anything else is loaded
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:
         what = f"serve needs the package {error.name!r}"
         raise NamepinError("E332", what, mend="pip install 'namepin[serve]'", exit_code=Exit.UNREACHABLE) from error
@@ -39,11 +37,4 @@ def serve(
     print(
         f"Namepin serves {settings.profile} at http://{host}:{port} (REST: /api/openapi.json); Ctrl-C stops", flush=True
     )
-    config = uvicorn.Config(
-        app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S, access_log=False
-    )
-    server = uvicorn.Server(config)
-    server.run()
-    if not server.started:
-        raise NamepinError("E344", f"cannot listen on {host}:{port}", mend="another --port", exit_code=Exit.UNREACHABLE)
-    return Exit.DONE
+    return listen(app, host, port)

@@ -205,16 +205,26 @@ def register(app: FastAPI) -> None:
         return problem(status, error.code, error.what, error.mend)
 
     @app.exception_handler(Denied)
-    async def denied(request: Request, error: Denied) -> JSONResponse:
-        answer = problem(401, "E342", "a token of this server is needed", "send Authorization: Bearer TOKEN")
-        answer.headers["www-authenticate"] = "Bearer"
-        return answer
+    async def nobody(request: Request, error: Denied) -> JSONResponse:
+        return denied()
 
     @app.exception_handler(TooMany)
-    async def too_many(request: Request, error: TooMany) -> JSONResponse:
-        answer = problem(429, "E343", str(error), f"try again in {error.retry_after} s")
-        answer.headers["retry-after"] = str(error.retry_after)
-        return answer
+    async def busy(request: Request, error: TooMany) -> JSONResponse:
+        return too_many(error)
+
+
+def denied() -> JSONResponse:
+    """401: a token is needed."""
+    answer = problem(401, "E342", "a token of this server is needed", "send Authorization: Bearer TOKEN")
+    answer.headers["www-authenticate"] = "Bearer"
+    return answer
+
+
+def too_many(error: TooMany) -> JSONResponse:
+    """429, and when to come again."""
+    answer = problem(429, "E343", str(error), f"try again in {error.retry_after} s")
+    answer.headers["retry-after"] = str(error.retry_after)
+    return answer
 
 
 def problem(status: int, code: str, message: str, mend: str = "") -> JSONResponse:

@@ -130,6 +130,7 @@ def test_a_model_leads_with_the_same_tools(context: ChatContext) -> None:
         ("extract", {"text": "x", "path": "/etc/passwd"}),
         ("extract", {"text": 7 * ["x"]}),
         ("extract", {"text": "x" * 9000}),
+        ("extract", {"text": " "}),
         ("rerun", {"gamma": -1}),
         ("segment", {"box": [1, 2]}),
         ("read_file", {"path": "/etc/passwd"}),

@@ -1,0 +1,55 @@
+"""`namepin mcp`: the tools for other people's agents."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.listen import listen
+from agent.cli.options import Profile, Set
+from tools.errors import Exit, NamepinError
+
+
+def mcp(
+    http: Annotated[bool, typer.Option("--http", help="Serve over HTTP instead of standard input and output.")] = False,
+    host: Annotated[str, typer.Option("--host", help="With --http: address; beyond this machine only with tokens.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --http: port to listen on.")] = 7861,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder whose pictures a call may name by path.")
+    ] = None,
+    profile: Profile = None,
+    set_: Set = None,
+) -> int:
+    """Offer extract, ground, segment, explain and compare to agents, by the Model Context Protocol."""
+    try:
+        import mcp as _mcp  # noqa: F401  # to say what is missing before anything else is loaded
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        what = f"mcp needs the package {error.name!r}"
+        raise NamepinError("E332", what, mend="pip install 'namepin[serve]'", exit_code=Exit.UNREACHABLE) from error
+
+    from agent.chat.sessions import data_folder
+    from agent.mcp.desk import Desk
+    from agent.mcp.server import build_server, local
+    from agent.settings import load_settings
+
+    settings = load_settings(profile, assignments=set_ or ())
+    if images is not None and not images.is_dir():
+        raise NamepinError("E128", "not a folder", where=str(images), mend="give --images a folder of pictures")
+    desk = Desk(settings, set_ or (), data_folder() / "mcp", images)
+    if not http:
+        build_server(desk, local).run("stdio")
+        return Exit.DONE
+
+    from agent.mcp.app import create_mcp_app
+    from agent.server.access import Access, check_host, tokens_from_environment
+
+    tokens = tokens_from_environment()
+    check_host(host, tokens)
+    app = create_mcp_app(desk, Access(tokens, settings.serve.per_minute), settings.serve, host)
+    desk.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
+    print(f"Namepin serves {settings.profile} by MCP at http://{host}:{port}/mcp; Ctrl-C stops", file=sys.stderr)
+    return listen(app, host, port)

@@ -1,0 +1,132 @@
+"""What the MCP server remembers of each owner, and what it may open: posts by id, pictures by content, one folder."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.chat import answers
+from agent.chat.pictures import Pictures
+from agent.chat.pins import Pins
+from agent.chat.state import MAX_SEEN, Answer, ChatContext, Seen
+from agent.server.admission import Admission
+from agent.settings import Settings
+from tools.errors import NamepinError
+from tools.types import ImageRef
+
+
+class Desk:
+    """The posts that were read, and the way to read another. One desk serves all owners; none sees another's posts.
+
+    Args:
+        settings: the profile that serves, and its `[serve]` bounds.
+        assignments: `--set` flags, for the other profiles on offer.
+        folder: where pictures are kept, a folder an owner.
+        images: the folder whose pictures a call may name by path; None is none.
+    """
+
+    def __init__(
+        self, settings: Settings, assignments: Sequence[str], folder: Path, images: Path | None = None
+    ) -> None:
+        serve = settings.serve
+        self.pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
+        self.max_bytes, self._max_pixels = serve.max_body_mb * 2**20, settings.images.max_pixels
+        self._folder, self._images = folder, images.resolve() if images else None
+        self._turns = {name: Admission(serve.at_once, serve.waiting) for name in self.pins.profiles}
+        self._seen: dict[str, dict[str, Seen]] = {}
+        self._counts: dict[str, int] = {}
+
+    def context(self, owner: str) -> ChatContext:
+        """What the tools of one owner may reach."""
+        pictures = Pictures(self._folder / owner, max_pixels=self._max_pixels)
+        return ChatContext(self.pins, pictures, self.pins.profiles[0])
+
+    async def read(
+        self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
+    ) -> Answer:
+        """Read a post and remember it as the owner's `post-1`, `post-2`, ...; the `MAX_SEEN` last ones are kept.
+
+        Raises:
+            TooMany: as many posts as may wait do; NamepinError as `answers.read`.
+        """
+        context = self.context(owner)
+        profile = profile or context.profile
+        overrides = {} if gamma is None else {"gate": {"gamma": gamma}}
+        pin = await asyncio.to_thread(self.pins.get, profile, overrides)
+        await asyncio.to_thread(lambda: pin.calls)  # the first call builds the tools; the server answers meanwhile
+        self._counts[owner] = self._counts.get(owner, 0) + 1
+        post_id = f"post-{self._counts[owner]}"
+        async with self._turns[profile].turn():
+            answer, seen = await answers.read(context, post_id, text, picture, profile, overrides)
+        self.remember(owner, seen)
+        return answer
+
+    def remember(self, owner: str, seen: Seen) -> None:
+        """Keep a post, or what has changed about it."""
+        mine = self._seen.setdefault(owner, {})
+        mine[str(seen["extraction"]["id"])] = seen
+        while len(mine) > MAX_SEEN:
+            del mine[next(iter(mine))]
+
+    def recall(self, owner: str, post_id: str) -> Seen:
+        """One of the owner's posts.
+
+        Raises:
+            NamepinError: E330 when there is none of that id.
+        """
+        try:
+            return self._seen.get(owner, {})[post_id]
+        except KeyError:
+            raise NamepinError(
+                "E330", f"there is no post {post_id!r} here (any more)", mend="call extract, and take its answer's post"
+            ) from None
+
+    def picture(self, owner: str, data: str | None, path: str | None) -> ImageRef | None:
+        """The picture of a call, checked and kept.
+
+        Args:
+            owner: whose.
+            data: base64 of the file's bytes.
+            path: a file within the folder that the server may read.
+
+        Raises:
+            NamepinError: E105 for both, E123 when it is not base64 or no picture, E125 when it is too large, E128 for a
+                path that is not within the folder.
+        """
+        if data is not None and path is not None:
+            raise NamepinError("E105", "give either image or image_path", mend="leave one of them out")
+        if path is not None:
+            return self.context(owner).pictures.keep(self._file(path))
+        if data is None:
+            return None
+        if len(data) > self.max_bytes * 4 / 3:
+            raise self._too_large()
+        try:
+            raw = base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
+        return self.context(owner).pictures.keep(raw)
+
+    def _file(self, path: str) -> bytes:
+        # One answer for what is absent, outside and not a file: a caller learns nothing about the rest of the disk.
+        refusal = NamepinError(
+            "E128",
+            "this server reads no such file",
+            where="image_path",
+            mend="name a picture within the folder of --images, or send it as base64",
+        )
+        if self._images is None:
+            raise refusal
+        try:
+            file = (self._images / path).resolve()
+            if not file.is_relative_to(self._images) or not file.is_file():
+                raise refusal
+            if file.stat().st_size > self.max_bytes:
+                raise self._too_large()
+            return file.read_bytes()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise refusal from error
+
+    def _too_large(self) -> NamepinError:
+        return NamepinError("E125", f"the picture has more than {self.max_bytes // 2**20} MiB", mend="scale it down")
