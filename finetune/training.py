@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -160,7 +161,12 @@ class Run:
         self.recipe, self.task, self.out = recipe, task, Path(recipe.out)
         logs = None if recipe.report_to == "none" else recipe.report_to
         self.accelerator = Accelerator(
-            mixed_precision=recipe.precision, cpu=recipe.cpu, log_with=logs, project_dir=str(self.out / "logs")
+            mixed_precision=recipe.precision,
+            cpu=recipe.cpu,
+            log_with=logs,
+            project_dir=str(self.out / "logs"),
+            # Heads that a loss does not use, such as BLIP's projections, get no gradient.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         if recipe.gradient_checkpointing:
             enable: Any = getattr(task.net, "gradient_checkpointing_enable", None)

@@ -1,6 +1,7 @@
 """`namepin finetune`: train one tool's weights, one sub-command a tool."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -30,10 +31,13 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
 
     home = import_module(f"finetune.{module}")
     recipe = load_recipe(home.RECIPES, config, assignments)
-    for name, value in asdict(recipe).items():
-        print(f"{name} = {json.dumps(value)}")
-    for name, value in home.train(recipe, resume).items():
-        if isinstance(value, int | float | str):
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+    if first:
+        for name, value in asdict(recipe).items():
+            print(f"{name} = {json.dumps(value)}")
+    report = home.train(recipe, resume)
+    for name, value in report.items():
+        if first and isinstance(value, int | float | str):
             print(f"{name}: {value}")
     return Exit.DONE
 

@@ -206,3 +206,19 @@ def test_extra_negatives_are_other_names(world: Path, weights: Path, tmp_path: P
     assert len(rows) == 2 * len(task.train) and not any(row.groundable for row in rows[len(task.train) :])
     names = {row.image: row.query.text for row in task.train}
     assert all(row.query.text != names[row.image] for row in rows[len(task.train) :])
+
+
+def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path: Path) -> None:
+    """Half a batch each, on loopback: the losses are those of one process."""
+    train(a_recipe(world, weights, tmp_path / "one", epochs=2))
+    settings = {"root": world, "weights": weights, "out": tmp_path / "two", "epochs": 2, "lr": 1e-3, "warmup": 0.0}
+    settings |= {"batch_size": 4, "patience": 9, "cpu": "true"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command += ["--local_addr", "127.0.0.1", str(Path(sys.executable).with_name("namepin")), "finetune", "matcher"]
+    command += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("weights: ") == 1
+    for one, two in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        assert two == pytest.approx(one, rel=1e-3)
