@@ -124,9 +124,8 @@ def _box(finding: Finding, found: Match | None, pinned: Segment | None) -> tuple
     return (pinned.box if pinned else None) or (found.region if found else None)
 
 
-def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run."""
-    graph = StateGraph(PostState, context_schema=Context)
+def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END) -> None:
+    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`."""
     graph.add_node(caption, retry_policy=RETRY)
     graph.add_node(knowledge, retry_policy=RETRY)
     graph.add_node(tag, retry_policy=RETRY)
@@ -138,7 +137,7 @@ def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     graph.add_node(assemble)
 
     visual_half = ["match", "assemble"]
-    graph.add_conditional_edges(START, routes.at_start, ["caption", "knowledge", "tag"])
+    graph.add_conditional_edges(first, routes.at_start, ["caption", "knowledge", "tag"])
     graph.add_conditional_edges("caption", routes.before_tag, ["knowledge", "tag"])
     graph.add_edge("knowledge", "tag")
     graph.add_conditional_edges("tag", routes.after_tag, ["gate", "assemble"])
@@ -147,7 +146,13 @@ def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     graph.add_conditional_edges("match", routes.after_match, ["trace", "segment", "assemble"])
     graph.add_conditional_edges("trace", routes.before_segment, ["segment", "assemble"])
     graph.add_edge("segment", "assemble")
-    graph.add_edge("assemble", END)
+    graph.add_edge("assemble", last)
+
+
+def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
+    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run."""
+    graph = StateGraph(PostState, context_schema=Context)
+    wire(graph)
     return graph.compile(checkpointer=checkpointer, name=NAME)
 
 

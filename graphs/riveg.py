@@ -180,9 +180,8 @@ def _unexpanded(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
     return [Notice(code=UNEXPANDED, tool=EXPANSION.name, message=message)]
 
 
-def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run."""
-    graph = StateGraph(PostState, context_schema=Context)
+def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END) -> None:
+    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`."""
     graph.add_node(caption, retry_policy=RETRY)
     graph.add_node(examples, retry_policy=RETRY)
     graph.add_node(knowledge, retry_policy=RETRY)
@@ -197,7 +196,7 @@ def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     graph.add_node(assemble)
 
     second_stage = ["describe", "entail", "ground", "assemble"]
-    graph.add_conditional_edges(START, routes.at_start, ["caption", "examples", "knowledge", "tag"])
+    graph.add_conditional_edges(first, routes.at_start, ["caption", "examples", "knowledge", "tag"])
     graph.add_conditional_edges("caption", routes.before_knowledge, ["examples", "knowledge", "tag"])
     graph.add_edge("examples", "knowledge")
     graph.add_edge("knowledge", "tag")
@@ -209,7 +208,13 @@ def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     graph.add_conditional_edges("entail", routes.after_entail, ["ground", "assemble"])
     graph.add_conditional_edges("ground", routes.before_segment, ["segment", "assemble"])
     graph.add_edge("segment", "assemble")
-    graph.add_edge("assemble", END)
+    graph.add_edge("assemble", last)
+
+
+def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
+    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run."""
+    graph = StateGraph(PostState, context_schema=Context)
+    wire(graph)
     return graph.compile(checkpointer=checkpointer, name=NAME)
 
 

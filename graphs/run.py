@@ -56,7 +56,7 @@ async def stream_post(
         state = chunk
         if context.watch:
             context.watch.state(state)
-    extraction = _extraction(post, image, state, fingerprint, context)
+    extraction = extraction_from(post, image, state, fingerprint, context)
     if context.watch:
         context.watch.result(extraction)
     yield extraction
@@ -93,7 +93,10 @@ def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fing
     )
 
 
-def _extraction(post: Post, image: ImageRef | None, state: PostState, fingerprint: str, context: Context) -> Extraction:
+def extraction_from(
+    post: Post, image: ImageRef | None, state: PostState, fingerprint: str, context: Context
+) -> Extraction:
+    """The result that a graph's last state holds."""
     warnings = {(n["code"], n["tool"], n["message"]): n for n in state["notices"]}
     return Extraction.model_validate(
         {
