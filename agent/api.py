@@ -65,7 +65,7 @@ class Namepin:
         return GRAPHS[self.settings.graph]()
 
     @cached_property
-    def _unused(self) -> tuple[Notice, ...]:
+    def unused(self) -> tuple[Notice, ...]:
         """W102 where the profile is of another graph: what is not asked, and what lacks to look for names."""
         graph, tools = self.settings.graph, self.settings.tools
         unused = [role for role in tools if role not in ROLES_OF[graph]]
@@ -110,7 +110,7 @@ class Namepin:
             NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
         """
         prepared = post if isinstance(post, Ready) else self.ready(post, image)
-        given, ref, notices = prepared.post, prepared.image, (*prepared.notices, *self._unused)
+        given, ref, notices = prepared.post, prepared.image, (*prepared.notices, *self.unused)
         context = self.context(prepared)
         if recorder is not None:
             context = recorder.listen(context, given, ref, notices)

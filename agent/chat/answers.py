@@ -4,12 +4,14 @@ The tools of the chat (`agent.chat.tools`) and of the MCP server (`agent.mcp`) a
 the same.
 """
 
+import asyncio
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from agent.api import Namepin
 from agent.chat import words
 from agent.chat.single import Coarse, ground_name, segment_box
 from agent.chat.state import Answer, ChatContext, Seen
@@ -40,8 +42,8 @@ async def read(
         NamepinError: E10x for the text, E120 for a picture that is not kept any more, E200 for the profile; as
             `Namepin.aextract`.
     """
-    pin = context.pins.get(profile, overrides)
-    picture = context.pictures.open(ref) if ref else None
+    pin = await _pin(context, profile, overrides)
+    picture = await asyncio.to_thread(context.pictures.open, ref) if ref else None
     prepared = pin.ready(make_post({"id": post_id, "text": text}))
     extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices))
     facts = {
@@ -55,7 +57,7 @@ async def read(
     return answer, _seen(extraction, profile, overrides)
 
 
-def explain(context: ChatContext, last: Seen, which: str) -> Answer:
+async def explain(context: ChatContext, last: Seen, which: str) -> Answer:
     """Why one name has this type, and is (not) in the picture.
 
     Raises:
@@ -63,7 +65,7 @@ def explain(context: ChatContext, last: Seen, which: str) -> Answer:
     """
     extraction = extraction_of(last)
     entity = extraction.entities[_index(extraction, which)]
-    settings = context.pins.get(last["profile"], last["overrides"]).settings
+    settings = (await asyncio.to_thread(context.pins.get, last["profile"], last["overrides"])).settings
     said = words.explanation(entity, settings)
     facts = _facts_of(entity) | {
         "explanation": said,
@@ -80,9 +82,9 @@ async def ground(context: ChatContext, last: Seen, name: str, label: Coarse | No
         NamepinError: E330 where the post has no picture; as `ground_name`.
     """
     extraction = extraction_of(last)
-    picture = _picture(context, extraction)
+    picture = await _picture(context, extraction)
     known = next((e for e in extraction.entities if e.text.casefold() == name.casefold()), None)
-    pin = context.pins.get(last["profile"], last["overrides"])
+    pin = await _pin(context, last["profile"], last["overrides"])
     entity = await ground_name(pin, name, label or (known.label if known else "OTHER"), extraction, picture)
     said = f"{entity.text} (as {entity.label}): {words.where(entity)}."
     if entity.evidence:
@@ -99,7 +101,7 @@ async def segment(
         NamepinError: E330 where there is no such name, box, picture or segmenter, or nothing was found.
     """
     extraction = extraction_of(last)
-    picture = _picture(context, extraction)
+    picture = await _picture(context, extraction)
     index = None if box else _index(extraction, which or "")
     if index is not None and extraction.entities[index].box is None:
         name = extraction.entities[index].text
@@ -109,7 +111,7 @@ async def segment(
     if entity is not None:
         query = Query(text=entity.text, label=entity.label, category=entity.fine_label or entity.label)
     where: Box = entity.box if entity and entity.box else _checked(box)
-    pin = context.pins.get(last["profile"], last["overrides"])
+    pin = await _pin(context, last["profile"], last["overrides"])
     found = await segment_box(pin, where, query, picture)
     if found.mask is None:
         raise NamepinError("E330", "nothing could be segmented there", mend="give another box")
@@ -130,13 +132,13 @@ async def segment(
 async def compare(context: ChatContext, last: Seen, profiles: Sequence[str]) -> Answer:
     """Read the post with several profiles, and show where they differ; none is all on offer."""
     extraction = extraction_of(last)
-    picture = context.pictures.open(extraction.image) if extraction.image else None
+    picture = await asyncio.to_thread(context.pictures.open, extraction.image) if extraction.image else None
     names = list(dict.fromkeys(profiles or context.pins.profiles))
     results, failed = {}, []
     for name in names:
         try:
             post = Ready(Post(id=extraction.id, text=extraction.text), picture)
-            results[name] = await context.pins.get(name).aextract(post)
+            results[name] = await (await _pin(context, name, {})).aextract(post)
         except NamepinError as error:
             failed.append(f"{name} cannot run here: {error}")
     table = words.differences(list(results), list(results.values()))
@@ -170,10 +172,17 @@ def _seen(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) ->
     return Seen(extraction=json.loads(extraction.to_json()), profile=profile, overrides=dict(overrides))
 
 
-def _picture(context: ChatContext, extraction: Extraction) -> LoadedImage:
+async def _pin(context: ChatContext, profile: str, overrides: Mapping[str, Any]) -> Namepin:
+    """The profile with its tools built, in a thread: files and weights are read, and a server answers meanwhile."""
+    pin = await asyncio.to_thread(context.pins.get, profile, overrides)
+    await asyncio.to_thread(lambda: pin.calls)
+    return pin
+
+
+async def _picture(context: ChatContext, extraction: Extraction) -> LoadedImage:
     if extraction.image is None:
         raise NamepinError("E330", "the last post has no picture", mend="send the post again with its picture")
-    return context.pictures.open(extraction.image)
+    return await asyncio.to_thread(context.pictures.open, extraction.image)
 
 
 def _index(extraction: Extraction, which: str) -> int:

@@ -1,5 +1,7 @@
 """The pictures of conversations: files named by their content's sha256, in a folder of the user's, bounded in size."""
 
+import base64
+import binascii
 import hashlib
 import os
 import tempfile
@@ -8,6 +10,18 @@ from pathlib import Path
 from tools.errors import NamepinError
 from tools.images import LoadedImage, load_image
 from tools.types import ImageRef
+
+
+def decoded(data: str) -> bytes:
+    """A picture's file from its base64.
+
+    Raises:
+        NamepinError: E123 when it is none.
+    """
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
 
 
 class Pictures:

@@ -85,7 +85,7 @@ async def rerun(
 @_answering
 async def explain(which: Which, runtime: Runtime) -> tuple[Answer, Seen | None]:
     """Explain a decision on a name of the last post: why this type, why (not) in the picture, which tools took part."""
-    return answers.explain(runtime.context, _last(runtime), which), None
+    return await answers.explain(runtime.context, _last(runtime), which), None
 
 
 @tool

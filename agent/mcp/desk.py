@@ -1,13 +1,11 @@
 """What the MCP server remembers of each owner, and what it may open: posts by id, pictures by content, one folder."""
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
 from pathlib import Path
 
 from agent.chat import answers
-from agent.chat.pictures import Pictures
+from agent.chat.pictures import Pictures, decoded
 from agent.chat.pins import Pins
 from agent.chat.state import MAX_SEEN, Answer, ChatContext, Seen
 from agent.server.admission import Admission
@@ -53,8 +51,7 @@ class Desk:
         context = self.context(owner)
         profile = profile or context.profile
         overrides = {} if gamma is None else {"gate": {"gamma": gamma}}
-        pin = await asyncio.to_thread(self.pins.get, profile, overrides)
-        await asyncio.to_thread(lambda: pin.calls)  # the first call builds the tools; the server answers meanwhile
+        await asyncio.to_thread(self.pins.get, profile, overrides)  # raises before a number and a turn are taken
         self._counts[owner] = self._counts.get(owner, 0) + 1
         post_id = f"post-{self._counts[owner]}"
         async with self._turns[profile].turn():
@@ -102,11 +99,7 @@ class Desk:
             return None
         if len(data) > self.max_bytes * 4 / 3:
             raise self._too_large()
-        try:
-            raw = base64.b64decode(data, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
-        return self.context(owner).pictures.keep(raw)
+        return self.context(owner).pictures.keep(decoded(data))
 
     def _file(self, path: str) -> bytes:
         # One answer for what is absent, outside and not a file: a caller learns nothing about the rest of the disk.

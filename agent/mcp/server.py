@@ -85,7 +85,7 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Explain a decision on a name of a post: why this type, why (not) in the picture, which tools took part."""
         with _coded():
             owner = owner_of(call)
-            return _told(post, answers.explain(desk.context(owner), desk.recall(owner, post), which))
+            return _told(post, await answers.explain(desk.context(owner), desk.recall(owner, post), which))
 
     @offer
     async def ground(call: Context, post: PostId, name: Name, label: Label = None) -> Told:

@@ -1,8 +1,6 @@
 """The REST surface: `extract`, batch jobs, health; its OpenAPI is at `/api/openapi.json`."""
 
 import asyncio
-import base64
-import binascii
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
@@ -10,6 +8,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from agent.api import Namepin
+from agent.chat.pictures import decoded
 from agent.posts import Ready, make_post
 from agent.server.access import Denied, TooMany, bearer
 from agent.server.jobs import Job, JobPost
@@ -187,12 +186,7 @@ def _picture(body: PostBody, urls: bool) -> bytes | None:
         if not urls:
             raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
         return fetch(body.image_url)
-    if body.image is None:
-        return None
-    try:
-        return base64.b64decode(body.image, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
+    return None if body.image is None else decoded(body.image)
 
 
 def register(app: FastAPI) -> None:
