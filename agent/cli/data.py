@@ -140,3 +140,18 @@ def topn(
 def register(app: typer.Typer) -> None:
     """Add the commands to the `namepin` app."""
     app.add_typer(data, name="data")
+
+
+@data.command()
+def sandbox(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; new or empty.")],
+    posts: Annotated[int, typer.Option("--posts", min=1, max=1_000_000, help="Posts of train.")] = 4000,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything: equal seeds make equal files.")] = 1,
+    held_out: Annotated[int, typer.Option("--held-out", min=1, max=100_000, help="Posts of dev, and of test.")] = 500,
+) -> int:
+    """Make a world: posts with drawn pictures and exact truth, whose test names never occur in training."""
+    from finetune.sandbox.write import write_world
+
+    write_world(out, {"train": posts, "dev": held_out, "test": held_out}, seed)
+    print(f"{posts} + {held_out} + {held_out} posts in {out}")
+    return Exit.DONE

@@ -1,0 +1,113 @@
+"""How far one comes without understanding: `python -m finetune.sandbox.baselines ROOT --split test`.
+
+Every baseline here is given the right names and types, so that only the where is left: nothing is in the picture,
+everything is the largest thing in it, or some thing of its kind. The oracle looks for what the knowledge describes.
+All see the things in a picture with their exact boxes (`truth/`), which no model does.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evals.gold import Dataset, GoldEntity
+from evals.predictions import check
+from evals.run import load_dataset
+from evals.scoring import evaluate
+from finetune.visual_data import lines_of
+
+Thing = Mapping[str, Any]
+"""A row of `truth/`: what it shows, its fine type, its box."""
+
+Choose = Callable[[GoldEntity, str | None, Sequence[Thing]], Thing | None]
+"""From a mention, its expansion where it is known, and the things in the picture, to the one it is, or None."""
+
+
+def largest(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
+    """The largest thing, whatever is asked."""
+    return max(things, key=lambda thing: _area(thing["box"]), default=None)
+
+
+def of_its_kind(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
+    """The first thing of the mention's type."""
+    return next((thing for thing in things if thing["fine"] == entity.fine), None)
+
+
+def described(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
+    """The thing that looks as the expansion says; where nothing is known, one of its kind."""
+    if expansion is None:
+        return of_its_kind(entity, None, things)
+    return next((thing for thing in things if thing["shows"] == expansion), None)
+
+
+BASELINES: Mapping[str, Choose] = {
+    "never in the picture": lambda entity, expansion, things: None,
+    "the largest thing": largest,
+    "a thing of its kind": of_its_kind,
+    "oracle: what is described": described,
+}
+
+
+def gmner_f1(root: Path, split: str) -> dict[str, float]:
+    """GMNER F1 of every baseline, and of types drawn from those of train, all ungroundable (`text alone`)."""
+    dataset = load_dataset("sandbox", root, split)
+    lines = (root / "truth" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    truth = {str(row["id"]): row["objects"] for row in map(json.loads, lines)}
+    told = {
+        (post, text): said
+        for post, text, said in lines_of(str(root / f"expansions/{split}.jsonl"), "text", "expansion")
+    }
+    found = {name: _score(dataset, choose, truth, told) for name, choose in BASELINES.items()}
+    rng = random.Random(1)
+    labels = [e.fine for gold in load_dataset("sandbox", root, "train").posts for e in gold.entities]
+    guessed = [[_row(e, str(rng.choice(labels)), None) for e in gold.entities] for gold in dataset.posts]
+    return found | {"types at random, never in the picture": _evaluated(dataset, guessed)}
+
+
+def _score(
+    dataset: Dataset, choose: Choose, truth: Mapping[str, Sequence[Thing]], told: Mapping[tuple[str, str], str]
+) -> float:
+    rows = [
+        [_row(e, str(e.fine), choose(e, told.get((gold.post.id, e.text)), truth[gold.post.id])) for e in gold.entities]
+        for gold in dataset.posts
+    ]
+    return _evaluated(dataset, rows)
+
+
+def _row(entity: GoldEntity, fine: str, thing: Thing | None) -> dict[str, Any]:
+    from finetune.visual_data import query_of
+
+    box = list(map(float, thing["box"])) if thing else None
+    label = query_of(entity).label
+    where = {"token_span": list(entity.token_span), "label": label, "fine_label": fine}
+    return {**where, "groundable": box is not None, "box": box}
+
+
+def _evaluated(dataset: Dataset, rows: Sequence[Sequence[dict[str, Any]]]) -> float:
+    given = [
+        (gold.post.id, {"id": gold.post.id, "entities": list(row)})
+        for gold, row in zip(dataset.posts, rows, strict=True)
+    ]
+    report = evaluate(dataset, check(given, dataset))
+    score = (report.fine or {}).get("gmner")
+    return score.f1 if score else 0.0
+
+
+def _area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--split", default="test")
+    given = parser.parse_args(argv)
+    for name, score in gmner_f1(given.root, given.split).items():
+        print(f"{name:40} {score:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""A world on disk: FMNERG's and GMNER's text, Pascal VOC boxes, labelme masks, pictures, knowledge, captions, truth."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from rich.progress import track
+
+from finetune.sandbox import VERSION
+from finetune.sandbox.names import SPLITS, words_of
+from finetune.sandbox.posts import SandboxPost, posts
+from tools.errors import NamepinError
+from tools.polygons import polygons_of
+from tools.types import Mask
+
+FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions", "expansions", "truth")
+
+
+def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool = False) -> None:
+    """Write all splits; equal seeds and counts give equal files, and a split's first posts do not depend on its count.
+
+    Args:
+        root: a folder that is not there yet, or empty.
+        counts: posts of train, dev and test.
+        seed: of everything.
+        quiet: show no progress.
+
+    Raises:
+        NamepinError: E501 when there is something in the folder, or it cannot be written.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise NamepinError("E501", "there is something here already", where=str(root), mend="name a new folder")
+    try:
+        for folder in FOLDERS:
+            (root / folder).mkdir(parents=True)
+        words = words_of(seed)
+        for split in SPLITS:
+            made = posts(split, counts[split], words[split], seed)
+            shown = track(made, split, total=counts[split], disable=quiet)
+            _write_split(root, split, shown)
+        told = {"generator": "namepin sandbox", "version": VERSION, "seed": seed, "posts": dict(counts)}
+        (root / "sandbox.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        what = f"the world cannot be written: {error.strerror}"
+        raise NamepinError("E501", what, where=str(root), mend="name a folder you can write to") from error
+
+
+def _write_split(root: Path, split: str, made: Iterable[SandboxPost]) -> None:
+    files = {name: StringIO() for name in ("txt", "txt_fine", *_LINES)}
+    for post in made:
+        for name in ("txt", "txt_fine"):
+            files[name].write(_conll(post, fine=name == "txt_fine"))
+        for name, rows in _LINES.items():
+            for row in rows(post):
+                files[name].write(json.dumps({"id": post.id, **row}) + "\n")
+        post.picture.save(root / "images" / f"{post.id}.jpg", quality=92)
+        (root / "xml" / f"{post.id}.xml").write_text(_boxes(post), encoding="utf-8")
+        (root / "masks" / f"{post.id}.json").write_text(json.dumps(_masks(post)) + "\n", encoding="utf-8")
+    for name, text in files.items():
+        place = root / name / f"{split}.txt" if name in ("txt", "txt_fine") else root / name.format(split=split)
+        place.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _conll(post: SandboxPost, *, fine: bool) -> str:
+    tags: list[tuple[str, ...]] = [("O", "O") if fine else ("O",)] * len(post.tokens)
+    for name in post.names:
+        kind = name.thing.kind
+        types = (kind.coarse8, kind.fine) if fine else (kind.coarse,)
+        for at in range(len(name.tokens)):
+            tags[name.start + at] = tuple(f"{'I' if at else 'B'}-{label}" for label in types)
+    lines = ["\t".join((token, *tag)) for token, tag in zip(post.tokens, tags, strict=True)]
+    return "\n".join([f"IMGID:{post.id}", *lines]) + "\n\n"
+
+
+def _boxes(post: SandboxPost) -> str:
+    width, height = post.picture.size
+    found = []
+    for at, name in enumerate(post.names):
+        regions = [one for one in post.drawn if one.name == at]
+        parts = [f"<name>{escape(name.text)}</name>"]
+        for one in regions:
+            edges = zip(("xmin", "ymin", "xmax", "ymax"), one.box, strict=True)
+            parts.append(f"<bndbox>{''.join(f'<{key}>{value}</{key}>' for key, value in edges)}</bndbox>")
+        found.append(f"<object>{''.join(parts)}</object>")
+    size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+    return f"<annotation><filename>{post.id}.jpg</filename>{size}{''.join(found)}</annotation>\n"
+
+
+def _masks(post: SandboxPost) -> dict[str, Any]:
+    shapes = []
+    for one in post.drawn:
+        if one.name is None:
+            continue
+        for polygon in polygons_of(Mask.from_array(one.region)):
+            points = [[x, y] for x, y in polygon]
+            label = post.names[one.name].text
+            shapes.append(
+                {"label": label, "points": points, "group_id": one.name, "shape_type": "polygon", "flags": {}}
+            )
+    width, height = post.picture.size
+    return {"imagePath": f"{post.id}.jpg", "imageWidth": width, "imageHeight": height, "shapes": shapes}
+
+
+_LINES: Mapping[str, Callable[[SandboxPost], list[dict[str, Any]]]] = {
+    "knowledge/{split}.jsonl": lambda post: [{"model": "sandbox", "knowledge": post.knowledge}],
+    "captions/short-{split}.jsonl": lambda post: [{"caption": post.caption(colours=False)}],
+    "captions/long-{split}.jsonl": lambda post: [{"caption": post.caption(colours=True)}],
+    "expansions/{split}.jsonl": lambda post: [
+        {"text": name.text, "expansion": name.thing.description} for name in post.names if name.known
+    ],
+    "truth/{split}.jsonl": lambda post: [
+        {
+            "objects": [
+                {"shows": one.thing.description, "fine": one.thing.kind.fine, "box": one.box, "name": one.name}
+                for one in post.drawn
+            ]
+        }
+    ],
+}
+"""What is written a line a post, or a line a name, under which file's name."""
