@@ -23,7 +23,7 @@ from tools.images import load_image
 from tools.pretrained import locate, quiet_transformers, weights_sha256
 from tools.sam import fit, fitted, unfit
 from tools.sam_checkpoint import load_sam
-from tools.types import Box, Mask
+from tools.types import Box, Mask, Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class SamRecipe(VisualTraining):
         weights: the SAM to begin with: a folder, an original `.pth` file, or a name on the hub.
         jitter: every edge of a prompt is moved by up to this share of the box's side, as in SAM's training.
         whole: train the encoders, too; for a SAM that starts from nothing.
+        points: share of the prompts that are a point within the mask instead of its box; GEM asks with points. A point
+            is ambiguous: of SAM's three masks the best is trained, and the predicted IoU of all.
     """
 
     backend: Literal["sam"] = "sam"
@@ -45,6 +47,7 @@ class SamRecipe(VisualTraining):
     weights: str = "facebook/sam-vit-huge"
     jitter: Share = 0.1
     whole: bool = False
+    points: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Region:
     seen: Seen
     mask: Mask
     box: Box
+    point: Point | None = None
+    """Asked with instead of the box."""
 
 
 class SamTask:
@@ -81,8 +86,18 @@ class SamTask:
         self.pictures = Pictures(lambda image: fit(image, self.side))
 
     def rows(self, rng: random.Random) -> Sequence[Region]:
-        """The masks, their boxes moved a little."""
-        return [Region(row.seen, row.mask, jittered(row.box, self.recipe.jitter, rng)) for row in self.train]
+        """The masks, their boxes moved a little, or points within them."""
+        return [
+            Region(row.seen, row.mask, jittered(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
+            for row in self.train
+        ]
+
+    def _point(self, mask: Mask, rng: random.Random) -> Point | None:
+        if rng.random() >= self.recipe.points:
+            return None
+        rows, columns = np.nonzero(mask.to_array())
+        at = rng.randrange(len(rows))
+        return int(columns[at]), int(rows[at])
 
     def collate(self, rows: list[Region]) -> Batch:
         """Pictures, boxes in the net's square, and the masks as the decoder draws them, (rows, side / 4, side / 4)."""
@@ -93,29 +108,45 @@ class SamTask:
             [edge * new / old for edge, new, old in zip(row.box, frame * 2, size * 2, strict=True)]
             for row, frame, size in zip(rows, frames, sizes, strict=True)
         ]
-        masks = torch.stack([drawn(row.mask, frame, self.side) for row, frame in zip(rows, frames, strict=True)])
-        return {"pixels": pixels, "which": which, "boxes": torch.tensor(boxes)[:, None], "masks": masks}
+        points = [
+            [(at + 0.5) * new / old for at, new, old in zip(row.point or (0, 0), frame, size, strict=True)]
+            for row, frame, size in zip(rows, frames, sizes, strict=True)
+        ]
+        return {
+            "pixels": pixels,
+            "which": which,
+            "boxes": torch.tensor(boxes)[:, None],
+            "points": torch.tensor(points)[:, None, None],
+            "by_point": torch.tensor([row.point is not None for row in rows]),
+            "masks": torch.stack([drawn(row.mask, frame, self.side) for row, frame in zip(rows, frames, strict=True)]),
+        }
 
-    def _ask(self, net: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mask logits (rows, side / 4, side / 4) and predicted IoU (rows,)."""
+    def _ask(self, net: Any, batch: Batch, by_point: bool) -> tuple[Tensor, Tensor]:
+        """Mask logits (rows, masks, h, w) and predicted IoU (rows, masks) of the prompts of one kind."""
+        rows = batch["by_point"] == by_point
         with torch.set_grad_enabled(self.recipe.whole and torch.is_grad_enabled()):
             # transformers' own `get_image_embeddings` never differentiates.
-            seen = net.vision_encoder(batch["pixels"]).last_hidden_state[batch["which"]]
-        output = net(image_embeddings=seen, input_boxes=batch["boxes"], multimask_output=False)
-        return output.pred_masks[:, 0, 0], output.iou_scores[:, 0, 0]
+            seen = net.vision_encoder(batch["pixels"]).last_hidden_state[batch["which"][rows]]
+        asked = {"input_points": batch["points"][rows]} if by_point else {"input_boxes": batch["boxes"][rows]}
+        output = net(image_embeddings=seen, multimask_output=by_point, **asked)
+        return output.pred_masks[:, 0], output.iou_scores[:, 0]
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """20 focal + Dice + squared error of the predicted IoU."""
-        logits, scores = self._ask(net, batch)
-        return mask_loss(logits, batch["masks"], scores)
+        """20 focal + Dice of the best mask, and the squared error of the predicted IoU."""
+        losses = []
+        for by_point in (False, True):
+            rows = batch["by_point"] == by_point
+            if rows.any():
+                losses.append(mask_loss(*self._ask(net, batch, by_point), batch["masks"][rows]))
+        return torch.cat(losses).mean()
 
     def score(self) -> dict[str, float]:
         """Mean IoU with the gold masks at the pictures' own sizes, asked with the gold boxes."""
         device, total = next(self.net.parameters()).device, 0.0
         for row in self.dev:
             batch = {key: value.to(device) for key, value in self.collate([row]).items()}
-            logits, _ = self._ask(self.net, batch)
-            said = unfit(logits.detach().cpu(), row.mask.size[::-1], self.side)[0].numpy() > 0
+            logits, _ = self._ask(self.net, batch, by_point=False)
+            said = unfit(logits[0].detach().cpu(), row.mask.size[::-1], self.side)[0].numpy() > 0
             gold = row.mask.to_array()
             total += float((said & gold).sum() / max((said | gold).sum(), 1))
         return {"iou": total / len(self.dev)}
@@ -153,24 +184,28 @@ def drawn(mask: Mask, frame: tuple[int, int], side: int) -> Tensor:
     return (functional.avg_pool2d(square[None], 4)[0] > 0.5).float()
 
 
-def mask_loss(logits: Tensor, masks: Tensor, scores: Tensor) -> Tensor:
-    """The mean loss of masks: 20 focal (gamma 2, alpha 1/4), Dice, and how far off the predicted IoU is.
+def mask_loss(logits: Tensor, scores: Tensor, masks: Tensor) -> Tensor:
+    """20 focal (gamma 2, alpha 1/4) and Dice of each row's best mask, and how far off the predicted IoU of all are.
 
     Args:
-        logits: (n, h, w), positive inside.
-        masks: (n, h, w), 0 or 1.
-        scores: (n,), the predicted IoU.
+        logits: (n, masks, h, w), positive inside.
+        scores: (n, masks), the predicted IoU.
+        masks: (n, h, w), 0 or 1: the right ones.
+
+    Returns:
+        (n,).
     """
+    right = masks[:, None].expand_as(logits)
     inside = logits.sigmoid()
-    right = inside * masks + (1 - inside) * (1 - masks)
-    weight = 0.25 * masks + 0.75 * (1 - masks)
-    each = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    focal = (weight * (1 - right) ** 2 * each).mean((1, 2))
-    both, sizes = (inside * masks).sum((1, 2)), inside.sum((1, 2)) + masks.sum((1, 2))
-    dice = 1 - (2 * both + 1) / (sizes + 1)
+    hit = inside * right + (1 - inside) * (1 - right)
+    weight = 0.25 * right + 0.75 * (1 - right)
+    each = functional.binary_cross_entropy_with_logits(logits, right, reduction="none")
+    focal = (weight * (1 - hit) ** 2 * each).mean((2, 3))
+    both, sizes = (inside * right).sum((2, 3)), inside.sum((2, 3)) + right.sum((2, 3))
+    drawn_badly = 20 * focal + 1 - (2 * both + 1) / (sizes + 1)
     said = logits.detach() > 0
-    overlap = (said & (masks > 0)).sum((1, 2)) / (said | (masks > 0)).sum((1, 2)).clamp(min=1)
-    return (20 * focal + dice + (scores - overlap) ** 2).mean()
+    overlap = (said & (right > 0)).sum((2, 3)) / (said | (right > 0)).sum((2, 3)).clamp(min=1)
+    return drawn_badly.amin(1) + ((scores - overlap) ** 2).mean(1)
 
 
 RECIPES = {"sam": SamRecipe}

@@ -1,6 +1,7 @@
 """The segmenter's recipe on a tiny SAM: it learns to draw the patches, and touches nothing that it should not."""
 
 import json
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,26 @@ def test_the_loss_is_lowest_where_the_mask_is_right() -> None:
     mask = torch.zeros(1, 8, 8)
     mask[:, 2:6, 2:6] = 1
     right, wrong, none = (mask * 2 - 1) * 20, (1 - mask * 2) * 20, torch.full_like(mask, -20)
-    one = torch.ones(1)
-    assert mask_loss(right, mask, one) < 1e-3
-    assert mask_loss(right, mask, torch.zeros(1)) == pytest.approx(1.0, abs=1e-3)
-    assert mask_loss(right, mask, one) < mask_loss(none, mask, one) < mask_loss(wrong, mask, one)
+    one = torch.ones(1, 1)
+    of = {
+        name: mask_loss(logits[:, None], one, mask)[0]
+        for name, logits in (("right", right), ("wrong", wrong), ("none", none))
+    }
+    assert of["right"] < 1e-3 < of["none"] < of["wrong"]
+    assert mask_loss(right[:, None], torch.zeros(1, 1), mask)[0] == pytest.approx(1.0, abs=1e-3)
+    # Of several masks the best counts, and every predicted IoU.
+    several = torch.stack([wrong, right, none], 1)
+    assert mask_loss(several, torch.tensor([[0.0, 1.0, 0.0]]), mask)[0] < 1e-3
+    assert mask_loss(several, torch.ones(1, 3), mask)[0] == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_points_lie_in_their_masks(weights: Path, tmp_path: Path) -> None:
+    task = SamTask(a_recipe(a_world(tmp_path / "world"), weights, tmp_path / "run", points=0.5))
+    rows = [row for seed in range(6) for row in task.rows(random.Random(seed))]
+    points = [(row.point, row.mask.to_array()) for row in rows if row.point]
+    assert 0 < len(points) < len(rows) and all(mask[y, x] for (x, y), mask in points)
+    batch = task.collate(rows[:8])
+    assert task.loss(task.net, batch).isfinite()
+    corner = batch["points"][batch["by_point"]][0, 0, 0].tolist()
+    first = next(row for row in rows[:8] if row.point)
+    assert corner == pytest.approx([(at + 0.5) * 64 / 48 for at in first.point or ()])

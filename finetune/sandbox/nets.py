@@ -1,0 +1,186 @@
+"""Tiny nets for the sandbox world, of the classes that the tools load, with weights drawn from a seed.
+
+Their vocabularies are made of what the world's training posts and the tools' prompts say; names are spelt in pieces.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evals.run import load_dataset
+from finetune.visual_data import lines_of
+from tools.labels import COARSE4, FINE51
+from tools.matching import MATCH_PROMPT
+from tools.nets.ofa import Ofa, OfaSizes
+from tools.ofa_checkpoint import save_ofa
+from tools.ofa_words import OfaWords
+from tools.pretrained import quiet_transformers
+from tools.reranker import BESIDE, CAPTION, INSTRUCTION
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BLIP_SIDE, OFA_SIDE, SAM_SIDE, LLAVA_SIDE = 96, 128, 128, 96
+"""Pixels of the squares that the nets see."""
+
+
+def make_nets(world: Path, out: Path, seed: int = 1) -> None:
+    """Folders `bert`, `blip`, `sam`, `llava` and `ofa` under `out`, ready for the recipes to begin with."""
+    said = corpus(world)
+    for name, make in (("bert", _bert), ("blip", _blip), ("sam", _sam), ("llava", _llava), ("ofa", _ofa)):
+        if not (out / name / "config.json").is_file():
+            folder = out / name
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.manual_seed(seed)
+            with quiet_transformers():
+                make(folder, said)
+
+
+def corpus(world: Path) -> list[str]:
+    """What the training posts say, their knowledge, expansions and captions, and the tools' prompts."""
+    texts = [gold.post.text for gold in load_dataset("sandbox", world, "train").posts]
+    texts += [known for _, known in lines_of(str(world / "knowledge/train.jsonl"), "knowledge")]
+    texts += [known for _, known in lines_of(str(world / "expansions/train.jsonl"), "expansion")]
+    texts += [said for _, said in lines_of(str(world / "captions/long-train.jsonl"), "caption")]
+    prompts = [
+        MATCH_PROMPT,
+        INSTRUCTION.format(beside=BESIDE["image"]),
+        CAPTION,
+        "Text Candidate Answer USER ASSISTANT",
+    ]
+    return texts + 20 * [*prompts, *FINE51, *COARSE4]
+
+
+def _words(said: Sequence[str], least: int = 20) -> list[str]:
+    """Word pieces: special ones, letters alone and inside words, and words that occur `least` times or more."""
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+
+    split = BertPreTokenizer()
+    count = Counter(word for text in said for word, _ in split.pre_tokenize_str(text.lower()))
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    frequent = sorted(word for word, times in count.items() if times >= least and len(word) > 1)
+    return [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *frequent]
+
+
+def _bert_words(words: Sequence[str], folder: Path) -> Any:
+    from transformers import BertTokenizer
+
+    tokenizer: Any = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _bert(folder: Path, said: Sequence[str]) -> None:
+    from transformers import BertConfig, BertModel
+
+    words = _words(said)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
+        max_position_embeddings=320,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    _bert_words(words, folder)
+
+
+def _blip(folder: Path, said: Sequence[str]) -> None:
+    from transformers import BlipConfig, BlipForImageTextRetrieval
+
+    words = _words(said)
+    vision = {
+        "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "image_size": BLIP_SIDE, "patch_size": 8, "layer_norm_eps": 1e-6,
+    }  # fmt: skip
+    text = {
+        "vocab_size": len(words) + 2, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "max_position_embeddings": 64, "bos_token_id": len(words), "sep_token_id": 3,
+        "eos_token_id": 3, "pad_token_id": 0,
+    }  # fmt: skip
+    config = BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=16)
+    BlipForImageTextRetrieval(config).save_pretrained(folder)
+    _bert_words(words, folder)
+
+
+def _sam(folder: Path, said: Sequence[str]) -> None:
+    from transformers import SamConfig, SamModel
+
+    vision = {
+        "hidden_size": 64, "mlp_dim": 128, "output_channels": 64, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "image_size": SAM_SIDE, "patch_size": 8, "window_size": 4, "global_attn_indexes": [1, 3], "num_pos_feats": 32,
+    }  # fmt: skip
+    prompt = {"hidden_size": 64, "image_size": SAM_SIDE, "patch_size": 8, "mask_input_channels": 8}
+    mask = {"hidden_size": 64, "mlp_dim": 128, "iou_head_hidden_dim": 64}
+    SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=mask)).save_pretrained(
+        folder
+    )
+
+
+def _llava(folder: Path, said: Sequence[str]) -> None:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        PreTrainedTokenizerFast,
+    )
+
+    pieces = [*_words(said), "<image>"]
+    core: Any = Tokenizer(models.WordPiece({word: at for at, word in enumerate(pieces)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        eos_token="[SEP]",
+        additional_special_tokens=["<image>"],
+    )
+    tokenizer.save_pretrained(folder)
+    vision = CLIPVisionConfig(
+        hidden_size=96,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        image_size=LLAVA_SIDE,
+        patch_size=12,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=1024, pad_token_id=0, bos_token_id=2, eos_token_id=3,
+    )  # fmt: skip
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=image, vision_feature_layer=-1)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+
+
+def _ofa(folder: Path, said: Sequence[str]) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    core: Any = Tokenizer(models.BPE(unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    core.train_from_iterator([f" {text.lower()}" for text in [*said, *(["yes", "no"] * 50)]], trainer)
+    learnt = json.loads(core.to_str())["model"]
+    vocabulary = {**learnt["vocab"], "<mask>": len(learnt["vocab"])}
+    words = OfaWords(vocabulary, [(left, right) for left, right in learnt["merges"]], 16, 1000)
+    sizes = OfaSizes(
+        vocabulary=words.size, width=128, inner=256, encoder_layers=3, decoder_layers=3, heads=4, token_bucket=64,
+        image_bucket=8, blocks=(1, 1, 1),
+    )  # fmt: skip
+    save_ofa(_drawn(Ofa(sizes)), words, folder)
+
+
+def _drawn(net: Ofa) -> Ofa:
+    """Embeddings as small as transformers draws them: they are also the logits' weights."""
+    with torch.no_grad():
+        for name, value in net.named_parameters():
+            if "embed_tokens" in name or "rel_pos" in name:
+                value.normal_(0, 0.02)
+    return net
