@@ -66,7 +66,10 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "chat": Backend("tools.captioner", "ChatDescriber", "DescriberConfig", extra="llm"),
         "recorded": Backend("tools.captioner_recorded", "RecordedDescriber", "RecordedCaptionerConfig"),
     },
-    "expansion": {"chat": Backend("tools.expansion", "ChatExpansion", "ExpansionConfig", extra="llm")},
+    "expansion": {
+        "chat": Backend("tools.expansion", "ChatExpansion", "ExpansionConfig", extra="llm"),
+        "recorded": Backend("tools.expansion_recorded", "RecordedExpansion", "RecordedExpansionConfig"),
+    },
     "entailment": {
         "ofa": Backend("tools.entailment_ofa", "OfaEntailment", "OfaEntailmentConfig"),
         "albef": Backend("tools.entailment_albef", "AlbefEntailment", "AlbefEntailmentConfig"),

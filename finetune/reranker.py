@@ -7,6 +7,7 @@ tool reads it: the question once, then the answer and the end token.
 
 import random
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from evals.gold import Dataset, GoldEntity, GoldPost
 from evals.run import load_dataset
 from finetune.run_folder import settings_of
-from finetune.training import Batch, Positive, Run, Training
+from finetune.training import Batch, Count, Positive, Run, Training
 from finetune.visual_data import lines_of
 from tools.adapters import AdapterManifest, save_adapter_of
 from tools.base import file_sha256
@@ -31,7 +32,7 @@ from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from tools.local_reranker import LocalModel, LocalReranker, LocalRerankerConfig
 from tools.matching import without_special
 from tools.media import Media
-from tools.pretrained import locate, weights_sha256
+from tools.pretrained import locate, quiet_transformers, weights_sha256
 from tools.reranker import checked, fitted, seen_by
 from tools.reranker_blip2 import Blip2RerankerConfig, load_blip2_speech
 from tools.reranker_llava import LlavaRerankerConfig, load_llava
@@ -63,6 +64,8 @@ class RerankerTraining(Training):
         dtype: of the base.
         quantization: `4bit` for QLoRA.
         dev_rows: mentions of dev that are asked about, at most; drawn once.
+        train_rows: mentions of train that an epoch takes, at most, drawn anew each epoch; 0 for all.
+        whole: train all weights instead of LoRA, for a model that starts from nothing; saved as a folder of its own.
     """
 
     out: str = "out/reranker"
@@ -82,6 +85,8 @@ class RerankerTraining(Training):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     quantization: Literal["none", "8bit", "4bit"] = "none"
     dev_rows: Positive = 500
+    train_rows: Count = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +149,12 @@ class RerankerTask:
         kept = dev if len(dev) <= recipe.dev_rows else picked.sample(dev, recipe.dev_rows)
         self.dev = [(row, candidates_of(row.answer, recipe.candidates, picked)) for row in kept]
         placed = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
+        if recipe.whole and "cached_pictures" in config_type.model_fields:
+            placed["cached_pictures"] = 0  # what is learnt changes what is seen
         self.config = config_type.model_validate(placed)
         self.model = load(self.config)
-        self.net: nn.Module = with_lora(self.model.net, recipe)
+        net: Any = self.model.net
+        self.net: nn.Module = net.float().requires_grad_(True) if recipe.whole else with_lora(net, recipe)
 
     def _rows(self, split: str, captions: Mapping[str, str]) -> list[Row]:
         dataset = load_dataset(self.recipe.dataset, Path(self.recipe.root), split)
@@ -159,7 +167,9 @@ class RerankerTask:
 
     def rows(self, rng: random.Random) -> Sequence[tuple[Row, tuple[str, ...]]]:
         """Every mention with the candidates of this epoch."""
-        return [(row, candidates_of(row.answer, self.recipe.candidates, rng)) for row in self.train]
+        count = self.recipe.train_rows
+        taken = rng.sample(self.train, count) if 0 < count < len(self.train) else self.train
+        return [(row, candidates_of(row.answer, self.recipe.candidates, rng)) for row in taken]
 
     def collate(self, rows: list[tuple[Row, tuple[str, ...]]]) -> Batch:
         """Requests with their pictures, and the right answer's place among the candidates."""
@@ -212,8 +222,11 @@ class RerankerTask:
         return {"accuracy": right / len(self.dev)}
 
     def save(self, folder: Path) -> None:
-        """An adapter for `reranker.adapter`."""
+        """An adapter for `reranker.adapter`; where everything was trained, a folder for `reranker.weights`."""
         recipe = self.recipe
+        if recipe.whole:
+            save_whole(self.net, self.model.tokenizer, locate(recipe.weights), folder)
+            return
         told = {key: value for key, value in settings_of(recipe).items() if key not in ("out", "root", "weights")}
         manifest = AdapterManifest(
             task="rerank",
@@ -242,6 +255,16 @@ def candidates_of(answer: str, count: int, rng: random.Random) -> tuple[str, ...
         chosen = [answer, *rng.sample(near, min(count - 2, len(near))), rng.choice(far)]
     rng.shuffle(chosen)
     return tuple(chosen)
+
+
+def save_whole(net: Any, tokenizer: Any, base: Path, folder: Path) -> None:
+    """A transformers folder, with what the base's folder says about pictures."""
+    with quiet_transformers():
+        net.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (base / name).is_file():
+            shutil.copy(base / name, folder / name)
 
 
 def with_lora(net: Any, recipe: RerankerTraining) -> Any:

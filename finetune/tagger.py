@@ -63,7 +63,11 @@ from tools.tagger import DualTagger, TaggerConfig
 from tools.tagger_input import InputSpec, RowBuilder
 from tools.tagger_model import ADAPTER_FILE, Manifest, Scheme, TaggerSpec, build_net, save_adapter
 
-TRAIN_FILES = {"gmner": "gmner/txt/train.txt", "fmnerg": "fmnerg/txt_fine/train.txt"}
+TRAIN_FILES = {
+    "gmner": "gmner/txt/train.txt",
+    "fmnerg": "fmnerg/txt_fine/train.txt",
+    "sandbox": "txt_fine/train.txt",
+}
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -76,8 +80,8 @@ class TaggerRecipe:
     """Settings of one training run. The starter adapter came from several; its model card lists them.
 
     Attributes:
-        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`.
-        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, or `fmnerg`.
+        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; a sandbox world's own.
+        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, or `sandbox`.
         out: run folder; the adapter is written to `out/adapter`.
         scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
         encoder: base encoder, by hub name or folder.
@@ -100,7 +104,7 @@ class TaggerRecipe:
     """
 
     data: str = ""
-    dataset: Literal["gmner", "fmnerg"] = "gmner"
+    dataset: Literal["gmner", "fmnerg", "sandbox"] = "gmner"
     out: str = "out/tagger"
     scheme: Scheme = "4/51"
     encoder: str = MINILM
@@ -387,8 +391,8 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     GMNER has no fine types: its mentions get weak ones, distilled from the recorded knowledge.
     """
     spec = spec_of(recipe)
-    if recipe.dataset == "fmnerg":
-        folder = root / "fmnerg"
+    if recipe.dataset in ("fmnerg", "sandbox"):
+        folder = root / "fmnerg" if recipe.dataset == "fmnerg" else root
         splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
         kinds = {"txt_fine": "txt", "knowledge": "jsonl"}
     else:

@@ -109,7 +109,9 @@ _LINES: Mapping[str, Callable[[SandboxPost], list[dict[str, Any]]]] = {
     "captions/short-{split}.jsonl": lambda post: [{"caption": post.caption(colours=False)}],
     "captions/long-{split}.jsonl": lambda post: [{"caption": post.caption(colours=True)}],
     "expansions/{split}.jsonl": lambda post: [
-        {"text": name.text, "expansion": name.thing.description} for name in post.names if name.known
+        {"post": " ".join(post.tokens), "text": name.text, "expansion": name.thing.description}
+        for name in post.names
+        if name.known
     ],
     "truth/{split}.jsonl": lambda post: [
         {
