@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test studio lint format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.studio
 	$(BIN)/python -m pytest
+
+# The graphs on LangGraph's development server, with its usage reporting off.
+studio: $(VENV)/.studio
+	LANGGRAPH_CLI_NO_ANALYTICS=1 $(VENV)/studio/bin/langgraph dev --no-browser
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -40,4 +44,14 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml
 
 $(VENV)/.test: $(VENV)/.demo pyproject.toml
 	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@
+
+# An environment on top of the other one, which it sees: some packages of this server refuse versions that tests want.
+$(VENV)/.studio: $(VENV)/.demo pyproject.toml
+	$(BIN)/pip install --quiet -e ".[chat]"
+	$(BIN)/python -m venv $(VENV)/studio
+	$(BIN)/python -c 'import site, pathlib; here = site.getsitepackages()[0]; \
+		pathlib.Path(here.replace("$(VENV)", "$(VENV)/studio"), "namepin.pth").write_text("import site; site.addsitedir(%r)\n" % here)'
+	@# -qqq: pip would say that the tests' own environment wants other versions, which is why this one exists.
+	$(VENV)/studio/bin/pip install -qqq "langgraph-cli[inmem]>=0.4.40,<0.5"
 	touch $@

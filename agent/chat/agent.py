@@ -1,7 +1,7 @@
 """The conversation: LangChain's agent over the tools of `agent.chat.tools`, led by a chat model or by rules."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -68,10 +68,24 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
 
 
 def build_agent(
-    model: BaseChatModel, settings: ChatSettings, checkpointer: BaseCheckpointSaver[Any] | None = None
+    model: BaseChatModel,
+    settings: ChatSettings,
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
+    *,
+    context_schema: type[Any] = ChatContext,
+    middleware: Sequence[AgentMiddleware[Any, Any]] = (),
 ) -> Agent:
-    """The agent's graph. Every run needs a `ChatContext`, and a `thread_id` where there is a checkpointer."""
+    """The agent's graph. Every run needs a `ChatContext`, and a `thread_id` where there is a checkpointer.
+
+    Args:
+        model: who leads.
+        settings: limits.
+        checkpointer: where conversations are kept.
+        context_schema: what has all of `ChatContext` but is made otherwise.
+        middleware: what comes before the limits.
+    """
     limits: tuple[AgentMiddleware[Any, Any], ...] = (
+        *middleware,
         ModelCallLimitMiddleware(run_limit=settings.model_calls, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=settings.tool_calls, exit_behavior="continue"),
     )
@@ -81,7 +95,7 @@ def build_agent(
         system_prompt=SYSTEM,
         middleware=limits,
         state_schema=ChatState,
-        context_schema=ChatContext,
+        context_schema=context_schema,
         checkpointer=checkpointer,
         name="namepin-chat",
     )

@@ -56,18 +56,22 @@ class Pictures:
         return ref
 
     def open(self, ref: ImageRef) -> LoadedImage:
-        """A kept picture.
+        """A kept picture; errors as `find`."""
+        return self.find(ref.sha256)
+
+    def find(self, sha256: str) -> LoadedImage:
+        """A kept picture, by its content alone.
 
         Raises:
             NamepinError: E120 when it is not there any more, or not what it was.
         """
         try:
-            data = (self.folder / ref.sha256).read_bytes()
+            data = (self.folder / sha256).read_bytes()
         except OSError as error:
             raise self._gone() from error
-        if hashlib.sha256(data).hexdigest() != ref.sha256:
+        if hashlib.sha256(data).hexdigest() != sha256:
             raise self._gone()
-        os.utime(self.folder / ref.sha256)
+        os.utime(self.folder / sha256)
         return load_image(data, max_pixels=self.max_pixels)
 
     def _gone(self) -> NamepinError:

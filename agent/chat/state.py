@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
 from langchain.agents import AgentState
+from langchain.agents.middleware.types import OmitFromInput
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from agent.chat.pictures import Pictures
@@ -32,7 +33,8 @@ class ChatState(AgentState[Any]):
     picture: NotRequired[Json | None]
     """An `ImageRef`; the bytes are in `Pictures`."""
 
-    seen: NotRequired[list[Seen]]
+    seen: NotRequired[Annotated[list[Seen], OmitFromInput]]
+    """Never part of what a client sends: it names settings."""
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,26 @@ def _settings_of_this_shell_do_not_count(monkeypatch: pytest.MonkeyPatch) -> Non
             monkeypatch.delenv(name)
 
 
+STUDIO = Path(sys.prefix, "studio", "bin", "langgraph")
+ADD_STUDIO = "no LangGraph server: make .venv/.studio"
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `langgraph dev` with this project's `langgraph.json`, for all tests of the run."""
+    from processes import environment, free_port, running
+
+    if not STUDIO.exists():
+        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD_STUDIO
+        pytest.skip(ADD_STUDIO)
+    folder, port = tmp_path_factory.mktemp("studio"), free_port()
+    flags = ["--config", str(ROOT / "langgraph.json"), "--no-browser", "--no-reload", "--port", str(port)]
+    quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGSMITH_TRACING": "false"}
+    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), **quiet)
+    with running([str(STUDIO), "dev", *flags], port, folder / "log", env, folder) as address:
+        yield address
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
     """`cli("extract", "-", stdin=b"...")` runs a command."""

@@ -1,0 +1,81 @@
+"""The chat agent for LangGraph's server: pictures come within messages, profiles are named by the client's JSON."""
+
+import asyncio
+from typing import Annotated, Any
+
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import HumanMessage
+from langgraph.runtime import Runtime
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from agent.chat.agent import Agent, build_agent, lead_model
+from agent.chat.pictures import Pictures, decoded
+from agent.chat.pins import Pins
+from agent.chat.state import ChatState
+from agent.studio.desk import coded, desk
+from tools.errors import NamepinError
+from tools.types import ImageRef
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Talk:
+    """A conversation's `ChatContext` as a client may set it.
+
+    Attributes:
+        profile: the profile a post is read with; none for the server's own.
+    """
+
+    profile: Annotated[str, Field(max_length=100)] = ""
+
+    def __post_init__(self) -> None:
+        """The server's own profile where none is named."""
+        self.profile = self.profile or self.pins.profiles[0]
+
+    @property
+    def pins(self) -> Pins:
+        """The profiles on offer."""
+        return desk().pins
+
+    @property
+    def pictures(self) -> Pictures:
+        """Where pictures are kept."""
+        return desk().pictures
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """None: a follow-up asks for another gamma."""
+        return {}
+
+
+class TakesPictures(AgentMiddleware[ChatState, Any]):
+    """Moves the picture of the last message out of it: to the folder of pictures, and by content into the state."""
+
+    async def abefore_agent(self, state: ChatState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Nothing, for a message without a picture.
+
+        Raises:
+            Refused: E12x for what is no picture, E126 for one given by address.
+        """
+        message = state["messages"][-1]
+        if not isinstance(message, HumanMessage) or isinstance(message.content, str):
+            return None
+        picture: dict[str, Any] = {}
+        with coded():
+            for block in message.content_blocks:
+                if block["type"] == "image":
+                    ref = await asyncio.to_thread(_kept, block.get("base64"))
+                    picture = {"picture": ref.model_dump(mode="json")}
+        return {"messages": [HumanMessage(message.text, id=message.id)], **picture}
+
+
+def _kept(data: str | None) -> ImageRef:
+    if data is None:
+        raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
+    return desk().pictures.keep(decoded(data))
+
+
+def build() -> Agent:
+    """The agent; LangGraph's server keeps its threads."""
+    settings = desk().chat
+    return build_agent(lead_model(settings), settings, context_schema=Talk, middleware=[TakesPictures()])

@@ -1,0 +1,32 @@
+"""The graphs of `langgraph.json`, each made when it is first asked for, in a thread: that reads files and weights."""
+
+import asyncio
+from functools import lru_cache
+from typing import Any
+
+from agent.studio.desk import desk
+
+
+@lru_cache(maxsize=3)
+def _built(name: str) -> Any:
+    from agent.studio import conversation, served
+
+    desk()
+    if name == "chat":
+        return conversation.build()
+    return served.build(served.GemContext if name == "gem" else served.RivegContext)
+
+
+async def gem() -> Any:
+    """GEM's graph: `{"post": {"text": ..., "image": base64}}` to `{"extraction": ...}`."""
+    return await asyncio.to_thread(_built, "gem")
+
+
+async def riveg() -> Any:
+    """RiVEG's graph, with the same input and output."""
+    return await asyncio.to_thread(_built, "riveg")
+
+
+async def chat() -> Any:
+    """The conversation: messages, with the post's picture in one of them."""
+    return await asyncio.to_thread(_built, "chat")
