@@ -17,7 +17,7 @@ from torch.nn import functional
 from finetune.matcher import BlipParts, itm_logits
 from finetune.ofa import OfaParts, read
 from finetune.training import Batch, Run
-from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split
+from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
 from tools.albef_checkpoint import albef_to_train, save_albef
 from tools.entailment_albef import Spelling, padded, sentence_ids
 from tools.entailment_ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
@@ -117,7 +117,7 @@ class EntailmentTask:
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions."""
-        return self.train
+        return shuffled(self.train, rng, lambda row: row.image)
 
     def collate(self, rows: list[Seen]) -> Batch:
         """See the backends."""

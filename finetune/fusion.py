@@ -92,7 +92,7 @@ class UmtTask:
 
     def rows(self, rng: random.Random) -> Sequence[GoldPost]:
         """The posts."""
-        return self.train
+        return rng.sample(self.train, len(self.train))
 
     def collate(self, rows: list[GoldPost]) -> Batch:
         """Word pieces, where each word begins, tags and pictures."""

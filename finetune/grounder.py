@@ -16,7 +16,7 @@ from torch.nn import functional
 from evals.protocols import box_iou
 from finetune.ofa import OfaParts, read
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Seen, VisualTraining, jittered, read_split
+from finetune.visual_data import Seen, VisualTraining, jittered, read_split, shuffled
 from tools.errors import NamepinError
 from tools.grounder_ofa import QUESTION
 from tools.images import load_image
@@ -80,9 +80,10 @@ class OfaGrounderTask:
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, their target boxes moved a little where the recipe says so."""
+        rows = shuffled(self.train, rng, lambda row: row.image)
         if not self.recipe.jitter:
-            return self.train
-        return [replace(row, boxes=(jittered(row.largest, self.recipe.jitter, rng),)) for row in self.train]
+            return rows
+        return [replace(row, boxes=(jittered(row.largest, self.recipe.jitter, rng),)) for row in rows]
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, questions, and the bins of the answers."""

@@ -9,14 +9,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split
+from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
 from tools.blip import BlipConfig, match_texts
 from tools.blip_checkpoint import load_blip
 from tools.match_texts import Texts
@@ -31,7 +32,8 @@ class MatcherRecipe(VisualTraining):
     Attributes:
         weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
         tokenizer: for an original file, which brings none.
-        negatives: for every mention, so many others of its type from other posts, as no match; ours, off.
+        negatives: for every mention, so many of other posts, as no match; ours, off.
+        alike: of those, the share that has the mention's own type; of the others, no mention of the post has it.
     """
 
     backend: Literal["blip"] = "blip"
@@ -40,7 +42,8 @@ class MatcherRecipe(VisualTraining):
     epochs: int = 1
     weights: str = "Salesforce/blip-itm-large-coco"
     tokenizer: str = "google-bert/bert-base-uncased"
-    negatives: Share = 0.0
+    negatives: Annotated[float, Field(ge=0, le=10)] = 0.0
+    alike: Share = 1.0
 
 
 class MatcherTask:
@@ -57,6 +60,9 @@ class MatcherTask:
         self.recipe = recipe
         train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
+        self.by_image: dict[str, list[Seen]] = {}
+        for row in self.train:
+            self.by_image.setdefault(row.image, []).append(row)
         if not recipe.negatives:
             both_classes(self.train, recipe.root)
         self.parts = BlipParts(recipe.weights, recipe.tokenizer)
@@ -65,13 +71,18 @@ class MatcherTask:
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
         count = int(len(self.train) * self.recipe.negatives)
-        return [*self.train, *(self._other(row, rng) for row in rng.sample(self.train, count))]
+        added = [self._other(rng.choice(self.train), rng) for _ in range(count)]
+        return shuffled([*self.train, *added], rng, lambda row: row.image)
 
     def _other(self, row: Seen, rng: random.Random) -> Seen:
-        named = {other.query.text for other in self.train if other.image == row.image}
-        others = [o for o in self.train if o.query.label == row.query.label and o.query.text not in named]
-        query = rng.choice(others).query if others else row.query
-        return replace(row, query=query, boxes=(), masks=()) if others else row
+        named = {other.query.text for other in self.by_image[row.image]}
+        wanted = {row.query.category} if rng.random() < self.recipe.alike else set()
+        theirs = {other.query.category for other in self.by_image[row.image]}
+        for other in rng.sample(self.train, min(len(self.train), 200)):
+            kind, name = other.query.category, other.query.text
+            if name not in named and (kind in wanted if wanted else kind not in theirs):
+                return replace(row, query=other.query, boxes=(), masks=())
+        return row
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, texts and whether they match."""

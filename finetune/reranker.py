@@ -168,7 +168,7 @@ class RerankerTask:
     def rows(self, rng: random.Random) -> Sequence[tuple[Row, tuple[str, ...]]]:
         """Every mention with the candidates of this epoch."""
         count = self.recipe.train_rows
-        taken = rng.sample(self.train, count) if 0 < count < len(self.train) else self.train
+        taken = rng.sample(self.train, count if 0 < count < len(self.train) else len(self.train))
         return [(row, candidates_of(row.answer, self.recipe.candidates, rng)) for row in taken]
 
     def collate(self, rows: list[tuple[Row, tuple[str, ...]]]) -> Batch:

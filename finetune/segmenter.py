@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Pictures, Seen, VisualTraining, jittered, read_split
+from finetune.visual_data import Pictures, Seen, VisualTraining, jittered, read_split, shuffled
 from tools.errors import NamepinError
 from tools.images import load_image
 from tools.pretrained import locate, quiet_transformers, weights_sha256
@@ -89,7 +89,7 @@ class SamTask:
         """The masks, their boxes moved a little, or points within them."""
         return [
             Region(row.seen, row.mask, jittered(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
-            for row in self.train
+            for row in shuffled(self.train, rng, lambda row: row.seen.image)
         ]
 
     def _point(self, mask: Mask, rng: random.Random) -> Point | None:

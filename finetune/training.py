@@ -114,7 +114,7 @@ class Task(Protocol):
     """Sha256 of every file that was read."""
 
     def rows(self, rng: random.Random) -> Sequence[Any]:
-        """The training rows of an epoch, before they are shuffled; `rng` is for augmentation."""
+        """The training rows of an epoch in its order; `rng` draws that order, and augmentation."""
         ...
 
     def collate(self, rows: list[Any]) -> Batch:
@@ -219,8 +219,7 @@ class Run:
         """Take the steps of the current epoch that are not done yet; yields its mean loss so far."""
         recipe, now = self.recipe, self.now
         rng = random.Random(f"{recipe.seed}/{now.epoch}")
-        rows = list(self.task.rows(rng))
-        rng.shuffle(rows)
+        rows = self.task.rows(rng)
         batches = [rows[at : at + recipe.batch_size] for at in range(0, len(rows), recipe.batch_size)]
         self.objective.train()
         for parts in self._prepared(batches[now.done :]):

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -173,6 +174,19 @@ class Pictures:
         paths = list(dict.fromkeys(row.image for row in rows))
         pixels = torch.stack([self._prepare(load_image(path).image) for path in paths])
         return pixels, torch.tensor([paths.index(row.image) for row in rows])
+
+
+Row = TypeVar("Row")
+
+
+def shuffled(rows: Sequence[Row], rng: random.Random, picture: Callable[[Row], str] | None = None) -> list[Row]:
+    """The rows in random order; those of one picture stay together, so that a batch encodes it once."""
+    groups: dict[str, list[Row]] = {}
+    for at, row in enumerate(rows):
+        groups.setdefault(picture(row) if picture else str(at), []).append(row)
+    order = list(groups)
+    rng.shuffle(order)
+    return [row for key in order for row in groups[key]]
 
 
 def both_classes(rows: Sequence[Seen], root: str) -> None:

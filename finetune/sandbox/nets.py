@@ -90,7 +90,7 @@ def _blip(folder: Path, said: Sequence[str]) -> None:
     words = _words(said)
     vision = {
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 2,
-        "image_size": BLIP_SIDE, "patch_size": 8, "layer_norm_eps": 1e-6,
+        "image_size": BLIP_SIDE, "patch_size": 12, "layer_norm_eps": 1e-6,
     }  # fmt: skip
     text = {
         "vocab_size": len(words) + 2, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,

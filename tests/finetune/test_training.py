@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +203,14 @@ def test_extra_negatives_are_other_names(world: Path, weights: Path, tmp_path: P
     import random
 
     task = MatcherTask(a_recipe(world, weights, tmp_path, negatives=1.0))
-    rows = task.rows(random.Random(3))
-    assert len(rows) == 2 * len(task.train) and not any(row.groundable for row in rows[len(task.train) :])
+    rows = list(task.rows(random.Random(3)))
+    assert len(rows) == 2 * len(task.train)
+    added = [row for row in rows if row not in task.train]
     names = {row.image: row.query.text for row in task.train}
-    assert all(row.query.text != names[row.image] for row in rows[len(task.train) :])
+    assert len(added) == len(task.train) and not any(row.groundable for row in added)
+    assert all(row.query.text != names[row.image] for row in added)
+    where = [row.image for row in rows]
+    assert sum(one != other for one, other in pairwise(where)) == len(set(where)) - 1, "a picture's rows are together"
 
 
 def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path: Path) -> None:
