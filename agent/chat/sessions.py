@@ -21,6 +21,9 @@ DATABASE_VARIABLE = "NAMEPIN_DATABASE_URL"
 Saver = BaseCheckpointSaver[Any]
 _LOOKED_AT = 2000
 
+WAIT_S = 10
+"""How long PostgreSQL may take to answer."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -83,9 +86,9 @@ async def _postgres(address: str) -> AsyncIterator[Saver]:
     from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
     options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
-    pool: Any = AsyncConnectionPool(address, open=False, max_size=8, timeout=10, kwargs=options)
+    pool: Any = AsyncConnectionPool(address, open=False, max_size=8, timeout=WAIT_S, kwargs=options)
     try:
-        await pool.open(wait=True, timeout=10)
+        await pool.open(wait=True, timeout=WAIT_S)
         saver = AsyncPostgresSaver(pool)
         await saver.setup()
     except (PoolTimeout, psycopg.Error) as error:
