@@ -41,6 +41,8 @@ def mcp(
         raise NamepinError("E128", "not a folder", where=str(images), mend="give --images a folder of pictures")
     desk = Desk(settings, set_ or (), data_folder() / "mcp", images)
     if not http:
+        if sys.stdin.isatty():
+            print("Namepin speaks MCP here: an agent starts it so. --http serves others; Ctrl-C stops", file=sys.stderr)
         build_server(desk, local).run("stdio")
         return Exit.DONE
 

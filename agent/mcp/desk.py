@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from agent.chat import answers
@@ -54,10 +55,14 @@ class Desk:
         await asyncio.to_thread(self.pins.get, profile, overrides)  # raises before a number and a turn are taken
         self._counts[owner] = self._counts.get(owner, 0) + 1
         post_id = f"post-{self._counts[owner]}"
-        async with self._turns[profile].turn():
+        async with self.turn(profile):
             answer, seen = await answers.read(context, post_id, text, picture, profile, overrides)
         self.remember(owner, seen)
         return answer
+
+    def turn(self, profile: str) -> AbstractAsyncContextManager[None]:
+        """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""
+        return self._turns[profile].turn()
 
     def remember(self, owner: str, seen: Seen) -> None:
         """Keep a post, or what has changed about it."""

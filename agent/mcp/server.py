@@ -92,14 +92,18 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Look for one name in a post's picture, also for one that was not found in the text."""
         with _coded():
             owner = owner_of(call)
-            return _told(post, await answers.ground(desk.context(owner), desk.recall(owner, post), name, label))
+            last = desk.recall(owner, post)
+            async with desk.turn(last["profile"]):
+                return _told(post, await answers.ground(desk.context(owner), last, name, label))
 
     @offer
     async def segment(call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
         """Mask one box of a post's picture: that of a name, or one given in pixels."""
         with _coded():
             owner = owner_of(call)
-            answer, changed = await answers.segment(desk.context(owner), desk.recall(owner, post), which, box)
+            last = desk.recall(owner, post)
+            async with desk.turn(last["profile"]):
+                answer, changed = await answers.segment(desk.context(owner), last, which, box)
             if changed is not None:
                 desk.remember(owner, changed)
             return _told(post, answer)
@@ -109,7 +113,9 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Read a post with several profiles and show where they differ."""
         with _coded():
             owner = owner_of(call)
-            return _told(post, await answers.compare(desk.context(owner), desk.recall(owner, post), profiles or ()))
+            last = desk.recall(owner, post)
+            async with desk.turn(last["profile"]):
+                return _told(post, await answers.compare(desk.context(owner), last, profiles or ()))
 
     return server
 

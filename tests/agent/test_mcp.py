@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT, Cli
+from mcp import Client
 from processes import NAMEPIN, Mcp, ask, environment, free_port, running, stdio
 
 from agent.api import Namepin
 from agent.mcp.desk import Desk
+from agent.mcp.server import build_server, local
 from agent.settings import load_settings
 from tools.errors import NamepinError
 from tools.types import Extraction
@@ -127,6 +129,20 @@ def test_posts_are_bounded_in_number(tmp_path: Path) -> None:
     for owner, post in (("me", "post-3"), ("you", "post-29")):
         with pytest.raises(NamepinError, match="E330"):
             desk.recall(owner, post)
+
+
+def test_more_posts_than_may_wait_are_refused(tmp_path: Path) -> None:
+    settings = load_settings("starter", overrides={"serve": {"at_once": 1, "waiting": 0}}, environment={})
+    desk = Desk(settings, (), tmp_path)
+
+    async def crowd() -> list[Any]:
+        async with Client(build_server(desk, local)) as client:
+            calls = (client.call_tool("extract", {"text": "Bob Dylan in Oslo"}) for _ in range(3))
+            return await asyncio.gather(*calls)
+
+    found = asyncio.run(crowd())
+    refused = [answer.content[0].text for answer in found if answer.is_error]
+    assert len(refused) == 2 and all("E343" in said for said in refused)
 
 
 @pytest.fixture(scope="module")
