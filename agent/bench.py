@@ -69,6 +69,28 @@ BENCHES: Mapping[str, Bench] = {
         (Goal("warm_s", "<=", 4.0), Goal("peak_memory_gib", "<=", 1.5)),
         "bench_extract",
     ),
+    "graph": Bench(
+        "agent.bench_graph",
+        "the GEM graph's own cost a post, with tools that answer at once, against calling them in turn",
+        (Goal("overhead_ms", "<=", 8.0),),
+    ),
+    "scoring": Bench(
+        "evals.bench_scoring",
+        "scoring 10,000 posts, all tasks, against nested loops over one as RiVEG's script has them",
+        (Goal("speedup", ">=", 50.0),),
+    ),
+    "batch": Bench(
+        "agent.bench_batch",
+        "500 posts with pictures through `namepin batch`, against `extract` in a loop (minutes)",
+        (Goal("share_of_goal", ">=", 1.0),),
+        "bench_batch",
+    ),
+    "memory": Bench(
+        "agent.bench_batch",
+        "the memory of `namepin batch` on 100,000 text posts, against 1,000 (many minutes)",
+        (Goal("growth", "<=", 0.1),),
+        "bench_memory",
+    ),
     "gem-vision": Bench(
         "evals.bench_gem_vision",
         "BLIP-base match and trace: 6 mentions a post, against one pass a mention",
@@ -120,7 +142,7 @@ def bench_extract(rounds: int = 5) -> dict[str, float]:
 
     pin = Namepin.from_profile("starter")
     text = "Eileen Collins and Rotterdam: the Harbour Jazz Festival welcomes NASA"
-    pictures = iter([_picture(shade) for shade in range(rounds + 1)])
+    pictures = iter([a_picture(shade) for shade in range(rounds + 1)])
 
     def extract() -> object:
         return pin.extract(text, image=next(pictures))
@@ -129,8 +151,8 @@ def bench_extract(rounds: int = 5) -> dict[str, float]:
     return {**first, **interleaved({"warm_s": extract}, rounds), "peak_memory_gib": peak_memory_gib()}
 
 
-def _picture(shade: int) -> bytes:
-    """A 1200 x 840 JPEG with shapes and two lines of text."""
+def a_picture(shade: int, size: tuple[int, int] = (1200, 840), number: int = 0) -> bytes:
+    """A JPEG with shapes and two lines of text; each shade and number makes another."""
     from PIL import Image, ImageDraw, ImageFont
 
     picture = Image.effect_mandelbrot((1200, 840), (-2, -1.5, 1, 1.5), 60).convert("RGB")
@@ -139,6 +161,8 @@ def _picture(shade: int) -> bytes:
     draw.text((80, 50), "HARBOUR JAZZ", font=ImageFont.load_default(72), fill="white")
     draw.text((80, 130), "ROTTERDAM", font=ImageFont.load_default(72), fill="white")
     draw.ellipse((500, 380, 760, 720), fill=(224, 172, 140))
+    draw.rectangle((1000, 700, 1001 + number % 150, 710 + number // 150), fill="white")
+    picture = picture.resize(size) if size != picture.size else picture
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
     return file.getvalue()

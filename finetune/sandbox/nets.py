@@ -91,6 +91,7 @@ def _blip(folder: Path, said: Sequence[str]) -> None:
     vision = {
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 2,
         "image_size": BLIP_SIDE, "patch_size": 12, "layer_norm_eps": 1e-6,
+        "initializer_range": 0.02,  # transformers' own is 1e-10: such weights hardly learn, and are denormal
     }  # fmt: skip
     text = {
         "vocab_size": len(words) + 2, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
