@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 HEAD = """# Performance
-Made by `namepin bench --json bench.json`, then `python -m agent.bench_page bench.json`. A ratio compares two ways in one
-run on one machine: it travels, seconds do not. Every baseline is in the repository, beside the bench that measures it
-(`agent/bench.py` lists them).
+Made by `namepin bench --json bench.json`, then `python -m agent.bench_page bench.json`. A ratio compares two ways
+in one run on one machine: it travels, seconds do not. Every baseline is in the repository, beside the bench that
+measures it (`agent/bench.py` lists them).
 
 Machine: {machine}.
 """
