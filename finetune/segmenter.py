@@ -82,7 +82,10 @@ class SamTask:
         self.net: Any = load_sam(path, weights_sha256(path)).net
         self.net.requires_grad_(recipe.whole)
         self.net.mask_decoder.requires_grad_(True)
-        self.side = int(self.net.config.vision_config.image_size)
+        vision = self.net.config.vision_config
+        self.side = int(vision.image_size)
+        # The decoder draws four pixels for each patch's side.
+        self.pixel = int(vision.patch_size) // 4
         self.pictures = Pictures(lambda image: fit(image, self.side))
 
     def rows(self, rng: random.Random) -> Sequence[Region]:
@@ -100,7 +103,7 @@ class SamTask:
         return int(columns[at]), int(rows[at])
 
     def collate(self, rows: list[Region]) -> Batch:
-        """Pictures, boxes in the net's square, and the masks as the decoder draws them, (rows, side / 4, side / 4)."""
+        """Pictures, boxes in the net's square, and the masks as the decoder draws them, (rows, h, w)."""
         pixels, which = self.pictures([row.seen for row in rows])
         sizes = [row.mask.size[::-1] for row in rows]
         frames = [fitted((width, height), self.side) for width, height in sizes]
@@ -118,7 +121,9 @@ class SamTask:
             "boxes": torch.tensor(boxes)[:, None],
             "points": torch.tensor(points)[:, None, None],
             "by_point": torch.tensor([row.point is not None for row in rows]),
-            "masks": torch.stack([drawn(row.mask, frame, self.side) for row, frame in zip(rows, frames, strict=True)]),
+            "masks": torch.stack(
+                [drawn(row.mask, frame, self.side, self.pixel) for row, frame in zip(rows, frames, strict=True)]
+            ),
         }
 
     def _ask(self, net: Any, batch: Batch, by_point: bool) -> tuple[Tensor, Tensor]:
@@ -175,13 +180,13 @@ def regions_of(row: Seen) -> list[Region]:
     return found
 
 
-def drawn(mask: Mask, frame: tuple[int, int], side: int) -> Tensor:
-    """A mask as the decoder sees it: scaled to `frame` (width, height) within the square, a quarter of its size."""
+def drawn(mask: Mask, frame: tuple[int, int], side: int, pixel: int = 4) -> Tensor:
+    """A mask as the decoder draws it: scaled to `frame` (width, height) in the square, `pixel` of its pixels to one."""
     picture = Image.fromarray(mask.to_array().astype(np.uint8) * 255).resize(frame, Image.Resampling.BOX)
     square = functional.pad(
         torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255), (0, side - frame[0], 0, side - frame[1])
     )
-    return (functional.avg_pool2d(square[None], 4)[0] > 0.5).float()
+    return (functional.avg_pool2d(square[None], pixel)[0] > 0.5).float()
 
 
 def mask_loss(logits: Tensor, scores: Tensor, masks: Tensor) -> Tensor:
