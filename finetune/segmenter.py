@@ -115,6 +115,7 @@ class SamTask:
             [(at + 0.5) * new / old for at, new, old in zip(row.point or (0, 0), frame, size, strict=True)]
             for row, frame, size in zip(rows, frames, sizes, strict=True)
         ]
+        masks = [drawn(row.mask, frame, self.side, self.pixel) for row, frame in zip(rows, frames, strict=True)]
         return {
             "pixels": pixels,
             "which": which,
