@@ -122,9 +122,7 @@ class SamTask:
             "boxes": torch.tensor(boxes)[:, None],
             "points": torch.tensor(points)[:, None, None],
             "by_point": torch.tensor([row.point is not None for row in rows]),
-            "masks": torch.stack(
-                [drawn(row.mask, frame, self.side, self.pixel) for row, frame in zip(rows, frames, strict=True)]
-            ),
+            "masks": torch.stack(masks),
         }
 
     def _ask(self, net: Any, batch: Batch, by_point: bool) -> tuple[Tensor, Tensor]:
