@@ -166,16 +166,20 @@ def _gpu_gb() -> float | None:
 
 
 def _server(config: BaseModel) -> str:
-    """Ask the model's server, where the tool has one, for its list of models.
+    """Ask the model's servers, where the tool has some, for their lists of models.
 
     Raises:
-        NamepinError: E302 when it does not answer.
+        NamepinError: E302 when one does not answer.
     """
-    from tools.llm import KEY_VARIABLE, OPENAI, ChatConfig
+    from tools.llm import ChatConfig
 
-    if not isinstance(config, ChatConfig):
-        return ""
-    address = (config.base_url or OPENAI).rstrip("/")
+    return "".join(map(_answers, config.addresses)) if isinstance(config, ChatConfig) else ""
+
+
+def _answers(address: str) -> str:
+    from tools.llm import KEY_VARIABLE
+
+    address = address.rstrip("/")
     request = urllib.request.Request(f"{address}/models")
     if key := os.environ.get(KEY_VARIABLE):
         request.add_header("Authorization", f"Bearer {key}")

@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,11 @@ def data_root() -> Path:
     if not (root / "gmner" / "txt").is_dir():
         pytest.skip(f"research data not found at {root}: set NAMEPIN_DATA to the folder that holds gmner/ and fmnerg/")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_servers() -> Iterator[None]:
+    """A port that one test's dead server had may be the next test's living one's."""
+    if known := sys.modules.get("tools.servers"):
+        known.servers_of.cache_clear()
+    yield

@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from langchain_core.messages import BaseMessage
 from pydantic import Field, model_validator
 
 from tools.errors import Exit, NamepinError, ToolUnavailable
+from tools.servers import servers_of
 from tools.types import Frozen
 
 if TYPE_CHECKING:
@@ -32,13 +33,16 @@ Answer = TypeVar("Answer")
 class ChatConfig(Frozen):
     """Where a chat model is and how it is asked. Without `model` the tool is off.
 
-    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds. The key comes from the
-    environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a placeholder.
+    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds, and less where the server
+    is found to be down (`tools.servers`): then this question and those that follow fail at once, for a while. The key
+    comes from the environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a placeholder.
     """
 
     model: Annotated[str, Field(min_length=1)] | None = None
     base_url: str | None = None
     """The server's address up to and with its version, as in `http://127.0.0.1:8000/v1`; None is OpenAI's."""
+    servers: tuple[str, ...] = ()
+    """Further addresses of the same model: questions go to the one with the fewest under way, see `tools.servers`."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """Wall-clock bound of one attempt, connection to last byte."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
@@ -60,22 +64,35 @@ class ChatConfig(Frozen):
         return self.model is not None
 
     @model_validator(mode="after")
-    def _address_is_usable(self) -> Self:
+    def _addresses_are_usable(self) -> Self:
+        if self.servers and self.base_url is None:
+            raise ValueError("`servers` is set, but `base_url` is not")
         if self.base_url is None:
             return self
         if self.model is None:
             raise ValueError("`base_url` is set, but `model` is not")
-        # Neither message shows the address: it may hold a password.
-        try:
-            url = urlsplit(self.base_url)
-            usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("`base_url` must be an http:// or https:// address, as http://127.0.0.1:8000/v1")
-        if url.username or url.password or url.query:
-            raise ValueError(f"`base_url` must not carry a user, password or query: put the key into {KEY_VARIABLE}")
+        _check_address("base_url", self.base_url)
+        for address in self.servers:
+            _check_address("servers", address)
         return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every server's, once."""
+        return tuple(dict.fromkeys((self.base_url or OPENAI, *self.servers)))
+
+
+def _check_address(name: str, address: str) -> None:
+    # Neither message shows the address: it may hold a password.
+    try:
+        url = urlsplit(address)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"`{name}` must be an http:// or https:// address, as http://127.0.0.1:8000/v1")
+    if url.username or url.password or url.query:
+        raise ValueError(f"`{name}` must not carry a user, password or query: put the key into {KEY_VARIABLE}")
 
 
 class Said(Frozen):
@@ -125,7 +142,7 @@ class ChatClient:
         if config.model is None:
             raise ValueError("a chat client needs a model")
         self.config, self.tool = config, tool
-        self._address = config.base_url or OPENAI
+        self._servers = servers_of(config.addresses)
         if importlib.util.find_spec("langchain_openai") is None:
             raise NamepinError(
                 "E310",
@@ -199,45 +216,57 @@ class ChatClient:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Ask]:
-        """A connection pool that lives as long as the event loop it belongs to."""
+        """Connection pools that live as long as the event loop they belong to."""
+        key = os.environ.get(KEY_VARIABLE) or "none"
+        async with AsyncExitStack() as stack:
+            chats = {address: await self._chat(address, key, stack) for address in self.config.addresses}
+
+            async def ask(messages: Sequence[BaseMessage], extra: Mapping[str, Any] | None = None) -> Reply:
+                return await self._ask(chats, messages, key, extra or {})
+
+            yield ask
+
+    async def _chat(self, address: str, key: str, stack: AsyncExitStack) -> "ChatOpenAI":
         import openai
         from langchain_openai import ChatOpenAI
         from pydantic import SecretStr
 
-        host = urlsplit(self._address).hostname or ""
-        key = os.environ.get(KEY_VARIABLE) or "none"
+        host = urlsplit(address).hostname or ""
         # A proxy of the environment is for the world outside, never for this machine.
-        async with openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)) as http:
-            chat = ChatOpenAI(
-                model=self.config.model or "",
-                base_url=self._address,
-                api_key=SecretStr(key),
-                http_async_client=http,
-                openai_proxy=None,
-                timeout=self.config.timeout_s,
-                max_retries=0,  # `_ask` retries: the SDK's waits are fixed, and its time is bounded per read only
-                max_completion_tokens=self.config.max_tokens,
-                temperature=self.config.temperature,
-                seed=self.config.seed,
-                model_kwargs={"response_format": {"type": "json_object"}} if self.config.json_mode else {},
-            )
-
-            async def ask(messages: Sequence[BaseMessage], extra: Mapping[str, Any] | None = None) -> Reply:
-                return await self._ask(chat, messages, key, extra or {})
-
-            yield ask
+        http = await stack.enter_async_context(openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)))
+        return ChatOpenAI(
+            model=self.config.model or "",
+            base_url=address,
+            api_key=SecretStr(key),
+            http_async_client=http,
+            openai_proxy=None,
+            timeout=self.config.timeout_s,
+            max_retries=0,  # `_ask` retries: the SDK's waits are fixed, and its time is bounded per read only
+            max_completion_tokens=self.config.max_tokens,
+            temperature=self.config.temperature,
+            seed=self.config.seed,
+            model_kwargs={"response_format": {"type": "json_object"}} if self.config.json_mode else {},
+        )
 
     async def _ask(
-        self, chat: "ChatOpenAI", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
+        self, chats: "Mapping[str, ChatOpenAI]", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
     ) -> Reply:
-        config = self.config
-        body: dict[str, Any] = {"extra_body": dict(extra)} if extra else {}
+        config, said = self.config, ""
+        failure, attempt = _Failure(what="no answer of late"), 0
         for attempt in range(config.retries + 1):
+            address = self._servers.take()
+            if address is None:
+                said = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
+                break
             try:
-                async with asyncio.timeout(config.timeout_s):
-                    return _reply(await chat.ainvoke(list(messages), **body))
+                return await self._attempt(address, chats[address], messages, extra)
             except Exception as error:  # the boundary to three libraries and a server: nothing may pass unnamed
                 failure = _Failure.of(error, key)
+                if failure.passing:
+                    self._servers.failed(address, config.retries + 1)
+                else:
+                    self._servers.answered(address)
+            said = f" from {urlsplit(address).netloc}, {attempt + 1} of {config.retries + 1} attempts"
             wait = failure.retry_after
             if wait is None:
                 wait = min(config.backoff_s * 2**attempt, config.backoff_max_s) * random.uniform(0.5, 1)
@@ -245,11 +274,21 @@ class ChatClient:
                 break
             await asyncio.sleep(wait)
         # `from None`: the cause holds the request, and the request holds the key.
-        raise ToolUnavailable(
-            self.tool,
-            f"{failure.what} from {urlsplit(self._address).netloc}, {attempt + 1} of {config.retries + 1} attempts",
-            mend=failure.mend,
-        ) from None
+        raise ToolUnavailable(self.tool, failure.what + said, mend=failure.mend) from None
+
+    async def _attempt(
+        self, address: str, chat: "ChatOpenAI", messages: Sequence[BaseMessage], extra: Mapping[str, Any]
+    ) -> Reply:
+        """One question to one server."""
+        body: dict[str, Any] = {"extra_body": dict(extra)} if extra else {}
+        try:
+            async with asyncio.timeout(self.config.timeout_s):
+                reply = _reply(await chat.ainvoke(list(messages), **body))
+        except asyncio.CancelledError:
+            self._servers.given_up(address)
+            raise
+        self._servers.answered(address)
+        return reply
 
 
 class _Failure(Frozen):

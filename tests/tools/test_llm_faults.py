@@ -25,6 +25,7 @@ from tools.interfaces import CaptionRequest, KnowledgeRequest
 from tools.knowledge import ChatKnowledge, KnowledgeConfig
 from tools.llm import Ask, ChatClient, ChatConfig, Reply
 from tools.media import Media
+from tools.servers import servers_of
 from tools.types import ImageRef
 
 SECRET = "sk-very-secret-1234567890"
@@ -210,6 +211,7 @@ def test_waits_double_with_jitter(server: Faults, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(asyncio, "sleep", noted)
     for _ in range(3):
+        servers_of.cache_clear()  # as three processes, which do not know of each other's failures
         ask_once(ChatClient(config(server, backoff_s=0.2, backoff_max_s=0.7, retries=3), "knowledge"))
     assert len(waits) == 9 == len(set(waits))
     for i, (low, high) in enumerate([(0.1, 0.2), (0.2, 0.4), (0.35, 0.7)] * 3):
