@@ -138,6 +138,13 @@ class RerankerTask:
         Raises:
             NamepinError: E130 to E139 data, E210 to E219 weights, E301 without peft or bitsandbytes.
         """
+        if recipe.gradient_checkpointing:
+            # The tool reads an answer after a question that it remembers; recomputed activations have no memory.
+            raise NamepinError(
+                "E217",
+                "the reranker cannot compute its activations twice",
+                mend="set gradient_checkpointing to false; accumulate=4 takes a row at a time",
+            )
         self.recipe = recipe
         config_type, load = _MODELS[type(recipe)]
         told = {post: text for post, text in lines_of(recipe.captions, "caption")} if recipe.captions else {}

@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -214,6 +215,10 @@ class Run:
         self.accelerator.end_training()
         best = max(self.history, key=lambda row: row["score"])
         return {**best, "weights": str(self.out / "weights")}
+
+    def steps(self, count: int) -> Iterator[float]:
+        """The mean losses of the first steps of an epoch, for a look at how a recipe runs; nothing is written."""
+        return islice(self._epoch(), count)
 
     def _epoch(self) -> Iterator[float]:
         """Take the steps of the current epoch that are not done yet; yields its mean loss so far."""

@@ -1,0 +1,136 @@
+"""One optimiser step of the large recipes at their papers' shapes: `python -m finetune.gpu_check`, on a GPU.
+
+How much memory a step takes at its peak, and how many rows a second, of LLaVA-1.5-7B with LoRA of rank 64 (bf16 and
+4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is fetched; the rows
+are a small sandbox world's, whose words are one token each: a post of the papers has two or three times as many.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evals.bench import machine
+from finetune.grounder import OfaGrounderRecipe, OfaGrounderTask
+from finetune.matcher import MatcherRecipe, MatcherTask
+from finetune.reranker import LlavaRecipe, RerankerTask
+from finetune.sandbox.nets import make_nets
+from finetune.sandbox.write import write_world
+from finetune.training import Run, Task, Training
+from tools.errors import NamepinError
+from tools.nets.ofa import Ofa, OfaSizes
+from tools.ofa_checkpoint import load_ofa, save_ofa
+from tools.pretrained import quiet_transformers
+
+Case = tuple[Callable[[], Training], Callable[[Any], Task]]
+
+
+def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """The figures of every case, by its name.
+
+    Args:
+        folder: where world and weights go; 20 GB of them.
+        tiny: the sandbox's own nets on the CPU instead, to see that the steps can be taken.
+        only: names of cases; all where none is given.
+
+    Raises:
+        NamepinError: E216 without a CUDA device, unless `tiny`; E207 for a name that is no case.
+    """
+    if not tiny and not torch.cuda.is_available():
+        raise NamepinError("E216", "no CUDA device here", mend="run it where there is one, or with --tiny")
+    world, nets = folder / "world", folder / "nets"
+    write_world(world, {"train": 160 if tiny else 400, "dev": 4, "test": 4}, 1, quiet=True)
+    make_nets(world, nets)
+    if not tiny:
+        published_sizes(nets)
+    cases = cases_of(world, nets, folder, tiny)
+    unknown = [name for name in only if name not in cases]
+    if unknown:
+        raise NamepinError("E207", f"no case {unknown[0]!r}", mend=f"cases: {', '.join(cases)}")
+    return {name: measured(*cases[name], steps=1 if tiny else 3) for name in only or cases}
+
+
+def cases_of(world: Path, nets: Path, folder: Path, tiny: bool) -> Mapping[str, Case]:
+    """Recipes with their papers' settings, by name."""
+    place: dict[str, Any] = {"root": str(world), "dataset": "sandbox", "out": str(folder / "run"), "cpu": tiny}
+    llava = {**place, "weights": str(nets / "llava"), "device": "cpu" if tiny else "cuda", "accumulate": 4}
+    precision: dict[str, Any] = {} if tiny else {"precision": "bf16"}
+    ofa = {**place, **precision, "weights": str(nets / "ofa"), "accumulate": 4}
+    if tiny:
+        ofa["image_size"] = 128
+    cases: dict[str, Case] = {
+        "llava-lora-bf16": (lambda: LlavaRecipe(**llava), RerankerTask),
+        "llava-lora-4bit": (lambda: LlavaRecipe(**llava, quantization="4bit"), RerankerTask),
+        "blip": (lambda: MatcherRecipe(**place, **precision, weights=str(nets / "blip")), MatcherTask),
+        "ofa": (lambda: OfaGrounderRecipe(**ofa), OfaGrounderTask),
+    }
+    return {name: case for name, case in cases.items() if not (tiny and "4bit" in name)}
+
+
+def published_sizes(nets: Path) -> None:
+    """Put nets of the published sizes where the tiny ones are; their vocabularies stay."""
+    from transformers import AutoTokenizer, BlipConfig, BlipForImageTextRetrieval, LlavaConfig
+    from transformers import LlavaForConditionalGeneration as Llava
+
+    image = AutoTokenizer.from_pretrained(nets / "llava").convert_tokens_to_ids("<image>")
+    torch.manual_seed(1)
+    with quiet_transformers():
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            make_config: Any = LlavaConfig  # whose defaults are LLaVA-1.5-7B's, but for the head's vocabulary
+            config = make_config(image_token_index=image)
+            config.text_config.vocab_size = 32064
+            Llava(config).save_pretrained(nets / "llava")
+        finally:
+            torch.set_default_dtype(torch.float32)
+        vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+        vision |= {"image_size": 384, "patch_size": 16}
+        sizes: Any = BlipConfig(
+            vision_config={**vision, "initializer_range": 0.02}, text_config={"num_attention_heads": 12}
+        )
+        BlipForImageTextRetrieval(sizes).save_pretrained(nets / "blip")
+    words = load_ofa(nets / "ofa", "", tokenizer="").words
+    save_ofa(Ofa(OfaSizes(vocabulary=words.size)), words, nets / "ofa")
+
+
+def measured(make: Callable[[], Training], task: Callable[[Any], Task], steps: int) -> dict[str, float]:
+    """Peak memory and speed of a recipe's step: the first one, which allocates, is not timed."""
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    recipe = make()
+    run = Run(recipe, task(recipe))
+    taken = run.steps(steps + 1)
+    next(taken)
+    start = time.perf_counter()
+    losses = list(taken)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / len(losses)
+    figures = {"rows_per_s": recipe.batch_size / seconds, "batch_size": float(recipe.batch_size), "loss": losses[-1]}
+    return figures | ({"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if cuda else {})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a report as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", help="which; all where none is named")
+    parser.add_argument("--tiny", action="store_true", help="the sandbox's own nets, on the CPU")
+    given = parser.parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = check(Path(folder), tiny=given.tiny, only=given.cases)
+    except NamepinError as error:
+        parser.exit(2, f"error: {error}\n")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(json.dumps({"machine": {**machine(), "device": device}, "cases": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
