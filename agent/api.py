@@ -2,14 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Self, TypeVar, cast
 
+from langchain_core.runnables import RunnableConfig
+
 from agent.build import live_calls, policy
 from agent.posts import AnyPost, Picture, Ready, as_post, ready
 from agent.settings import Settings, load_settings
+from agent.tracing.runs import run_config, traced
 from graphs.calls import Calls
 from graphs.catalogue import GRAPHS, LOOKERS, ROLES_OF
 from graphs.context import Context
@@ -31,10 +34,11 @@ class Namepin:
     Args:
         settings: see `agent.settings.load_settings`.
         calls: how the graph reaches its tools; None builds those of the settings.
+        tags: of its runs in a trace, beside the profile's.
     """
 
-    def __init__(self, settings: Settings, calls: Calls | None = None) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, calls: Calls | None = None, *, tags: Sequence[str] = ()) -> None:
+        self.settings, self.tags = settings, tuple(tags)
         self._calls = calls
         self._building = threading.Lock()
 
@@ -86,7 +90,31 @@ class Namepin:
         """A fresh context for one post."""
         picture = prepared.picture
         media = Media(images={picture.ref.sha256: picture.image} if picture else {})
-        return Context(self.calls, media, policy(self.settings), self.settings.requested)
+        context = Context(self.calls, media, policy(self.settings), self.settings.requested)
+        if traced(self.settings.tracing):
+            from agent.tracing.calls import TracedCalls
+
+            context.calls = TracedCalls(context.calls, context.policy)
+        return context
+
+    def config(self, prepared: Ready) -> RunnableConfig | None:
+        """What LangGraph is told of a post's run where it is traced.
+
+        Raises:
+            NamepinError: E323 when OpenTelemetry is asked for but not installed.
+        """
+        tracing = self.settings.tracing
+        if not traced(tracing):
+            return None
+        pixels = prepared.picture.image if prepared.picture else None
+        return run_config(
+            tracing,
+            profile=self.settings.profile,
+            post=prepared.post.id,
+            image=prepared.image,
+            picture=pixels,
+            tags=self.tags,
+        )
 
     def ready(self, post: AnyPost, image: Picture | None = None) -> Ready:
         """A post made ready for the graph: validated, its text cleaned, its picture loaded.
@@ -114,7 +142,8 @@ class Namepin:
         context = self.context(prepared)
         if recorder is not None:
             context = recorder.listen(context, given, ref, notices)
-        async for event in stream_post(self.graph, given, ref, context, notices=notices):
+        config = self.config(prepared)
+        async for event in stream_post(self.graph, given, ref, context, notices=notices, config=config):
             yield event
 
     async def aextract(self, post: AnyPost | Ready, image: Picture | None = None) -> Extraction:

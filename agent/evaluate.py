@@ -93,7 +93,7 @@ def predict_with(
     """
     # A tool that cannot start ends the run here, before it begins.
     counted = CountedCalls(pin.calls)
-    pin = Namepin(pin.settings, counted)
+    pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
     if saved is None:
         return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
     fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from agent.backends import BACKENDS, OFF
 from agent.chat.config import ChatSettings
+from agent.estimate.config import EstimateSettings
 from agent.layers import (
     Layer,
     Value,
@@ -24,6 +25,7 @@ from agent.layers import (
     unknown_setting,
 )
 from agent.server.config import ServeSettings
+from agent.tracing.config import TracingSettings
 from graphs.context import ExpressionPolicy, MaskPolicy, MatchPolicy
 from graphs.gate import GatePolicy
 from tools.errors import NamepinError
@@ -61,6 +63,8 @@ class Settings(Frozen):
         mask: when a mask is taken to have missed its object.
         chat: the model that leads `namepin chat`; it decides nothing about a post.
         serve: bounds of `namepin serve`.
+        estimate: the hardware and prices that `namepin batch --estimate` reckons with.
+        tracing: what a trace shows, and of how many posts.
         tools: role -> tool, in the order of the graph; roles left out are absent.
         requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
     """
@@ -74,6 +78,8 @@ class Settings(Frozen):
     mask: MaskPolicy = MaskPolicy()
     chat: ChatSettings = ChatSettings()
     serve: ServeSettings = ServeSettings()
+    estimate: EstimateSettings = EstimateSettings()
+    tracing: TracingSettings = TracingSettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
 
@@ -92,6 +98,8 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "mask": MaskPolicy,
     "chat": ChatSettings,
     "serve": ServeSettings,
+    "estimate": EstimateSettings,
+    "tracing": TracingSettings,
 }
 
 
@@ -138,6 +146,8 @@ def load_settings(
         mask=_typed(MaskPolicy, values, "mask"),
         chat=_typed(ChatSettings, values, "chat"),
         serve=_typed(ServeSettings, values, "serve"),
+        estimate=_typed(EstimateSettings, values, "estimate"),
+        tracing=_typed(TracingSettings, values, "tracing"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
     )

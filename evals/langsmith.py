@@ -28,6 +28,7 @@ from evals.report import score_of
 from evals.run import Predict
 from evals.scoring import TASKS, Score, evaluate
 from graphs.calls import without_credentials
+from graphs.scrubbing import Scrubber
 from tools.errors import Exit, NamepinError
 from tools.types import Extraction
 
@@ -236,28 +237,7 @@ def _client(upload: Upload, dataset: Dataset) -> Client:
         raise NamepinError("E320", f"{KEY} is not set", mend="set it, or use `--upload nothing`")
     folders = {str(Path(gold.post.image).parent) for gold in dataset.posts if gold.post.image}
     folders |= {str(Path.home()), str(Path.cwd()), sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent)}
-    return _Client(os.environ.get(ADDRESS), api_key=key, anonymizer=_Scrubber(folders))
-
-
-class _Scrubber:
-    """Takes this machine's folders, keys, and pictures sent to models out of everything that is traced."""
-
-    def __init__(self, folders: set[str]) -> None:
-        resolved = folders | {str(Path(folder).resolve()) for folder in folders}
-        self.folders = sorted(resolved - {"/", "."}, key=len, reverse=True)
-
-    def __call__(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: self(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self(inner) for inner in value]
-        if not isinstance(value, str):
-            return value
-        if value.startswith("data:image/"):
-            return "[a picture]"
-        for folder in self.folders:
-            value = value.replace(folder, "...")
-        return without_credentials(value)
+    return _Client(os.environ.get(ADDRESS), api_key=key, anonymizer=Scrubber.of_this_process(folders))
 
 
 @contextmanager

@@ -36,8 +36,9 @@ async def with_masks(pin: Namepin, row: Row, ready: Ready) -> Extraction:
     entities = sorted((_entity(item, ready, offsets, row) for item in row.given), key=lambda e: (e.start, e.end))
     post = ready.post.model_copy(update={"tokens": tokens, "text": ready.post.text})
     given = Ready(post, ready.picture, ready.notices)
+    context, config = pin.context(given), pin.config(given)
     return await extract_post(
-        _graph(), post, given.image, pin.context(given), notices=given.notices, entities=tuple(entities)
+        _graph(), post, given.image, context, notices=given.notices, config=config, entities=tuple(entities)
     )
 
 

@@ -54,9 +54,11 @@ class Store(ThreadingHTTPServer):
         return {"example_ids": ids, "count": len(ids), "as_of": TIME}
 
     def keep_runs(self, parts: dict[str, tuple[str, bytes]]) -> None:
-        for name, (_, data) in parts.items():
+        for name, (kind, data) in parts.items():
             event, run_id, *field = name.split(".")
-            if event == "feedback":
+            if event == "attachment":
+                self.attachments[name] = (kind, data)
+            elif event == "feedback":
                 self.feedback.append(json.loads(data))
             else:
                 run = self.runs.setdefault(run_id, {})

@@ -1,0 +1,1 @@
+"""Traces of runs: to LangSmith, to OpenTelemetry, and as a page of their own."""

@@ -1,0 +1,103 @@
+"""Each tool call as a run of its own in the trace: who answered, how long it took, and what was decided by it."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManager
+from langchain_core.runnables.config import patch_config, set_config_context, var_child_runnable_config
+
+from graphs.calls import Calls
+from graphs.context import Policy
+from tools.interfaces import Entailments, Groundings, Matches, Reranked, RerankRequest, Tags
+from tools.media import Media
+from tools.types import Frozen, Mention
+
+Metadata = dict[str, Any]
+
+
+class TracedCalls:
+    """Passes one post's calls on, and tells the callbacks of the step that made them.
+
+    Args:
+        inner: the way to the tools.
+        policy: the graph's, by which a call's answer becomes a decision.
+    """
+
+    def __init__(self, inner: Calls, policy: Policy) -> None:
+        self.inner, self.policy = inner, policy
+        self._mentions: dict[tuple[int, int], Mention] = {}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Those of the tools themselves."""
+        return self.inner.fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        config = var_child_runnable_config.get()
+        callbacks = (config or {}).get("callbacks")
+        if not isinstance(callbacks, AsyncCallbackManager):
+            return await self.inner.call(tool, request, media)
+        asked = request.model_dump(mode="json")
+        run = await callbacks.on_tool_start({"name": tool}, tool, inputs=asked, name=tool)
+        note(callbacks, run.run_id, {"tool": tool, "fingerprint": self.fingerprints[tool]})
+        began = time.perf_counter()
+        try:
+            # What the tool itself asks (a chat model) belongs below its run.
+            with set_config_context(patch_config(config, callbacks=run.get_child())) as inside:
+                work = asyncio.create_task(_awaited(self.inner, tool, request, media), context=inside)
+                answer = await work
+        except BaseException as error:
+            note(callbacks, run.run_id, {"ms": _since(began)})
+            await run.on_tool_error(error)
+            raise
+        note(callbacks, run.run_id, {"ms": _since(began), **self._decided(request, answer)})
+        await run.on_tool_end(answer.model_dump(mode="json"))
+        return answer
+
+    def _decided(self, request: Frozen, answer: Frozen) -> Metadata:
+        """Numbers of an answer and what the policy makes of them; never a word of the post."""
+        told: Metadata = {
+            kind: tokens for kind in ("prompt_tokens", "completion_tokens") if (tokens := getattr(answer, kind, None))
+        }
+        gate, threshold = self.policy.gate, self.policy.match.threshold
+        if isinstance(answer, Tags):
+            self._mentions |= {mention.token_span: mention for mention in answer.mentions}
+            told |= {"mentions": len(answer.mentions), "gamma": gate.gamma} | self._gated(list(answer.mentions))
+        elif isinstance(answer, Reranked) and isinstance(request, RerankRequest):
+            mention = self._mentions.get(request.token_span)
+            told |= {"candidates": list(request.candidates), "label": answer.label}
+            told |= self._gated([mention]) if mention else {}
+        elif isinstance(answer, Matches | Entailments):
+            pairs = answer.matches if isinstance(answer, Matches) else answer.entailments
+            scores = [pair.score for pair in pairs]
+            told |= {"match_score": scores, "in_picture": [score >= threshold for score in scores]}
+            told |= {"match_threshold": threshold}
+        elif isinstance(answer, Groundings):
+            told |= {"boxes": [len(found.boxes) for found in answer.groundings]}
+        return told
+
+    def _gated(self, mentions: list[Mention]) -> Metadata:
+        """The gate's decision on each mention: `hard` ones have candidates; NaN where the tagger gave no entropy."""
+        gate = self.policy.gate
+        entropies = [float("nan") if m.entropy is None else m.entropy for m in mentions]
+        hard = [bool(gate.candidates(m.scores, m.entropy)) for m in mentions]
+        near = [gate.near(m.entropy) for m in mentions]
+        return {"entropy": entropies, "gate": ["hard" if h else "sure" for h in hard], "near_gamma": near}
+
+
+async def _awaited(inner: Calls, tool: str, request: Frozen, media: Media) -> Frozen:
+    return await inner.call(tool, request, media)
+
+
+def _since(began: float) -> float:
+    return round(1000 * (time.perf_counter() - began), 3)
+
+
+def note(callbacks: AsyncCallbackManager, run_id: Any, metadata: Metadata) -> None:
+    """Add to a run's metadata, with every handler that keeps any."""
+    for handler in callbacks.handlers:
+        if hasattr(handler, "note"):
+            handler.note(run_id, metadata)

@@ -1,0 +1,86 @@
+"""LangSmith: a client that sends no secret, never holds a run up, and says once in a while that it cannot send."""
+
+import atexit
+import os
+import re
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+# LangSmith's sender would otherwise keep a process that has finished from ending while the address hangs; `flush`
+# below gives it its time.
+os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")
+
+from langchain_core.tracers.langchain import LangChainTracer  # noqa: E402
+from langsmith import Client  # noqa: E402
+from urllib3.util import Retry  # noqa: E402
+
+from agent.tracing.config import TracingSettings  # noqa: E402
+from agent.tracing.quiet import quieten  # noqa: E402
+from graphs.scrubbing import Scrubber  # noqa: E402
+
+CONNECT_MS, READ_MS = 2000, 5000
+AT_EXIT_S = 3.0
+"""How long a process that has finished waits for what has not been sent."""
+
+
+class TraceClient(Client):
+    """LangSmith's client, with pictures for runs that have not begun.
+
+    Attributes:
+        pictures: run id -> JPEG, attached when that run is posted.
+    """
+
+    def __init__(self, settings: TracingSettings) -> None:
+        super().__init__(
+            timeout_ms=(CONNECT_MS, READ_MS),
+            retry_config=Retry(total=1, backoff_factor=0.2, allowed_methods=None),
+            anonymizer=_anonymizer(settings.redact),
+            hide_inputs=True if settings.redact else None,
+            hide_outputs=True if settings.redact else None,
+            tracing_sampling_rate=settings.sample,
+        )
+        self.pictures: dict[UUID, bytes] = {}
+
+    def create_run(self, *args: Any, **kwargs: Any) -> None:
+        """See `Client.create_run`."""
+        if picture := self.pictures.pop(kwargs.get("id"), None):  # type: ignore[arg-type]
+            kwargs["attachments"] = {**(kwargs.get("attachments") or {}), "picture": ("image/jpeg", picture)}
+        super().create_run(*args, **kwargs)
+
+
+class PostTracer(LangChainTracer):
+    """LangChain's tracer, whose runs can be given metadata while they go on."""
+
+    def note(self, run_id: UUID, metadata: Mapping[str, Any]) -> None:
+        """Add to a run's metadata."""
+        if run := self.run_map.get(str(run_id)):
+            run.add_metadata(dict(metadata))
+
+
+@cache
+def client_of(settings: TracingSettings) -> TraceClient:
+    """The process's client for these settings."""
+    quieten("langsmith.client", "langsmith._internal._background_thread", "urllib3.connectionpool")
+    client = TraceClient(settings)
+    atexit.register(client.flush, AT_EXIT_S)
+    return client
+
+
+def _anonymizer(redact: bool) -> Any:
+    """What every input, output, error and metadata goes through before it is queued."""
+    home = Path(__file__).parent.parent.parent
+    folders = {str(Path.home()), str(Path.cwd()), sys.prefix, sys.base_prefix, str(home)}
+    scrub = Scrubber.of_this_process(folders)
+
+    def scrubbed(value: dict[str, Any]) -> dict[str, Any]:
+        # An error's message may repeat what the post said; its type may not.
+        if redact and set(value) == {"error"} and isinstance(value["error"], str):
+            kind = re.match(r"\w+", value["error"])
+            return {"error": kind[0] if kind else "error"}
+        return dict(scrub(value))
+
+    return scrubbed
