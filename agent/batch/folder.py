@@ -3,12 +3,16 @@
 Every row of the input leaves exactly one line: a post a line of `predictions.jsonl` (a failed one, too), a row that is
 no post a line of `failures.jsonl`. A failure is written before the prediction it belongs to, so a crash between the two
 leaves a failure too many, never one too few; the next run cuts it away. Nothing else is needed to go on.
+
+A killed process loses what it had not handed to the system: at most the line it was writing. A machine that loses power
+loses what the disk had not got: failures are on it before the prediction that follows them, predictions every second.
 """
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -18,6 +22,8 @@ from tools.errors import NamepinError
 from tools.types import Extraction
 
 PREDICTIONS, FAILURES, MANIFEST, LOCK = "predictions.jsonl", "failures.jsonl", "manifest.json", ".lock"
+SYNC_S = 1.0
+"""Predictions reach the disk itself, not only the system's memory, at least so often."""
 
 
 class OutFolder:
@@ -44,6 +50,8 @@ class OutFolder:
             # Unbuffered: a line is on its way to the disk when `write` returns, and closing has nothing left to do.
             self._predictions = self._open.enter_context((folder / PREDICTIONS).open("ab", buffering=0))
             self._failures = self._open.enter_context((folder / FAILURES).open("ab", buffering=0))
+            _sync_folder(folder)
+            self._synced = time.monotonic()
         except OSError as error:
             self._open.close()
             raise _unwritable(folder, error) from error
@@ -57,10 +65,12 @@ class OutFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with suppress(OSError):  # of a disk that is full or gone, which `put` has said
+            os.fsync(self._predictions.fileno())
         self._open.close()
 
     def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
-        """Write the outcome of the next row, and have it on its way to the disk.
+        """Write the outcome of the next row: the system has it on return, the disk within `SYNC_S` of work.
 
         Raises:
             NamepinError: E500 when the disk is full or gone: what was written stays, and the next run goes on.
@@ -69,9 +79,13 @@ class OutFolder:
             if error is not None:
                 self.failed += 1
                 self._line(self._failures, json.dumps(_failure(row, error), ensure_ascii=False))
+                os.fsync(self._failures.fileno())
             if extraction is not None:
                 self._line(self._predictions, extraction.to_json())
             self.done += 1
+            if time.monotonic() - self._synced >= SYNC_S:
+                os.fsync(self._predictions.fileno())
+                self._synced = time.monotonic()
         except OSError as problem:
             raise _unwritable(self.folder, problem) from problem
 
@@ -79,8 +93,13 @@ class OutFolder:
         """Write the manifest."""
         part = self.folder / f"{MANIFEST}.part"
         try:
-            part.write_text(json.dumps({**self.identity, **fields}, indent=1) + "\n", "utf-8")
+            with part.open("w", encoding="utf-8") as file:
+                file.write(json.dumps({**self.identity, **fields}, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.fsync(self._predictions.fileno())  # a manifest never says more than the disk has
             os.replace(part, self.folder / MANIFEST)
+            _sync_folder(self.folder)
         except OSError as error:
             raise _unwritable(self.folder, error) from error
 
@@ -110,21 +129,21 @@ class OutFolder:
                 raise NamepinError("E502", what, where=str(self.folder), mend=mend)
 
     def _taken_up(self) -> tuple[int, int]:
-        """Cut away what a crash tore, and count the rows that are done and the failures among them."""
+        """Cut away what a crash tore, and count the rows that are done and the failures among them.
+
+        Failures are in the order of the rows. Those of rows whose prediction is missing are the last ones: cut, too.
+        """
         posts = sum(1 for _ in _whole_lines(self.folder / PREDICTIONS))
-        failures = [json.loads(line) for line in _whole_lines(self.folder / FAILURES)]
-        bad = {failure["row"] for failure in failures if not failure["post"]}
-        row = 0
-        while posts or row + 1 in bad:
-            row += 1
-            posts -= row not in bad
-        kept = [failure for failure in failures if failure["row"] <= row]
-        if len(kept) < len(failures):
-            lines = "".join(json.dumps(failure, ensure_ascii=False) + "\n" for failure in kept)
-            part = self.folder / f"{FAILURES}.part"
-            part.write_text(lines, "utf-8")
-            os.replace(part, self.folder / FAILURES)
-        return row, len(kept)
+        bad = failed = end = 0
+        for line in _whole_lines(self.folder / FAILURES):
+            failure = json.loads(line)
+            if failure["row"] - bad - (not failure["post"]) > posts:  # more posts up to there than were predicted
+                os.truncate(self.folder / FAILURES, end)
+                break
+            bad += not failure["post"]
+            failed += 1
+            end += len(line)
+        return posts + bad, failed
 
 
 def _failure(row: Row, error: Exception) -> dict[str, Any]:
@@ -140,18 +159,30 @@ def _failure(row: Row, error: Exception) -> dict[str, Any]:
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
-    """The finished lines of a file; a torn last one is cut off the file."""
+    """The finished lines of a file, each one object; what follows the first line that is none is cut off the file.
+
+    A killed process leaves the beginning of a line. A machine that lost power may leave zeros where lines should be.
+    """
     if not path.exists():
         return
     end = 0
     with path.open("r+b") as file:
         for line in file:
-            if line.endswith(b"\n"):
+            if line.startswith(b"{") and line.endswith(b"}\n"):
                 end += len(line)
                 yield line
             else:
                 file.truncate(end)
                 return
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names of the files on the disk, too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _hold(lock: Any, folder: Path) -> None:

@@ -88,9 +88,13 @@ class Source:
 
     def _jsonl(self) -> Iterator[tuple[str, bytes | dict[str, Any]]]:
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            number = 0
+            while line := file.readline(LONGEST_LINE + 1):
+                number += 1
                 if line.strip():
-                    yield f"{self.path}:{number}", line[: LONGEST_LINE + 1]
+                    yield f"{self.path}:{number}", line
+                while not line.endswith(b"\n") and (line := file.readline(LONGEST_LINE)):
+                    pass  # the rest of a line that is too long is never held
 
     def _parquet(self) -> Iterator[tuple[str, bytes | dict[str, Any]]]:
         try:

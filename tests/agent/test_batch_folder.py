@@ -1,0 +1,100 @@
+"""The output folder after crashes of every kind, and inputs that must not be held in memory."""
+
+import json
+import os
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.batch import source
+from agent.batch.folder import FAILURES, PREDICTIONS, OutFolder
+from agent.batch.source import Row, Source
+from tools.errors import NamepinError
+from tools.types import Extraction, Post
+
+IDENTITY = {"input_sha256": "i"}
+KINDS = ("post", "failed", "none")
+
+
+def outcome(number: int, kind: str) -> tuple[Row, Extraction | None, Exception | None]:
+    """Row `number`: a post that went well, a post that failed, or no post at all."""
+    name = f"p{number}"
+    post = Post(id=name, text=name) if kind != "none" else None
+    result = Extraction(id=name, text=name, tokens=(name,), fingerprint="f") if post else None
+    return Row(number, f"in:{number}", post), result, None if kind == "post" else NamepinError("E103", "bad")
+
+
+def write(out: Path, kinds: list[str], first: int = 0) -> None:
+    with OutFolder(out, IDENTITY) as folder:
+        folder.say(status="running")
+        for number, kind in enumerate(kinds[first:], first + 1):
+            folder.put(*outcome(number, kind))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_crash_at_any_byte_is_completed_exactly(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    kinds = [rng.choice(KINDS) for _ in range(12)]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    write(whole, kinds)
+    write(out, kinds[: rng.randrange(13)])
+    # The power goes: predictions lose any number of bytes, or hold zeros; failures, which come first, are all there.
+    predictions = (out / PREDICTIONS).read_bytes()
+    kept = rng.randrange(len(predictions) + 1)
+    zeros = rng.choice((b"", b"\0" * 30, b"\0" * 30 + b"\n"))
+    (out / PREDICTIONS).write_bytes(predictions[:kept] + (zeros if kept < len(predictions) else b""))
+    with OutFolder(out, IDENTITY) as folder:
+        done = folder.done
+    write(out, kinds, done)
+    for name in (PREDICTIONS, FAILURES):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), (seed, name)
+
+
+def test_failures_reach_the_disk_before_their_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, said = tmp_path / "out", list[str]()
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        said.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        real(handle)
+
+    line = OutFolder._line
+
+    def write_line(file: Any, text: str) -> None:
+        said.append(f"write {Path(file.name).name}")
+        line(file, text)
+
+    monkeypatch.setattr(OutFolder, "_line", staticmethod(write_line))
+    with OutFolder(out, IDENTITY) as folder:
+        monkeypatch.setattr(os, "fsync", fsync)
+        folder.put(*outcome(1, "failed"))
+    assert said == [f"write {FAILURES}", f"sync {FAILURES}", f"write {PREDICTIONS}", f"sync {PREDICTIONS}"]
+
+
+def test_going_on_holds_no_failures_in_memory(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out, ["post"])
+    bad = [json.dumps({"row": n, "post": False, "reason": "x" * 100}) for n in range(2, 50_002)]
+    (out / FAILURES).write_text("\n".join(bad) + "\n")
+    tracemalloc.start()
+    with OutFolder(out, IDENTITY) as folder:
+        assert (folder.done, folder.failed) == (50_001, 50_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_line_too_long_is_a_failure_and_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LONGEST_LINE", 1000)
+    file = tmp_path / "posts.jsonl"
+    long = json.dumps({"id": "long", "text": "x" * 10_000_000})
+    file.write_text(f'{{"id": "a", "text": "one"}}\n{long}\n\n{{"id": "b", "text": "two"}}\n{long}')
+    tracemalloc.start()
+    rows = list(Source(str(file)).rows())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [row.post.id if row.post else row.error and row.error.code for row in rows] == ["a", "E103", "b", "E103"]
+    assert [row.where.rpartition(":")[2] for row in rows] == ["1", "2", "4", "5"] and peak < 2**20
