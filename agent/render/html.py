@@ -40,9 +40,9 @@ class About:
 
 def page(shown: Sequence[Shown], about: About) -> str:
     """The whole HTML document for one or several posts."""
-    posts = [_post(number, item) for number, item in enumerate(shown, 1)]
+    posts = [_post(f"post-{number}", item) for number, item in enumerate(shown, 1)]
     style = _environment().get_template("page.css.j2").render(hues=_hues(), posts=posts)
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    script = article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return (
         _environment()
         .get_template("page.html.j2")
@@ -57,6 +57,34 @@ def page(shown: Sequence[Shown], about: About) -> str:
             located=sum(entity.box is not None for item in shown for entity in item.extraction.entities),
         )
     )
+
+
+def fragment(extraction: Extraction, about: About, anchor: str, picture: str | None) -> str:
+    """One post's `<article>`, for a page that has `article_style` and calls `article_script`'s `bindArticle` on it.
+
+    Args:
+        extraction: the post's result.
+        about: the profile and the gate's threshold.
+        anchor: what its elements' ids begin with: letters, digits and dashes, unlike any other in the page.
+        picture: the address of its picture; None where there is none.
+    """
+    post = _post(anchor, Shown(extraction)) | {"picture": picture}
+    # Where pins lie is told by a rule each, since the whole page's policy admits no style attribute.
+    style = _environment().get_template("pins.css.j2").render(posts=[post])
+    body = _environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
+    return f"<style>{style}</style>{body}"
+
+
+def article_style() -> str:
+    """The rules of `fragment`; the page defines the colours `--paper`, `--card`, `--ink` and so on."""
+    return _environment().get_template("article.css.j2").render() + _environment().get_template("hues.css.j2").render(
+        hues=_hues()
+    )
+
+
+def article_script() -> str:
+    """What defines `bindArticle(article)`, which lights up everything that stands for the entity pointed at."""
+    return (_TEMPLATES / "article.js").read_text(encoding="utf-8")
 
 
 @cache
@@ -81,11 +109,11 @@ def _hues() -> list[dict[str, str]]:
     return [{"hue": hue, "ink": ink_on(hue)} for hue in COLOURS]
 
 
-def _post(number: int, item: Shown) -> dict[str, Any]:
+def _post(anchor: str, item: Shown) -> dict[str, Any]:
     extraction = item.extraction
     entities = [_entity(index, entity, extraction) for index, entity in enumerate(extraction.entities)]
     return {
-        "anchor": f"post-{number}",
+        "anchor": anchor,
         "extraction": extraction,
         "segments": _segments(extraction),
         "entities": entities,
