@@ -10,18 +10,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.api import Namepin
 from agent.batch.folder import OutFolder
+from agent.batch.known import Known
 from agent.batch.source import Row, Source
 from agent.posts import PICTURE_MISSING, Ready
 from tools.base import digest
+from tools.llm import ChatConfig
 from tools.types import Extraction, Notice, Post
 
 DECODE_S = 20.0
 """A picture that is not decoded by then is given up (W101): a decoder can take minutes over a hostile file."""
 _DECODERS = 4
 """Pictures decoded at a time."""
+_BY_ID = frozenset({"examples"})
+"""Roles whose tools look at a post's id: with one of them, equal posts with other ids need not come to the same."""
+_WHERE = frozenset({"base_url", "servers", "timeout_s", "retries", "backoff_s", "backoff_max_s", "concurrency"})
+"""Settings of a chat model that say where it is and how long to wait, and decide no answer."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,20 @@ class Progress:
     failed: int
     resumed: int
     seconds: float
+    total: int | None = None
+    """Rows that there are; near enough for a clock."""
+
+    @property
+    def rate(self) -> float:
+        """Rows a second of this run."""
+        return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at this rate."""
+        if self.total is None or not self.rate:
+            return None
+        return max(self.total - self.done, 0) / self.rate
 
 
 def run_batch(
@@ -68,20 +89,17 @@ def run_batch(
         NamepinError: E50x for the folder, E104 for the input, E21x and E30x when a required tool cannot start.
     """
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
-    identity = {
-        "input": source.name.rpartition("/")[2],
-        "input_sha256": source.sha256(),
-        "settings_sha256": digest({"only": "masks" if masks else None, **pin.settings.resolved()}),
-        "graph": "masks" if masks else pin.graph.name,
-    }
-    with OutFolder(out, identity) as folder:
+    with OutFolder(out, identity_of(pin, source, masks)) as folder:
         began, resumed = time.monotonic(), folder.done
-        folder.say(status="running", resumed=resumed, started=_now())
-        progress = Progress(folder.done, folder.failed, resumed, 0.0)
+        folder.say(status="running", resumed=resumed, started=now())
+        total = source.count if limit is None else min(source.count, limit)
+        progress = Progress(folder.done, folder.failed, resumed, 0.0, total)
+        known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Known()
 
         async def work() -> bool:
             with _stopping() as stop:
-                async for outcome in _outcomes(pin, _rows(source, folder.done, limit), at_once, masks, stop):
+                rows = rows_left(source, folder.done, limit)
+                async for outcome in _outcomes(_Work(pin, masks, known), rows, at_once, stop):
                     folder.put(outcome.row, outcome.extraction, outcome.error)
                     progress.done, progress.failed = folder.done, folder.failed
                     progress.seconds = time.monotonic() - began
@@ -94,15 +112,27 @@ def run_batch(
             rows=folder.done,
             failed=folder.failed,
             resumed=resumed,
-            finished=_now(),
+            finished=now(),
             seconds=round(time.monotonic() - began, 3),
         )
         return progress, stopped
 
 
-async def _outcomes(
-    pin: Namepin, rows: Iterator[Row], at_once: int, masks: bool, stop: asyncio.Event
-) -> AsyncIterator[Outcome]:
+def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, Any]:
+    """What must be the same for a run to go on, with whichever engine and model servers."""
+    settings = pin.settings.resolved()
+    for role, tool in pin.settings.tools.items():
+        if isinstance(tool.config, ChatConfig):
+            settings[role] = {key: value for key, value in settings[role].items() if key not in _WHERE}
+    return {
+        "input": source.name.rpartition("/")[2],
+        "input_sha256": source.sha256(),
+        "settings_sha256": digest({"only": "masks" if masks else None, **settings}),
+        "graph": "masks" if masks else pin.graph.name,
+    }
+
+
+async def _outcomes(work: "_Work", rows: Iterator[Row], at_once: int, stop: asyncio.Event) -> AsyncIterator[Outcome]:
     """Outcomes in the order of the rows; at most `at_once` posts are on their way, and twice as many are held."""
     loop = asyncio.get_running_loop()
     turns = asyncio.Semaphore(at_once)
@@ -117,7 +147,7 @@ async def _outcomes(
                     if row is None:
                         exhausted = True
                     else:
-                        window.append(asyncio.create_task(_outcome(pin, row, masks, turns, decoders)))
+                        window.append(asyncio.create_task(work.outcome(row, turns, decoders)))
                 if not window:
                     return
                 yield await window.popleft()
@@ -126,24 +156,35 @@ async def _outcomes(
                 task.cancel()
 
 
-async def _outcome(
-    pin: Namepin, row: Row, masks: bool, turns: asyncio.Semaphore, decoders: asyncio.Semaphore
-) -> Outcome:
-    if row.post is None:
-        return Outcome(row, None, row.error)
-    async with turns:
-        try:
-            ready = await _decoded(pin, row, decoders)
-            if masks:
-                from agent.batch.masks import with_masks
+@dataclass(frozen=True)
+class _Work:
+    """What is done about a row."""
 
-                return Outcome(row, await with_masks(pin, row, ready))
-            return Outcome(row, await pin.aextract(ready))
-        except Exception as error:  # a batch goes on, whatever one post brings about
-            return Outcome(row, pin.failed(row.post, error), error)
+    pin: Namepin
+    masks: bool
+    known: Known | None
+
+    async def outcome(self, row: Row, turns: asyncio.Semaphore, decoders: asyncio.Semaphore) -> Outcome:
+        if row.post is None:
+            return Outcome(row, None, row.error)
+        async with turns:
+            try:
+                return Outcome(row, await self._extraction(row, await decoded(self.pin, row, decoders)))
+            except Exception as error:  # a batch goes on, whatever one post brings about
+                return Outcome(row, self.pin.failed(row.post, error), error)
+
+    async def _extraction(self, row: Row, ready: Ready) -> Extraction:
+        if self.masks:
+            from agent.batch.masks import with_masks
+
+            return await with_masks(self.pin, row, ready)
+        if self.known is None:
+            return await self.pin.aextract(ready)
+        return await self.known.extraction(ready, self.pin.aextract)
 
 
-async def _decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
+async def decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
+    """The row's post, its picture decoded; without it (W101) where that takes too long."""
     assert row.post is not None
     if row.post.image is None:
         return pin.ready(row.post)
@@ -181,7 +222,8 @@ async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:
     return await done
 
 
-def _rows(source: Source, done: int, limit: int | None) -> Iterator[Row]:
+def rows_left(source: Source, done: int, limit: int | None) -> Iterator[Row]:
+    """The rows that are still to be done: after the first `done`, up to number `limit`."""
     for row in source.rows():
         if limit is not None and row.number > limit:
             return
@@ -191,23 +233,30 @@ def _rows(source: Source, done: int, limit: int | None) -> Iterator[Row]:
 
 @contextmanager
 def _stopping() -> Iterator[asyncio.Event]:
-    """An event that the first Ctrl-C sets; the second one stops at once."""
+    """An event that the first Ctrl-C or SIGTERM (a scheduler's) sets; the second one stops at once."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def leave() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
 
     def first() -> None:
         stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        leave()
 
     try:
-        loop.add_signal_handler(signal.SIGINT, first)
+        for number in signals:
+            loop.add_signal_handler(number, first)
     except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or not a POSIX system
         yield stop
         return
     try:
         yield stop
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        leave()
 
 
-def _now() -> str:
+def now() -> str:
+    """The time for a manifest."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
