@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,17 @@ class Source:
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    @cached_property
+    def count(self) -> int:
+        """Rows; for JSONL, lines, blank ones too."""
+        if self._dataset:
+            return sum(1 for _ in self.rows())
+        if self.path.suffix == ".parquet":
+            with self._parquet_file() as file:
+                return int(file.metadata.num_rows)
+        with self.path.open("rb") as file:
+            return sum(part.count(b"\n") for part in iter(lambda: file.read(2**20), b""))
+
     def rows(self) -> Iterator[Row]:
         """Every row, in order; rows that are no posts, and ids that came before, carry their error."""
         if self._dataset:
@@ -97,18 +110,23 @@ class Source:
                     pass  # the rest of a line that is too long is never held
 
     def _parquet(self) -> Iterator[tuple[str, bytes | dict[str, Any]]]:
+        number = 0
+        with self._parquet_file() as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{self.path}:{number}", {key: value for key, value in row.items() if value is not None}
+
+    @contextmanager
+    def _parquet_file(self) -> Iterator[Any]:
         try:
             from pyarrow import parquet
         except ModuleNotFoundError as error:
             mend = "pip install 'namepin[scale]'"
             raise NamepinError("E301", "Parquet needs the package 'pyarrow'", where=self.name, mend=mend) from error
         try:
-            number = 0
             with parquet.ParquetFile(self.path) as file:  # type: ignore[no-untyped-call]
-                for batch in file.iter_batches(batch_size=1024):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield f"{self.path}:{number}", {key: value for key, value in row.items() if value is not None}
+                yield file
         except (OSError, ValueError) as error:
             raise NamepinError("E104", f"not a Parquet file: {error}", where=self.name) from error
 

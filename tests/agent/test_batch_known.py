@@ -1,0 +1,93 @@
+"""Posts that come again are worked on once, where that changes nothing."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_samples import timeless
+
+from agent.api import Namepin
+from agent.batch.engine import Progress, run_batch
+from agent.batch.known import Known
+from agent.batch.source import Source
+from agent.posts import Ready
+from agent.settings import load_settings
+from tools.types import Extraction, Post
+
+TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
+
+
+def ready(name: str, text: str) -> Ready:
+    return Ready(Post(id=name, text=text, extra={"of": name}), None)
+
+
+class Work:
+    """Counts what it is asked; the posts named `down` are degraded, the ones named `bad` fail."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def __call__(self, prepared: Ready) -> Extraction:
+        post = prepared.post
+        self.asked.append(post.id)
+        await asyncio.sleep(0.01)
+        if post.id == "bad":
+            raise ValueError("bad")
+        status: Any = "degraded" if post.id == "down" else "ok"
+        return Extraction(
+            id=post.id, text=post.text, tokens=(post.text,), fingerprint="f", status=status, extra=dict(post.extra)
+        )
+
+
+def asked(*posts: Ready, most: int = 10) -> tuple[list[str], list[Any], Known]:
+    work, known = Work(), Known(most)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(known.extraction(post, work) for post in posts), return_exceptions=True)
+
+    return work.asked, asyncio.run(main()), known
+
+
+def test_an_equal_post_is_worked_on_once_and_keeps_its_own_id() -> None:
+    names, found, known = asked(ready("a", "same"), ready("b", "same"), ready("c", "other"), ready("d", "same"))
+    assert names == ["a", "c"] and known.saved == 2
+    assert [(one.id, one.text, one.extra) for one in found] == [
+        ("a", "same", {"of": "a"}), ("b", "same", {"of": "b"}), ("c", "other", {"of": "c"}), ("d", "same", {"of": "d"}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["down", "bad"])
+def test_what_went_wrong_is_not_used_again(first: str) -> None:
+    names, found, known = asked(ready(first, "same"), ready("b", "same"), ready("c", "same"))
+    assert names == [first, "b", "c"] and known.saved == 0 and [one.status for one in found[1:]] == ["ok", "ok"]
+
+
+def test_it_remembers_so_many() -> None:
+    async def main() -> list[str]:
+        work, known = Work(), Known(2)
+        for name, text in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3"), ("e", "2"), ("f", "3")):
+            await known.extraction(ready(name, text), work)
+        return work.asked
+
+    assert asyncio.run(main()) == ["a", "b", "d", "e"], "the least recently used one was forgotten"
+
+
+def test_a_batch_with_reposts_gives_what_it_gives_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"id": str(n), "text": ("Bob Dylan in Oslo", "NASA and Apple")[n % 2], "n": n} for n in range(8)]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pin = Namepin(load_settings("starter", assignments=TEXT_ONLY, environment={}))
+    real, worked, said = pin.aextract, list[str](), list[Progress]()
+
+    async def counted(prepared: Any) -> Extraction:
+        worked.append(prepared.post.id)
+        return await real(prepared)
+
+    monkeypatch.setattr(pin, "aextract", counted)
+    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", told=said.append)
+    assert worked == ["0", "1"] and said[-1].total == 8 and said[-1].left_s == 0
+    for row, given in zip(timeless(tmp_path / "out" / "predictions.jsonl"), rows, strict=True):
+        alone = json.loads(asyncio.run(real(pin.ready({"id": given["id"], "text": given["text"]}))).to_json())
+        alone["extra"] = {"n": given["n"]}
+        assert row == {key: value for key, value in alone.items() if key != "timings_ms"}
