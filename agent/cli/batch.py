@@ -1,6 +1,7 @@
 """`namepin batch`: many posts, overnight."""
 
 import sys
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,9 +57,8 @@ def batch(
         progress, stopped = run_batch(
             pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
         )
-    rate = (progress.done - progress.resumed) / progress.seconds if progress.seconds else 0.0
     again = f", {progress.resumed} of them before" if progress.resumed else ""
-    print(f"{progress.done} rows{again}, {progress.failed} failed, {rate:.1f} posts/s: {out}", file=sys.stderr)
+    print(f"{progress.done} rows{again}, {progress.failed} failed, {progress.rate:.1f} posts/s: {out}", file=sys.stderr)
     if stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -73,15 +73,15 @@ class _shown:  # noqa: N801  # used as a function
 
     def __enter__(self) -> "Callable[[Progress], None]":
         from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
-        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
         console = Console(file=sys.stderr)
         self._bar = None
         if console.is_terminal:
-            self._bar = Bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
+            self._bar = Bar(BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
             self._bar.start()
-            self._task = self._bar.add_task(self.name)
+            self._task = self._bar.add_task(self.name, total=None)
         return self._told
 
     def __exit__(self, *_: object) -> None:
@@ -89,10 +89,16 @@ class _shown:  # noqa: N801  # used as a function
             self._bar.stop()
 
     def _told(self, progress: "Progress") -> None:
-        rate = (progress.done - progress.resumed) / max(progress.seconds, 1e-9)
-        line = f"{progress.done} rows, {rate:.1f} a second, {progress.failed} failed"
         if self._bar:
-            self._bar.update(self._task, description=line)
+            self._bar.update(
+                self._task, description=_said(progress), completed=progress.done, total=progress.total or None
+            )
         elif progress.seconds - self._last >= EVERY_S:
             self._last = progress.seconds
-            print(line, file=sys.stderr, flush=True)
+            print(_said(progress), file=sys.stderr, flush=True)
+
+
+def _said(progress: "Progress") -> str:
+    of = f" of {progress.total}" if progress.total else ""
+    left = "" if progress.left_s is None else f", {timedelta(seconds=round(progress.left_s))} left"
+    return f"{progress.done}{of} rows, {progress.rate:.1f} a second, {progress.failed} failed{left}"
