@@ -20,6 +20,7 @@ from agent.cli.mcp import mcp
 from agent.cli.replay import replay
 from agent.cli.serve import serve
 from agent.cli.sweep import sweep
+from agent.cli.trace import trace
 from tools.errors import NamepinError
 
 INTERRUPTED, BUG = 130, 70
@@ -34,7 +35,7 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, batch, chat, serve, mcp, replay, doctor, bench, ablate, sweep):
+for command in (extract, batch, chat, serve, mcp, replay, trace, doctor, bench, ablate, sweep):
     app.command()(command)
 evaluation.register(app)
 data.register(app)

@@ -41,18 +41,18 @@ class About:
 def page(shown: Sequence[Shown], about: About) -> str:
     """The whole HTML document for one or several posts."""
     posts = [_post(f"post-{number}", item) for number, item in enumerate(shown, 1)]
-    style = _environment().get_template("page.css.j2").render(hues=_hues(), posts=posts)
+    style = environment().get_template("page.css.j2").render(hues=_hues(), posts=posts)
     script = article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             posts=posts,
             about=about,
             style=Markup(style),
             script=Markup(script),
-            style_hash=_source_hash(style),
-            script_hash=_source_hash(script),
+            style_hash=source_hash(style),
+            script_hash=source_hash(script),
             entities=sum(len(item.extraction.entities) for item in shown),
             located=sum(entity.box is not None for item in shown for entity in item.extraction.entities),
         )
@@ -70,14 +70,14 @@ def fragment(extraction: Extraction, about: About, anchor: str, picture: str | N
     """
     post = _post(anchor, Shown(extraction)) | {"picture": picture}
     # Where pins lie is told by a rule each, since the whole page's policy admits no style attribute.
-    style = _environment().get_template("pins.css.j2").render(posts=[post])
-    body = _environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
+    style = environment().get_template("pins.css.j2").render(posts=[post])
+    body = environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
     return f"<style>{style}</style>{body}"
 
 
 def article_style() -> str:
     """The rules of `fragment`; the page defines the colours `--paper`, `--card`, `--ink` and so on."""
-    return _environment().get_template("article.css.j2").render() + _environment().get_template("hues.css.j2").render(
+    return environment().get_template("article.css.j2").render() + environment().get_template("hues.css.j2").render(
         hues=_hues()
     )
 
@@ -88,7 +88,8 @@ def article_script() -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates; everything they are given is escaped."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -100,7 +101,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _source_hash(source: str) -> str:
+def source_hash(source: str) -> str:
     """The `sha256-...` source expression by which the policy admits exactly this style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
@@ -115,16 +116,16 @@ def _post(anchor: str, item: Shown) -> dict[str, Any]:
     return {
         "anchor": anchor,
         "extraction": extraction,
-        "segments": _segments(extraction),
+        "segments": segments_of(extraction),
         "entities": entities,
         "pins": [entity for entity in entities if entity["box"]],
-        "picture": _data_uri(item.picture) if item.picture else None,
+        "picture": data_uri(item.picture) if item.picture else None,
         "steps": _steps(extraction),
         "json": json.dumps(extraction.model_dump(mode="json"), ensure_ascii=False, indent=1),
     }
 
 
-def _segments(extraction: Extraction) -> list[tuple[str, int | None]]:
+def segments_of(extraction: Extraction) -> list[tuple[str, int | None]]:
     """The text cut at the mentions: (piece, entity index or None). A mention inside an earlier one is not marked."""
     pieces: list[tuple[str, int | None]] = []
     at = 0
@@ -195,7 +196,8 @@ def reduced(picture: Image.Image) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) if factor != 1 else picture
 
 
-def _data_uri(picture: Image.Image) -> str:
+def data_uri(picture: Image.Image) -> str:
+    """The picture, reduced, as a `data:` address."""
     buffer = io.BytesIO()
     reduced(picture).save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

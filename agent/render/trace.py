@@ -1,0 +1,185 @@
+"""A recorded run as one page: the steps with their times, the tools that answered, what was decided and why."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from PIL import Image
+
+from agent.evaluate import read_saved
+from agent.render.html import data_uri, environment, segments_of, source_hash
+from agent.render.view import COLOURS, ink_on, kind, presence, printable, short
+from graphs import calls as roles
+from graphs.cassette import LINES, Call, Cassette, PostRecord, Setup
+from tools.errors import NamepinError
+from tools.images import load_image
+from tools.types import Entity, Extraction
+
+ROLE_OF: Mapping[str, str] = {
+    "caption": roles.CAPTIONER.name,
+    "examples": roles.EXAMPLES.name,
+    "knowledge": roles.KNOWLEDGE.name,
+    "tag": roles.TAGGER.name,
+    "rerank": roles.RERANKER.name,
+    "match": roles.MATCHER.name,
+    "trace": roles.TRACER.name,
+    "describe": roles.DESCRIBER.name,
+    "expand": roles.EXPANSION.name,
+    "entail": roles.ENTAILMENT.name,
+    "ground": roles.GROUNDER.name,
+    "segment": roles.SEGMENTER.name,
+}
+"""Step -> the role that it asks; `gate` and `assemble` ask nobody."""
+
+_LONGEST, _MOST = 600, 60
+"""Bounds on what is shown of one string, and of one list, in a request or an answer."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One post's run; without a record (a file of results) there are no calls to show."""
+
+    extraction: Extraction
+    record: PostRecord | None = None
+    setup: Setup | None = None
+    picture: Image.Image | None = None
+
+
+def read_runs(source: Path, images: Path | None = None) -> list[Run]:
+    """The runs of a cassette's folder, or of a JSONL file of results.
+
+    Args:
+        source: what `extract --record` or `--out` wrote: a cassette's folder, `predictions.jsonl`, or its folder.
+        images: the folder of the posts' pictures, which neither holds.
+
+    Raises:
+        NamepinError: E401 when there is no run, or the cassette is damaged; E406 for another picture than was recorded.
+    """
+    file = source / "predictions.jsonl" if source.is_dir() and not (source / LINES).exists() else source
+    if file.is_file():
+        runs = [Run(extraction) for extraction in read_saved(file)]
+        if not runs:
+            mend = "name a folder of `extract --record`, or a predictions.jsonl"
+            raise NamepinError("E401", "no run can be read", where=str(file), mend=mend)
+        return runs
+    cassette = Cassette.load(source)
+    return [
+        Run(record.result, record, cassette.setups[record.line.setup], _picture(record, images))
+        for record in cassette.posts.values()
+        if record.result is not None
+    ]
+
+
+def _picture(record: PostRecord, images: Path | None) -> Image.Image | None:
+    named, ref = record.line.post.image, record.line.image
+    if images is None or named is None or ref is None:
+        return None
+    loaded = load_image(images / named)
+    if loaded.ref != ref:
+        raise NamepinError("E406", "this is not the recorded picture", where=str(images / named))
+    return loaded.image
+
+
+def trace_page(runs: Sequence[Run]) -> str:
+    """The whole HTML document; it loads nothing and runs no script."""
+    hues = [{"hue": hue, "ink": ink_on(hue)} for hue in COLOURS]
+    style = environment().get_template("trace.css.j2").render(hues=hues)
+    return (
+        environment()
+        .get_template("trace.html.j2")
+        .render(
+            runs=[_run(number, run) for number, run in enumerate(runs, 1)],
+            style=Markup(style),
+            style_hash=source_hash(style),
+        )
+    )
+
+
+def _run(number: int, run: Run) -> dict[str, Any]:
+    found, setup = run.extraction, run.setup
+    policy = setup.policy if setup else {}
+    longest = max(found.timings_ms.values(), default=0.0) or 1.0
+    return {
+        "anchor": f"run-{number}",
+        "x": found,
+        "graph": setup.graph if setup else None,
+        "profile": (setup.profile.get("profile") or "") if setup else "",
+        "gamma": policy.get("gate", {}).get("gamma"),
+        "threshold": policy.get("match", {}).get("threshold"),
+        "segments": segments_of(found),
+        "picture": data_uri(run.picture) if run.picture else None,
+        "total": sum(found.timings_ms.values()),
+        "steps": [_step(name, run, longest) for name in _steps(run)],
+        "decisions": [_decision(index, entity, policy) for index, entity in enumerate(found.entities)],
+    }
+
+
+def _steps(run: Run) -> list[str]:
+    """The names of the steps in the order in which they ran; of a bare result the roles that took time."""
+    if run.record is None:
+        return list(run.extraction.timings_ms)
+    ran = [name.partition("[")[0] for step in run.record.steps for name in step.ran]
+    return list(dict.fromkeys(ran))
+
+
+def _step(name: str, run: Run, longest: float) -> dict[str, Any]:
+    role = ROLE_OF.get(name, name if run.record is None else None)
+    made = [call for call in run.record.calls.values() if call.tool == role] if run.record else []
+    ms = run.extraction.timings_ms.get(role) if role else None
+    return {
+        "name": name,
+        "role": role,
+        "ms": ms,
+        "share": 100 * (ms or 0) / longest,
+        "fingerprint": run.setup.tools.get(role) if run.setup and role else None,
+        "calls": [_call(call) for call in made],
+        "failures": [printable(call.failure) for call in made if call.failure],
+    }
+
+
+def _call(call: Call) -> dict[str, str]:
+    answer = {"failure": call.failure} if call.failure else call.result
+    return {"asked": _json(call.request), "answered": _json(answer)}
+
+
+def _decision(index: int, entity: Entity, policy: Mapping[str, Any]) -> dict[str, Any]:
+    gamma = policy.get("gate", {}).get("gamma")
+    gate = ""
+    if entity.entropy is not None and gamma is not None:
+        if entity.entropy <= gamma:
+            gate = "certain: the tagger's type stands"
+        else:
+            gate = "uncertain: " + ("reranked" if entity.reranked else "kept, as no reranker answered")
+    best = sorted(entity.scores.items(), key=lambda pair: -pair[1])[:5]
+    return {
+        "hue": index % len(COLOURS),
+        "entity": entity,
+        "kind": kind(entity),
+        "presence": presence(entity),
+        "gate": gate,
+        "candidates": [(name.replace("_", " "), value) for name, value in best],
+    }
+
+
+def _json(value: Any) -> str:
+    return printable_lines(json.dumps(_bounded(value), ensure_ascii=False, indent=1))
+
+
+def printable_lines(text: str) -> str:
+    """`printable`, line breaks kept."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _bounded(value: Any) -> Any:
+    """A JSON value whose strings and lists end where nobody would read on."""
+    if isinstance(value, str):
+        return short(value, _LONGEST) if len(value) > _LONGEST else value
+    if isinstance(value, Mapping):
+        return {key: _bounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        rest = [f"... {len(value) - _MOST} more"] if len(value) > _MOST else []
+        return [*map(_bounded, value[:_MOST]), *rest]
+    return value
