@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from agent.backends import BACKENDS, OFF
+from agent.batch.ray_config import RaySettings
 from agent.chat.config import ChatSettings
 from agent.estimate.config import EstimateSettings
 from agent.layers import (
@@ -65,6 +66,7 @@ class Settings(Frozen):
         serve: bounds of `namepin serve`.
         estimate: the hardware and prices that `namepin batch --estimate` reckons with.
         tracing: what a trace shows, and of how many posts.
+        ray: processes of each stage under `namepin batch --engine ray`.
         tools: role -> tool, in the order of the graph; roles left out are absent.
         requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
     """
@@ -80,6 +82,7 @@ class Settings(Frozen):
     serve: ServeSettings = ServeSettings()
     estimate: EstimateSettings = EstimateSettings()
     tracing: TracingSettings = TracingSettings()
+    ray: RaySettings = RaySettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
 
@@ -100,6 +103,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "serve": ServeSettings,
     "estimate": EstimateSettings,
     "tracing": TracingSettings,
+    "ray": RaySettings,
 }
 
 
@@ -148,6 +152,7 @@ def load_settings(
         serve=_typed(ServeSettings, values, "serve"),
         estimate=_typed(EstimateSettings, values, "estimate"),
         tracing=_typed(TracingSettings, values, "tracing"),
+        ray=_typed(RaySettings, values, "ray"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
     )

@@ -221,6 +221,7 @@ class StageWorker:
             notices = (*ready.notices, *self.pin.unused)
             found = await extract_post(self.pin.graph, ready.post, ready.image, context, notices=notices)
         except _HandedOn:
+            measured = {role: ms for role, ms in context.timings_ms().items() if role in passage.fingerprints}
             return replace(
                 passage,
                 ready=ready.post,
@@ -228,7 +229,7 @@ class StageWorker:
                 notices=ready.notices,
                 calls=list(record.calls.values()),
                 blobs=blobs,
-                timings_ms=_timings(context.timings_ms(), passage.timings_ms),
+                timings_ms=_timings(measured, passage.timings_ms),
             )
         timings = _timings(found.timings_ms, passage.timings_ms)
         return _finished(passage, found.model_copy(update={"timings_ms": timings}), None)

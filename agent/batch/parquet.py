@@ -1,0 +1,83 @@
+"""The results of a batch as one Parquet file, for those who go on with tables."""
+
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from agent.batch.folder import PREDICTIONS
+from tools.errors import Exit, NamepinError
+
+PARQUET = "predictions.parquet"
+_GROUP = 1000
+"""Rows of a row group; so many are held."""
+
+
+def write_parquet(folder: Path) -> Path:
+    """Write `predictions.parquet` beside `predictions.jsonl`, in its order, and replace an older one.
+
+    Columns that tables are asked about have types of their own: `id`, `text`, `status`, `image`, `entities` (a list of
+    structs: `text`, `start`, `end`, `label`, `fine_label`, `groundable`, `match_score`, `box`); `json` has all of it.
+
+    Raises:
+        NamepinError: E301 without pyarrow, E500 when it cannot be written.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        mend = "pip install 'namepin[scale]'"
+        what = "Parquet needs the package 'pyarrow'"
+        raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
+    entity = pa.struct(
+        {
+            "text": pa.string(),
+            "start": pa.int64(),
+            "end": pa.int64(),
+            "label": pa.string(),
+            "fine_label": pa.string(),
+            "groundable": pa.bool_(),
+            "match_score": pa.float64(),
+            "box": pa.list_(pa.float64()),
+        }
+    )
+    schema = pa.schema(
+        {
+            "id": pa.string(),
+            "text": pa.string(),
+            "status": pa.string(),
+            "image": pa.string(),
+            "entities": pa.list_(entity),
+            "json": pa.large_string(),
+        }
+    )
+    part = folder / f"{PARQUET}.part"
+    try:
+        with (
+            (folder / PREDICTIONS).open(encoding="utf-8") as lines,
+            parquet.ParquetWriter(part, schema) as writer,  # type: ignore[no-untyped-call]
+        ):
+            rows = _rows(lines, entity)
+            while group := list(islice(rows, _GROUP)):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))  # type: ignore[no-untyped-call]
+        os.replace(part, folder / PARQUET)
+    except OSError as error:
+        mend = "make room; the same command writes it again"
+        raise NamepinError("E500", f"cannot write the table: {error}", where=str(folder), mend=mend) from error
+    return folder / PARQUET
+
+
+def _rows(lines: Iterator[str], entity: Any) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        row = json.loads(line)
+        image = row.get("image")
+        yield {
+            "id": row["id"],
+            "text": row["text"],
+            "status": row["status"],
+            "image": image["sha256"] if image else None,
+            "entities": [{field.name: one.get(field.name) for field in entity} for one in row["entities"]],
+            "json": line.rstrip("\n"),
+        }

@@ -1,0 +1,247 @@
+"""The Ray engine: the stages of `agent.batch.staged` as actor pools of Ray Data, on one machine or a cluster.
+
+One task reads the input as a stream and cuts it into chunks of posts; each stage maps chunks; the driver, where the
+command runs, writes them in order into the same kind of folder as the local engine. Whatever dies (an actor, a reader,
+a node) is started again by Ray, and its chunk is done again: results do not depend on where or how often.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from agent.api import Namepin
+from agent.batch.engine import Progress, identity_of, now, rows_left
+from agent.batch.folder import OutFolder
+from agent.batch.source import Source
+from agent.batch.staged import Failure, Passage, Stage, StageWorker, stages_of
+from agent.build import policy
+from agent.settings import Settings
+from tools.base import digest
+from tools.errors import Exit, NamepinError
+
+_HELD = 4
+"""Chunks that wait before each actor; more would only take memory."""
+_RAY_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # on stderr; the full logs are in Ray's own folder
+}
+
+
+def run_ray(
+    settings: Settings,
+    source: Source,
+    out: Path,
+    *,
+    address: str | None = None,
+    at_once: int = 16,
+    together: int = 1,
+    limit: int | None = None,
+    told: Callable[[Progress], None] = lambda _: None,
+) -> tuple[Progress, bool]:
+    """Work through an input into a folder, or go on with it, as `agent.batch.engine.run_batch`.
+
+    Args:
+        settings: the profile; `settings.ray` has the processes of each stage.
+        source: the input; on a cluster, a path that every node has.
+        out: the folder, on this machine.
+        address: of a running cluster; None takes RAY_ADDRESS, else starts Ray on this machine for this run.
+        at_once: posts of a chunk on their way through the graph at a time.
+        together: requests that a tool is asked at once.
+        limit: rows of the input to stop after.
+        told: called after each row.
+
+    Raises:
+        NamepinError: E301 without Ray, E303 when the cluster cannot be reached or gives up, E50x for the folder, E104
+            for the input, E21x and E30x when a required tool cannot start there.
+    """
+    pin = Namepin(settings)
+    with OutFolder(out, identity_of(pin, source)) as folder, _cluster(address, settings):
+        began, resumed = time.monotonic(), folder.done
+        folder.say(status="running", resumed=resumed, started=now())
+        total = source.count if limit is None else min(source.count, limit)
+        progress = Progress(folder.done, folder.failed, resumed, 0.0, total)
+        passages = _passages(settings, source, folder.done, limit, at_once, together)
+        fingerprint: str | None = None
+        with _stopping() as stop:
+            for passage in passages:
+                if passage.refused is not None:
+                    raise passage.refused.error()
+                if passage.number != folder.done + 1:
+                    raise AssertionError(f"row {passage.number} after row {folder.done}")
+                mine = digest(
+                    {
+                        "graph": pin.graph.name,
+                        "policy": policy(settings).model_dump(mode="json"),
+                        "tools": passage.fingerprints,
+                    }
+                )
+                fingerprint = fingerprint or mine
+                if mine != fingerprint:
+                    mend = "install the same release, weights and settings on every node"
+                    raise NamepinError("E303", "the nodes have different tools or weights", mend=mend)
+                found = passage.extraction and passage.extraction.model_copy(update={"fingerprint": fingerprint})
+                folder.put(passage.row(), found, passage.failure.error() if passage.failure else None)
+                progress.done, progress.failed = folder.done, folder.failed
+                progress.seconds = time.monotonic() - began
+                told(progress)
+                if stop.is_set():
+                    break
+        folder.say(
+            status="stopped" if stop.is_set() else "done",
+            rows=folder.done,
+            failed=folder.failed,
+            resumed=resumed,
+            finished=now(),
+            seconds=round(time.monotonic() - began, 3),
+        )
+        return progress, stop.is_set()
+
+
+def _passages(
+    settings: Settings, source: Source, done: int, limit: int | None, at_once: int, together: int
+) -> Iterator[Passage]:
+    """The rows that are left, done, in order."""
+    import ray
+    from ray.data import ActorPoolStrategy, DataContext
+
+    if next(rows_left(source, done, limit), None) is None:
+        return
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = 1  # a block is a chunk: what is read is worked on at once
+    context.enable_progress_bars = False
+    folder, pools = os.getcwd(), settings.ray
+
+    def read(_: Any) -> Iterator[Any]:
+        os.chdir(folder)
+        rows = rows_left(source, done, limit)
+        while chunk := [Passage.of(row) for row in islice(rows, pools.chunk)]:
+            yield _table([chunk])
+
+    dataset: ray.data.Dataset = ray.data.from_items([{"item": 0}], override_num_blocks=1)
+    dataset = dataset.map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=pools.reader_cpus)
+    for stage in stages_of(settings):
+        pool = pools.of(stage.kind)
+        dataset = dataset.map_batches(
+            _Actor,
+            fn_constructor_args=(settings, stage, at_once, together, folder),
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            compute=ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=_HELD),
+        )
+    try:
+        for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+            for chunk in _chunks(table):
+                yield from chunk
+    except ray.exceptions.RayError as error:
+        what = f"Ray gave up: {' '.join(str(error).split())[:300]}"
+        mend = "mend the cluster; the same command goes on where this one ended"
+        raise NamepinError("E303", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
+
+
+def _table(chunks: list[list[Passage]]) -> Any:
+    import pyarrow
+
+    return pyarrow.table({"chunk": pyarrow.array([pickle.dumps(chunk) for chunk in chunks], pyarrow.large_binary())})
+
+
+def _chunks(table: Any) -> list[list[Passage]]:
+    return [pickle.loads(chunk) for chunk in table["chunk"].to_pylist()]
+
+
+class _Actor:
+    """A process of a stage, as Ray starts it."""
+
+    def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
+        os.chdir(folder)  # paths are as on the command line
+        self.refused: Failure | None = None
+        try:
+            self.worker = StageWorker(settings, stage, together, at_once)
+        except NamepinError as error:  # a dead actor would be started again and again
+            self.refused = Failure.of(error)
+
+    def __call__(self, table: Any) -> Any:
+        """One or more chunks."""
+        if self.refused is None:
+            return _table([self.worker.run(chunk) for chunk in _chunks(table)])
+        return _table([[replace(one, refused=one.refused or self.refused) for one in c] for c in _chunks(table)])
+
+
+@contextmanager
+def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
+    """A connection to the cluster; without an address, a Ray of this machine alone, on its loopback."""
+    for name, value in _RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        mend = "pip install 'namepin[scale]'"
+        what = f"--engine ray needs the package {error.name!r}"
+        raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
+    address = address or os.environ.get("RAY_ADDRESS")
+    pools = settings.ray
+    needed = [pools.of(stage.kind) for stage in stages_of(settings)]
+    gpus = sum(pool.actors * pool.gpus for pool in needed)
+    cpus = pools.reader_cpus + sum(pool.actors * pool.cpus for pool in needed)
+    alone: dict[str, Any] = {
+        "num_cpus": max(os.cpu_count() or 1, int(cpus + 1)),  # logical: how many processes, not how fast
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
+    given = {"address": address} if address else {"address": "local", **alone}
+    try:
+        ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        what = f"no Ray cluster at {address}" if address else f"Ray does not start here: {error}"
+        mend = "start it (`ray start --head`), or correct --address"
+        raise NamepinError("E303", what, where="--address", mend=mend, exit_code=Exit.UNREACHABLE) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        if not address and gpus > (there := _gpus_there()):
+            what = f"the stages want {gpus:g} GPUs, and this machine has {there:g}"
+            raise NamepinError(
+                "E203", what, where="ray.vision.gpus", mend="lower it, or give the --address of a cluster"
+            )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _gpus_there() -> float:
+    import ray
+
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0.0)
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets; the second one stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
