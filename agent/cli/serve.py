@@ -1,4 +1,4 @@
-"""`namepin serve`: the REST surface."""
+"""`namepin serve`: the page for people, and the REST surface for applications."""
 
 from typing import Annotated
 
@@ -16,8 +16,9 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 7860,
     profile: Profile = None,
     set_: Set = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /, or REST alone.")] = True,
 ) -> int:
-    """Serve the REST surface for applications."""
+    """Serve the web page, and the REST surface for applications."""
     try:
         import fastapi  # noqa: F401  # to say what is missing before anything else is loaded
         import uvicorn  # noqa: F401
@@ -33,6 +34,14 @@ def serve(
     tokens = tokens_from_environment()
     check_host(host, tokens)
     app = create_app(settings, assignments=set_ or (), tokens=tokens, host=host)
+    if page:
+        try:
+            from agent.web.page import add_page
+        except ModuleNotFoundError as error:
+            what = f"the page needs the package {error.name!r}"
+            mend = "pip install 'namepin[serve]', or --no-page"
+            raise NamepinError("E332", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
+        add_page(app, settings)
     app.state.namepin.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
     print(
         f"Namepin serves {settings.profile} at http://{host}:{port} (REST: /api/openapi.json); Ctrl-C stops", flush=True

@@ -170,16 +170,21 @@ def _missing() -> HTTPException:
 
 def _ready(pin: Namepin, body: PostBody, urls: bool) -> Ready:
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
-    return pin.ready(make_post(row), _picture(body, urls))
+    return pin.ready(make_post(row), picture_of_body(body, urls))
 
 
 def _job_post(body: PostBody, urls: bool) -> JobPost:
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
     make_post(row)
-    return JobPost(row=row, picture=_picture(body, urls))
+    return JobPost(row=row, picture=picture_of_body(body, urls))
 
 
-def _picture(body: PostBody, urls: bool) -> bytes | None:
+def picture_of_body(body: PostBody, urls: bool) -> bytes | None:
+    """The bytes of a post's picture.
+
+    Raises:
+        NamepinError: E105 for two pictures, E123 for none, E126 and E127 for an address.
+    """
     if body.image is not None and body.image_url is not None:
         raise NamepinError("E105", "give either image or image_url", mend="leave one of them out")
     if body.image_url is not None:

@@ -1,0 +1,115 @@
+"""The pieces of HTML that the page shows; everything that comes from a post is escaped by the templates."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from agent.chat.state import Answer
+from agent.render.html import About, article_script, article_style, fragment
+from agent.render.view import printable
+from agent.server.jobs import Job
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A tool's answer; with an article where it has an extraction to show.
+
+    Attributes:
+        answer: what the tool found.
+        anchor: the article's name in the page and in the addresses of its downloads.
+        about: what it was made with.
+        picture: its picture's address.
+    """
+
+    answer: Answer
+    anchor: str | None = None
+    about: About | None = None
+    picture: str | None = None
+
+    @property
+    def article(self) -> Markup | None:
+        """The extraction's article."""
+        if self.anchor is None or self.about is None or self.answer.extraction is None:
+            return None
+        return Markup(fragment(self.answer.extraction, self.about, self.anchor, self.picture))
+
+    @property
+    def pinned(self) -> bool:
+        """Whether anything is drawn on the picture."""
+        found = self.answer.extraction
+        return self.picture is not None and found is not None and any(entity.box for entity in found.entities)
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask is drawn on the picture."""
+        found = self.answer.extraction
+        return self.pinned and found is not None and any(entity.mask for entity in found.entities)
+
+
+@dataclass
+class Turn:
+    """What somebody said, and what came of it; `doing` while it is still being answered."""
+
+    said: str
+    blocks: list[Block] = field(default_factory=list)
+    text: str = ""
+    doing: str | None = None
+
+
+def anchor(call: str) -> str:
+    """A tool call's name in the page: letters and digits, whatever the model named it."""
+    return "r" + hashlib.sha256(call.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def turn(shown: Turn) -> str:
+    """One turn of the conversation."""
+    return _environment().get_template("turn.html.j2").render(turn=shown)
+
+
+def problem(message: str) -> str:
+    """A message that could not be answered, and why."""
+    return _environment().get_template("problem.html.j2").render(message=message)
+
+
+def jobs(shown: Sequence[Job]) -> str:
+    """The visitor's batch jobs, the last one first."""
+    return _environment().get_template("jobs.html.j2").render(jobs=list(reversed(shown)))
+
+
+def part(name: str, **values: object) -> str:
+    """A fixed part of the page."""
+    return _environment().get_template(f"{name}.html.j2").render(**values)
+
+
+@cache
+def style() -> str:
+    """The page's rules; those of articles are nested, so that they touch nothing of Gradio's."""
+    own = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
+    return f"{own}\n.np {{\n{article_style()}\n}}\n"
+
+
+@cache
+def script() -> str:
+    """The page's script, with `bindArticle`."""
+    return article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Lines stay lines, as they do where people write them.
+    environment.filters["lines"] = lambda text: "\n".join(map(printable, str(text).split("\n")))
+    return environment

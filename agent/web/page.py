@@ -1,0 +1,223 @@
+"""The page itself: Gradio's layout and events around Namepin's own HTML."""
+
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+
+from agent.chat.agent import build_agent, lead_model
+from agent.chat.pictures import Pictures
+from agent.chat.sessions import open_saver
+from agent.server.access import Denied, TooMany
+from agent.server.state import ServerState
+from agent.settings import Settings
+from agent.web import fragments, routes
+from agent.web.gate import Gate
+from agent.web.talk import Talk, picture_of
+from agent.web.visitors import Visitors
+from tools.errors import NamepinError
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "posts.jsonl"
+"""Posts to try; a checkout has them."""
+
+_log = logging.getLogger(__name__)
+
+
+def add_page(app: FastAPI, settings: Settings) -> None:
+    """Add the page at `/` to the server's application.
+
+    Args:
+        app: as `agent.server.app.create_app` makes it.
+        settings: the profile that serves; `[chat]` says who leads conversations.
+
+    Raises:
+        NamepinError: E31x where the chat's model cannot be used.
+    """
+    state: ServerState = app.state.namepin
+    visitors = Visitors(state.access)
+    app.state.visitors = visitors
+    app.state.pictures = Pictures(state.folder / "pictures", max_pixels=settings.images.max_pixels)
+    model = lead_model(settings.chat)
+    app.include_router(routes.router)
+    before = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def with_conversations(app: FastAPI) -> AsyncIterator[Any]:
+        async with open_saver(state.folder) as saver, before(app) as given:
+            app.state.talk = Talk(state, app.state.pictures, visitors, build_agent(model, settings.chat, saver))
+            yield given
+
+    app.router.lifespan_context = with_conversations
+    gr.mount_gradio_app(
+        app,
+        _blocks(app, rules=settings.chat.model is None),
+        "/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        pwa=False,
+        theme=_theme(),
+        css=fragments.style(),
+        head=f"<script>{fragments.script()}</script>",
+    )
+    mounted: Any = app.router.routes[-1]
+    mounted.app = Gate(mounted.app, visitors)
+
+
+def _theme() -> Any:
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
+    theme = gr.themes.Base(neutral_hue="stone", font=fonts, font_mono=["ui-monospace", "monospace"])
+    accent, dark = "#0b5fa5", "#7cc0ff"
+    return theme.set(
+        color_accent=accent,
+        body_background_fill="#f6f5f2",
+        body_background_fill_dark="#121417",
+        block_background_fill_dark="#1b1e23",
+        block_label_text_color="#5c626c",
+        block_title_text_color="#5c626c",
+        block_title_text_color_dark="#a9afb9",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#24282f",
+        input_border_color="#8a8f98",
+        input_border_color_dark="#5c626c",
+        input_border_width="1px",
+        input_placeholder_color="#6b7078",
+        input_placeholder_color_dark="#a9afb9",
+        button_primary_background_fill=accent,
+        button_primary_background_fill_hover="#094c85",
+        button_primary_background_fill_dark=dark,
+        button_primary_background_fill_hover_dark="#a5d4ff",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#0c1620",
+        checkbox_background_color_selected=accent,
+        checkbox_border_color="#5c626c",
+    )
+
+
+def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
+    state: ServerState = app.state.namepin
+    examples = _rows(EXAMPLES) if EXAMPLES.is_file() else []
+    blocks: gr.Blocks = gr.Blocks(title="Namepin", analytics_enabled=False)
+    with blocks:
+        _html(fragments.part("top", rules=rules))
+        with gr.Tabs():
+            with gr.Tab("Post", id="post"):
+                past = _html("", elem_id="np-past")
+                now = _html("", elem_id="np-now")
+                spoken = _html("", elem_id="np-spoken")
+                message = gr.Textbox(
+                    label="Post, or a question about the last one",
+                    placeholder="Paste a post. Add its picture below, or paste it here.",
+                    lines=1,
+                    max_lines=12,
+                    max_length=8000,
+                    elem_id="np-message",
+                    autofocus=True,
+                )
+                token = gr.Textbox(visible="hidden", elem_id="np-token", label="picture", max_length=120)
+                _html(fragments.part("upload"))
+                with gr.Row(elem_id="np-send"):
+                    profile = gr.Radio(list(state.pins.profiles), value=state.pins.profiles[0], label="Profile")
+                    send = gr.Button("Send", variant="primary", elem_id="np-go")
+                buttons = []
+                if examples:
+                    gr.HTML("<h2 class='np-label'>Or try an example</h2>", apply_default_css=False)
+                    with gr.Row(elem_id="np-examples"):
+                        buttons = [gr.Button(post["text"][:60] + "…", size="sm") for post in examples]
+            with gr.Tab("Batch", id="batch"):
+                _html(fragments.part("batch", profiles=state.pins.profiles, most=state.settings.max_job_posts))
+                with gr.Row():
+                    refresh = gr.Button("Refresh", elem_id="np-refresh", size="sm")
+                    remove = gr.Button("Remove finished jobs", size="sm")
+                table = _html("", elem_id="np-jobs")
+                timer = gr.Timer(1, active=False)
+
+        async def answer(said: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+            async for shown in _answers(app, request, said, signed, chosen):
+                yield shown
+
+        async def example(number: int, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+            post = examples[number]
+            try:
+                visitor = visitors.known(request.cookies)
+                data = (EXAMPLES.parent / post["image"]).read_bytes()
+                signed = visitors.sign(visitor, app.state.pictures.keep(data).sha256)
+            except (Denied, OSError, NamepinError):
+                signed = ""
+            async for shown in _answers(app, request, f"post: {post['text']}", signed, chosen):
+                yield shown
+
+        async def begin(request: gr.Request) -> tuple[str, str, Any]:
+            visitor = visitors.known(request.cookies)
+            return await app.state.talk.history(visitor), *jobs(request)
+
+        def jobs(request: gr.Request) -> tuple[str, Any]:
+            mine = state.jobs.list(visitors.known(request.cookies).jobs_owner)
+            return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
+
+        def clean(request: gr.Request) -> tuple[str, Any]:
+            owner = visitors.known(request.cookies).jobs_owner
+            for job in state.jobs.list(owner):
+                if job.state in ("done", "failed"):
+                    state.jobs.delete(owner, job.id)
+            return jobs(request)
+
+        visitors: Visitors = app.state.visitors
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
+        shown = [past, now, spoken, message, token]
+        clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
+        for event in (message.submit, send.click):
+            event(answer, [message, token, profile], shown, preprocess=False, **quiet).then(**clear)
+        for number, button in enumerate(buttons):
+            which = gr.State(number)
+            button.click(example, [which, profile], shown, preprocess=False, **quiet).then(**clear)
+        blocks.load(begin, None, [past, table, timer], **quiet)
+        for event in (refresh.click, timer.tick):
+            event(jobs, None, [table, timer], **quiet)
+        remove.click(clean, None, [table, timer], **quiet)
+    blocks.queue(default_concurrency_limit=None, max_size=state.settings.waiting + 64, api_open=False)
+    return blocks
+
+
+async def _answers(
+    app: FastAPI, request: gr.Request, said: Any, signed: Any, profile: Any
+) -> AsyncIterator[tuple[Any, ...]]:
+    """What the page shows while a message is answered and afterwards: past, now, spoken, message, picture."""
+    same = gr.skip()
+    talk: Talk = app.state.talk
+    said, signed, profile = (value if isinstance(value, str) else "" for value in (said, signed, profile))
+    try:
+        visitor = talk.visitors.known(request.cookies)
+        picture = picture_of(talk.visitors, talk.pictures, visitor, signed)
+        async for html in talk.answer(visitor, said, picture, profile or None):
+            yield same, html, same, same, same
+        spoken = fragments.part("spoken", text=await talk.spoken(visitor))
+        yield await talk.history(visitor), "", spoken, "", ""
+    except (NamepinError, TooMany) as error:
+        yield same, fragments.problem(str(error)), same, same, same
+    except Denied:
+        yield same, fragments.problem("The session has ended: load the page again."), same, same, same
+    except Exception:  # a page says that something broke, and the log says what
+        _log.exception("a message could not be answered")
+        yield same, fragments.problem("Something broke on the server; its log says what."), same, same, same
+
+
+def _html(value: str, **more: Any) -> gr.HTML:
+    return gr.HTML(value, apply_default_css=False, js_on_load="", **more)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,223 @@
+"""The page's own doors: signing in, uploads, pictures, downloads, batch files. None of them is part of the REST API."""
+
+import asyncio
+import io
+import json
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import ValidationError
+
+from agent.chat.pictures import Pictures
+from agent.posts import make_post
+from agent.render.html import page, reduced
+from agent.render.picture import annotate
+from agent.render.view import Shown, printable
+from agent.server.access import Denied
+from agent.server.jobs import Job, JobPost
+from agent.server.rest import PostBody, picture_of_body
+from agent.server.state import ServerState
+from agent.web import fragments
+from agent.web.gate import POLICY, cookie
+from agent.web.talk import Talk
+from agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
+from tools.errors import NamepinError
+
+router = APIRouter(include_in_schema=False)
+_SIGNED = r"^[0-9a-f]{64}\.[0-9a-f]{32}$"
+_PRIVATE = {"cache-control": "private, no-store"}
+
+
+async def visitor_of(request: Request) -> Visitor:
+    """The visitor behind the request's cookies."""
+    visitors: Visitors = request.app.state.visitors
+    return visitors.known(request.cookies)
+
+
+async def counted(request: Request) -> Visitor:
+    """As `visitor_of`, the request counted against the owner's rate."""
+    visitor = await visitor_of(request)
+    request.app.state.namepin.access.count(visitor.owner)
+    return visitor
+
+
+Known = Annotated[Visitor, Depends(visitor_of)]
+Counted = Annotated[Visitor, Depends(counted)]
+Name = Annotated[str, Path(pattern="^r[0-9a-f]{16}$")]
+JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+
+
+@router.get("/login")
+async def login() -> Response:
+    """The form that asks for a token."""
+    return _login(None)
+
+
+@router.post("/login")
+async def sign_in(request: Request) -> Response:
+    """Take a token for the cookie."""
+    access = request.app.state.namepin.access
+    access.count("(signing in)")
+    token = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0].strip()
+    try:
+        access.owner_of(token)
+    except Denied:
+        return _login("That is nobody's token.", 401)
+    answer = RedirectResponse("/", 303)
+    answer.headers.append("set-cookie", cookie(TOKEN_COOKIE, token))
+    answer.headers.append("set-cookie", cookie(SESSION_COOKIE, new_session()))
+    return answer
+
+
+def _login(problem: str | None, status: int = 200) -> Response:
+    body = fragments.part("login", problem=problem, style=fragments.style())
+    return HTMLResponse(body, status, {"content-security-policy": POLICY})
+
+
+@router.post("/page/new")
+async def new_conversation(visitor: Known) -> Response:
+    """Begin another conversation."""
+    answer = RedirectResponse("/", 303)
+    answer.headers.append("set-cookie", cookie(SESSION_COOKIE, new_session()))
+    return answer
+
+
+@router.post("/page/pictures")
+async def upload(request: Request, visitor: Counted) -> JSONResponse:
+    """Keep a picture for the next message; the body is the file."""
+    pictures: Pictures = request.app.state.pictures
+    ref = await asyncio.to_thread(pictures.keep, await request.body())
+    signed = request.app.state.visitors.sign(visitor, ref.sha256)
+    return JSONResponse({"picture": signed, "width": ref.width, "height": ref.height})
+
+
+@router.get("/page/pictures/{signed}.jpg")
+async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Request, visitor: Known) -> Response:
+    """A picture that the visitor was given the address of: decoded and written anew, never the file as it came."""
+    sha256 = request.app.state.visitors.check(visitor, signed)
+    if sha256 is None:
+        raise HTTPException(404, "there is no such picture of yours")
+    return await asyncio.to_thread(_as_jpeg, request.app.state.pictures, sha256)
+
+
+@router.get("/page/results/{name}.json")
+async def result_json(name: Name, request: Request, visitor: Known) -> Response:
+    """An answer's `Extraction`."""
+    found = await _talk(request).result(visitor, name)
+    if found is None:
+        raise _missing()
+    return _download(found.extraction.to_json().encode(), "application/json", f"{found.extraction.id}.json")
+
+
+@router.get("/page/results/{name}.png")
+async def result_png(name: Name, request: Request, visitor: Counted) -> Response:
+    """An answer's picture with boxes, masks and labels."""
+    found = await _talk(request).result(visitor, name)
+    image = found and await _talk(request).picture(found.extraction)
+    if not found or not image:
+        raise _missing()
+
+    def draw() -> bytes:
+        file = io.BytesIO()
+        annotate(image.image, found.extraction).save(file, "PNG")
+        return file.getvalue()
+
+    return _download(await asyncio.to_thread(draw), "image/png", f"{found.extraction.id}.png")
+
+
+@router.get("/page/results/{name}.html")
+async def result_html(name: Name, request: Request, visitor: Counted) -> Response:
+    """An answer as one page that opens offline."""
+    found = await _talk(request).result(visitor, name)
+    if found is None:
+        raise _missing()
+    image = await _talk(request).picture(found.extraction)
+    shown = Shown(found.extraction, image.image if image else None)
+    body = await asyncio.to_thread(lambda: page([shown], found.about).encode())
+    return _download(body, "text/html; charset=utf-8", f"{found.extraction.id}.html")
+
+
+@router.post("/page/jobs")
+async def begin_job(request: Request, visitor: Counted, profile: str | None = None) -> Job:
+    """Accept a file of posts as a job; the body is JSON lines, pictures in them as base64."""
+    state: ServerState = request.app.state.namepin
+    profile = profile or state.pins.profiles[0]
+    await asyncio.to_thread(state.pins.get, profile)
+    data = await request.body()
+    posts = await asyncio.to_thread(_posts, data, state.settings.max_job_posts, state.settings.urls)
+    return await asyncio.to_thread(state.jobs.accept, visitor.jobs_owner, profile, posts)
+
+
+@router.get("/page/jobs/{job_id}.jsonl", response_class=FileResponse)
+async def job_results(job_id: JobId, request: Request, visitor: Known) -> FileResponse:
+    """The results of one of the visitor's jobs so far."""
+    path = request.app.state.namepin.jobs.results(visitor.jobs_owner, job_id)
+    if path is None:
+        raise _missing()
+    return FileResponse(path, media_type="application/x-ndjson", filename=f"{job_id}.jsonl", headers=_PRIVATE)
+
+
+def _posts(data: bytes, most: int, urls: bool) -> list[JobPost]:
+    """The posts of a file.
+
+    Raises:
+        NamepinError: E104 for a file of no posts, E103 with the line that is no post, E108 for too many, E12x.
+    """
+    posts: list[JobPost] = []
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise NamepinError("E104", "the file is not UTF-8 text", mend="give one JSON object a line") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if len(posts) == most:
+            raise NamepinError("E108", f"a job has at most {most} posts", mend="split the file")
+        try:
+            body = PostBody.model_validate({"id": f"line-{number}", **_object(line)})
+            row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
+            make_post(row)
+            posts.append(JobPost(row=row, picture=picture_of_body(body, urls)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise NamepinError("E103", f"line {number}: {printable(where)}: {first['msg']}") from error
+        except NamepinError as error:
+            raise NamepinError(error.code, f"line {number}: {error.what}", mend=error.mend) from error
+    if not posts:
+        raise NamepinError("E104", "the file has no posts", mend='one a line: {"id": "a", "text": "..."}')
+    return posts
+
+
+def _object(line: str) -> dict[str, object]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise NamepinError("E103", "not JSON", mend='a post is {"id": "a", "text": "..."}') from error
+    if not isinstance(value, dict):
+        raise NamepinError("E103", "not an object", mend='a post is {"id": "a", "text": "..."}')
+    return value
+
+
+def _as_jpeg(pictures: Pictures, sha256: str) -> Response:
+    file = io.BytesIO()
+    image = pictures.find(sha256)
+    reduced(image.image).save(file, "JPEG", quality=86)
+    return Response(file.getvalue(), media_type="image/jpeg", headers=_PRIVATE)
+
+
+def _download(body: bytes, kind: str, name: str) -> Response:
+    return Response(
+        body, media_type=kind, headers={**_PRIVATE, "content-disposition": f'attachment; filename="{name}"'}
+    )
+
+
+def _talk(request: Request) -> Talk:
+    talk: Talk = request.app.state.talk
+    return talk
+
+
+def _missing() -> HTTPException:
+    return HTTPException(404, "there is no such result of yours")
