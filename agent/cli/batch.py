@@ -27,6 +27,13 @@ class Only(StrEnum):
     masks = "masks"
 
 
+class Engine(StrEnum):
+    """What does the work."""
+
+    local = "local"
+    ray = "ray"
+
+
 def batch(
     input: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")],
@@ -38,6 +45,11 @@ def batch(
     together: Annotated[
         int, typer.Option("--together", min=1, max=256, help="Posts that a tool is asked about at once; for a GPU.")
     ] = 1,
+    engine: Annotated[Engine, typer.Option("--engine", help="local: this process; ray: a cluster.")] = Engine.local,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of a running Ray cluster, as HOST:6379; else Ray starts here.")
+    ] = None,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write the results as Parquet, too.")] = False,
     set_: Set = None,
 ) -> int:
     """Find the names of many posts; resumable, in the order of the input."""
@@ -52,11 +64,26 @@ def batch(
     if only:
         kept = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
         settings = settings.model_copy(update={"tools": kept})
-    pin = Namepin(settings, batched_calls(settings, together))
+    if engine is Engine.ray and only:
+        raise typer.BadParameter("--only masks runs on the local engine")
+    if address and engine is not Engine.ray:
+        raise typer.BadParameter("--address goes with --engine ray")
     with _shown(source.name) as told:
-        progress, stopped = run_batch(
-            pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
-        )
+        if engine is Engine.ray:
+            from agent.batch.ray_engine import run_ray
+
+            progress, stopped = run_ray(
+                settings, source, out, address=address, at_once=at_once, together=together, limit=limit, told=told
+            )
+        else:
+            pin = Namepin(settings, batched_calls(settings, together))
+            progress, stopped = run_batch(
+                pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
+            )
+    if parquet and not stopped:
+        from agent.batch.parquet import write_parquet
+
+        write_parquet(out)
     again = f", {progress.resumed} of them before" if progress.resumed else ""
     print(f"{progress.done} rows{again}, {progress.failed} failed, {progress.rate:.1f} posts/s: {out}", file=sys.stderr)
     if stopped:
