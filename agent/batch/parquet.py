@@ -61,7 +61,7 @@ def write_parquet(folder: Path) -> Path:
         ):
             rows = _rows(lines, entity)
             while group := list(islice(rows, _GROUP)):
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))  # type: ignore[no-untyped-call]
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
         os.replace(part, folder / PARQUET)
     except OSError as error:
         mend = "make room; the same command writes it again"
