@@ -66,10 +66,10 @@ def from_file(path: Path) -> Layer:
         NamepinError: E201 when it cannot be read as TOML.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        table = flattened(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, and deep nesting, too
         raise NamepinError("E201", f"not a readable TOML file: {error}", where=str(path)) from error
-    return {key: Value(value, str(path)) for key, value in flattened(table).items()}
+    return {key: Value(value, str(path)) for key, value in table.items()}
 
 
 def from_assignments(assignments: Iterable[str]) -> Layer:
@@ -118,7 +118,7 @@ def written(text: str) -> Any:
     if text[:1] in ("[", "{", '"'):
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             return text
     return text
 

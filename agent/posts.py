@@ -55,7 +55,10 @@ def make_post(row: Any, where: str = "") -> Post:
     Raises:
         NamepinError: E101 when its text is empty, E103 when it is not a post in any other way.
     """
-    row = _readable(row)
+    try:
+        row = _readable(row)
+    except RecursionError as error:
+        raise NamepinError("E103", "not a post: nested too deeply", where=where, mend="give flat rows") from error
     text = row.get("text") if isinstance(row, dict) else None
     if isinstance(text, str) and not text.strip():
         raise NamepinError(
@@ -113,12 +116,15 @@ def _readable(value: Any) -> Any:
 def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8-sig", "surrogateescape"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NamepinError("E103", f"not JSON: {error}", where=where, mend="give one JSON object a line") from error
     if not isinstance(row, dict):
         raise NamepinError("E103", "not a JSON object", where=where, mend='give {"id": ..., "text": ..., "image": ...}')
     own = {key: row.pop(key) for key in ("id", "text", "tokens", "image", "extra") if key in row}
-    return own | ({"extra": {**(own.get("extra") or {}), **row}} if row else {})
+    extra = own.get("extra") or {}
+    if not isinstance(extra, dict):
+        raise NamepinError("E103", "not a post: extra is no object", where=where, mend='give "extra": {...}')
+    return own | ({"extra": {**extra, **row}} if row else {})
 
 
 def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:

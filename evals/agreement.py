@@ -202,5 +202,5 @@ def _row(line: str, where: str) -> tuple[str, Regions]:
             masks: Iterable[Any] = entity.get("masks") or [m for m in [entity.get("mask")] if m]
             regions.setdefault(str(name), []).extend(Mask.model_validate(mask) for mask in masks)
         return str(row["id"]), {name: masks for name, masks in regions.items() if masks}
-    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
         raise NamepinError("E134", f"not annotations: {type(error).__name__}", where=where, mend=mend) from error

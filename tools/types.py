@@ -139,8 +139,9 @@ class Post(Frozen):
     @classmethod
     def _text_from_tokens(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("tokens") and not data.get("text"):
-            if all(isinstance(t, str) for t in data["tokens"]):
-                data = {**data, "text": " ".join(data["tokens"])}
+            tokens = data["tokens"]
+            if isinstance(tokens, list | tuple) and all(isinstance(token, str) for token in tokens):
+                data = {**data, "text": " ".join(tokens)}
         return data
 
     @model_validator(mode="after")

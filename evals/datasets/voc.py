@@ -33,14 +33,14 @@ def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBo
     """The picture's (width, height), its boxes by name, and the problems. Entities and DTDs in the XML are refused."""
     try:
         root = ElementTree.parse(path).getroot()
-    except (ParseError, DefusedXmlException, OSError, ValueError) as error:
+    except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:  # LookupError: the encoding
         return (
             None,
             {},
             [Problem("E133", str(path), f"unreadable XML, its entities count as not in the picture: {error}")],
         )
     width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
-    size = (int(width), int(height)) if width > 0 and height > 0 else None
+    size = (int(width), int(height)) if 1 <= width < math.inf and 1 <= height < math.inf else None
     boxes: dict[str, list[RawBox]] = defaultdict(list)
     problems = []
     for item in root.findall("object"):
@@ -102,7 +102,7 @@ def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
             group = shape.get("group_id")
             outline = _outline(shape)
             groups[str(shape["label"]), ("alone", number) if group is None else str(group)].append(outline)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             problems.append(Problem("E133", str(path), f"shape {number} is left out: {error}"))
     masks: dict[str, list[Mask]] = defaultdict(list)
     for (name, _), polygons in groups.items():

@@ -1,0 +1,40 @@
+"""Coverage-guided fuzzing with atheris: `python tests/fuzz/fuzz.py TARGET --seconds N [--corpus FOLDER]`.
+
+Exits 0 when nothing was found; otherwise libFuzzer prints the exception and writes the input beside the corpus.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+LONGEST = 4096
+PARSERS = ["agent.posts", "agent.settings", "agent.layers", "evals", "tools", "json", "tomllib", "defusedxml", "xml"]
+
+
+def main() -> None:
+    """Fuzz one target."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target")
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--corpus", type=Path, help="kept between runs; a temporary folder without it")
+    asked = parser.parse_args()
+    with atheris.instrument_imports(include=PARSERS):
+        from fuzz_targets import TARGETS
+    target = TARGETS[asked.target]
+    corpus = asked.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{asked.target}-"))
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(target.seeds):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    limits = [f"-max_total_time={asked.seconds}", f"-max_len={LONGEST}", "-timeout=20", "-rss_limit_mb=3072"]
+    found = f"-artifact_prefix={corpus.parent}/{asked.target}-"
+    atheris.Setup([sys.argv[0], *limits, found, "-print_final_stats=1", str(corpus)], target.run)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""What strangers' bytes reach answers or refuses, and never breaks: what fuzzing found, hypothesis, a short atheris run.
+
+Longer runs: `python tests/fuzz/fuzz.py TARGET --seconds 600`; docs/reliability.md says what was run, and for how long.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fuzz_targets import TARGETS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent.layers import from_file
+from agent.posts import read_posts
+from evals.datasets.voc import read_boxes, read_masks
+from tools.errors import NamepinError
+
+FUZZER = Path(__file__).with_name("fuzz.py")
+SHORT_S = 2
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _json_object(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
+    return st.fixed_dictionaries({}, optional=fields).map(lambda row: json.dumps(row).encode())
+
+
+points = st.lists(st.lists(st.floats() | st.integers(), max_size=3), max_size=5)
+shape = st.fixed_dictionaries(
+    {},
+    optional={
+        "label": values,
+        "points": points | values,
+        "group_id": values,
+        "shape_type": st.sampled_from(["polygon", "rectangle", "circle"]) | values,
+    },
+)
+side = st.integers(-1, 50) | values
+FORMS: dict[str, st.SearchStrategy[bytes]] = {
+    "posts": _json_object(id=values, text=values, tokens=values, extra=values, image=values, other=values),
+    "tokens": st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    "conll": st.lists(st.sampled_from(["IMGID:1", "A\tB-PER", "b\tI-PER\tI-athlete", "", "\t", "c\tI-", "\u2028\tO"]))
+    .map("\n".join)
+    .map(str.encode),
+    "xml": st.lists(st.sampled_from(["<a>", "</a>", "<size>", "</size>", "<width>inf</width>", "&b;", "<!DOCTYPE a>"]))
+    .map("".join)
+    .map(str.encode),
+    "labelme": _json_object(imageHeight=side, imageWidth=side, shapes=st.lists(shape, max_size=4) | values),
+    "answers": _json_object(explanation=values, bbox_2d=values) | values.map(lambda row: json.dumps([row]).encode()),
+    "profile": st.lists(
+        st.sampled_from(["[gate]", "gamma = inf", "[a.b]", "[tagger]", "backend = 1", "x = [", "[[c]]"])
+    )
+    .map("\n".join)
+    .map(str.encode),
+    "rle": st.binary(min_size=2, max_size=2).flatmap(
+        lambda head: st.text("".join(map(chr, range(47, 113))), max_size=12).map(lambda runs: head + runs.encode())
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_bytes(name: str) -> None:
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(st.binary(max_size=300) | FORMS[name])
+    def holds(data: bytes) -> None:
+        TARGETS[name].run(data)
+
+    holds()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_short_guided_run(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("atheris", reason="no coverage-guided fuzzer: pip install 'namepin[fuzz]'")
+    command = [sys.executable, str(FUZZER), name, "--seconds", str(SHORT_S), "--corpus", str(tmp_path / "corpus")]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
+    assert "number_of_executed_units" in ran.stderr
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": "a", "text": "x", "extra": 5, "k": 1}',
+        b'{"id": "a", "tokens": true}',
+        DEEP,
+        b'{"id": "a", "text": "x", "k": ' + b"[" * 900 + b"]" * 900 + b"}",
+    ],
+)
+def test_found_posts_that_are_none(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "posts.jsonl"
+    path.write_bytes(line)
+    with pytest.raises(NamepinError, match="E103"):
+        list(read_posts(path))
+
+
+@pytest.mark.parametrize(
+    "table", [b"a = " + DEEP, b"[a." + b"a." * 5000 + b"a]\nb = 1", b"[serve]\nat_once = " + b"9" * 5000]
+)
+def test_found_profiles_that_are_none(table: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(table)
+    with pytest.raises(NamepinError, match="E201"):
+        from_file(path)
+
+
+def test_found_an_encoding_that_nobody_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_bytes(b'<?xml version="1.0" encoding="x"?><a/>')
+    size, boxes, [problem] = read_boxes(path)
+    assert (size, boxes, problem.code) == (None, {}, "E133")
+
+
+@pytest.mark.parametrize("side", ["inf", "0.5", "1e999", "-1", "nan"])
+def test_found_a_picture_without_a_size(side: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(f"<a><size><width>{side}</width><height>9</height></size></a>")
+    assert read_boxes(path) == (None, {}, [])
+
+
+def test_found_a_point_of_four_hundred_digits(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    shapes = [{"label": "A", "points": [[int("9" * 400), 1], [1, 2], [3, 4]]}]
+    path.write_text(json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": shapes}))
+    masks, [problem] = read_masks(path)
+    assert masks == {} and "shape 0 is left out" in problem.what
+
+
+BOMBS = {
+    "laughs": '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;">]><a><object><name>&c;</name></object></a>',
+    "file": '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a><object><name>&b;</name></object></a>',
+    "address": '<!DOCTYPE a [<!ENTITY b SYSTEM "http://127.0.0.1:9/x">]><a><object><name>&b;</name></object></a>',
+    "parameter": '<!DOCTYPE a [<!ENTITY % b SYSTEM "file:///etc/passwd"> %b;]><a/>',
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_xml_entities_are_refused(bomb: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(BOMBS[bomb])
+    size, boxes, [problem] = read_boxes(path)
+    assert (size, boxes, problem.code) == (None, {}, "E133") and "EntitiesForbidden" in problem.what
