@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,9 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+_SPARE_THREADS = 16
+"""For the job at work, and for reading and checking what comes in."""
 
 
 def create_app(
@@ -57,6 +61,9 @@ def create_app(
 
     @asynccontextmanager
     async def beside(app: FastAPI) -> AsyncIterator[None]:
+        # Tools wait in threads. asyncio's own pool has few where cores are few, and one slow server would hold them all.
+        threads = serve.at_once * len(pins.profiles) + _SPARE_THREADS
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, "namepin"))
         working = asyncio.create_task(state.jobs.work())
         yield
         working.cancel()

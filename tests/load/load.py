@@ -1,0 +1,318 @@
+"""`namepin serve` under load, on loopback: `python tests/load/load.py --seconds 300 --clients 64 [--json FILE]`.
+
+Three parts, each with a server process of its own:
+1. crowd: as many clients as asked for, each sending its next post as soon as it has an answer (a second after a 429).
+2. farewell: a job of posts and requests under way when SIGTERM comes; then a new server on the same folder.
+3. slow LLM: a profile that asks a chat server of 20 s an answer, all its turns taken, beside the starter profile.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [json.loads(line)["text"] for line in (ROOT / "examples" / "posts.jsonl").read_text("utf-8").splitlines()]
+PICTURE = base64.b64encode((ROOT / "examples" / "astronaut.jpg").read_bytes()).decode()
+PICTURE_EVERY = 8
+TIMEOUT_S = 120
+
+
+def post(number: int) -> dict[str, Any]:
+    """One of the example posts, every eighth with a picture."""
+    body: dict[str, Any] = {"id": f"p{number}", "text": f"{TEXTS[number % len(TEXTS)]} {number}"}
+    return body | ({"image": PICTURE} if number % PICTURE_EVERY == 0 else {})
+
+
+class Serve:
+    """A `namepin serve` process."""
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if name in os.environ}
+        command = [sys.executable, "-c", "from agent.cli.main import run; run()", "serve", "--port", str(self.port)]
+        self.log = folder / "serve.log"
+        with self.log.open("ab") as log:
+            env = kept | {"NAMEPIN_DATA_DIR": str(folder)}
+            many = ("--set", "serve.per_minute=1000000", *flags)  # the rate of one token is not what is measured
+            self.process = subprocess.Popen([*command, *many], stdout=log, stderr=log, env=env, cwd=ROOT)
+        self._ready()
+
+    def _ready(self) -> None:
+        for _ in range(1200):
+            if self.process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError(f"the server does not listen: {self.log.read_text('utf-8', 'replace')[-2000:]}")
+
+    def rss_mb(self) -> float:
+        """Resident memory."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def stop(self) -> tuple[int, float]:
+        """SIGTERM; the exit code and the seconds it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(90)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        return code, time.monotonic() - began
+
+
+@dataclass
+class Tally:
+    """What clients got: statuses, seconds of each 200, and errors of the connection."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def report(self) -> dict[str, Any]:
+        """The figures."""
+        quantiles = statistics.quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [0.0] * 99
+        times = {"p50_s": round(quantiles[49], 3), "p95_s": round(quantiles[94], 3), "p99_s": round(quantiles[98], 3)}
+        return {"answers": dict(self.statuses), "connection_errors": dict(self.errors), **times}
+
+
+async def crowd(url: str, clients: int, seconds: float, profile: str | None = None) -> Tally:
+    """Clients that send one post after the other until the time is over."""
+    tally, numbers, end = Tally(), iter(range(10**9)), time.monotonic() + seconds
+    limits = httpx.Limits(max_connections=clients)
+
+    async def client(http: httpx.AsyncClient) -> None:
+        while time.monotonic() < end:
+            began = time.monotonic()
+            body = post(next(numbers)) | ({"profile": profile} if profile else {})
+            try:
+                answer = await http.post(f"{url}/extract", json=body)
+            except httpx.HTTPError as error:
+                tally.errors[type(error).__name__] += 1
+                await asyncio.sleep(0.5)
+                continue
+            tally.statuses[answer.status_code] += 1
+            if answer.status_code == 200:
+                tally.seconds.append(time.monotonic() - began)
+            else:
+                await asyncio.sleep(1)
+
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits) as http:
+        await asyncio.gather(*(client(http) for _ in range(clients)))
+    return tally
+
+
+async def watched(server: Serve, seconds: float) -> dict[str, Any]:
+    """Memory and queue of a server, each second."""
+    memory, waiting, running = [], [], []
+    end = time.monotonic() + seconds
+    async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+        while time.monotonic() < end:
+            await asyncio.sleep(1)
+            memory.append(server.rss_mb())
+            health = (await http.get(f"{server.url}/health")).json()
+            waiting.append(health["waiting"])
+            running.append(health["running"])
+    tenth = max(1, len(memory) // 10)
+    return {
+        "rss_mb_first_tenth": round(max(memory[:tenth])),
+        "rss_mb_last_tenth": round(max(memory[-tenth:])),
+        "rss_mb_peak": round(max(memory)),
+        "most_waiting": max(waiting),
+        "most_running": max(running),
+    }
+
+
+def part_crowd(folder: Path, clients: int, seconds: float) -> dict[str, Any]:
+    """Part 1."""
+    server = Serve(folder, "--profile", "starter")
+
+    async def both() -> tuple[Tally, dict[str, Any]]:
+        return await asyncio.gather(crowd(server.url, clients, seconds), watched(server, seconds))
+
+    try:
+        tally, memory = asyncio.run(both())
+    finally:
+        code, took = server.stop()
+    rate = {"posts_per_s": round(len(tally.seconds) / seconds, 2)}
+    return {
+        "clients": clients,
+        "seconds": seconds,
+        **tally.report(),
+        **rate,
+        **memory,
+        "exit_code": code,
+        "stop_s": took,
+    }
+
+
+def part_farewell(folder: Path, posts: int = 120, under_way: int = 8) -> dict[str, Any]:
+    """Part 2."""
+    server = Serve(folder, "--profile", "starter")
+    stopped: list[tuple[int, float]] = []
+
+    async def leave() -> tuple[str, Counter[str]]:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+            job = (
+                await http.post(f"{server.url}/batch", json={"posts": [post(n) for n in range(1, posts + 1)]})
+            ).json()
+            asked = [
+                asyncio.create_task(http.post(f"{server.url}/extract", json=post(n * 8))) for n in range(under_way)
+            ]
+            while (await http.get(f"{server.url}/health")).json()["running"] == 0:
+                await asyncio.sleep(0.02)
+            stopped.append(await asyncio.to_thread(server.stop))
+            got = await asyncio.gather(*asked, return_exceptions=True)
+        return job["id"], Counter(
+            str(a.status_code) if isinstance(a, httpx.Response) else type(a).__name__ for a in got
+        )
+
+    job, answers = asyncio.run(leave())
+    results = folder / "jobs" / "local" / job / "predictions.jsonl"
+    before = results.read_bytes().count(b"\n") if results.exists() else 0
+    again = Serve(folder, "--profile", "starter")
+    try:
+        for _ in range(1200):
+            state = httpx.get(f"{again.url}/jobs/{job}", timeout=TIMEOUT_S).json()
+            if state["state"] in ("done", "failed"):
+                break
+            time.sleep(0.25)
+        lines = httpx.get(f"{again.url}/jobs/{job}/results", timeout=TIMEOUT_S).text.splitlines()
+    finally:
+        again.stop()
+    ids = [json.loads(line)["id"] for line in lines]
+    [(code, took)] = stopped
+    return {
+        "answers_to_requests_under_way": dict(answers),
+        "exit_code": code,
+        "stop_s": round(took, 2),
+        "job_posts_done_at_the_stop": before,
+        "job_state_after_restart": state["state"],
+        "job_complete_and_in_order": ids == [f"p{n}" for n in range(1, posts + 1)],
+    }
+
+
+class Slow(BaseHTTPRequestHandler):
+    """A chat server whose answer takes its time."""
+
+    delay_s = 20.0
+    asked = 0
+
+    def do_GET(self) -> None:
+        """The models."""
+        self._answer({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": "me"}]})
+
+    def do_POST(self) -> None:
+        """One completion."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).asked += 1
+        time.sleep(self.delay_s)
+        message = {"role": "assistant", "content": '{"explanation": "A post."}'}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        self._answer({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]})
+
+    def _answer(self, said: dict[str, Any]) -> None:
+        data = json.dumps(said).encode()
+        try:
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+        except OSError:
+            pass  # nobody waits for it any more
+
+    def log_message(self, *args: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def slow_llm(delay_s: float) -> Iterator[str]:
+    """Its address."""
+    Slow.delay_s, Slow.asked = delay_s, 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4) -> dict[str, Any]:
+    """Part 3."""
+    with slow_llm(delay_s) as llm:
+        profile = folder / "slow.toml"
+        starter = (ROOT / "agent" / "profiles" / "starter.toml").read_text("utf-8")
+        profile.write_text(f'{starter}\n[knowledge]\nmodel = "m"\nbase_url = "{llm}"\nconcurrency = 64\n', "utf-8")
+        server = Serve(folder, "--profile", "starter", "--set", f'serve.profiles=["{profile}"]')
+
+        async def alone_and_beside() -> tuple[Tally, Tally, Tally]:
+            await crowd(server.url, clients, 3)  # warm
+            alone = await crowd(server.url, clients, seconds)
+            beside = asyncio.create_task(crowd(server.url, 32, seconds + 1, str(profile)))
+            await asyncio.sleep(1)
+            fast = await crowd(server.url, clients, seconds)
+            return alone, fast, await beside
+
+        try:
+            alone, fast, slow = asyncio.run(alone_and_beside())
+        finally:
+            server.stop()
+        figures = {"starter_alone": alone.report(), "starter_beside": fast.report(), "slow_profile": slow.report()}
+        return {"llm_delay_s": delay_s, "asked_of_the_llm": Slow.asked, **figures}
+
+
+def main() -> None:
+    """All three, as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--llm-delay", type=float, default=20)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    report: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
+    parts = {
+        "crowd": lambda folder: part_crowd(folder, asked.clients, asked.seconds),
+        "farewell": part_farewell,
+        "slow_llm": lambda folder: part_slow(folder, asked.llm_delay, min(asked.seconds, 30)),
+    }
+    for name, part in parts.items():
+        with tempfile.TemporaryDirectory(prefix="namepin-load-") as folder:
+            report[name] = part(Path(folder))
+        print(json.dumps({name: report[name]}, indent=1), flush=True)
+        if asked.json:
+            asked.json.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
