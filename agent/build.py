@@ -12,6 +12,9 @@ from graphs.context import Policy
 from tools.errors import Exit, NamepinError
 from tools.llm import ChatConfig
 
+SERVER_THREADS = 8
+"""Requests of a batch that wait for one role's server at a time."""
+
 
 def build_tool(role: str, chosen: ToolSettings) -> Any:
     """One tool, its weights loaded.
@@ -51,11 +54,16 @@ def batched_calls(settings: Settings, most: int) -> BatchedCalls:
         most: requests that a tool is asked at once. With 1 a result never depends on which posts happened to meet, so a
             run that was cut off and taken up again has the same bytes; with more, the last bits of a score can.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cores_here()
     tools = build_tools(settings)
     waits = {role for role, chosen in settings.tools.items() if isinstance(chosen.config, ChatConfig)}
-    threads = {role: 8 if role in waits else cores if most == 1 else 1 for role in tools}
+    threads = {role: SERVER_THREADS if role in waits else cores if most == 1 else 1 for role in tools}
     return BatchedCalls(tools, most=most, threads=threads)
+
+
+def cores_here() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def policy(settings: Settings) -> Policy:

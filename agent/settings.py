@@ -29,6 +29,7 @@ from agent.server.config import ServeSettings
 from agent.tracing.config import TracingSettings
 from graphs.context import ExpressionPolicy, MaskPolicy, MatchPolicy
 from graphs.gate import GatePolicy
+from graphs.review import ReviewPolicy
 from tools.errors import NamepinError
 from tools.types import Frozen
 
@@ -66,6 +67,7 @@ class Settings(Frozen):
         serve: bounds of `namepin serve`.
         estimate: the hardware and prices that `namepin batch --estimate` reckons with.
         tracing: what a trace shows, and of how many posts.
+        review: when a person is asked, where a run is to be reviewed.
         ray: processes of each stage under `namepin batch --engine ray`.
         tools: role -> tool, in the order of the graph; roles left out are absent.
         requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
@@ -82,6 +84,7 @@ class Settings(Frozen):
     serve: ServeSettings = ServeSettings()
     estimate: EstimateSettings = EstimateSettings()
     tracing: TracingSettings = TracingSettings()
+    review: ReviewPolicy = ReviewPolicy()
     ray: RaySettings = RaySettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
@@ -103,6 +106,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "serve": ServeSettings,
     "estimate": EstimateSettings,
     "tracing": TracingSettings,
+    "review": ReviewPolicy,
     "ray": RaySettings,
 }
 
@@ -152,6 +156,7 @@ def load_settings(
         serve=_typed(ServeSettings, values, "serve"),
         estimate=_typed(EstimateSettings, values, "estimate"),
         tracing=_typed(TracingSettings, values, "tracing"),
+        review=_typed(ReviewPolicy, values, "review"),
         ray=_typed(RaySettings, values, "ray"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from tools.errors import Exit, NamepinError, ToolUnavailable
 from tools.servers import servers_of
+from tools.spent import note
 from tools.types import Frozen
 
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ class ChatClient:
             self._servers.given_up(address)
             raise
         self._servers.answered(address)
+        note(reply.prompt_tokens, reply.completion_tokens)
         return reply
 
 

@@ -36,7 +36,9 @@ class Engine(StrEnum):
 
 def batch(
     input: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")
+    ] = None,
     profile: Profile = None,
     graph: Annotated[Graph | None, typer.Option("--graph", help="The graph to walk through.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many rows of the input.")] = None,
@@ -45,6 +47,11 @@ def batch(
     together: Annotated[
         int, typer.Option("--together", min=1, max=256, help="Posts that a tool is asked about at once; for a GPU.")
     ] = 1,
+    estimate: Annotated[
+        int | None,
+        typer.Option("--estimate", min=1, metavar="N", help="Only say what N such posts take: time, tokens, money."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the estimate as JSON.")] = None,
     engine: Annotated[Engine, typer.Option("--engine", help="local: this process; ray: a cluster.")] = Engine.local,
     address: Annotated[
         str | None, typer.Option("--address", help="Of a running Ray cluster, as HOST:6379; else Ray starts here.")
@@ -53,6 +60,10 @@ def batch(
     set_: Set = None,
 ) -> int:
     """Find the names of many posts; resumable, in the order of the input."""
+    if estimate is not None:
+        return _estimate(input, estimate, profile, graph, limit, at_once, together, set_, json)
+    if out is None:
+        raise typer.BadParameter("one of --out DIR and --estimate N is needed")
     from agent.api import Namepin
     from agent.batch.engine import run_batch
     from agent.batch.source import Source
@@ -90,6 +101,37 @@ def batch(
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     return Exit.SOME_FAILED if progress.failed else Exit.DONE
+
+
+def _estimate(
+    input: str,
+    posts: int,
+    profile: str | None,
+    graph: Graph | None,
+    limit: int | None,
+    at_once: int,
+    together: int,
+    assignments: list[str] | None,
+    file: Path | None,
+) -> int:
+    from json import dumps
+
+    from agent.batch.source import Source
+    from agent.cli.eval import check_writable
+    from agent.cli.progress import doing
+    from agent.estimate.page import report, said
+    from agent.estimate.sample import estimated
+    from agent.settings import load_settings
+
+    check_writable(file)
+    source = Source(input)
+    settings = load_settings(profile, assignments=assignments or (), overrides={"graph": graph.value} if graph else {})
+    with doing(f"measuring a sample of {source.name}"):
+        expected, work = estimated(settings, source, posts, at_once=at_once, together=together, limit=limit)
+    print(said(expected, work))
+    if file:
+        file.write_text(dumps(report(expected, work), indent=1) + "\n", "utf-8")
+    return Exit.DONE
 
 
 class _shown:  # noqa: N801  # used as a function

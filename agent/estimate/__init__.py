@@ -1,0 +1,1 @@
+"""What a batch will take: `config` (hardware, prices), `sample` (measures), `model` (reckons)."""

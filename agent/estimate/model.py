@@ -1,0 +1,146 @@
+"""From what a post costs to what N posts take: plain arithmetic over the resource that runs out first.
+
+A batch keeps several posts on their way, so it is as fast as its scarcest resource: cores, the one thread that walks
+the graphs, GPUs, the model servers, the threads that wait for those, or the posts that may be under way.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from agent.estimate.config import EstimateSettings
+from tools.types import Frozen
+
+On = Literal["cores", "gpu", "server"]
+
+
+class Stage(Frozen):
+    """What one tool costs an average post.
+
+    Attributes:
+        on: what it computes on; a tool that asks a server waits for it.
+        calls: requests to the tool.
+        cpu_s: seconds of this machine's cores.
+        wall_s: seconds until it answered, with no other post under way.
+        answers: a model server's answers, those from the cache left out.
+        prompt_tokens: tokens of the questions.
+        completion_tokens: tokens of the answers.
+    """
+
+    on: On
+    calls: float
+    cpu_s: float
+    wall_s: float
+    answers: float = 0.0
+    prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
+
+
+class Work(Frozen):
+    """What an average post costs, and a run in all, as measured over a sample.
+
+    Attributes:
+        posts: the sample's size.
+        failed: those of them that failed.
+        start_s: seconds before the first post, and what the first one took longer than the others.
+        picture_s: seconds of a core to decode its picture.
+        graph_s: seconds of a core outside the tools.
+        stages: role -> its tool.
+        wall_s: seconds of a post that is alone.
+        margin: half of the 95% interval of `wall_s`, as a share of it; None for a single post.
+        unmetered: answers of servers that did not say their tokens.
+    """
+
+    posts: int
+    failed: int
+    start_s: float
+    picture_s: float
+    graph_s: float
+    stages: Mapping[str, Stage]
+    wall_s: float
+    margin: float | None = None
+    unmetered: int = 0
+
+
+class Hardware(Frozen):
+    """What the posts would run on."""
+
+    machines: int
+    cores: int
+    gpus: int
+    servers: int
+    server_at_once: int
+    server_threads: int
+    posts_at_once: int
+
+
+class Estimate(Frozen):
+    """What N posts take.
+
+    Attributes:
+        posts: N.
+        bounds: resource -> posts a second that it allows.
+        bound_by: the scarcest.
+        correction: posts a second of a real batch here, by those of the scarcest resource here.
+        seconds: for all posts, the start included.
+        machine_money: machines and servers, by the hour.
+        token_money: tokens.
+    """
+
+    posts: int
+    bounds: Mapping[str, float]
+    bound_by: str
+    correction: float
+    posts_per_s: float
+    seconds: float
+    prompt_tokens: float
+    completion_tokens: float
+    machine_money: float
+    token_money: float
+    currency: str
+
+    @property
+    def money(self) -> float:
+        """All of it."""
+        return self.machine_money + self.token_money
+
+
+def bounds(work: Work, hardware: Hardware) -> dict[str, float]:
+    """Resource -> posts a second that it allows; resources that a post does not need are absent."""
+    stages = work.stages.values()
+    on_servers = [stage.wall_s for stage in stages if stage.on == "server"]
+    machines, servers = hardware.machines, hardware.servers * hardware.server_at_once
+    needs = {
+        "cores": (machines * hardware.cores, work.picture_s + work.graph_s + sum(stage.cpu_s for stage in stages)),
+        "graph": (machines, work.graph_s),
+        "gpus": (machines * hardware.gpus, sum(stage.wall_s for stage in stages if stage.on == "gpu")),
+        "servers": (servers, sum(on_servers)),
+        "server threads": (machines * hardware.server_threads, max(on_servers, default=0.0)),
+        "posts at once": (machines * hardware.posts_at_once, work.wall_s),
+    }
+    return {name: have / need for name, (have, need) in needs.items() if need > 0}
+
+
+def estimate(work: Work, hardware: Hardware, prices: EstimateSettings, posts: int, correction: float = 1.0) -> Estimate:
+    """What `posts` take on `hardware`."""
+    allowed = bounds(work, hardware)
+    bound_by = min(allowed, key=lambda name: allowed[name])
+    rate = allowed[bound_by] * correction
+    seconds = work.start_s + posts / rate
+    prompt = posts * sum(stage.prompt_tokens for stage in work.stages.values())
+    completion = posts * sum(stage.completion_tokens for stage in work.stages.values())
+    servers = hardware.servers if "servers" in allowed else 0
+    by_hour = hardware.machines * prices.machine_hour + servers * prices.server_hour
+    by_token = prompt * prices.million_prompt_tokens + completion * prices.million_completion_tokens
+    return Estimate(
+        posts=posts,
+        bounds=allowed,
+        bound_by=bound_by,
+        correction=correction,
+        posts_per_s=rate,
+        seconds=seconds,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        machine_money=seconds / 3600 * by_hour,
+        token_money=by_token / 1e6,
+        currency=prices.currency,
+    )

@@ -1,0 +1,51 @@
+"""An estimate for people, and for programs."""
+
+from typing import Any
+
+from agent.estimate.model import Estimate, Work
+
+
+def said(expected: Estimate, work: Work) -> str:
+    """The estimate in a few lines, what a post costs by stage first."""
+    rows = [("stage", "on", "calls", "core s", "wall s", "answers", "tokens in", "tokens out")]
+    rows += [("picture", "cores", "", f"{work.picture_s:.4f}", "", "", "", "")]
+    rows += [("graph", "cores", "", f"{work.graph_s:.4f}", "", "", "", "")]
+    for role, stage in work.stages.items():
+        tokens = (f"{stage.answers:.2f}", f"{stage.prompt_tokens:.0f}", f"{stage.completion_tokens:.0f}")
+        seconds = (f"{stage.cpu_s:.4f}", f"{stage.wall_s:.4f}")
+        rows.append((role, stage.on, f"{stage.calls:.2f}", *seconds, *(tokens if stage.on == "server" else ("",) * 3)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    spread = "" if work.margin is None else f" (give or take {work.margin:.0%}, by the sample's spread)"
+    lines = [
+        f"a post, on average over {work.posts}, {work.failed} of them failed:",
+        *table,
+        "",
+        f"{expected.posts:,} posts: {duration(expected.seconds)}{spread}, {expected.posts_per_s:.3g} posts/s",
+        f"bound by: {expected.bound_by}; a batch of the sample ran at {expected.correction:.2f} of that bound",
+        f"tokens: {expected.prompt_tokens:,.0f} in, {expected.completion_tokens:,.0f} out",
+        f"money: {amount(expected.money)} {expected.currency}, {amount(expected.token_money)} of it for tokens",
+    ]
+    if work.unmetered:
+        lines.append(f"{work.unmetered} answers came without their tokens: more will be used than said here")
+    return "\n".join(lines)
+
+
+def report(expected: Estimate, work: Work) -> dict[str, Any]:
+    """Everything, JSON-able."""
+    return {"estimate": {**expected.model_dump(), "money": expected.money}, "work": work.model_dump()}
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: `3 d 4 h`, `12 min 5 s`, `7.3 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} {int(seconds % size // below)} {smaller}"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def amount(money: float) -> str:
+    """Cents, or two digits of what is less than one."""
+    return f"{money:,.2f}" if money >= 1 else f"{money:.2g}"

@@ -1,0 +1,227 @@
+"""Measures a sample of a batch's input: posts one by one, stage by stage, then others through the batch's engine."""
+
+import asyncio
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from agent.api import Namepin
+from agent.batch.engine import run_batch
+from agent.batch.source import Source
+from agent.build import SERVER_THREADS, batched_calls, cores_here
+from agent.estimate.model import Estimate, Hardware, On, Stage, Work, bounds, estimate
+from agent.settings import Settings, ToolSettings
+from graphs.calls import Calls
+from tools.errors import NamepinError
+from tools.llm import ChatConfig
+from tools.media import Media
+from tools.spent import Spent, counted
+from tools.types import Frozen, Post
+
+LOOKED_AT = 10_000
+"""Rows from the top of the input that the sample is drawn from."""
+
+
+@dataclass
+class _Sum:
+    calls: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unmetered: int = 0
+
+
+class MeteredCalls:
+    """`Calls` that go one at a time, so that what the process spends meanwhile is that tool's."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls, self._turn = calls, asyncio.Lock()
+        self.sums: defaultdict[str, _Sum] = defaultdict(_Sum)
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Role -> fingerprint."""
+        return self._calls.fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        async with self._turn:
+            cpu, wall = time.process_time(), time.perf_counter()
+            with counted() as spent:
+                try:
+                    return await self._calls.call(tool, request, media)
+                finally:
+                    self._add(tool, time.process_time() - cpu, time.perf_counter() - wall, spent)
+
+    def _add(self, tool: str, cpu: float, wall: float, spent: Spent) -> None:
+        total = self.sums[tool]
+        total.calls += 1
+        total.cpu_s += cpu
+        total.wall_s += wall
+        total.answers += spent.answers
+        total.prompt_tokens += spent.prompt_tokens
+        total.completion_tokens += spent.completion_tokens
+        total.unmetered += spent.unmetered
+
+
+def estimated(
+    settings: Settings, source: Source, posts: int, *, at_once: int = 16, together: int = 1, limit: int | None = None
+) -> tuple[Estimate, Work]:
+    """What `posts` like those of `source` take on the hardware of `settings.estimate`; and what one of them costs.
+
+    Answers that an earlier run left in the caches on disk do not count: the sample asks the models anew.
+
+    Args:
+        settings: the profile.
+        source: the input.
+        posts: how many the estimate is for.
+        at_once: posts that the batch would have under way.
+        together: posts that a tool would be asked about at once.
+        limit: rows of the input to draw from.
+
+    Raises:
+        NamepinError: E104 when the input holds no posts, E21x and E30x when a required tool cannot start.
+    """
+    chosen = settings.estimate
+    sample = drawn(source, 2 * chosen.sample + 1, limit)
+    half = max(1, len(sample) // 2)
+    first, in_batch, alone = sample[:1], sample[1 : len(sample) - half], sample[len(sample) - half :]
+    here = Hardware(
+        machines=1,
+        cores=cores_here(),
+        gpus=1,
+        servers=chosen.servers,
+        server_at_once=chosen.server_at_once,
+        server_threads=SERVER_THREADS,
+        posts_at_once=at_once,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        cold = _with_caches_in(settings, Path(folder, "caches"))
+        pin = Namepin(cold, batched_calls(cold, together))
+        work = measured(pin, first, alone, time.perf_counter() - began)
+        correction = 1.0
+        if in_batch:
+            correction = rate_of_batch(pin, in_batch, at_once, Path(folder)) / min(bounds(work, here).values())
+    there = here.model_copy(
+        update={"machines": chosen.machines, "cores": chosen.cores or here.cores, "gpus": chosen.gpus}
+    )
+    return estimate(work, there, chosen, posts, correction), work
+
+
+def drawn(source: Source, count: int, limit: int | None = None) -> list[Post]:
+    """At most `count` posts, drawn with a fixed seed from the top of the input; rows that are no posts are passed over.
+
+    Raises:
+        NamepinError: E104 when there is none.
+    """
+    rows = islice(source.rows(), min(limit or LOOKED_AT, LOOKED_AT))
+    posts = [row.post for row in rows if row.post is not None]
+    if not posts:
+        raise NamepinError("E104", "the input holds no posts", where=source.name, mend="give one JSON object a line")
+    return random.Random(0).sample(posts, min(count, len(posts)))
+
+
+def measured(pin: Namepin, first: Sequence[Post], posts: Sequence[Post], loaded_s: float = 0.0) -> Work:
+    """What the average of `posts` costs when one follows the other; `first` ones go before, to warm the tools up."""
+    calls = MeteredCalls(pin.calls)
+    metered = Namepin(pin.settings, calls)
+    failed, walls, picture_s, graph_s, warm_s = 0, list[float](), 0.0, 0.0, 0.0
+
+    async def work() -> None:
+        nonlocal failed, picture_s, graph_s, warm_s
+        for post in first:
+            start = time.perf_counter()
+            await _through(metered, post)
+            warm_s += time.perf_counter() - start
+        calls.sums.clear()
+        for post in posts:
+            start, cpu = time.perf_counter(), time.process_time()
+            in_tools = sum(total.cpu_s for total in calls.sums.values())
+            decoding, well = await _through(metered, post)
+            in_tools = sum(total.cpu_s for total in calls.sums.values()) - in_tools
+            walls.append(time.perf_counter() - start)
+            picture_s += decoding
+            graph_s += max(0.0, time.process_time() - cpu - in_tools - decoding)
+            failed += not well
+
+    asyncio.run(work())
+    count, mean = len(posts), statistics.fmean(walls)
+    margin = 1.96 * statistics.stdev(walls) / count**0.5 / mean if count > 1 else None
+    return Work(
+        posts=count,
+        failed=failed,
+        start_s=loaded_s + max(0.0, warm_s - len(first) * mean),
+        picture_s=picture_s / count,
+        graph_s=graph_s / count,
+        stages={role: _stage(pin.settings.tools.get(role), total, count) for role, total in calls.sums.items()},
+        wall_s=mean,
+        margin=margin,
+        unmetered=sum(total.unmetered for total in calls.sums.values()),
+    )
+
+
+def rate_of_batch(pin: Namepin, posts: Sequence[Post], at_once: int, folder: Path) -> float:
+    """Posts a second of the batch's own engine, which works in `folder`."""
+    source = folder / "sample.jsonl"
+    with source.open("w", encoding="utf-8") as file:
+        for post in posts:
+            image = str(Path(post.image).absolute()) if post.image else None
+            file.write(json.dumps(post.model_dump(mode="json") | {"image": image}) + "\n")
+    progress, _ = run_batch(pin, Source(str(source)), folder / "out", at_once=at_once)
+    return len(posts) / progress.seconds
+
+
+def _with_caches_in(settings: Settings, folder: Path) -> Settings:
+    """The settings with the answers of language models kept elsewhere."""
+    tools = {
+        role: tool.model_copy(update={"config": tool.config.model_copy(update={"cache_dir": folder})})
+        if hasattr(tool.config, "cache_dir")
+        else tool
+        for role, tool in settings.tools.items()
+    }
+    return settings.model_copy(update={"tools": tools})
+
+
+async def _through(pin: Namepin, post: Post) -> tuple[float, bool]:
+    """One post; the core's seconds before its graph, mostly the picture's, and whether all went well."""
+    start = time.process_time()
+    try:
+        prepared = pin.ready(post)
+        ready_s = time.process_time() - start
+        return ready_s, (await pin.aextract(prepared)).status != "failed"
+    except Exception:  # as in the batch, which goes on whatever one post brings about
+        return 0.0, False
+
+
+def _stage(chosen: ToolSettings | None, total: _Sum, posts: int) -> Stage:
+    return Stage(
+        on=_on(chosen.config) if chosen else "cores",
+        calls=total.calls / posts,
+        cpu_s=total.cpu_s / posts,
+        wall_s=total.wall_s / posts,
+        answers=total.answers / posts,
+        prompt_tokens=total.prompt_tokens / posts,
+        completion_tokens=total.completion_tokens / posts,
+    )
+
+
+def _on(config: BaseModel) -> On:
+    """What a tool computes on, as its own config or one within it says."""
+    if isinstance(config, ChatConfig):
+        return "server"
+    within = [value for _, value in config if isinstance(value, BaseModel)]
+    if str(getattr(config, "device", "cpu")).startswith("cuda") or any(_on(inner) == "gpu" for inner in within):
+        return "gpu"
+    return "cores"
