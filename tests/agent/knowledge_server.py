@@ -1,0 +1,62 @@
+"""A chat server on loopback whose answer depends on the question alone, however often it is asked, and when."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Server(ThreadingHTTPServer):
+    """Posts of NASA are refused, those of the White House get no JSON, all others an explanation."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        self.server.asked += 1
+        question = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        status, said = 200, json.dumps({"explanation": "Everybody knows these names."})
+        if "NASA and Apple" in question:
+            status = 404
+        elif "Jolie at the White House" in question:
+            said = "a poem"
+        choices = [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]
+        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def knowledge_server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def knowledge_of(*servers: Server) -> list[str]:
+    """The settings that name them."""
+    more = json.dumps([server.url for server in servers[1:]])
+    given = ("model=m", f"base_url={servers[0].url}", f"servers={more}", "retries=1", "cache=false")
+    return [f"knowledge.{one}" for one in given]
