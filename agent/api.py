@@ -2,10 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 
@@ -13,6 +12,7 @@ from agent.build import live_calls, policy
 from agent.posts import AnyPost, Picture, Ready, as_post, ready
 from agent.settings import Settings, load_settings
 from agent.tracing.runs import run_config, traced
+from agent.waiting import waited
 from graphs.calls import Calls
 from graphs.catalogue import GRAPHS, LOOKERS, ROLES_OF
 from graphs.context import Context
@@ -23,7 +23,8 @@ from graphs.textual import Graph
 from tools.media import Media
 from tools.types import Extraction, Notice, Post
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from agent.review import OpenSaver, Review
 
 
 class Namepin:
@@ -152,7 +153,44 @@ class Namepin:
 
     def extract(self, text: AnyPost | Ready, image: Picture | None = None) -> Extraction:
         """`aextract` for code that does not await; works inside a running event loop (Jupyter), too."""
-        return _wait(self.aextract(text, image))
+        return waited(self.aextract(text, image))
+
+    async def areview(
+        self,
+        post: AnyPost | Ready,
+        image: Picture | None = None,
+        *,
+        thread: str | None = None,
+        open_saver: "OpenSaver | None" = None,
+    ) -> "Review":
+        """A run that stops where the gate or the match score is close to its threshold, for a person to decide.
+
+        Args:
+            post: see `AnyPost`; or what `ready` returned.
+            image: the picture.
+            thread: the run's name; without, the post's id, text and picture decide it.
+            open_saver: opens the checkpointer; without, the one that conversations are kept in (SQLite or PostgreSQL).
+
+        Raises:
+            NamepinError: as `astream`; E331, E332 when the checkpointer cannot be opened, E334 when a run of this name
+                is of another post or of other tools.
+        """
+        from agent.chat.sessions import open_saver as kept
+        from agent.review import Review
+
+        prepared = post if isinstance(post, Ready) else self.ready(post, image)
+        return await Review(self, prepared, open_saver or kept, thread).abegin()
+
+    def review(
+        self,
+        post: AnyPost | Ready,
+        image: Picture | None = None,
+        *,
+        thread: str | None = None,
+        open_saver: "OpenSaver | None" = None,
+    ) -> "Review":
+        """`areview` for code that does not await."""
+        return waited(self.areview(post, image, thread=thread, open_saver=open_saver))
 
     def stream(
         self, post: AnyPost | Ready, image: Picture | None = None, *, recorder: Recorder | None = None
@@ -187,13 +225,3 @@ class Namepin:
         """What a batch says about a post that `error` ended."""
         fingerprint = Context(self.calls, policy=policy(self.settings)).fingerprint(self.graph.name)
         return failed_extraction(post, None, error, fingerprint)
-
-
-def _wait(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end from code that does not await; in a thread of its own where a loop already runs."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()

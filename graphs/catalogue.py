@@ -20,7 +20,7 @@ from graphs.calls import (
 )
 from graphs.textual import Graph
 
-GRAPHS: Mapping[str, Callable[[], Graph]] = MappingProxyType({"gem": gem.build, "riveg": riveg.build})
+GRAPHS: Mapping[str, Callable[..., Graph]] = MappingProxyType({"gem": gem.build, "riveg": riveg.build})
 
 _TEXTUAL = (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER)
 _OWN = {

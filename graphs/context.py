@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, cast
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from graphs.state import PostState
 from tools.base import digest
 from tools.media import Media
 from tools.types import Extraction, Frozen
+
+if TYPE_CHECKING:
+    from graphs.review import ReviewPolicy
 
 
 class MatchPolicy(Frozen):
@@ -74,6 +77,7 @@ class Context:
         policy: thresholds.
         requested: roles the user asked for by name; one the profile cannot fill is worth a warning.
         watch: who looks on, if anybody.
+        review: when a person is asked, in a graph that was built to ask.
         spans: role -> (start of its first call, end of its last), seconds on the monotonic clock; filled by `ask`.
     """
 
@@ -83,6 +87,7 @@ class Context:
     requested: frozenset[str] = frozenset()
     watch: Watch | None = None
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    review: "ReviewPolicy | None" = None
 
     def has(self, role: Role[Q, R]) -> bool:
         """Whether the profile fills this role."""

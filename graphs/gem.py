@@ -16,9 +16,10 @@ from graphs import routes
 from graphs.calls import MATCHER, SEGMENTER, TRACER
 from graphs.context import Context
 from graphs.masked import check_masks
+from graphs.review import SUFFIX, ask_label, ask_place
 from graphs.state import Finding, Json, PostState, image_of, mentions_of
 from graphs.steps import RETRY, step
-from graphs.textual import Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
+from graphs.textual import REVIEW, Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
 from tools.interfaces import Match, MatchRequest, Segment, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
 from tools.types import Entity, Mention
 
@@ -100,6 +101,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
     fields = tagged(state, mention, finding)
     had_part = {MATCHER.name: "match", TRACER.name: "peak", SEGMENTER.name: "segment"}
+    placed = [REVIEW] if "place" in finding.get("answered", []) and REVIEW not in fields["provenance"] else []
     return Entity(
         **fields
         | {
@@ -112,7 +114,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
             "mask_stability": pinned.stability if pinned else None,
             "ambiguous": found.ambiguous if found else False,
             "evidence": found.evidence if found else None,
-            "provenance": (*fields["provenance"], *(role for role, key in had_part.items() if key in finding)),
+            "provenance": (*fields["provenance"], *(role for role, key in had_part.items() if key in finding), *placed),
         }
     )
 
@@ -124,8 +126,11 @@ def _box(finding: Finding, found: Match | None, pinned: Segment | None) -> tuple
     return (pinned.box if pinned else None) or (found.region if found else None)
 
 
-def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END) -> None:
-    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`."""
+def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END, *, review: bool = False) -> None:
+    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`.
+
+    With `review` a person is asked after the gate and after the match (`graphs.review`).
+    """
     graph.add_node(caption, retry_policy=RETRY)
     graph.add_node(knowledge, retry_policy=RETRY)
     graph.add_node(tag, retry_policy=RETRY)
@@ -135,25 +140,35 @@ def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = 
     graph.add_node(trace, retry_policy=RETRY)
     graph.add_node(segment, retry_policy=RETRY)
     graph.add_node(assemble)
+    if review:
+        graph.add_node(ask_label)
+        graph.add_node(ask_place)
+        graph.add_edge("gate", "ask_label")
+        graph.add_edge("match", "ask_place")
 
     visual_half = ["match", "assemble"]
     graph.add_conditional_edges(first, routes.at_start, ["caption", "knowledge", "tag"])
     graph.add_conditional_edges("caption", routes.before_tag, ["knowledge", "tag"])
     graph.add_edge("knowledge", "tag")
     graph.add_conditional_edges("tag", routes.after_tag, ["gate", "assemble"])
-    graph.add_conditional_edges("gate", routes.after_gate, ["rerank", *visual_half])
+    graph.add_conditional_edges("ask_label" if review else "gate", routes.after_gate, ["rerank", *visual_half])
     graph.add_conditional_edges("rerank", routes.before_match, visual_half)
-    graph.add_conditional_edges("match", routes.after_match, ["trace", "segment", "assemble"])
+    graph.add_conditional_edges(
+        "ask_place" if review else "match", routes.after_match, ["trace", "segment", "assemble"]
+    )
     graph.add_conditional_edges("trace", routes.before_segment, ["segment", "assemble"])
     graph.add_edge("segment", "assemble")
     graph.add_edge("assemble", last)
 
 
-def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run."""
+def build(checkpointer: BaseCheckpointSaver[Any] | None = None, *, review: bool = False) -> Graph:
+    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run.
+
+    A graph with `review` needs a checkpointer: its runs may wait for a person.
+    """
     graph = StateGraph(PostState, context_schema=Context)
-    wire(graph)
-    return graph.compile(checkpointer=checkpointer, name=NAME)
+    wire(graph, review=review)
+    return graph.compile(checkpointer=checkpointer, name=NAME + SUFFIX if review else NAME)
 
 
 def mermaid() -> str:

@@ -18,10 +18,11 @@ from graphs.calls import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, S
 from graphs.context import Context
 from graphs.expression import expression_of, referring_query
 from graphs.masked import check_masks, mask_missed, missed_notice
+from graphs.review import SUFFIX, ask_label, ask_place
 from graphs.routes import after_tag
 from graphs.state import ExpandTask, Finding, Json, PostState, image_of, mentions_of
 from graphs.steps import RETRY, step
-from graphs.textual import Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
+from graphs.textual import REVIEW, Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
 from tools.interfaces import (
     CaptionRequest,
     Entailment,
@@ -152,6 +153,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
         SEGMENTER.name: "segment",
     }
     looked = "entailment" in finding or "grounded" in finding
+    placed = [REVIEW] if "place" in finding.get("answered", []) and REVIEW not in fields["provenance"] else []
     return Entity(
         **fields
         | {
@@ -164,7 +166,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
             "mask_stability": pinned.stability if pinned else None,
             "ambiguous": missed,
             "evidence": "the mask does not fill the box that was asked about" if missed else None,
-            "provenance": (*fields["provenance"], *(role for role, key in had_part.items() if key in finding)),
+            "provenance": (*fields["provenance"], *(role for role, key in had_part.items() if key in finding), *placed),
         }
     )
 
@@ -180,8 +182,11 @@ def _unexpanded(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
     return [Notice(code=UNEXPANDED, tool=EXPANSION.name, message=message)]
 
 
-def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END) -> None:
-    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`."""
+def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END, *, review: bool = False) -> None:
+    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`.
+
+    With `review` a person is asked after the gate and after the match (`graphs.review`).
+    """
     graph.add_node(caption, retry_policy=RETRY)
     graph.add_node(examples, retry_policy=RETRY)
     graph.add_node(knowledge, retry_policy=RETRY)
@@ -194,6 +199,11 @@ def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = 
     graph.add_node(ground, retry_policy=RETRY)
     graph.add_node(segment, retry_policy=RETRY)
     graph.add_node(assemble)
+    if review:
+        graph.add_node(ask_label)
+        graph.add_node(ask_place)
+        graph.add_edge("gate", "ask_label")
+        graph.add_edge("entail", "ask_place")
 
     second_stage = ["describe", "entail", "ground", "assemble"]
     graph.add_conditional_edges(first, routes.at_start, ["caption", "examples", "knowledge", "tag"])
@@ -201,21 +211,24 @@ def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = 
     graph.add_edge("examples", "knowledge")
     graph.add_edge("knowledge", "tag")
     graph.add_conditional_edges("tag", after_tag, ["gate", "assemble"])
-    graph.add_conditional_edges("gate", routes.after_gate, ["rerank", *second_stage])
+    graph.add_conditional_edges("ask_label" if review else "gate", routes.after_gate, ["rerank", *second_stage])
     graph.add_conditional_edges("rerank", routes.before_visual, second_stage)
     graph.add_conditional_edges("describe", routes.after_describe, ["expand"])
     graph.add_conditional_edges("expand", routes.after_expand, ["entail", "ground"])
-    graph.add_conditional_edges("entail", routes.after_entail, ["ground", "assemble"])
+    graph.add_conditional_edges("ask_place" if review else "entail", routes.after_entail, ["ground", "assemble"])
     graph.add_conditional_edges("ground", routes.before_segment, ["segment", "assemble"])
     graph.add_edge("segment", "assemble")
     graph.add_edge("assemble", last)
 
 
-def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run."""
+def build(checkpointer: BaseCheckpointSaver[Any] | None = None, *, review: bool = False) -> Graph:
+    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run.
+
+    A graph with `review` needs a checkpointer: its runs may wait for a person.
+    """
     graph = StateGraph(PostState, context_schema=Context)
-    wire(graph)
-    return graph.compile(checkpointer=checkpointer, name=NAME)
+    wire(graph, review=review)
+    return graph.compile(checkpointer=checkpointer, name=NAME + SUFFIX if review else NAME)
 
 
 def mermaid() -> str:

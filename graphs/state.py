@@ -46,6 +46,9 @@ class Finding(TypedDict, total=False):
     grounded: Json
     """From the grounder: a `Grounded`."""
 
+    answered: list[str]
+    """What a person decided: `label`, `place`."""
+
 
 def merge_findings(left: list[Finding], right: list[Finding]) -> list[Finding]:
     """Union by mention index, in index order, whatever order parallel branches finish in."""

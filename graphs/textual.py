@@ -19,6 +19,9 @@ from tools.labels import ALIASES, COARSE4, FINE_TO_COARSE4
 from tools.text import tweet_tokens
 from tools.types import Entity, Mention, Notice
 
+REVIEW = "review"
+"""In an entity's provenance: a person had a part in it."""
+
 Graph = CompiledStateGraph[PostState, Context, PostState, PostState]
 
 
@@ -105,7 +108,8 @@ def tagged(state: PostState, mention: Mention, finding: Finding) -> Json:
     """The fields of an `Entity` that the textual half decides, and the tools that took part so far."""
     roles = ((CAPTIONER, "caption"), (EXAMPLES, "examples"), (KNOWLEDGE, "knowledge"))
     before = [role.name for role, key in roles if state.get(key)]
-    reranked = "label" in finding
+    told = "label" in finding.get("answered", [])
+    reranked = "label" in finding and not told
     return {
         "text": mention.text,
         "start": mention.start,
@@ -117,7 +121,7 @@ def tagged(state: PostState, mention: Mention, finding: Finding) -> Json:
         "entropy": mention.entropy,
         "near_gamma": finding["near_gamma"],
         "reranked": reranked,
-        "provenance": (*before, TAGGER.name, *([RERANKER.name] if reranked else [])),
+        "provenance": (*before, TAGGER.name, *([RERANKER.name] if reranked else []), *([REVIEW] if told else [])),
     }
 
 

@@ -1,0 +1,138 @@
+"""A post whose close decisions a person makes: its run waits for answers, also over a restart of the process."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.runnables.config import RunnableConfig, merge_configs
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.types import Command
+
+from agent.posts import Ready
+from agent.waiting import waited
+from graphs.catalogue import GRAPHS
+from graphs.review import Question, checked, questions_from
+from graphs.run import extraction_from
+from graphs.state import PostState, start_state
+from tools.errors import NamepinError
+from tools.types import Extraction
+
+if TYPE_CHECKING:
+    from agent.api import Namepin
+
+Saver = BaseCheckpointSaver[Any]
+OpenSaver = Callable[[], AbstractAsyncContextManager[Saver]]
+
+
+class Review:
+    """One post's run, which stops where a person is to decide.
+
+        review = pin.review(post, image)
+        while review.questions:
+            review.answer({question.key: ask(question) for question in review.questions})
+        review.extraction
+
+    Everything is kept by the checkpointer: after a restart `pin.review` of the same post goes on where it was.
+
+    Attributes:
+        thread: the run's name in the checkpointer.
+        questions: what is to be decided now; empty when the run is over.
+        extraction: the result, once there is one.
+        answered: question and answer so far, of this process and of those before.
+    """
+
+    def __init__(self, pin: "Namepin", post: Ready, open_saver: OpenSaver, thread: str | None = None) -> None:
+        self.pin, self.post, self._open_saver = pin, post, open_saver
+        self.thread = thread or thread_of(post)
+        self.questions: tuple[Question, ...] = ()
+        self.answered: list[tuple[Question, str]] = []
+        self.extraction: Extraction | None = None
+
+    def answer(self, answers: Mapping[str, Any]) -> "Review":
+        """`aanswer` for code that does not await."""
+        return waited(self.aanswer(answers))
+
+    async def aanswer(self, answers: Mapping[str, Any]) -> "Review":
+        """Decide, and go on until the next question or the end.
+
+        Args:
+            answers: for each question's key one of its choices; for a place True and False will do, too.
+
+        Raises:
+            NamepinError: E333 for answers that do not fit: the run still waits. As `Namepin.astream` for the rest.
+        """
+        if not self.questions:
+            raise NamepinError("E333", "nothing is asked", mend="the run is over: take its extraction")
+        fitting = checked(self.questions, answers)
+        asked = self.questions
+        async with self._graph() as (graph, config, context):
+            await self._check_waiting(graph, config, asked)
+            await graph.ainvoke(Command(resume=fitting), config, context=context)
+            await self._look(graph, config, context)
+        self.answered += [(question, fitting[question.key]) for question in asked]
+        return self
+
+    async def abegin(self) -> "Review":
+        """Start the run, or find the one that waits.
+
+        Raises:
+            NamepinError: E334 when a run of this name is of another post, or of other tools or settings.
+        """
+        async with self._graph() as (graph, config, context):
+            kept = await graph.aget_state(config)
+            if kept.values:
+                self._check_same(kept, context.fingerprint(graph.name))
+            else:
+                notices = (*self.post.notices, *self.pin.unused)
+                state = start_state(self.post.post, self.post.image, notices)
+                await graph.ainvoke(state, config, context=context)
+            await self._look(graph, config, context)
+        return self
+
+    @asynccontextmanager
+    async def _graph(self) -> AsyncIterator[tuple[Any, RunnableConfig, Any]]:
+        async with self._open_saver() as saver:
+            graph = GRAPHS[self.pin.settings.graph](saver, review=True)
+            context = self.pin.context(self.post)
+            context.review = self.pin.settings.review
+            metadata = {"fingerprint": context.fingerprint(graph.name), "post": self.post.post.id}
+            own = RunnableConfig(
+                configurable={"thread_id": self.thread}, metadata=metadata, run_name=graph.name, recursion_limit=60
+            )
+            yield graph, merge_configs(own, self.pin.config(self.post)), context
+
+    async def _look(self, graph: Any, config: RunnableConfig, context: Any) -> None:
+        """What the run waits for, or how it ended."""
+        kept = await graph.aget_state(config)
+        self.questions = tuple(q for waiting in kept.interrupts for q in questions_from(waiting.value))
+        if kept.next and not self.questions:
+            # A process ended in the middle of a step: take the step again.
+            await graph.ainvoke(None, config, context=context)
+            return await self._look(graph, config, context)
+        if not kept.next:
+            state = cast(PostState, kept.values)
+            fingerprint = context.fingerprint(graph.name)
+            self.extraction = extraction_from(self.post.post, self.post.image, state, fingerprint, context)
+
+    async def _check_waiting(self, graph: Any, config: RunnableConfig, asked: tuple[Question, ...]) -> None:
+        kept = await graph.aget_state(config)
+        waiting = tuple(q for one in kept.interrupts for q in questions_from(one.value))
+        if waiting != asked:
+            raise NamepinError(
+                "E333", "somebody has answered already", where=self.thread, mend="begin the review again"
+            )
+
+    def _check_same(self, kept: Any, fingerprint: str) -> None:
+        given = start_state(self.post.post, self.post.image)
+        same = all(kept.values.get(key) == given[key] for key in ("id", "text", "image"))
+        if not same or (kept.metadata or {}).get("fingerprint") != fingerprint:
+            what = "the run that waits is of " + ("other tools or settings" if same else "another post")
+            raise NamepinError("E334", what, where=self.thread, mend="give the review another `thread`")
+
+
+def thread_of(post: Ready) -> str:
+    """A name for a post's run that its id, text and picture decide."""
+    image = post.image.sha256 if post.image else ""
+    given = "\x00".join((post.post.id, post.post.text, image))
+    return f"review/{hashlib.sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"

@@ -1,0 +1,201 @@
+"""A person decides: the run waits, goes on after a restart, refuses what is no answer, and leaves training rows."""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+from scripted_tools import RegionMatcher, ScriptedReranker, ScriptedTagger, make_tools
+
+from agent.api import Namepin
+from agent.chat.sessions import open_saver
+from agent.review import Review
+from agent.review_rows import save_rows
+from agent.settings import Settings
+from evals.run import load_dataset
+from finetune.matcher import MatcherRecipe
+from finetune.tagger import TaggerRecipe, spec_of
+from finetune.tagger_data import read_fmnerg
+from finetune.visual_data import read_split
+from graphs.calls import LiveCalls
+from graphs.review import ReviewPolicy
+from tools.errors import NamepinError
+
+TEXT = "Anna met Bob in Oslo"
+"""Anna is sure, Bob is hard, Oslo lies in the gate's margin band; all match with 0.6."""
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., Review]:
+    def review(text: str = TEXT, margin: float = 0.1, pin: Namepin | None = None, **more: Any) -> Review:
+        picture = io.BytesIO()
+        Image.new("RGB", (64, 48), "teal").save(picture, "PNG")
+        given = pin or make_pin(margin)
+        opened = partial(open_saver, tmp_path)
+        return given.review({"id": "p", "text": text}, picture.getvalue(), open_saver=opened, **more)
+
+    return review
+
+
+def make_pin(margin: float = 0.1, **tools: Any) -> Namepin:
+    settings = Settings(profile="test", review=ReviewPolicy(match_margin=margin))
+    return Namepin(settings, LiveCalls(make_tools(**({"matcher": RegionMatcher()} | tools))))
+
+
+def by_name(review: Review) -> dict[str, Any]:
+    assert review.extraction is not None
+    return {entity.text: entity for entity in review.extraction.entities}
+
+
+def test_close_decisions_are_asked_and_answers_decide(begin: Callable[..., Review]) -> None:
+    reranker = ScriptedReranker()
+    review = begin(pin=make_pin(reranker=reranker))
+    (asked,) = review.questions
+    assert (asked.key, asked.mention, asked.choices) == ("label:2", "Oslo", ("city", "country"))
+    assert (asked.value, asked.threshold) == (0.1985, 0.2) and review.extraction is None
+    review.answer({"label:2": "country"})
+    assert [(q.key, q.choices) for q in review.questions] == [(f"place:{i}", ("yes", "no")) for i in range(3)]
+    review.answer({"place:0": True, "place:1": "no", "place:2": False})
+    assert review.questions == () and len(review.answered) == 4
+    found = by_name(review)
+    assert (found["Oslo"].fine_label, found["Oslo"].reranked, found["Oslo"].groundable) == ("country", False, False)
+    assert found["Anna"].groundable and found["Anna"].box and found["Bob"].groundable is False and not found["Bob"].box
+    assert "review" in found["Oslo"].provenance and found["Oslo"].provenance.count("review") == 1
+    assert found["Bob"].reranked and len(reranker.seen) == 1, "a hard mention outside the band is the reranker's"
+
+
+def test_nothing_close_nothing_asked(begin: Callable[..., Review]) -> None:
+    pin = make_pin(0.05)
+    review = begin("Anna met Bob", pin=pin)
+    assert review.questions == ()
+    plain = pin.extract({"id": "p", "text": "Anna met Bob"}, None)
+    assert [(e.text, e.label) for e in plain.entities] == [(t, e.label) for t, e in by_name(review).items()]
+    assert plain.fingerprint != review.extraction.fingerprint, "an answer is no function of the tools"  # type: ignore[union-attr]
+
+
+def test_no_graph_asks_unless_it_is_to(begin: Callable[..., Review]) -> None:
+    extraction = make_pin().extract({"id": "p", "text": TEXT})
+    assert extraction.status == "ok" and "review" not in {r for e in extraction.entities for r in e.provenance}
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({}, "no answer on 'Oslo'"),
+        ({"label:2": "politician"}, "no choice"),
+        ({"label:2": ["city"]}, "no choice"),
+        ({"label:2": True}, "no choice"),
+        ({"label:2": "city", "label:0": "actor"}, "nothing was asked"),
+    ],
+)
+def test_a_bad_answer_is_refused_and_the_run_still_waits(
+    begin: Callable[..., Review], answers: dict[str, Any], said: str
+) -> None:
+    review = begin()
+    with pytest.raises(NamepinError, match=f"E333.*{said}"):
+        review.answer(answers)
+    (still,) = begin().questions
+    assert still.key == "label:2"
+    assert review.answer({"label:2": "city"}).questions[0].kind == "place"
+
+
+def test_an_answer_to_what_is_answered_is_refused(begin: Callable[..., Review]) -> None:
+    first, second = begin(), begin()
+    first.answer({"label:2": "city"})
+    with pytest.raises(NamepinError, match="E333.*somebody has answered"):
+        second.answer({"label:2": "country"})
+    assert begin().questions == first.questions
+
+
+def test_another_post_or_profile_cannot_take_the_run_over(begin: Callable[..., Review]) -> None:
+    begin(thread="mine")
+    with pytest.raises(NamepinError, match="E334.*another post"):
+        begin("Bob in Oslo", thread="mine")
+    other = make_pin(tagger=ScriptedTagger(config={"weights": 2}))
+    with pytest.raises(NamepinError, match="E334.*other tools"):
+        begin(thread="mine", pin=other)
+
+
+SCRIPT = """
+import json, os, sys
+sys.path[:0] = {path!r}
+from functools import partial
+from pathlib import Path
+from agent.chat.sessions import open_saver
+from test_review import TEXT, make_pin
+tagger = make_pin().calls.tools["tagger"]
+pin = make_pin(tagger=tagger)
+review = pin.review({{"id": "p", "text": TEXT}}, {picture!r}, open_saver=partial(open_saver, Path({folder!r})))
+if {answers!r}:
+    review.answer(json.loads({answers!r}))
+found = review.extraction
+labels = [e.fine_label for e in found.entities] if found else None
+print(json.dumps([[q.key for q in review.questions], labels, len(tagger.seen)]), flush=True)
+os._exit(9)
+"""
+
+
+def test_a_run_goes_on_in_another_process(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "teal").save(tmp_path / "p.png")
+
+    def process(answers: str) -> Any:
+        path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "agent")]
+        code = SCRIPT.format(path=path, picture=str(tmp_path / "p.png"), folder=str(tmp_path), answers=answers)
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 9, ran.stderr
+        return json.loads(ran.stdout)
+
+    assert process("") == [["label:2"], None, 1]
+    asked, labels, tagged = process('{"label:2": "country"}')
+    assert asked == ["place:0", "place:1", "place:2"] and labels is None and tagged == 0, "nothing is tagged twice"
+    asked, labels, tagged = process('{"place:0": "yes", "place:1": "no", "place:2": "no"}')
+    assert asked == [] and labels == ["politician", "company", "country"] and tagged == 0
+
+
+def test_it_awaits_within_a_loop(tmp_path: Path) -> None:
+    async def run() -> Review:
+        pin = make_pin(0.0)
+        opened = partial(open_saver, tmp_path)
+        review = await pin.areview({"id": "p", "text": TEXT}, None, open_saver=opened)
+        return await review.aanswer({"label:2": "city"})
+
+    assert by_name(asyncio.run(run()))["Oslo"].fine_label == "city"
+
+
+def decided(begin: Callable[..., Review]) -> Review:
+    review = begin().answer({"label:2": "country"})
+    return review.answer({"place:0": True, "place:1": False, "place:2": False})
+
+
+def test_answers_are_training_rows(begin: Callable[..., Review], tmp_path: Path) -> None:
+    review = decided(begin)
+    assert review.extraction is not None and review.post.picture is not None
+    files = save_rows(tmp_path / "rows", review.extraction, review.post.picture.image)
+    assert save_rows(tmp_path / "rows", review.extraction, review.post.picture.image) == files, "once is enough"
+
+    (example,) = read_fmnerg(tmp_path / "rows" / "tagger", "train", spec_of(TaggerRecipe(scheme="8/51")))
+    types = [(" ".join(example.words[s.start : s.end]), dict(s.fine)) for s in example.spans]
+    assert types == [("Anna", {"politician": 1.0}), ("Bob", {"company": 1.0}), ("Oslo", {"country": 1.0})]
+
+    rows = read_split(MatcherRecipe(root=str(tmp_path / "rows" / "matcher"), dataset="fmnerg"), "train").rows
+    assert [(row.query.text, row.groundable) for row in rows] == [("Anna", True), ("Bob", False), ("Oslo", False)]
+    assert load_dataset("fmnerg", tmp_path / "rows" / "matcher", "train").posts[0].post.text == TEXT
+
+
+def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E335.*nobody has decided"):
+        save_rows(tmp_path / "rows", make_pin().extract(TEXT))
+    review = decided(begin)
+    assert review.extraction is not None
+    assert save_rows(tmp_path / "rows", review.extraction) == [tmp_path / "rows" / "tagger" / "txt_fine" / "train.txt"]
+    coarse = [e.model_copy(update={"fine_label": None}) for e in review.extraction.entities]
+    with pytest.raises(NamepinError, match="E335.*no fine type"):
+        save_rows(tmp_path / "rows", review.extraction.model_copy(update={"entities": tuple(coarse)}))
