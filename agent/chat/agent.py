@@ -10,6 +10,7 @@ from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddlewar
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 
@@ -17,6 +18,7 @@ from agent.chat.config import ChatSettings
 from agent.chat.rules import RuleModel
 from agent.chat.state import Answer, ChatContext, ChatState
 from agent.chat.tools import MAX_TEXT, TOOLS
+from agent.tracing.runs import run_config, traced
 from tools.errors import NamepinError
 from tools.llm import KEY_VARIABLE, OPENAI
 from tools.text import clean_text
@@ -102,6 +104,14 @@ def build_agent(
     return cast(Agent, agent)
 
 
+def _traced(config: RunnableConfig | None, context: ChatContext) -> RunnableConfig | None:
+    """The configuration with the tracers of the profile's settings, which redact what they are told to."""
+    settings = context.pins.get(context.profile).settings
+    if not traced(settings.tracing):
+        return config
+    return merge_configs(config, run_config(settings.tracing, profile=settings.profile, tags=["chat"]))
+
+
 async def stream_answer(
     agent: Agent, message: str, picture: ImageRef | None, context: ChatContext, config: RunnableConfig | None = None
 ) -> AsyncIterator[Chunk | Answer]:
@@ -117,7 +127,7 @@ async def stream_answer(
     given: dict[str, Any] = {"messages": [HumanMessage(text)]}
     if picture is not None:
         given["picture"] = picture.model_dump(mode="json")
-    stream = agent.astream(given, config, context=context, stream_mode=["messages", "updates"])
+    stream = agent.astream(given, _traced(config, context), context=context, stream_mode=["messages", "updates"])
     async for mode, event in cast(AsyncIterator[tuple[str, Any]], stream):
         if mode == "messages":
             piece = event[0]

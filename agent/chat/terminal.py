@@ -14,6 +14,7 @@ from rich.console import Console
 from agent.chat.agent import Agent, build_agent, lead_model, stream_answer
 from agent.chat.pictures import Pictures
 from agent.chat.pins import Pins
+from agent.chat.reviewing import Reviewing
 from agent.chat.sessions import Saver, data_folder, open_saver, sessions_of, thread_of
 from agent.chat.state import Answer, ChatContext
 from agent.render.view import printable, short
@@ -24,7 +25,8 @@ from tools.types import Extraction, ImageRef
 OWNER = "terminal"
 COMMANDS = """/image FILE   the picture of the next message      /new          begin another conversation
 /save FILE    the last result: .json, .png or .html   /sessions     kept conversations
-/profile P    read posts with another profile    /quit         stop (so does Ctrl-D)"""
+/profile P    read posts with another profile    /quit         stop (so does Ctrl-D)
+/review [DIR] decide the last post's close calls yourself; DIR keeps the answers as training rows   /later  not now"""
 
 
 class Terminal:
@@ -50,6 +52,7 @@ class Terminal:
         self.pins = Pins([self.profile], self.assignments)
         self.attached: ImageRef | None = None
         self.last: Extraction | None = None
+        self.reviewing: Reviewing | None = None
         self.console = Console(highlight=False, markup=False, emoji=False)
 
     async def list_sessions(self) -> None:
@@ -70,6 +73,9 @@ class Terminal:
                     if message.startswith("/") and "\n" not in message:
                         if await self._command(message, saver):
                             return
+                    elif self.reviewing:
+                        await self.reviewing.answer(message)
+                        self._reviewed()
                     else:
                         await self._answer(agent, message)
                 except NamepinError as error:
@@ -109,7 +115,7 @@ class Terminal:
             assert self.attached is not None
             self._say(f"picture of {self.attached.width} x {self.attached.height}: it goes with your next message")
         elif name == "/new":
-            self.session, self.attached, self.last = _new_id(), None, None
+            self.session, self.attached, self.last, self.reviewing = _new_id(), None, None, None
             self._say(f"conversation {self.session}")
         elif name == "/profile":
             profile = load_settings(rest or None, assignments=self.assignments).profile
@@ -118,6 +124,12 @@ class Terminal:
                 profile,
             )
             self._say(f"profile {profile}")
+        elif name == "/review":
+            rows = Path(rest) if rest else None
+            self.reviewing = await Reviewing.begin(self.last, self.pins, self.pictures, self.profile, rows)
+            self._reviewed()
+        elif name == "/later":
+            self.reviewing = None
         elif name == "/sessions":
             await self._show_sessions(saver)
         elif name == "/save":
@@ -125,6 +137,14 @@ class Terminal:
         else:
             self._say(COMMANDS)
         return False
+
+    def _reviewed(self) -> None:
+        """Say what is asked next, or how the review ended."""
+        assert self.reviewing is not None
+        reviewing = self.reviewing
+        if reviewing.over:
+            self.reviewing, self.last = None, reviewing.review.extraction
+        self.console.print(_visible(reviewing.next()) + "\n", soft_wrap=True)
 
     def _save(self, path: Path) -> None:
         from agent.render.html import About, page

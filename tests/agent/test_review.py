@@ -16,7 +16,9 @@ from PIL import Image
 from scripted_tools import RegionMatcher, ScriptedReranker, ScriptedTagger, make_tools
 
 from agent.api import Namepin
+from agent.chat.pins import Pins
 from agent.chat.sessions import open_saver
+from agent.chat.terminal import Terminal
 from agent.review import Review
 from agent.review_rows import save_rows
 from agent.settings import Settings
@@ -129,7 +131,9 @@ import json, os, sys
 sys.path[:0] = {path!r}
 from functools import partial
 from pathlib import Path
+from agent.chat.pins import Pins
 from agent.chat.sessions import open_saver
+from agent.chat.terminal import Terminal
 from test_review import TEXT, make_pin
 tagger = make_pin().calls.tools["tagger"]
 pin = make_pin(tagger=tagger)
@@ -199,3 +203,20 @@ def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_pat
     coarse = [e.model_copy(update={"fine_label": None}) for e in review.extraction.entities]
     with pytest.raises(NamepinError, match="E335.*no fine type"):
         save_rows(tmp_path / "rows", review.extraction.model_copy(update={"entities": tuple(coarse)}))
+
+
+async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(Pins, "get", lambda self, profile, overrides=None: make_pin(0.0))
+    terminal = Terminal(None, (), None)
+    out = io.StringIO()
+    terminal.console.file = out
+    rows = tmp_path / "rows"
+    said = f"{TEXT}\n\n/review {rows}\nfive\n\n2"
+    await terminal.run(io.StringIO(said))
+    printed = out.getvalue()
+    assert "What is 'Oslo'? (entropy 0.199 nats, gamma 0.2)\n1 city  2 country" in printed
+    assert "E333" in printed and "choose from city, country" in printed
+    assert "Kept as training rows" in printed and terminal.reviewing is None
+    assert "Oslo\tB-location\tB-country" in (rows / "tagger" / "txt_fine" / "train.txt").read_text("utf-8")
+    assert terminal.last is not None and terminal.last.entities[2].fine_label == "country"

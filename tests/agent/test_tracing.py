@@ -19,6 +19,8 @@ from PIL import Image
 from scripted_tools import ScriptedTagger, make_tools
 
 from agent.api import Namepin
+from agent.chat.pins import Pins
+from agent.chat.terminal import Terminal
 from agent.settings import Settings
 from agent.tracing import langsmith as to_langsmith
 from agent.tracing import otel
@@ -322,3 +324,18 @@ def test_opentelemetry_is_told_of_failures_without_their_words(collector: Collec
 def test_opentelemetry_samples(collector: Collector, rate: float, expected: int) -> None:
     traced(pin(otel=True, sample=rate))
     assert sum(span.name == "gem-2" for span in collector.spans()) == expected
+
+
+async def test_a_chat_is_traced_as_one_tree_and_redacted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
+    given = pin(redact=True)
+    monkeypatch.setattr(Pins, "get", lambda self, profile, overrides=None: given)
+    terminal = Terminal(None, (), None)
+    terminal.console.file = io.StringIO()
+    await terminal.run(io.StringIO(TEXT))
+    flush(given.settings.tracing, 5)
+    roots = {run["name"] for run in store.runs.values() if not run.get("parent_run_id")}
+    assert roots == {"namepin-chat"} and "gem-2" in by_name(store)
+    assert all(word not in b"".join(store.bodies) for word in (b"Anna", b"Zorin", b"Oslo"))
