@@ -97,3 +97,86 @@ def test_each_post_gets_its_own_blobs() -> None:
         return [set(m.blobs.values()) for m in media]
 
     assert asyncio.run(both()) == [{b"Ann"}, {b"Bo"}]
+
+
+def test_those_of_a_length_are_asked_together_and_the_oldest_first() -> None:
+    tool = Counting()
+    asked: list[list[str]] = []
+    real = tool.run
+
+    def run(requests: Sequence[Any], media: Media) -> list[Tags]:
+        asked.append([request.text for request in requests])
+        return real(requests, media)
+
+    tool.run = run  # type: ignore[method-assign]
+    texts = ["first", "x" * 90, "ab", "y" * 80, "cd", "z" * 70]
+    calls = BatchedCalls({"tagger": tool}, most=3)
+
+    async def busy_then_many() -> list[Any]:
+        first = asyncio.create_task(calls.call("tagger", TagRequest(text="first"), Media()))
+        await asyncio.sleep(0.05)
+        return [await first, *await ask(calls, tool, texts[1:])]
+
+    found = asyncio.run(busy_then_many())
+    assert [tags.tokens[0] for tags in found] == texts
+    assert asked == [["first"], ["x" * 90, "y" * 80, "z" * 70], ["ab", "cd"]]
+
+
+def test_a_batch_may_wait_to_fill_but_not_for_ever() -> None:
+    tool = Counting()
+    tool.gate.set()
+    calls = BatchedCalls({"tagger": tool}, most=3, wait_s=0.5)
+
+    async def one_by_one(number: int) -> None:
+        async def later(after_s: float) -> Any:
+            await asyncio.sleep(after_s)
+            return await calls.call("tagger", TagRequest(text="a"), Media())
+
+        await asyncio.gather(*(later(0.02 * i) for i in range(number)))
+
+    asyncio.run(one_by_one(3))
+    asyncio.run(one_by_one(2))
+    assert tool.sizes == [3, 2]
+
+
+def test_a_full_line_lets_nobody_in_until_there_is_room() -> None:
+    tool = Counting()
+    calls = BatchedCalls({"tagger": tool}, most=1, room=2, timeout_s=5)
+
+    async def many() -> list[Any]:
+        asked = [asyncio.create_task(calls.call("tagger", TagRequest(text=str(i)), Media())) for i in range(9)]
+        await asyncio.sleep(0.05)
+        line = calls._lines["tagger"]
+        assert len(line._inside) == 2 and len(line._outside) == 6, "one is being answered"
+        asked[8].cancel()
+        asked[2].cancel()
+        await asyncio.sleep(0)
+        tool.gate.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    found = asyncio.run(many())
+    assert [isinstance(one, asyncio.CancelledError) for one in found] == [i in (2, 8) for i in range(9)]
+    assert sum(tool.sizes) == 7, "who left the line was not asked"
+
+
+def test_no_request_is_lost_between_many_threads() -> None:
+    tool = Counting()
+    tool.gate.set()
+    calls = BatchedCalls({"tagger": tool}, most=3, threads={"tagger": 4}, room=8, wait_s=0.001)
+    answers: list[list[str]] = [[] for _ in range(4)]
+
+    def worker(number: int) -> None:
+        async def ask_many() -> None:
+            texts = [f"{number}-{i}" for i in range(200)]
+            found: Any = await asyncio.gather(*(calls.call("tagger", TagRequest(text=t), Media()) for t in texts))
+            answers[number] = [tags.tokens[0] for tags in found]
+
+        asyncio.run(ask_many())
+
+    threads = [threading.Thread(target=worker, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert answers == [[f"{number}-{i}" for i in range(200)] for number in range(4)]
+    assert max(tool.sizes) == 3 and sum(tool.sizes) == 800
