@@ -73,29 +73,36 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
 
 def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]] | None = None) -> list[Example]:
     """A GMNER split with its recorded knowledge, and weak fine labels (one a mention, in text order) where given."""
-    rows = (json.loads(line) for line in (root / "knowledge" / f"{split}.jsonl").read_text("utf-8").splitlines())
-    knowledge = {row["id"]: row["knowledge"] for row in rows}
+    knowledge = _knowledge(root, split)
     examples = []
     for post, words, tags in read_conll(root / "txt" / f"{split}.txt"):
         found = spans_of([columns[0] for columns in tags])
         weak = (fine or {}).get(post, [{}] * len(found))
         spans = tuple(Span(*span, fine=dict(w)) for span, w in zip(found, weak, strict=True))
-        examples.append(Example(post, tuple(words), spans, knowledge.get(post)))
+        examples += [Example(post, tuple(words), spans, known) for known in knowledge.get(post) or [None]]
     return examples
+
+
+def _knowledge(root: Path, split: str) -> dict[str, list[str | None]]:
+    """What was recorded of each post; several rows of a post are several models' (RiVEG's "Mix")."""
+    file = root / "knowledge" / f"{split}.jsonl"
+    found: dict[str, list[str | None]] = {}
+    for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
+        row = json.loads(line)
+        found.setdefault(row["id"], []).append(row["knowledge"])
+    return found
 
 
 def read_fmnerg(root: Path, split: str, spec: TaggerSpec) -> list[Example]:
     """An FMNERG split: gold fine types, and of each the coarse type that the scheme gives it."""
-    file = root / "knowledge" / f"{split}.jsonl"
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.is_file() else []
-    knowledge = {row["id"]: row["knowledge"] for row in rows}
+    knowledge = _knowledge(root, split)
     examples = []
     for post, words, tags in read_conll(root / "txt_fine" / f"{split}.txt"):
         found = [
             (a, b, canonical_label(kind, "fmnerg51")) for a, b, kind in spans_of([columns[-1] for columns in tags])
         ]
         spans = tuple(Span(a, b, spec.parents[kind], {kind: 1.0}) for a, b, kind in found)
-        examples.append(Example(post, tuple(words), spans, knowledge.get(post)))
+        examples += [Example(post, tuple(words), spans, known) for known in knowledge.get(post) or [None]]
     return examples
 
 

@@ -85,13 +85,14 @@ class Split:
 
 
 def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expansions: Sequence[str] = ()) -> Split:
-    """The mentions of every post of a split, once for each file of expansions where there are several.
+    """The mentions of every post of a split, once for each expansion where there are several.
 
     Args:
         recipe: names the data set.
         split: of it.
         captions: JSONL of `{"id", "caption"}`, where the tool reads the picture's caption.
-        expansions: JSONL files of `{"id", "text", "expansion"}`, one line a mention; several are RiVEG's "Mix".
+        expansions: JSONL files of `{"id", "text", "expansion"}`; several lines of a mention, in one file or in several,
+            are RiVEG's "Mix".
 
     Raises:
         NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
@@ -110,12 +111,15 @@ def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expans
     data = {f"{dataset.name} {split}": dataset.sha256}
     data |= {Path(file).name: file_sha256(Path(file)) for file in (captions, *expansions) if Path(file).is_file()}
     told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
-    mixed = [{(post, text): line for post, text, line in lines_of(file, "text", "expansion")} for file in expansions]
+    said: dict[tuple[str, str], list[str | None]] = {}
+    for file in expansions:
+        for post, text, expansion in lines_of(file, "text", "expansion"):
+            said.setdefault((post, text), []).append(expansion)
     rows = [
-        _seen(gold, entity, told.get(gold.post.id), known.get((gold.post.id, entity.text)))
-        for known in mixed or [{}]
+        _seen(gold, entity, told.get(gold.post.id), expansion)
         for gold in dataset.posts
         for entity in gold.entities
+        for expansion in said.get((gold.post.id, entity.text)) or [None]
     ]
     return Split(tuple(dict.fromkeys(rows)), data)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agent.cli.eval import DatasetName, check_writable
+from agent.cli.options import Set
 from tools.errors import Exit, NamepinError
 
 
@@ -155,3 +156,34 @@ def sandbox(
     write_world(out, {"train": posts, "dev": held_out, "test": held_out}, seed)
     print(f"{posts} + {held_out} + {held_out} posts in {out}")
     return Exit.DONE
+
+
+@data.command()
+def augment(
+    root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
+    models: Annotated[str, typer.Option("--models", help="Names that the server knows, by commas.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets knowledge/ and expansions/.")],
+    dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set it is.")] = DatasetName.gmner,
+    split: Annotated[str, typer.Option("--split", help="Which split; several models for train alone.")] = "train",
+    set_: Set = None,
+    prompt_price: Annotated[float, typer.Option("--prompt-price", min=0, help="Of a million tokens.")] = 0.0,
+    answer_price: Annotated[float, typer.Option("--answer-price", min=0, help="Of a million tokens.")] = 0.0,
+) -> int:
+    """Let language models explain a split's posts and names, for training; stopped, it goes on where it was."""
+    from agent.augment import augment as run
+
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    if not names:
+        raise NamepinError("E203", "no model is named", where="--models", mend="--models one,two")
+    done = run(dataset.value, root, split, names, out, set_ or ())
+    failed = 0
+    for model, told in done.models.items():
+        cost = (told.prompt_tokens * prompt_price + told.completion_tokens * answer_price) / 1e6
+        print(
+            f"{model}: {told.rows} answers now, {told.kept} before, {told.failed} failed; "
+            f"{told.prompt_tokens} + {told.completion_tokens} tokens" + (f", {cost:.4f}" if cost else "")
+        )
+        failed += told.failed
+    for kind, count in done.merged.items():
+        print(f"{out / kind / f'{split}.jsonl'}: {count} lines")
+    return Exit.SOME_FAILED if failed else Exit.DONE
