@@ -1,12 +1,15 @@
 """Replaying a cassette with tools and pictures at hand for the calls it lacks."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agent.build import build_tool
 from agent.layers import from_assignments
 from agent.settings import load_settings
+from agent.tracing.config import TracingSettings
+from agent.tracing.runs import traced
 from graphs.cassette import Cassette
 from graphs.replay import replay
 from tools.errors import NamepinError
@@ -30,6 +33,22 @@ def replayed(
     Raises:
         NamepinError: E40x, as `graphs.replay.replay`; E20x for an unknown setting.
     """
+    with _untraced():
+        yield from _replayed(directory, check=check, assignments=assignments, fill=fill, images=images)
+
+
+def _untraced() -> AbstractContextManager[None]:
+    """A replay asks nobody, and LangGraph by itself would send what was recorded to LangSmith as it is."""
+    if not traced(TracingSettings()):
+        return nullcontext()
+    from langsmith import tracing_context
+
+    return cast(AbstractContextManager[None], tracing_context(enabled=False))
+
+
+def _replayed(
+    directory: Path, *, check: bool, assignments: Sequence[str], fill: bool, images: Path | None
+) -> Iterator[Extraction]:
     sets = {key: value.value for key, value in from_assignments(assignments).items()}
     if not fill:
         yield from replay(directory, check=check, sets=sets)

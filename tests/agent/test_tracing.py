@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from langsmith import utils
 from langsmith_server import Store, langsmith_server
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -339,3 +342,34 @@ async def test_a_chat_is_traced_as_one_tree_and_redacted(
     roots = {run["name"] for run in store.runs.values() if not run.get("parent_run_id")}
     assert roots == {"namepin-chat"} and "gem-2" in by_name(store)
     assert all(word not in b"".join(store.bodies) for word in (b"Anna", b"Zorin", b"Oslo"))
+
+
+def test_a_replay_is_not_traced(store: Store, cli: Any) -> None:
+    ran = cli("replay", ROOT / "tests" / "graphs" / "cassettes" / "gem", "--check")
+    assert ran.code == 0, ran.err
+    flush(TracingSettings(), 5)
+    assert not store.runs
+
+
+SCRIPT = """
+import sys, time
+sys.path[:0] = {path!r}
+from test_tracing import TEXT, pin
+print(len(pin(otel={otel}).extract(TEXT).entities), flush=True)
+print(time.monotonic(), flush=True)
+"""
+
+
+def test_a_process_that_has_finished_does_not_wait_for_an_endpoint_that_hangs() -> None:
+    path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "agent"), str(ROOT / "tests" / "evals")]
+    with broken(hang=True) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        to = {"LANGSMITH_ENDPOINT": address, "LANGSMITH_API_KEY": SECRET, "OTEL_EXPORTER_OTLP_ENDPOINT": address}
+        env = {"PATH": os.environ["PATH"], "LANGSMITH_TRACING": "true", **to}
+        command = [sys.executable, "-c", SCRIPT.format(path=path, otel=True)]
+        ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+        ended = time.monotonic()
+    assert ran.returncode == 0, ran.stderr
+    found, last = ran.stdout.split()
+    assert found == "3" and ended - float(last) < 9, "3 s for each of the two, and the interpreter's own"
+    assert ran.stderr.count("\n") <= 3, ran.stderr
