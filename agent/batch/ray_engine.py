@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from tools.errors import Exit, NamepinError
 
 _HELD = 4
 """Chunks that wait before each actor; more would only take memory."""
+_CONNECT_S = 10.0
+"""Until a cluster that does not answer counts as unreachable."""
 _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -203,6 +206,8 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
     }
     given = {"address": address} if address else {"address": "local", **alone}
     try:
+        if address:
+            _check_reachable(address)
         ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         what = f"no Ray cluster at {address}" if address else f"Ray does not start here: {error}"
@@ -218,6 +223,13 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes. Raises `OSError`, or `ValueError` where the port is none."""
+    host, colon, port = address.rpartition(":")
+    if colon and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 def _gpus_there() -> float:
