@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 
+from agent.ahead import ahead
 from agent.build import live_calls, policy
 from agent.posts import AnyPost, Picture, Ready, as_post, ready
 from agent.settings import Settings, load_settings
@@ -208,18 +209,25 @@ class Namepin:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    def batch(self, posts: Iterable[AnyPost]) -> Iterator[Extraction]:
+    def batch(self, posts: Iterable[AnyPost], *, at_once: int = 4) -> Iterator[Extraction]:
         """One extraction a post, in input order. A post that fails is one with `status="failed"`, never an exception.
+
+        Args:
+            posts: taken as they are needed, at most `at_once` ahead.
+            at_once: posts worked on at a time.
 
         Raises:
             NamepinError: E21x, E30x when a required tool cannot start; E10x where an item is no post at all.
         """
         self.calls  # noqa: B018  # a tool that cannot start ends the batch, not each post
-        for post in map(as_post, posts):
+
+        def one(post: Post) -> Extraction:
             try:
-                yield self.extract(post)
+                return self.extract(post)
             except Exception as error:  # a batch goes on, whatever one post brings about
-                yield self.failed(post, error)
+                return self.failed(post, error)
+
+        yield from ahead(one, map(as_post, posts), at_once)
 
     def failed(self, post: Post, error: Exception) -> Extraction:
         """What a batch says about a post that `error` ended."""
