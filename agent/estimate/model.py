@@ -48,6 +48,7 @@ class Work(Frozen):
         wall_s: seconds of a post that is alone.
         margin: half of the 95% interval of `wall_s`, as a share of it; None for a single post.
         unmetered: answers of servers that did not say their tokens.
+        load: what others made of this machine's cores meanwhile: its load average before, by core; None: not known.
     """
 
     posts: int
@@ -59,6 +60,7 @@ class Work(Frozen):
     wall_s: float
     margin: float | None = None
     unmetered: int = 0
+    load: float | None = None
 
 
 class Hardware(Frozen):

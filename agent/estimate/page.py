@@ -4,6 +4,9 @@ from typing import Any
 
 from agent.estimate.model import Estimate, Work
 
+BUSY = 0.5
+"""Load average a core from which on a sample's time says more about others than about the posts."""
+
 
 def said(expected: Estimate, work: Work) -> str:
     """The estimate in a few lines, what a post costs by stage first."""
@@ -26,6 +29,8 @@ def said(expected: Estimate, work: Work) -> str:
         f"tokens: {expected.prompt_tokens:,.0f} in, {expected.completion_tokens:,.0f} out",
         f"money: {amount(expected.money)} {expected.currency}, {amount(expected.token_money)} of it for tokens",
     ]
+    if work.load is not None and work.load > BUSY:
+        lines.append(f"this machine was busy before (load {work.load:.1f} a core): the time is that of a busy one")
     if work.unmetered:
         lines.append(f"{work.unmetered} answers came without their tokens: more will be used than said here")
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -94,6 +95,7 @@ def estimated(
         NamepinError: E104 when the input holds no posts, E21x and E30x when a required tool cannot start.
     """
     chosen = settings.estimate
+    load = os.getloadavg()[0] / cores_here() if hasattr(os, "getloadavg") else None
     sample = drawn(source, 2 * chosen.sample + 1, limit)
     half = max(1, len(sample) // 2)
     first, in_batch, alone = sample[:1], sample[1 : len(sample) - half], sample[len(sample) - half :]
@@ -117,7 +119,7 @@ def estimated(
     there = here.model_copy(
         update={"machines": chosen.machines, "cores": chosen.cores or here.cores, "gpus": chosen.gpus}
     )
-    return estimate(work, there, chosen, posts, correction), work
+    return estimate(work, there, chosen, posts, correction), work.model_copy(update={"load": load})
 
 
 def drawn(source: Source, count: int, limit: int | None = None) -> list[Post]:
