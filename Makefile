@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test studio lint format clean
+.PHONY: demo test studio lint format audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
@@ -26,6 +26,10 @@ lint: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Known vulnerabilities of what is installed; says so where no vulnerability service can be reached.
+audit: $(VENV)/.test
+	$(BIN)/python .ci/audit.py
 
 clean:
 	rm -rf $(VENV) out build *.egg-info
