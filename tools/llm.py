@@ -267,7 +267,9 @@ class ChatClient:
                     self._servers.failed(address, config.retries + 1)
                 else:
                     self._servers.answered(address)
-            said = f" from {urlsplit(address).netloc}, {attempt + 1} of {config.retries + 1} attempts"
+            # Which of several servers it was does not show: results do not depend on who was asked.
+            whom = urlsplit(address).netloc if len(chats) == 1 else f"one of {len(chats)} servers"
+            said = f" from {whom}, {attempt + 1} of {config.retries + 1} attempts"
             wait = failure.retry_after
             if wait is None:
                 wait = min(config.backoff_s * 2**attempt, config.backoff_max_s) * random.uniform(0.5, 1)
