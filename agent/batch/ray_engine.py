@@ -31,6 +31,7 @@ from tools.errors import Exit, NamepinError
 
 _HELD = 4
 """Chunks that wait before each actor; more would only take memory."""
+_READER_BYTES = 2**27
 _CONNECT_S = 10.0
 """Until a cluster that does not answer counts as unreachable."""
 _RAY_ENVIRONMENT = {
@@ -132,7 +133,10 @@ def _passages(
             yield _table([chunk])
 
     dataset: ray.data.Dataset = ray.data.from_items([{"item": 0}], override_num_blocks=1)
-    dataset = dataset.map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=pools.reader_cpus)
+    # Its own need of memory keeps Ray from making one process of the reader and the first stage.
+    dataset = dataset.map_batches(
+        read, batch_size=None, batch_format="pyarrow", num_cpus=pools.reader_cpus, memory=_READER_BYTES
+    )
     for stage in stages_of(settings):
         pool = pools.of(stage.kind)
         dataset = dataset.map_batches(

@@ -20,6 +20,9 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed does not read its answer."""
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
