@@ -20,6 +20,8 @@ def listen(app: Any, host: str, port: int) -> int:
         app, host, port, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_S, access_log=False
     )
     server = uvicorn.Server(config)
+    if hasattr(app, "state"):
+        app.state.stopping = lambda: server.should_exit  # for streams that have no end of their own
     server.run()
     if not server.started:
         raise NamepinError("E344", f"cannot listen on {host}:{port}", mend="another --port", exit_code=Exit.UNREACHABLE)

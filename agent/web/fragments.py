@@ -14,6 +14,9 @@ from agent.render.html import About, article_script, article_style, fragment
 from agent.render.view import printable
 from agent.server.jobs import Job
 
+AS_POST = "post: "
+"""Has a message read as a post, whatever it looks like; an example begins with it, which need not be seen."""
+
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -111,5 +114,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     # Lines stay lines, as they do where people write them.
+    environment.filters["said"] = lambda text: str(text).removeprefix(AS_POST)
     environment.filters["lines"] = lambda text: "\n".join(map(printable, str(text).split("\n")))
     return environment

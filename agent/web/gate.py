@@ -4,9 +4,11 @@ Gradio brings routes that Namepin does not use (files, uploads, proxies, code ed
 needs a visitor, and a stream of events belongs to the visitor who began it.
 """
 
+import asyncio
 import json
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qs
 
@@ -23,6 +25,7 @@ _PUBLIC = re.compile(r"/(?:assets|static)/.+|/(?:gradio_api/)?theme\.css|/favico
 _VISITORS = re.compile(
     r"/|/config/?|/gradio_api/(?:startup-events|queue/(?:join|data)/?|cancel|reset/?|heartbeat/[^/]+)"
 )
+_HEARTBEAT = "/gradio_api/heartbeat/"
 _MAX_BYTES = 2**18
 """Of one event: a message and a few flags; pictures and files of posts come in by other doors."""
 _MAX_STREAMS = 20_000
@@ -46,10 +49,16 @@ POLICY = "; ".join(
 
 
 class Gate:
-    """ASGI middleware around Gradio's application alone."""
+    """ASGI middleware around Gradio's application alone.
 
-    def __init__(self, app: ASGIApp, visitors: Visitors) -> None:
-        self.app, self.visitors = app, visitors
+    Args:
+        app: Gradio's.
+        visitors: who is known.
+        stopping: whether the server is to end, for which an open page must not make it wait.
+    """
+
+    def __init__(self, app: ASGIApp, visitors: Visitors, stopping: Callable[[], bool] = lambda: False) -> None:
+        self.app, self.visitors, self.stopping = app, visitors, stopping
         self._streams: OrderedDict[str, str] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,13 +92,28 @@ class Gate:
             await rest.problem(413, "E108", "the event is too large")(scope, receive, send)
         elif not self._own_stream(visitor, path, scope, body):
             await rest.problem(403, "E342", "another session's stream")(scope, receive, send)
+        elif path.startswith(_HEARTBEAT):
+            await self.app(scope, self._until_stopped(receive), send)
         else:
             await self.app(scope, _again(body, receive), send)
+
+    def _until_stopped(self, receive: Receive) -> Receive:
+        """An open page's heartbeat has no end of its own: told to stop, the server says that the page has gone."""
+
+        async def listen() -> Message:
+            while not self.stopping():
+                try:
+                    return await asyncio.wait_for(receive(), 0.5)
+                except TimeoutError:
+                    continue
+            return {"type": "http.disconnect"}
+
+        return listen
 
     def _own_stream(self, visitor: Visitor, path: str, scope: Scope, body: bytes) -> bool:
         """Whether the request's stream is this visitor's; the first to name it owns it."""
         name: object
-        if path.startswith("/gradio_api/heartbeat/"):
+        if path.startswith(_HEARTBEAT):
             name = path.rpartition("/")[2]
         elif body:
             try:

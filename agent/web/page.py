@@ -74,7 +74,7 @@ def add_page(app: FastAPI, settings: Settings) -> None:
         head=f"<script>{fragments.script()}</script>",
     )
     mounted: Any = app.router.routes[-1]
-    mounted.app = Gate(mounted.app, visitors)
+    mounted.app = Gate(mounted.app, visitors, lambda: bool(getattr(app.state, "stopping", bool)()))
 
 
 def _theme() -> Any:
@@ -157,7 +157,7 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
                 signed = visitors.sign(visitor, app.state.pictures.keep(data).sha256)
             except (Denied, OSError, NamepinError):
                 signed = ""
-            async for shown in _answers(app, request, f"post: {post['text']}", signed, chosen):
+            async for shown in _answers(app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
                 yield shown
 
         async def begin(request: gr.Request) -> tuple[str, str, Any]:

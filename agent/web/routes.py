@@ -146,7 +146,7 @@ async def begin_job(request: Request, visitor: Counted, profile: str | None = No
     profile = profile or state.pins.profiles[0]
     await asyncio.to_thread(state.pins.get, profile)
     data = await request.body()
-    posts = await asyncio.to_thread(_posts, data, state.settings.max_job_posts, state.settings.urls)
+    posts = await asyncio.to_thread(read_file, data, state.settings.max_job_posts, state.settings.urls)
     return await asyncio.to_thread(state.jobs.accept, visitor.jobs_owner, profile, posts)
 
 
@@ -159,8 +159,13 @@ async def job_results(job_id: JobId, request: Request, visitor: Known) -> FileRe
     return FileResponse(path, media_type="application/x-ndjson", filename=f"{job_id}.jsonl", headers=_PRIVATE)
 
 
-def _posts(data: bytes, most: int, urls: bool) -> list[JobPost]:
-    """The posts of a file.
+def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
+    """The posts of a file of JSON lines; one without an id is called by its line.
+
+    Args:
+        data: the file.
+        most: posts that are taken.
+        urls: whether a picture may be named by its address.
 
     Raises:
         NamepinError: E104 for a file of no posts, E103 with the line that is no post, E108 for too many, E12x.

@@ -87,6 +87,8 @@ class Talk:
                 for words in told:  # the rules repeat what a tool said, which stands there already
                     text = text.removeprefix(words).strip()
                 turns[-1].text = "\n\n".join(filter(None, [turns[-1].text, text]))
+        if not turns:
+            return fragments.part("empty")
         # Masks are traced and templates filled: not on the event loop.
         return await asyncio.to_thread(lambda: "".join(fragments.turn(turn) for turn in turns[-_TURNS:]))
 
