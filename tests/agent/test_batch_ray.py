@@ -1,0 +1,104 @@
+"""Ray on two nodes: the bytes of the local engine, also when processes are killed in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batch_samples import start, timeless, write_posts
+from conftest import Cli
+from knowledge_server import knowledge_of, knowledge_server
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
+CHUNKS = ("ray.chunk=4", "ray.text.actors=2")
+POSTS = 120
+
+
+def settings(*assignments: str) -> list[str]:
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of two raylets on this machine's loopback."""
+    for name in ("USAGE_STATS_ENABLED", "ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.setenv(f"RAY_{name}", "0")  # the last one: 127.0.0.1 is not taken for the machine's own address
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
+    nodes = Cluster()
+    try:
+        head = nodes.add_node(node_ip_address="127.0.0.1", **node)
+        nodes.add_node(node_ip_address="127.0.0.1", **node)
+        assert len(nodes.list_all_nodes()) == 2 and head.address.startswith("127.0.0.1:")
+        yield head.address
+    finally:
+        nodes.shutdown()
+
+
+def workers() -> list[int]:
+    """The processes of a stage."""
+    found = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [int(line.split()[0]) for line in found if "ray::MapWorker" in line and "_Actor" in line]
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def listed(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "failures.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_two_nodes_a_killed_worker_and_a_killed_driver(cli: Cli, tmp_path: Path, cluster: str) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    posts.write_text(posts.read_text() + "no post\n" + json.dumps({"id": "p0001", "text": "twice"}) + "\n")
+    local, out = tmp_path / "local", tmp_path / "out"
+    with knowledge_server() as one, knowledge_server() as two:
+        chosen = settings(*knowledge_of(one, two), *TEXT_ONLY, *CHUNKS)
+        assert cli("batch", posts, "--out", local, *chosen).code == 1
+        command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--address", cluster, *chosen]
+        driver = start(command)
+        while lines(out / "predictions.jsonl") < 8 and driver.poll() is None:
+            time.sleep(0.01)
+        for worker in workers()[:2]:
+            os.kill(worker, signal.SIGKILL)
+        while lines(out / "predictions.jsonl") < 40 and driver.poll() is None:
+            time.sleep(0.01)
+        driver.kill()
+        _, said = driver.communicate()
+        assert driver.returncode == -signal.SIGKILL, said.decode()
+        again = start([*command, "--parquet"])
+        _, said = again.communicate(timeout=200)
+        assert again.returncode == 1, said.decode()
+        assert one.asked and two.asked
+    assert timeless(out / "predictions.jsonl") == timeless(local / "predictions.jsonl")
+    assert len(timeless(out / "predictions.jsonl")) == POSTS
+    assert listed(out) == listed(local) and [one["code"] for one in listed(out)] == ["E103", "E104"]
+    manifest, expected = (json.loads((folder / "manifest.json").read_text()) for folder in (out, local))
+    assert manifest["resumed"] >= 40 and manifest["status"] == "done"
+    clock = ("started", "finished", "seconds", "resumed")
+    assert [{k: v for k, v in one.items() if k not in clock} for one in (manifest, expected)][:1] == [
+        {k: v for k, v in expected.items() if k not in clock}
+    ]
+    assert (out / "predictions.parquet").is_file()
+
+
+def test_what_cannot_run_is_said(cli: Cli, tmp_path: Path) -> None:
+    posts = write_posts(tmp_path / "posts.jsonl", 3)
+    for given, code, said in (
+        (("--engine", "ray", "--address", "127.0.0.1:9"), 3, "E303"),
+        (("--address", "127.0.0.1:9"), 2, "--engine ray"),
+        (("--engine", "ray", "--only", "masks"), 2, "local engine"),
+    ):
+        ran = start([posts, "--out", tmp_path / "out", *given])
+        _, error = ran.communicate(timeout=120)
+        assert ran.returncode == code and said in error.decode(), error.decode()
+        assert "Traceback" not in error.decode()
