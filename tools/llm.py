@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
+_NO_KEY = "none"
+"""Sent to a server that wants no key, since the SDK sends one always."""
 
 Item = TypeVar("Item")
 Question = TypeVar("Question", bound=Hashable)
@@ -218,7 +220,7 @@ class ChatClient:
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Ask]:
         """Connection pools that live as long as the event loop they belong to."""
-        key = os.environ.get(KEY_VARIABLE) or "none"
+        key = os.environ.get(KEY_VARIABLE) or _NO_KEY
         async with AsyncExitStack() as stack:
             chats = {address: await self._chat(address, key, stack) for address in self.config.addresses}
 
@@ -260,7 +262,7 @@ class ChatClient:
                 said = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
                 break
             try:
-                return await self._attempt(address, chats[address], messages, extra)
+                return _silent(await self._attempt(address, chats[address], messages, extra), key)
             except Exception as error:  # the boundary to three libraries and a server: nothing may pass unnamed
                 failure = _Failure.of(error, key)
                 if failure.passing:
@@ -351,6 +353,13 @@ def _reply(message: BaseMessage) -> Reply:
         prompt_tokens=usage.get("input_tokens"),
         completion_tokens=usage.get("output_tokens"),
     )
+
+
+def _silent(reply: Reply, key: str) -> Reply:
+    """The reply without the key, which a server knows and a post may ask it for."""
+    if key == _NO_KEY or key not in reply.text:
+        return reply
+    return reply.model_copy(update={"text": reply.text.replace(key, "***"), "tokens": ()})
 
 
 def _tokens(logprobs: Any) -> tuple[Said, ...]:

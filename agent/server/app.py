@@ -61,7 +61,7 @@ def create_app(
 
     @asynccontextmanager
     async def beside(app: FastAPI) -> AsyncIterator[None]:
-        # Tools wait in threads. asyncio's own pool has few where cores are few, and one slow server would hold them all.
+        # Tools wait in threads. asyncio's own pool has few where cores are few: one slow server would hold them all.
         threads = serve.at_once * len(pins.profiles) + _SPARE_THREADS
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, "namepin"))
         working = asyncio.create_task(state.jobs.work())

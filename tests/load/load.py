@@ -54,7 +54,7 @@ class Serve:
         command = [sys.executable, "-c", "from agent.cli.main import run; run()", "serve", "--port", str(self.port)]
         self.log = folder / "serve.log"
         with self.log.open("ab") as log:
-            env = kept | {"NAMEPIN_DATA_DIR": str(folder)}
+            env = kept | {"NAMEPIN_DATA_DIR": str(folder), "NAMEPIN_CACHE_DIR": str(folder / "cache")}
             many = ("--set", "serve.per_minute=1000000", *flags)  # the rate of one token is not what is measured
             self.process = subprocess.Popen([*command, *many], stdout=log, stderr=log, env=env, cwd=ROOT)
         self._ready()
@@ -145,6 +145,7 @@ async def watched(server: Serve, seconds: float) -> dict[str, Any]:
         "rss_mb_first_tenth": round(max(memory[:tenth])),
         "rss_mb_last_tenth": round(max(memory[-tenth:])),
         "rss_mb_peak": round(max(memory)),
+        "rss_mb_each_tenth": [round(max(memory[at : at + tenth])) for at in range(0, len(memory), tenth)],
         "most_waiting": max(waiting),
         "most_running": max(running),
     }
@@ -298,6 +299,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--llm-delay", type=float, default=20)
+    parser.add_argument("--part", choices=("crowd", "farewell", "slow_llm"), help="one alone")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     report: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
@@ -307,6 +309,8 @@ def main() -> None:
         "slow_llm": lambda folder: part_slow(folder, asked.llm_delay, min(asked.seconds, 30)),
     }
     for name, part in parts.items():
+        if asked.part not in (None, name):
+            continue
         with tempfile.TemporaryDirectory(prefix="namepin-load-") as folder:
             report[name] = part(Path(folder))
         print(json.dumps({name: report[name]}, indent=1), flush=True)
