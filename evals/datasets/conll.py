@@ -99,13 +99,13 @@ def bio_spans(tags: Sequence[str]) -> tuple[list[tuple[int, int, str]], list[int
     """
     spans: list[tuple[int, int, str]] = []
     broken = []
-    before = "O"
+    before: str | None = None
     for i, tag in enumerate(tags):
         kind, _, label = tag.partition("-")
         if tag == "O" or kind not in ("B", "I") or not label:
             if tag != "O":
                 broken.append(i)
-            before = "O"
+            before = None  # and not "O", which a broken file may have for a type
             continue
         if kind == "I" and before == label:
             spans[-1] = (spans[-1][0], i + 1, label)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from agent.layers import from_file
 from agent.posts import read_posts
+from evals.datasets.conll import bio_spans
 from evals.datasets.voc import read_boxes, read_masks
 from tools.errors import NamepinError
 
@@ -48,7 +49,7 @@ side = st.integers(-1, 50) | values
 FORMS: dict[str, st.SearchStrategy[bytes]] = {
     "posts": _json_object(id=values, text=values, tokens=values, extra=values, image=values, other=values),
     "tokens": st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
-    "conll": st.lists(st.sampled_from(["IMGID:1", "A\tB-PER", "b\tI-PER\tI-athlete", "", "\t", "c\tI-", "\u2028\tO"]))
+    "conll": st.lists(st.sampled_from(["IMGID:1", "A\tB-PER", "b\tI-PER\tI-athlete", "", "\t", "c\tI-O", "\u2028\tO"]))
     .map("\n".join)
     .map(str.encode),
     "xml": st.lists(st.sampled_from(["<a>", "</a>", "<size>", "</size>", "<width>inf</width>", "&b;", "<!DOCTYPE a>"]))
@@ -115,6 +116,10 @@ def test_found_profiles_that_are_none(table: bytes, tmp_path: Path) -> None:
     path.write_bytes(table)
     with pytest.raises(NamepinError, match="E201"):
         from_file(path)
+
+
+def test_found_a_type_that_is_called_like_no_mention() -> None:
+    assert bio_spans(["I-O", "O", "I-O"]) == ([(0, 1, "O"), (2, 3, "O")], [0, 2])
 
 
 def test_found_an_encoding_that_nobody_has(tmp_path: Path) -> None:
