@@ -126,12 +126,16 @@ def test_a_stream_belongs_to_the_browser_that_began_it(ann: httpx2.Client, bo: h
     assert ann.post("/gradio_api/queue/join", json=[]).status_code == 403
 
 
-def test_tokens_are_asked_for_and_their_rate_holds(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     said = ",".join(f"{name}={token}" for name, token in TOKENS.items())
-    with (
-        server(tmp_path, "--set", "serve.per_minute=6", NAMEPIN_TOKENS=said) as url,
-        httpx2.Client(base_url=url, timeout=60) as client,
-    ):
+    folder = tmp_path_factory.mktemp("guarded")
+    with server(folder, "--set", "serve.per_minute=8", NAMEPIN_TOKENS=said) as url:
+        yield url
+
+
+def test_tokens_are_asked_for(guarded: str) -> None:
+    with httpx2.Client(base_url=guarded, timeout=60) as client:
         assert client.get("/").headers["location"] == "/login"
         assert client.get("/config").status_code == 401
         assert client.post("/page/pictures", content=PICTURE).status_code == 401
@@ -146,9 +150,14 @@ def test_tokens_are_asked_for_and_their_rate_holds(tmp_path: Path) -> None:
         assert [found["id"] for found in over_rest] == [job], "the token's jobs, whatever the door"
         other = client.get(f"/api/jobs/{job}", headers={"authorization": f"Bearer {TOKENS['bo']}"})
         assert other.status_code == 404
-        codes = [client.post("/page/pictures", content=PICTURE).status_code for _ in range(6)]
-        assert codes[0] == 200 and codes[-1] == 429
-        assert httpx2.get(f"{url}/config", cookies={TOKEN_COOKIE: "x" * 20}).status_code == 401
+    assert httpx2.get(f"{guarded}/config", cookies={TOKEN_COOKIE: "x" * 20}).status_code == 401
+
+
+def test_the_token_s_rate_holds_here_too(guarded: str) -> None:
+    cookies = {TOKEN_COOKIE: TOKENS["bo"], SESSION_COOKIE: new_session()}
+    with httpx2.Client(base_url=guarded, cookies=cookies, timeout=60) as client:
+        codes = [client.post("/page/pictures", content=b"").status_code for _ in range(12)]
+    assert codes[0] == 400 and codes[-1] == 429
 
 
 def test_a_file_of_posts_becomes_a_job_of_this_browser(ann: httpx2.Client, bo: httpx2.Client) -> None:
