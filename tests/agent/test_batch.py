@@ -123,12 +123,13 @@ def test_sigkill_at_any_moment_loses_nothing(cli: Cli, tmp_path: Path) -> None:
     assert json.loads((out / "manifest.json").read_text())["resumed"] >= moments[-1]
 
 
-def test_ctrl_c_finishes_what_is_on_its_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_a_schedulers_signal_finishes_what_is_on_its_way(tmp_path: Path, number: signal.Signals) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 20_000), tmp_path / "out"
     process = start([posts, "--out", out, *TEXT_ONLY])
     while not ((out / "predictions.jsonl").exists() and (out / "predictions.jsonl").stat().st_size):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and b"goes on from here" in said
     manifest = json.loads((out / "manifest.json").read_text())
