@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from agent.chat.state import Answer
-from agent.render.html import About, article_script, article_style, fragment
+from agent.render.html import About, article_script, article_style, environment, fragment
 from agent.render.view import printable
 from agent.server.jobs import Job
 
@@ -106,14 +106,8 @@ def script() -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    own = environment().overlay(loader=FileSystemLoader(_TEMPLATES))
     # Lines stay lines, as they do where people write them.
-    environment.filters["said"] = lambda text: str(text).removeprefix(AS_POST)
-    environment.filters["lines"] = lambda text: "\n".join(map(printable, str(text).split("\n")))
-    return environment
+    lines = {"lines": lambda text: "\n".join(map(printable, str(text).split("\n")))}
+    own.filters = own.filters | lines | {"said": lambda text: str(text).removeprefix(AS_POST)}
+    return own

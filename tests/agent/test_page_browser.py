@@ -1,7 +1,5 @@
 """The page in a real browser: it opens from disk, fetches nothing, and lights up what is pointed at."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,23 +8,6 @@ import pytest
 from agent_samples import full
 
 from agent.render.html import About, page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ADD = "no browser: apt-get install -y chromium, and pip install playwright"
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason=ADD)
-    if CHROMIUM is None:
-        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD
-        pytest.skip(ADD)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])

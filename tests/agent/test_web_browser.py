@@ -1,8 +1,6 @@
 """The page of a real `namepin serve` in a real browser: what people do with it, by mouse, by keyboard, on a phone."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,6 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from processes import NAMEPIN, environment, free_port, running
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ADD = "no browser: apt-get install -y chromium, and pip install playwright"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
 POST = "So proud of Eileen Collins, the first woman to command a Space Shuttle"
@@ -27,18 +21,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
     with running([*NAMEPIN, "serve", "--port", str(port)], port, folder / "log", env, folder) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason=ADD)
-    if CHROMIUM is None:
-        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD
-        pytest.skip(ADD)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
