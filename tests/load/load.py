@@ -269,7 +269,7 @@ def slow_llm(delay_s: float) -> Iterator[str]:
             thread.join()
 
 
-def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4) -> dict[str, Any]:
+def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4, slow_clients: int = 32) -> dict[str, Any]:
     """Part 3."""
     with slow_llm(delay_s) as llm:
         profile = folder / "slow.toml"
@@ -280,7 +280,7 @@ def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4) ->
         async def alone_and_beside() -> tuple[Tally, Tally, Tally]:
             await crowd(server.url, clients, 3)  # warm
             alone = await crowd(server.url, clients, seconds)
-            beside = asyncio.create_task(crowd(server.url, 32, seconds + 1, str(profile)))
+            beside = asyncio.create_task(crowd(server.url, slow_clients, seconds + 1, str(profile)))
             await asyncio.sleep(1)
             fast = await crowd(server.url, clients, seconds)
             return alone, fast, await beside
