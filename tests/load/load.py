@@ -131,13 +131,17 @@ async def crowd(url: str, clients: int, seconds: float, profile: str | None = No
 
 async def watched(server: Serve, seconds: float) -> dict[str, Any]:
     """Memory and queue of a server, each second."""
-    memory, waiting, running = [], [], []
+    memory, waiting, running, errors = list[float](), list[int](), list[int](), Counter[str]()
     end = time.monotonic() + seconds
     async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
         while time.monotonic() < end:
             await asyncio.sleep(1)
             memory.append(server.rss_mb())
-            health = (await http.get(f"{server.url}/health")).json()
+            try:
+                health = (await http.get(f"{server.url}/health")).json()
+            except httpx.HTTPError as error:
+                errors[type(error).__name__] += 1
+                continue
             waiting.append(health["waiting"])
             running.append(health["running"])
     tenth = max(1, len(memory) // 10)
@@ -146,6 +150,7 @@ async def watched(server: Serve, seconds: float) -> dict[str, Any]:
         "rss_mb_last_tenth": round(max(memory[-tenth:])),
         "rss_mb_peak": round(max(memory)),
         "rss_mb_each_tenth": [round(max(memory[at : at + tenth])) for at in range(0, len(memory), tenth)],
+        "health_errors": dict(errors),
         "most_waiting": max(waiting),
         "most_running": max(running),
     }
