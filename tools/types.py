@@ -43,6 +43,10 @@ class ImageRef(Frozen):
     height: Annotated[int, Field(gt=0)]
 
 
+MAX_MASK_PIXELS = 2**28
+"""What no picture has: a few characters of run lengths would fill the memory when decoded."""
+
+
 class Mask(Frozen):
     """A pixel mask as COCO's compressed run-length encoding; `size` is (height, width).
 
@@ -54,6 +58,8 @@ class Mask(Frozen):
 
     @model_validator(mode="after")
     def _runs_cover_the_picture(self) -> Self:
+        if self.size[0] * self.size[1] > MAX_MASK_PIXELS:
+            raise ValueError(f"a mask of {self.size[0]} x {self.size[1]} pixels is too large")
         runs = _run_lengths(self.counts)
         if min(runs, default=-1) < 0 or sum(runs) != self.size[0] * self.size[1]:
             raise ValueError(f"the mask's runs do not cover {self.size[0]} x {self.size[1]} pixels")

@@ -14,12 +14,14 @@ import pytest
 from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from agent.layers import from_file
 from agent.posts import read_posts
 from evals.datasets.conll import bio_spans
 from evals.datasets.voc import read_boxes, read_masks
 from tools.errors import NamepinError
+from tools.types import Mask
 
 FUZZER = Path(__file__).with_name("fuzz.py")
 SHORT_S = 2
@@ -142,6 +144,11 @@ def test_found_a_point_of_four_hundred_digits(tmp_path: Path) -> None:
     path.write_text(json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": shapes}))
     masks, [problem] = read_masks(path)
     assert masks == {} and "shape 0 is left out" in problem.what
+
+
+def test_a_mask_that_would_fill_the_memory() -> None:
+    with pytest.raises(ValidationError, match="too large"):
+        Mask.model_validate({"size": (100_000, 100_000), "counts": "0"})
 
 
 BOMBS = {
