@@ -144,8 +144,8 @@ def _row(number: int, where: str, raw: bytes | dict[str, Any], beside: Path) -> 
             row.pop(key, None)
         if given:
             own = _of_prediction(own)
-        if row or own.get("extra"):
-            own["extra"] = {**(own.get("extra") or {}), **row}
+        extra = own.pop("extra", None) or {}
+        own["extra"] = {**extra, **row} if isinstance(extra, dict) else extra  # anything else `make_post` refuses
         post = make_post(own, where)
         if post.image:
             post = post.model_copy(update={"image": str(beside / post.image)})

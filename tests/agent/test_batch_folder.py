@@ -98,3 +98,11 @@ def test_a_line_too_long_is_a_failure_and_is_never_held(tmp_path: Path, monkeypa
     tracemalloc.stop()
     assert [row.post.id if row.post else row.error and row.error.code for row in rows] == ["a", "E103", "b", "E103"]
     assert [row.where.rpartition(":")[2] for row in rows] == ["1", "2", "4", "5"] and peak < 2**20
+
+
+@pytest.mark.parametrize("extra", ["[1]", "5", '"x"'])
+def test_an_extra_that_is_no_object_is_one_rows_failure(tmp_path: Path, extra: str) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text(f'{{"id": "1", "text": "Oslo", "extra": {extra}, "other": 2}}\n{{"id": "2", "text": "Oslo"}}\n')
+    bad, good = Source(str(file)).rows()
+    assert bad.error is not None and bad.error.code.startswith("E1") and good.post is not None
