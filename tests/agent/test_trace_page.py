@@ -10,7 +10,6 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 from scripted_tools import ScriptedKnowledge, down, make_tools
-from test_page_browser import browser  # noqa: F401  # a fixture
 
 from agent.api import Namepin
 from agent.render.trace import read_runs, trace_page
