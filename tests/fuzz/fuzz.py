@@ -4,6 +4,7 @@ Exits 0 when nothing was found; otherwise libFuzzer prints the exception and wri
 """
 
 import argparse
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import atheris
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 LONGEST = 4096
+GROWTH_MB = 2048
 PARSERS = ["agent.posts", "agent.settings", "agent.layers", "evals", "tools", "json", "tomllib", "defusedxml", "xml"]
 
 
@@ -30,7 +32,10 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
-    limits = [f"-max_total_time={asked.seconds}", f"-max_len={LONGEST}", "-timeout=20", "-rss_limit_mb=3072"]
+    # libFuzzer judges by the peak of this process, and Linux lets a child begin with the peak of who started it.
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    limits = [f"-max_total_time={asked.seconds}", f"-max_len={LONGEST}", "-timeout=20"]
+    limits.append(f"-rss_limit_mb={peak_mb + GROWTH_MB}")
     found = f"-artifact_prefix={corpus.parent}/{asked.target}-"
     atheris.Setup([sys.argv[0], *limits, found, "-print_final_stats=1", str(corpus)], target.run)
     atheris.Fuzz()
