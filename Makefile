@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
 
 test: $(VENV)/.test $(VENV)/.studio
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The graphs on LangGraph's development server, with its usage reporting off.
 studio: $(VENV)/.studio

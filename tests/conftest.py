@@ -28,3 +28,13 @@ def _no_memory_of_servers() -> Iterator[None]:
     if known := sys.modules.get("tools.servers"):
         known.servers_of.cache_clear()
     yield
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_were() -> Iterator[None]:
+    """A recipe sets PyTorch's threads, and with another number of them the last digits are others."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    yield
+    if torch and torch.get_num_threads() != before:
+        torch.set_num_threads(before)

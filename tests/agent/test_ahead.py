@@ -42,7 +42,7 @@ def test_errors_come_in_their_place() -> None:
 
 
 def test_who_leaves_early_leaves_no_work_behind() -> None:
-    began = list[int]()
+    began, others = list[int](), threading.active_count()
     gate = threading.Event()
 
     def work(number: int) -> int:
@@ -55,4 +55,4 @@ def test_who_leaves_early_leaves_no_work_behind() -> None:
     assert next(found) == 0
     gate.set()
     found.close()  # type: ignore[attr-defined]
-    assert set(began) <= {0, 1, 2} and threading.active_count() < 50
+    assert set(began) <= {0, 1, 2} and threading.active_count() < others + 10
