@@ -54,13 +54,13 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "starter": Backend("tools.matcher", "StarterMatcher", "MatcherConfig"),
         "blip": Backend("tools.matcher_blip", "BlipMatcher", "BlipMatcherConfig"),
         "blip2": Backend("tools.matcher_blip2", "Blip2Matcher", "Blip2MatcherConfig"),
-        "llava": Backend("tools.matcher_llava", "LlavaMatcher", "LlavaMatcherConfig"),
+        "llava": Backend("tools.matcher_llava", "LlavaMatcher", "LlavaMatcherConfig", extra="gpu"),
     },
     "tracer": {
         "region": Backend("tools.tracer", "RegionTracer", "TracerConfig"),
         "blip": Backend("tools.tracer_blip", "BlipTracer", "BlipTracerConfig"),
         "blip2": Backend("tools.matcher_blip2", "Blip2Tracer", "Blip2TracerConfig"),
-        "llava": Backend("tools.matcher_llava", "LlavaTracer", "LlavaTracerConfig"),
+        "llava": Backend("tools.matcher_llava", "LlavaTracer", "LlavaTracerConfig", extra="gpu"),
     },
     "describer": {
         "chat": Backend("tools.captioner", "ChatDescriber", "DescriberConfig", extra="llm"),

@@ -4,11 +4,13 @@ BLIP-2 and LLaVA have no cross-attention between words and patches, so they are 
 that their visual encoder hands on. A model says how features become scores; matcher and tracer are the same for all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tools import heat
@@ -22,7 +24,7 @@ from tools.recent import Recent
 from tools.types import ImageRef, Notice
 
 
-class FeatureModel(Protocol):
+class FeatureModel(ABC):
     """A loaded model; its methods may run in several threads at once."""
 
     prompt: ClassVar[str]
@@ -31,64 +33,77 @@ class FeatureModel(Protocol):
     padded: ClassVar[bool]
     """Whether it sees the picture on a padded square (else squashed to one)."""
 
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """All that decides its numbers; `checkpoint` is the weights' sha256."""
-        ...
+    identity: Mapping[str, Any]
+    """All that decides its numbers; `checkpoint` is that of weights, vocabulary and colours."""
 
-    @property
-    def batch(self) -> int:
-        """How many mentions go through at once."""
-        ...
+    def __init__(self, net: Any, tokenizer: Any, identity: Mapping[str, Any], *, batch: int, cached: int) -> None:
+        """Take a loaded net, where it is to run.
+
+        Args:
+            net: of transformers.
+            tokenizer: its own.
+            identity: see there.
+            batch: how many mentions go through at once.
+            cached: of so many pictures the features are kept.
+        """
+        self.net, self.tokenizer = net.eval().requires_grad_(False), tokenizer
+        self.identity, self.batch = identity, batch
+        self._kept: Recent[tuple[str, str], Tensor] = Recent(cached)
 
     def features(self, image: ImageRef, media: Media) -> Tensor:
-        """What the visual encoder hands on: (1, tokens, channels), made once a picture."""
-        ...
-
-    def patches(self, features: Tensor) -> Tensor:
-        """The tokens of `features` that are patches, (rows, patches, channels), row by row of a square grid."""
-        ...
-
-    def scores(self, features: Tensor, queries: Sequence[Query]) -> Tensor:
-        """Logits (rows, 2): no match, match. `features` has one row for each query; gradients flow into it."""
-        ...
-
-    def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
-        """What the texts lost, in warnings."""
-        ...
-
-
-class FeatureCache:
-    """Features by picture and model, so that tracing does not repeat the matcher's work."""
-
-    def __init__(self, capacity: int, checkpoint: str) -> None:
-        self._kept: Recent[tuple[str, str], Tensor] = Recent(capacity)
-        self._checkpoint = checkpoint
-
-    def get(self, image: ImageRef, media: Media, encode: Callable[[Any], Tensor]) -> Tensor:
-        """The features of `image`; `encode` makes them of its pixels.
+        """What the visual encoder hands on: (1, tokens, channels), made once a picture, so that tracing does not.
 
         Raises:
             NamepinError: E120 when the picture is not in `media`.
         """
-        key = image.sha256, self._checkpoint
+        key = image.sha256, str(self.identity["checkpoint"])
         found = self._kept.get(key)
         if found is None:
             # no_grad rather than inference_mode: the tracer differentiates through what follows.
             with torch.inference_mode(False), torch.no_grad():
-                found = encode(picture(image, media))
+                found = self.encode(picture(image, media))
             self._kept.put(key, found)
         return found
 
+    @abstractmethod
+    def encode(self, image: Image.Image) -> Tensor:
+        """The features of an upright picture."""
 
-def match_features(model: FeatureModel, tool: str, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
-    """P_T for every query of every request.
+    @abstractmethod
+    def patches(self, features: Tensor) -> Tensor:
+        """The tokens of `features` that are patches, (rows, patches, channels), row by row of a square grid."""
 
-    Raises:
-        NamepinError: E120 when a picture is not in `media`.
-        ToolUnavailable: when the device's memory is too small.
-    """
-    return [_matches(model, tool, request, media) for request in requests]
+    @abstractmethod
+    def scores(self, features: Tensor, queries: Sequence[Query]) -> Tensor:
+        """Logits (rows, 2): no match, match. `features` has one row for each query; gradients flow into it."""
+
+    @abstractmethod
+    def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
+        """What the texts lost, in warnings."""
+
+
+class FeatureMatcher:
+    """One vision pass a picture; its mentions in batches."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    def __init__(self, model: FeatureModel) -> None:
+        self.model = model
+
+    @property
+    def fingerprint(self) -> str:
+        """See `fingerprint_of`."""
+        return fingerprint_of(self.name, self.version, self.model)
+
+    def run(self, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
+        """P_T for every query of every request.
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small.
+        """
+        return [_matches(self.model, self.name, request, media) for request in requests]
 
 
 def _matches(model: FeatureModel, tool: str, request: MatchRequest, media: Media) -> Matches:
@@ -104,16 +119,28 @@ def _matches(model: FeatureModel, tool: str, request: MatchRequest, media: Media
     return Matches(matches=matches, notices=model.notices(request.queries, tool) + halved)
 
 
-def trace_features(
-    model: FeatureModel, tool: str, requests: Sequence[TraceRequest], media: Media, target: Target
-) -> list[Traces]:
-    """The peak of every query's map; the map itself goes to `media` as a blob (`tools.heat`).
+class FeatureTracer:
+    """Grad-CAM on what the visual encoder hands on, in batches."""
 
-    Raises:
-        NamepinError: E120 when a picture is not in `media`.
-        ToolUnavailable: when the device's memory is too small.
-    """
-    return [_traces(model, tool, request, media, target) for request in requests]
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    def __init__(self, model: FeatureModel, target: Target) -> None:
+        self.model, self.target = model, target
+
+    @property
+    def fingerprint(self) -> str:
+        """See `fingerprint_of`."""
+        return fingerprint_of(self.name, self.version, self.model, target=self.target)
+
+    def run(self, requests: Sequence[TraceRequest], media: Media) -> list[Traces]:
+        """The peak of every query's map; the map itself goes to `media` as a blob (`tools.heat`).
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small.
+        """
+        return [_traces(self.model, self.name, request, media, self.target) for request in requests]
 
 
 def _traces(model: FeatureModel, tool: str, request: TraceRequest, media: Media, target: Target) -> Traces:

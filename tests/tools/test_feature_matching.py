@@ -95,7 +95,7 @@ def test_the_picture_is_encoded_once_for_both_tools(
 ) -> None:
     matcher, tracer = kind.tools(folder)
     matcher.run([match_request(*QUERIES)], media)
-    monkeypatch.setattr(type(matcher.model), "_encode", None)
+    monkeypatch.setattr(type(matcher.model), "encode", None)
     found = tracer.run([trace_request(*QUERIES)], media)[0]
     assert len(found.traces) == 3
     for trace in found.traces:
