@@ -6,7 +6,6 @@ tool reads it: the question once, then the answer and the end token.
 """
 
 import random
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from torch import Tensor, nn
 
 from evals.gold import Dataset, GoldEntity, GoldPost
 from evals.run import load_dataset
-from finetune.run_folder import settings_of
+from finetune.lora import LANGUAGE, save_lora, with_lora
 from finetune.training import Batch, Count, Positive, Run, Training
 from finetune.visual_data import lines_of
-from tools.adapters import AdapterManifest, save_adapter_of
 from tools.base import file_sha256
 from tools.errors import NamepinError
 from tools.images import load_image
@@ -32,17 +30,11 @@ from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from tools.local_reranker import LocalModel, LocalReranker, LocalRerankerConfig
 from tools.matching import without_special
 from tools.media import Media
-from tools.pretrained import locate, quiet_transformers, weights_sha256
+from tools.pretrained import locate, quiet_transformers
 from tools.reranker import checked, fitted, seen_by
 from tools.reranker_blip2 import Blip2RerankerConfig, load_blip2_speech
 from tools.reranker_llava import LlavaRerankerConfig, load_llava
 from tools.reranker_text import TextRerankerConfig, load_text_model
-
-TARGETS = r".*\.(q_proj|k_proj|v_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|fc1|fc2|q|k|v|o|wi_0|wi_1|wo)$"
-"""The linear layers of the language models that are adapted here, by name."""
-
-SPARED = r".*(vision|qformer|multi_modal|language_projection).*"
-"""What reads the picture stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +130,6 @@ class RerankerTask:
         Raises:
             NamepinError: E130 to E139 data, E210 to E219 weights, E301 without peft or bitsandbytes.
         """
-        if recipe.gradient_checkpointing:
-            # The tool reads an answer after a question that it remembers; recomputed activations have no memory.
-            raise NamepinError(
-                "E217",
-                "the reranker cannot compute its activations twice",
-                mend="set gradient_checkpointing to false; accumulate=4 takes a row at a time",
-            )
         self.recipe = recipe
         config_type, load = _MODELS[type(recipe)]
         told = {post: text for post, text in lines_of(recipe.captions, "caption")} if recipe.captions else {}
@@ -161,7 +146,7 @@ class RerankerTask:
         self.config = config_type.model_validate(placed)
         self.model = load(self.config)
         net: Any = self.model.net
-        self.net: nn.Module = net.float().requires_grad_(True) if recipe.whole else with_lora(net, recipe)
+        self.net: nn.Module = net.float().requires_grad_(True) if recipe.whole else with_lora(net, recipe, LANGUAGE)
 
     def _rows(self, split: str, captions: Mapping[str, str]) -> list[Row]:
         dataset = load_dataset(self.recipe.dataset, Path(self.recipe.root), split)
@@ -212,7 +197,8 @@ class RerankerTask:
             query = fitted(clean, sees, hint=False, length=self._length, limit=self.config.max_query_tokens)
             question = self.model.question(query.text, clean, batch["media"])
             right = question.answers[answer]
-            (total,) = self.model.read(question).sums([right])
+            # Activations that are computed twice have no memory, so the answer is then read with its question.
+            (total,) = self.model.read(question, remember=not self.recipe.gradient_checkpointing).sums([right])
             losses.append(-total / len(right))
         return torch.stack(losses).mean()
 
@@ -234,15 +220,7 @@ class RerankerTask:
         if recipe.whole:
             save_whole(self.net, self.model.tokenizer, locate(recipe.weights), folder)
             return
-        told = {key: value for key, value in settings_of(recipe).items() if key not in ("out", "root", "weights")}
-        manifest = AdapterManifest(
-            task="rerank",
-            base_model=recipe.weights if not Path(recipe.weights).exists() else Path(recipe.weights).name,
-            base_sha256=weights_sha256(locate(recipe.weights)),
-            rank=recipe.rank,
-            training=told,
-        )
-        save_adapter_of(self.net, folder, manifest, lora_settings(self.net, recipe))
+        save_lora(self.net, recipe, LANGUAGE, folder, "rerank")
 
 
 def _pictures_there(dataset: Dataset) -> None:
@@ -272,34 +250,6 @@ def save_whole(net: Any, tokenizer: Any, base: Path, folder: Path) -> None:
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (base / name).is_file():
             shutil.copy(base / name, folder / name)
-
-
-def with_lora(net: Any, recipe: RerankerTraining) -> Any:
-    """The net with LoRA on its language model, and nothing else to learn.
-
-    Raises:
-        NamepinError: E301 without peft.
-    """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ModuleNotFoundError as error:
-        raise NamepinError("E301", "the package peft is missing", mend="pip install 'namepin[gpu]'") from error
-    torch.manual_seed(recipe.seed)
-    net.requires_grad_(False)
-    inject_adapter_in_model(LoraConfig(lora_dropout=recipe.dropout, **lora_settings(net, recipe)), net)
-    for name, parameter in net.named_parameters():
-        if ".lora_" in name:
-            parameter.data = parameter.data.float()  # AdamW's steps are lost in 16 bits
-            parameter.requires_grad_(True)
-    return net
-
-
-def lora_settings(net: nn.Module, recipe: RerankerTraining) -> dict[str, Any]:
-    """PEFT's settings that decide the numbers."""
-    settings = {"r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": TARGETS}
-    if any(re.fullmatch(SPARED, name) for name, _ in net.named_modules()):
-        settings["exclude_modules"] = SPARED
-    return settings
 
 
 _MODELS: Mapping[type, tuple[type[LocalRerankerConfig], Callable[[Any], LocalModel]]] = {

@@ -170,7 +170,8 @@ class Run:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
         if recipe.gradient_checkpointing:
-            enable: Any = getattr(task.net, "gradient_checkpointing_enable", None)
+            enable: Any = getattr(task.net, "activation_checkpointing_enable", None)  # transformers' name since 5.23
+            enable = enable or getattr(task.net, "gradient_checkpointing_enable", None)
             if enable is None:
                 raise NamepinError(
                     "E217",

@@ -38,7 +38,7 @@ class AdapterManifest(Frozen):
     """
 
     format: Literal[1] = 1
-    task: Literal["rerank", "match"]
+    task: Literal["rerank", "match", "ground"]
     base_model: str
     revision: str | None = None
     base_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

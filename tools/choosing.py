@@ -78,10 +78,15 @@ class Reader:
         head: from hidden states to the vocabulary's logits.
         words: the embeddings of token ids.
         question: what is read, now.
+        remember: without, every answer is read with the question anew: the same numbers, in a pass that can be
+            computed twice to save memory.
     """
 
-    def __init__(self, decoder: Any, head: Any, words: Any, question: Question) -> None:
+    def __init__(self, decoder: Any, head: Any, words: Any, question: Question, *, remember: bool = True) -> None:
         self._decoder, self._head, self._words = decoder, head, words
+        self._again = None if remember else question.embedded
+        if not remember:
+            return
         output = decoder(inputs_embeds=question.embedded, use_cache=True)
         self._first = head(output.last_hidden_state[:, -1])
         self._kept = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
@@ -92,6 +97,8 @@ class Reader:
 
     def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
         """The same as a tensor, (answers,), float64, which gradients flow through."""
+        if self._again is not None:
+            return self._whole_sums(answers, self._again)
         ids, mask = _padded(answers, self._first.device)
         logits = self._first.expand(len(answers), -1).unsqueeze(1)
         if ids.shape[1] > 1:
@@ -100,9 +107,13 @@ class Reader:
                 inputs_embeds=self._words(ids[:, :-1]), past_key_values=self._copies(len(answers)), use_cache=True
             ).last_hidden_state
             logits = torch.cat([logits, self._head(states)], dim=1)
-        chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
-        total: Tensor = (chosen.double() * mask).sum(1)
-        return total
+        return _summed(logits, ids, mask)
+
+    def _whole_sums(self, answers: Sequence[Sequence[int]], question: Tensor) -> Tensor:
+        ids, mask = _padded(answers, question.device)
+        embedded = torch.cat([question.expand(len(answers), -1, -1), self._words(ids[:, :-1])], dim=1)
+        states = self._decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return _summed(self._head(states[:, question.shape[1] - 1 :]), ids, mask)
 
     def _copies(self, rows: int) -> Any:
         """The question's keys and values, for each row of a batch; rows are padded on the right, none sees padding."""
@@ -140,9 +151,7 @@ class PairReader:
             decoder_input_ids=torch.cat([start, ids[:, :-1]], dim=1),
             use_cache=False,
         ).logits
-        chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
-        total: Tensor = (chosen.double() * mask).sum(1)
-        return total
+        return _summed(logits, ids, mask)
 
 
 def _padded(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -151,6 +160,13 @@ def _padded(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Ten
     ids = torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in answers], device=device)
     mask = torch.tensor([[1.0] * len(row) + [0.0] * (longest - len(row)) for row in answers], device=device).double()
     return ids, mask
+
+
+def _summed(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The answers' log-probabilities, (answers,), float64, of logits (answers, tokens, vocabulary)."""
+    chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
+    total: Tensor = (chosen.double() * mask).sum(1)
+    return total
 
 
 def generated(net: Any, question: Question) -> int:

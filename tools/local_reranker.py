@@ -75,8 +75,8 @@ class LocalModel(Protocol):
         """The query as the model reads it, with the request's picture where it reads pictures."""
         ...
 
-    def read(self, question: Question) -> Scorer:
-        """Run the model over the question."""
+    def read(self, question: Question, *, remember: bool = True) -> Scorer:
+        """Run the model over the question; see `tools.choosing.Reader` for `remember`."""
         ...
 
     @property

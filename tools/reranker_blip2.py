@@ -61,12 +61,13 @@ class Blip2Model:
             self._kept.put(image.sha256, found)
         return found
 
-    def read(self, question: Question) -> Scorer:
+    def read(self, question: Question, *, remember: bool = True) -> Scorer:
         """See `LocalModel`."""
         spoken = self.net.language_model
         if not self.net.config.use_decoder_only_language_model:
             return PairReader(spoken, question)
-        return Reader(spoken.base_model, spoken.get_output_embeddings(), spoken.get_input_embeddings(), question)
+        head, words = spoken.get_output_embeddings(), spoken.get_input_embeddings()
+        return Reader(spoken.base_model, head, words, question, remember=remember)
 
 
 def load_blip2_speech(config: Blip2RerankerConfig) -> Blip2Model:

@@ -88,10 +88,10 @@ class LlavaModel:
             self._kept.put(image.sha256, found)
         return found
 
-    def read(self, question: Question) -> Reader:
+    def read(self, question: Question, *, remember: bool = True) -> Reader:
         """See `LocalModel`."""
-        net = self.net
-        return Reader(net.model.language_model, net.lm_head, net.get_input_embeddings(), question)
+        net, words = self.net, self.net.get_input_embeddings()
+        return Reader(net.model.language_model, net.lm_head, words, question, remember=remember)
 
 
 def load_llava(config: LlavaRerankerConfig) -> LlavaModel:

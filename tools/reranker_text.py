@@ -52,10 +52,10 @@ class TextModel:
         )  # fmt: skip
         return Question(self.net.get_input_embeddings()(torch.tensor([ids], device=self.net.device)), answers)
 
-    def read(self, question: Question) -> Reader:
+    def read(self, question: Question, *, remember: bool = True) -> Reader:
         """See `LocalModel`."""
-        net = self.net
-        return Reader(net.base_model, net.get_output_embeddings(), net.get_input_embeddings(), question)
+        net, words = self.net, self.net.get_input_embeddings()
+        return Reader(net.base_model, net.get_output_embeddings(), words, question, remember=remember)
 
 
 def load_text_model(config: TextRerankerConfig) -> TextModel:
