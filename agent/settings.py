@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
 from agent.backends import BACKENDS, OFF
+from agent.batch.config import BatchSettings
 from agent.batch.ray_config import RaySettings
 from agent.chat.config import ChatSettings
 from agent.estimate.config import EstimateSettings
@@ -68,6 +69,7 @@ class Settings(Frozen):
         estimate: the hardware and prices that `namepin batch --estimate` reckons with.
         tracing: what a trace shows, and of how many posts.
         review: when a person is asked, where a run is to be reviewed.
+        batch: what `namepin batch` keeps between runs.
         ray: processes of each stage under `namepin batch --engine ray`.
         tools: role -> tool, in the order of the graph; roles left out are absent.
         requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
@@ -85,6 +87,7 @@ class Settings(Frozen):
     estimate: EstimateSettings = EstimateSettings()
     tracing: TracingSettings = TracingSettings()
     review: ReviewPolicy = ReviewPolicy()
+    batch: BatchSettings = BatchSettings()
     ray: RaySettings = RaySettings()
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
@@ -107,6 +110,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "estimate": EstimateSettings,
     "tracing": TracingSettings,
     "review": ReviewPolicy,
+    "batch": BatchSettings,
     "ray": RaySettings,
 }
 
@@ -157,6 +161,7 @@ def load_settings(
         estimate=_typed(EstimateSettings, values, "estimate"),
         tracing=_typed(TracingSettings, values, "tracing"),
         review=_typed(ReviewPolicy, values, "review"),
+        batch=_typed(BatchSettings, values, "batch"),
         ray=_typed(RaySettings, values, "ray"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),

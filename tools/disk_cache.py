@@ -3,7 +3,7 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -55,20 +55,29 @@ class DiskCache:
 
     def put(self, fingerprint: str, request: BaseModel, value: str) -> None:
         """Keep a value, at the cost of the oldest; one larger than the whole cache is not kept."""
-        key, size = _key(fingerprint, request), len(value.encode())
-        if size > self.max_bytes:
-            return
+        self.put_many(fingerprint, [(request, value)])
+
+    def put_many(self, fingerprint: str, answers: Iterable[tuple[BaseModel, str]]) -> None:
+        """Keep several values, with one wait for the disk."""
+        rows = [(_key(fingerprint, request), value, len(value.encode())) for request, value in answers]
 
         def store(table: sqlite3.Connection) -> None:
-            table.execute(
-                f"INSERT OR REPLACE INTO answers (key, value, size, used) VALUES (?, ?, ?, {_NEXT})", (key, value, size)
-            )
-            # Newest first, the running total tells which entries still fit.
-            table.execute(
-                "DELETE FROM answers WHERE key IN (SELECT key FROM "
-                "(SELECT key, SUM(size) OVER (ORDER BY used DESC) AS total FROM answers) WHERE total > ?)",
-                (self.max_bytes,),
-            )
+            (total,) = table.execute("SELECT total FROM held").fetchone()
+            for key, value, size in rows:
+                if size > self.max_bytes:
+                    continue
+                before = table.execute("SELECT size FROM answers WHERE key = ?", (key,)).fetchone()
+                total += size - (before[0] if before else 0)
+                statement = f"INSERT OR REPLACE INTO answers (key, value, size, used) VALUES (?, ?, ?, {_NEXT})"
+                table.execute(statement, (key, value, size))
+            gone = []
+            for key, size in table.execute("SELECT key, size FROM answers ORDER BY used"):
+                if total <= self.max_bytes:
+                    break
+                total -= size
+                gone.append((key,))
+            table.executemany("DELETE FROM answers WHERE key = ?", gone)
+            table.execute("UPDATE held SET total = ?", (total,))
 
         self._transact(store)
 
@@ -93,8 +102,11 @@ class DiskCache:
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS answers "
     "(key TEXT PRIMARY KEY, value TEXT NOT NULL, size INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
-    # Covers the newest entry and the running total, so that neither reads the values.
+    # Covers the newest entry and the oldest ones' sizes, so that neither reads the values.
     "CREATE INDEX IF NOT EXISTS by_use ON answers (used, size)",
+    # The sum of the sizes: adding it up anew for each answer would take longer, the more there are.
+    "CREATE TABLE IF NOT EXISTS held (total INTEGER NOT NULL)",
+    "INSERT INTO held SELECT (SELECT COALESCE(SUM(size), 0) FROM answers) WHERE NOT EXISTS (SELECT 1 FROM held)",
 )
 _NEXT = "(SELECT COALESCE(MAX(used), 0) + 1 FROM answers)"
 

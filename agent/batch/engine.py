@@ -14,7 +14,8 @@ from typing import Any
 
 from agent.api import Namepin
 from agent.batch.folder import OutFolder
-from agent.batch.known import Known
+from agent.batch.known import Kept, Known
+from agent.batch.pictures import TOO_SLOW, check_pictures
 from agent.batch.source import Row, Source
 from agent.posts import PICTURE_MISSING, Ready
 from tools.base import digest
@@ -90,11 +91,12 @@ def run_batch(
     """
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
     with OutFolder(out, identity_of(pin, source, masks)) as folder:
+        check_pictures(source, out, folder.done, pin.settings.images.max_pixels)
         began, resumed = time.monotonic(), folder.done
         folder.say(status="running", resumed=resumed, started=now())
         total = source.count if limit is None else min(source.count, limit)
         progress = Progress(folder.done, folder.failed, resumed, 0.0, total)
-        known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Known()
+        known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Known(kept=Kept.of(pin))
 
         async def work() -> bool:
             with _stopping() as stop:
@@ -106,7 +108,11 @@ def run_batch(
                     told(progress)
                 return stop.is_set()
 
-        stopped = asyncio.run(work())
+        try:
+            stopped = asyncio.run(work())
+        finally:
+            if known:
+                known.close()
         folder.say(
             status="stopped" if stopped else "done",
             rows=folder.done,
@@ -193,7 +199,7 @@ async def decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
             return await asyncio.wait_for(_in_thread(pin.ready, row.post), DECODE_S)
         except TimeoutError:
             bare = pin.ready(row.post.model_copy(update={"image": None}))
-    what = f"went on without its picture: it was not decoded within {DECODE_S:g} s"
+    what = f"went on without its picture: {TOO_SLOW} {DECODE_S:g} s"
     return Ready(bare.post, None, (*bare.notices, Notice(code=PICTURE_MISSING, tool="images", message=what)))
 
 

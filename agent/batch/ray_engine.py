@@ -22,6 +22,7 @@ from typing import Any
 from agent.api import Namepin
 from agent.batch.engine import Progress, identity_of, now, rows_left
 from agent.batch.folder import OutFolder
+from agent.batch.pictures import check_pictures
 from agent.batch.source import Source
 from agent.batch.staged import Failure, Passage, Stage, StageWorker, stages_of
 from agent.build import policy
@@ -70,6 +71,7 @@ def run_ray(
     """
     pin = Namepin(settings)
     with OutFolder(out, identity_of(pin, source)) as folder, _cluster(address, settings):
+        check_pictures(source, out, folder.done, settings.images.max_pixels)
         began, resumed = time.monotonic(), folder.done
         folder.say(status="running", resumed=resumed, started=now())
         total = source.count if limit is None else min(source.count, limit)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent.posts import make_post
-from evals.datasets import READERS
+from evals.datasets import POSTS
 from tools.errors import NamepinError
 from tools.types import Post
 
@@ -50,7 +50,7 @@ class Source:
         self.name = name
         dataset, _, rest = name.partition(":")
         root, _, split = rest.rpartition(":")
-        self._dataset = (dataset, Path(root), split) if dataset in READERS and root and split else None
+        self._dataset = (dataset, Path(root), split) if dataset in POSTS and root and split else None
         self.path = Path(name)
         if self._dataset is None and not self.path.is_file():
             mend = "give a JSONL or Parquet file, or a data set as gmner:ROOT:SPLIT"
@@ -59,11 +59,7 @@ class Source:
     def sha256(self) -> str:
         """Of the file's bytes; of the posts, for a data set."""
         if self._dataset:
-            digest = hashlib.sha256()
-            for row in self.rows():
-                assert row.post is not None
-                digest.update(f"{row.post.id}\0{row.post.text}\0".encode("utf-8", "surrogatepass"))
-            return digest.hexdigest()
+            return self._read_through[0]
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -71,7 +67,7 @@ class Source:
     def count(self) -> int:
         """Rows; for JSONL, lines, blank ones too."""
         if self._dataset:
-            return sum(1 for _ in self.rows())
+            return self._read_through[1]
         if self.path.suffix == ".parquet":
             with self._parquet_file() as file:
                 return int(file.metadata.num_rows)
@@ -96,8 +92,23 @@ class Source:
     def _of_dataset(self) -> Iterator[Row]:
         assert self._dataset is not None
         name, root, split = self._dataset
-        for number, gold in enumerate(READERS[name](root, split).usable().posts, 1):
-            yield Row(number, gold.where, gold.post)
+        seen = SeenIds()
+        for number, (where, post) in enumerate(POSTS[name](root, split), 1):
+            if not seen.add(post.id):
+                raise NamepinError("E131", f"post id {post.id!r} occurs twice", where=where, mend="mend the file")
+            yield Row(number, where, post)
+
+    @cached_property
+    def _read_through(self) -> tuple[str, int]:
+        """A data set's sha256 and posts; what is wrong with it is said here, before any of it is worked on."""
+        digest, count = hashlib.sha256(), 0
+        for row in self.rows():
+            assert row.post is not None
+            digest.update(f"{row.post.id}\0{row.post.text}\0".encode("utf-8", "surrogatepass"))
+            count += 1
+        if not count:
+            raise NamepinError("E139", "the split holds no post", where=self.name, mend="check the root and the split")
+        return digest.hexdigest(), count
 
     def _jsonl(self) -> Iterator[tuple[str, bytes | dict[str, Any]]]:
         with self.path.open("rb") as file:

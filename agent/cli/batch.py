@@ -61,7 +61,7 @@ def batch(
 ) -> int:
     """Find the names of many posts; resumable, in the order of the input."""
     if estimate is not None:
-        return _estimate(input, estimate, profile, graph, limit, at_once, together, set_, json)
+        return _estimate(input, estimate, profile, graph, limit, at_once, together, set_, json, engine)
     if out is None:
         raise typer.BadParameter("one of --out DIR and --estimate N is needed")
     from agent.api import Namepin
@@ -113,6 +113,7 @@ def _estimate(
     together: int,
     assignments: list[str] | None,
     file: Path | None,
+    engine: Engine,
 ) -> int:
     from json import dumps
 
@@ -127,7 +128,9 @@ def _estimate(
     source = Source(input)
     settings = load_settings(profile, assignments=assignments or (), overrides={"graph": graph.value} if graph else {})
     with doing(f"measuring a sample of {source.name}"):
-        expected, work = estimated(settings, source, posts, at_once=at_once, together=together, limit=limit)
+        expected, work = estimated(
+            settings, source, posts, at_once=at_once, together=together, limit=limit, ray=engine is Engine.ray
+        )
     print(said(expected, work))
     if file:
         file.write_text(dumps(report(expected, work), indent=1) + "\n", "utf-8")

@@ -4,7 +4,7 @@ A batch keeps several posts on their way, so it is as fast as its scarcest resou
 the graphs, GPUs, the model servers, the threads that wait for those, or the posts that may be under way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from agent.estimate.config import EstimateSettings
@@ -75,6 +75,24 @@ class Hardware(Frozen):
     posts_at_once: int
 
 
+class Pool(Frozen):
+    """The processes of a stage under Ray, each with tools of its own.
+
+    Attributes:
+        name: for people.
+        roles: whose tools are there.
+        actors: processes.
+        cpus: of a machine, for each.
+        gpus: likewise.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    actors: int
+    cpus: float
+    gpus: float
+
+
 class Estimate(Frozen):
     """What N posts take.
 
@@ -122,9 +140,45 @@ def bounds(work: Work, hardware: Hardware) -> dict[str, float]:
     return {name: have / need for name, (have, need) in needs.items() if need > 0}
 
 
-def estimate(work: Work, hardware: Hardware, prices: EstimateSettings, posts: int, correction: float = 1.0) -> Estimate:
-    """What `posts` take on `hardware`."""
-    allowed = bounds(work, hardware)
+def bounds_of_pools(work: Work, hardware: Hardware, pools: Sequence[Pool]) -> dict[str, float]:
+    """As `bounds`, for stages that are processes of their own: a post is decoded and walks the graph in each of them.
+
+    A process computes on one core at least, whatever share of one Ray was told, as long as the machines have them.
+    """
+    needs: dict[str, tuple[float, float]] = {}
+    all_cores, all_gpus, all_servers = 0.0, 0.0, 0.0
+    for pool in pools:
+        stages = [work.stages[role] for role in pool.roles if role in work.stages]
+        cores = work.picture_s + work.graph_s + sum(stage.cpu_s for stage in stages)
+        gpus = sum(stage.wall_s for stage in stages if stage.on == "gpu")
+        on_servers = [stage.wall_s for stage in stages if stage.on == "server"]
+        alone = work.picture_s + work.graph_s + sum(stage.wall_s for stage in stages)
+        needs |= {
+            f"cores of {pool.name}": (pool.actors * max(pool.cpus, 1.0), cores),
+            f"graph of {pool.name}": (pool.actors, work.graph_s),
+            f"gpus of {pool.name}": (pool.actors * pool.gpus, gpus),
+            f"server threads of {pool.name}": (pool.actors * hardware.server_threads, max(on_servers, default=0.0)),
+            f"posts at once of {pool.name}": (pool.actors * hardware.posts_at_once, alone),
+        }
+        all_cores, all_gpus, all_servers = all_cores + cores, all_gpus + gpus, all_servers + sum(on_servers)
+    needs |= {
+        "cores": (hardware.machines * hardware.cores, all_cores),
+        "gpus": (hardware.machines * hardware.gpus, all_gpus),
+        "servers": (hardware.servers * hardware.server_at_once, all_servers),
+    }
+    return {name: have / need for name, (have, need) in needs.items() if need > 0}
+
+
+def estimate(
+    work: Work,
+    hardware: Hardware,
+    prices: EstimateSettings,
+    posts: int,
+    correction: float = 1.0,
+    pools: Sequence[Pool] = (),
+) -> Estimate:
+    """What `posts` take on `hardware`; with `pools`, under Ray."""
+    allowed = bounds_of_pools(work, hardware, pools) if pools else bounds(work, hardware)
     bound_by = min(allowed, key=lambda name: allowed[name])
     rate = allowed[bound_by] * correction
     seconds = work.start_s + posts / rate

@@ -19,6 +19,8 @@ def said(expected: Estimate, work: Work) -> str:
         rows.append((role, stage.on, f"{stage.calls:.2f}", *seconds, *(tokens if stage.on == "server" else ("",) * 3)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    scarcest_first = sorted(expected.bounds.items(), key=lambda one: one[1])
+    allowed = ", ".join(f"{name} {rate:.3g}" for name, rate in scarcest_first)
     spread = "" if work.margin is None else f" (give or take {work.margin:.0%}, by the sample's spread)"
     lines = [
         f"a post, on average over {work.posts}, {work.failed} of them failed:",
@@ -26,6 +28,7 @@ def said(expected: Estimate, work: Work) -> str:
         "",
         f"{expected.posts:,} posts: {duration(expected.seconds)}{spread}, {expected.posts_per_s:.3g} posts/s",
         f"bound by: {expected.bound_by}; a batch of the sample ran at {expected.correction:.2f} of that bound",
+        f"each resource allows, in posts/s: {allowed}",
         f"tokens: {expected.prompt_tokens:,.0f} in, {expected.completion_tokens:,.0f} out",
         f"money: {amount(expected.money)} {expected.currency}, {amount(expected.token_money)} of it for tokens",
     ]

@@ -18,8 +18,9 @@ from pydantic import BaseModel
 from agent.api import Namepin
 from agent.batch.engine import run_batch
 from agent.batch.source import Source
+from agent.batch.staged import stages_of
 from agent.build import SERVER_THREADS, batched_calls, cores_here
-from agent.estimate.model import Estimate, Hardware, On, Stage, Work, bounds, estimate
+from agent.estimate.model import Estimate, Hardware, On, Pool, Stage, Work, bounds, estimate
 from agent.settings import Settings, ToolSettings
 from graphs.calls import Calls
 from tools.errors import NamepinError
@@ -77,7 +78,14 @@ class MeteredCalls:
 
 
 def estimated(
-    settings: Settings, source: Source, posts: int, *, at_once: int = 16, together: int = 1, limit: int | None = None
+    settings: Settings,
+    source: Source,
+    posts: int,
+    *,
+    at_once: int = 16,
+    together: int = 1,
+    limit: int | None = None,
+    ray: bool = False,
 ) -> tuple[Estimate, Work]:
     """What `posts` like those of `source` take on the hardware of `settings.estimate`; and what one of them costs.
 
@@ -90,11 +98,14 @@ def estimated(
         at_once: posts that the batch would have under way.
         together: posts that a tool would be asked about at once.
         limit: rows of the input to draw from.
+        ray: whether the machines are nodes of a cluster, with the processes of `settings.ray`.
 
     Raises:
-        NamepinError: E104 when the input holds no posts, E21x and E30x when a required tool cannot start.
+        NamepinError: E104 when the input holds no posts, E203 when the machines cannot hold the processes, E21x and
+            E30x when a required tool cannot start.
     """
     chosen = settings.estimate
+    pools = pools_of(settings) if ray else ()
     load = os.getloadavg()[0] / cores_here() if hasattr(os, "getloadavg") else None
     sample = drawn(source, 2 * chosen.sample + 1, limit)
     half = max(1, len(sample) // 2)
@@ -117,9 +128,35 @@ def estimated(
         if in_batch:
             correction = rate_of_batch(pin, in_batch, at_once, Path(folder)) / min(bounds(work, here).values())
     there = here.model_copy(
-        update={"machines": chosen.machines, "cores": chosen.cores or here.cores, "gpus": chosen.gpus}
+        update={
+            "machines": chosen.machines,
+            "cores": chosen.cores or here.cores,
+            "gpus": chosen.gpus,
+            "posts_at_once": min(at_once, settings.ray.chunk) if ray else at_once,
+        }
     )
-    return estimate(work, there, chosen, posts, correction), work.model_copy(update={"load": load})
+    return estimate(work, there, chosen, posts, correction, pools), work.model_copy(update={"load": load})
+
+
+def pools_of(settings: Settings) -> tuple[Pool, ...]:
+    """The processes of `--engine ray`, stage by stage.
+
+    Raises:
+        NamepinError: E203 when `estimate.machines` have not the cores or GPUs: such a run would wait for ever.
+    """
+    chosen, pools = settings.estimate, list[Pool]()
+    for number, stage in enumerate(stages_of(settings), 1):
+        own = settings.ray.of(stage.kind)
+        name = f"stage {number} ({stage.kind})"
+        pools.append(Pool(name=name, roles=stage.roles, actors=own.actors, cpus=own.cpus, gpus=own.gpus))
+    cores = settings.ray.reader_cpus + sum(pool.actors * pool.cpus for pool in pools)
+    gpus = sum(pool.actors * pool.gpus for pool in pools)
+    has_cores, has_gpus = chosen.machines * (chosen.cores or cores_here()), chosen.machines * chosen.gpus
+    if cores > has_cores or gpus > has_gpus:
+        what = f"the stages want {cores:g} cores and {gpus:g} GPUs of machines that have {has_cores} and {has_gpus}"
+        mend = "lower ray.*.actors, or raise estimate.machines, estimate.cores or estimate.gpus"
+        raise NamepinError("E203", what, where="estimate", mend=mend)
+    return tuple(pools)
 
 
 def drawn(source: Source, count: int, limit: int | None = None) -> list[Post]:
@@ -186,14 +223,15 @@ def rate_of_batch(pin: Namepin, posts: Sequence[Post], at_once: int, folder: Pat
 
 
 def _with_caches_in(settings: Settings, folder: Path) -> Settings:
-    """The settings with the answers of language models kept elsewhere."""
+    """The settings with the answers of language models kept elsewhere, and results of whole posts nowhere."""
     tools = {
         role: tool.model_copy(update={"config": tool.config.model_copy(update={"cache_dir": folder})})
         if hasattr(tool.config, "cache_dir")
         else tool
         for role, tool in settings.tools.items()
     }
-    return settings.model_copy(update={"tools": tools})
+    batch = settings.batch.model_copy(update={"cache": False})
+    return settings.model_copy(update={"tools": tools, "batch": batch})
 
 
 async def _through(pin: Namepin, post: Post) -> tuple[float, bool]:

@@ -1,11 +1,12 @@
 """Published data sets, one reader a file; each turns `(root, split)` into an `evals.gold.Dataset`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from evals.datasets import fmnerg, gmner, jsonl, sandbox, smner, twitter, wnut17
 from evals.gold import Dataset
+from tools.types import Post
 
 READERS: Mapping[str, Callable[[Path, str], Dataset]] = MappingProxyType(
     {
@@ -19,3 +20,16 @@ READERS: Mapping[str, Callable[[Path, str], Dataset]] = MappingProxyType(
     }
 )
 """Every data set by the name that `--dataset` gives it."""
+
+POSTS: Mapping[str, Callable[[Path, str], Iterator[tuple[str, Post]]]] = MappingProxyType(
+    {
+        "gmner": gmner.posts,
+        "fmnerg": fmnerg.posts,
+        "smner": smner.posts,
+        "twitter": twitter.posts,
+        "wnut17": wnut17.posts,
+        "sandbox": sandbox.posts,
+        "jsonl": jsonl.posts,
+    }
+)
+"""The posts of the same data sets as streams, without their gold: (place, post)."""

@@ -39,56 +39,103 @@ def split_file(root: Path, *candidates: str) -> Path:
 
 
 def read_rows(path: Path, tag_columns: int, *, headed: bool = True) -> tuple[list[Row], list[Problem]]:
-    """Every post of a file, and its malformed lines.
+    """Every post of a file, and its malformed lines; arguments as `stream_rows`."""
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for found in stream_rows(path, tag_columns, headed=headed):
+        if isinstance(found, Row):
+            rows.append(found)
+        else:
+            problems.append(found)
+    return rows, problems
+
+
+def stream_rows(path: Path, tag_columns: int, *, headed: bool = True) -> Iterator[Row | Problem]:
+    """The posts of a file and its malformed lines as they come; no more than one post is held.
 
     Args:
         path: a UTF-8 file.
         tag_columns: how many tags follow each token.
         headed: whether `IMGID:` lines name the posts; without them, posts are numbered `STEM-1`, `STEM-2`, ...
     """
-    rows: list[Row] = []
-    problems: list[Problem] = []
-    post_id, tokens, tags, first = "", list[str](), list[tuple[str, ...]](), 0
+    post_id, tokens, tags, first, count = "", list[str](), list[tuple[str, ...]](), 0, 0
 
-    def close() -> None:
+    def closed() -> Iterator[Row]:
+        nonlocal count
         if tokens:
-            name = post_id if headed else f"{path.stem}-{len(rows) + 1}"
-            rows.append(Row(name, first, tuple(tokens), tuple(zip(*tags, strict=True))))
+            count += 1
+            name = post_id if headed else f"{path.stem}-{count}"
+            yield Row(name, first, tuple(tokens), tuple(zip(*tags, strict=True)))
             tokens.clear()
             tags.clear()
 
-    def bad(line: int, what: str) -> None:
-        problems.append(Problem("E131", f"{path}:{line}", what, fatal=True))
+    def bad(line: int, what: str) -> Problem:
+        return Problem("E131", f"{path}:{line}", what, fatal=True)
 
-    for number, line in _lines(path, problems):
-        if headed and line.startswith("IMGID:"):
-            close()
+    for number, line in _lines(path):
+        if line is None:
+            yield bad(number, "the line is not UTF-8")
+        elif headed and line.startswith("IMGID:"):
+            yield from closed()
             post_id = line.removeprefix("IMGID:").strip()
             if not post_id:
-                bad(number, "IMGID without an id")
+                yield bad(number, "IMGID without an id")
         elif not line.strip():
-            close()
+            yield from closed()
         else:
             token, *labels = line.split("\t")
             if len(labels) != tag_columns or not token:
-                bad(number, f"expected a token and {tag_columns} tag(s) parted by tabs, found {line!r}")
+                yield bad(number, f"expected a token and {tag_columns} tag(s) parted by tabs, found {line!r}")
             elif headed and not post_id:
-                bad(number, "a token before the first IMGID line")
+                yield bad(number, "a token before the first IMGID line")
             else:
                 first = first if tokens else number
                 tokens.append(token)
                 tags.append(tuple(label.strip() for label in labels))
-    close()
-    return rows, problems
+    yield from closed()
 
 
-def _lines(path: Path, problems: list[Problem]) -> Iterator[tuple[int, str]]:
-    """Numbered lines; only a line feed ends one, since tokens may hold Unicode's other line separators."""
-    for number, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        try:
-            yield number, raw.decode("utf-8").removesuffix("\r")
-        except UnicodeDecodeError:
-            problems.append(Problem("E131", f"{path}:{number}", "the line is not UTF-8", fatal=True))
+def _lines(path: Path) -> Iterator[tuple[int, str | None]]:
+    """Numbered lines, None for one that is not UTF-8; only a line feed ends one: tokens may hold Unicode's others."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+            try:
+                yield number, raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError:
+                yield number, None
+
+
+def stream_posts(
+    path: Path, tag_columns: int = 1, *, headed: bool = True, images: Path | None = None
+) -> Iterator[tuple[str, Post]]:
+    """The posts of a file without their gold, each with its place, one after the other: a batch needs no more.
+
+    Args:
+        path: as `stream_rows`.
+        tag_columns: likewise.
+        headed: likewise.
+        images: folder of `ID.jpg`; ignored where it does not exist.
+
+    Raises:
+        NamepinError: E131 at the first malformed line or post.
+    """
+    images = images if images and images.is_dir() else None
+    for row in stream_rows(path, tag_columns, headed=headed):
+        found = _post(row, path, images) if isinstance(row, Row) else row
+        if isinstance(found, Problem):
+            raise NamepinError(found.code, found.what, where=found.where, mend="mend the file")
+        assert isinstance(row, Row)
+        yield f"{path}:{row.line}", found
+
+
+def _post(row: Row, path: Path, images: Path | None) -> Post | Problem:
+    """The row's post; its picture where there is a folder of them."""
+    image = str(images / f"{row.id.removesuffix('.jpg')}.jpg") if images else None
+    try:
+        return Post(id=row.id, text=" ".join(row.tokens), tokens=row.tokens, image=image)
+    except ValidationError as error:
+        return Problem("E131", f"{path}:{row.line}", f"post {row.id!r}: {error.errors()[0]['msg']}", fatal=True)
 
 
 def bio_spans(tags: Sequence[str]) -> tuple[list[tuple[int, int, str]], list[int]]:
@@ -153,14 +200,12 @@ def read_dataset(
     posts: dict[str, GoldPost] = {}
     for row in rows:
         where = f"{path}:{row.line}"
-        image = images / f"{row.id.removesuffix('.jpg')}.jpg" if images else None
         if row.id in posts:
             problems.append(Problem("E131", where, f"post id {row.id!r} occurs twice", fatal=True))
             continue
-        try:
-            post = Post(id=row.id, text=" ".join(row.tokens), tokens=row.tokens, image=str(image) if image else None)
-        except ValidationError as error:
-            problems.append(Problem("E131", where, f"post {row.id!r}: {error.errors()[0]['msg']}", fatal=True))
+        post = _post(row, path, images)
+        if isinstance(post, Problem):
+            problems.append(post)
             continue
         entities, found = _entities(row, str(path), labels, fine)
         gold = GoldPost(post, entities, where=where)
@@ -168,8 +213,8 @@ def read_dataset(
         if xml:
             gold, found = with_boxes(gold, xml)
             problems += found
-        if image and not image.is_file():
-            problems.append(Problem("W130", where, f"picture {image} is missing"))
+        if post.image and not Path(post.image).is_file():
+            problems.append(Problem("W130", where, f"picture {post.image} is missing"))
         posts[row.id] = gold
     return Dataset(
         name=name,

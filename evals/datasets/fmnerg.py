@@ -1,10 +1,12 @@
 """Twitter-FMNERG (Wang et al., ACM MM 2023): 8 coarse and 51 fine types. `txt_fine/SPLIT.txt`, `xml/`, `images/`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from evals.datasets.conll import read_dataset, split_file
+from evals.datasets.conll import read_dataset, split_file, stream_posts
 from evals.gold import Dataset
 from tools.labels import ALIASES, COARSE8, FINE51
+from tools.types import Post
 
 LABELS = {label: label for label in COARSE8}
 FINE = {label: label for label in FINE51} | dict(ALIASES)
@@ -32,3 +34,12 @@ def read(root: Path, split: str) -> Dataset:
         images=root / "images",
         xml=root / "xml",
     )
+
+
+def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
+    """A split's posts as a stream, without their gold; see `evals.datasets.conll.stream_posts`.
+
+    Raises:
+        NamepinError: E130 when the folder or the split is missing.
+    """
+    return stream_posts(split_file(root, f"txt_fine/{split}.txt"), 2, images=root / "images")

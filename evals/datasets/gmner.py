@@ -1,10 +1,12 @@
 """Twitter-GMNER (Yu et al., ACL 2023): 4 types and boxes. `txt/SPLIT.txt`, `xml/ID.xml`, `images/ID.jpg`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from evals.datasets.conll import read_dataset, split_file
+from evals.datasets.conll import read_dataset, split_file, stream_posts
 from evals.gold import Dataset
 from tools.labels import COARSE4
+from tools.types import Post
 
 LABELS = {label: label for label in COARSE4} | {"MISC": "OTHER"}
 
@@ -25,3 +27,12 @@ def read(root: Path, split: str) -> Dataset:
     return read_dataset(
         "gmner", split, path, "Twitter-GMNER", RELEASES, LABELS, images=root / "images", xml=root / "xml"
     )
+
+
+def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
+    """A split's posts as a stream, without their gold; see `evals.datasets.conll.stream_posts`.
+
+    Raises:
+        NamepinError: E130 when the folder or the split is missing.
+    """
+    return stream_posts(split_file(root, f"txt/{split}.txt"), images=root / "images")

@@ -7,6 +7,7 @@ are relative to the file.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evals.datasets.conll import split_file
 from evals.gold import Dataset, GoldEntity, GoldPost, Problem
+from tools.errors import NamepinError
 from tools.types import Box, Mask, Post, token_offsets
 
 
@@ -43,20 +45,13 @@ def read(root: Path, split: str) -> Dataset:
     path = split_file(root, f"{split}.jsonl")
     posts: dict[str, GoldPost] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            gold = _gold(_Row.model_validate(json.loads(line)), path, number)
-            if gold.post.id in posts:
-                raise ValueError(f"post id {gold.post.id!r} occurs twice")
-            posts[gold.post.id] = gold
-        except ValidationError as error:
-            detail = error.errors()[0]
-            what = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-            problems.append(Problem("E131", f"{path}:{number}", what, fatal=True))
-        except ValueError as error:
-            problems.append(Problem("E131", f"{path}:{number}", str(error), fatal=True))
+    for found in _stream(path):
+        if isinstance(found, Problem):
+            problems.append(found)
+        elif found.post.id in posts:
+            problems.append(Problem("E131", found.where, f"post id {found.post.id!r} occurs twice", fatal=True))
+        else:
+            posts[found.post.id] = found
     entities = [entity for gold in posts.values() for entity in gold.entities]
     return Dataset(
         name="jsonl",
@@ -71,6 +66,34 @@ def read(root: Path, split: str) -> Dataset:
         has_fine=any(entity.fine is not None for entity in entities),
         has_images=any(gold.post.image for gold in posts.values()),
     )
+
+
+def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
+    """A split's posts as a stream, without their gold.
+
+    Raises:
+        NamepinError: E130 when the folder or the split is missing, E131 at the first line that is no post.
+    """
+    for found in _stream(split_file(root, f"{split}.jsonl")):
+        if isinstance(found, Problem):
+            raise NamepinError(found.code, found.what, where=found.where, mend="mend the file")
+        yield found.where, found.post
+
+
+def _stream(path: Path) -> Iterator[GoldPost | Problem]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                yield _gold(_Row.model_validate(json.loads(line)), path, number)
+            except ValidationError as error:
+                detail = error.errors()[0]
+                what = f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+                yield Problem("E131", where, what, fatal=True)
+            except ValueError as error:
+                yield Problem("E131", where, str(error), fatal=True)
 
 
 def _gold(row: _Row, path: Path, number: int) -> GoldPost:

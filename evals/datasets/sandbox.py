@@ -7,6 +7,8 @@ from evals.datasets import fmnerg
 from evals.datasets.smner import masked
 from evals.gold import Dataset
 
+posts = fmnerg.posts
+
 
 def read(root: Path, split: str) -> Dataset:
     """One split: `txt_fine/SPLIT.txt`, `xml/`, `masks/`, `images/`.

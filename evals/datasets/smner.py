@@ -7,6 +7,8 @@ from evals.datasets import gmner
 from evals.datasets.voc import with_masks
 from evals.gold import Dataset
 
+posts = gmner.posts
+
 
 def read(root: Path, split: str) -> Dataset:
     """One split; without a `masks/` folder the mask tasks are not evaluated.

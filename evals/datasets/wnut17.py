@@ -1,9 +1,11 @@
 """WNUT-17 (Derczynski et al., 2017), CC BY 4.0: emerging entities, its six types mapped to the 4; text only."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from evals.datasets.conll import read_dataset, split_file
+from evals.datasets.conll import read_dataset, split_file, stream_posts
 from evals.gold import Dataset
+from tools.types import Post
 
 FILES = {"train": "wnut17train.conll", "dev": "emerging.dev.conll", "test": "emerging.test.annotated"}
 
@@ -25,3 +27,12 @@ def read(root: Path, split: str) -> Dataset:
     """
     path = split_file(root, FILES.get(split, f"{split}.conll"))
     return read_dataset("wnut17", split, path, "WNUT-17", {}, LABELS, headed=False)
+
+
+def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
+    """A split's posts as a stream, without their gold; see `evals.datasets.conll.stream_posts`.
+
+    Raises:
+        NamepinError: E130 when the folder or the split is missing.
+    """
+    return stream_posts(split_file(root, FILES.get(split, f"{split}.conll")), headed=False)

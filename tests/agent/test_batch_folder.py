@@ -106,3 +106,31 @@ def test_an_extra_that_is_no_object_is_one_rows_failure(tmp_path: Path, extra: s
     file.write_text(f'{{"id": "1", "text": "Oslo", "extra": {extra}, "other": 2}}\n{{"id": "2", "text": "Oslo"}}\n')
     bad, good = Source(str(file)).rows()
     assert bad.error is not None and bad.error.code.startswith("E1") and good.post is not None
+
+
+def test_a_data_set_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held does not grow with the split, the 8 bytes of each id left out."""
+    monkeypatch.setattr(source.SeenIds, "add", lambda self, name: True)
+    (tmp_path / "txt").mkdir()
+    file, peaks = tmp_path / "txt" / "dev.txt", list[int]()
+    for count in (50, 5_000):
+        with file.open("w") as lines:
+            lines.writelines(f"IMGID:{n}\nBob\tO\n{'x' * 100}\tO\n\n" for n in range(count))
+        data = Source(f"gmner:{tmp_path}:dev")
+        tracemalloc.start()
+        assert data.sha256() and data.count == count and sum(1 for _ in data.rows()) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert file.stat().st_size > 600_000 and peaks[1] - peaks[0] < 50_000
+
+
+def test_what_is_wrong_with_a_data_set_is_said_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "txt").mkdir()
+    for text, said in (
+        ("IMGID:1\na\tO\n\nIMGID:1\nb\tO\n", "E131.*twice.*dev.txt:5"),
+        ("IMGID:1\na\tO\n\nIMGID:2\nb\n", "E131.*dev.txt:5"),
+        ("", "E139"),
+    ):
+        (tmp_path / "txt" / "dev.txt").write_text(text)
+        with pytest.raises(NamepinError, match=said):
+            Source(f"gmner:{tmp_path}:dev").sha256()

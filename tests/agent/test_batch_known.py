@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from batch_samples import timeless
+from PIL import Image
 
 from agent.api import Namepin
 from agent.batch.engine import Progress, run_batch
-from agent.batch.known import Known
+from agent.batch.known import Asked, Kept, Known
 from agent.batch.source import Source
 from agent.posts import Ready
 from agent.settings import load_settings
@@ -91,3 +92,74 @@ def test_a_batch_with_reposts_gives_what_it_gives_without(tmp_path: Path, monkey
         alone = json.loads(asyncio.run(real(pin.ready({"id": given["id"], "text": given["text"]}))).to_json())
         alone["extra"] = {"n": given["n"]}
         assert row == {key: value for key, value in alone.items() if key != "timings_ms"}
+
+
+class Counted:
+    """A profile whose work is counted; its results are kept on disk unless said otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> None:
+        kept = ("batch.cache=true", f"batch.cache_dir={folder / 'kept'}")
+        self.pin = Namepin(load_settings("starter", assignments=[*TEXT_ONLY, *kept, *more], environment={}))
+        self.worked, self.folder, real = list[str](), folder, self.pin.aextract
+
+        async def counted(prepared: Any) -> Extraction:
+            self.worked.append(prepared.post.id)
+            return await real(prepared)
+
+        monkeypatch.setattr(self.pin, "aextract", counted)
+
+    def rows(self, posts: Path, out: str) -> list[dict[str, Any]]:
+        run_batch(self.pin, Source(str(posts)), self.folder / out)
+        return timeless(self.folder / out / "predictions.jsonl")
+
+
+def written(folder: Path, name: str, texts: tuple[str, ...], **more: Any) -> Path:
+    rows = [{"id": f"{name}{n}", "text": text, **more} for n, text in enumerate(texts)]
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / f"{name}.jsonl"
+
+
+def test_a_later_run_uses_the_results_of_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (32, 24), "red").save(tmp_path / "a.png")
+    yesterday = written(
+        tmp_path, "y", ("Bob Dylan in Oslo", "NASA and Apple", "\u00e9\ud83d\ude00 Paris"), image="a.png"
+    )
+    today = written(tmp_path, "t", ("new in Rome", "NASA and Apple", "\u00e9\ud83d\ude00 Paris"), image="a.png", of="t")
+    first = Counted(monkeypatch, tmp_path)
+    first.rows(yesterday, "yesterday")
+    assert first.worked == ["y0", "y1", "y2"]
+    second = Counted(monkeypatch, tmp_path)
+    found = second.rows(today, "today")
+    assert second.worked == ["t0"]
+    without = Counted(monkeypatch, tmp_path, "batch.cache=false")
+    assert without.rows(today, "without") == found and without.worked == ["t0", "t1", "t2"]
+    assert found[1]["extra"] == {"of": "t"} and found[1]["entities"] and found[1]["image"]
+    # Whatever decides a result makes it another: a threshold, the picture's bytes under the same name.
+    other = Counted(monkeypatch, tmp_path, "gate.gamma=0.9")
+    other.rows(today, "other")
+    assert other.worked == ["t0", "t1", "t2"]
+    Image.new("RGB", (32, 24), "blue").save(tmp_path / "a.png")
+    repainted = Counted(monkeypatch, tmp_path)
+    repainted.rows(today, "repainted")
+    assert repainted.worked == ["t0", "t1", "t2"]
+
+
+def test_nothing_is_kept_unless_asked_for_nor_of_posts_that_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = written(tmp_path, "p", ("Bob Dylan",), image="gone.png")
+    Counted(monkeypatch, tmp_path, "batch.cache=false").rows(posts, "a")
+    assert not (tmp_path / "kept").exists()
+    for out in ("b", "c"):
+        run = Counted(monkeypatch, tmp_path)
+        assert run.rows(posts, out)[0]["status"] == "degraded" and run.worked == ["p0"]
+
+
+def test_what_cannot_be_read_is_worked_on_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts, run = written(tmp_path, "p", ("Bob Dylan",)), Counted(monkeypatch, tmp_path)
+    expected = run.rows(posts, "a")
+    kept = Kept.of(run.pin)
+    assert kept is not None
+    kept._cache.put(kept._setup, Asked.of(run.pin.ready({"id": "x", "text": "Bob Dylan"})), '{"id": 1}')
+    kept.close()
+    assert run.rows(posts, "b") == expected and run.worked == ["p0", "p0"]

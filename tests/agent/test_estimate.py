@@ -13,9 +13,9 @@ from conftest import Cli
 
 from agent.batch.source import Source
 from agent.estimate.config import EstimateSettings
-from agent.estimate.model import Hardware, Stage, Work, bounds, estimate
+from agent.estimate.model import Hardware, Pool, Stage, Work, bounds, bounds_of_pools, estimate
 from agent.estimate.page import amount, duration, said
-from agent.estimate.sample import drawn, estimated
+from agent.estimate.sample import drawn, estimated, pools_of
 from agent.settings import load_settings
 from tools.errors import NamepinError
 from tools.spent import counted, note
@@ -59,6 +59,46 @@ def test_what_is_not_used_bounds_nothing() -> None:
     assert bounds(text, HERE).keys() == {"cores", "graph", "posts at once"}
 
 
+POOLS = (
+    Pool(name="llm", roles=("knowledge",), actors=1, cpus=0.25, gpus=0),
+    Pool(name="text", roles=("tagger",), actors=3, cpus=2, gpus=0),
+    Pool(name="late llm", roles=("reranker",), actors=2, cpus=0.25, gpus=0),
+    Pool(name="vision", roles=("segmenter", "matcher"), actors=4, cpus=1, gpus=0.5),
+)
+
+
+def test_each_pool_of_a_cluster_bounds_the_rate() -> None:
+    """A stage's own cores hold what a post costs there, its picture and its walk through the graph included."""
+    four = HERE.model_copy(update={"machines": 4})
+    found = bounds_of_pools(WORK, four, POOLS)
+    assert found == pytest.approx(
+        {
+            "cores of llm": 1 / 0.04, "graph of llm": 50, "server threads of llm": 8 / 2,
+            "posts at once of llm": 16 / 2.03,
+            "cores of text": 6 / 0.09, "graph of text": 150, "posts at once of text": 48 / 0.06,
+            "cores of late llm": 2 / 0.03, "graph of late llm": 100, "server threads of late llm": 16 / 0.5,
+            "posts at once of late llm": 32 / 0.53,
+            "cores of vision": 4 / 0.13, "graph of vision": 200, "gpus of vision": 2 / 0.4,
+            "posts at once of vision": 64 / 0.43,
+            "cores": 8 / 0.29, "gpus": 4 / 0.4, "servers": 8 / 2.5,
+        }
+    )  # fmt: skip
+    expected = estimate(WORK, four, EstimateSettings(machine_hour=1.0), 3_200, pools=POOLS)
+    assert (expected.bound_by, expected.seconds) == ("servers", pytest.approx(1_010))
+    more = four.model_copy(update={"servers": 4})
+    assert estimate(WORK, more, EstimateSettings(), 1, pools=POOLS).bound_by == "server threads of llm"
+
+
+def test_pools_are_the_profile_s_stages_and_must_fit_the_machines() -> None:
+    chosen = ("ray.text.actors=6", "ray.vision.actors=2", "ray.vision.gpus=0.5", "estimate.cores=4")
+    fits = load_settings("starter", assignments=[*chosen, "estimate.machines=3"], environment={})
+    text, vision = pools_of(fits)
+    assert (text.roles, text.actors, vision.roles[0], vision.gpus) == (("tagger",), 6, "matcher", 0.5)
+    for short in (("estimate.machines=2",), ("estimate.machines=3", "ray.vision.gpus=2")):
+        with pytest.raises(NamepinError, match="E203.*the stages want"):
+            pools_of(load_settings("starter", assignments=[*chosen, *short], environment={}))
+
+
 def test_time_tokens_and_money() -> None:
     prices = EstimateSettings(machine_hour=3.0, server_hour=2.0, million_prompt_tokens=0.5, million_completion_tokens=4)
     found = estimate(WORK, HERE, prices, 1_000_000, correction=0.8)
@@ -86,6 +126,7 @@ def test_durations(seconds: float, words: str) -> None:
 def test_words_name_the_bound_and_what_is_not_known() -> None:
     found = estimate(WORK, HERE, EstimateSettings(), 1000)
     words = said(found, WORK.model_copy(update={"unmetered": 3}))
+    assert "posts/s: gpus 2.5, servers 3.2, server threads 4," in words
     assert "bound by: gpus" in words and "3 answers came without their tokens" in words
     assert "give or take 10%" in words and "1,000,000 in, 110,000 out" in words and "1 of them failed" in words
     assert "busy" not in words and "load 6.9 a core" in said(found, WORK.model_copy(update={"load": 6.94}))
@@ -179,5 +220,7 @@ def test_the_command_line(cli: Cli, tmp_path: Path) -> None:
     assert ran.code == 0 and "500 posts:" in ran.out and "bound by:" in ran.out
     found = json.loads(file.read_text())
     assert found["estimate"]["posts"] == 500 and found["work"]["margin"] is None and "tagger" in found["work"]["stages"]
+    cluster = cli("batch", posts, "--estimate", "500", "--engine", "ray", *given, "--set", "estimate.machines=2")
+    assert cluster.code == 0 and "500 posts:" in cluster.out and "stage 1 (text)" in cluster.out
     neither = cli("batch", posts)
     assert neither.code == 2 and "one of --out DIR and --estimate N is needed" in neither.err

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from eval_samples import XML, gmner_folder, write_rows
 
-from evals.datasets import READERS
+from evals.datasets import POSTS, READERS
 from evals.datasets.conll import bio_spans, read_rows
 from evals.datasets.voc import read_boxes, read_masks
 from tools.errors import NamepinError
@@ -245,3 +245,54 @@ def test_the_published_release_has_the_published_numbers(data_root: Path) -> Non
     assert not dev.problems
     fine = READERS["fmnerg"](data_root / "fmnerg", "dev").usable()
     assert fine.title.startswith("Twitter-FMNERG test-300, 300 posts") and not fine.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "columns", "headed"),
+    [
+        ("gmner", "txt/dev.txt", 1, True),
+        ("fmnerg", "txt_fine/dev.txt", 2, True),
+        ("smner", "txt/dev.txt", 1, True),
+        ("sandbox", "txt_fine/dev.txt", 2, True),
+        ("twitter", "valid.txt", 1, True),
+        ("wnut17", "emerging.dev.conll", 1, False),
+    ],
+)
+def test_a_stream_of_posts_is_the_readers_posts(
+    tmp_path: Path, name: str, file: str, columns: int, headed: bool
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    words = [["Rome", "\u2028", "Bob"], ["x"], ["last"]]
+    head = ["IMGID:7.jpg\n", "IMGID:8\n", "IMGID:9\n"] if headed else [""] * 3
+    blocks = [
+        top + "".join(word + "\tO" * columns + "\r\n" for word in post) for top, post in zip(head, words, strict=True)
+    ]
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(blocks).rstrip("\r\n").encode())
+    (tmp_path / "images").mkdir()
+    expected = READERS[name](tmp_path, "dev").usable().posts
+    assert list(POSTS[name](tmp_path, "dev")) == [(gold.where, gold.post) for gold in expected]
+    assert [list(gold.post.tokens or ()) for gold in expected] == words
+    path.write_bytes(path.read_bytes() + b"\nbad\xff\tO\n")
+    with pytest.raises(NamepinError, match="E131.*UTF-8"):
+        list(POSTS[name](tmp_path, "dev"))
+    with pytest.raises(NamepinError, match="E130"):
+        POSTS[name](tmp_path, "none")
+
+
+def test_a_stream_of_jsonl_posts_is_the_readers_posts(tmp_path: Path) -> None:
+    row = (
+        '{"id": "%s", "text": "Rome", "image": "a.jpg", "k": 1, "entities": [{"label": "LOC", "start": 0, "end": 4}]}\n'
+    )
+    (tmp_path / "dev.jsonl").write_text(row % "1" + "\n" + row % "2")
+    expected = READERS["jsonl"](tmp_path, "dev").usable().posts
+    assert (
+        list(POSTS["jsonl"](tmp_path, "dev")) == [(gold.where, gold.post) for gold in expected] and len(expected) == 2
+    )
+    (tmp_path / "dev.jsonl").write_text(row % "1" + "[1]")
+    with pytest.raises(NamepinError, match="E131.*dev.jsonl:2"):
+        list(POSTS["jsonl"](tmp_path, "dev"))
+
+
+def test_every_reader_has_a_stream() -> None:
+    assert list(POSTS) == list(READERS)

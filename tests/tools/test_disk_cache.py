@@ -49,10 +49,25 @@ def test_least_recently_used_answers_go_first(tmp_path: Path) -> None:
     assert kept(cache, "acd") == "acd"
 
 
+def test_several_at_once_and_the_sum_of_sizes_stays_right(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, max_bytes=30)
+    cache.put_many("f", [(Question(text=name), name * 10) for name in "abcd"])
+    assert kept(cache, "abcd") == "bcd"
+    cache.put("f", Question(text="b"), "b")  # replaced: 21 bytes
+    cache.put("f", Question(text="e"), "e" * 9)
+    assert kept(cache, "bcde") == "bcde"
+    with sqlite3.connect(cache.path) as table:  # a file of before the sum was kept
+        table.execute("DROP TABLE held")
+    table.close()
+    cache.put("f", Question(text="f"), "f")
+    assert kept(cache, "bcdef") == "cdef"
+
+
 def fill(folder: Path, start: int) -> None:
     cache = DiskCache(folder)
-    for i in range(start, start + 25):
+    for i in range(start, start + 20):
         cache.put("f", Question(text=str(i)), f"answer {i}")
+    cache.put_many("f", [(Question(text=str(i)), f"answer {i}") for i in range(start + 20, start + 25)])
 
 
 def test_threads_and_processes_share_one_file(tmp_path: Path) -> None:
