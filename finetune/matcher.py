@@ -1,12 +1,14 @@
-"""Train the matcher: `namepin finetune matcher`. BLIP's image-text matching head on a data set's gold mentions.
+"""Train the matcher: `namepin finetune matcher`, on a data set's gold mentions; BLIP, BLIP-2 or LLaVA.
 
 A mention that the annotators found in the picture is a match, any other is none (GEM section 3.4.1); the text is the
-one that the matcher asks about, `ENTITY is belong CATEGORY.`
+one that the matcher asks about, `ENTITY is belong CATEGORY.` All three learn by the cross-entropy of the two logits
+that their tool reads: BLIP's and BLIP-2's of their matching heads, LLaVA's of "No" and "Yes" as the answer's first
+token (section 5.2).
 """
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,40 +18,119 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetune.training import Batch, Run, Share
+from finetune.lora import LANGUAGE, save_lora, with_lora
+from finetune.training import Batch, Positive, Run, Share
 from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
 from tools.blip import BlipConfig, match_texts
 from tools.blip_checkpoint import load_blip
+from tools.feature_matching import FeatureModel
+from tools.images import load_image
 from tools.match_texts import Texts
+from tools.matcher_blip2 import Blip2Config, load_blip2_matcher
+from tools.matcher_llava import LlavaConfig, load_llava_matcher
+from tools.media import Media
 from tools.preprocess import squash
 from tools.pretrained import locate, quiet_transformers, weights_sha256
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatcherRecipe(VisualTraining):
-    """GEM's settings (appendix: one epoch at 5e-5); what the paper is silent about is marked ours.
+class MatcherTraining(VisualTraining):
+    """GEM's settings (appendix: one epoch at 5e-5, for BLIP); what the paper is silent about is marked ours.
 
     Attributes:
-        weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
-        tokenizer: for an original file, which brings none.
+        weights: what to begin with: a transformers folder, or a name on the hub.
         negatives: for every mention, so many of other posts, as no match; ours, off.
         alike: of those, the share that has the mention's own type; of the others, no mention of the post has it.
     """
 
-    backend: Literal["blip"] = "blip"
     out: str = "out/matcher"
     lr: float = 5e-5
     epochs: int = 1
-    weights: str = "Salesforce/blip-itm-large-coco"
-    tokenizer: str = "google-bert/bert-base-uncased"
+    weights: str
     negatives: Annotated[float, Field(ge=0, le=10)] = 0.0
     alike: Share = 1.0
 
 
-class MatcherTask:
-    """BLIP with its rows (`finetune.training.Task`)."""
+@dataclass(frozen=True, kw_only=True)
+class MatcherRecipe(MatcherTraining):
+    """The paper's matcher, BLIP with its matching head; attributes as `MatcherTraining`.
+
+    Attributes:
+        weights: as there, or an original `.pth` file.
+        tokenizer: for an original file, which brings none.
+    """
+
+    backend: Literal["blip"] = "blip"
+    weights: str = "Salesforce/blip-itm-large-coco"
+    tokenizer: str = "google-bert/bert-base-uncased"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blip2MatcherRecipe(MatcherTraining):
+    """BLIP-2 in its place (section 5.2): its Q-Former and matching head, not its eyes; attributes as there."""
+
+    backend: Literal["blip2"] = "blip2"
+    weights: str = "Salesforce/blip2-itm-vit-g"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaMatcherRecipe(MatcherTraining):
+    """LLaVA in its place (section 5.2), by LoRA as for the reranker; attributes as `MatcherTraining`.
+
+    Attributes:
+        rank: of LoRA.
+        alpha: LoRA's scale.
+        dropout: of LoRA's input.
+        dtype: of the base.
+    """
+
+    backend: Literal["llava"] = "llava"
+    weights: str = "llava-hf/llava-1.5-7b-hf"
+    rank: Positive = 64
+    alpha: Positive = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+
+class MatcherRows:
+    """The rows of every backend."""
 
     name = "matcher"
+
+    def __init__(self, recipe: MatcherTraining) -> None:
+        """Read the data.
+
+        Raises:
+            NamepinError: E120 to E139.
+        """
+        train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
+        self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
+        self.by_image: dict[str, list[Seen]] = {}
+        for row in self.train:
+            self.by_image.setdefault(row.image, []).append(row)
+        self._negatives, self._alike = recipe.negatives, recipe.alike
+        if not recipe.negatives:
+            both_classes(self.train, recipe.root)
+
+    def rows(self, rng: random.Random) -> Sequence[Seen]:
+        """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
+        count = int(len(self.train) * self._negatives)
+        added = [self._other(rng.choice(self.train), rng) for _ in range(count)]
+        return shuffled([*self.train, *added], rng, lambda row: row.image)
+
+    def _other(self, row: Seen, rng: random.Random) -> Seen:
+        named = {other.query.text for other in self.by_image[row.image]}
+        wanted = {row.query.category} if rng.random() < self._alike else set()
+        theirs = {other.query.category for other in self.by_image[row.image]}
+        for other in rng.sample(self.train, min(len(self.train), 200)):
+            kind, name = other.query.category, other.query.text
+            if name not in named and (kind in wanted if wanted else kind not in theirs):
+                return replace(row, query=other.query, boxes=(), masks=())
+        return row
+
+
+class MatcherTask(MatcherRows):
+    """BLIP with its rows (`finetune.training.Task`)."""
 
     def __init__(self, recipe: MatcherRecipe) -> None:
         """Load weights and data.
@@ -57,32 +138,9 @@ class MatcherTask:
         Raises:
             NamepinError: E210 to E218 weights, E120 to E139 data.
         """
-        self.recipe = recipe
-        train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
-        self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
-        self.by_image: dict[str, list[Seen]] = {}
-        for row in self.train:
-            self.by_image.setdefault(row.image, []).append(row)
-        if not recipe.negatives:
-            both_classes(self.train, recipe.root)
+        super().__init__(recipe)
         self.parts = BlipParts(recipe.weights, recipe.tokenizer)
         self.net: nn.Module = self.parts.net
-
-    def rows(self, rng: random.Random) -> Sequence[Seen]:
-        """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
-        count = int(len(self.train) * self.recipe.negatives)
-        added = [self._other(rng.choice(self.train), rng) for _ in range(count)]
-        return shuffled([*self.train, *added], rng, lambda row: row.image)
-
-    def _other(self, row: Seen, rng: random.Random) -> Seen:
-        named = {other.query.text for other in self.by_image[row.image]}
-        wanted = {row.query.category} if rng.random() < self.recipe.alike else set()
-        theirs = {other.query.category for other in self.by_image[row.image]}
-        for other in rng.sample(self.train, min(len(self.train), 200)):
-            kind, name = other.query.category, other.query.text
-            if name not in named and (kind in wanted if wanted else kind not in theirs):
-                return replace(row, query=other.query, boxes=(), masks=())
-        return row
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, texts and whether they match."""
@@ -130,11 +188,16 @@ class BlipParts:
 
     def save(self, folder: Path) -> None:
         """A transformers folder, with the mean and deviation of its pictures."""
-        with quiet_transformers():
-            self.net.save_pretrained(folder)
-        self._checkpoint.tokenizer.save_pretrained(folder)
-        told = {"image_mean": list(self._checkpoint.mean), "image_std": list(self._checkpoint.std)}
-        (folder / "preprocessor_config.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+        save_folder(self.net, self._checkpoint.tokenizer, (self._checkpoint.mean, self._checkpoint.std), folder)
+
+
+def save_folder(net: Any, tokenizer: Any, colours: tuple[Sequence[float], Sequence[float]], folder: Path) -> None:
+    """A transformers folder of a net with its tokenizer, and the mean and deviation of its pictures' channels."""
+    with quiet_transformers():
+        net.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    told = {"image_mean": list(colours[0]), "image_std": list(colours[1])}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
 
 
 def itm_logits(net: Any, batch: Batch) -> Tensor:
@@ -147,9 +210,87 @@ def itm_logits(net: Any, batch: Batch) -> Tensor:
     return logits
 
 
-RECIPES = {"blip": MatcherRecipe}
+class FeatureMatcherTask(MatcherRows):
+    """What BLIP-2 and LLaVA share: eyes that stay as they are, and what reads them learns."""
+
+    net: nn.Module
+    model: FeatureModel
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Queries with their pictures, and whether they match."""
+        loaded = {row.image: load_image(row.image) for row in rows}
+        return {
+            "queries": [row.query for row in rows],
+            "images": [loaded[row.image].ref for row in rows],
+            "media": Media(images={one.ref.sha256: one.image for one in loaded.values()}),
+            "labels": torch.tensor([int(row.groundable) for row in rows]),
+        }
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of the logits that the tool reads."""
+        return functional.cross_entropy(self._logits(batch).float(), batch["labels"])
+
+    def _logits(self, batch: Batch) -> Tensor:
+        # The eyes see as in the tool, whatever precision the rest is trained in.
+        with torch.autocast(self.model.net.device.type, enabled=False):
+            features = torch.cat([self.model.features(image, batch["media"]) for image in batch["images"]])
+        return self.model.scores(features, batch["queries"])
+
+    def score(self) -> dict[str, float]:
+        """F1 of "in the picture" on dev, and its parts, at P_T of one half."""
+        return in_picture(self.dev, lambda rows: self._logits(self.collate(list(rows))).argmax(-1) == 1)
 
 
-def train(recipe: MatcherRecipe, resume: bool = False) -> dict[str, Any]:
+class Blip2MatcherTask(FeatureMatcherTask):
+    """BLIP-2 with its rows (`finetune.training.Task`)."""
+
+    def __init__(self, recipe: Blip2MatcherRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E210 to E218 weights, E120 to E139 data.
+        """
+        super().__init__(recipe)
+        config, path = Blip2Config(weights=recipe.weights), locate(recipe.weights)
+        self.model = self._blip2 = load_blip2_matcher(config, path, weights_sha256(path))
+        net: Any = self._blip2.net
+        self.net = net
+        for part in (net.qformer, net.embeddings, net.itm_head, net.query_tokens):
+            part.requires_grad_(True)
+
+    def save(self, folder: Path) -> None:
+        """A folder for `matcher.blip2.weights` and `tracer.blip2.weights`."""
+        save_folder(self.net, self._blip2.tokenizer, self._blip2.colours, folder)
+
+
+class LlavaMatcherTask(FeatureMatcherTask):
+    """LLaVA with LoRA and its rows (`finetune.training.Task`)."""
+
+    def __init__(self, recipe: LlavaMatcherRecipe) -> None:
+        """Load weights and data, and put LoRA on.
+
+        Raises:
+            NamepinError: E210 to E218 weights, E120 to E139 data, E301 without peft.
+        """
+        super().__init__(recipe)
+        self.recipe = recipe
+        config, path = LlavaConfig(weights=recipe.weights, dtype=recipe.dtype), locate(recipe.weights)
+        self.model = load_llava_matcher(config, path, weights_sha256(path))
+        self.net = with_lora(self.model.net, recipe, LANGUAGE)
+
+    def save(self, folder: Path) -> None:
+        """An adapter for `matcher.llava.adapter` and `tracer.llava.adapter`."""
+        save_lora(self.net, self.recipe, LANGUAGE, folder, "match")
+
+
+RECIPES = {"blip": MatcherRecipe, "blip2": Blip2MatcherRecipe, "llava": LlavaMatcherRecipe}
+_TASKS: Mapping[type, Any] = {
+    MatcherRecipe: MatcherTask,
+    Blip2MatcherRecipe: Blip2MatcherTask,
+    LlavaMatcherRecipe: LlavaMatcherTask,
+}
+
+
+def train(recipe: MatcherTraining, resume: bool = False) -> dict[str, Any]:
     """Run the recipe; the best epoch's weights are then in `out/weights`."""
-    return Run(recipe, MatcherTask(recipe)).run(resume)
+    return Run(recipe, _TASKS[type(recipe)](recipe)).run(resume)
