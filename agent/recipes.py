@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -35,7 +35,9 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
         if key not in valid:
             raise unknown_setting(key, value, valid)
     try:
-        return TypeAdapter(kind).validate_python({key: value.value for key, value in values.items()})
+        return TypeAdapter(kind).validate_python(
+            {key: _listed(kind, key, value.value) for key, value in values.items()}
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = str(first["loc"][0])
@@ -43,3 +45,10 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
             raise NamepinError("E203", f"{key} is not set", mend=f"give --set {key}=...") from error
         what = f"{key}: {first['msg']}, not {first['input']!r}"
         raise NamepinError("E203", what, where=values[key].origin, mend="give a value that fits") from error
+
+
+def _listed(kind: type, key: str, value: object) -> object:
+    """A list may be typed without quotes, `expansions=one.jsonl,two.jsonl`."""
+    if isinstance(value, str) and get_origin(get_type_hints(kind)[key]) is tuple:
+        return tuple(one.strip() for one in value.strip("[]").split(",") if one.strip())
+    return value

@@ -17,7 +17,16 @@ from torch.nn import functional
 from finetune.matcher import BlipParts, itm_logits
 from finetune.ofa import OfaParts, read
 from finetune.training import Batch, Run
-from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
+from finetune.visual_data import (
+    Pictures,
+    Reading,
+    Seen,
+    VisualTraining,
+    both_classes,
+    in_picture,
+    read_split,
+    shuffled,
+)
 from tools.albef_checkpoint import albef_to_train, save_albef
 from tools.entailment_albef import Spelling, padded, sentence_ids
 from tools.entailment_ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
@@ -34,10 +43,12 @@ class EntailmentTraining(VisualTraining):
     Attributes:
         expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
         dev_expansions: one such file for the dev split.
+        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
     """
 
     out: str = "out/entailment"
     lr: float = 2e-5
+    text: Reading = "both"
     expansions: tuple[str, ...] = ()
     dev_expansions: str = ""
 
@@ -109,9 +120,9 @@ class EntailmentTask:
         Raises:
             NamepinError: E120 to E139.
         """
-        train = read_split(recipe, recipe.train, captions=captions, expansions=recipe.expansions)
+        train = read_split(recipe, recipe.train, captions=captions, expansions=recipe.expansions, reading=recipe.text)
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
-        dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known)
+        dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
         both_classes(self.train, recipe.root)
 

@@ -1,10 +1,10 @@
 """Train the grounder: `namepin finetune grounder`. OFA's visual grounding on the mentions that are in their pictures.
 
-The answer is four bins and the end; of several gold boxes the largest is the only one (RiVEG section IV-C2).
+For MM-Grounding-DINO (`backend=mmgdino`) see `finetune.grounder_mmgdino`. OFA's answer is four bins and the end; of several gold boxes the largest is the only one (RiVEG section IV-C2).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evals.protocols import box_iou
+from finetune.grounder_mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
 from finetune.ofa import OfaParts, read
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Seen, VisualTraining, jittered, read_split, shuffled
+from finetune.visual_data import Reading, Seen, VisualTraining, jittered, read_split, shuffled
 from tools.errors import NamepinError
 from tools.grounder_ofa import QUESTION
 from tools.images import load_image
 from tools.nets.ofa import continuations
 from tools.ofa import as_in_riveg
-from tools.ofa_boxes import bins_of, box_of
+from tools.ofa_boxes import NOWHERE, bins_of, box_of
 from tools.ofa_words import BEGIN, END
 
 
@@ -39,6 +40,9 @@ class OfaGrounderRecipe(VisualTraining):
         smoothing: of the labels.
         jitter: every edge of a target box is moved by up to this share of the box's side; ours, off.
         beams: of the search on dev.
+        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
+        ungroundable: learn from mentions that are not in the picture, too, whose box is then (0, 0, 0, 0), which the
+            tool takes for none: grounding without entailment (section IV-C1, footnote 3).
     """
 
     backend: Literal["ofa"] = "ofa"
@@ -54,6 +58,8 @@ class OfaGrounderRecipe(VisualTraining):
     smoothing: Share = 0.1
     jitter: Share = 0.0
     beams: int = 5
+    text: Reading = "both"
+    ungroundable: bool = False
 
 
 class OfaGrounderTask:
@@ -68,10 +74,13 @@ class OfaGrounderTask:
             NamepinError: E210 to E218 weights, E120 to E139 data.
         """
         self.recipe = recipe
-        train = read_split(recipe, recipe.train, expansions=recipe.expansions)
-        dev = read_split(recipe, recipe.dev, expansions=[recipe.dev_expansions] if recipe.dev_expansions else [])
-        self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
-        if not self.train or not self.dev:
+        known = [recipe.dev_expansions] if recipe.dev_expansions else []
+        train = read_split(recipe, recipe.train, expansions=recipe.expansions, reading=recipe.text)
+        dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text)
+        self.train, self.dev = (
+            [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
+        )
+        if not all(any(row.boxes for row in rows) for rows in (self.train, self.dev)):
             raise NamepinError("E139", "no mention of train, or of dev, has a box", where=recipe.root)
         self.data = {**train.data, **dev.data}
         self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
@@ -83,13 +92,17 @@ class OfaGrounderTask:
         rows = shuffled(self.train, rng, lambda row: row.image)
         if not self.recipe.jitter:
             return rows
-        return [replace(row, boxes=(jittered(row.largest, self.recipe.jitter, rng),)) for row in rows]
+        most = self.recipe.jitter
+        return [replace(row, boxes=(jittered(row.largest, most, rng),)) if row.boxes else row for row in rows]
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, questions, and the bins of the answers."""
-        answers = [bins_of(row.largest, *self.sizes[row.image], self.parts.words.bins) for row in rows]
+        answers = [self._bins(row) for row in rows]
         targets = [[*(self.parts.words.first_bin + place for place in bins), END] for bins in answers]
         return {**self._questions(rows), "targets": torch.tensor(targets)}
+
+    def _bins(self, row: Seen) -> tuple[int, int, int, int]:
+        return bins_of(row.largest, *self.sizes[row.image], self.parts.words.bins) if row.boxes else NOWHERE
 
     def _questions(self, rows: Sequence[Seen]) -> dict[str, Tensor]:
         words = self.parts.words
@@ -108,7 +121,10 @@ class OfaGrounderTask:
         )
 
     def score(self) -> dict[str, float]:
-        """Prec@0.5 on dev: the share of mentions whose best beam has an IoU of 0.5 or more with a gold box."""
+        """Prec@0.5 on dev: the share of mentions whose best beam has an IoU of 0.5 or more with a gold box.
+
+        A mention without any is answered right by no box.
+        """
         net, words = self.parts.net, self.parts.words
         device = next(net.parameters()).device
         bins = words.bin_ids().to(device)
@@ -120,7 +136,7 @@ class OfaGrounderTask:
             beams = continuations(net, read(net, batch), BEGIN, places, self.recipe.beams)
             for row, best in zip(rows, beams.tokens[:, 0].tolist(), strict=True):
                 box = box_of([token - words.first_bin for token in best[:4]], *self.sizes[row.image], words.bins)
-                most = max((box_iou(box, gold) for gold in row.boxes), default=0.0) if box else 0.0
+                most = max((box_iou(box, gold) for gold in row.boxes), default=0.0) if box else float(not row.boxes)
                 found, overlap = found + (most >= 0.5), overlap + most
         return {"prec@0.5": found / len(self.dev), "iou": overlap / len(self.dev)}
 
@@ -129,9 +145,10 @@ class OfaGrounderTask:
         self.parts.save(folder)
 
 
-RECIPES = {"ofa": OfaGrounderRecipe}
+RECIPES = {"ofa": OfaGrounderRecipe, "mmgdino": MmGroundingDinoRecipe}
+_TASKS: Mapping[type, Any] = {OfaGrounderRecipe: OfaGrounderTask, MmGroundingDinoRecipe: MmGroundingDinoTask}
 
 
-def train(recipe: OfaGrounderRecipe, resume: bool = False) -> dict[str, Any]:
+def train(recipe: VisualTraining, resume: bool = False) -> dict[str, Any]:
     """Run the recipe; the best epoch's weights are then in `out/weights`."""
-    return Run(recipe, OfaGrounderTask(recipe)).run(resume)
+    return Run(recipe, _TASKS[type(recipe)](recipe)).run(resume)

@@ -7,9 +7,9 @@ A mention in the picture has its boxes; one that is not has none, and is what ma
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from PIL import Image
@@ -25,6 +25,9 @@ from tools.images import load_image
 from tools.interfaces import Query
 from tools.labels import FINE_TO_COARSE4
 from tools.types import Mask
+
+Reading = Literal["both", "entity", "expansion"]
+"""What of a referring expression is read (RiVEG, Table X), as `expression.text` of a profile has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class Seen:
     masks: tuple[Mask, ...] = ()
     expansion: str | None = None
     caption: str | None = None
+    reading: Reading = "both"
 
     @property
     def groundable(self) -> bool:
@@ -66,9 +70,11 @@ class Seen:
 
     @property
     def expression(self) -> str:
-        """The referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2)."""
+        """The referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2), or the part to be read."""
         entity = f"{self.query.text} ({self.query.label})"
-        return f"{entity}{DASH}{self.expansion}" if self.expansion else entity
+        if not self.expansion or self.reading == "entity":
+            return entity
+        return self.expansion if self.reading == "expansion" else f"{entity}{DASH}{self.expansion}"
 
     @property
     def largest(self) -> RawBox:
@@ -84,7 +90,14 @@ class Split:
     data: Mapping[str, str]
 
 
-def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expansions: Sequence[str] = ()) -> Split:
+def read_split(
+    recipe: VisualTraining,
+    split: str,
+    *,
+    captions: str = "",
+    expansions: Sequence[str] = (),
+    reading: Reading = "both",
+) -> Split:
     """The mentions of every post of a split, once for each expansion where there are several.
 
     Args:
@@ -93,6 +106,7 @@ def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expans
         captions: JSONL of `{"id", "caption"}`, where the tool reads the picture's caption.
         expansions: JSONL files of `{"id", "text", "expansion"}`; several lines of a mention, in one file or in several,
             are RiVEG's "Mix".
+        reading: what of the referring expressions is read.
 
     Raises:
         NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
@@ -116,7 +130,7 @@ def read_split(recipe: VisualTraining, split: str, *, captions: str = "", expans
         for post, text, expansion in lines_of(file, "text", "expansion"):
             said.setdefault((post, text), []).append(expansion)
     rows = [
-        _seen(gold, entity, told.get(gold.post.id), expansion)
+        replace(_seen(gold, entity, told.get(gold.post.id), expansion), reading=reading)
         for gold in dataset.posts
         for entity in gold.entities
         for expansion in said.get((gold.post.id, entity.text)) or [None]

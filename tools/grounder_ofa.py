@@ -20,7 +20,7 @@ from tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from tools.media import Media
 from tools.nets.ofa import Beams, Memory, Patches, continuations
 from tools.ofa import OfaConfig, OfaModel, as_in_riveg, shared_ofa
-from tools.ofa_boxes import box_of
+from tools.ofa_boxes import NOWHERE, box_of
 from tools.ofa_words import BEGIN, END, MAX_WORDS
 from tools.types import Frozen, ImageRef, Notice
 
@@ -106,6 +106,8 @@ class OfaGrounder:
         if not all(map(math.isfinite, scores)):
             raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
         words = self.ofa.words
+        if tuple(token - words.first_bin for token in beams[0][:4]) == NOWHERE:
+            return Grounded(), 0
         boxes = []
         for tokens, score in zip(beams, scores, strict=True):
             bins = [token - words.first_bin for token in tokens[:4]]

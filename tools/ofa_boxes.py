@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from tools.types import Box
 
+NOWHERE = (0, 0, 0, 0)
+"""What a grounder answers that was also trained on mentions that are not in their picture (RiVEG, footnote 3)."""
+
 
 def bins_of(box: Box, width: int, height: int, bins: int = 1000) -> tuple[int, int, int, int]:
     """The four bins of a box in a picture of `width` x `height` pixels; what lies outside is moved to its edge."""

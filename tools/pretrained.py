@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from tools.base import digest, file_sha256
+from tools.checkpoints import shipped
 from tools.errors import Exit, NamepinError
 from tools.preprocess import CLIP_MEAN, CLIP_STD
 
 
 def locate(weights: str, revision: str | None = None) -> Path:
-    """The local folder or file of `weights`: a path, or a hub name fetched (or found in the hub's cache).
+    """The local folder or file of `weights`: a path, one that ships with Namepin, or a hub name, fetched or cached.
 
     Raises:
         NamepinError: E210 when a path does not exist, E213 when the hub does not give it.
@@ -32,6 +33,8 @@ def locate(weights: str, revision: str | None = None) -> Path:
     path = Path(weights)
     if path.exists():
         return path
+    if here := shipped(weights):
+        return here
     if path.suffix in (".pth", ".pt", ".safetensors") or weights.count("/") != 1 or weights[0] in "./~":
         raise NamepinError(
             "E210", "no weights here", where=weights, mend="give a folder, an original .pth file, or a name on the hub"

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tools.base import fingerprint
-from tools.checkpoints import WEIGHTS
+from tools.checkpoints import shipped
 from tools.interfaces import TagRequest, Tags
 from tools.lexicon import Votes, blended, lexicon_sha256, text_votes
 from tools.media import Media
@@ -78,8 +78,7 @@ class DualTagger:
         Raises:
             NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
         """
-        folder = WEIGHTS / config.adapter
-        self._set(config, *load_adapter(folder if folder.is_dir() else Path(config.adapter)))
+        self._set(config, *load_adapter(shipped(config.adapter) or Path(config.adapter)))
 
     @classmethod
     def of(cls, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest, config: TaggerConfig) -> "DualTagger":

@@ -1,6 +1,8 @@
 """The papers' tables: every definition holds, rows run or say why not, and nothing is made up."""
 
 import json
+import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner, Result
 from agent.ablate import Bench, command, obstacles
 from agent.backends import BACKENDS
 from agent.cli.ablate import ablate
+from agent.recipes import load_recipe
 from agent.settings import load_settings
 from evals.ablations import Ablation, Row, ablation_named, ablations, cell
 from evals.gate import gate_report
@@ -52,7 +55,21 @@ def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() ->
     used = {a.partition("=")[2] for _, row in ROWS for a in row.set}
     named = {value for value in used if value.startswith("out/")}
     assert named == set(ablations().train)
-    assert all(text.startswith("namepin finetune ") for text in ablations().train.values())
+
+
+OURS = {path: text for path, text in ablations().train.items() if not text.startswith("SeqTR's own ")}
+
+
+@pytest.mark.parametrize("path", OURS)
+def test_the_command_that_makes_weights_is_a_recipe_and_makes_them_there(path: str) -> None:
+    words = shlex.split(OURS[path], comments=True)
+    assert words[:2] == ["namepin", "finetune"] and words[3::2] == ["--set"] * len(words[4::2])
+    recipe = load_recipe(import_module(f"finetune.{words[2]}").RECIPES, None, words[4::2])
+    assert path in (f"{recipe.out}/weights", f"{recipe.out}/adapter")
+
+
+def test_there_is_no_recipe_for_seqtr() -> None:
+    assert {path.rpartition("/")[2][:8] for path in ablations().train.keys() - OURS.keys()} == {"vg-seqtr"}
 
 
 def test_no_two_rows_of_a_table_are_the_same_run() -> None:
