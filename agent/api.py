@@ -127,7 +127,12 @@ class Namepin:
         return ready(as_post(post), image, self.settings.images.max_pixels)
 
     async def astream(
-        self, post: AnyPost | Ready, image: Picture | None = None, *, recorder: Recorder | None = None
+        self,
+        post: AnyPost | Ready,
+        image: Picture | None = None,
+        *,
+        recorder: Recorder | None = None,
+        heat: dict[int, bytes] | None = None,
     ) -> AsyncIterator[StepEvent | Extraction]:
         """Each step as it begins and ends, and the `Extraction` last.
 
@@ -135,6 +140,8 @@ class Namepin:
             post: see `AnyPost`; or what `ready` returned.
             image: the picture; it must be readable. One that the post names itself may be missing (W101).
             recorder: writes down every tool call and step, for a replay.
+            heat: filled with the tracer's heat maps at the end, an entity's place in the result -> `tools.heat` blob;
+                an `Extraction` does not hold them.
 
         Raises:
             NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
@@ -145,12 +152,14 @@ class Namepin:
         if recorder is not None:
             context = recorder.listen(context, given, ref, notices)
         config = self.config(prepared)
-        async for event in stream_post(self.graph, given, ref, context, notices=notices, config=config):
+        async for event in stream_post(self.graph, given, ref, context, notices=notices, config=config, heat=heat):
             yield event
 
-    async def aextract(self, post: AnyPost | Ready, image: Picture | None = None) -> Extraction:
+    async def aextract(
+        self, post: AnyPost | Ready, image: Picture | None = None, *, heat: dict[int, bytes] | None = None
+    ) -> Extraction:
         """One post's extraction; arguments and errors as `astream`."""
-        return cast(Extraction, [event async for event in self.astream(post, image)][-1])
+        return cast(Extraction, [event async for event in self.astream(post, image, heat=heat)][-1])
 
     def extract(self, text: AnyPost | Ready, image: Picture | None = None) -> Extraction:
         """`aextract` for code that does not await; works inside a running event loop (Jupyter), too."""
@@ -194,10 +203,15 @@ class Namepin:
         return waited(self.areview(post, image, thread=thread, open_saver=open_saver))
 
     def stream(
-        self, post: AnyPost | Ready, image: Picture | None = None, *, recorder: Recorder | None = None
+        self,
+        post: AnyPost | Ready,
+        image: Picture | None = None,
+        *,
+        recorder: Recorder | None = None,
+        heat: dict[int, bytes] | None = None,
     ) -> Iterator[StepEvent | Extraction]:
         """`astream` for code that does not await; inside a running event loop use `astream` itself."""
-        events = self.astream(post, image, recorder=recorder)
+        events = self.astream(post, image, recorder=recorder, heat=heat)
         loop = asyncio.new_event_loop()
         try:
             while True:

@@ -13,7 +13,7 @@ from agent.posts import Ready
 from agent.waiting import waited
 from graphs.catalogue import GRAPHS
 from graphs.review import Question, checked, questions_from
-from graphs.run import extraction_from
+from graphs.run import extraction_from, heat_maps
 from graphs.state import PostState, start_state
 from tools.errors import NamepinError
 from tools.types import Extraction
@@ -39,6 +39,7 @@ class Review:
         thread: the run's name in the checkpointer.
         questions: what is to be decided now; empty when the run is over.
         extraction: the result, once there is one.
+        heat: its heat maps, as `Namepin.astream` fills them; those of a step that another process took are not here.
         answered: question and answer so far, of this process and of those before.
     """
 
@@ -48,6 +49,7 @@ class Review:
         self.questions: tuple[Question, ...] = ()
         self.answered: list[tuple[Question, str]] = []
         self.extraction: Extraction | None = None
+        self.heat: dict[int, bytes] = {}
 
     def answer(self, answers: Mapping[str, Any]) -> "Review":
         """`aanswer` for code that does not await."""
@@ -114,6 +116,7 @@ class Review:
             state = cast(PostState, kept.values)
             fingerprint = context.fingerprint(graph.name)
             self.extraction = extraction_from(self.post.post, self.post.image, state, fingerprint, context)
+            self.heat = heat_maps(state, context)
 
     async def _check_waiting(self, graph: Any, config: RunnableConfig, asked: tuple[Question, ...]) -> None:
         kept = await graph.aget_state(config)

@@ -14,9 +14,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from graphs.context import Context
 from graphs.state import Finding, Json, PostState, mentions_of
 from graphs.steps import step
-from graphs.textual import count, split_label
+from graphs.textual import REVIEW, count, split_label
 from tools.errors import NamepinError
-from tools.types import Frozen
+from tools.types import Entity, Frozen
 
 YES, NO = "yes", "no"
 SUFFIX = "+review"
@@ -31,6 +31,10 @@ class ReviewPolicy(Frozen):
     """
 
     match_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+    def close(self, score: float | None, threshold: float) -> bool:
+        """Whether a match score lies in the band."""
+        return score is not None and abs(score - threshold) <= self.match_margin
 
 
 class Question(Frozen):
@@ -92,6 +96,13 @@ def checked(questions: Sequence[Question], answers: Mapping[str, Any]) -> dict[s
     return found
 
 
+def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, threshold: float) -> int:
+    """How many of a result's decisions were close, those of a person left out: what a review would begin with."""
+    undecided = [entity for entity in entities if REVIEW not in entity.provenance]
+    types = sum(entity.near_gamma and len(entity.scores) > 1 for entity in undecided)
+    return types + sum(policy.close(entity.match_score, threshold) for entity in undecided)
+
+
 def _ask(questions: list[Question]) -> dict[str, str]:
     """Wait for a person; without a question nothing waits."""
     if not questions:
@@ -123,7 +134,7 @@ async def ask_place(state: PostState, runtime: Runtime[Context]) -> Json:
     questions = []
     for finding in state["findings"]:
         score = (finding.get("match") or finding.get("entailment") or {}).get("score")
-        if score is not None and abs(score - threshold) <= review.match_margin:
+        if score is not None and review.close(score, threshold):
             choices = [YES, NO] if finding["groundable"] else [NO, YES]
             questions.append(_question("place", finding["index"], state, choices, score, threshold))
     known = {finding["index"]: finding.get("answered", []) for finding in state["findings"]}

@@ -27,6 +27,7 @@ async def stream_post(
     config: RunnableConfig | None = None,
     progress: bool = True,
     entities: Sequence[Entity] = (),
+    heat: dict[int, bytes] | None = None,
 ) -> AsyncIterator[StepEvent | Extraction]:
     """Progress events of every step, and the `Extraction` last.
 
@@ -39,6 +40,7 @@ async def stream_post(
         config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
         progress: whether to yield the events, too.
         entities: what a graph starts with that finds no entities itself (`graphs.masks`).
+        heat: filled with the heat maps at the end, for those who draw them; see `heat_maps`.
 
     Raises:
         NamepinError: whatever a tool raises that is not `ToolUnavailable`.
@@ -59,6 +61,8 @@ async def stream_post(
     extraction = extraction_from(post, image, state, fingerprint, context)
     if context.watch:
         context.watch.result(extraction)
+    if heat is not None:
+        heat.update(heat_maps(state, context))
     yield extraction
 
 
@@ -91,6 +95,21 @@ def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fing
         fingerprint=fingerprint,
         extra=dict(post.extra) or None,
     )
+
+
+def heat_maps(state: PostState, context: Context) -> dict[int, bytes]:
+    """The tracer's heat maps that a finished run left behind: an entity's place in the result -> a `tools.heat` blob.
+
+    They are no part of an `Extraction`. A map without a peak shows nothing, and is left out.
+    """
+    blobs = context.media.blobs
+    traced = {
+        (state["mentions"][f["index"]]["start"], state["mentions"][f["index"]]["end"]): str(f.get("heat"))
+        for f in state["findings"]
+        if f.get("peak") is not None and f.get("heat") in blobs
+    }
+    keys = {i: traced.get((entity["start"], entity["end"])) for i, entity in enumerate(state["entities"])}
+    return {i: blobs[key] for i, key in keys.items() if key is not None}
 
 
 def extraction_from(

@@ -1,4 +1,4 @@
-"""Heat maps: their blob form, their peak in the picture, and the picture for people.
+"""Heat maps: their blob form, their peak in the picture, and the layer over the picture for people.
 
 A heat map is a float32 array of shape (rows, columns) over the patches of a model's input. The input is the upright
 picture squashed or padded to a square; what belongs to the picture has been cut out before (`crop_padding`), so a map
@@ -70,20 +70,33 @@ def smooth(heat: Heat, width: int, height: int) -> Heat:
     import cv2
 
     large: NDArray[Any] = cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC)
+    large = np.maximum(large, heat.min())  # the curves swing below what is cold beside what is hot
     large = cv2.GaussianBlur(large, (0, 0), sigmaX=max(0.02 * max(width, height), 0.5))
     large = large - large.min()
     return np.asarray(large / max(float(large.max()), 1e-12), dtype=np.float32)
 
 
-def overlay(image: Image.Image, heat: Heat, *, longest: int = 1024) -> Image.Image:
-    """The picture, at most `longest` pixels wide or high, with the smoothed map laid over it: red is hot."""
+def palette() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What 256 levels of warmth look like: colours (256, 3), RGB, red is hot, and how opaque each is (256), 0..255.
+
+    Cold places are transparent, so that the picture under the map can be recognised.
+    """
     import cv2
 
-    scale = min(1.0, longest / max(image.size))
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    base = np.asarray(image.convert("RGB").resize((width, height)), dtype=np.float32)
-    warmth = smooth(heat, width, height)
-    colours = cv2.applyColorMap((warmth * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    # Cold places stay as they are, so that the picture can be recognised.
-    weight = 0.7 * warmth[..., None]
-    return Image.fromarray((base * (1 - weight) + colours * weight).round().astype(np.uint8))
+    levels = np.arange(256, dtype=np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1]
+    return np.ascontiguousarray(colours, dtype=np.uint8), (0.7 * levels).round().astype(np.uint8)
+
+
+def layer(heat: Heat, width: int, height: int, *, longest: int = 256) -> Image.Image:
+    """The smoothed map as a picture that is laid over another one of width x height, stretched to its size.
+
+    It has a palette and transparency, and is at most `longest` pixels wide or high: a few kilobytes as PNG.
+    """
+    scale = min(1.0, longest / max(width, height))
+    warmth = smooth(heat, max(1, round(width * scale)), max(1, round(height * scale)))
+    colours, opacity = palette()
+    image = Image.fromarray((warmth * 255).round().astype(np.uint8))
+    image.putpalette(colours.tobytes())
+    image.info["transparency"] = opacity.tobytes()
+    return image

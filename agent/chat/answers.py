@@ -45,7 +45,15 @@ async def read(
     pin = await _pin(context, profile, overrides)
     picture = await asyncio.to_thread(context.pictures.open, ref) if ref else None
     prepared = pin.ready(make_post({"id": post_id, "text": text}))
-    extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices))
+    heat: dict[int, bytes] = {}
+    extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices), heat=heat)
+    if context.heat is not None and heat:
+        await asyncio.to_thread(context.heat.keep, extraction, heat)
+    return told(extraction, profile), seen_of(extraction, profile, overrides)
+
+
+def told(extraction: Extraction, profile: str) -> Answer:
+    """A post's result, as an answer."""
     facts = {
         "names": [{"number": i, **_facts_of(entity)} for i, entity in enumerate(extraction.entities, 1)],
         "status": extraction.status,
@@ -53,8 +61,7 @@ async def read(
         "profile": profile,
     }
     said = words.summary(extraction, profile)
-    answer = Answer(kind="extraction", words=said, facts=facts, extraction=extraction)
-    return answer, _seen(extraction, profile, overrides)
+    return Answer(kind="extraction", words=said, facts=facts, extraction=extraction)
 
 
 async def explain(context: ChatContext, last: Seen, which: str) -> Answer:
@@ -126,7 +133,7 @@ async def segment(
     entities = tuple(masked if i == index else e for i, e in enumerate(extraction.entities))
     changed = extraction.model_copy(update={"entities": entities})
     answer = Answer(kind="mask", words=said, facts=facts, extraction=changed)
-    return answer, _seen(changed, last["profile"], last["overrides"])
+    return answer, seen_of(changed, last["profile"], last["overrides"])
 
 
 async def compare(context: ChatContext, last: Seen, profiles: Sequence[str]) -> Answer:
@@ -168,7 +175,8 @@ def extraction_of(last: Seen) -> Extraction:
     return Extraction.model_validate(last["extraction"])
 
 
-def _seen(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) -> Seen:
+def seen_of(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) -> Seen:
+    """A result as a conversation remembers it."""
     return Seen(extraction=json.loads(extraction.to_json()), profile=profile, overrides=dict(overrides))
 
 

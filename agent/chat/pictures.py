@@ -3,10 +3,9 @@
 import base64
 import binascii
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
+from agent.chat.kept import Kept
 from tools.errors import NamepinError
 from tools.images import LoadedImage, load_image
 from tools.types import ImageRef
@@ -34,7 +33,8 @@ class Pictures:
     """
 
     def __init__(self, folder: Path, max_bytes: int = 2**30, max_pixels: int = 64_000_000) -> None:
-        self.folder, self.max_bytes, self.max_pixels = folder, max_bytes, max_pixels
+        self.folder, self.max_pixels = folder, max_pixels
+        self._kept = Kept(folder, max_bytes)
 
     def keep(self, data: bytes) -> ImageRef:
         """Check a picture by decoding it, and keep it.
@@ -43,16 +43,7 @@ class Pictures:
             NamepinError: E12x when it is no picture, or too large; E500 when it cannot be written.
         """
         ref = load_image(data, max_pixels=self.max_pixels).ref
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not (self.folder / ref.sha256).exists():
-                with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
-                    file.write(data)
-                os.replace(file.name, self.folder / ref.sha256)
-            self._make_room(ref.sha256)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise NamepinError("E500", f"cannot keep the picture: {reason}", where=str(self.folder)) from error
+        self._kept.put(ref.sha256, data)
         return ref
 
     def open(self, ref: ImageRef) -> LoadedImage:
@@ -65,24 +56,14 @@ class Pictures:
         Raises:
             NamepinError: E120 when it is not there any more, or not what it was.
         """
-        try:
-            data = (self.folder / sha256).read_bytes()
-        except OSError as error:
-            raise self._gone() from error
-        if hashlib.sha256(data).hexdigest() != sha256:
+        return load_image(self.read(sha256), max_pixels=self.max_pixels)
+
+    def read(self, sha256: str) -> bytes:
+        """A kept picture's file, as it came; errors as `find`."""
+        data = self._kept.get(sha256)
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
             raise self._gone()
-        os.utime(self.folder / sha256)
-        return load_image(data, max_pixels=self.max_pixels)
+        return data
 
     def _gone(self) -> NamepinError:
         return NamepinError("E120", "the picture of that post is not kept any more", mend="send the post again")
-
-    def _make_room(self, keep: str) -> None:
-        files = sorted((p for p in self.folder.iterdir() if p.is_file()), key=lambda p: p.stat().st_mtime)
-        total = sum(p.stat().st_size for p in files)
-        for path in files:
-            if total <= self.max_bytes:
-                return
-            if path.name != keep:
-                total -= path.stat().st_size
-                path.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from agent.chat import words
 from agent.chat.pictures import Pictures
 from agent.chat.pins import Pins
 from agent.posts import Ready, make_post
-from agent.render.view import printable
 from agent.review import Review
 from agent.review_rows import save_rows
 from graphs.review import Question, checked
@@ -83,10 +82,6 @@ class Reviewing:
 
 
 def _asked(question: Question) -> str:
-    name = printable(question.mention)
-    if question.kind == "place":
-        what = f"Is {name!r} in the picture? (match score {question.value:.3f}, threshold {question.threshold:g})"
-    else:
-        what = f"What is {name!r}? (entropy {question.value:.3f} nats, gamma {question.threshold:g})"
+    what, why = words.asked(question)
     choices = "  ".join(f"{i} {choice.replace('_', ' ')}" for i, choice in enumerate(question.choices, 1))
-    return f"{what}\n{choices}"
+    return f"{what} ({why})\n{choices}"

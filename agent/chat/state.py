@@ -8,6 +8,7 @@ from langchain.agents import AgentState
 from langchain.agents.middleware.types import OmitFromInput
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from agent.chat.heat import HeatMaps
 from agent.chat.pictures import Pictures
 from agent.chat.pins import Pins
 from tools.types import Extraction, Frozen
@@ -46,12 +47,14 @@ class ChatContext:
         pictures: the pictures of this user's conversations, by sha256.
         profile: the profile a post is read with.
         overrides: settings on top of the profile.
+        heat: where heat maps are kept; None where nobody draws them.
     """
 
     pins: Pins
     pictures: Pictures
     profile: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    heat: HeatMaps | None = None
 
 
 class Answer(Frozen):

@@ -12,6 +12,7 @@ from uuid import uuid4
 from rich.console import Console
 
 from agent.chat.agent import Agent, build_agent, lead_model, stream_answer
+from agent.chat.heat import HeatMaps
 from agent.chat.pictures import Pictures
 from agent.chat.pins import Pins
 from agent.chat.reviewing import Reviewing
@@ -49,6 +50,7 @@ class Terminal:
         self.session = session or _new_id()
         self.model, self.settings = lead_model(settings.chat), settings.chat
         self.pictures = Pictures(data_folder() / "pictures", max_pixels=settings.images.max_pixels)
+        self.heat = HeatMaps(data_folder() / "heat")
         self.pins = Pins([self.profile], self.assignments)
         self.attached: ImageRef | None = None
         self.last: Extraction | None = None
@@ -93,7 +95,7 @@ class Terminal:
         self.attached = self.pictures.keep(path.read_bytes())
 
     async def _answer(self, agent: Agent, message: str) -> None:
-        context = ChatContext(self.pins, self.pictures, self.profile)
+        context = ChatContext(self.pins, self.pictures, self.profile, heat=self.heat)
         picture, self.attached = self.attached, None
         async for event in stream_answer(agent, message, picture, context, thread_of(OWNER, self.session)):
             if isinstance(event, Answer):
@@ -158,7 +160,8 @@ class Terminal:
             if path.suffix == ".json":
                 path.write_text(self.last.to_json() + "\n", "utf-8")
             elif path.suffix == ".html":
-                path.write_text(page([Shown(self.last, picture)], About(self.profile)), "utf-8")
+                shown = Shown(self.last, picture, self.heat.of(self.last))
+                path.write_text(page([shown], About(self.profile)), "utf-8")
             elif path.suffix == ".png" and picture is not None:
                 annotate(picture, self.last).save(path)
             else:

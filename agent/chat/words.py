@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from agent.render.view import kind, printable, score, short
 from agent.settings import Settings
+from graphs.review import YES, Question
 from tools.types import Entity, Extraction
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -40,6 +41,22 @@ def where(entity: Entity) -> str:
     return (
         f"in the picture{sure}{at}{', with a mask' if entity.mask else ''}{', ambiguous' if entity.ambiguous else ''}"
     )
+
+
+def asked(question: Question) -> tuple[str, str]:
+    """A review's question, and the numbers that made it one."""
+    name = printable(question.mention)
+    if question.kind == "place":
+        return f"Is {name!r} in the picture?", f"match score {question.value:.3f}, threshold {question.threshold:g}"
+    return f"What is {name!r}?", f"entropy {question.value:.3f} nats, gamma {question.threshold:g}"
+
+
+def decided(question: Question, answer: str) -> str:
+    """What a person said to a review's question."""
+    name = printable(question.mention)
+    if question.kind == "place":
+        return f"{name!r} is {'' if answer == YES else 'not '}in the picture"
+    return f"{name!r}: {answer.replace('_', ' ')}"
 
 
 def explanation(entity: Entity, settings: Settings) -> str:

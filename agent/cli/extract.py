@@ -73,9 +73,9 @@ def extract(
         _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])
     results = Results(out, About(settings.profile, settings.gate.gamma))
     failed = 0
-    for extraction, picture in _extracted(pin, given, record):
+    for extraction, picture, heat in _extracted(pin, given, record):
         failed += extraction.status == "failed"
-        results.add(extraction, picture)
+        results.add(extraction, picture, heat)
         _show(results, format)
     results.finish()
     if format is Format.html:
@@ -106,8 +106,11 @@ def _text(argument: str) -> str:
 
 def _extracted(
     pin: "Namepin", posts: "Iterable[Post | Ready]", record: Path | None
-) -> "Iterator[tuple[Extraction, Image.Image | None]]":
-    """Each post's extraction and its upright picture. What goes wrong with a post that came ready ends the command."""
+) -> "Iterator[tuple[Extraction, Image.Image | None, dict[int, bytes]]]":
+    """Each post's extraction, its upright picture, and its heat maps.
+
+    What goes wrong with a post that came ready ends the command.
+    """
     from agent.cli.progress import doing, extract_showing
     from agent.posts import Ready
     from graphs.record import Recorder
@@ -117,17 +120,18 @@ def _extracted(
         pin.calls  # noqa: B018  # builds them
     with recorder or nullcontext():
         for post in posts:
+            heat: dict[int, bytes] = {}
             if isinstance(post, Ready):
-                yield extract_showing(pin, post, recorder), _pixels(post)
+                yield extract_showing(pin, post, recorder, heat), _pixels(post), heat
                 continue
             picture = None
             try:
                 prepared = pin.ready(post)
                 picture = _pixels(prepared)
-                extraction = extract_showing(pin, prepared, recorder)
+                extraction = extract_showing(pin, prepared, recorder, heat)
             except Exception as error:  # a file of posts goes on, whatever one of them brings about
                 extraction = pin.failed(post, error)
-            yield extraction, picture
+            yield extraction, picture, heat
 
 
 def _pixels(post: "Ready") -> "Image.Image | None":

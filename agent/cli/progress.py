@@ -28,12 +28,14 @@ def doing(message: str) -> Iterator[Callable[[str], None]]:
         yield lambda changed: status.update(changed)
 
 
-def extract_showing(pin: Namepin, post: Ready, recorder: Recorder | None) -> Extraction:
-    """`Namepin.extract`, telling which step runs and what the last ones found."""
+def extract_showing(
+    pin: Namepin, post: Ready, recorder: Recorder | None, heat: dict[int, bytes] | None = None
+) -> Extraction:
+    """`Namepin.extract`, telling which step runs and what the last ones found; `heat` as in `Namepin.astream`."""
     name = escape(short(post.post.id, 30))
     done: list[str] = []
     with doing(f"[bold]{name}[/bold]") as show:
-        for event in pin.stream(post, recorder=recorder):
+        for event in pin.stream(post, recorder=recorder, heat=heat):
             if isinstance(event, Extraction):
                 return event
             if event.phase == "finished":

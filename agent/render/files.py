@@ -1,7 +1,7 @@
 """The output folder: predictions, one annotated picture a post, one page."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,9 +38,9 @@ class Results:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / PREDICTIONS).write_bytes(b"")
 
-    def add(self, extraction: Extraction, picture: Image.Image | None) -> None:
-        """Append to `predictions.jsonl` and write the annotated picture, `ID.png`."""
-        self.shown.append(Shown(extraction, reduced(picture) if picture else None))
+    def add(self, extraction: Extraction, picture: Image.Image | None, heat: Mapping[int, bytes] | None = None) -> None:
+        """Append to `predictions.jsonl` and write the annotated picture, `ID.png`; heat maps are for the page."""
+        self.shown.append(Shown(extraction, reduced(picture) if picture else None, heat or {}))
         if self.folder is None:
             return
         name = file_name(extraction.id, self._names)

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short
-from tools.types import Entity, Extraction, Mask
+from tools import heat as heat_map
+from tools.types import Entity, Extraction, ImageRef, Mask
 
 _LONGEST, _SHORTEST = 1280, 320
 """Bounds on the inlined picture's longer side, pixels; the overlays keep the original's coordinates."""
@@ -41,7 +42,7 @@ class About:
 def page(shown: Sequence[Shown], about: About) -> str:
     """The whole HTML document for one or several posts."""
     posts = [_post(f"post-{number}", item) for number, item in enumerate(shown, 1)]
-    style = environment().get_template("page.css.j2").render(hues=_hues(), posts=posts)
+    style = environment().get_template("page.css.j2").render(hues=_hues(), warmth=_warmth(), posts=posts)
     script = article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return (
         environment()
@@ -59,7 +60,9 @@ def page(shown: Sequence[Shown], about: About) -> str:
     )
 
 
-def fragment(extraction: Extraction, about: About, anchor: str, picture: str | None) -> str:
+def fragment(
+    extraction: Extraction, about: About, anchor: str, picture: str | None, heat: Mapping[int, str] | None = None
+) -> str:
     """One post's `<article>`, for a page that has `article_style` and calls `article_script`'s `bindArticle` on it.
 
     Args:
@@ -67,8 +70,9 @@ def fragment(extraction: Extraction, about: About, anchor: str, picture: str | N
         about: the profile and the gate's threshold.
         anchor: what its elements' ids begin with: letters, digits and dashes, unlike any other in the page.
         picture: the address of its picture; None where there is none.
+        heat: an entity's place in the result -> the address of its heat map's layer.
     """
-    post = _post(anchor, Shown(extraction)) | {"picture": picture}
+    post = _post(anchor, Shown(extraction)) | {"picture": picture, "heat": heat or {}}
     # Where pins lie is told by a rule each, since the whole page's policy admits no style attribute.
     style = environment().get_template("pins.css.j2").render(posts=[post])
     body = environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
@@ -77,9 +81,8 @@ def fragment(extraction: Extraction, about: About, anchor: str, picture: str | N
 
 def article_style() -> str:
     """The rules of `fragment`; the page defines the colours `--paper`, `--card`, `--ink` and so on."""
-    return environment().get_template("article.css.j2").render() + environment().get_template("hues.css.j2").render(
-        hues=_hues()
-    )
+    article, hues = (environment().get_template(f"{name}.css.j2") for name in ("article", "hues"))
+    return article.render(warmth=_warmth()) + hues.render(hues=_hues())
 
 
 def article_script() -> str:
@@ -110,6 +113,15 @@ def _hues() -> list[dict[str, str]]:
     return [{"hue": hue, "ink": ink_on(hue)} for hue in COLOURS]
 
 
+def _warmth() -> str:
+    """The colours of heat maps, from cold to hot, as CSS."""
+    colours, opacity = heat_map.palette()
+    return ", ".join(
+        f"rgb({r} {g} {b} / {alpha / 2.55:.0f}%)"
+        for (r, g, b), alpha in zip(colours[::15].tolist(), opacity[::15].tolist(), strict=True)
+    )
+
+
 def _post(anchor: str, item: Shown) -> dict[str, Any]:
     extraction = item.extraction
     entities = [_entity(index, entity, extraction) for index, entity in enumerate(extraction.entities)]
@@ -120,6 +132,7 @@ def _post(anchor: str, item: Shown) -> dict[str, Any]:
         "entities": entities,
         "pins": [entity for entity in entities if entity["box"]],
         "picture": data_uri(item.picture) if item.picture else None,
+        "heat": _heat(item),
         "steps": _steps(extraction),
         "json": json.dumps(extraction.model_dump(mode="json"), ensure_ascii=False, indent=1),
     }
@@ -201,6 +214,20 @@ def data_uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     reduced(picture).save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def heat_layer(blob: bytes, image: ImageRef) -> bytes:
+    """A heat map as the PNG that is laid over its picture."""
+    buffer = io.BytesIO()
+    heat_map.layer(heat_map.from_blob(blob), image.width, image.height).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _heat(item: Shown) -> dict[int, str]:
+    """Every heat map as a `data:` address."""
+    image = item.extraction.image
+    layers = {index: heat_layer(blob, image) for index, blob in item.heat.items()} if image else {}
+    return {index: f"data:image/png;base64,{base64.b64encode(png).decode()}" for index, png in layers.items()}
 
 
 def _steps(extraction: Extraction) -> list[dict[str, Any]]:

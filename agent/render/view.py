@@ -1,7 +1,8 @@
 """What every rendering shares: colours, wording, and text made safe to show."""
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -15,10 +16,17 @@ _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 @dataclass(frozen=True)
 class Shown:
-    """An extraction and the upright picture it speaks about; None where there is none or it could not be read."""
+    """What is drawn of one post.
+
+    Attributes:
+        extraction: the result.
+        picture: the upright picture it speaks about; None where there is none or it could not be read.
+        heat: an entity's place in the result -> its heat map (a `tools.heat` blob), where the tracer made one.
+    """
 
     extraction: Extraction
     picture: Image.Image | None = None
+    heat: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def colour(number: int) -> str:

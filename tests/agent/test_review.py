@@ -28,7 +28,7 @@ from finetune.tagger import TaggerRecipe, spec_of
 from finetune.tagger_data import read_fmnerg
 from finetune.visual_data import read_split
 from graphs.calls import LiveCalls
-from graphs.review import ReviewPolicy
+from graphs.review import ReviewPolicy, close_calls
 from tools.errors import NamepinError
 
 TEXT = "Anna met Bob in Oslo"
@@ -220,3 +220,10 @@ async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeyp
     assert "Kept as training rows" in printed and terminal.reviewing is None
     assert "Oslo\tB-location\tB-country" in (rows / "tagger" / "txt_fine" / "train.txt").read_text("utf-8")
     assert terminal.last is not None and terminal.last.entities[2].fine_label == "country"
+
+
+def test_close_calls_are_what_a_review_begins_with(begin: Callable[..., Review]) -> None:
+    pin = make_pin()
+    plain = pin.extract({"id": "p", "text": TEXT}, begin(pin=pin).post.picture.image)  # type: ignore[union-attr]
+    assert close_calls(plain.entities, ReviewPolicy(match_margin=0.1), 0.5) == 4, "Oslo's type, and three places"
+    assert close_calls(plain.entities, ReviewPolicy(match_margin=0.05), 0.5) == 1

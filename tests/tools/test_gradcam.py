@@ -103,12 +103,14 @@ def test_what_remains_of_a_padded_map_covers_the_picture(width: int, height: int
         assert part <= cells * extent / side + 2
 
 
-def test_the_picture_for_people_is_hot_where_the_map_is() -> None:
+def test_the_layer_for_people_is_hot_where_the_map_is() -> None:
     values = np.zeros((4, 4), dtype=np.float32)
     values[3, 0] = 1
-    image = Image.new("RGB", (200, 100), "white")
-    shown = np.asarray(heat.overlay(image, values, longest=100)).astype(int)
-    assert shown.shape == (50, 100, 3)
-    assert (shown[5, 90] > 200).all()
-    red, green, blue = shown[44, 12]
+    layer = heat.layer(values, 200, 100, longest=100)
+    assert layer.size == (100, 50)
+    shown = Image.new("RGBA", layer.size, "white")
+    shown.alpha_composite(layer.convert("RGBA"))
+    pixels = np.asarray(shown.convert("RGB")).astype(int)
+    assert (pixels[5, 90] == 255).all(), "what is cold stays as it is"
+    red, green, blue = pixels[44, 12]
     assert red > green + 50 and red > blue + 50

@@ -24,6 +24,14 @@ const bindArticle = (article) => {
     goal.scrollIntoView({ block: "nearest" });
     light(index);
   });
+  // One heat map at a time: two would mix into colours that mean nothing.
+  article.addEventListener("change", (event) => {
+    if (!event.target.matches(".warmth input")) return;
+    const chosen = event.target.value;
+    for (const map of article.querySelectorAll("img.heat")) map.hidden = map.dataset.heat !== chosen;
+    article.querySelector(".stage").classList.toggle("hot", chosen !== "");
+    article.querySelector(".scale").hidden = chosen === "";
+  });
   article.addEventListener("keydown", (event) => {
     if (event.key === "Escape") { document.activeElement.blur(); light(null); }
   });
