@@ -1,16 +1,18 @@
 """How the nodes of a graph reach the tools: one awaitable call, live here, recorded or replayed in `graphs.replay`."""
 
 import asyncio
-import contextvars
 import re
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
+from tools.asking import MAY_ASK, MustAsk
 from tools.base import Tool
 from tools.errors import ToolUnavailable
 from tools.interfaces import (
@@ -121,8 +123,23 @@ class Calls(Protocol):
         ...
 
 
+class Turn(Protocol):
+    """A post's turn at this machine, where posts have to wait for one."""
+
+    def away(self) -> AbstractAsyncContextManager[Executor]:
+        """Give the turn back while the block waits for another machine, in threads of the executor; then take it."""
+        ...
+
+
+TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
+"""That of the post that is worked on; None where nobody counts turns."""
+
+
 class LiveCalls:
     """Calls the tools themselves, in worker threads, so that posts overlap while a tool computes or waits.
+
+    A post that has a turn (`TURN`) gives it back while a tool waits for its server. An answer that the tool keeps is
+    had without that: the tool is called once to find out, and a second time to ask.
 
     Args:
         tools: role -> tool; a role that is absent is a step left out.
@@ -143,9 +160,21 @@ class LiveCalls:
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
         """See `Calls.call`."""
-        work = asyncio.get_running_loop().run_in_executor(
-            self.executor, partial(contextvars.copy_context().run, self.tools[tool].run, [request], media)
-        )
+        turn, here = TURN.get(), copy_context()
+        if turn is None:
+            return await self._run(here, self.executor, tool, request, media)
+        here.run(MAY_ASK.set, False)
+        try:
+            return await self._run(here, self.executor, tool, request, media)
+        except MustAsk:
+            async with turn.away() as elsewhere:
+                return await self._run(copy_context(), elsewhere, tool, request, media)
+
+    async def _run(
+        self, context: Context, executor: Executor | None, tool: str, request: Frozen, media: Media
+    ) -> Frozen:
+        run = partial(context.run, self.tools[tool].run, [request], media)
+        work = asyncio.get_running_loop().run_in_executor(executor, run)
         done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
         if not done:
             work.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody will ask for it

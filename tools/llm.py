@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from langchain_core.messages import BaseMessage
 from pydantic import Field, model_validator
 
+from tools.asking import MAY_ASK, MustAsk
 from tools.errors import Exit, NamepinError, ToolUnavailable
 from tools.servers import servers_of
 from tools.spent import note
@@ -174,7 +175,12 @@ class ChatClient:
         """`work(ask, item)` for every item, `concurrency` at a time; its answers in order, a failure in its place.
 
         May be called from any thread, with or without an event loop of its own.
+
+        Raises:
+            MustAsk: nothing may be asked here (`tools.asking`).
         """
+        if not MAY_ASK.get():
+            raise MustAsk
 
         async def main() -> list[Answer | ToolUnavailable]:
             gate = asyncio.Semaphore(self.config.concurrency)

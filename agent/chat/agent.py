@@ -1,12 +1,18 @@
 """The conversation: LangChain's agent over the tools of `agent.chat.tools`, led by a chat model or by rules."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddleware, ToolCallLimitMiddleware
+from langchain.agents.middleware import (
+    AgentMiddleware,
+    ModelCallLimitMiddleware,
+    ModelRequest,
+    ModelResponse,
+    ToolCallLimitMiddleware,
+)
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -19,6 +25,7 @@ from agent.chat.rules import RuleModel
 from agent.chat.state import Answer, ChatContext, ChatState
 from agent.chat.tools import MAX_TEXT, TOOLS
 from agent.tracing.runs import run_config, traced
+from graphs.calls import TURN
 from tools.errors import NamepinError
 from tools.llm import KEY_VARIABLE, OPENAI
 from tools.text import clean_text
@@ -69,6 +76,20 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
     )
 
 
+class TurnGivenBack(AgentMiddleware[Any, Any]):
+    """While the model thinks about what to say, other posts of a server compute."""
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Ask the model without a turn."""
+        turn = TURN.get()
+        if turn is None:
+            return await handler(request)
+        async with turn.away():
+            return await handler(request)
+
+
 def build_agent(
     model: BaseChatModel,
     settings: ChatSettings,
@@ -88,6 +109,7 @@ def build_agent(
     """
     limits: tuple[AgentMiddleware[Any, Any], ...] = (
         *middleware,
+        *([TurnGivenBack()] if settings.model is not None else []),
         ModelCallLimitMiddleware(run_limit=settings.model_calls, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=settings.tool_calls, exit_behavior="continue"),
     )

@@ -1,7 +1,9 @@
 """The `namepin` command: which commands there are, and how any failure ends."""
 
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -21,6 +23,7 @@ from agent.cli.replay import replay
 from agent.cli.serve import serve
 from agent.cli.sweep import sweep
 from agent.cli.trace import trace
+from tools.asking import THREADS
 from tools.errors import NamepinError
 
 INTERRUPTED, BUG = 130, 70
@@ -87,8 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> None:
     """The console script."""
     code = main()
-    if code == INTERRUPTED:
-        # A tool's thread may be in the middle of a long computation, which a normal exit would wait for.
+    asking = any(thread.name.startswith(THREADS) for thread in threading.enumerate())
+    if asking:
+        atexit._run_exitfuncs()  # what was traced is sent
+    if asking or code == INTERRUPTED:
+        # A tool's thread may be in the middle of a long computation or question, which a normal exit would wait for.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -36,7 +36,7 @@ def create_mcp_app(desk: Desk, access: Access, serve: ServeSettings, host: str =
     inner = build_server(desk, of_token).streamable_http_app(
         stateless_http=True, json_response=True, max_request_body_size=most, transport_security=security, host=host
     )
-    return Bounds(Door(inner, access), most)
+    return Bounds(Door(inner, access), most, serve.max_bodies_mb * 2**20)
 
 
 class Door:

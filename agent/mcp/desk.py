@@ -32,7 +32,7 @@ class Desk:
         self.pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
         self.max_bytes, self._max_pixels = serve.max_body_mb * 2**20, settings.images.max_pixels
         self._folder, self._images = folder, images.resolve() if images else None
-        self._turns = {name: Admission(serve.at_once, serve.waiting) for name in self.pins.profiles}
+        self._turns = {name: Admission(serve.at_once, serve.waiting, serve.asking) for name in self.pins.profiles}
         self._seen: dict[str, dict[str, Seen]] = {}
         self._counts: dict[str, int] = {}
 

@@ -1,41 +1,148 @@
-"""How much work is accepted: so many posts at once, so many waiting, and an honest 429 for the rest."""
+"""How much work is accepted: so many posts at once, so many waiting, so many asking, and an honest 429 for the rest."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from agent.server.access import TooMany
+from graphs.calls import TURN
+from tools.asking import THREADS
 
 
 class Admission:
-    """Turns for one profile: a profile whose tools wait for a slow server does not use up another one's turns.
+    """Turns for one profile. A turn is for this machine: who waits for a language model's server gives it back.
+
+    So posts that need no such server, or whose answers are kept, never stand behind those that wait for one, however
+    slow it is and however many they are. For use within one event loop.
 
     Args:
-        at_once: posts on their way through the graph at a time.
-        waiting: posts that may wait for a turn.
+        at_once: posts that compute at a time.
+        waiting: posts that may wait for their first turn.
+        asking: posts that may wait for servers. One counts from its first question to its end, so that none is refused
+            after it has had answers that cost something.
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self._turns, self._most_waiting = asyncio.Semaphore(at_once), waiting
-        self.waiting = self.running = 0
+    def __init__(self, at_once: int, waiting: int, asking: int) -> None:
+        self._free = self._at_once = at_once
+        self._most_waiting, self._most_asking = waiting, asking
+        self._coming: deque[asyncio.Future[None]] = deque()
+        self._returning: deque[asyncio.Future[None]] = deque()
+        self._threads = ThreadPoolExecutor(asking, THREADS)
+        self.asking = 0
+
+    @property
+    def running(self) -> int:
+        """Posts that have a turn."""
+        return self._at_once - self._free
+
+    @property
+    def waiting(self) -> int:
+        """Posts that wait for their first turn."""
+        return len(self._coming)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it while the block runs.
+        """Wait for a turn, and have it while the block runs, but for when its tools wait for a server.
 
         Raises:
-            TooMany: at once, where too many wait already.
+            TooMany: at once, where too many wait already; from within the block, where too many ask already.
         """
-        if self._turns.locked() and self.waiting >= self._most_waiting:
+        if not self._free and self.waiting >= self._most_waiting:
             raise TooMany("the server is busy", 1 + self.waiting / 4)
-        self.waiting += 1
-        try:
-            await self._turns.acquire()
-        finally:
-            self.waiting -= 1
-        self.running += 1
+        await self._take(self._coming)
+        turn = _Turn(self)
+        # Not reset by a token: a stream's end may run in another context than its beginning.
+        TURN.set(turn)
         try:
             yield
         finally:
-            self.running -= 1
-            self._turns.release()
+            TURN.set(None)
+            turn.end()
+
+    def close(self) -> None:
+        """Begin no further question."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin_asking(self) -> None:
+        if self.asking >= self._most_asking:
+            raise TooMany("too many posts wait for the language model", 1 + self.asking / 4)
+        self.asking += 1
+
+    async def _take(self, line: deque[asyncio.Future[None]]) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        line.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # the turn came at the same moment
+                self._give()
+            elif place in line:
+                line.remove(place)
+            raise
+
+    def _give(self) -> None:
+        """Pass a turn on: to those who have begun first, which ends what holds pictures in memory."""
+        for line in (self._returning, self._coming):
+            while line:
+                place = line.popleft()
+                if not place.done():
+                    place.set_result(None)
+                    return
+        self._free += 1
+
+
+class _Turn:
+    """One post's `graphs.calls.Turn`. Its branches may ask at the same time: it is away until the last one is back."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._held, self._asked, self._ended, self._questions = True, False, False, 0
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[Executor]:
+        """See `graphs.calls.Turn.away`.
+
+        Raises:
+            TooMany: too many posts ask already.
+        """
+        if not self._asked and not self._ended:
+            self._admission._begin_asking()
+            self._asked = True
+        self._questions += 1
+        self._let_go()
+        try:
+            yield self._admission._threads
+        except asyncio.CancelledError:
+            self._questions -= 1  # nothing follows that would need the turn
+            raise
+        except Exception:
+            await self._back()
+            raise
+        await self._back()
+
+    def end(self) -> None:
+        """The post is done, whatever became of it."""
+        self._ended = True
+        self._let_go()
+        if self._asked:
+            self._admission.asking -= 1
+
+    async def _back(self) -> None:
+        self._questions -= 1
+        if self._questions or self._held:
+            return
+        await self._admission._take(self._admission._returning)
+        if self._questions or self._held or self._ended:  # another branch has asked, or was back before
+            self._admission._give()
+        else:
+            self._held = True
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._held = False
+            self._admission._give()

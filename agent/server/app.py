@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.chat.pins import Pins
 from agent.chat.sessions import data_folder
 from agent.server import rest
-from agent.server.access import Access, tokens_from_environment
+from agent.server.access import Access, TooMany, tokens_from_environment
 from agent.server.jobs import Jobs
 from agent.server.state import ServerState
 from agent.settings import Settings
@@ -31,6 +31,8 @@ _HEADERS = (
 
 _SPARE_THREADS = 16
 """For the job at work, and for reading and checking what comes in."""
+_BUSY = "the server holds as many requests as it may"
+
 
 
 def create_app(
@@ -61,7 +63,8 @@ def create_app(
 
     @asynccontextmanager
     async def beside(app: FastAPI) -> AsyncIterator[None]:
-        # Tools wait in threads. asyncio's own pool has few where cores are few: one slow server would hold them all.
+        # Tools compute in threads, of which asyncio's own pool has few where cores are few. Those that wait for a
+        # server are others (`Admission`): a slow one can hold up none of these.
         threads = serve.at_once * len(pins.profiles) + _SPARE_THREADS
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, "namepin"))
         working = asyncio.create_task(state.jobs.work())
@@ -73,6 +76,8 @@ def create_app(
     app = FastAPI(
         title="Namepin",
         version=version("namepin"),
+        for admission in (*state.admissions.values(), state.jobs.admission):
+            admission.close()
         summary="Pins every name of a post to what it is, and to where it is in the picture.",
         openapi_url="/api/openapi.json",
         docs_url=None,
@@ -82,7 +87,7 @@ def create_app(
     app.state.namepin = state
     rest.register(app)
     _errors_in_one_form(app)
-    app.add_middleware(Bounds, max_bytes=serve.max_body_mb * 2**20)
+    app.add_middleware(Bounds, max_bytes=serve.max_body_mb * 2**20, max_held=serve.max_bodies_mb * 2**20)
     # A page of another site must not reach a server on loopback by a name that it makes resolve to 127.0.0.1.
     names = ["localhost", "127.0.0.1", "[::1]", "testserver", host, *serve.hosts]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(dict.fromkeys(names)))
@@ -98,16 +103,25 @@ def _errors_in_one_form(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        answer = rest.problem(error.status_code, f"HTTP{error.status_code}", str(error.detail))
+        code = {413: "E108", 429: "E343"}.get(error.status_code, f"HTTP{error.status_code}")
+        answer = rest.problem(error.status_code, code, str(error.detail))
         answer.headers.update(error.headers or {})
         return answer
 
 
 class Bounds:
-    """Refuses other sites' pages and bodies that are too large, announced or not; puts safety headers on answers."""
+    """Refuses other sites' pages and what is too large, announced or not; puts safety headers on answers.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    Args:
+        app: the application.
+        max_bytes: of one request's body.
+        max_held: of the bodies of all requests under way, those that wait for a turn included. One that is alone is
+            taken whatever its size.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_held: int) -> None:
+        self.app, self.max_bytes, self.max_held = app, max_bytes, max_held
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -119,9 +133,13 @@ class Bounds:
         async def bounded() -> Message:
             nonlocal seen
             message = await receive()
-            seen += len(message.get("body", b""))
+            came = len(message.get("body", b""))
+            seen, self.held = seen + came, self.held + came
+            # FastAPI lets an HTTPException through while it reads a body.
             if seen > self.max_bytes:
-                raise HTTPException(413, self._what)  # FastAPI lets this one through while it reads a body
+                raise HTTPException(413, self._what)
+            if came and self.held > max(self.max_held, seen):
+                raise HTTPException(429, _BUSY, {"retry-after": "1"})
             return message
 
         async def headed(message: Message) -> None:
@@ -129,21 +147,27 @@ class Bounds:
                 message["headers"] = [*message.get("headers", []), *_HEADERS]
             await send(message)
 
-        if refusal := self._refusal(scope):
-            await refusal(scope, receive, headed)
-        else:
-            await self.app(scope, bounded, headed)
+        try:
+            if refusal := self._refusal(scope):
+                await refusal(scope, receive, headed)
+            else:
+                await self.app(scope, bounded, headed)
+        finally:
+            self.held -= seen
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = dict(scope["headers"])
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if changes and headers.get(b"sec-fetch-site") == b"cross-site":
             return rest.problem(403, "E342", "another site's page may not send requests here")
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > self.max_bytes:
+        said = headers.get(b"content-length", b"0")
+        announced = int(said) if said.isdigit() else 0
+        if announced > self.max_bytes:
             return rest.problem(413, "E108", self._what, "send less at once")
         return None
 
     @property
     def _what(self) -> str:
         return f"the request has more than {self.max_bytes / 2**20:g} MiB"
+        if self.held and announced and self.held + announced > self.max_held:
+            return rest.too_many(TooMany(_BUSY, 1))

@@ -17,11 +17,15 @@ from typing import Any, Literal
 from agent.chat.pins import Pins
 from agent.posts import read_posts
 from agent.server.access import TooMany
+from agent.server.admission import Admission
 from tools.errors import NamepinError
 from tools.images import load_image
 from tools.types import Frozen
 
 State = Literal["waiting", "running", "done", "failed"]
+_QUESTIONS = 8
+"""Of a job's post to language models at a time."""
+
 POSTS, RESULTS, STATE = "posts.jsonl", "predictions.jsonl", "job.json"
 
 
@@ -56,8 +60,9 @@ class Jobs:
 
     def __init__(self, folder: Path, pins: Pins, most: int) -> None:
         self.folder, self.pins, self.most = folder, pins, most
+        # One post at a time, beside those of requests; its questions to servers wait in threads of their own.
+        self.admission = Admission(at_once=1, waiting=0, asking=_QUESTIONS)
         self._wake = asyncio.Event()
-        self._running: tuple[str, str] | None = None
 
     def accept(self, owner: str, profile: str, posts: Sequence[JobPost]) -> Job:
         """Write a job down. It is accepted when this returns.
@@ -138,7 +143,8 @@ class Jobs:
                 if number < len(done):
                     continue
                 try:
-                    result = await pin.aextract(post)
+                    async with self.admission.turn():
+                        result = await pin.aextract(post)
                 except Exception as error:  # a job goes on, whatever one post brings about
                     result = pin.failed(post, error)
                 if not folder.exists():

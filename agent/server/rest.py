@@ -59,6 +59,8 @@ class Health(BaseModel):
     profiles: list[str]
     running: int
     waiting: int
+    asking: int
+    """Posts that wait for language models, or did."""
 
 
 class Deleted(BaseModel):
@@ -104,8 +106,12 @@ async def health(request: Request) -> Health:
     """Alive, and how busy. Needs no token."""
     state = _state(request)
     turns = list(state.admissions.values())
-    running, waiting = sum(turn.running for turn in turns), sum(turn.waiting for turn in turns)
-    return Health(profiles=list(state.pins.profiles), running=running, waiting=waiting)
+    return Health(
+        profiles=list(state.pins.profiles),
+        running=sum(turn.running for turn in turns),
+        waiting=sum(turn.waiting for turn in turns),
+        asking=sum(turn.asking for turn in turns),
+    )
 
 
 @router.post("/extract")
@@ -169,6 +175,7 @@ def _missing() -> HTTPException:
 
 
 def _ready(pin: Namepin, body: PostBody, urls: bool) -> Ready:
+    pin.calls  # noqa: B018  # a profile's first post builds its tools: in this thread, not on the event loop
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
     return pin.ready(make_post(row), picture_of_body(body, urls))
 

@@ -33,5 +33,6 @@ class ServerState:
     def admission(self, profile: str) -> Admission:
         """The turns of one profile."""
         if profile not in self.admissions:
-            self.admissions[profile] = Admission(self.settings.at_once, self.settings.waiting)
+            serve = self.settings
+            self.admissions[profile] = Admission(serve.at_once, serve.waiting, serve.asking)
         return self.admissions[profile]

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from conftest import ROOT, Cli
 from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException
 
 from agent.api import Namepin
 from agent.server.access import Access, Denied, TooMany, check_host, is_loopback, tokens_from_environment
 from agent.server.admission import Admission
-from agent.server.app import create_app
+from agent.server.app import Bounds, create_app
 from agent.settings import load_settings
 from tools.errors import NamepinError
 
@@ -74,6 +75,47 @@ def test_bodies_are_bounded_announced_or_not(tmp_path: Path) -> None:
         assert client.post("/api/extract", content=b"x" * 2**21).status_code == 413
         pieces = (b"x" * 2**16 for _ in range(32))
         assert client.post("/api/extract", content=pieces).status_code == 413
+
+
+async def test_bodies_of_all_requests_together_are_bounded() -> None:
+    answered, statuses = asyncio.Event(), list[int]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await answered.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    bounds = Bounds(app, max_bytes=100, max_held=150)
+
+    async def request(size: int, announced: bool) -> None:
+        pieces = [size // 2, size - size // 2]
+        headers = [(b"content-length", str(size).encode())] if announced else []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": bytes(pieces.pop(0)), "more_body": bool(pieces)}
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                statuses.append(message["status"])
+
+        try:
+            await bounds({"type": "http", "method": "POST", "headers": headers}, receive, send)
+        except HTTPException as error:  # FastAPI makes an answer of it
+            statuses.append(error.status_code)
+
+    first = [asyncio.create_task(request(70, announced=True)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert bounds.held == 140
+    for announced in (True, False):
+        await request(20, announced)
+    assert statuses == [429, 429] and bounds.held == 140
+    answered.set()
+    await asyncio.gather(*first)
+    assert statuses[2:] == [200, 200] and bounds.held == 0
+    bounds.max_held = 50
+    await request(100, announced=True)
+    assert statuses[4:] == [200], "one that is alone is taken"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +187,7 @@ def test_an_accepted_job_survives_the_server(tmp_path: Path) -> None:
 
 def test_more_than_may_wait_is_told_so() -> None:
     async def crowd() -> list[str]:
-        admission = Admission(at_once=1, waiting=2)
+        admission = Admission(at_once=1, waiting=2, asking=1)
 
         async def one() -> str:
             try:
@@ -162,7 +204,7 @@ def test_more_than_may_wait_is_told_so() -> None:
 
 def test_a_cancelled_wait_gives_its_place_back() -> None:
     async def leave() -> tuple[int, int]:
-        admission = Admission(at_once=1, waiting=1)
+        admission = Admission(at_once=1, waiting=1, asking=1)
         async with admission.turn():
 
             async def wait() -> None:

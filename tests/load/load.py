@@ -1,9 +1,10 @@
 """`namepin serve` under load, on loopback: `python tests/load/load.py --seconds 300 --clients 64 [--json FILE]`.
 
-Three parts, each with a server process of its own:
+Three parts, each with a server process of its own; a table of each for docs/reliability.md is printed at the end:
 1. crowd: as many clients as asked for, each sending its next post as soon as it has an answer (a second after a 429).
 2. farewell: a job of posts and requests under way when SIGTERM comes; then a new server on the same folder.
-3. slow LLM: a profile that asks a chat server of 20 s an answer, all its turns taken, beside the starter profile.
+3. slow LLM: a crowd whose every post asks a chat server of 20 s an answer, beside posts of the same profile whose
+   answers are kept, and posts of a profile that asks nobody.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,12 +70,11 @@ class Serve:
             time.sleep(0.1)
         raise RuntimeError(f"the server does not listen: {self.log.read_text('utf-8', 'replace')[-2000:]}")
 
-    def rss_mb(self) -> float:
-        """Resident memory."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+    def memory(self) -> dict[str, int]:
+        """Resident memory in MB, and threads."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines if ":" in line)
+        return {"rss_mb": int(status["VmRSS"].split()[0]) // 1024, "threads": int(status["Threads"])}
 
     def stop(self) -> tuple[int, float]:
         """SIGTERM; the exit code and the seconds it took."""
@@ -103,15 +103,26 @@ class Tally:
         return {"answers": dict(self.statuses), "connection_errors": dict(self.errors), **times}
 
 
-async def crowd(url: str, clients: int, seconds: float, profile: str | None = None) -> Tally:
+Post = Callable[[int], dict[str, Any]]
+
+
+async def crowd(
+    url: str,
+    clients: int,
+    seconds: float,
+    profile: str | None = None,
+    next_post: Post = post,
+    tally: Tally | None = None,
+) -> Tally:
     """Clients that send one post after the other until the time is over."""
-    tally, numbers, end = Tally(), iter(range(10**9)), time.monotonic() + seconds
+    tally = tally or Tally()
+    numbers, end = iter(range(10**9)), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=clients)
 
     async def client(http: httpx.AsyncClient) -> None:
         while time.monotonic() < end:
             began = time.monotonic()
-            body = post(next(numbers)) | ({"profile": profile} if profile else {})
+            body = next_post(next(numbers)) | ({"profile": profile} if profile else {})
             try:
                 answer = await http.post(f"{url}/extract", json=body)
             except httpx.HTTPError as error:
@@ -129,54 +140,57 @@ async def crowd(url: str, clients: int, seconds: float, profile: str | None = No
     return tally
 
 
-async def watched(server: Serve, seconds: float) -> dict[str, Any]:
-    """Memory and queue of a server, each second."""
-    memory, waiting, running, errors = list[float](), list[int](), list[int](), Counter[str]()
-    end = time.monotonic() + seconds
+SAMPLE_S = 10
+
+
+async def watched(server: Serve, seconds: float, tally: Tally) -> dict[str, Any]:
+    """Memory and queue of a server, looked at each second; the largest of every ten seconds."""
+    over_time, seen, errors = list[dict[str, int]](), list[dict[str, int]](), Counter[str]()
+    began = time.monotonic()
     async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
-        while time.monotonic() < end:
-            await asyncio.sleep(1)
-            memory.append(server.rss_mb())
+        while (passed := time.monotonic() - began) < seconds:
+            await asyncio.sleep(min(1, seconds - passed))
+            now = server.memory()
             try:
                 health = (await http.get(f"{server.url}/health")).json()
+                now |= {key: health[key] for key in ("running", "waiting")}
             except httpx.HTTPError as error:
                 errors[type(error).__name__] += 1
-                continue
-            waiting.append(health["waiting"])
-            running.append(health["running"])
-    tenth = max(1, len(memory) // 10)
+            seen.append(now)
+            ended = time.monotonic() - began
+            if ended >= (len(over_time) + 1) * SAMPLE_S or ended >= seconds:
+                over_time.append({"s": round(ended), "answers_200": tally.statuses[200], **_largest(seen)})
+                seen.clear()
+    most = _largest(over_time)
     return {
-        "rss_mb_first_tenth": round(max(memory[:tenth])),
-        "rss_mb_last_tenth": round(max(memory[-tenth:])),
-        "rss_mb_peak": round(max(memory)),
-        "rss_mb_each_tenth": [round(max(memory[at : at + tenth])) for at in range(0, len(memory), tenth)],
+        "rss_mb_peak": most["rss_mb"],
+        "most_waiting": most["waiting"],
+        "most_running": most["running"],
         "health_errors": dict(errors),
-        "most_waiting": max(waiting),
-        "most_running": max(running),
+        "over_time": over_time,
     }
+
+
+def _largest(rows: list[dict[str, int]]) -> dict[str, int]:
+    return {key: max(row.get(key, 0) for row in rows) for key in ("rss_mb", "threads", "running", "waiting")}
 
 
 def part_crowd(folder: Path, clients: int, seconds: float) -> dict[str, Any]:
     """Part 1."""
-    server = Serve(folder, "--profile", "starter")
+    server, tally = Serve(folder, "--profile", "starter"), Tally()
 
-    async def both() -> tuple[Tally, dict[str, Any]]:
-        return await asyncio.gather(crowd(server.url, clients, seconds), watched(server, seconds))
+    async def both() -> dict[str, Any]:
+        beside = crowd(server.url, clients, seconds, tally=tally)
+        figures, _ = await asyncio.gather(watched(server, seconds, tally), beside)
+        return figures
 
     try:
-        tally, memory = asyncio.run(both())
+        memory = asyncio.run(both())
     finally:
         code, took = server.stop()
+    figures = {"clients": clients, "seconds": seconds, "load_average": round(os.getloadavg()[0], 1)}
     rate = {"posts_per_s": round(len(tally.seconds) / seconds, 2)}
-    return {
-        "clients": clients,
-        "seconds": seconds,
-        **tally.report(),
-        **rate,
-        **memory,
-        "exit_code": code,
-        "stop_s": took,
-    }
+    return {**figures, **tally.report(), **rate, **memory, "exit_code": code, "stop_s": round(took, 2)}
 
 
 def part_farewell(folder: Path, posts: int = 120, under_way: int = 8) -> dict[str, Any]:
@@ -274,32 +288,72 @@ def slow_llm(delay_s: float) -> Iterator[str]:
             thread.join()
 
 
-def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4, slow_clients: int = 32) -> dict[str, Any]:
+def kept_post(number: int) -> dict[str, Any]:
+    """One of the example posts, word for word the same each time: its knowledge is kept after the first."""
+    return {"id": f"k{number}", "text": TEXTS[number % len(TEXTS)]}
+
+
+def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4, slow_clients: int = 48) -> dict[str, Any]:
     """Part 3."""
-    with slow_llm(delay_s) as llm:
+    with slow_llm(0) as llm:
         profile = folder / "slow.toml"
         starter = (ROOT / "agent" / "profiles" / "starter.toml").read_text("utf-8")
-        profile.write_text(f'{starter}\n[knowledge]\nmodel = "m"\nbase_url = "{llm}"\nconcurrency = 64\n', "utf-8")
+        profile.write_text(f'{starter}\n[knowledge]\nmodel = "m"\nbase_url = "{llm}"\n', "utf-8")
         server = Serve(folder, "--profile", "starter", "--set", f'serve.profiles=["{profile}"]')
+        same, other = (str(profile), kept_post), (None, post)
 
-        async def alone_and_beside() -> tuple[Tally, Tally, Tally]:
-            await crowd(server.url, clients, 3)  # warm
-            alone = await crowd(server.url, clients, seconds)
-            beside = asyncio.create_task(crowd(server.url, slow_clients, seconds + 1, str(profile)))
+        async def alone_and_beside() -> dict[str, Tally]:
+            for number in range(len(TEXTS)):  # both profiles are built, and answers kept
+                httpx.post(
+                    f"{server.url}/extract", json=kept_post(number) | {"profile": str(profile)}, timeout=TIMEOUT_S
+                )
+            await crowd(server.url, clients, 1)
+            found = {
+                "same_profile_alone": await crowd(server.url, clients, seconds, *same),
+                "starter_alone": await crowd(server.url, clients, seconds, *other),
+            }
+            Slow.delay_s = delay_s
+            asking = asyncio.create_task(crowd(server.url, slow_clients, 2 * seconds + 1, str(profile)))
             await asyncio.sleep(1)
-            fast = await crowd(server.url, clients, seconds)
-            return alone, fast, await beside
+            found["same_profile_beside"] = await crowd(server.url, clients, seconds, *same)
+            found["starter_beside"] = await crowd(server.url, clients, seconds, *other)
+            return found | {"that_ask": await asking}
 
         try:
-            alone, fast, slow = asyncio.run(alone_and_beside())
+            found = asyncio.run(alone_and_beside())
         finally:
             server.stop()
-        figures = {"starter_alone": alone.report(), "starter_beside": fast.report(), "slow_profile": slow.report()}
-        return {"llm_delay_s": delay_s, "asked_of_the_llm": Slow.asked, **figures}
+        return {
+            "llm_delay_s": delay_s,
+            "clients": clients,
+            "slow_clients": slow_clients,
+            "asked_of_the_llm": Slow.asked,
+            **{name: tally.report() for name, tally in found.items()},
+        }
+
+
+def table(part: str, figures: Mapping[str, Any]) -> str:
+    """One part's figures as Markdown, to paste."""
+    if part == "crowd":
+        plain = [(key, value) for key, value in figures.items() if key not in ("over_time", "answers")]
+        head = [("answers", ", ".join(f"{count} × {status}" for status, count in sorted(figures["answers"].items())))]
+        rows = [list(map(str, row)) for row in (*head, *plain)]
+        return f"{_markdown(['', ''], rows)}\n\n{_rows_of(figures['over_time'])}"
+    if part == "farewell":
+        return _markdown(["", ""], [[key, str(value)] for key, value in figures.items()])
+    return _rows_of([{"posts": name, **row} for name, row in figures.items() if isinstance(row, dict)])
+
+
+def _rows_of(rows: list[dict[str, Any]]) -> str:
+    return _markdown(list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def main() -> None:
-    """All three, as JSON."""
+    """All three, as JSON, and as tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--clients", type=int, default=64)
@@ -321,6 +375,9 @@ def main() -> None:
         print(json.dumps({name: report[name]}, indent=1), flush=True)
         if asked.json:
             asked.json.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    for name in parts:
+        if name in report:
+            print(f"\n{name}\n\n{table(name, report[name])}")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ def test_sigterm_finishes_what_was_begun_and_hands_jobs_back(tmp_path: Path) -> 
     got = load.part_farewell(tmp_path, posts=24, under_way=3)
     assert got["answers_to_requests_under_way"] == {"200": 3}
     assert got["job_state_after_restart"] == "done" and got["job_complete_and_in_order"]
-    assert got["stop_s"] < 45
+    assert got["exit_code"] == 0 and got["stop_s"] < 45
 
 
-def test_a_slow_model_holds_up_its_own_profile_only(tmp_path: Path) -> None:
-    got = load.part_slow(tmp_path, delay_s=8, seconds=4, clients=2, slow_clients=6)
-    assert not got["starter_beside"]["connection_errors"] and set(got["starter_beside"]["answers"]) == {200}
-    assert got["starter_beside"]["p50_s"] < 4 and got["asked_of_the_llm"] >= 4
+def test_a_slow_model_holds_up_those_who_ask_it_only(tmp_path: Path) -> None:
+    got = load.part_slow(tmp_path, delay_s=8, seconds=1.5, clients=2, slow_clients=6)
+    for posts in ("same_profile_beside", "starter_beside"):
+        assert not got[posts]["connection_errors"] and set(got[posts]["answers"]) == {200}
+        assert got[posts]["p95_s"] < 4
+    assert got["asked_of_the_llm"] >= 6

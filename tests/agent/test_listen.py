@@ -1,0 +1,71 @@
+"""How a server ends, and how it keeps connections."""
+
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from conftest import ROOT
+from processes import environment, free_port
+from slow_model import slow_model
+
+from agent.cli.listen import listen
+
+SERVE = "import agent.cli.listen; agent.cli.listen.GRACE_S = 0.5; from agent.cli.main import run; run()"
+
+
+def test_a_server_that_is_told_to_stop_ends_as_done_whatever_still_hangs(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    env = environment(NAMEPIN_DATA_DIR=str(tmp_path), NAMEPIN_CACHE_DIR=str(tmp_path / "cache"))
+    with slow_model() as model, ThreadPoolExecutor(1) as client, (tmp_path / "log").open("wb") as log:
+        model.free.clear()
+        sets = [part for value in ("model=m", f"base_url={model.url}") for part in ("--set", f"knowledge.{value}")]
+        command = [sys.executable, "-c", SERVE, "serve", "--no-page", "--port", str(port), *sets]
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=ROOT)
+        try:
+            asking = client.submit(_ask, url)
+            for _ in range(600):
+                if model.asked:
+                    break
+                time.sleep(0.05)
+            assert not asking.done()
+            server.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert server.wait(20) == 0, (tmp_path / "log").read_text()
+            assert time.monotonic() - began < 8, "the question takes a minute and more"
+            assert asking.result() != 200, "cut off, and the client knows"
+        finally:
+            server.kill()
+
+
+def _ask(url: str) -> int | str:
+    for _ in range(600):
+        try:
+            return httpx.post(f"{url}/extract", json={"text": "Bob Dylan in Oslo"}, timeout=60).status_code
+        except httpx.ConnectError:  # not up yet
+            time.sleep(0.05)
+        except httpx.HTTPError as error:
+            return type(error).__name__
+    return "never up"
+
+
+def test_idle_connections_are_the_clients_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[Any] = []
+
+    def run(server: uvicorn.Server) -> None:
+        server.started = True
+        configs.append(server.config)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert listen(object(), "127.0.0.1", 1) == 0
+    # httpx keeps them 5 s, which is uvicorn's default, too; load balancers 60 s.
+    assert configs[0].timeout_keep_alive > 60
+    assert signal.getsignal(signal.SIGTERM) is before
