@@ -1,7 +1,8 @@
 """What the MCP server remembers of each owner, and what it may open: posts by id, pictures by content, one folder."""
 
 import asyncio
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from agent.chat.pictures import Pictures, decoded
 from agent.chat.pins import Pins
 from agent.chat.state import MAX_SEEN, Answer, ChatContext, Seen
 from agent.server.admission import Admission
+from agent.server.reviews import Reviewed, Reviews
 from agent.settings import Settings
 from tools.errors import NamepinError
 from tools.types import ImageRef
@@ -33,6 +35,7 @@ class Desk:
         self.max_bytes, self._max_pixels = serve.max_body_mb * 2**20, settings.images.max_pixels
         self._folder, self._images = folder, images.resolve() if images else None
         self._turns = {name: Admission(serve.at_once, serve.waiting, serve.asking) for name in self.pins.profiles}
+        self.reviews = Reviews(folder / ".reviews", self.pins, serve.max_reviews)  # no owner's name has a dot
         self._seen: dict[str, dict[str, Seen]] = {}
         self._counts: dict[str, int] = {}
 
@@ -59,6 +62,42 @@ class Desk:
             answer, seen = await answers.read(context, post_id, text, picture, profile, overrides)
         self.remember(owner, seen)
         return answer
+
+    async def review(
+        self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
+    ) -> Reviewed:
+        """Read a post as `read` does, and stop where it is close; one that is done is remembered.
+
+        Raises:
+            TooMany: as many posts as may wait do, or reviews as may be kept are; NamepinError as `Reviews.begin`.
+        """
+        profile = profile or self.pins.profiles[0]
+        await asyncio.to_thread(self.pins.get, profile)
+        data = self.context(owner).pictures.read(picture.sha256) if picture else None
+        row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive the numbers of this process
+        async with self.turn(profile):
+            return self._reviewed(owner, await self.reviews.begin(owner, row, data, profile, gamma))
+
+    async def decide(self, owner: str, review_id: str, chosen: Mapping[str, bool | str]) -> Reviewed:
+        """Answer a review's questions; one that is done is remembered.
+
+        Raises:
+            TooMany: as many posts as may wait do; NamepinError: E330 for a review that the owner has not, as
+                `Reviews.answer` for the rest.
+        """
+        waiting = self.reviews.get(owner, review_id)
+        if waiting is not None:
+            async with self.turn(waiting.profile):
+                now = await self.reviews.answer(owner, review_id, chosen)
+            if now is not None:
+                return self._reviewed(owner, now)
+        raise NamepinError("E330", "there is no such review here", mend="call review, and take its answer's id")
+
+    def _reviewed(self, owner: str, now: Reviewed) -> Reviewed:
+        if now.extraction is not None:
+            overrides = {} if now.gamma is None else {"gate": {"gamma": now.gamma}}
+            self.remember(owner, answers.seen_of(now.extraction, now.profile, overrides))
+        return now
 
     def turn(self, profile: str) -> AbstractAsyncContextManager[None]:
         """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""

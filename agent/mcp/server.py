@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -13,12 +13,16 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from agent.chat import answers
+from agent.chat.answers import told
 from agent.chat.single import Coarse
 from agent.chat.state import Answer
 from agent.chat.tools import MAX_TEXT, Which
 from agent.mcp.desk import Desk
 from agent.server.access import LOCAL, TooMany
+from agent.server.reviews import Reviewed
+from graphs.review import Question
 from tools.errors import NamepinError
+from tools.types import Extraction, Frozen
 
 OWNER = "namepin.owner"
 """Where the door of the HTTP surface notes in a request's scope whose token came with it."""
@@ -36,7 +40,23 @@ class Reply(Answer):
     post: str
 
 
+class ReviewReply(Frozen):
+    """How far a review is: what it asks, or what it came to, and then the id of that post for the other tools."""
+
+    review: str
+    state: Literal["waiting", "done"]
+    questions: tuple[Question, ...] = ()
+    post: str | None = None
+    extraction: Extraction | None = None
+
+
+Asked = Annotated[CallToolResult, ReviewReply]
 Told = Annotated[CallToolResult, Reply]
+ReviewId = Annotated[str, Field(max_length=40, description="Which review: `review` of a review's answer.")]
+Choices = Annotated[
+    dict[str, bool | str],
+    Field(max_length=2000, description="For each question's `key` one of its `choices`; for a place true or false."),
+]
 PostId = Annotated[str, Field(max_length=40, description="Which post: `post` of an extract's answer.")]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description="The post's text, word for word.")]
 Picture = Annotated[str | None, Field(description="The post's picture: base64 of the file's bytes.")]
@@ -117,6 +137,27 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
             async with desk.turn(last["profile"]):
                 return _told(post, await answers.compare(desk.context(owner), last, profiles or ()))
 
+    @offer
+    async def review(
+        call: Context,
+        text: Text,
+        image: Picture = None,
+        image_path: Path = None,
+        profile: Profile = None,
+        gamma: Gamma = None,
+    ) -> Asked:
+        """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
+        with _coded():
+            owner = owner_of(call)
+            ref = await asyncio.to_thread(desk.picture, owner, image, image_path)
+            return _asked(await desk.review(owner, text, ref, profile, gamma))
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False))
+    async def decide(call: Context, review: ReviewId, choices: Choices) -> Asked:
+        """Answer all questions of a review, as your user decided: the run goes on to the next ones, or to its end."""
+        with _coded():
+            return _asked(await desk.decide(owner_of(call), review, choices))
+
     return server
 
 
@@ -144,6 +185,18 @@ def _coded() -> Iterator[None]:
         raise ToolError(str(error)) from error
     except TooMany as error:
         raise ToolError(f"E343 {error}; try again in {error.retry_after} s") from error
+
+
+def _asked(now: Reviewed) -> CallToolResult:
+    """The questions for a model to put to its user, or the result; both whole for programs."""
+    post = now.extraction.id if now.extraction else None
+    whole = ReviewReply(review=now.id, state=now.state, questions=now.questions, post=post).model_dump(mode="json")
+    facts = {key: value for key, value in whole.items() if value}
+    if now.extraction is not None:
+        facts |= told(now.extraction, now.profile).facts
+        whole["extraction"] = json.loads(now.extraction.to_json())
+    text = json.dumps(facts, ensure_ascii=False)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=whole)
 
 
 def _told(post: str, answer: Answer) -> CallToolResult:

@@ -15,11 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agent.chat.heat import HeatMaps
 from agent.chat.pins import Pins
 from agent.chat.sessions import data_folder
-from agent.server import rest
+from agent.server import rest, review_routes
 from agent.server.access import Access, TooMany, tokens_from_environment
 from agent.server.jobs import Jobs
+from agent.server.reviews import Reviews
 from agent.server.state import ServerState
 from agent.settings import Settings
 
@@ -59,7 +61,9 @@ def create_app(
     pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
     access = Access(tokens_from_environment() if tokens is None else tokens, serve.per_minute)
     folder = folder or data_folder()
-    state = ServerState(serve, pins, access, Jobs(folder / "jobs", pins, serve.max_jobs), folder)
+    heat = HeatMaps(folder / "heat")
+    jobs, reviews = Jobs(folder / "jobs", pins, serve.max_jobs), Reviews(folder, pins, serve.max_reviews, heat)
+    state = ServerState(serve, pins, access, jobs, reviews, heat, folder)
 
     @asynccontextmanager
     async def beside(app: FastAPI) -> AsyncIterator[None]:
@@ -86,6 +90,7 @@ def create_app(
     )
     app.state.namepin = state
     rest.register(app)
+    app.include_router(review_routes.router)
     _errors_in_one_form(app)
     app.add_middleware(Bounds, max_bytes=serve.max_body_mb * 2**20, max_held=serve.max_bodies_mb * 2**20)
     # A page of another site must not reach a server on loopback by a name that it makes resolve to 127.0.0.1.

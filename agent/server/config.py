@@ -26,6 +26,8 @@ class ServeSettings(Frozen):
     max_job_posts: Annotated[int, Field(ge=1)] = 10_000
     max_jobs: Annotated[int, Field(ge=1)] = 20
     """Jobs that one token may keep."""
+    max_reviews: Annotated[int, Field(ge=1)] = 100
+    """Reviews that one token may keep."""
     urls: bool = False
     """Whether a request may name its picture by an https address."""
     hosts: tuple[str, ...] = ()

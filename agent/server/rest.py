@@ -64,12 +64,12 @@ class Health(BaseModel):
 
 
 class Deleted(BaseModel):
-    """The job is gone."""
+    """It is gone."""
 
     deleted: str
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
+ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": what}
     for code, what in {
         400: "unusable input",
@@ -81,7 +81,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         503: "a required tool or server cannot be reached",
     }.items()
 }
-router = APIRouter(prefix="/api", responses=_ERRORS)
+router = APIRouter(prefix="/api", responses=ERRORS)
 
 
 async def owner_of(request: Request) -> str:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.chat.heat import HeatMaps
 from agent.chat.pins import Pins
 from agent.server.access import Access
 from agent.server.admission import Admission
 from agent.server.config import ServeSettings
 from agent.server.jobs import Jobs
+from agent.server.reviews import Reviews
 
 
 @dataclass
@@ -19,6 +21,8 @@ class ServerState:
         pins: the profiles it offers; the first is the default.
         access: who may come in.
         jobs: batch jobs.
+        reviews: posts that wait for a person.
+        heat: heat maps of results, for those who draw them.
         folder: where conversations, pictures and jobs are kept.
         admissions: profile -> its turns.
     """
@@ -27,6 +31,8 @@ class ServerState:
     pins: Pins
     access: Access
     jobs: Jobs
+    reviews: Reviews
+    heat: HeatMaps
     folder: Path
     admissions: dict[str, Admission] = field(default_factory=dict)
 

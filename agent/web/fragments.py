@@ -1,7 +1,7 @@
 """The pieces of HTML that the page shows; everything that comes from a post is escaped by the templates."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -9,10 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from agent.chat import words
 from agent.chat.state import Answer
 from agent.render.html import About, article_script, article_style, environment, fragment
 from agent.render.view import printable
 from agent.server.jobs import Job
+from agent.server.reviews import Reviewed
 
 AS_POST = "post: "
 """Has a message read as a post, whatever it looks like; an example begins with it, which need not be seen."""
@@ -29,19 +31,25 @@ class Block:
         anchor: the article's name in the page and in the addresses of its downloads.
         about: what it was made with.
         picture: its picture's address.
+        heat: an entity's place in the result -> its heat map's address.
+        review: the review of its close decisions that waits, or the one that it came from.
+        close: close decisions that a review would begin with.
     """
 
     answer: Answer
     anchor: str | None = None
     about: About | None = None
     picture: str | None = None
+    heat: Mapping[int, str] = field(default_factory=dict)
+    review: Reviewed | None = None
+    close: int = 0
 
     @property
     def article(self) -> Markup | None:
         """The extraction's article."""
         if self.anchor is None or self.about is None or self.answer.extraction is None:
             return None
-        return Markup(fragment(self.answer.extraction, self.about, self.anchor, self.picture))
+        return Markup(fragment(self.answer.extraction, self.about, self.anchor, self.picture, self.heat))
 
     @property
     def pinned(self) -> bool:
@@ -54,6 +62,12 @@ class Block:
         """Whether a mask is drawn on the picture."""
         found = self.answer.extraction
         return self.pinned and found is not None and any(entity.mask for entity in found.entities)
+
+    @property
+    def decide(self) -> Markup:
+        """What can be decided about it."""
+        form = Markup(questions(self.review)) if self.review else ""
+        return Markup(_environment().get_template("decide.html.j2").render(block=self, form=form))
 
 
 @dataclass
@@ -79,6 +93,12 @@ def turn(shown: Turn) -> str:
 def problem(message: str) -> str:
     """A message that could not be answered, and why."""
     return _environment().get_template("problem.html.j2").render(message=message)
+
+
+def questions(review: Reviewed) -> str:
+    """What a review asks, as a form."""
+    asked = [(question.key, *words.asked(question), question.choices) for question in review.questions]
+    return _environment().get_template("review.html.j2").render(review=review, questions=asked)
 
 
 def jobs(shown: Sequence[Job]) -> str:

@@ -127,6 +127,7 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
                     elem_id="np-message",
                     autofocus=True,
                 )
+                again = gr.Button("Show the conversation", visible="hidden", elem_id="np-again")
                 token = gr.Textbox(visible="hidden", elem_id="np-token", label="picture", max_length=120)
                 _html(fragments.part("upload"))
                 with gr.Row(elem_id="np-send"):
@@ -164,6 +165,11 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
             visitor = visitors.known(request.cookies)
             return await app.state.talk.history(visitor), *jobs(request)
 
+        async def show(request: gr.Request) -> tuple[str, str]:
+            visitor = visitors.known(request.cookies)
+            told = fragments.part("spoken", text=await app.state.talk.spoken(visitor))
+            return await app.state.talk.history(visitor), told
+
         def jobs(request: gr.Request) -> tuple[str, Any]:
             mine = state.jobs.list(visitors.known(request.cookies).jobs_owner)
             return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
@@ -184,6 +190,7 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
         for number, button in enumerate(buttons):
             which = gr.State(number)
             button.click(example, [which, profile], shown, preprocess=False, **quiet).then(**clear)
+        again.click(show, None, [past, spoken], **quiet).then(**clear)
         blocks.load(begin, None, [past, table, timer], **quiet)
         for event in (refresh.click, timer.tick):
             event(jobs, None, [table, timer], **quiet)

@@ -12,14 +12,15 @@ from pydantic import ValidationError
 
 from agent.chat.pictures import Pictures
 from agent.posts import make_post
-from agent.render.html import page, reduced
+from agent.render.html import heat_layer, page, reduced
 from agent.render.picture import annotate
 from agent.render.view import Shown, printable
 from agent.server.access import Denied
 from agent.server.jobs import Job, JobPost
 from agent.server.rest import PostBody, picture_of_body
+from agent.server.review_routes import AnswersBody, rows_file
 from agent.server.state import ServerState
-from agent.web import fragments
+from agent.web import fragments, reviewing
 from agent.web.gate import POLICY, cookie
 from agent.web.talk import Talk
 from agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
@@ -127,6 +128,17 @@ async def result_png(name: Name, request: Request, visitor: Counted) -> Response
     return _download(await asyncio.to_thread(draw), "image/png", f"{found.extraction.id}.png")
 
 
+@router.get("/page/results/{name}/heat/{index}.png")
+async def result_heat(name: Name, index: int, request: Request, visitor: Known) -> Response:
+    """The heat map of one name of an answer, to be laid over its picture."""
+    found = await _talk(request).result(visitor, name)
+    blob = _talk(request).state.heat.of(found.extraction).get(index) if found else None
+    if found is None or blob is None or found.extraction.image is None:
+        raise _missing()
+    png = await asyncio.to_thread(heat_layer, blob, found.extraction.image)
+    return Response(png, media_type="image/png", headers=_PRIVATE)
+
+
 @router.get("/page/results/{name}.html")
 async def result_html(name: Name, request: Request, visitor: Counted) -> Response:
     """An answer as one page that opens offline."""
@@ -134,9 +146,54 @@ async def result_html(name: Name, request: Request, visitor: Counted) -> Respons
     if found is None:
         raise _missing()
     image = await _talk(request).picture(found.extraction)
-    shown = Shown(found.extraction, image.image if image else None)
+    heat = _talk(request).state.heat.of(found.extraction)
+    shown = Shown(found.extraction, image.image if image else None, heat)
     body = await asyncio.to_thread(lambda: page([shown], found.about).encode())
     return _download(body, "text/html; charset=utf-8", f"{found.extraction.id}.html")
+
+
+@router.post("/page/results/{name}/review")
+async def begin_review(name: Name, request: Request, visitor: Counted) -> JSONResponse:
+    """Have a result's close decisions asked."""
+    found = await reviewing.begin(_talk(request), visitor, name)
+    if found is None:
+        raise _missing()
+    if found.state == "done":
+        return JSONResponse({"done": True, "html": ""})
+    return JSONResponse({"done": False, "html": fragments.questions(found)})
+
+
+@router.post("/page/reviews/{review_id}/answers")
+async def answer_review(review_id: JobId, body: AnswersBody, request: Request, visitor: Counted) -> JSONResponse:
+    """Answer a review's questions: the next ones, or a new turn of the conversation."""
+    found = await reviewing.answer(_talk(request), visitor, review_id, body.answers)
+    if found is None:
+        raise _missing()
+    return JSONResponse({"done": found.state == "done", "html": fragments.questions(found)})
+
+
+@router.post("/page/reviews/{review_id}/drop")
+async def drop_review(review_id: JobId, request: Request, visitor: Counted) -> JSONResponse:
+    """Decide nothing: the result stands as it is."""
+    if not await _talk(request).state.reviews.delete(visitor.jobs_owner, review_id):
+        raise _missing()
+    return JSONResponse({"dropped": review_id})
+
+
+@router.post("/page/reviews/{review_id}/row")
+async def keep_row(review_id: JobId, request: Request, visitor: Counted) -> JSONResponse:
+    """Keep a review's answers as a training row."""
+    reviews = _talk(request).state.reviews
+    files = await asyncio.to_thread(reviews.save, visitor.jobs_owner, review_id)
+    if files is None:
+        raise _missing()
+    return JSONResponse({"files": files, "posts": await asyncio.to_thread(reviews.rows_kept, visitor.jobs_owner)})
+
+
+@router.get("/page/rows.zip", response_class=FileResponse)
+async def rows(request: Request, visitor: Counted) -> FileResponse:
+    """The visitor's training rows."""
+    return await rows_file(_talk(request).state.reviews, visitor.jobs_owner)
 
 
 @router.post("/page/jobs")

@@ -2,20 +2,23 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
+from agent.api import Namepin
 from agent.chat.agent import Agent, stream_answer
 from agent.chat.pictures import Pictures
 from agent.chat.state import Answer, ChatContext, Seen
 from agent.render.html import About
+from agent.server.reviews import Reviewed
 from agent.server.state import ServerState
 from agent.web import fragments
 from agent.web.visitors import Visitor, Visitors
+from graphs.review import close_calls
 from tools.errors import NamepinError
 from tools.images import LoadedImage
 from tools.types import Extraction, ImageRef
@@ -26,10 +29,11 @@ _TURNS = 30
 
 @dataclass(frozen=True)
 class Result:
-    """One answer's extraction, and what it was made with."""
+    """One answer's extraction, and what it was made with: profile, gamma, and all settings on top."""
 
     extraction: Extraction
     about: About
+    overrides: Mapping[str, Any]
 
 
 class Talk:
@@ -58,29 +62,40 @@ class Talk:
         self.visitors.access.count(visitor.owner)
         profile = profile or self.state.pins.profiles[0]
         await asyncio.to_thread(self.state.pins.get, profile)
-        context = ChatContext(self.state.pins, self.pictures, profile)
-        lock = self._locks.setdefault(visitor.key, asyncio.Lock())
+        context = ChatContext(self.state.pins, self.pictures, profile, heat=self.state.heat)
         doing, text = "Reading", ""
         yield fragments.turn(fragments.Turn(message or "(a picture)", doing=doing))
-        async with lock, self.state.admission(profile).turn():
+        async with self.lock(visitor), self.state.admission(profile).turn():
             async for event in stream_answer(self.agent, message, picture, context, visitor.thread):
                 if isinstance(event, Answer):
                     continue
                 doing, text = (event.tool, text) if event.tool else (doing, text + event.text)
                 yield fragments.turn(fragments.Turn(message or "(a picture)", text=text, doing=doing))
 
+    def lock(self, visitor: Visitor) -> asyncio.Lock:
+        """Held by whoever changes the visitor's conversation."""
+        return self._locks.setdefault(visitor.key, asyncio.Lock())
+
+    def reviews(self, visitor: Visitor) -> dict[str, Reviewed]:
+        """The reviews of the conversation's results: those that wait by what they are about, the others by theirs."""
+        return {
+            kept.source if kept.state == "waiting" else fragments.anchor(review_call(kept.id)): kept
+            for kept in self.state.reviews.list(visitor.jobs_owner)
+        }
+
     async def history(self, visitor: Visitor) -> str:
         """The conversation so far, as HTML."""
         turns: list[fragments.Turn] = []
         values = await self._values(visitor)
         told: list[str] = []
+        reviews = await asyncio.to_thread(self.reviews, visitor)
         for message in values.get("messages", []):
             if isinstance(message, HumanMessage):
                 turns.append(fragments.Turn(str(message.content) or "(a picture)"))
                 told = []
             elif turns and isinstance(message, ToolMessage) and message.artifact:
                 answer = Answer.model_validate(message.artifact)
-                turns[-1].blocks.append(await self._block(visitor, message.tool_call_id, answer, values))
+                turns[-1].blocks.append(await self._block(visitor, message.tool_call_id, answer, values, reviews))
                 told.append(answer.words)
             elif turns and isinstance(message, AIMessage) and message.text:
                 text = str(message.text)
@@ -103,7 +118,10 @@ class Talk:
         for message in values.get("messages", []):
             if isinstance(message, ToolMessage) and message.artifact and fragments.anchor(message.tool_call_id) == name:
                 extraction = Answer.model_validate(message.artifact).extraction
-                return None if extraction is None else Result(extraction, await self._about(extraction, values))
+                if extraction is None:
+                    return None
+                _, overrides = self._made(extraction, values)
+                return Result(extraction, await self._about(extraction, values), overrides)
         return None
 
     async def picture(self, extraction: Extraction) -> LoadedImage | None:
@@ -116,24 +134,54 @@ class Talk:
     async def _values(self, visitor: Visitor) -> dict[str, Any]:
         return dict((await self.agent.aget_state(visitor.thread)).values)
 
-    async def _block(self, visitor: Visitor, call: str, answer: Answer, values: dict[str, Any]) -> fragments.Block:
+    async def _block(
+        self, visitor: Visitor, call: str, answer: Answer, values: dict[str, Any], reviews: Mapping[str, Reviewed]
+    ) -> fragments.Block:
         extraction = answer.extraction if answer.kind in ("extraction", "mask") else None
         if extraction is None:
             return fragments.Block(answer)
-        address = None
+        address, name = None, fragments.anchor(call)
         if extraction.image:
             address = f"/page/pictures/{self.visitors.sign(visitor, extraction.image.sha256)}.jpg"
-        return fragments.Block(answer, fragments.anchor(call), await self._about(extraction, values), address)
+        kept = await asyncio.to_thread(self.state.heat.of, extraction)
+        return fragments.Block(
+            answer,
+            name,
+            await self._about(extraction, values),
+            address,
+            heat={index: f"/page/results/{name}/heat/{index}.png" for index in kept},
+            review=reviews.get(name),
+            close=await self._close(extraction, values),
+        )
 
     async def _about(self, extraction: Extraction, values: dict[str, Any]) -> About:
+        profile, _ = self._made(extraction, values)
+        pin = await self._pin(extraction, values)
+        return About(profile, pin.settings.gate.gamma) if pin else About(profile)
+
+    async def _close(self, extraction: Extraction, values: dict[str, Any]) -> int:
+        pin = await self._pin(extraction, values)
+        if pin is None:
+            return 0
+        return close_calls(extraction.entities, pin.settings.review, pin.settings.match.threshold)
+
+    async def _pin(self, extraction: Extraction, values: dict[str, Any]) -> Namepin | None:
+        """What a result was made with; None where it is not offered any more."""
+        try:
+            return await asyncio.to_thread(self.state.pins.get, *self._made(extraction, values))
+        except NamepinError:
+            return None
+
+    def _made(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The profile that a result was made with, and the settings on top."""
         seen: list[Seen] = values.get("seen", [])
         made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
-        profile = made["profile"] if made else self.state.pins.profiles[0]
-        try:
-            pin = await asyncio.to_thread(self.state.pins.get, profile, made["overrides"] if made else {})
-        except NamepinError:
-            return About(profile)  # not offered any more
-        return About(profile, pin.settings.gate.gamma)
+        return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
+
+
+def review_call(review_id: str) -> str:
+    """The name of the call, in the conversation, whose answer is what a review came to."""
+    return f"review-{review_id}"
 
 
 def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> ImageRef | None:

@@ -17,6 +17,9 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *script: Step) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.bodies = list(script), list[dict[str, Any]]()
+        self.go_on = threading.Event()
+        """Cleared, it holds texts back after their first word."""
+        self.go_on.set()
 
     @property
     def url(self) -> str:
@@ -36,6 +39,8 @@ class Handler(BaseHTTPRequestHandler):
         for delta in _deltas(said, len(self.server.bodies)):
             chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": [delta]}
             self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            if isinstance(said, str):
+                assert self.server.go_on.wait(60)
         self.wfile.write(b"data: [DONE]\n\n")
 
     def log_message(self, *args: object) -> None:

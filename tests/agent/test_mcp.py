@@ -41,8 +41,9 @@ def test_a_conversation_of_calls_on_stdio(tmp_path: Path) -> None:
     async def talk() -> None:
         async with Mcp(stdio(tmp_path, "--images", PICTURE.parent)) as mcp:
             offered = {tool.name: tool for tool in (await mcp.client.list_tools()).tools}
-            assert set(offered) == {"extract", "explain", "ground", "segment", "compare"}
-            for tool in offered.values():
+            told = {"extract", "explain", "ground", "segment", "compare"}
+            assert set(offered) == told | {"review", "decide"}
+            for tool in (offered[name] for name in told):
                 assert tool.description and tool.output_schema and "post" in tool.output_schema["properties"]
                 assert tool.annotations and tool.annotations.read_only_hint
                 assert "call" not in tool.input_schema["properties"]
@@ -143,6 +144,29 @@ def test_more_posts_than_may_wait_are_refused(tmp_path: Path) -> None:
     found = asyncio.run(crowd())
     refused = [answer.content[0].text for answer in found if answer.is_error]
     assert len(refused) == 2 and all("E343" in said for said in refused)
+
+
+def test_close_decisions_are_asked_and_their_owner_decides(tmp_path: Path) -> None:
+    desk = Desk(load_settings("starter", environment={}), ("review.match_margin=1",), tmp_path)
+
+    async def talk() -> None:
+        async with Client(build_server(desk, local)) as me, Client(build_server(desk, lambda call: "you")) as you:
+            asked = (await me.call_tool("review", {"text": TEXT, "image": DATA})).structured_content
+            assert asked["state"] == "waiting" and asked["questions"][0]["kind"] == "place"
+            choices = {"review": asked["review"], "choices": {q["key"]: False for q in asked["questions"]}}
+            theirs = await you.call_tool("decide", choices)
+            assert theirs.is_error and "E330" in theirs.content[0].text
+            wrong = await me.call_tool("decide", choices | {"choices": {}})
+            assert wrong.is_error and "E333" in wrong.content[0].text
+            done = await me.call_tool("decide", choices)
+            found = done.structured_content
+            assert found["state"] == "done" and not any(e["groundable"] for e in found["extraction"]["entities"])
+            assert json.loads(done.content[0].text)["names"][0]["text"] == "Eileen Collins"
+            why = await me.call_tool("explain", {"post": found["post"], "which": "1"})
+            assert "review" in why.structured_content["words"]
+            assert (await you.call_tool("explain", {"post": found["post"], "which": "1"})).is_error
+
+    asyncio.run(talk())
 
 
 @pytest.fixture(scope="module")

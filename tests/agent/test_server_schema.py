@@ -18,6 +18,14 @@ OPERATIONS = {
     ("GET", "/api/jobs/{job_id}"),
     ("GET", "/api/jobs/{job_id}/results"),
     ("DELETE", "/api/jobs/{job_id}"),
+    ("POST", "/api/reviews"),
+    ("GET", "/api/reviews"),
+    ("GET", "/api/reviews/{review_id}"),
+    ("POST", "/api/reviews/{review_id}/answers"),
+    ("POST", "/api/reviews/{review_id}/row"),
+    ("DELETE", "/api/reviews/{review_id}"),
+    ("GET", "/api/rows"),
+    ("DELETE", "/api/rows"),
 }
 
 

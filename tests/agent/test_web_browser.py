@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from pages import MESSAGE, give_picture, send, visit
 from processes import NAMEPIN, environment, free_port, running
 
-ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
 POST = "So proud of Eileen Collins, the first woman to command a Space Shuttle"
-MESSAGE = "#np-message textarea"
 
 
 @pytest.fixture(scope="module")
@@ -26,39 +25,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def tab(browser: Any, address: str) -> Iterator[Any]:
     yield from visit(browser, address)
-
-
-def visit(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """A fresh browser at the page; asserts at the end that nothing came from elsewhere and no script complained."""
-    context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, "reduced_motion": "reduce", **options})
-    tab = context.new_page()
-    asked: list[str] = []
-    broken: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("pageerror", lambda error: broken.append(str(error)))
-    tab.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
-    tab.set_default_timeout(20_000)
-    tab.goto(address)
-    tab.wait_for_selector(MESSAGE)
-    try:
-        yield tab
-    finally:
-        context.close()
-    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == [], "it works offline"
-    assert broken == []
-
-
-def send(tab: Any, text: str, turns: int) -> Any:
-    """Type a message, press Enter, wait for the whole answer; the last turn."""
-    tab.fill(MESSAGE, text)
-    tab.press(MESSAGE, "Enter")
-    tab.wait_for_function(f"document.querySelectorAll('#np-past .np-turn').length === {turns}")
-    return tab.locator("#np-past .np-turn").last
-
-
-def give_picture(tab: Any, path: Path = ASTRONAUT) -> None:
-    tab.set_input_files("#np-file", str(path))
-    tab.wait_for_selector("#np-preview:not([hidden])")
 
 
 def test_a_post_its_picture_and_questions_about_it(tab: Any, address: str, browser: Any, tmp_path: Path) -> None:

@@ -87,3 +87,52 @@ document.addEventListener("submit", async (event) => {
     part("np-refresh").click();
   } catch { say("np-batch-status", "The server cannot be reached.", true); }
 });
+
+// Close decisions: a result's questions come into the page, and the answers become a turn of the conversation.
+const ask = async (place, address, body, then) => {
+  const line = place.querySelector(".np-status");
+  for (const button of place.querySelectorAll("button")) button.disabled = true;
+  line.classList.remove("bad");
+  line.textContent = "…";
+  try {
+    const answer = await fetch(address, { method: "POST", body: body && JSON.stringify(body), headers: body ? { "content-type": "application/json" } : {} });
+    if (answer.ok) { line.textContent = ""; then(await answer.json(), line); } else {
+      line.textContent = await reason(answer);
+      line.classList.add("bad");
+    }
+  } catch {
+    line.textContent = "The server cannot be reached.";
+    line.classList.add("bad");
+  }
+  for (const button of place.querySelectorAll("button")) button.disabled = false;
+};
+const showQuestions = (place) => (told, line) => {
+  if (told.done && !told.html) line.textContent = "Nothing is close any more: there is nothing to decide.";
+  else if (told.done) part("np-again").click();
+  else { place.innerHTML = told.html; place.querySelector("input").focus(); }
+};
+document.addEventListener("click", (event) => {
+  const place = event.target.closest?.(".np-decide");
+  if (!place) return;
+  const { review, result } = (event.target.closest("form") ?? event.target).dataset;
+  if (event.target.matches(".np-begin")) {
+    place.dataset.before = place.innerHTML;
+    ask(place, `/page/results/${result}/review`, null, showQuestions(place));
+  } else if (event.target.matches(".np-later")) {
+    ask(place, `/page/reviews/${review}/drop`, null, () => {
+      if (place.dataset.before) { place.innerHTML = place.dataset.before; place.querySelector("button").focus(); } else part("np-again").click();
+    });
+  } else if (event.target.matches(".np-keep")) {
+    ask(place, `/page/reviews/${review}/row`, null, (told, line) => {
+      line.textContent = `Kept. Your training rows hold ${told.posts} ${told.posts === 1 ? "post" : "posts"}.`;
+      place.querySelector("a").hidden = false;
+    });
+  }
+});
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches(".np-review")) return;
+  event.preventDefault();
+  const place = event.target.closest(".np-decide");
+  const answers = Object.fromEntries(new FormData(event.target));
+  ask(place, `/page/reviews/${event.target.dataset.review}/answers`, { answers }, showQuestions(place));
+});
