@@ -31,10 +31,10 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 
-_SPARE_THREADS = 16
-"""For the job at work, and for reading and checking what comes in."""
 _BUSY = "the server holds as many requests as it may"
 
+_SPARE_THREADS = 16
+"""For the job at work, and for reading and checking what comes in."""
 
 
 def create_app(
@@ -76,12 +76,12 @@ def create_app(
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
+        for admission in (*state.admissions.values(), state.jobs.admission):
+            admission.close()
 
     app = FastAPI(
         title="Namepin",
         version=version("namepin"),
-        for admission in (*state.admissions.values(), state.jobs.admission):
-            admission.close()
         summary="Pins every name of a post to what it is, and to where it is in the picture.",
         openapi_url="/api/openapi.json",
         docs_url=None,
@@ -169,10 +169,10 @@ class Bounds:
         announced = int(said) if said.isdigit() else 0
         if announced > self.max_bytes:
             return rest.problem(413, "E108", self._what, "send less at once")
+        if self.held and announced and self.held + announced > self.max_held:
+            return rest.too_many(TooMany(_BUSY, 1))
         return None
 
     @property
     def _what(self) -> str:
         return f"the request has more than {self.max_bytes / 2**20:g} MiB"
-        if self.held and announced and self.held + announced > self.max_held:
-            return rest.too_many(TooMany(_BUSY, 1))
