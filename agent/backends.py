@@ -80,7 +80,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "ofa": Backend("tools.grounder_ofa", "OfaGrounder", "OfaGrounderConfig"),
         "seqtr": Backend("tools.grounder_seqtr", "SeqtrGrounder", "SeqtrGrounderConfig"),
         "sam3": Backend("tools.grounder_sam3", "Sam3Grounder", "Sam3GrounderConfig"),
-        "mmgdino": Backend("tools.grounder_mmgdino", "MmGroundingDinoGrounder", "MmGroundingDinoConfig"),
+        "mmgdino": Backend("tools.grounder_mmgdino", "MmGroundingDinoGrounder", "MmGroundingDinoConfig", extra="gpu"),
         "florence2": Backend("tools.grounder_florence2", "Florence2Grounder", "Florence2Config"),
         "chat": Backend("tools.grounder_chat", "ChatGrounder", "ChatGrounderConfig", extra="llm"),
     },

@@ -1,6 +1,7 @@
 """Train the grounder: `namepin finetune grounder`. OFA's visual grounding on the mentions that are in their pictures.
 
-For MM-Grounding-DINO (`backend=mmgdino`) see `finetune.grounder_mmgdino`. OFA's answer is four bins and the end; of several gold boxes the largest is the only one (RiVEG section IV-C2).
+OFA's answer is four bins and the end; of several gold boxes the largest is the only one (RiVEG section IV-C2). The
+other backend, `mmgdino`, is in `finetune.grounder_mmgdino`.
 """
 
 import random

@@ -16,10 +16,11 @@ from tools.pretrained import locate, weights_sha256
 
 @dataclass(frozen=True)
 class Layers:
-    """Linear layers of a net by their whole names, as patterns."""
+    """What of a net is trained, by whole names, as patterns: linear layers with LoRA, few parameters as they are."""
 
     adapted: str
     spared: str | None = None
+    whole: str | None = None
 
 
 LANGUAGE = Layers(
@@ -49,7 +50,7 @@ class _Adapted(Protocol):
 
 
 def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
-    """The net with LoRA on some layers, and nothing else to learn.
+    """The net with LoRA on some layers, and nothing to learn beside them but what is trained whole.
 
     Raises:
         NamepinError: E301 without peft.
@@ -62,10 +63,15 @@ def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
     net.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(lora_dropout=recipe.dropout, **lora_settings(net, recipe, layers)), net)
     for name, parameter in net.named_parameters():
-        if ".lora_" in name:
+        if ".lora_" in name or is_whole(name, layers):
             parameter.data = parameter.data.float()  # AdamW's steps are lost in 16 bits
             parameter.requires_grad_(True)
     return net
+
+
+def is_whole(name: str, layers: Layers) -> bool:
+    """Whether a parameter is trained without LoRA."""
+    return layers.whole is not None and re.fullmatch(layers.whole, name) is not None
 
 
 def lora_settings(net: nn.Module, recipe: _Adapted, layers: Layers) -> dict[str, Any]:
@@ -89,4 +95,5 @@ def save_lora(
         rank=recipe.rank,
         training=told,
     )
-    save_adapter_of(net, folder, manifest, lora_settings(net, recipe, layers))
+    full = [name for name, _ in net.named_parameters() if is_whole(name, layers)]
+    save_adapter_of(net, folder, manifest, lora_settings(net, recipe, layers), full)

@@ -5,7 +5,7 @@ so that PEFT reads it too, and, where other tensors were trained whole (LLaVA's 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,7 +162,9 @@ def _saved_name(name: str) -> str:
     return _PREFIX + name.replace(".default.", ".")
 
 
-def save_adapter_of(net: Any, folder: Path, manifest: AdapterManifest, settings: Mapping[str, Any]) -> None:
+def save_adapter_of(
+    net: Any, folder: Path, manifest: AdapterManifest, settings: Mapping[str, Any], whole: Collection[str] = ()
+) -> None:
     """Write the LoRA tensors of a net; the manifest last, so that a folder that has one is complete.
 
     Args:
@@ -170,9 +172,11 @@ def save_adapter_of(net: Any, folder: Path, manifest: AdapterManifest, settings:
         folder: made where it is missing.
         manifest: what was trained.
         settings: PEFT's: `r`, `lora_alpha`, `target_modules`.
+        whole: parameters that were trained without LoRA.
     """
-    tensors = {_saved_name(name): value for name, value in net.named_parameters() if ".lora_" in name}
-    write_adapter(folder, manifest, settings, tensors)
+    tensors = dict(net.named_parameters())
+    lora = {_saved_name(name): value for name, value in tensors.items() if ".lora_" in name}
+    write_adapter(folder, manifest, settings, lora, {name: tensors[name] for name in whole})
 
 
 def write_adapter(

@@ -14,6 +14,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from tools.adapters import Base, load_adapter_onto
 from tools.base import fingerprint
 from tools.entailing import checked
 from tools.errors import NamepinError, ToolUnavailable
@@ -42,6 +43,9 @@ class MmGroundingDinoConfig(Frozen):
     revision: str | None = None
     """The commit on the hub."""
 
+    adapter: str | None = None
+    """A folder with a LoRA adapter for the task `ground` (`tools.adapters`); None runs the weights as they are."""
+
     device: str = "cpu"
 
     phrase: Phrase = "expansion"
@@ -68,8 +72,7 @@ class MmGroundingDino:
     """A loaded net with its vocabulary; several threads may use it at once."""
 
     def __init__(self, net: Any, tokenizer: Any, sha256: str, device: str) -> None:
-        self.device = device_named(device)
-        self.net, self.tokenizer = net.requires_grad_(False).to(self.device), tokenizer
+        self.net, self.tokenizer = net.requires_grad_(False).to(device_named(device)), tokenizer
         self.identity = identity(sha256, net, sorted(tokenizer.get_vocab().items()))
 
 
@@ -79,14 +82,14 @@ class MmGroundingDinoGrounder:
     name: ClassVar[str] = "grounder_mmgdino"
     version: ClassVar[int] = 1
 
-    def __init__(self, config: MmGroundingDinoConfig) -> None:
-        """Load the weights, or share those loaded already.
+    def __init__(self, config: MmGroundingDinoConfig, model: MmGroundingDino | None = None) -> None:
+        """Load the weights, or share those loaded already, unless a model is given.
 
         Raises:
-            NamepinError: E210 to E218, see `tools.pretrained`.
+            NamepinError: see `load_mmgdino`.
         """
         self.config = config
-        self.model = shared(config, _load)
+        self.model = model or shared(config, load_mmgdino)
 
     @property
     def fingerprint(self) -> str:
@@ -107,8 +110,8 @@ class MmGroundingDinoGrounder:
     def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
         if not request.queries:
             return Groundings(groundings=())
-        texts = [self._ids(phrase_of(query, self.config.phrase)) for query in request.queries]
-        pixels = self._pixels(picture(request.image, media)).to(self.model.device)
+        texts = [self.ids(phrase_of(query, self.config.phrase)) for query in request.queries]
+        pixels = self.pixels(picture(request.image, media)).to(self.model.net.device)
 
         def detect(part: slice) -> tuple[Tensor, Tensor]:
             return self.detect(pixels, [ids for ids, _ in texts[part]])
@@ -128,22 +131,21 @@ class MmGroundingDinoGrounder:
             pixels: the prepared picture, (3, height, width).
             texts: token ids, from [CLS] to [SEP].
         """
-        longest = max(map(len, texts))
-        ids = torch.tensor([[*text, *([0] * (longest - len(text)))] for text in texts], device=pixels.device)
-        words = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts], device=pixels.device)
+        ids, words = (row.to(pixels.device) for row in padded_ids(texts))
         output = self.model.net(
             pixel_values=pixels.expand(len(texts), -1, -1, -1), input_ids=ids, attention_mask=words, return_dict=True
         )
         return output.logits.sigmoid().amax(-1), output.pred_boxes
 
-    def _ids(self, phrase: str) -> tuple[list[int], bool]:
+    def ids(self, phrase: str) -> tuple[list[int], bool]:
         """The phrase's token ids, from [CLS] to its full stop and [SEP], and whether its end was cut off."""
         words = without_special(phrase, self.model.tokenizer).lower().replace(".", " ").replace("?", " ")
         ids = self.model.tokenizer(words, add_special_tokens=False)["input_ids"]
         room = self.model.net.config.max_text_len - 3
         return [MARKS["[CLS]"], *ids[:room], MARKS["."], MARKS["[SEP]"]], len(ids) > room
 
-    def _pixels(self, image: Image.Image) -> Tensor:
+    def pixels(self, image: Image.Image) -> Tensor:
+        """The picture as the net sees it, (3, height, width)."""
         return imagenet(image.resize(self.seen(image.size), Image.Resampling.BILINEAR))
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -183,6 +185,13 @@ class MmGroundingDinoGrounder:
         return notices
 
 
+def padded_ids(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids, padded on the right, and which of them are there: (rows, tokens) each."""
+    longest = max(map(len, texts))
+    ids = [[*text, *([0] * (longest - len(text)))] for text in texts]
+    return torch.tensor(ids), torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
+
+
 def phrase_of(query: ReferringQuery, phrase: Phrase) -> str:
     """The part of a query that is asked: all of it, what follows the dash, or the name; all of it where there is none.
 
@@ -197,7 +206,13 @@ def phrase_of(query: ReferringQuery, phrase: Phrase) -> str:
     return part if any(char.isalnum() for char in part) else query.expression
 
 
-def _load(config: MmGroundingDinoConfig, path: Path, sha256: str) -> MmGroundingDino:
+def load_mmgdino(config: MmGroundingDinoConfig, path: Path, sha256: str) -> MmGroundingDino:
+    """The model of the settings, with its adapter, of located weights and their sha256.
+
+    Raises:
+        NamepinError: E210 to E218, see `tools.pretrained`; E219 an adapter of other weights or another task.
+        ModuleNotFoundError: an adapter without the package peft.
+    """
     from transformers import MMGroundingDinoForObjectDetection
 
     if not path.is_dir():
@@ -210,4 +225,9 @@ def _load(config: MmGroundingDinoConfig, path: Path, sha256: str) -> MmGrounding
         raise NamepinError(
             "E218", "the tokenizer is not BERT's, uncased", where=str(path), mend="copy the one beside the weights"
         )
+    # PEFT asks for the words' embeddings, which transformers does not find in this net.
+    net.get_input_embeddings = net.model.text_backbone.get_input_embeddings
+    if config.adapter is not None:
+        base = Base(weights=config.weights, revision=config.revision, sha256=sha256)
+        sha256 += load_adapter_onto(net, Path(config.adapter), task="ground", base=base)
     return MmGroundingDino(net, tokenizer, sha256, config.device)

@@ -50,7 +50,7 @@ def tagger(config: Config = None, set_: Set = None, resume: Resume = False) -> i
 
 @app.command()
 def matcher(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
-    """Train BLIP to tell which mentions are in their picture; --set root=DIR names the data set's folder."""
+    """Train BLIP, BLIP-2 or LLaVA (--set backend=blip|blip2|llava) to tell which mentions are in their picture."""
     return _train("matcher", config, set_ or (), resume)
 
 
@@ -62,7 +62,7 @@ def entailment(config: Config = None, set_: Set = None, resume: Resume = False) 
 
 @app.command()
 def grounder(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
-    """Train OFA to answer a referring expression with a box."""
+    """Train OFA or MM-Grounding-DINO (--set backend=ofa|mmgdino) to answer a referring expression with a box."""
     return _train("grounder", config, set_ or (), resume)
 
 
