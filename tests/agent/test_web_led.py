@@ -117,6 +117,8 @@ def test_heat_maps_go_and_come(tab: Any, model: Server, tmp_path: Path, browser:
     drawn = "image => image.decode().then(() => image.naturalWidth)"
 
     names.nth(1).click()
+    chosen = names.nth(1).locator("input").evaluate("input => input.checked && getComputedStyle(input).appearance")
+    assert chosen == "auto", "Gradio's rules would hide which one is chosen"
     assert maps.nth(0).is_visible() and not maps.nth(1).is_visible()
     assert maps.nth(0).evaluate(drawn) == 256
     assert maps.nth(0).bounding_box() == turn.locator(".stage img").first.bounding_box(), "it lies on the picture"
