@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from agent_samples import full
 
 from agent.render.html import About, page
+from agent.render.view import Shown
+from tools import heat
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -84,3 +87,21 @@ def test_text_and_ground_have_contrast(opened: Any) -> None:
             return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]; })"""
     )
     assert (max(bright) + 0.05) / (min(bright) + 0.05) >= 7
+
+
+def test_heat_maps_are_shown_one_at_a_time(browser: Any, tmp_path: Path) -> None:
+    one = full()
+    maps = {index: heat.to_blob(np.eye(4, dtype=np.float32)[::step]) for index, step in ((0, 1), (1, -1))}
+    (tmp_path / "index.html").write_text(page([Shown(one.extraction, one.picture, maps)], About("gem", 0.2)), "utf-8")
+    tab = browser.new_page()
+    tab.goto((tmp_path / "index.html").as_uri())
+    shown = tab.locator("img.heat:visible")
+    assert shown.count() == 0
+    tab.get_by_role("radio", name="1 Ada Example").check()
+    assert shown.evaluate("image => image.decode().then(() => [image.dataset.heat, image.naturalWidth])") == ["0", 256]
+    assert shown.bounding_box() == tab.locator(".stage img").first.bounding_box()
+    tab.keyboard.press("ArrowDown")
+    assert shown.count() == 1 and shown.get_attribute("data-heat") == "1"
+    tab.get_by_role("radio", name="off").check()
+    assert shown.count() == 0
+    tab.close()
