@@ -14,8 +14,9 @@ import pytest
 import agent.api
 import agent.build
 from agent.cli.main import main
-from agent.settings import Settings
+from agent.settings import Settings, ToolSettings
 from graphs.calls import LiveCalls
+from tools.llm import ChatConfig
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,20 @@ Cli = Callable[..., Ran]
 
 
 _built: dict[str, LiveCalls] = {}
+_tools: dict[str, Any] = {}
 
 
 @pytest.fixture(autouse=True)
 def _tools_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = agent.build.live_calls
+    real, build = agent.build.live_calls, agent.build.build_tool
+
+    def built(role: str, chosen: ToolSettings) -> Any:
+        if isinstance(chosen.config, ChatConfig):  # its server is one test's own
+            return build(role, chosen)
+        key = f"{role} {Path.cwd()} {chosen!r}"
+        if key not in _tools:
+            _tools[key] = build(role, chosen)
+        return _tools[key]
 
     def cached(settings: Settings) -> LiveCalls:
         key = repr(settings.tools)
@@ -45,6 +55,7 @@ def _tools_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return _built[key]
 
     monkeypatch.setattr(agent.api, "live_calls", cached)
+    monkeypatch.setattr(agent.build, "build_tool", built)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +99,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("studio"), free_port()
     flags = ["--config", str(ROOT / "langgraph.json"), "--no-browser", "--no-reload", "--port", str(port)]
     quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGSMITH_TRACING": "false"}
-    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), **quiet)
+    close = {"NAMEPIN_REVIEW__MATCH_MARGIN": "1"}  # the graphs that ask then ask about every match
+    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), **quiet, **close)
     with running([str(STUDIO), "dev", *flags], port, folder / "log", env, folder) as address:
         yield address
 

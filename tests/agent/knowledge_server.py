@@ -1,6 +1,11 @@
-"""A chat server on loopback whose answer depends on the question alone, however often it is asked, and when."""
+"""A chat server on loopback whose answer depends on the question alone, however often it is asked, and when.
+
+In a thread of the test, or, to be killed, in a process of its own (`python knowledge_server.py`).
+"""
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +25,9 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
+    def count(self) -> None:
+        self.asked += 1
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed does not read its answer."""
 
@@ -28,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        self.server.asked += 1
+        self.server.count()
         question = self.rfile.read(int(self.headers["Content-Length"])).decode()
         status, said = 200, json.dumps({"explanation": "Everybody knows these names."})
         if "NASA and Apple" in question:
@@ -58,8 +66,35 @@ def knowledge_server() -> Iterator[Server]:
             thread.join()
 
 
-def knowledge_of(*servers: Server) -> list[str]:
+class Killable:
+    """The server in a process of its own."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def kill(self) -> int:
+        """SIGKILL; how often it was asked before."""
+        self.process.kill()
+        return len(self.process.communicate()[0].splitlines())
+
+
+class Told(Server):
+    """Says on standard output what it is asked."""
+
+    def count(self) -> None:
+        print("asked", flush=True)
+
+
+def knowledge_of(*servers: Server | Killable) -> list[str]:
     """The settings that name them."""
     more = json.dumps([server.url for server in servers[1:]])
     given = ("model=m", f"base_url={servers[0].url}", f"servers={more}", "retries=1", "cache=false")
     return [f"knowledge.{one}" for one in given]
+
+
+if __name__ == "__main__":
+    with Told() as told:
+        print(told.url, flush=True)
+        told.serve_forever()

@@ -105,9 +105,9 @@ def test_a_trial_is_gone_on_with(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_sigkill_at_any_moment_loses_nothing(cli: Cli, tmp_path: Path) -> None:
-    posts, whole, out = write_posts(tmp_path / "posts.jsonl", 200), tmp_path / "whole", tmp_path / "out"
+    posts, whole, out = write_posts(tmp_path / "posts.jsonl", 100), tmp_path / "whole", tmp_path / "out"
     assert cli("batch", posts, "--out", whole, *TEXT_ONLY).code == 0
-    kills, moments = 0, sorted(random.Random(8).sample(range(1, 150), 3))
+    kills, moments = 0, sorted(random.Random(8).sample(range(1, 75), 3))
     for wanted in moments:
         process = start([posts, "--out", out, *TEXT_ONLY])
         while process.poll() is None:

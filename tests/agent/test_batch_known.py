@@ -127,21 +127,21 @@ def test_a_later_run_uses_the_results_of_earlier_ones(tmp_path: Path, monkeypatc
     today = written(tmp_path, "t", ("new in Rome", "NASA and Apple", "\u00e9\ud83d\ude00 Paris"), image="a.png", of="t")
     first = Counted(monkeypatch, tmp_path)
     first.rows(yesterday, "yesterday")
-    assert first.worked == ["y0", "y1", "y2"]
+    assert sorted(first.worked) == ["y0", "y1", "y2"]
     second = Counted(monkeypatch, tmp_path)
     found = second.rows(today, "today")
     assert second.worked == ["t0"]
     without = Counted(monkeypatch, tmp_path, "batch.cache=false")
-    assert without.rows(today, "without") == found and without.worked == ["t0", "t1", "t2"]
+    assert without.rows(today, "without") == found and len(without.worked) == 3
     assert found[1]["extra"] == {"of": "t"} and found[1]["entities"] and found[1]["image"]
     # Whatever decides a result makes it another: a threshold, the picture's bytes under the same name.
     other = Counted(monkeypatch, tmp_path, "gate.gamma=0.9")
     other.rows(today, "other")
-    assert other.worked == ["t0", "t1", "t2"]
+    assert sorted(other.worked) == ["t0", "t1", "t2"]
     Image.new("RGB", (32, 24), "blue").save(tmp_path / "a.png")
     repainted = Counted(monkeypatch, tmp_path)
     repainted.rows(today, "repainted")
-    assert repainted.worked == ["t0", "t1", "t2"]
+    assert sorted(repainted.worked) == ["t0", "t1", "t2"]
 
 
 def test_nothing_is_kept_unless_asked_for_nor_of_posts_that_went_wrong(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from batch_samples import timeless, write_posts
 from conftest import ROOT
-from knowledge_server import knowledge_of, knowledge_server
+from knowledge_server import Killable, knowledge_of, knowledge_server
 
 from agent.api import Namepin
 from agent.batch.engine import identity_of, run_batch
@@ -92,6 +92,25 @@ def test_a_stage_for_a_models_server(tmp_path: Path) -> None:
         assert list(results(staged(settings, source))) == without_fingerprint(expected)
         assert server.asked == 2 * asked, "the second stage asks nothing again"
     assert {row["status"] for row in expected} == {"ok", "degraded"}
+
+
+def test_sigkill_of_the_only_server_costs_the_posts_after_it_their_explanation(tmp_path: Path) -> None:
+    """They are degraded and say so; run again with a server, they are as if nothing had happened."""
+    source = Source(str(write_posts(tmp_path / "posts.jsonl", 8)))
+    with knowledge_server() as server:
+        expected = without_fingerprint(whole(starter(*knowledge_of(server), *TEXT_ONLY), source, tmp_path / "out"))
+        killable = Killable()
+        settings = starter(*knowledge_of(killable), *TEXT_ONLY)
+        first, second = stages_of(settings)
+        worker, rows = StageWorker(settings, first), [Passage.of(row) for row in source.rows()]
+        passages = worker.run(rows[:3])
+        assert killable.kill() >= 3
+        found = list(results(StageWorker(settings, second).run([*passages, *worker.run(rows[3:])])))
+        again = starter(*knowledge_of(server), *TEXT_ONLY)
+        mended = list(results(StageWorker(again, second).run(StageWorker(again, first).run(rows[3:]))))
+    assert found[:3] == expected[:3] and [row["id"] for row in found] == [row["id"] for row in expected]
+    assert all(row["status"] == "degraded" and row["warnings"][0]["tool"] == "knowledge" for row in found[3:])
+    assert mended == expected[3:]
 
 
 def test_what_fails_is_the_same(tmp_path: Path) -> None:
