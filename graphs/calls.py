@@ -126,6 +126,11 @@ class Calls(Protocol):
 class Turn(Protocol):
     """A post's turn at this machine, where posts have to wait for one."""
 
+    @property
+    def executor(self) -> Executor:
+        """Computes for posts that have a turn."""
+        ...
+
     def away(self) -> AbstractAsyncContextManager[Executor]:
         """Give the turn back while the block waits for another machine, in threads of the executor; then take it."""
         ...
@@ -143,7 +148,7 @@ class LiveCalls:
 
     Args:
         tools: role -> tool; a role that is absent is a step left out.
-        executor: where `Tool.run` runs; None takes the event loop's own pool (at most 32 threads).
+        executor: where `Tool.run` runs for posts without a turn; None takes the event loop's own pool.
         timeout_s: a tool that has not answered by then counts as down, so that one hung call cannot hang a batch.
     """
 
@@ -165,7 +170,7 @@ class LiveCalls:
             return await self._run(here, self.executor, tool, request, media)
         here.run(MAY_ASK.set, False)
         try:
-            return await self._run(here, self.executor, tool, request, media)
+            return await self._run(here, turn.executor, tool, request, media)
         except MustAsk:
             async with turn.away() as elsewhere:
                 return await self._run(copy_context(), elsewhere, tool, request, media)

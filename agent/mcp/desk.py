@@ -99,7 +99,7 @@ class Desk:
             self.remember(owner, answers.seen_of(now.extraction, now.profile, overrides))
         return now
 
-    def turn(self, profile: str) -> AbstractAsyncContextManager[None]:
+    def turn(self, profile: str) -> AbstractAsyncContextManager[object]:
         """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""
         return self._turns[profile].turn()
 

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from agent.server.access import TooMany
-from graphs.calls import TURN
+from graphs.calls import TURN, Turn
 from tools.asking import THREADS
 
 
@@ -29,7 +29,9 @@ class Admission:
         self._most_waiting, self._most_asking = waiting, asking
         self._coming: deque[asyncio.Future[None]] = deque()
         self._returning: deque[asyncio.Future[None]] = deque()
-        self._threads = ThreadPoolExecutor(asking, THREADS)
+        # Each thread keeps some memory of the largest post it has seen (malloc's arenas): no more than can be used.
+        self._computing = ThreadPoolExecutor(at_once, "namepin-computing")
+        self._elsewhere = ThreadPoolExecutor(asking, THREADS)
         self.asking = 0
 
     @property
@@ -43,7 +45,7 @@ class Admission:
         return len(self._coming)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self) -> AsyncIterator[Turn]:
         """Wait for a turn, and have it while the block runs, but for when its tools wait for a server.
 
         Raises:
@@ -56,14 +58,15 @@ class Admission:
         # Not reset by a token: a stream's end may run in another context than its beginning.
         TURN.set(turn)
         try:
-            yield
+            yield turn
         finally:
             TURN.set(None)
             turn.end()
 
     def close(self) -> None:
-        """Begin no further question."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Begin nothing more."""
+        for threads in (self._computing, self._elsewhere):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin_asking(self) -> None:
         if self.asking >= self._most_asking:
@@ -103,6 +106,11 @@ class _Turn:
         self._admission = admission
         self._held, self._asked, self._ended, self._questions = True, False, False, 0
 
+    @property
+    def executor(self) -> Executor:
+        """See `graphs.calls.Turn.executor`."""
+        return self._admission._computing
+
     @asynccontextmanager
     async def away(self) -> AsyncIterator[Executor]:
         """See `graphs.calls.Turn.away`.
@@ -116,7 +124,7 @@ class _Turn:
         self._questions += 1
         self._let_go()
         try:
-            yield self._admission._threads
+            yield self._admission._elsewhere
         except asyncio.CancelledError:
             self._questions -= 1  # nothing follows that would need the turn
             raise

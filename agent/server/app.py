@@ -33,8 +33,8 @@ _HEADERS = (
 
 _BUSY = "the server holds as many requests as it may"
 
-_SPARE_THREADS = 16
-"""For the job at work, and for reading and checking what comes in."""
+_SPARE_THREADS = 8
+"""For reading and checking what comes in, for jobs' files and for the page."""
 
 
 def create_app(
@@ -67,10 +67,8 @@ def create_app(
 
     @asynccontextmanager
     async def beside(app: FastAPI) -> AsyncIterator[None]:
-        # Tools compute in threads, of which asyncio's own pool has few where cores are few. Those that wait for a
-        # server are others (`Admission`): a slow one can hold up none of these.
-        threads = serve.at_once * len(pins.profiles) + _SPARE_THREADS
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, "namepin"))
+        # Tools compute and wait in threads of their own (`Admission`): nothing here stands behind them.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_SPARE_THREADS, "namepin"))
         working = asyncio.create_task(state.jobs.work())
         yield
         working.cancel()

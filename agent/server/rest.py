@@ -1,6 +1,7 @@
 """The REST surface: `extract`, batch jobs, health; its OpenAPI is at `/api/openapi.json`."""
 
 import asyncio
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
@@ -121,8 +122,12 @@ async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extracti
     profile = body.profile or state.pins.profiles[0]
     overrides = {} if body.gamma is None else {"gate": {"gamma": body.gamma}}
     pin = await asyncio.to_thread(state.pins.get, profile, overrides)
-    async with state.admission(profile).turn():
-        ready = await asyncio.to_thread(_ready, pin, body, state.settings.urls)
+    loop = asyncio.get_running_loop()
+    async with state.admission(profile).turn() as turn:
+        # A picture that somebody else's server sends takes that server's time, not this one's.
+        async with turn.away() if body.image_url is not None else nullcontext(turn.executor) as threads:
+            picture = await loop.run_in_executor(threads, picture_of_body, body, state.settings.urls)
+        ready = await loop.run_in_executor(turn.executor, _ready, pin, body, picture)
         return await pin.aextract(ready)
 
 
@@ -174,10 +179,10 @@ def _missing() -> HTTPException:
     return HTTPException(404, "there is no such job of yours")
 
 
-def _ready(pin: Namepin, body: PostBody, urls: bool) -> Ready:
+def _ready(pin: Namepin, body: PostBody, picture: bytes | None) -> Ready:
     pin.calls  # noqa: B018  # a profile's first post builds its tools: in this thread, not on the event loop
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
-    return pin.ready(make_post(row), picture_of_body(body, urls))
+    return pin.ready(make_post(row), picture)
 
 
 def _job_post(body: PostBody, urls: bool) -> JobPost:

@@ -185,4 +185,28 @@ async def test_without_turns_a_tool_is_called_once() -> None:
     assert [may for may, _ in called] == [True]
     async with Admission(at_once=1, waiting=0, asking=1).turn():
         await calls.call("knowledge", request, Media())
-    assert called[1][0] is False and called[2] == (True, "namepin-asking")
+    assert called[1:] == [(False, "namepin-computing"), (True, "namepin-asking")]
+
+
+async def test_as_many_threads_compute_as_posts_do() -> None:
+    """Each thread keeps memory of the largest post it has seen, so their number bounds that."""
+    threads = set[str]()
+
+    class Computing:
+        name: ClassVar[str] = "tagger"
+        version: ClassVar[int] = 1
+        fingerprint = "f"
+
+        def run(self, requests: Sequence[Any], media: Media) -> Sequence[Any]:
+            threads.add(threading.current_thread().name)
+            time.sleep(0.002)
+            return requests
+
+    calls, admission = LiveCalls({"tagger": Computing()}), Admission(at_once=2, waiting=100, asking=1)
+
+    async def post() -> None:
+        async with admission.turn():
+            await asyncio.gather(*(calls.call("tagger", KnowledgeRequest(text="x"), Media()) for _ in range(3)))
+
+    await asyncio.gather(*(post() for _ in range(20)))
+    assert len(threads) == 2
