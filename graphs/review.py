@@ -104,10 +104,19 @@ def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, threshold: flo
 
 
 def _ask(questions: list[Question]) -> dict[str, str]:
-    """Wait for a person; without a question nothing waits."""
-    if not questions:
-        return {}
-    return checked(questions, interrupt([question.model_dump(mode="json") for question in questions]))
+    """Wait for a person; without a question nothing waits.
+
+    Answers that do not fit are asked for again: a step that failed on them would be given them at its next try, too.
+    `Review` refuses them before they come here.
+    """
+    asked = [question.model_dump(mode="json") for question in questions]
+    while questions:
+        given = interrupt(asked)
+        try:
+            return checked(questions, given if isinstance(given, Mapping) else {})
+        except NamepinError:
+            continue
+    return {}
 
 
 @step(without="", summary=lambda u: count(u["findings"], "answer"))

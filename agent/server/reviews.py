@@ -96,7 +96,14 @@ class Reviews:
             TooMany: the owner keeps too many reviews.
             NamepinError: E10x, E12x for the post, E200 for the profile; as `Namepin.areview`.
         """
-        if len(self.list(owner)) >= self.most:
+        kept = self.list(owner)
+        if source and len(kept) >= self.most:
+            # A page's results are in its conversation: those that are done make room.
+            done = [one for one in kept if one.source and one.state == "done"]
+            for one in done[: len(kept) - self.most + 1]:
+                await self.delete(owner, one.id)
+                kept.remove(one)
+        if len(kept) >= self.most:
             raise TooMany(f"{self.most} reviews are kept already: delete one", 60)
         begun = Reviewed(id=uuid.uuid4().hex, profile=profile, gamma=gamma, source=source)
         folder = self.folder / "reviews" / owner / begun.id

@@ -47,6 +47,11 @@ class Talk:
         """None: a follow-up asks for another gamma."""
         return {}
 
+    @property
+    def heat(self) -> None:
+        """None: nobody draws heat maps here."""
+        return None
+
 
 class TakesPictures(AgentMiddleware[ChatState, Any]):
     """Moves the picture of the last message out of it: to the folder of pictures, and by content into the state."""

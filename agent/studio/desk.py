@@ -98,7 +98,8 @@ class Desk:
         if gamma is not None:
             gate = GatePolicy.model_validate(decided.gate.model_dump() | {"gamma": gamma})
             decided = decided.model_copy(update={"gate": gate})
-        return Context(pin.calls, Media(images=self._images), decided, pin.settings.requested)
+        media, review = Media(images=self._images), pin.settings.review
+        return Context(pin.calls, media, decided, pin.settings.requested, review=review)
 
     def ready(self, given: Any) -> tuple[Ready, ImageRef | None]:
         """A post as JSON, `{"text" or "tokens", "id", "image": base64}`, made ready, and its picture kept.

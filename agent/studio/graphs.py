@@ -7,14 +7,20 @@ from typing import Any
 from agent.studio.desk import desk
 
 
-@lru_cache(maxsize=3)
+@lru_cache(maxsize=5)
 def _built(name: str) -> Any:
     from agent.studio import conversation, served
 
     desk()
     if name == "chat":
         return conversation.build()
-    return served.build(served.GemContext if name == "gem" else served.RivegContext)
+    contexts = {
+        "gem": served.GemContext,
+        "gem-review": served.GemReviewContext,
+        "riveg": served.RivegContext,
+        "riveg-review": served.RivegReviewContext,
+    }
+    return served.build(contexts[name])
 
 
 async def gem() -> Any:
@@ -25,6 +31,16 @@ async def gem() -> Any:
 async def riveg() -> Any:
     """RiVEG's graph, with the same input and output."""
     return await asyncio.to_thread(_built, "riveg")
+
+
+async def gem_review() -> Any:
+    """GEM's graph, interrupted where a decision is close, until a person has decided."""
+    return await asyncio.to_thread(_built, "gem-review")
+
+
+async def riveg_review() -> Any:
+    """RiVEG's graph, interrupted likewise."""
+    return await asyncio.to_thread(_built, "riveg-review")
 
 
 async def chat() -> Any:

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 from agent.studio.desk import coded, desk
 from graphs import gem, riveg
 from graphs.context import Context
+from graphs.review import SUFFIX
 from graphs.run import extraction_from
 from graphs.state import Json, PostState, start_state
 from tools.types import ImageRef, Post
@@ -62,6 +63,8 @@ class Served:
     gamma: Annotated[float | None, Field(ge=0, le=4)] = None
 
     graph: ClassVar[str] = ""
+    suffix: ClassVar[str] = ""
+    """Of the graph's name in fingerprints."""
 
     def __post_init__(self) -> None:
         """The steps' view of it: all that `Context` has."""
@@ -86,6 +89,18 @@ class RivegContext(Served):
     graph: ClassVar[str] = "riveg"
 
 
+class GemReviewContext(GemContext):
+    """For the GEM graph that asks a person."""
+
+    suffix: ClassVar[str] = SUFFIX
+
+
+class RivegReviewContext(RivegContext):
+    """For the RiVEG graph that asks a person."""
+
+    suffix: ClassVar[str] = SUFFIX
+
+
 async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
     """Take the post in: check it, keep its picture, and begin anew where the thread had another one before."""
     with coded():
@@ -103,17 +118,19 @@ async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
     pin = desk().pin(runtime.context.graph)
     ref = ImageRef.model_validate(state["image"]) if state["image"] else None
     post = Post(id=state["id"], text=state["text"])
-    extraction = extraction_from(post, ref, state, context.fingerprint(pin.graph.name), context)
+    fingerprint = context.fingerprint(pin.graph.name + runtime.context.suffix)
+    extraction = extraction_from(post, ref, state, fingerprint, context)
     return {"extraction": json.loads(extraction.to_json())}
 
 
 def build(context: type[Served]) -> Any:
-    """The compiled graph."""
+    """The compiled graph; one that asks a person interrupts its runs where a decision is close (`graphs.review`)."""
+    review = bool(context.suffix)
     module = {"gem": gem, "riveg": riveg}[context.graph]
     graph = StateGraph(ServedState, context_schema=context, input_schema=Arrival, output_schema=Outcome)
     graph.add_node(arrive)
     graph.add_node(answer)
     graph.add_edge(START, "arrive")
-    module.wire(graph, "arrive", "answer")
+    module.wire(graph, "arrive", "answer", review=review)
     graph.add_edge("answer", END)
-    return graph.compile(name=context.graph)
+    return graph.compile(name=f"{context.graph}-review" if review else context.graph)

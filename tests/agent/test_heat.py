@@ -57,8 +57,8 @@ def test_a_run_fills_in_the_maps_of_what_is_in_the_picture() -> None:
     filled = [e for e in make_pin().stream(POST, picture(), heat=maps) if isinstance(e, Extraction)][-1]
     assert [e.groundable for e in found.entities] == [True, False, True]
     assert maps == {0: b"Anna", 2: b"Bob"}, "by their place in the result"
-    timeless = {"exclude": {"timings_ms"}}
-    assert filled.model_dump_json(**timeless) == found.model_dump_json(**timeless), "an Extraction holds none of it"
+    rows = [one.model_copy(update={"timings_ms": {}}).to_json() for one in (filled, found)]
+    assert rows[0] == rows[1], "an Extraction holds none of it"
 
 
 def test_a_map_that_points_nowhere_is_none() -> None:

@@ -12,7 +12,10 @@ import pytest
 from conftest import ROOT
 from fastapi.testclient import TestClient
 
+from agent.chat.pins import Pins
+from agent.server.access import TooMany
 from agent.server.app import create_app
+from agent.server.reviews import Reviewed, Reviews
 from agent.settings import load_settings
 
 TEXT = "Eileen Collins in front of the Discovery"
@@ -168,3 +171,21 @@ def test_what_cannot_begin_leaves_nothing(
     refused = client.post("/api/reviews", json=body)
     assert (refused.status_code, refused.json()["code"]) == (status, code)
     assert client.get("/api/reviews").json() == [] and list(tmp_path.glob("reviews/*/*")) == []
+
+
+async def test_reviews_of_a_conversation_make_room_for_one_another(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path, Pins(["starter"], CLOSE), most=1)
+
+    async def begun(source: str) -> Reviewed:
+        return await reviews.begin("me", {"id": "a", "text": "Bob Dylan"}, None, "starter", source=source)
+
+    first = await begun("r1")
+    done = await reviews.answer("me", first.id, {q.key: q.choices[0] for q in first.questions})
+    assert done is not None and done.state == "done"
+    with pytest.raises(TooMany):
+        await reviews.begin("me", {"id": "a", "text": "Bob Dylan"}, None, "starter")
+    second = await begun("r2")
+    assert [kept.id for kept in reviews.list("me")] == [second.id]
+    with pytest.raises(TooMany):
+        await begun("r3")
+    assert [kept.id for kept in reviews.list("me")] == [second.id], "one that waits is not thrown away"

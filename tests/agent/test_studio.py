@@ -75,6 +75,23 @@ def test_a_run_goes_on_from_the_middle(client: Any) -> None:
     assert served(again["extraction"]) == served(first["extraction"])
 
 
+def test_a_person_decides_where_a_run_is_interrupted(client: Any) -> None:
+    kept = thread(client)
+    client.runs.wait(kept, "gem-review", input={"post": POST})
+    [asked] = client.threads.get_state(kept)["interrupts"]
+    keys = [question["key"] for question in asked["value"]]
+    assert keys[0] == "place:0" and asked["value"][0]["mention"] == "Eileen Collins"
+    client.runs.wait(kept, "gem-review", command={"resume": {"place:0": "perhaps"}})
+    [again] = client.threads.get_state(kept)["interrupts"]
+    assert again["value"] == asked["value"], "what is no answer is asked again"
+    found = client.runs.wait(kept, "gem-review", command={"resume": dict.fromkeys(keys, False)})["extraction"]
+    plain = python({"id": "post-1", "text": TEXT}, image=PICTURE)
+    assert found["fingerprint"] != plain["fingerprint"]
+    for entity, before in zip(found["entities"], plain["entities"], strict=True):
+        assert entity["groundable"] is False and entity["box"] is None and "review" in entity["provenance"]
+        assert entity["label"] == before["label"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -125,7 +142,7 @@ def test_a_conversation_takes_no_address_and_no_settings(client: Any) -> None:
 
 def test_schemas_and_drawing_are_for_studio(client: Any) -> None:
     ids = {assistant["graph_id"]: assistant["assistant_id"] for assistant in client.assistants.search()}
-    assert set(ids) == {"gem", "riveg", "chat"}
+    assert set(ids) == {"gem", "riveg", "gem-review", "riveg-review", "chat"}
     schemas = client.assistants.get_schemas(ids["gem"])
     assert schemas["input_schema"]["required"] == ["post"] and set(schemas["context_schema"]["properties"]) == {"gamma"}
     nodes = {node["id"] for node in client.assistants.get_graph(ids["riveg"])["nodes"]}
