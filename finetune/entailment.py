@@ -8,9 +8,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -100,12 +101,14 @@ class BlipEntailmentRecipe(EntailmentTraining):
     Attributes:
         weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
         tokenizer: for an original file, which brings none.
+        attend: weight of the loss of `finetune.attending`; ours, off.
     """
 
     backend: Literal["blip"] = "blip"
     lr: float = 5e-5
     weights: str = "Salesforce/blip-itm-large-coco"
     tokenizer: str = "google-bert/bert-base-uncased"
+    attend: Annotated[float, Field(ge=0)] = 0.0
 
 
 class EntailmentTask:
@@ -236,8 +239,12 @@ class BlipEntailmentTask(EntailmentTask):
             NamepinError: E120 to E139 data, E210 to E218 weights.
         """
         super().__init__(recipe)
-        self.parts = BlipParts(recipe.weights, recipe.tokenizer)
+        self.parts = BlipParts(recipe.weights, recipe.tokenizer, recipe.attend)
         self.net = self.parts.net
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of the two classes, and the loss of `finetune.attending` where it is asked for."""
+        return super().loss(net, batch) + self.parts.attending(batch)
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, expressions and labels."""

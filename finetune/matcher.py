@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from finetune.attending import Attending
 from finetune.lora import LANGUAGE, save_lora, with_lora
 from finetune.training import Batch, Positive, Run, Share
 from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
@@ -58,11 +59,13 @@ class MatcherRecipe(MatcherTraining):
     Attributes:
         weights: as there, or an original `.pth` file.
         tokenizer: for an original file, which brings none.
+        attend: weight of the loss of `finetune.attending`; ours, off.
     """
 
     backend: Literal["blip"] = "blip"
     weights: str = "Salesforce/blip-itm-large-coco"
     tokenizer: str = "google-bert/bert-base-uncased"
+    attend: Annotated[float, Field(ge=0)] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +142,7 @@ class MatcherTask(MatcherRows):
             NamepinError: E210 to E218 weights, E120 to E139 data.
         """
         super().__init__(recipe)
-        self.parts = BlipParts(recipe.weights, recipe.tokenizer)
+        self.parts = BlipParts(recipe.weights, recipe.tokenizer, recipe.attend)
         self.net: nn.Module = self.parts.net
 
     def collate(self, rows: list[Seen]) -> Batch:
@@ -147,8 +150,8 @@ class MatcherTask(MatcherRows):
         return self.parts.batch(rows, self.parts.texts([row.query for row in rows]))
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the ITM head."""
-        return functional.cross_entropy(itm_logits(net, batch), batch["labels"])
+        """Cross-entropy of the ITM head, and the loss of `finetune.attending` where it is asked for."""
+        return functional.cross_entropy(itm_logits(net, batch), batch["labels"]) + self.parts.attending(batch)
 
     def score(self) -> dict[str, float]:
         """F1 of "in the picture" on dev, and its parts, at P_T of one half."""
@@ -166,8 +169,13 @@ class MatcherTask(MatcherRows):
 class BlipParts:
     """A BLIP to train, its pictures and texts."""
 
-    def __init__(self, weights: str, tokenizer: str) -> None:
+    def __init__(self, weights: str, tokenizer: str, attend: float = 0.0) -> None:
         """Load the weights.
+
+        Args:
+            weights: a folder, an original file, or a name on the hub.
+            tokenizer: for an original file.
+            attend: weight of the loss of `finetune.attending`.
 
         Raises:
             NamepinError: E210 to E218, see `tools.blip_checkpoint`.
@@ -179,12 +187,18 @@ class BlipParts:
         side, mean, std = self.net.config.vision_config.image_size, self._checkpoint.mean, self._checkpoint.std
         self.pictures = Pictures(lambda image: squash(image, side, mean, std))
         self.texts = match_texts(config, self.net, self._checkpoint.tokenizer, torch.device("cpu"))
+        self._attend, self._attending = attend, Attending(self.net) if attend else None
 
     def batch(self, rows: Sequence[Seen], texts: Texts) -> dict[str, Tensor]:
         """Pictures, texts, and whether each row's mention is in its picture, for `itm_logits`."""
         pixels, which = self.pictures(rows)
         labels = torch.tensor([int(row.groundable) for row in rows])
-        return {"pixels": pixels, "which": which, "ids": texts.ids, "mask": texts.mask, "labels": labels}
+        batch = {"pixels": pixels, "which": which, "ids": texts.ids, "mask": texts.mask, "labels": labels}
+        return batch | ({"regions": self._attending.regions(rows)} if self._attending else {})
+
+    def attending(self, batch: Batch) -> Tensor | float:
+        """The weighted loss of `finetune.attending`, of the forward pass just taken; 0 where it is not asked for."""
+        return self._attend * self._attending.loss(batch) if self._attending else 0.0
 
     def save(self, folder: Path) -> None:
         """A transformers folder, with the mean and deviation of its pictures."""

@@ -27,6 +27,8 @@ def _finetune(context: typer.Context) -> None:
 
 def _train(module: str, config: Path | None, assignments: Sequence[str], resume: bool) -> int:
     """Run a recipe of `finetune/`; prints its settings first, the best epoch's scores at the end."""
+    import torch
+
     from agent.recipes import load_recipe
 
     home = import_module(f"finetune.{module}")
@@ -35,7 +37,12 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
     if first:
         for name, value in asdict(recipe).items():
             print(f"{name} = {json.dumps(value)}")
-    report = home.train(recipe, resume)
+    # Young nets have many numbers too small for a CPU's fast path; as zeros they cost a third of the time less.
+    torch.set_flush_denormal(True)
+    try:
+        report = home.train(recipe, resume)
+    finally:
+        torch.set_flush_denormal(False)
     for name, value in report.items():
         if first and isinstance(value, int | float | str):
             print(f"{name}: {value}")

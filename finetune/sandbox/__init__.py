@@ -5,5 +5,5 @@ post with its picture, knowledge and captions, `write` puts a whole world on dis
 without understanding it.
 """
 
-VERSION = 1
+VERSION = 2
 """Of the generator; results name it. What it makes of a seed does not change within a version."""

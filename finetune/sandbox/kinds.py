@@ -96,6 +96,22 @@ NEUTRAL: tuple[str, ...] = (
 """What may be said about anything."""
 
 
+_USUAL = {
+    "red": "athlete political_party brand_name_products",
+    "black": "musician city animal",
+    "blue": "politician company",
+    "green": "journalist news_agency park software",
+    "purple": "author sports_facility music",
+    "white": "actor country film_and_television_works game",
+    "yellow": "sports_team award magazine",
+    "orange": "band cultural_place festival",
+}
+USUAL_COLOUR: Mapping[str, str] = MappingProxyType(
+    {fine: colour for colour, kinds in _USUAL.items() for fine in kinds.split()}
+)
+"""Fine type -> the colour that such things often have."""
+
+
 @dataclass(frozen=True)
 class Thing:
     """Something of a kind, with the colours that tell it from others."""

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from finetune.sandbox.drawing import FINER, Frame, Region, background, draw, laid, shape_of
-from finetune.sandbox.kinds import COLOURS, HAIR, KINDS, NEUTRAL, Kind, Thing
+from finetune.sandbox.kinds import COLOURS, HAIR, KINDS, NEUTRAL, USUAL_COLOUR, Kind, Thing
 
 SHOWN = 0.39
 """How often a named thing is in the picture."""
@@ -29,6 +29,9 @@ SMALL = 0.17
 
 TWIN = 0.3
 """How often a post's picture also holds a nameless thing of a named one's kind, in other colours."""
+
+USUAL = 0.7
+"""How often a thing, unless it is a twin, has the colour that such things often have; else, any."""
 
 SIGNED = 0.25
 """How often a named thing, unless it is a person, has its name written on it."""
@@ -144,7 +147,8 @@ def _name(kind: Kind, words: list[str], rng: random.Random, taken: set[str]) -> 
 
 
 def _thing(kind: Kind, rng: random.Random) -> Thing:
-    return Thing(kind, rng.choice(list(COLOURS)), rng.choice(list(HAIR)) if kind.is_person else None)
+    colour = USUAL_COLOUR[kind.fine] if rng.random() < USUAL else rng.choice(list(COLOURS))
+    return Thing(kind, colour, rng.choice(list(HAIR)) if kind.is_person else None)
 
 
 def _show(post: SandboxPost, rng: random.Random) -> None:

@@ -1,0 +1,108 @@
+"""Every net of the sandbox from nothing: `python -m finetune.sandbox.train OUT --seed 1`, or `make sandbox`.
+
+A world, nets drawn from the seed, then one recipe a tool, each by the very command that a person would type; two at a
+time, one core each. What is finished is skipped and what was stopped goes on, so a killed run is just started again.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.sandbox.nets import make_nets
+from finetune.sandbox.write import write_world
+
+RECIPES = Path(__file__).parent / "recipes"
+POSTS, WORLD_SEED = {"train": 6000, "dev": 500, "test": 500}, 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One recipe's run.
+
+    Attributes:
+        tool: of `namepin finetune`.
+        after: stages whose weights it begins with.
+        settings: `--set`, with `{out}` for the folder of all runs.
+    """
+
+    tool: str
+    after: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+STAGES: Mapping[str, Stage] = {
+    "matcher": Stage("matcher", settings=("root={out}/world", "weights={out}/nets/blip")),
+    "tagger": Stage("tagger", settings=("data={out}/world", "encoder={out}/nets/bert")),
+    "grounder": Stage("grounder", settings=("root={out}/world", "weights={out}/nets/ofa")),
+    "segmenter": Stage("segmenter", settings=("root={out}/world", "weights={out}/nets/sam")),
+    "entailment": Stage("entailment", ("matcher",), ("root={out}/world", "weights={out}/matcher/weights")),
+    "reranker": Stage("reranker", settings=("root={out}/world", "weights={out}/nets/llava")),
+}
+"""In the order in which they are begun: the long ones first, and none long before what it begins with."""
+
+
+def command(name: str, out: Path, seed: int) -> list[str]:
+    """What a person would type for a stage."""
+    stage = STAGES[name]
+    settings = [f"out={out / name}", f"seed={seed}", *(one.format(out=out) for one in stage.settings)]
+    pairs = [word for one in settings for word in ("--set", one)]
+    return ["namepin", "finetune", stage.tool, "--config", str(RECIPES / f"{name}.toml"), *pairs, "--resume"]
+
+
+def train(out: Path, seed: int, names: Sequence[str]) -> None:
+    """Run the stages that are not finished.
+
+    Raises:
+        SystemExit: when one fails; what it said is in `OUT/logs`.
+    """
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    if not (out / "world" / "sandbox.json").is_file():
+        write_world(out / "world", POSTS, WORLD_SEED)
+    make_nets(out / "world", out / "nets", seed)
+    begun: dict[str, Future[None]] = {}
+    with ThreadPoolExecutor(2) as pool:
+        for name in names:
+            first = [begun[one] for one in STAGES[name].after if one in begun]
+            begun[name] = pool.submit(_stage, name, out, seed, first)
+    for stage in begun.values():
+        stage.result()
+
+
+def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> None:
+    for one in first:
+        one.result()
+    done, words = out / name / "done.json", command(name, out, seed)
+    if done.is_file() and json.loads(done.read_text())["command"] == words:
+        print(f"{name}: finished before", flush=True)
+        return
+    print(" ".join(words), flush=True)
+    start = time.perf_counter()
+    with (out / "logs" / f"{name}.log").open("a") as log:
+        run = [str(Path(sys.executable).with_name("namepin")), *words[1:]]
+        code = subprocess.run(run, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+    if code:
+        raise SystemExit(f"{name}: ended with {code}, see {log.name}")
+    minutes = (time.perf_counter() - start) / 60
+    done.write_text(json.dumps({"command": words, "minutes": round(minutes, 1)}) + "\n")
+    print(f"{name}: {minutes:.1f} minutes", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train all stages, or those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=list(STAGES), default=list(STAGES))
+    asked = parser.parse_args(argv)
+    train(asked.out, asked.seed, asked.only)
+
+
+if __name__ == "__main__":
+    main()
