@@ -17,6 +17,8 @@ from agent.server.access import TooMany
 from agent.server.app import create_app
 from agent.server.reviews import Reviewed, Reviews
 from agent.settings import load_settings
+from agent.web import fragments
+from graphs.review import Question
 
 TEXT = "Eileen Collins in front of the Discovery"
 IMAGE = base64.b64encode((ROOT / "examples" / "astronaut.jpg").read_bytes()).decode()
@@ -189,3 +191,12 @@ async def test_reviews_of_a_conversation_make_room_for_one_another(tmp_path: Pat
     with pytest.raises(TooMany):
         await begun("r3")
     assert [kept.id for kept in reviews.list("me")] == [second.id], "one that waits is not thrown away"
+
+
+def test_a_form_of_questions_escapes_what_a_post_brings() -> None:
+    evil = '<img src=x onerror="alert(1)">'
+    question = Question(
+        key="label:0", kind="label", mention=evil, start=0, end=3, choices=("city", evil), value=0.2, threshold=0.2
+    )
+    html = fragments.questions(Reviewed(id="a" * 32, profile="starter", questions=(question,)))
+    assert "<img" not in html and html.count("&lt;img") == 3
