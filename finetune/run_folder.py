@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from finetune.sharded import like, whole
 from tools.errors import NamepinError
 from tools.pretrained import damaged, load_errors
 
@@ -32,10 +33,10 @@ def settings_of(recipe: Any) -> dict[str, Any]:
 
 
 def trained(net: nn.Module) -> dict[str, Tensor]:
-    """The net's trainable tensors and its running statistics, on the CPU."""
+    """The net's trainable tensors and its running statistics, whole and on the CPU."""
     learnt = {name: value for name, value in net.named_parameters() if value.requires_grad}
     kept = {name: value for name, value in net.named_buffers() if "running_" in name}
-    return {name: value.detach().cpu().clone() for name, value in (learnt | kept).items()}
+    return {name: whole(value) for name, value in (learnt | kept).items()}
 
 
 def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -43,7 +44,7 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     places = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     with torch.no_grad():
         for name, value in tensors.items():
-            places[name].copy_(value)
+            places[name].copy_(like(value, places[name]))
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:

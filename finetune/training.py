@@ -14,13 +14,14 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ from finetune.run_folder import (
     write_checkpoint,
     write_manifest,
 )
+from finetune.sharded import callable_in_parts, gathered, layers_of, put_states, settle, whole_states
 from tools.errors import NamepinError
 
 Batch = Mapping[str, Any]
@@ -141,6 +143,7 @@ class Objective(nn.Module):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.net, self._loss = task.net, task.loss
+        self._no_split_modules = layers_of(task.net)  # where FSDP may cut
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean loss."""
@@ -161,6 +164,9 @@ class Run:
     def __init__(self, recipe: Training, task: Task) -> None:
         self.recipe, self.task, self.out = recipe, task, Path(recipe.out)
         logs = None if recipe.report_to == "none" else recipe.report_to
+        if logs and find_spec(logs) is None:
+            mend = "pip install 'namepin[curves]', or set report_to to none"
+            raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
         self.accelerator = Accelerator(
             mixed_precision=recipe.precision,
             cpu=recipe.cpu,
@@ -169,6 +175,7 @@ class Run:
             # Heads that a loss does not use, such as BLIP's projections, get no gradient.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        settle(self.accelerator)
         if recipe.gradient_checkpointing:
             enable: Any = getattr(task.net, "activation_checkpointing_enable", None)  # transformers' name since 5.23
             enable = enable or getattr(task.net, "gradient_checkpointing_enable", None)
@@ -201,7 +208,10 @@ class Run:
         if resume:
             self._restore()
         if self.recipe.report_to != "none":
-            self.accelerator.init_trackers("namepin", config=settings_of(self.recipe))
+            # Curves know numbers and words only; a setting may be a list.
+            told = settings_of(self.recipe).items()
+            plain = {key: json.dumps(value) if isinstance(value, list) else value for key, value in told}
+            self.accelerator.init_trackers("namepin", config=plain)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         quiet = not self.accelerator.is_main_process
         with Progress(*columns, TimeRemainingColumn(compact=True), disable=quiet) as bar:
@@ -238,14 +248,19 @@ class Run:
                 self._checkpoint()
 
     def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterable[list[tuple[float, Batch]]]:
-        """Of each batch this process's rows, in `accumulate` parts, each with its weight in the batch's mean."""
+        """Of each batch this process's rows, in `accumulate` parts, each with its weight in the batch's mean.
+
+        Processes talk with each other in every part, so all have as many; one that has no row left takes another's,
+        which does not count.
+        """
         count, index = self.accelerator.num_processes, self.accelerator.process_index
 
         def prepare(one: list[Sequence[Any]]) -> list[tuple[float, Batch]]:
-            mine = one[0][index::count] or one[0][:1]  # every process takes part in every step
-            size = math.ceil(len(mine) / self.recipe.accumulate)
-            parts = [list(mine[at : at + size]) for at in range(0, len(mine), size)]
-            return [(len(part) / len(mine), self.task.collate(part)) for part in parts]
+            batch = one[0]
+            longest = math.ceil(len(batch) / count)
+            size = math.ceil(longest / self.recipe.accumulate)
+            parts = [list(batch[index::count][at : at + size]) for at in range(0, longest, size)]
+            return [(len(part) * count / len(batch), self.task.collate(part or [batch[0]])) for part in parts]
 
         order: Any = list(batches)
         return DataLoader(order, batch_size=1, collate_fn=prepare, num_workers=self.recipe.workers)
@@ -282,8 +297,9 @@ class Run:
         """Score the net on dev, keep it where it is the best so far, and end the epoch."""
         now = self.now
         self.objective.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), callable_in_parts(self.objective):
             scores = self.task.score()
+        (scores,) = broadcast_object_list([scores])  # processes that disagree in a last bit would part here
         score = next(iter(scores.values()))
         row = {"epoch": now.epoch + 1, "loss": now.total / now.done, "score": score, **scores}
         self.history.append({key: round(value, 6) for key, value in row.items()})
@@ -291,21 +307,28 @@ class Run:
             self.accelerator.log({f"dev/{key}": value for key, value in scores.items()}, step=now.step)
         better = score > now.best
         self.now = Progressed(now.epoch + 1, now.step, best=max(score, now.best), stale=0 if better else now.stale + 1)
-        if better and self.accelerator.is_main_process:
-            with disk_errors(self.out), whole_folder(self.out / "weights") as folder:
-                self.task.save(folder)
-                write_manifest(folder, self.recipe, self.task.name, self.task.data, self.history)
+        if better:
+            self._keep()
         self._checkpoint()
 
+    def _keep(self) -> None:
+        """Save the weights as they are, for the tool."""
+        first = self.accelerator.is_main_process
+        with gathered(self.task.net, keep=first):
+            if first:
+                with disk_errors(self.out), whole_folder(self.out / "weights") as folder:
+                    self.task.save(folder)
+                    write_manifest(folder, self.recipe, self.task.name, self.task.data, self.history)
+
     def _checkpoint(self) -> None:
+        state = {
+            "settings": settings_of(self.recipe),
+            "now": asdict(self.now),
+            "history": self.history,
+            "net": trained(self.task.net),
+            "optimiser": whole_states(self.optimiser),
+        }
         if self.accelerator.is_main_process:
-            state = {
-                "settings": settings_of(self.recipe),
-                "now": asdict(self.now),
-                "history": self.history,
-                "net": trained(self.task.net),
-                "optimiser": self.optimiser.state_dict(),
-            }
             with disk_errors(self.out):
                 write_checkpoint(self.out / CHECKPOINT, state)
         self.accelerator.wait_for_everyone()
@@ -315,7 +338,7 @@ class Run:
         state = read_checkpoint(self.out / CHECKPOINT, settings_of(self.recipe))
         if state is not None:
             put(self.task.net, state["net"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            put_states(self.optimiser, state["optimiser"])
             self.now, self.history = Progressed(**state["now"]), state["history"]
 
 
