@@ -22,8 +22,11 @@ from tools.pretrained import quiet_transformers
 from tools.reranker import BESIDE, CAPTION, INSTRUCTION
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-BLIP_SIDE, OFA_SIDE, SAM_SIDE, LLAVA_SIDE = 96, 128, 128, 96
+BLIP_SIDE, OFA_SIDE, SAM_SIDE, LLAVA_SIDE = 96, 64, 128, 96
 """Pixels of the squares that the nets see."""
+
+BINS = 64
+"""Of OFA's places, where the published weights have 1,000: each is then met often enough to be learnt."""
 
 
 def make_nets(world: Path, out: Path, seed: int = 1) -> None:
@@ -64,6 +67,18 @@ def _words(said: Sequence[str], least: int = 20) -> list[str]:
     return [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *frequent]
 
 
+def _pieces(said: Sequence[str], size: int = 1200) -> list[str]:
+    """Word pieces that shorten what is said: names of syllables, too, so that knowledge about several names fits."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    core: Any = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
+    core.train_from_iterator([*said, *map(chr, range(33, 127))], trainer)
+    vocabulary = core.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
 def _bert_words(words: Sequence[str], folder: Path) -> Any:
     from transformers import BertTokenizer
 
@@ -75,7 +90,7 @@ def _bert_words(words: Sequence[str], folder: Path) -> Any:
 def _bert(folder: Path, said: Sequence[str]) -> None:
     from transformers import BertConfig, BertModel
 
-    words = _words(said)
+    words = _pieces(said)
     config = BertConfig(
         vocab_size=len(words), hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
         max_position_embeddings=320,
@@ -89,14 +104,14 @@ def _blip(folder: Path, said: Sequence[str]) -> None:
 
     words = _words(said)
     vision = {
-        "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 2,
+        "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
         "image_size": BLIP_SIDE, "patch_size": 12, "layer_norm_eps": 1e-6,
-        "initializer_range": 0.02,  # transformers' own is 1e-10: such weights hardly learn, and are denormal
+        "initializer_range": 0.05,  # transformers' own is 1e-10: such weights hardly learn, and are denormal
     }  # fmt: skip
     text = {
         "vocab_size": len(words) + 2, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
-        "num_attention_heads": 2, "max_position_embeddings": 64, "bos_token_id": len(words), "sep_token_id": 3,
-        "eos_token_id": 3, "pad_token_id": 0,
+        "num_attention_heads": 4, "max_position_embeddings": 64, "bos_token_id": len(words), "sep_token_id": 3,
+        "eos_token_id": 3, "pad_token_id": 0, "initializer_range": 0.05,
     }  # fmt: skip
     config = BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=16)
     BlipForImageTextRetrieval(config).save_pretrained(folder)
@@ -170,7 +185,7 @@ def _ofa(folder: Path, said: Sequence[str]) -> None:
     core.train_from_iterator([f" {text.lower()}" for text in [*said, *(["yes", "no"] * 50)]], trainer)
     learnt = json.loads(core.to_str())["model"]
     vocabulary = {**learnt["vocab"], "<mask>": len(learnt["vocab"])}
-    words = OfaWords(vocabulary, [(left, right) for left, right in learnt["merges"]], 16, 1000)
+    words = OfaWords(vocabulary, [(left, right) for left, right in learnt["merges"]], 16, BINS)
     sizes = OfaSizes(
         vocabulary=words.size, width=128, inner=256, encoder_layers=3, decoder_layers=3, heads=4, token_bucket=64,
         image_bucket=8, blocks=(1, 1, 1),

@@ -37,13 +37,15 @@ class Stage:
     settings: tuple[str, ...] = ()
 
 
+_WORLD = "root={out}/world"
+_EXPANSIONS = ("expansions={out}/world/expansions/train.jsonl", "dev_expansions={out}/world/expansions/dev.jsonl")
 STAGES: Mapping[str, Stage] = {
-    "matcher": Stage("matcher", settings=("root={out}/world", "weights={out}/nets/blip")),
+    "entailment": Stage("entailment", settings=(_WORLD, "weights={out}/nets/blip", *_EXPANSIONS)),
     "tagger": Stage("tagger", settings=("data={out}/world", "encoder={out}/nets/bert")),
-    "grounder": Stage("grounder", settings=("root={out}/world", "weights={out}/nets/ofa")),
-    "segmenter": Stage("segmenter", settings=("root={out}/world", "weights={out}/nets/sam")),
-    "entailment": Stage("entailment", ("matcher",), ("root={out}/world", "weights={out}/matcher/weights")),
-    "reranker": Stage("reranker", settings=("root={out}/world", "weights={out}/nets/llava")),
+    "segmenter": Stage("segmenter", settings=(_WORLD, "weights={out}/nets/sam")),
+    "grounder": Stage("grounder", settings=(_WORLD, "weights={out}/nets/ofa", *_EXPANSIONS)),
+    "matcher": Stage("matcher", ("entailment",), (_WORLD, "weights={out}/entailment/weights")),
+    "reranker": Stage("reranker", settings=(_WORLD, "weights={out}/nets/llava")),
 }
 """In the order in which they are begun: the long ones first, and none long before what it begins with."""
 

@@ -1,0 +1,62 @@
+"""The trained nets as they ship: `python -m finetune.sandbox.pack OUT tools/weights/sandbox`.
+
+Weights in half precision, without checkpoints; beside them what each run wrote about itself. The tagger's encoder is
+kept as it is, since its adapter names it by its sha256.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+KINDS = ("entailment", "matcher", "segmenter", "grounder", "reranker")
+
+
+def pack(out: Path, target: Path) -> int:
+    """Write every stage that is finished; returns the bytes of all.
+
+    Args:
+        out: where `finetune.sandbox.train` worked.
+        target: a folder for each tool is written there.
+    """
+    for name in KINDS:
+        if (out / name / "weights").is_dir():
+            _halved(out / name / "weights", target / name)
+    if (out / "tagger" / "adapter").is_dir():
+        _copied(out / "nets" / "bert", target / "bert")
+        _copied(out / "tagger" / "adapter", target / "tagger")
+        manifest = target / "tagger" / "config.json"
+        told = json.loads(manifest.read_text(encoding="utf-8"))
+        told["spec"]["encoder"] = f"{target.name}/bert"
+        manifest.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+
+
+def _copied(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+
+
+def _halved(source: Path, target: Path) -> None:
+    _copied(source, target)
+    for file in target.glob("*.safetensors"):
+        tensors = load_file(file)
+        small = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}
+        save_file(small, file, metadata={"format": "pt"})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Pack, and say how much it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("target", type=Path)
+    asked = parser.parse_args(argv)
+    print(f"{pack(asked.out, asked.target) / 1e6:.1f} MB in {asked.target}")
+
+
+if __name__ == "__main__":
+    main()
