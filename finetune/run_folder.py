@@ -130,7 +130,9 @@ def write_manifest(
 
 
 def _nameable(value: Any) -> Any:
-    """A path of this machine as its last part: nobody else has the rest."""
+    """A path of this machine, or each of several, as its last part: nobody else has the rest."""
+    if isinstance(value, list):
+        return [_nameable(one) for one in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
