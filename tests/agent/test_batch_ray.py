@@ -1,4 +1,4 @@
-"""Ray on two nodes: the bytes of the local engine, also when processes are killed in the middle."""
+"""Ray on two nodes: the bytes of the local engine, also when a worker, a model's server and the driver are killed."""
 
 import json
 import os
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from batch_samples import start, timeless, write_posts
 from conftest import Cli
-from knowledge_server import knowledge_of, knowledge_server
+from knowledge_server import Killable, knowledge_of, knowledge_server
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
-CHUNKS = ("ray.chunk=4", "ray.text.actors=2")
-POSTS = 120
+CHUNKS = ("ray.chunk=4", "ray.text.cpus=0.6", "ray.llm.cpus=0.6")
+"""On nodes of one CPU, the two stages cannot be on the same one."""
+POSTS = 80
 
 
 def settings(*assignments: str) -> list[str]:
@@ -33,7 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[int]]]:
         monkeypatch.setenv(f"RAY_{name}", "0")  # the last one: 127.0.0.1 is not taken for the machine's own address
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
     nodes, raylets = Cluster(), list[int]()
     try:
         head = nodes.add_node(node_ip_address="127.0.0.1", **node)
@@ -49,12 +51,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[int]]]:
                 os.kill(worker, signal.SIGKILL)
 
 
-def workers(raylets: Collection[int]) -> list[int]:
-    """The processes of the stages on these nodes."""
+def workers(raylets: Collection[int]) -> dict[int, int]:
+    """The processes of the stages on these nodes, and each one's node."""
     command = ["ps", "-eo", "pid,ppid,args"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[1:]
     rows = [line.split(None, 2) for line in found]
-    return [int(pid) for pid, parent, name in rows if int(parent) in raylets and name.startswith("ray::MapWorker")]
+    ours = [(int(pid), int(parent)) for pid, parent, name in rows if name.startswith("ray::MapWorker")]
+    return {pid: parent for pid, parent in ours if parent in raylets}
 
 
 def lines(path: Path) -> int:
@@ -65,28 +68,37 @@ def listed(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "failures.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_two_nodes_a_killed_worker_and_a_killed_driver(
-    tmp_path: Path, cluster: tuple[str, list[int]], monkeypatch: pytest.MonkeyPatch
+def results(out: Path) -> list[dict[str, Any]]:
+    """Predictions; which server refused a post, and at which attempt, is left out of its warning: one of them dies."""
+    rows = timeless(out / "predictions.jsonl")
+    for warning in (one for row in rows for one in row["warnings"] if one["code"] == "W103"):
+        warning.pop("message")
+    return rows
+
+
+def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
+    tmp_path: Path, cluster: tuple[str, list[int]], cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Ray gives an actor as many threads as it has cores, one here; with more the last bits of a score may differ.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     address, raylets = cluster
     posts = write_posts(tmp_path / "posts.jsonl", POSTS)
     posts.write_text(posts.read_text() + "no post\n" + json.dumps({"id": "p0001", "text": "twice"}) + "\n")
     local, out = tmp_path / "local", tmp_path / "out"
-    with knowledge_server() as one, knowledge_server() as two:
+    # Ray gives an actor as many threads as it has cores, one here; with more the last bits of a score may differ.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with knowledge_server() as one, knowledge_server() as other:
+        ran = cli("batch", posts, "--out", local, *settings(*knowledge_of(one, other), *TEXT_ONLY))
+        assert ran.code == 1, ran.err
+        two = Killable()
         chosen = settings(*knowledge_of(one, two), *TEXT_ONLY, *CHUNKS)
-        undisturbed = start([posts, "--out", local, *chosen])
-        _, said = undisturbed.communicate(timeout=200)
-        assert undisturbed.returncode == 1, said.decode()
         command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--address", address, *chosen]
         driver = start(command)
         while lines(out / "predictions.jsonl") < 8 and driver.poll() is None:
             time.sleep(0.01)
-        killed = workers(raylets)[:2]
-        assert len(killed) == 2
-        for worker in killed:
-            os.kill(worker, signal.SIGKILL)
+        ours = workers(raylets)
+        assert len(ours) == 2 and set(ours.values()) == set(raylets), "a stage on each node"
+        os.kill(min(ours), signal.SIGKILL)
+        assert two.kill() > 0
         while lines(out / "predictions.jsonl") < 40 and driver.poll() is None:
             time.sleep(0.01)
         driver.kill()
@@ -95,9 +107,8 @@ def test_two_nodes_a_killed_worker_and_a_killed_driver(
         again = start([*command, "--parquet"])
         _, said = again.communicate(timeout=200)
         assert again.returncode == 1, said.decode()
-        assert one.asked and two.asked
-    assert timeless(out / "predictions.jsonl") == timeless(local / "predictions.jsonl")
-    assert len(timeless(out / "predictions.jsonl")) == POSTS
+    torch.set_num_threads(threads)
+    assert results(out) == results(local) and len(results(out)) == POSTS
     assert listed(out) == listed(local) and [one["code"] for one in listed(out)] == ["E103", "E104"]
     manifest, expected = (json.loads((folder / "manifest.json").read_text()) for folder in (out, local))
     assert manifest["resumed"] >= 40 and manifest["status"] == "done"
