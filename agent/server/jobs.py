@@ -6,6 +6,7 @@ grows a whole line at a time. What was accepted is therefore finished or handed 
 
 import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -23,8 +24,12 @@ from tools.images import load_image
 from tools.types import Frozen
 
 State = Literal["waiting", "running", "done", "failed"]
+_log = logging.getLogger(__name__)
+
 _QUESTIONS = 8
 """Of a job's post to language models at a time."""
+
+_PATIENCE_S = 5.0
 
 POSTS, RESULTS, STATE = "posts.jsonl", "predictions.jsonl", "job.json"
 
@@ -125,8 +130,12 @@ class Jobs:
         while True:
             self._wake.clear()
             waiting = [folder for folder in self._all() if (j := _read(folder)) and j.state in ("waiting", "running")]
-            for folder in sorted(waiting, key=lambda path: (path / POSTS).stat().st_mtime if path.exists() else 0):
-                await self._run(folder)
+            for folder in sorted(waiting, key=_age):
+                try:
+                    await self._run(folder)
+                except OSError as error:  # a full disk, say: the job goes on when there is room again
+                    _log.error("the job %s cannot go on: %s", folder.name, error)
+                    await asyncio.sleep(_PATIENCE_S)
             if not waiting:
                 await self._wake.wait()
 
@@ -138,7 +147,9 @@ class Jobs:
         failed = sum('"status":"failed"' in line for line in done)
         try:
             pin = self.pins.get(job.profile)
-            self._write(folder, job.model_copy(update={"state": "running", "done": len(done), "failed": failed}))
+            # All results may be there, but for the word that says so.
+            state: State = "done" if len(done) == job.posts else "running"
+            self._write(folder, job.model_copy(update={"state": state, "done": len(done), "failed": failed}))
             for number, post in enumerate(read_posts(folder / POSTS)):
                 if number < len(done):
                     continue
@@ -152,7 +163,7 @@ class Jobs:
                 failed += result.status == "failed"
                 with (folder / RESULTS).open("a", encoding="utf-8") as file:
                     file.write(result.to_json() + "\n")
-                state: State = "done" if number + 1 == job.posts else "running"
+                state = "done" if number + 1 == job.posts else "running"
                 update = {"state": state, "done": number + 1, "failed": failed}
                 self._write(folder, job.model_copy(update=update))
         except NamepinError as error:
@@ -176,6 +187,13 @@ class Jobs:
         except FileNotFoundError:
             if folder.exists():
                 raise
+
+
+def _age(folder: Path) -> float:
+    try:
+        return (folder / POSTS).stat().st_mtime
+    except OSError:
+        return 0.0  # deleted meanwhile
 
 
 def _read(folder: Path) -> Job | None:

@@ -17,6 +17,7 @@ from agent.api import Namepin
 from agent.server.access import Access, Denied, TooMany, check_host, is_loopback, tokens_from_environment
 from agent.server.admission import Admission
 from agent.server.app import Bounds, create_app
+from agent.server.jobs import Job, Jobs
 from agent.settings import load_settings
 from tools.errors import NamepinError
 
@@ -31,9 +32,9 @@ def make_client(folder: Path, tokens: dict[str, str] | None = None, **serve: Any
     return TestClient(create_app(settings, tokens=tokens or {}, folder=folder), raise_server_exceptions=False)
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    with make_client(tmp_path) as client:
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with make_client(tmp_path_factory.mktemp("server")) as client:
         yield client
 
 
@@ -183,6 +184,28 @@ def test_an_accepted_job_survives_the_server(tmp_path: Path) -> None:
         return [{k: v for k, v in json.loads(line).items() if k != "timings_ms"} for line in text.splitlines()]
 
     assert timeless(again) == timeless(whole)
+    # All lines, but not the state that says so.
+    (folder / "job.json").write_text(json.dumps(job | {"state": "running", "done": 3}))
+    with make_client(tmp_path) as client:
+        assert _finished(client, job["id"], {})["done"] == 4
+        assert client.get(f"/api/jobs/{job['id']}/results").text == again
+
+
+def test_a_full_disk_holds_a_job_up_and_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.server.jobs._PATIENCE_S", 0.05)
+    real, full = Jobs._write, [3]
+
+    def write(folder: Path, job: Job) -> None:
+        if job.state == "running" and full[0]:
+            full[0] -= 1
+            raise OSError(28, "No space left on device")
+        real(folder, job)
+
+    monkeypatch.setattr(Jobs, "_write", staticmethod(write))
+    with make_client(tmp_path) as client:
+        job = client.post("/api/batch", json={"posts": [POST]}).json()
+        assert _finished(client, job["id"], {})["done"] == 1
+    assert full == [0]
 
 
 def test_more_than_may_wait_is_told_so() -> None:
