@@ -1,0 +1,97 @@
+"""Two ranks of one run on loopback, forked from one process so that its imports are paid once.
+
+python two_processes.py WORLD WEIGHTS OUT    # OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed
+"""
+
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+import torch.distributed as dist
+from accelerate.state import AcceleratorState
+
+from agent.cli.main import run
+from finetune.training import Run
+
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+"""What `accelerate launch` makes of finetune/accelerate/fsdp.yaml."""
+
+
+class Stopped(BaseException):
+    """In place of a kill."""
+
+
+def finetune(world: str, weights: str, out: Path, *more: str) -> None:
+    """`namepin finetune matcher`, in this process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    settings = {"root": world, "weights": weights, "out": out, "epochs": 2, "lr": 1e-3, "warmup": 0.0, "batch_size": 3}
+    settings |= {"patience": 9, "cpu": "true"}
+    sys.argv = ["namepin", "finetune", "matcher"]
+    sys.argv += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")] + list(more)
+    try:
+        run()
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        if dist.is_initialized():  # a run that came to its end has done so
+            dist.destroy_process_group()
+
+
+def rank(world: str, weights: str, out: Path) -> None:
+    """What either process does."""
+    finetune(world, weights, out / "ddp")
+    os.environ.update(FSDP)
+    whole = Run._checkpoint
+
+    def stop(self: Run) -> None:
+        whole(self)
+        parameters = list(self.task.net.parameters())
+        spread = sum(value.to_local().numel() for value in parameters)  # type: ignore[operator]
+        assert spread < 0.6 * sum(value.numel() for value in parameters), "each has its half"
+        raise Stopped
+
+    Run._checkpoint = stop  # type: ignore[method-assign]
+    try:
+        finetune(world, weights, out / "fsdp")
+    except Stopped:
+        Run._checkpoint = whole  # type: ignore[method-assign]
+        finetune(world, weights, out / "fsdp", "--resume")
+
+
+def main() -> None:
+    """Fork two ranks, and fail where one does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ.update(told | {"GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"})
+    children = []
+    for number in ("0", "1"):
+        child = os.fork()
+        if child == 0:
+            os.environ.update({"RANK": number, "LOCAL_RANK": number})
+            failed = 1
+            try:
+                rank(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+                failed = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(failed)
+        children.append(child)
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children))
+
+
+if __name__ == "__main__":
+    main()
