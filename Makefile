@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test studio lint format audit clean
+.PHONY: demo test studio sandbox lint format audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
@@ -17,6 +17,10 @@ test: $(VENV)/.test $(VENV)/.studio
 # The graphs on LangGraph's development server, with its usage reporting off.
 studio: $(VENV)/.studio
 	LANGGRAPH_CLI_NO_ANALYTICS=1 $(VENV)/studio/bin/langgraph dev --no-browser
+
+# The made-up world and every net that is trained on it, from nothing (docs/sandbox.md); goes on where it was stopped.
+sandbox: $(VENV)/.test
+	$(BIN)/python -m finetune.sandbox.train out/sandbox --seed 1
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 `names` invents names, `kinds` says what there is and how it is talked about, `drawing` draws it, `posts` composes a
 post with its picture, knowledge and captions, `write` puts a whole world on disk, `baselines` says how far one comes
-without understanding it.
+without understanding it. `nets` draws tiny nets, `train` trains them all, `pack` makes them small, `tracing` says where
+a trained BLIP looks.
 """
 
 VERSION = 2

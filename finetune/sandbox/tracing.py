@@ -1,0 +1,66 @@
+"""Does a trace fall on the thing? `python -m finetune.sandbox.tracing WORLD --weights FOLDER [FOLDER ...]`.
+
+Every gold mention of a split that is in its picture is traced by each BLIP (equation 11). Printed is the share whose
+peak lies within one of its gold boxes, and beside it that of a point drawn anywhere in the picture.
+"""
+
+import argparse
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from evals.gold import RawBox
+from evals.run import load_dataset
+from finetune.visual_data import VisualTraining, read_split
+from tools.blip import BlipConfig
+from tools.images import load_image
+from tools.interfaces import TraceQuery, TraceRequest
+from tools.media import Media
+from tools.tracer_blip import BlipTracer, BlipTracerConfig
+
+
+def hits(world: Path, split: str, weights: str, block: int) -> tuple[int, int, float]:
+    """Peaks within a gold box, mentions traced, and the mean share of the picture that their boxes cover.
+
+    Raises:
+        NamepinError: E120 to E139 data, E210 to E218 weights.
+    """
+    tracer = BlipTracer(BlipTracerConfig(blip=BlipConfig(weights=weights), block=block))
+    asked = [
+        row for row in read_split(VisualTraining(out="", root=str(world), dataset="sandbox"), split).rows if row.boxes
+    ]
+    inside, covered = 0, 0.0
+    for path, group in groupby(asked, lambda row: row.image):
+        rows, loaded = list(group), load_image(path)
+        request = TraceRequest(image=loaded.ref, queries=tuple(TraceQuery(query=row.query) for row in rows))
+        [traces] = tracer.run([request], Media(images={loaded.ref.sha256: loaded.image}))
+        for row, trace in zip(rows, traces.traces, strict=True):
+            inside += trace.peak is not None and any(_within(trace.peak, box) for box in row.boxes)
+            covered += _area(row.largest) / (loaded.image.width * loaded.image.height)
+    return inside, len(asked), covered / max(len(asked), 1)
+
+
+def _within(peak: tuple[float, float], box: RawBox) -> bool:
+    return box[0] <= peak[0] < box[2] and box[1] <= peak[1] < box[3]
+
+
+def _area(box: RawBox) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a line for each of the weights."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("world", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--weights", nargs="+", required=True)
+    parser.add_argument("--block", type=int, default=1)
+    asked = parser.parse_args(argv)
+    print(f"sandbox {asked.split}, sha256 {load_dataset('sandbox', asked.world, asked.split).sha256[:12]}")
+    for weights in asked.weights:
+        inside, count, covered = hits(asked.world, asked.split, weights, asked.block)
+        print(f"{weights}: {inside} of {count} peaks in the box, {inside / count:.3f}; anywhere, {covered:.3f}")
+
+
+if __name__ == "__main__":
+    main()
