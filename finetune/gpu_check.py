@@ -1,19 +1,24 @@
 """One optimiser step of the large recipes at their papers' shapes: `python -m finetune.gpu_check`, on a GPU.
 
-How much memory a step takes at its peak, and how many rows a second, of LLaVA-1.5-7B with LoRA of rank 64 (bf16 and
-4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is fetched; the rows
-are a small sandbox world's, whose words are one token each: a post of the papers has two or three times as many.
+How much memory a step takes at its peak, and how many rows and tokens a second, of LLaVA-1.5-7B with LoRA of rank 64
+(bf16 and 4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is fetched.
+The rows are a small sandbox world's; its posts are filled up to the 256 tokens at which GEM cuts them, so that no row
+of the papers takes more.
 """
 
 import argparse
+import gc
 import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
 
 from evals.bench import machine
 from finetune.grounder import OfaGrounderRecipe, OfaGrounderTask
@@ -27,7 +32,17 @@ from tools.nets.ofa import Ofa, OfaSizes
 from tools.ofa_checkpoint import load_ofa, save_ofa
 from tools.pretrained import quiet_transformers
 
-Case = tuple[Callable[[], Training], Callable[[Any], Task]]
+LONGEST = 256
+"""Tokens of a post at most (GEM, appendix)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe, its task, and the module whose inputs are the tokens that are counted."""
+
+    recipe: Callable[[], Training]
+    task: Callable[[Any], Task]
+    reads: str
 
 
 def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict[str, dict[str, float]]:
@@ -46,28 +61,36 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
     world, nets = folder / "world", folder / "nets"
     write_world(world, {"train": 160 if tiny else 400, "dev": 4, "test": 4}, 1, quiet=True)
     make_nets(world, nets)
+    fill_posts(world / "txt_fine" / "train.txt")
     if not tiny:
         published_sizes(nets)
     cases = cases_of(world, nets, folder, tiny)
     unknown = [name for name in only if name not in cases]
     if unknown:
         raise NamepinError("E207", f"no case {unknown[0]!r}", mend=f"cases: {', '.join(cases)}")
-    return {name: measured(*cases[name], steps=1 if tiny else 3) for name in only or cases}
+    return {name: measured(cases[name], steps=1 if tiny else 3) for name in only or cases}
+
+
+def fill_posts(file: Path) -> None:
+    """Append full stops, a token each, to every post of an FMNERG file until it has `LONGEST` words."""
+    posts = file.read_text("utf-8").strip("\n").split("\n\n")
+    filled = [[*(lines := post.split("\n")), *[".\tO\tO"] * (LONGEST + 1 - len(lines))] for post in posts]
+    file.write_text("".join("\n".join(lines) + "\n\n" for lines in filled), "utf-8")
 
 
 def cases_of(world: Path, nets: Path, folder: Path, tiny: bool) -> Mapping[str, Case]:
     """Recipes with their papers' settings, by name."""
     place: dict[str, Any] = {"root": str(world), "dataset": "sandbox", "out": str(folder / "run"), "cpu": tiny}
-    llava = {**place, "weights": str(nets / "llava"), "device": "cpu" if tiny else "cuda", "accumulate": 4}
-    precision: dict[str, Any] = {} if tiny else {"precision": "bf16"}
-    ofa = {**place, **precision, "weights": str(nets / "ofa"), "accumulate": 4}
-    if tiny:
-        ofa["image_size"] = 128
-    cases: dict[str, Case] = {
-        "llava-lora-bf16": (lambda: LlavaRecipe(**llava), RerankerTask),
-        "llava-lora-4bit": (lambda: LlavaRecipe(**llava, quantization="4bit"), RerankerTask),
-        "blip": (lambda: MatcherRecipe(**place, **precision, weights=str(nets / "blip")), MatcherTask),
-        "ofa": (lambda: OfaGrounderRecipe(**ofa), OfaGrounderTask),
+    half = {**place, "precision": "bf16"}
+    llava = {**half, "weights": str(nets / "llava"), "device": "cpu" if tiny else "cuda", "accumulate": 4}
+    llava |= {"gradient_checkpointing": True}
+    ofa = {**half, "weights": str(nets / "ofa"), "accumulate": 4, **({"image_size": 128} if tiny else {})}
+    spoken, blip = "model.language_model", {**half, "weights": str(nets / "blip")}
+    cases = {
+        "llava-lora-bf16": Case(lambda: LlavaRecipe(**llava), RerankerTask, spoken),
+        "llava-lora-4bit": Case(lambda: LlavaRecipe(**llava, quantization="4bit"), RerankerTask, spoken),
+        "blip": Case(lambda: MatcherRecipe(**blip), MatcherTask, "vision_model.encoder"),
+        "ofa": Case(lambda: OfaGrounderRecipe(**ofa), OfaGrounderTask, "encoder.layers.0"),
     }
     return {name: case for name, case in cases.items() if not (tiny and "4bit" in name)}
 
@@ -98,23 +121,46 @@ def published_sizes(nets: Path) -> None:
     save_ofa(Ofa(OfaSizes(vocabulary=words.size)), words, nets / "ofa")
 
 
-def measured(make: Callable[[], Training], task: Callable[[Any], Task], steps: int) -> dict[str, float]:
-    """Peak memory and speed of a recipe's step: the first one, which allocates, is not timed."""
+def measured(case: Case, steps: int) -> dict[str, float]:
+    """Peak memory, loading included, and speed of a recipe's step: the first one, which allocates, is not timed."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # it keeps the precision of the case before
+    gc.collect()
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    recipe = make()
-    run = Run(recipe, task(recipe))
+    recipe = case.recipe()
+    task = case.task(recipe)
+    counted = tokens_read(task.net.get_submodule(case.reads))
+    run = Run(recipe, task)
     taken = run.steps(steps + 1)
     next(taken)
+    counted.clear()
     start = time.perf_counter()
     losses = list(taken)
     if cuda:
         torch.cuda.synchronize()
-    seconds = (time.perf_counter() - start) / len(losses)
-    figures = {"rows_per_s": recipe.batch_size / seconds, "batch_size": float(recipe.batch_size), "loss": losses[-1]}
+    seconds = time.perf_counter() - start
+    figures = {
+        "rows_per_s": recipe.batch_size * len(losses) / seconds,
+        "tokens_per_s": sum(counted) / seconds,
+        "tokens_per_row": sum(counted) / (recipe.batch_size * len(losses)),
+        "batch_size": float(recipe.batch_size),
+        "loss": losses[-1],
+    }
     return figures | ({"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if cuda else {})
+
+
+def tokens_read(module: nn.Module) -> list[int]:
+    """A list that grows by the number of tokens, over all rows, with every call of the module."""
+    counted: list[int] = []
+
+    def count(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        states = next(value for value in (*given, *named.values()) if isinstance(value, Tensor) and value.ndim == 3)
+        counted.append(states.shape[0] * states.shape[1])
+
+    module.register_forward_pre_hook(count, with_kwargs=True)
+    return counted
 
 
 def main(argv: Sequence[str] | None = None) -> None:

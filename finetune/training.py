@@ -208,10 +208,7 @@ class Run:
         if resume:
             self._restore()
         if self.recipe.report_to != "none":
-            # Curves know numbers and words only; a setting may be a list.
-            told = settings_of(self.recipe).items()
-            plain = {key: json.dumps(value) if isinstance(value, list) else value for key, value in told}
-            self.accelerator.init_trackers("namepin", config=plain)
+            self.accelerator.init_trackers("namepin", config=plain_settings(self.recipe))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         quiet = not self.accelerator.is_main_process
         with Progress(*columns, TimeRemainingColumn(compact=True), disable=quiet) as bar:
@@ -284,7 +281,7 @@ class Run:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.recipe.report_to != "none":
-            self.accelerator.log({"loss": mean, "lr": self.optimiser.param_groups[0]["lr"]}, step=self.now.step)
+            self.accelerator.log({"loss": mean, "lr": self.optimiser.param_groups[0]["lr"]}, step=self.now.step + 1)
         return mean
 
     def _schedule(self) -> float:
@@ -340,6 +337,12 @@ class Run:
             put(self.task.net, state["net"])
             put_states(self.optimiser, state["optimiser"])
             self.now, self.history = Progressed(**state["now"]), state["history"]
+
+
+def plain_settings(recipe: Training) -> dict[str, Any]:
+    """A recipe's settings for the curves' files, which know numbers and words; lists are spelled out."""
+    told = settings_of(recipe).items()
+    return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in told}
 
 
 def _moved(value: Any, device: torch.device) -> Any:
