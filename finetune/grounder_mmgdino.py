@@ -162,7 +162,7 @@ class MmGroundingDinoTask:
         return {"prec@0.5": found / len(self.dev), "iou": overlap / len(self.dev)}
 
     def save(self, folder: Path) -> None:
-        """An adapter for `grounder.mmgdino.adapter`."""
+        """An adapter for `grounder.adapter`."""
         save_lora(self.net, self.recipe, DETECTOR, folder, "ground")
 
 
