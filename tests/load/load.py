@@ -44,19 +44,21 @@ def post(number: int) -> dict[str, Any]:
 
 
 class Serve:
-    """A `namepin serve` process."""
+    """A `namepin serve` process that keeps its things in `folder`."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}/api"
+        self.folder, self.flags = folder, flags
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if name in os.environ}
         command = [sys.executable, "-c", "from agent.cli.main import run; run()", "serve", "--port", str(self.port)]
         self.log = folder / "serve.log"
         with self.log.open("ab") as log:
             env = kept | {"NAMEPIN_DATA_DIR": str(folder), "NAMEPIN_CACHE_DIR": str(folder / "cache")}
-            many = ("--set", "serve.per_minute=1000000", *flags)  # the rate of one token is not what is measured
+            # The rate of one token is not what is measured.
+            many = ("--profile", "starter", "--set", "serve.per_minute=1000000", *flags)
             self.process = subprocess.Popen([*command, *many], stdout=log, stderr=log, env=env, cwd=ROOT)
         self._ready()
 
@@ -68,6 +70,7 @@ class Serve:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.1)
+        self.process.kill()
         raise RuntimeError(f"the server does not listen: {self.log.read_text('utf-8', 'replace')[-2000:]}")
 
     def memory(self) -> dict[str, int]:
@@ -76,7 +79,14 @@ class Serve:
         status = dict(line.split(":", 1) for line in lines if ":" in line)
         return {"rss_mb": int(status["VmRSS"].split()[0]) // 1024, "threads": int(status["Threads"])}
 
-    def stop(self) -> tuple[int, float]:
+    def __enter__(self) -> "Serve":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.stop()
+
+    def stop(self) -> dict[str, float]:
         """SIGTERM; the exit code and the seconds it took."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
@@ -85,7 +95,7 @@ class Serve:
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        return code, time.monotonic() - began
+        return {"exit_code": code, "stop_s": round(time.monotonic() - began, 2)}
 
 
 @dataclass
@@ -175,64 +185,52 @@ def _largest(rows: list[dict[str, int]]) -> dict[str, int]:
     return {key: max(row.get(key, 0) for row in rows) for key in ("rss_mb", "threads", "running", "waiting")}
 
 
-def part_crowd(folder: Path, clients: int, seconds: float) -> dict[str, Any]:
+def part_crowd(server: Serve, clients: int, seconds: float) -> dict[str, Any]:
     """Part 1."""
-    server, tally = Serve(folder, "--profile", "starter"), Tally()
+    tally = Tally()
 
     async def both() -> dict[str, Any]:
         beside = crowd(server.url, clients, seconds, tally=tally)
         figures, _ = await asyncio.gather(watched(server, seconds, tally), beside)
         return figures
 
-    try:
-        memory = asyncio.run(both())
-    finally:
-        code, took = server.stop()
+    memory = asyncio.run(both())
     figures = {"clients": clients, "seconds": seconds, "load_average": round(os.getloadavg()[0], 1)}
     rate = {"posts_per_s": round(len(tally.seconds) / seconds, 2)}
-    return {**figures, **tally.report(), **rate, **memory, "exit_code": code, "stop_s": round(took, 2)}
+    return {**figures, **tally.report(), **rate, **memory}
 
 
-def part_farewell(folder: Path, posts: int = 120, under_way: int = 8) -> dict[str, Any]:
-    """Part 2."""
-    server = Serve(folder, "--profile", "starter")
-    stopped: list[tuple[int, float]] = []
+def part_farewell(server: Serve, posts: int = 120, under_way: int = 8) -> dict[str, Any]:
+    """Part 2, at the end of which the server is down."""
 
-    async def leave() -> tuple[str, Counter[str]]:
+    async def leave() -> tuple[str, Counter[str], dict[str, float]]:
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
-            job = (
-                await http.post(f"{server.url}/batch", json={"posts": [post(n) for n in range(1, posts + 1)]})
-            ).json()
+            given = {"posts": [post(n) for n in range(1, posts + 1)]}
+            job = (await http.post(f"{server.url}/batch", json=given)).json()
             asked = [
                 asyncio.create_task(http.post(f"{server.url}/extract", json=post(n * 8))) for n in range(under_way)
             ]
             while (await http.get(f"{server.url}/health")).json()["running"] == 0:
                 await asyncio.sleep(0.02)
-            stopped.append(await asyncio.to_thread(server.stop))
+            stopped = await asyncio.to_thread(server.stop)
             got = await asyncio.gather(*asked, return_exceptions=True)
-        return job["id"], Counter(
-            str(a.status_code) if isinstance(a, httpx.Response) else type(a).__name__ for a in got
-        )
+        said = (str(a.status_code) if isinstance(a, httpx.Response) else type(a).__name__ for a in got)
+        return job["id"], Counter(said), stopped
 
-    job, answers = asyncio.run(leave())
-    results = folder / "jobs" / "local" / job / "predictions.jsonl"
+    job, answers, stopped = asyncio.run(leave())
+    results = server.folder / "jobs" / "local" / job / "predictions.jsonl"
     before = results.read_bytes().count(b"\n") if results.exists() else 0
-    again = Serve(folder, "--profile", "starter")
-    try:
+    with Serve(server.folder, *server.flags) as again:
         for _ in range(1200):
             state = httpx.get(f"{again.url}/jobs/{job}", timeout=TIMEOUT_S).json()
             if state["state"] in ("done", "failed"):
                 break
-            time.sleep(0.25)
+            time.sleep(0.1)
         lines = httpx.get(f"{again.url}/jobs/{job}/results", timeout=TIMEOUT_S).text.splitlines()
-    finally:
-        again.stop()
     ids = [json.loads(line)["id"] for line in lines]
-    [(code, took)] = stopped
     return {
         "answers_to_requests_under_way": dict(answers),
-        "exit_code": code,
-        "stop_s": round(took, 2),
+        **stopped,
         "job_posts_done_at_the_stop": before,
         "job_state_after_restart": state["state"],
         "job_complete_and_in_order": ids == [f"p{n}" for n in range(1, posts + 1)],
@@ -293,43 +291,44 @@ def kept_post(number: int) -> dict[str, Any]:
     return {"id": f"k{number}", "text": TEXTS[number % len(TEXTS)]}
 
 
-def part_slow(folder: Path, delay_s: float, seconds: float, clients: int = 4, slow_clients: int = 48) -> dict[str, Any]:
-    """Part 3."""
-    with slow_llm(0) as llm:
-        profile = folder / "slow.toml"
-        starter = (ROOT / "agent" / "profiles" / "starter.toml").read_text("utf-8")
-        profile.write_text(f'{starter}\n[knowledge]\nmodel = "m"\nbase_url = "{llm}"\n', "utf-8")
-        server = Serve(folder, "--profile", "starter", "--set", f'serve.profiles=["{profile}"]')
-        same, other = (str(profile), kept_post), (None, post)
+def asking_profile(folder: Path, llm: str) -> Path:
+    """The starter profile whose every post asks the chat server at `llm`."""
+    profile = folder / "asking.toml"
+    starter = (ROOT / "agent" / "profiles" / "starter.toml").read_text("utf-8")
+    profile.write_text(f'{starter}\n[knowledge]\nmodel = "m"\nbase_url = "{llm}"\n', "utf-8")
+    return profile
 
-        async def alone_and_beside() -> dict[str, Tally]:
-            for number in range(len(TEXTS)):  # both profiles are built, and answers kept
-                httpx.post(
-                    f"{server.url}/extract", json=kept_post(number) | {"profile": str(profile)}, timeout=TIMEOUT_S
-                )
-            await crowd(server.url, clients, 1)
-            found = {
-                "same_profile_alone": await crowd(server.url, clients, seconds, *same),
-                "starter_alone": await crowd(server.url, clients, seconds, *other),
-            }
-            Slow.delay_s = delay_s
-            asking = asyncio.create_task(crowd(server.url, slow_clients, 2 * seconds + 1, str(profile)))
-            await asyncio.sleep(1)
-            found["same_profile_beside"] = await crowd(server.url, clients, seconds, *same)
-            found["starter_beside"] = await crowd(server.url, clients, seconds, *other)
-            return found | {"that_ask": await asking}
 
-        try:
-            found = asyncio.run(alone_and_beside())
-        finally:
-            server.stop()
-        return {
-            "llm_delay_s": delay_s,
-            "clients": clients,
-            "slow_clients": slow_clients,
-            "asked_of_the_llm": Slow.asked,
-            **{name: tally.report() for name, tally in found.items()},
+def offering(profile: Path) -> tuple[str, str]:
+    """The flags of a server that offers it beside its own."""
+    return "--set", f'serve.profiles=["{profile}"]'
+
+
+def part_slow(
+    server: Serve, profile: Path, delay_s: float, seconds: float, clients: int = 4, slow_clients: int = 48
+) -> dict[str, Any]:
+    """Part 3; the server offers `profile`, which asks `slow_llm`."""
+    same, other = (str(profile), kept_post), (None, post)
+
+    async def alone_and_beside() -> dict[str, Tally]:
+        for number in range(len(TEXTS)):  # both profiles are built, and answers kept
+            body = kept_post(number) | {"profile": str(profile)}
+            httpx.post(f"{server.url}/extract", json=body, timeout=TIMEOUT_S).raise_for_status()
+        await crowd(server.url, clients, 0.5)
+        found = {
+            "same_profile_alone": await crowd(server.url, clients, seconds, *same),
+            "starter_alone": await crowd(server.url, clients, seconds, *other),
         }
+        Slow.delay_s = delay_s
+        asking = asyncio.create_task(crowd(server.url, slow_clients, 2 * seconds + 1, str(profile)))
+        await asyncio.sleep(1)
+        found["same_profile_beside"] = await crowd(server.url, clients, seconds, *same)
+        found["starter_beside"] = await crowd(server.url, clients, seconds, *other)
+        return found | {"that_ask": await asking}
+
+    found = asyncio.run(alone_and_beside())
+    given = {"llm_delay_s": delay_s, "clients": clients, "slow_clients": slow_clients}
+    return {**given, "asked_of_the_llm": Slow.asked, **{name: tally.report() for name, tally in found.items()}}
 
 
 def table(part: str, figures: Mapping[str, Any]) -> str:
@@ -362,19 +361,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     report: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
-    parts = {
-        "crowd": lambda folder: part_crowd(folder, asked.clients, asked.seconds),
-        "farewell": part_farewell,
-        "slow_llm": lambda folder: part_slow(folder, asked.llm_delay, min(asked.seconds, 30)),
-    }
-    for name, part in parts.items():
-        if asked.part not in (None, name):
-            continue
-        with tempfile.TemporaryDirectory(prefix="namepin-load-") as folder:
-            report[name] = part(Path(folder))
-        print(json.dumps({name: report[name]}, indent=1), flush=True)
-        if asked.json:
-            asked.json.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    with slow_llm(0) as llm, tempfile.TemporaryDirectory(prefix="namepin-load-") as folder:
+        profile = asking_profile(Path(folder), llm)
+        seconds = min(asked.seconds, 30)
+        parts: dict[str, Callable[[Serve], dict[str, Any]]] = {
+            "crowd": lambda server: part_crowd(server, asked.clients, asked.seconds) | server.stop(),
+            "farewell": part_farewell,
+            "slow_llm": lambda server: part_slow(server, profile, asked.llm_delay, seconds),
+        }
+        for name, part in parts.items():
+            if asked.part not in (None, name):
+                continue
+            (own := Path(folder, name)).mkdir()
+            with Serve(own, *(offering(profile) if name == "slow_llm" else ())) as server:
+                report[name] = part(server)
+            print(json.dumps({name: report[name]}, indent=1), flush=True)
+            if asked.json:
+                asked.json.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     for name in parts:
         if name in report:
             print(f"\n{name}\n\n{table(name, report[name])}")
