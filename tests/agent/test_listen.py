@@ -1,6 +1,7 @@
 """How a server ends, and how it keeps connections."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,74 @@ def _ask(url: str) -> int | str:
         except httpx.HTTPError as error:
             return type(error).__name__
     return "never up"
+
+
+BARE = """
+import agent.cli.listen, sys
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+agent.cli.listen.KEEP_ALIVE_S = float(sys.argv[2]) or agent.cli.listen.KEEP_ALIVE_S
+agent.cli.listen.listen(app, "127.0.0.1", int(sys.argv[1]))
+"""
+REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+class Kept:
+    """A server that does nothing, and connections to it that have been used once."""
+
+    def __init__(self, keep_alive_s: float) -> None:
+        port = free_port()
+        command = [sys.executable, "-c", BARE, str(port), str(keep_alive_s)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        self.connections = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(4)]
+
+    def ask(self) -> None:
+        for connection in self.connections:
+            connection.sendall(REQUEST)
+
+    def answered(self) -> list[bool]:
+        found = []
+        for connection in self.connections:
+            try:
+                found.append(connection.recv(4096).startswith(b"HTTP/1.1 200"))
+            except ConnectionResetError:
+                found.append(False)
+        return found
+
+    def end(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def test_a_server_that_was_held_up_closes_no_connection_that_is_in_use() -> None:
+    """What broke a run under load: a kept connection's time was up just when its next request had been sent."""
+    servers = [Kept(1.0), Kept(0.0)]  # 0: as `namepin serve` has it
+    try:
+        for server in servers:
+            server.ask()
+            assert all(server.answered())
+        for server in servers:
+            server.process.send_signal(signal.SIGSTOP)
+        for server in servers:
+            server.ask()  # within the second
+        time.sleep(1.2)
+        for server in servers:
+            server.process.send_signal(signal.SIGCONT)
+        short, ours = (server.answered() for server in servers)
+        assert not all(short), "the case is the one that is meant"
+        assert all(ours)
+    finally:
+        for server in servers:
+            server.end()
 
 
 def test_idle_connections_are_the_clients_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
