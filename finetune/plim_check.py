@@ -18,7 +18,8 @@ from evals.gold import Dataset
 from evals.predictions import Predictions, check
 from evals.run import load_dataset, recorded_knowledge
 from evals.significance import compare, over_seeds
-from finetune.tagger import TaggerRecipe, train
+from finetune.tagger import train
+from finetune.tagger_recipe import TaggerRecipe
 from tools.annotated import annotated_ids
 from tools.interfaces import TagRequest
 from tools.media import Media

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -57,8 +57,13 @@ def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
     os.replace(partial, file)
 
 
-def read_checkpoint(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def read_checkpoint(file: Path, settings: Mapping[str, Any], free: Collection[str] = _FREE) -> dict[str, Any] | None:
     """The state to go on from; None where the run has not come to its first checkpoint.
+
+    Args:
+        file: the checkpoint.
+        settings: of the run that is to go on.
+        free: those that may be others than before.
 
     Raises:
         NamepinError: E205 when the run was begun with other settings, E211 or E214 when the file is damaged or holds
@@ -71,8 +76,8 @@ def read_checkpoint(file: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except RuntimeError as error:  # what torch's reader of archives says of a file that was cut
         raise damaged(str(error).splitlines()[0], str(file)) from error
-    before = state["settings"]
-    changed = [key for key in settings if key not in _FREE and before.get(key) != settings[key]]
+    before = state.get("settings", {})
+    changed = [key for key in settings if key not in free and before.get(key) != settings[key]]
     if changed:
         key = changed[0]
         what = f"the run to resume had another {key}: {before.get(key)!r}, not {settings[key]!r}"

@@ -10,17 +10,16 @@ stopped, on the same machine.
 import argparse
 import dataclasses
 import json
-import os
+import math
 import platform
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -32,17 +31,9 @@ from rich.progress import (
 )
 from torch import nn
 
-from finetune.tagger_data import (
-    Batcher,
-    Example,
-    by_length,
-    ccby_files,
-    mention_pool,
-    read_ccby,
-    read_fmnerg,
-    read_gmner,
-    swap_mentions,
-)
+from finetune.run_folder import CHECKPOINT, disk_errors, read_checkpoint, write_checkpoint
+from finetune.tagger_data import Batcher, Example, by_length, mention_pool, read_ccby, swap_mentions
+from finetune.tagger_recipe import TaggerRecipe, data_root, load_data, spec_of
 from finetune.tagger_steps import (
     MovingAverage,
     co_occurrence,
@@ -53,109 +44,15 @@ from finetune.tagger_steps import (
     trained,
 )
 from tools.base import file_sha256
-from tools.checkpoints import MINILM, load_encoder, read_safetensors
+from tools.checkpoints import load_encoder, read_safetensors
 from tools.errors import NamepinError
 from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
 from tools.nets.dual_tagger import transition_matrix
 from tools.tagger import DualTagger, TaggerConfig
-from tools.tagger_input import InputSpec, RowBuilder
-from tools.tagger_model import ADAPTER_FILE, Manifest, Scheme, TaggerSpec, build_net, save_adapter
-
-TRAIN_FILES = {
-    "gmner": "gmner/txt/train.txt",
-    "fmnerg": "fmnerg/txt_fine/train.txt",
-    "sandbox": "txt_fine/train.txt",
-}
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-@dataclass(frozen=True)
-class TaggerRecipe:
-    """Settings of one training run. The starter adapter came from several; its model card lists them.
-
-    Attributes:
-        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; a sandbox world's own.
-        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, or `sandbox`.
-        out: run folder; the adapter is written to `out/adapter`.
-        scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
-        encoder: base encoder, by hub name or folder.
-        start: adapter folder whose weights to begin with; empty for the base encoder.
-        marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
-        alpha: weight of the coarse loss in equation 8.
-        beta: weight of the coarse logits in equation 9.
-        pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
-        knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
-        epochs: passes over GMNER train, each post bare.
-        ccby_epochs: passes over the CC-BY tweets before, coarse path only.
-        patience: stop after so many epochs without a better dev score.
-        lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
-        lr_heads: learning rate of all that is new.
-        ema: decay of the moving average of the weights, a step.
-        swap: rate at which mentions of bare posts are replaced by others of their type.
-        lower: rate of bare posts written in lower case only.
-        hide: rate of word pieces hidden from the encoder.
-        bf16: run the encoder in bfloat16 while training.
-    """
-
-    data: str = ""
-    dataset: Literal["gmner", "fmnerg", "sandbox"] = "gmner"
-    out: str = "out/tagger"
-    scheme: Scheme = "4/51"
-    encoder: str = MINILM
-    start: str = ""
-    alpha: Share = 0.5
-    beta: Share = 0.1
-    pooled: float = 0.5
-    dropout: Share = 0.2
-    bio_constraint: bool = True
-    crf_scope: Literal["text", "all"] = "text"
-    knowledge: Share = 0.5
-    knowledge_pieces: Count = 48
-    marks: bool = True
-    epochs: Positive = 10
-    ccby_epochs: Count = 0
-    patience: Positive = 4
-    batch_size: Positive = 32
-    lr_encoder: float = 1e-4
-    lr_heads: float = 1e-3
-    layer_decay: float = 0.9
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: Share = 0.998
-    swap: Share = 0.15
-    lower: Share = 0.03
-    hide: Share = 0.03
-    seed: int = 1
-    threads: Positive = 2
-    bf16: bool = True
-
-
-def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
-    """The architecture that the recipe trains."""
-    return TaggerSpec.model_validate(
-        {
-            "scheme": recipe.scheme,
-            "encoder": recipe.encoder,
-            "beta": recipe.beta,
-            "dropout": recipe.dropout,
-            "bio_constraint": recipe.bio_constraint,
-            "input": InputSpec.model_validate(
-                {
-                    "knowledge_pieces": recipe.knowledge_pieces,
-                    "crf_scope": recipe.crf_scope,
-                    "marks": recipe.marks,
-                    "hints": recipe.marks,
-                }
-            ),
-        }
-    )
+from tools.tagger_input import RowBuilder
+from tools.tagger_model import ADAPTER_FILE, Manifest, build_net, save_adapter
 
 
 def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> float:
@@ -284,13 +181,18 @@ class TaggerTraining:
             words = net.encode(batch)
         logits = net.paths(words.float())
         loss = tagger_loss(net, logits, batch.word_mask, targets, alpha=recipe.alpha, pooled=recipe.pooled)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            what = f"the loss is {value} at step {self.step + 1}, of epoch {self.epoch + 1}"
+            mend = "lower the learning rates; --resume goes on from the last checkpoint"
+            raise NamepinError("E220", what, where=str(self.out), mend=mend)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], recipe.clip)
         self.optimiser.step()
         self.average.update(net)
         self.step += 1
-        return float(loss.detach())
+        return value
 
     def _schedule(self) -> float:
         """Linear warm-up and decay, once for each stage."""
@@ -316,7 +218,9 @@ class TaggerTraining:
         if mean_score(scores) > self.best:
             self.best, self.stale = mean_score(scores), 0
             style = RECORDED_STYLE if self.recipe.knowledge else None
-            save_adapter(self.out / "adapter", trained(self.net), self.spec, self.encoder_sha256, style, self.record())
+            with disk_errors(self.out):
+                weights, made = trained(self.net), self.record()
+                save_adapter(self.out / "adapter", weights, self.spec, self.encoder_sha256, style, made)
         put(self.net, raw)
 
     def record(self) -> dict[str, Any]:
@@ -336,9 +240,9 @@ class TaggerTraining:
         }
 
     def _checkpoint(self) -> None:
-        """Everything a resumed run needs, written beside and then moved into place: a kill leaves the one before."""
+        """Everything that a resumed run needs."""
         state = {
-            "recipe": dataclasses.asdict(self.recipe),
+            "settings": dataclasses.asdict(self.recipe),
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
@@ -349,62 +253,19 @@ class TaggerTraining:
             "average_steps": self.average.steps,
             "optimiser": self.optimiser.state_dict(),
         }
-        partial = self.out / "checkpoint.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.out / "checkpoint.pt")
+        with disk_errors(self.out):
+            write_checkpoint(self.out / CHECKPOINT, state)
 
     def _restore(self) -> None:
-        file = self.out / "checkpoint.pt"
-        if not file.is_file():
+        """Go on from the checkpoint, where there is one."""
+        state = read_checkpoint(self.out / CHECKPOINT, dataclasses.asdict(self.recipe), free=("out", "data", "threads"))
+        if state is None:
             return
-        state = torch.load(file, weights_only=True)
-        before, now = state["recipe"], dataclasses.asdict(self.recipe)
-        changed = [key for key in now if key not in ("out", "data", "threads") and before.get(key) != now[key]]
-        if changed:
-            raise NamepinError(
-                "E205", f"the run to resume had another {changed[0]}: {before.get(changed[0])!r}", where=str(file),
-                mend="resume with the settings it was started with, or choose another `out`",
-            )  # fmt: skip
         put(self.net, state["net"])
         self.average.values, self.average.steps = state["average"], state["average_steps"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.stale, self.history = state["stale"], state["history"]
-
-
-def data_root(recipe: TaggerRecipe) -> Path:
-    """`recipe.data`, else NAMEPIN_DATA, else `../shared/data` beside the checkout.
-
-    Raises:
-        NamepinError: E130 when the data set's training file is not there.
-    """
-    root = Path(recipe.data or os.environ.get("NAMEPIN_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    file = root / TRAIN_FILES[recipe.dataset]
-    if not file.is_file():
-        raise NamepinError("E130", f"no {file.name} to train on", where=str(file), mend="set `data` or NAMEPIN_DATA")
-    return root
-
-
-def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Example], dict[str, str]]:
-    """Training and dev posts, and the sha256 of every file they come from.
-
-    GMNER has no fine types: its mentions get weak ones, distilled from the recorded knowledge.
-    """
-    spec = spec_of(recipe)
-    if recipe.dataset in ("fmnerg", "sandbox"):
-        folder = root / "fmnerg" if recipe.dataset == "fmnerg" else root
-        splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
-        kinds = {"txt_fine": "txt", "knowledge": "jsonl"}
-    else:
-        from finetune.weak_labels import weak_fine_labels
-
-        folder = root / "gmner"
-        weak = weak_fine_labels(folder, "train") if spec.fine_types else None
-        splits = read_gmner(folder, "train", weak), read_gmner(folder, "dev")
-        kinds = {"txt": "txt", "knowledge": "jsonl"}
-    files = [folder / kind / f"{split}.{end}" for split in ("train", "dev") for kind, end in kinds.items()]
-    files += ccby_files(root / "ccby") if recipe.ccby_epochs else []
-    return *splits, {str(file.relative_to(root)): file_sha256(file) for file in files if file.is_file()}
 
 
 RECIPES = {"dual": TaggerRecipe}

@@ -24,8 +24,8 @@ from agent.review_rows import save_rows
 from agent.settings import Settings
 from evals.run import load_dataset
 from finetune.matcher import MatcherRecipe
-from finetune.tagger import TaggerRecipe, spec_of
 from finetune.tagger_data import read_fmnerg
+from finetune.tagger_recipe import TaggerRecipe, spec_of
 from finetune.visual_data import read_split
 from graphs.calls import LiveCalls
 from graphs.review import ReviewPolicy, close_calls

@@ -14,7 +14,7 @@ import test_tagger_recipe as recipes  # noqa: E402
 import tiny_encoders  # noqa: E402
 
 from finetune import plim_check  # noqa: E402
-from finetune.tagger import TaggerRecipe  # noqa: E402
+from finetune.tagger_recipe import TaggerRecipe  # noqa: E402
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import tiny_encoders  # noqa: E402
 
-from finetune.tagger import TaggerRecipe, TaggerTraining, main, train
+from finetune.tagger import TaggerTraining, main, train
 from finetune.tagger_data import (
     Batcher,
     Example,
@@ -27,6 +28,7 @@ from finetune.tagger_data import (
     spans_of,
     swap_mentions,
 )
+from finetune.tagger_recipe import TaggerRecipe, load_data
 from finetune.tagger_soup import soup
 from finetune.tagger_steps import tagger_loss
 from tools.checkpoints import read_safetensors
@@ -165,6 +167,35 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
 
 def batcher(root: Path, out: Path) -> Batcher:
     return TaggerTraining(recipe(root, out)).batcher
+
+
+@pytest.mark.parametrize(
+    ("split", "lines", "found"),
+    [
+        ("train", "IMGID:1\nAda\tB-PET\n", r"E132.*train\.txt:2"),
+        ("train", "IMGID:1\nAda B-PER\n", r"E131.*train\.txt:2"),
+        ("dev", "", "E139.*holds no post"),
+    ],
+)
+def test_bad_data_is_named_before_the_first_step(tmp_path: Path, split: str, lines: str, found: str) -> None:
+    for name in ("train", "dev"):
+        write_posts(tmp_path / "gmner", name, 4)
+    (tmp_path / "gmner" / "txt" / f"{split}.txt").write_text(lines)
+    with pytest.raises(NamepinError) as error:
+        load_data(tmp_path, recipe(tmp_path, tmp_path / "out"))
+    assert re.search(found, str(error.value))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(recipe(root, tmp_path, epochs=1))
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    monkeypatch.setattr("finetune.tagger.tagger_loss", lambda *given, **named: tagger_loss(*given, **named) * torch.nan)
+    with pytest.raises(NamepinError, match=r"E220.*nan at step 1, of epoch 1"):
+        train(recipe(root, tmp_path, epochs=1))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
+    (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(NamepinError, match="E211"):
+        train(recipe(root, tmp_path, epochs=1), resume=True)
 
 
 def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+"""What a tagger is trained on and how: the recipe's settings, and the posts that they name."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from evals.run import load_dataset
+from finetune.tagger_data import Example, ccby_files, read_fmnerg, read_gmner
+from tools.base import file_sha256
+from tools.checkpoints import MINILM
+from tools.errors import NamepinError
+from tools.tagger_input import InputSpec
+from tools.tagger_model import Scheme, TaggerSpec
+
+TRAIN_FILES = {
+    "gmner": "gmner/txt/train.txt",
+    "fmnerg": "fmnerg/txt_fine/train.txt",
+    "sandbox": "txt_fine/train.txt",
+}
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class TaggerRecipe:
+    """Settings of one training run. The starter adapter came from several; its model card lists them.
+
+    Attributes:
+        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; a sandbox world's own.
+        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, or `sandbox`.
+        out: run folder; the adapter is written to `out/adapter`.
+        scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
+        encoder: base encoder, by hub name or folder.
+        start: adapter folder whose weights to begin with; empty for the base encoder.
+        marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
+        alpha: weight of the coarse loss in equation 8.
+        beta: weight of the coarse logits in equation 9.
+        pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
+        knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
+        epochs: passes over GMNER train, each post bare.
+        ccby_epochs: passes over the CC-BY tweets before, coarse path only.
+        patience: stop after so many epochs without a better dev score.
+        lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
+        lr_heads: learning rate of all that is new.
+        ema: decay of the moving average of the weights, a step.
+        swap: rate at which mentions of bare posts are replaced by others of their type.
+        lower: rate of bare posts written in lower case only.
+        hide: rate of word pieces hidden from the encoder.
+        bf16: run the encoder in bfloat16 while training.
+    """
+
+    data: str = ""
+    dataset: Literal["gmner", "fmnerg", "sandbox"] = "gmner"
+    out: str = "out/tagger"
+    scheme: Scheme = "4/51"
+    encoder: str = MINILM
+    start: str = ""
+    alpha: Share = 0.5
+    beta: Share = 0.1
+    pooled: float = 0.5
+    dropout: Share = 0.2
+    bio_constraint: bool = True
+    crf_scope: Literal["text", "all"] = "text"
+    knowledge: Share = 0.5
+    knowledge_pieces: Count = 48
+    marks: bool = True
+    epochs: Positive = 10
+    ccby_epochs: Count = 0
+    patience: Positive = 4
+    batch_size: Positive = 32
+    lr_encoder: float = 1e-4
+    lr_heads: float = 1e-3
+    layer_decay: float = 0.9
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: Share = 0.998
+    swap: Share = 0.15
+    lower: Share = 0.03
+    hide: Share = 0.03
+    seed: int = 1
+    threads: Positive = 2
+    bf16: bool = True
+
+
+def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
+    """The architecture that the recipe trains."""
+    return TaggerSpec.model_validate(
+        {
+            "scheme": recipe.scheme,
+            "encoder": recipe.encoder,
+            "beta": recipe.beta,
+            "dropout": recipe.dropout,
+            "bio_constraint": recipe.bio_constraint,
+            "input": InputSpec.model_validate(
+                {
+                    "knowledge_pieces": recipe.knowledge_pieces,
+                    "crf_scope": recipe.crf_scope,
+                    "marks": recipe.marks,
+                    "hints": recipe.marks,
+                }
+            ),
+        }
+    )
+
+
+def data_root(recipe: TaggerRecipe) -> Path:
+    """`recipe.data`, else NAMEPIN_DATA, else `../shared/data` beside the checkout.
+
+    Raises:
+        NamepinError: E130 when the data set's training file is not there.
+    """
+    root = Path(recipe.data or os.environ.get("NAMEPIN_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    file = root / TRAIN_FILES[recipe.dataset]
+    if not file.is_file():
+        raise NamepinError("E130", f"no {file.name} to train on", where=str(file), mend="set `data` or NAMEPIN_DATA")
+    return root
+
+
+def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Example], dict[str, str]]:
+    """Training and dev posts, and the sha256 of every file they come from.
+
+    GMNER has no fine types: its mentions get weak ones, distilled from the recorded knowledge.
+
+    Raises:
+        NamepinError: E130 to E139 for a split that is missing, empty, or has a line that cannot be understood.
+    """
+    spec = spec_of(recipe)
+    folder = root if recipe.dataset == "sandbox" else root / recipe.dataset
+    for split in ("train", "dev"):
+        load_dataset(recipe.dataset, folder, split)  # it names the line of what is wrong
+    if recipe.dataset in ("fmnerg", "sandbox"):
+        splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
+        kinds = {"txt_fine": "txt", "knowledge": "jsonl"}
+    else:
+        from finetune.weak_labels import weak_fine_labels
+
+        weak = weak_fine_labels(folder, "train") if spec.fine_types else None
+        splits = read_gmner(folder, "train", weak), read_gmner(folder, "dev")
+        kinds = {"txt": "txt", "knowledge": "jsonl"}
+    files = [folder / kind / f"{split}.{end}" for split in ("train", "dev") for kind, end in kinds.items()]
+    files += ccby_files(root / "ccby") if recipe.ccby_epochs else []
+    return *splits, {str(file.relative_to(root)): file_sha256(file) for file in files if file.is_file()}
