@@ -88,9 +88,9 @@ STUDIO = Path(sys.prefix, "studio", "bin", "langgraph")
 ADD_STUDIO = "no LangGraph server: make .venv/.studio"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of `langgraph dev` with this project's `langgraph.json`, for all tests of the run."""
+    """The address of `langgraph dev` with this project's `langgraph.json`, for the tests of one file."""
     from processes import environment, free_port, running
 
     if not STUDIO.exists():
