@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from evals.bench import machine
@@ -123,7 +122,6 @@ def published_sizes(nets: Path) -> None:
 
 def measured(case: Case, steps: int) -> dict[str, float]:
     """Peak memory, loading included, and speed of a recipe's step: the first one, which allocates, is not timed."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # it keeps the precision of the case before
     gc.collect()
     cuda = torch.cuda.is_available()
     if cuda:

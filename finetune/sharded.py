@@ -22,7 +22,8 @@ def settle(accelerator: Accelerator) -> None:
         NamepinError: E203 for FSDP's first version, whose flattened parameters the recipes' saved weights do not know.
     """
     state: Any = accelerator.state
-    if accelerator.distributed_type == DistributedType.MULTI_CPU and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+    several = accelerator.num_processes > 1
+    if several and accelerator.device.type == "cpu" and parse_flag_from_env("ACCELERATE_USE_FSDP"):
         plugin = FullyShardedDataParallelPlugin()  # which reads accelerate's configuration from the environment
         if accelerator.mixed_precision != "no":
             plugin.set_mixed_precision(accelerator.mixed_precision)

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from pydantic import Field
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -167,6 +168,7 @@ class Run:
         if logs and find_spec(logs) is None:
             mend = "pip install 'namepin[curves]', or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
+        AcceleratorState._reset_state()  # it keeps the precision of the process's first run for all
         self.accelerator = Accelerator(
             mixed_precision=recipe.precision,
             cpu=recipe.cpu,

@@ -243,7 +243,9 @@ def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path:
 
 def test_fsdp_of_the_first_version_is_refused() -> None:
     asked = SimpleNamespace(
-        distributed_type=DistributedType.FSDP, state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1))
+        distributed_type=DistributedType.FSDP,
+        num_processes=1,
+        state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1)),
     )
     with pytest.raises(NamepinError, match=r"E203.*first version"):
         settle(asked)  # type: ignore[arg-type]
