@@ -261,9 +261,9 @@ class ChatClient:
         self, chats: "Mapping[str, ChatOpenAI]", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
     ) -> Reply:
         config, said = self.config, ""
-        failure, attempt = _Failure(what="no answer of late"), 0
+        failure, attempt, tried = _Failure(what="no answer of late"), 0, set[str]()
         for attempt in range(config.retries + 1):
-            address = self._servers.take()
+            address = self._servers.take(tried)
             if address is None:
                 said = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
                 break
@@ -275,6 +275,7 @@ class ChatClient:
                     self._servers.failed(address, config.retries + 1)
                 else:
                     self._servers.answered(address)
+                tried.add(address)
             # Which of several servers it was does not show: results do not depend on who was asked.
             whom = urlsplit(address).netloc if len(chats) == 1 else f"one of {len(chats)} servers"
             said = f" from {whom}, {attempt + 1} of {config.retries + 1} attempts"

@@ -7,7 +7,7 @@ again, and its answer brings it back. All clients of one process that name the s
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,8 +41,13 @@ class Servers:
         self._servers = {address: _Server(address) for address in addresses}
         self._clock, self._lock = clock, threading.Lock()
 
-    def take(self) -> str | None:
-        """The address to ask now, until `answered` or `failed` is told; None where all are left out."""
+    def take(self, tried: Collection[str] = ()) -> str | None:
+        """The address to ask now, until `answered` or `failed` is told; None where all are left out.
+
+        Args:
+            tried: what this question has asked in vain: asked again only where there is no other. A dead server has
+                nothing under way, and would be the next choice, too.
+        """
         with self._lock:
             now = self._clock()
             free = [server for server in self._servers.values() if not server.rests_until]
@@ -50,7 +55,8 @@ class Servers:
             rested = [s for s in self._servers.values() if 0 < s.rests_until <= now and not s.under_way]
             if not free and not rested:
                 return None
-            server = min(rested or free, key=lambda one: (one.under_way, one.asked))
+            untried = [[one for one in group if one.address not in tried] for group in (rested, free)]
+            server = min(untried[0] or untried[1] or rested or free, key=lambda one: (one.under_way, one.asked))
             server.under_way, server.asked = server.under_way + 1, server.asked + 1
             return server.address
 

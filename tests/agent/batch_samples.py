@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ _STARTED = multiprocessing.get_context("forkserver")
 _STARTED.set_forkserver_preload(
     ["torch", "transformers.models.bert.modeling_bert", "agent.cli.main", "agent.batch.engine"]
 )
+
+
+def get_ready() -> None:
+    """Begin to import what `start` needs, meanwhile."""
+    forkserver.ensure_running()
 
 
 class Started:

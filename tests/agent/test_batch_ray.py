@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from batch_samples import start, timeless, write_posts
+from batch_samples import get_ready, start, timeless, write_posts
 from conftest import Cli
 from knowledge_server import Killable, knowledge_of, knowledge_server
 
@@ -33,6 +33,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[int]]]:
     """Two raylets on this machine's loopback: the address, and their processes."""
     for name in ("USAGE_STATS_ENABLED", "ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "ENABLE_WINDOWS_OR_OSX_CLUSTER"):
         monkeypatch.setenv(f"RAY_{name}", "0")  # the last one: 127.0.0.1 is not taken for the machine's own address
+    get_ready()
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
@@ -77,7 +78,7 @@ def results(out: Path) -> list[dict[str, Any]]:
 
 
 def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
-    tmp_path: Path, cluster: tuple[str, list[int]], cli: Cli, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cluster: tuple[str, list[int]], cli: Cli
 ) -> None:
     address, raylets = cluster
     posts = write_posts(tmp_path / "posts.jsonl", POSTS)
@@ -87,8 +88,6 @@ def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with knowledge_server() as one, knowledge_server() as other:
-        ran = cli("batch", posts, "--out", local, *settings(*knowledge_of(one, other), *TEXT_ONLY))
-        assert ran.code == 1, ran.err
         two = Killable()
         chosen = settings(*knowledge_of(one, two), *TEXT_ONLY, *CHUNKS)
         command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--address", address, *chosen]
@@ -105,6 +104,8 @@ def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
         _, said = driver.communicate()
         assert driver.returncode == -signal.SIGKILL, said.decode()
         again = start([*command, "--parquet"])
+        ran = cli("batch", posts, "--out", local, *settings(*knowledge_of(one, other), *TEXT_ONLY))
+        assert ran.code == 1, ran.err
         _, said = again.communicate(timeout=200)
         assert again.returncode == 1, said.decode()
     torch.set_num_threads(threads)

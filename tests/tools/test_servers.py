@@ -33,6 +33,24 @@ def test_the_idlest_is_asked() -> None:
     assert servers.take() == "b"
 
 
+def test_a_question_asks_another_one_before_the_same_again() -> None:
+    """The dead one is the idlest: the other has questions under way."""
+    servers = Servers("ab")
+    assert [servers.take() for _ in range(3)] == ["a", "b", "a"]
+    servers.failed("b")
+    assert servers.take({"b"}) == "a" and servers.take() == "b"
+    servers.failed("b")
+    assert servers.take({"a", "b"}) == "b", "where all were tried, the idlest again"
+    clock = Clock()
+    servers = Servers("ab", clock)
+    for _ in range(3):
+        while servers.take() != "b":
+            servers.answered("a")
+        servers.failed("b")
+    clock.now += REST_S
+    assert servers.take({"b"}) == "a", "one that has rested, too"
+
+
 def test_a_dead_one_rests_longer_and_longer_and_comes_back() -> None:
     clock = Clock()
     servers = Servers("ab", clock)
