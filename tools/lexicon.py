@@ -68,8 +68,17 @@ def _shares(types: str, coarse: str) -> Votes:
     return {name: share / sum(parts.values()) for name, share in parts.items()}
 
 
-@lru_cache(maxsize=65536)
+_REMEMBERED = 300
+"""Characters; what is longer is a long post's context, which does not come twice and would fill the memory."""
+
+
 def _matching(table: Table, coarse: str, text: str) -> tuple[int, ...]:
+    find = _remembered if len(text) <= _REMEMBERED else _remembered.__wrapped__
+    return find(table, coarse, text)
+
+
+@lru_cache(maxsize=16384)
+def _remembered(table: Table, coarse: str, text: str) -> tuple[int, ...]:
     return tuple(i for i, (pattern, _) in enumerate(_rules()[table, coarse]) if pattern.search(text))
 
 

@@ -6,6 +6,7 @@ context on both sides.
 """
 
 import re
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -131,6 +132,9 @@ _PLAIN_HINTS = {
     "event": "OTHER",
 }
 """Hints that name a 4-type itself; the lexicon's rules are about fine types."""
+_LONGEST_KEPT = 100
+"""Characters of a word whose pieces are remembered."""
+
 _LONGEST_NAME = 8
 """Words of a listed name, at most."""
 
@@ -205,18 +209,22 @@ class RowBuilder:
     def _special(self, *names: str) -> int:
         return next(int(i) for i in (getattr(self.tokenizer, n) for n in names) if i is not None)
 
-    def _learn(self, words: Sequence[str]) -> dict[str, tuple[list[int], int, list[int]]]:
-        """Pieces, case and letters of all these words; the memory starts afresh when it has grown to 100,000 words."""
-        known = self._words
+    def _learn(self, words: Sequence[str]) -> Mapping[str, tuple[list[int], int, list[int]]]:
+        """Pieces, case and letters of all these words.
+
+        The memory starts afresh when it has grown to 100,000 words; those that are too long to be words are not kept.
+        """
+        known, long = self._words, dict[str, tuple[list[int], int, list[int]]]()
         new = list(dict.fromkeys(word for word in words if word not in known))
         if len(known) + len(new) > 100_000:
             known, new = {}, list(dict.fromkeys(words))
         if new:
             for word, ids in zip(new, self.tokenizer(new, add_special_tokens=False).input_ids, strict=True):
-                known[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
+                kept = known if len(word) <= _LONGEST_KEPT else long
+                kept[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
         # Assigned last: another thread sees the old memory or the full new one.
         self._words = known
-        return known
+        return ChainMap(long, known) if long else known
 
     def _letters(self, word: str) -> list[int]:
         size = self.spec.word_letters

@@ -6,6 +6,7 @@ from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4, fine_types_of
 from tools.lexicon import (
     DATA,
     TextWeights,
+    _remembered,
     blended,
     known_names,
     listed_types,
@@ -128,3 +129,12 @@ def test_blending_keeps_a_distribution_and_moves_it_towards_the_votes():
 def test_normalising_nothing_gives_nothing():
     assert normalised({}) == {}
     assert normalised({"city": 0.5, "state": 1.5}) == {"city": 0.25, "state": 0.75}
+
+
+def test_long_contexts_are_not_remembered():
+    _remembered.cache_clear()
+    for number in range(20):
+        word_types("context", "PER", f"{number} " + "x" * 400)
+        word_types("context", "PER", f"{number} sang")
+    assert _remembered.cache_info().currsize == 20
+    assert _remembered.cache_info().maxsize <= 2**14, "with 300 characters each a few megabytes"

@@ -27,7 +27,7 @@ from tools.tagger_input import (
     word_case,
     word_context,
 )
-from tools.tagger_model import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, save_adapter
+from tools.tagger_model import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, load_adapter, save_adapter
 
 TRICKY = {
     "a word": "hello",
@@ -159,6 +159,13 @@ def test_a_word_longer_than_a_row_still_has_its_place(adapters: Callable[..., Pa
     tool = tagger(adapters("roberta", max_pieces=16, overlap=4))
     (tags,) = tool.run([TagRequest(text=f"in {'x' * 900} of")], Media())
     assert len(tags.tokens) == 3
+
+
+def test_what_is_too_long_to_be_a_word_is_not_remembered(adapters: Callable[..., Path]) -> None:
+    _, builder, _ = load_adapter(adapters("roberta", max_pieces=16, overlap=4))
+    rows = [builder.rows(["in", f"{number}{'x' * 200}", "Oslo"]) for number in range(5)]
+    assert set(builder._words) == {"in", "Oslo"}
+    assert str(builder.rows(["in", f"4{'x' * 200}", "Oslo"])) == str(rows[4])
 
 
 def test_knowledge_is_cut_before_the_text(adapters: Callable[..., Path]) -> None:
