@@ -210,7 +210,10 @@ class Run:
         if resume:
             self._restore()
         if self.recipe.report_to != "none":
-            self.accelerator.init_trackers("namepin", config=plain_settings(self.recipe))
+            logs = self.out / "logs"
+            logs.mkdir(exist_ok=True)
+            place = {"wandb": {"dir": str(logs)}}  # TensorBoard has been told
+            self.accelerator.init_trackers("namepin", config=plain_settings(self.recipe), init_kwargs=place)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         quiet = not self.accelerator.is_main_process
         with Progress(*columns, TimeRemainingColumn(compact=True), disable=quiet) as bar:

@@ -31,7 +31,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_recipe(root: Path, weights: Path, out: Path, **changes: Any) -> OfaGrounderRecipe:
     given: dict[str, Any] = {
-        "root": str(root), "weights": str(weights), "out": str(out), "image_size": tiny_ofa.IMAGE_SIZE, "epochs": 40,
+        "root": str(root), "weights": str(weights), "out": str(out), "image_size": tiny_ofa.IMAGE_SIZE, "epochs": 24,
         "lr": 3e-3, "batch_size": 4, "patience": 40, "warmup": 0.05, "cpu": True, "smoothing": 0.0,
     }  # fmt: skip
     return OfaGrounderRecipe(**given | changes)
