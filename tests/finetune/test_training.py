@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from tiny_blip import save_folder, tiny_net  # noqa: E402
 from tiny_world import write_world  # noqa: E402
+from two_processes import FSDP  # noqa: E402
 
 from finetune.matcher import MatcherRecipe, MatcherTask, train  # noqa: E402
 from finetune.run_folder import CHECKPOINT, MANIFEST  # noqa: E402
@@ -239,6 +241,19 @@ def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path:
         # AdamW steps by a gradient's sign where the gradient is next to nothing.
         assert max(float((saved[key] - value).abs().max()) for key, value in whole.items()) < 2e-3
         assert BlipMatcher(BlipMatcherConfig(blip=BlipConfig(weights=str(tmp_path / name / "weights"))))
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_hosts"])
+def test_accelerate_reads_the_configurations(name: str) -> None:
+    file = Path(__file__).parents[2] / "finetune" / "accelerate" / f"{name}.yaml"
+    config = load_config_from_file(str(file))
+    assert config.distributed_type == (DistributedType.MULTI_GPU if name == "ddp" else DistributedType.FSDP)
+    if name != "ddp":
+        # As `accelerate launch` hands them on, and as they were tried.
+        told = {key.upper(): str(value) for key, value in config.fsdp_config.items()}
+        assert {key: told[key].lower() for key in FSDP if key in told} == {
+            key: value.lower() for key, value in FSDP.items() if key != "ACCELERATE_USE_FSDP"
+        }
 
 
 def test_fsdp_of_the_first_version_is_refused() -> None:
