@@ -77,7 +77,7 @@ def _matching(table: Table, coarse: str, text: str) -> tuple[int, ...]:
     return find(table, coarse, text)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def _remembered(table: Table, coarse: str, text: str) -> tuple[int, ...]:
     return tuple(i for i, (pattern, _) in enumerate(_rules()[table, coarse]) if pattern.search(text))
 

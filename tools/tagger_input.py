@@ -132,8 +132,8 @@ _PLAIN_HINTS = {
     "event": "OTHER",
 }
 """Hints that name a 4-type itself; the lexicon's rules are about fine types."""
-_LONGEST_KEPT = 100
-"""Characters of a word whose pieces are remembered."""
+_MOST_KEPT, _LONGEST_KEPT = 20_000, 100
+"""Words whose pieces are remembered, about 1 KB each, and the characters that such a word has at most."""
 
 _LONGEST_NAME = 8
 """Words of a listed name, at most."""
@@ -212,11 +212,11 @@ class RowBuilder:
     def _learn(self, words: Sequence[str]) -> Mapping[str, tuple[list[int], int, list[int]]]:
         """Pieces, case and letters of all these words.
 
-        The memory starts afresh when it has grown to 100,000 words; those that are too long to be words are not kept.
+        The memory starts afresh when it is full; what is too long to be a word is not kept.
         """
         known, long = self._words, dict[str, tuple[list[int], int, list[int]]]()
         new = list(dict.fromkeys(word for word in words if word not in known))
-        if len(known) + len(new) > 100_000:
+        if len(known) + len(new) > _MOST_KEPT:
             known, new = {}, list(dict.fromkeys(words))
         if new:
             for word, ids in zip(new, self.tokenizer(new, add_special_tokens=False).input_ids, strict=True):
