@@ -5,6 +5,7 @@ Within a run that is always so, for the last posts. Across runs it is so where r
 
 import asyncio
 import sys
+import zlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from tools.disk_cache import DiskCache, default_cache_dir
 from tools.types import Extraction, Frozen, Notice
 
 MOST = 4096
-"""Posts remembered, the last used ones; with masks about 10 KB each."""
+"""Posts remembered, the last used ones; packed, about 1 KB each, with masks some more."""
 _TOGETHER = 64
 """Results that go to the disk in one transaction; a killed run has them in its output, not in the cache."""
 
@@ -115,7 +116,7 @@ class Known:
 
     def __init__(self, most: int = MOST, kept: Kept | None = None) -> None:
         self.most, self.kept, self.saved = most, kept, 0
-        self._recent: OrderedDict[str, asyncio.Future[Extraction | None]] = OrderedDict()
+        self._recent: OrderedDict[str, asyncio.Future[bytes | None]] = OrderedDict()
 
     async def extraction(self, ready: Ready, work: Callable[[Ready], Awaitable[Extraction]]) -> Extraction:
         """What an equal post came to, waited for where it is still on its way; else what `work` makes of this one.
@@ -129,7 +130,7 @@ class Known:
         if recent is not None:
             self._recent.move_to_end(key)
             before = await asyncio.shield(recent)
-            return await work(ready) if before is None else self._again(before, ready)
+            return await work(ready) if before is None else self._again(_unpacked(before), ready)
         coming = self._recent[key] = asyncio.get_running_loop().create_future()
         while len(self._recent) > self.most:
             self._recent.popitem(last=False)
@@ -145,7 +146,7 @@ class Known:
                     self.kept.put(asked, found)
             return found
         finally:
-            coming.set_result(good)
+            coming.set_result(None if good is None else _packed(good))
             if good is None and self._recent.get(key) is coming:
                 del self._recent[key]
 
@@ -158,3 +159,12 @@ class Known:
         self.saved += 1
         post = ready.post
         return before.model_copy(update={"id": post.id, "extra": dict(post.extra) or None, "timings_ms": {}})
+
+
+def _packed(extraction: Extraction) -> bytes:
+    """An extraction of a few names takes 15 KB as objects, and less than one like this."""
+    return zlib.compress(extraction.model_dump_json().encode(), 1)
+
+
+def _unpacked(packed: bytes) -> Extraction:
+    return Extraction.model_validate_json(zlib.decompress(packed))
