@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch.distributed as dist
@@ -29,9 +30,13 @@ class Stopped(BaseException):
     """In place of a kill."""
 
 
-def finetune(world: str, weights: str, out: Path, *more: str) -> None:
-    """`namepin finetune matcher`, in this process."""
+def finetune(ports: list[int], world: str, weights: str, out: Path, *more: str) -> None:
+    """`namepin finetune matcher`, in this process; the ranks meet on the next port.
+
+    On one port, the quicker rank's next run could meet the slower one's last, and wait for ever.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ["MASTER_PORT"] = str(ports.pop(0))
     settings = {"root": world, "weights": weights, "out": out, "epochs": 2, "lr": 1e-3, "warmup": 0.0, "batch_size": 3}
     settings |= {"patience": 9, "cpu": "true"}
     sys.argv = ["namepin", "finetune", "matcher"]
@@ -46,9 +51,9 @@ def finetune(world: str, weights: str, out: Path, *more: str) -> None:
             dist.destroy_process_group()
 
 
-def rank(world: str, weights: str, out: Path) -> None:
+def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
     """What either process does."""
-    finetune(world, weights, out / "ddp")
+    finetune(ports, world, weights, out / "ddp")
     os.environ.update(FSDP)
     whole = Run._checkpoint
 
@@ -61,18 +66,25 @@ def rank(world: str, weights: str, out: Path) -> None:
 
     Run._checkpoint = stop  # type: ignore[method-assign]
     try:
-        finetune(world, weights, out / "fsdp")
+        finetune(ports, world, weights, out / "fsdp")
     except Stopped:
         Run._checkpoint = whole  # type: ignore[method-assign]
-        finetune(world, weights, out / "fsdp", "--resume")
+        finetune(ports, world, weights, out / "fsdp", "--resume")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def main() -> None:
     """Fork two ranks, and fail where one does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    ports = free_ports(3)
+    told = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ.update(told | {"GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"})
     children = []
     for number in ("0", "1"):
@@ -81,7 +93,7 @@ def main() -> None:
             os.environ.update({"RANK": number, "LOCAL_RANK": number})
             failed = 1
             try:
-                rank(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+                rank(ports, sys.argv[1], sys.argv[2], Path(sys.argv[3]))
                 failed = 0
             except BaseException:
                 traceback.print_exc()
