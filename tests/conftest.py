@@ -1,9 +1,11 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +40,21 @@ def _threads_as_they_were() -> Iterator[None]:
     yield
     if torch and torch.get_num_threads() != before:
         torch.set_num_threads(before)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ADD_BROWSER = "no browser: apt-get install -y chromium, and pip install playwright"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for the tests of one file."""
+    playwright = pytest.importorskip("playwright.sync_api", reason=ADD_BROWSER)
+    if CHROMIUM is None:
+        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD_BROWSER
+        pytest.skip(ADD_BROWSER)
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,25 +62,6 @@ def _settings_of_this_shell_do_not_count(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in os.environ:
         if name == "NAMEPIN_PROFILE" or (name.startswith("NAMEPIN_") and "__" in name):
             monkeypatch.delenv(name)
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ADD_BROWSER = "no browser: apt-get install -y chromium, and pip install playwright"
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium, for the tests of one file."""
-    playwright = pytest.importorskip("playwright.sync_api", reason=ADD_BROWSER)
-    if CHROMIUM is None:
-        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD_BROWSER
-        pytest.skip(ADD_BROWSER)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 STUDIO = Path(sys.prefix, "studio", "bin", "langgraph")

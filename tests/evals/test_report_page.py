@@ -1,8 +1,5 @@
 """The report page: one file, nothing fetched, hostile text harmless, and it fits a phone."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,6 @@ from evals.report_md import write_markdown
 from evals.scoring import TASKS
 from tools.errors import NamepinError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ADD = "no browser: apt-get install -y chromium, and pip install playwright"
 HOSTILE = "<script>alert(1)</script>"
 BOX = (10.0, 10.0, 50.0, 60.0)
 
@@ -130,18 +125,6 @@ def test_published_numbers_are_valid_and_never_silently_compared() -> None:
     assert [row.system for row in rows if not row.obstacles(same)] == ["RiVEG (BERT)", "RiVEG (XLM-R)"]
     part = same.model_copy(update={"release": "Twitter-GMNER v2.0 test, part"})
     assert all(row.obstacles(part) for row in rows)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason=ADD)
-    if CHROMIUM is None:
-        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD
-        pytest.skip(ADD)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("width", [390, 1280])
