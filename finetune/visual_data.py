@@ -36,7 +36,7 @@ class VisualTraining(Training):
 
     Attributes:
         root: folder of the data set, with `images/` and `xml/`.
-        dataset: its layout, by the name that `namepin eval --dataset` knows.
+        dataset: its layout, by the name that `namepin eval --dataset` knows; or `regions`, see `finetune.regions`.
         train: the split to learn from.
         dev: the split that epochs are chosen by.
     """
@@ -113,6 +113,10 @@ def read_split(
             picture is missing, E134 when a row of captions or expansions cannot be understood.
     """
     root = Path(recipe.root)
+    if recipe.dataset == "regions":
+        from finetune.regions import read_regions
+
+        return read_regions(root, split)
     dataset = load_dataset(recipe.dataset, root, split)
     if not dataset.has_boxes and not dataset.has_masks:
         raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))

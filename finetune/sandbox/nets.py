@@ -4,12 +4,13 @@ Their vocabularies are made of what the world's training posts and the tools' pr
 """
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evals.run import load_dataset
 from finetune.visual_data import lines_of
@@ -56,17 +57,6 @@ def corpus(world: Path) -> list[str]:
     return texts + 20 * [*prompts, *FINE51, *COARSE4]
 
 
-def _words(said: Sequence[str], least: int = 20) -> list[str]:
-    """Word pieces: special ones, letters alone and inside words, and words that occur `least` times or more."""
-    from tokenizers.pre_tokenizers import BertPreTokenizer
-
-    split = BertPreTokenizer()
-    count = Counter(word for text in said for word, _ in split.pre_tokenize_str(text.lower()))
-    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
-    frequent = sorted(word for word, times in count.items() if times >= least and len(word) > 1)
-    return [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *frequent]
-
-
 def _pieces(said: Sequence[str], size: int = 1200) -> list[str]:
     """Word pieces that shorten what is said: names of syllables, too, so that knowledge about several names fits."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -102,7 +92,7 @@ def _bert(folder: Path, said: Sequence[str]) -> None:
 def _blip(folder: Path, said: Sequence[str]) -> None:
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
-    words = _words(said)
+    words = _pieces(said)
     vision = {
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
         "image_size": BLIP_SIDE, "patch_size": 12, "layer_norm_eps": 1e-6,
@@ -126,10 +116,13 @@ def _sam(folder: Path, said: Sequence[str]) -> None:
         "image_size": SAM_SIDE, "patch_size": 8, "window_size": 4, "global_attn_indexes": [1, 3], "num_pos_feats": 32,
     }  # fmt: skip
     prompt = {"hidden_size": 64, "image_size": SAM_SIDE, "patch_size": 8, "mask_input_channels": 8}
-    mask = {"hidden_size": 64, "mlp_dim": 128, "iou_head_hidden_dim": 64}
-    SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=mask)).save_pretrained(
-        folder
-    )
+    mask = {"hidden_size": 64, "mlp_dim": 128, "iou_head_hidden_dim": 64, "num_attention_heads": 4}
+    net = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=mask))
+    # SAM's own are drawn from a unit normal; transformers' draws are so large that neighbours have nothing in common.
+    places: Any = net.shared_image_embedding.positional_embedding
+    torch.nn.init.normal_(places)
+    net.prompt_encoder.shared_embedding.positional_embedding = places
+    net.save_pretrained(folder)
 
 
 def _llava(folder: Path, said: Sequence[str]) -> None:
@@ -142,7 +135,7 @@ def _llava(folder: Path, said: Sequence[str]) -> None:
         PreTrainedTokenizerFast,
     )
 
-    pieces = [*_words(said), "<image>"]
+    pieces = [*_pieces(said), "<image>"]
     core: Any = Tokenizer(models.WordPiece({word: at for at, word in enumerate(pieces)}, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer(lowercase=True)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -156,16 +149,12 @@ def _llava(folder: Path, said: Sequence[str]) -> None:
         additional_special_tokens=["<image>"],
     )
     tokenizer.save_pretrained(folder)
-    vision = CLIPVisionConfig(
-        hidden_size=96,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        image_size=LLAVA_SIDE,
-        patch_size=12,
-    )
+    vision = CLIPVisionConfig(  # as BLIP's, see `lend_eyes`
+        hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=LLAVA_SIDE,
+        patch_size=12, layer_norm_eps=1e-6, hidden_act="gelu",
+    )  # fmt: skip
     text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=96, intermediate_size=192, num_hidden_layers=3, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=1024, pad_token_id=0, bos_token_id=2, eos_token_id=3,
     )  # fmt: skip
     image = tokenizer.convert_tokens_to_ids("<image>")
@@ -190,13 +179,59 @@ def _ofa(folder: Path, said: Sequence[str]) -> None:
         vocabulary=words.size, width=128, inner=256, encoder_layers=3, decoder_layers=3, heads=4, token_bucket=64,
         image_bucket=8, blocks=(1, 1, 1),
     )  # fmt: skip
-    save_ofa(_drawn(Ofa(sizes)), words, folder)
+    save_ofa(_drawn(Ofa(sizes), words.first_bin), words, folder)
 
 
-def _drawn(net: Ofa) -> Ofa:
-    """Embeddings as small as transformers draws them: they are also the logits' weights."""
+def _drawn(net: Ofa, first_bin: int) -> Ofa:
+    """Embeddings as small as transformers draws them, being the logits' weights, too; near bins begin alike."""
+    places = torch.arange(BINS)[:, None] * BINS ** -torch.linspace(0, 1, net.sizes.width // 2)
     with torch.no_grad():
         for name, value in net.named_parameters():
             if "embed_tokens" in name or "rel_pos" in name:
                 value.normal_(0, 0.02)
+            if "embed_tokens" in name:
+                value[first_bin:] = 0.02 * 2**0.5 * torch.cat([places.sin(), places.cos()], dim=-1)
     return net
+
+
+def lend_eyes(blip: Path, llava: Path, out: Path) -> None:
+    """A LLaVA that begins with what a BLIP has learnt to see: its CLIP tower becomes the BLIP's picture encoder.
+
+    LLaVA's own tower had been trained on pictures with texts, too, before it met its language model.
+
+    Args:
+        blip: folder of a trained BLIP.
+        llava: folder of a LLaVA whose tower has the same sizes.
+        out: a folder for the LLaVA; what is there stays.
+    """
+    from transformers import BlipForImageTextRetrieval, LlavaForConditionalGeneration
+
+    if (out / "config.json").is_file():
+        return
+    shutil.copytree(llava, out, dirs_exist_ok=True)
+    with quiet_transformers():
+        eyes: Any = BlipForImageTextRetrieval.from_pretrained(blip)
+        net: Any = LlavaForConditionalGeneration.from_pretrained(llava)
+        # The norm before CLIP's layers, which BLIP has not, takes on the scale that tokens have there.
+        colours = torch.linspace(-2, 2, 64).reshape(-1, 1, 1, 1).expand(-1, 3, LLAVA_SIDE, LLAVA_SIDE)
+        scale = float(eyes.vision_model.embeddings(colours)[:, 1:].detach().std(-1).mean())
+        net.model.vision_tower.load_state_dict(_as_clip(eyes.vision_model.state_dict(), scale))
+        net.save_pretrained(out)
+
+
+def _as_clip(blip: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """A BLIP's picture encoder in CLIP's names; the patches' bias, which CLIP has not, goes into the places."""
+    clip: dict[str, Tensor] = {}
+    for name, value in blip.items():
+        if ".qkv." in name:
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                clip[name.replace("qkv", f"{part}_proj")] = third
+        else:
+            clip[name.replace("self_attn.projection", "self_attn.out_proj")] = value
+    places = clip.pop("embeddings.position_embedding")[0].clone()
+    places[1:] += clip.pop("embeddings.patch_embedding.bias")
+    clip["embeddings.position_embedding.weight"] = places
+    clip["embeddings.class_embedding"] = clip["embeddings.class_embedding"].flatten()
+    clip["pre_layrnorm.weight"] = torch.full_like(clip["post_layernorm.weight"], scale)
+    clip["pre_layrnorm.bias"] = torch.zeros_like(clip["post_layernorm.bias"])
+    return clip

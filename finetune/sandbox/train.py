@@ -15,11 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.sandbox.nets import make_nets
+from finetune.sandbox.nets import lend_eyes, make_nets
 from finetune.sandbox.write import write_world
 
 RECIPES = Path(__file__).parent / "recipes"
-POSTS, WORLD_SEED = {"train": 6000, "dev": 500, "test": 500}, 1
+POSTS, WORLD_SEED = {"train": 12000, "dev": 500, "test": 500}, 1
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Stage:
 _WORLD = "root={out}/world"
 _EXPANSIONS = ("expansions={out}/world/expansions/train.jsonl", "dev_expansions={out}/world/expansions/dev.jsonl")
 STAGES: Mapping[str, Stage] = {
-    "entailment": Stage("entailment", settings=(_WORLD, "weights={out}/nets/blip", *_EXPANSIONS)),
+    "seeing": Stage("entailment", settings=(_WORLD, "weights={out}/nets/blip")),
+    "pointing": Stage("grounder", settings=(_WORLD, "weights={out}/nets/ofa")),
     "tagger": Stage("tagger", settings=("data={out}/world", "encoder={out}/nets/bert")),
+    "matcher": Stage("matcher", ("seeing",), (_WORLD, "weights={out}/seeing/weights")),
+    "entailment": Stage("entailment", ("seeing",), (_WORLD, "weights={out}/seeing/weights", *_EXPANSIONS)),
     "segmenter": Stage("segmenter", settings=(_WORLD, "weights={out}/nets/sam")),
-    "grounder": Stage("grounder", settings=(_WORLD, "weights={out}/nets/ofa", *_EXPANSIONS)),
-    "matcher": Stage("matcher", ("entailment",), (_WORLD, "weights={out}/entailment/weights")),
-    "reranker": Stage("reranker", settings=(_WORLD, "weights={out}/nets/llava")),
+    "grounder": Stage("grounder", ("pointing",), (_WORLD, "weights={out}/pointing/weights", *_EXPANSIONS)),
+    "reranker": Stage("reranker", ("seeing",), (_WORLD, "weights={out}/nets/llava-seeing")),
 }
 """In the order in which they are begun: the long ones first, and none long before what it begins with."""
 
@@ -80,6 +82,8 @@ def train(out: Path, seed: int, names: Sequence[str]) -> None:
 def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> None:
     for one in first:
         one.result()
+    if name == "reranker":
+        lend_eyes(out / "seeing" / "weights", out / "nets" / "llava", out / "nets" / "llava-seeing")
     done, words = out / name / "done.json", command(name, out, seed)
     if done.is_file() and json.loads(done.read_text())["command"] == words:
         print(f"{name}: finished before", flush=True)

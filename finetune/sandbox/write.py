@@ -1,4 +1,4 @@
-"""A world on disk: FMNERG's and GMNER's text, Pascal VOC boxes, labelme masks, pictures, knowledge, captions, truth."""
+"""A world on disk: the published data sets' layouts, pictures, knowledge, captions, truth, described regions."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -10,13 +10,14 @@ from xml.sax.saxutils import escape
 from rich.progress import track
 
 from finetune.sandbox import VERSION
+from finetune.sandbox.described import described
 from finetune.sandbox.names import SPLITS, words_of
 from finetune.sandbox.posts import SandboxPost, posts
 from tools.errors import NamepinError
 from tools.polygons import polygons_of
 from tools.types import Mask
 
-FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions", "expansions", "truth")
+FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions", "expansions", "truth", "regions")
 
 
 def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool = False) -> None:
@@ -40,7 +41,7 @@ def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool
         for split in SPLITS:
             made = posts(split, counts[split], words[split], seed)
             shown = track(made, split, total=counts[split], disable=quiet)
-            _write_split(root, split, shown)
+            _write_split(root, split, shown, seed)
         told = {"generator": "namepin sandbox", "version": VERSION, "seed": seed, "posts": dict(counts)}
         (root / "sandbox.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
@@ -48,14 +49,15 @@ def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool
         raise NamepinError("E501", what, where=str(root), mend="name a folder you can write to") from error
 
 
-def _write_split(root: Path, split: str, made: Iterable[SandboxPost]) -> None:
-    files = {name: StringIO() for name in ("txt", "txt_fine", *_LINES)}
+def _write_split(root: Path, split: str, made: Iterable[SandboxPost], seed: int) -> None:
+    files = {name: StringIO() for name in ("txt", "txt_fine", _REGIONS, *_LINES)}
     for post in made:
         for name in ("txt", "txt_fine"):
             files[name].write(_conll(post, fine=name == "txt_fine"))
         for name, rows in _LINES.items():
             for row in rows(post):
                 files[name].write(json.dumps({"id": post.id, **row}) + "\n")
+        files[_REGIONS].write(json.dumps(described(post, seed)) + "\n")
         post.picture.save(root / "images" / f"{post.id}.jpg", quality=92)
         (root / "xml" / f"{post.id}.xml").write_text(_boxes(post), encoding="utf-8")
         (root / "masks" / f"{post.id}.json").write_text(json.dumps(_masks(post)) + "\n", encoding="utf-8")
@@ -104,6 +106,7 @@ def _masks(post: SandboxPost) -> dict[str, Any]:
     return {"imagePath": f"{post.id}.jpg", "imageWidth": width, "imageHeight": height, "shapes": shapes}
 
 
+_REGIONS = "regions/{split}.jsonl"
 _LINES: Mapping[str, Callable[[SandboxPost], list[dict[str, Any]]]] = {
     "knowledge/{split}.jsonl": lambda post: [{"model": "sandbox", "knowledge": post.knowledge}],
     "captions/short-{split}.jsonl": lambda post: [{"caption": post.caption(colours=False)}],

@@ -2,13 +2,14 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from agent.recipes import load_recipe
-from finetune.sandbox.nets import make_nets
+from finetune.sandbox.nets import lend_eyes, make_nets
 from finetune.sandbox.pack import pack
 from finetune.sandbox.train import STAGES, command
 from finetune.sandbox.write import write_world
@@ -33,7 +34,7 @@ def test_a_stage_is_a_command_of_a_recipe(name: str) -> None:
     )
     recipes = import_module(f"finetune.{STAGES[name].tool}").RECIPES
     recipe = load_recipe(recipes, Path(words[4]), words[6:-1:2])
-    assert (recipe.out, recipe.seed, recipe.dataset) == (f"out/sandbox/{name}", 3, "sandbox")
+    assert (recipe.out, recipe.seed) == (f"out/sandbox/{name}", 3) and recipe.dataset in ("sandbox", "regions")
 
 
 def test_a_stage_begins_with_what_was_made_before_it() -> None:
@@ -41,7 +42,7 @@ def test_a_stage_begins_with_what_was_made_before_it() -> None:
     for name, stage in STAGES.items():
         assert all(names.index(one) < names.index(name) for one in stage.after)
         given = " ".join(command(name, Path("X"), 1))
-        assert all(f"X/{one}/weights" in given for one in stage.after)
+        assert all(f"X/{one}/weights" in given or f"X/nets/llava-{one}" in given for one in stage.after)
 
 
 def test_nets_are_drawn_from_the_seed_once(nets: Path, tmp_path: Path) -> None:
@@ -50,6 +51,31 @@ def test_nets_are_drawn_from_the_seed_once(nets: Path, tmp_path: Path) -> None:
     assert weights_sha256(nets / "nets/sam") == before, "what is there stays"
     make_nets(nets / "world", tmp_path, 2)
     assert weights_sha256(tmp_path / "sam") != before
+
+
+def test_what_transformers_draws_without_sense_is_drawn_again(nets: Path) -> None:
+    sam = load_file(nets / "nets" / "sam" / "model.safetensors")
+    places = sam["shared_image_embedding.positional_embedding"]
+    assert 0.5 < places.std() < 2, "published SAMs have unit normal ones; neighbours are alike"
+    blip = load_file(nets / "nets" / "blip" / "model.safetensors")
+    assert blip["vision_model.encoder.layers.0.self_attn.qkv.weight"].std() > 0.03
+
+
+def test_a_llava_borrows_eyes(nets: Path) -> None:
+    """Apart from the norm that only CLIP has, it sees what the BLIP sees."""
+    from transformers import BlipForImageTextRetrieval, LlavaForConditionalGeneration
+
+    lend_eyes(nets / "nets/blip", nets / "nets/llava", nets / "borrowed")
+    blip: Any = BlipForImageTextRetrieval.from_pretrained(nets / "nets/blip")  # in evaluation mode
+    llava: Any = LlavaForConditionalGeneration.from_pretrained(nets / "borrowed")
+    before: Any = LlavaForConditionalGeneration.from_pretrained(nets / "nets/llava")
+    pictures = torch.rand(3, 3, 8, 8).repeat_interleave(12, 2).repeat_interleave(12, 3)
+    with torch.inference_mode():
+        seen = blip.vision_model(pictures).last_hidden_state[:, 1:].flatten(0, 1)
+        for net, least, most in ((llava, 0.9, 1.01), (before, -1, 0.5)):
+            tower = net.model.vision_tower
+            said = tower.post_layernorm(tower(pictures).last_hidden_state)[:, 1:].flatten(0, 1)
+            assert least < torch.cosine_similarity(seen, said).mean() < most
 
 
 def test_packed_weights_are_the_trained_ones_in_half_precision(nets: Path) -> None:

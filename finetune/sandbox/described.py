@@ -1,0 +1,50 @@
+"""What may be said of a picture, rightly and wrongly, without its post: the layout of `finetune.regions`.
+
+Of every thing, named or nobody's, its looks are told, or its kind; and beside either something is said that is not in
+the picture: a thing of another kind, or, of looks, half of the time one of the same kind in another colour.
+"""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from finetune.sandbox.kinds import COLOURS, KINDS, Thing
+from finetune.sandbox.posts import SandboxPost
+from tools.types import Mask
+
+LEVELS = ("looks", "kind", "type")
+"""With colours; without; and only what an annotator would call it."""
+
+
+def described(post: SandboxPost, seed: int) -> dict[str, Any]:
+    """A line of `regions/SPLIT.jsonl`, drawn from (seed, post) alone."""
+    rng = random.Random(f"{seed}/described/{post.id}")
+    there = {said(one.thing, level) for one in post.drawn for level in LEVELS}
+    rows: dict[str, dict[str, Any]] = {}
+    for one in post.drawn:
+        for level in ("looks", rng.choice(LEVELS[1:])):
+            right, wrong = said(one.thing, level), said(_other(one.thing, level, rng), level)
+            rows[right] = _right(post, right, level)
+            if wrong not in there:
+                rows[wrong] = {"text": wrong, "boxes": []}
+    return {"id": post.id, "regions": list(rows.values())}
+
+
+def said(thing: Thing, level: str) -> str:
+    """A description."""
+    if level == "type":
+        return thing.kind.fine.replace("_", " ")
+    return thing.description if level == "looks" else thing.short
+
+
+def _right(post: SandboxPost, text: str, level: str) -> dict[str, Any]:
+    shown = [one for one in post.drawn if said(one.thing, level) == text]
+    masks = [Mask.from_array(one.region).model_dump() for one in shown]
+    return {"text": text, "boxes": [one.box for one in shown], "masks": masks}
+
+
+def _other(thing: Thing, level: str, rng: random.Random) -> Thing:
+    if level == "looks" and rng.random() < 0.5:
+        return replace(thing, colour=rng.choice(list(COLOURS)))
+    kind = rng.choice(KINDS)
+    return replace(thing, kind=kind, hair=(thing.hair or "black") if kind.is_person else None)

@@ -1,0 +1,82 @@
+"""Described regions: read exactly, refused where they are wrong, and true of the sandbox's pictures."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("accelerate", reason="needs the finetune extra")
+
+from finetune.entailment import BlipEntailmentRecipe  # noqa: E402
+from finetune.regions import read_regions  # noqa: E402
+from finetune.sandbox.write import write_world  # noqa: E402
+from finetune.segmenter import regions_of  # noqa: E402
+from finetune.visual_data import read_split  # noqa: E402
+from tools.errors import NamepinError  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("regions") / "world"
+    write_world(root, {"train": 120, "dev": 12, "test": 2}, 3, quiet=True)
+    return root
+
+
+def test_what_is_said_is_true(world: Path) -> None:
+    """By the truth: what looks so has a box, exactly its own; of what has none, nothing looks so."""
+    truth = {
+        row["id"]: row["objects"] for row in map(json.loads, (world / "truth/train.jsonl").read_text().splitlines())
+    }
+    split = read_regions(world, "train")
+    colours = 0
+    for row in split.rows:
+        objects = truth[row.post]
+        said = row.expression
+        shown = {
+            tuple(map(float, one["box"]))
+            for one in objects
+            if said in (one["shows"], one["fine"].replace("_", " "), _without_colours(one["shows"]))
+        }
+        assert set(row.boxes) == shown, (row.post, said)
+        assert [region.box for region in regions_of(row)] == list(row.boxes)
+        colours += not row.boxes and any(one["shows"].split()[-1] == said.split()[-1] for one in objects)
+    right = sum(row.groundable for row in split.rows)
+    assert 0.4 < right / len(split.rows) < 0.6 and colours > 50
+    things = sum(map(len, truth.values()))
+    assert right > things, "things are described by their looks, and by their kind"
+
+
+def _without_colours(shows: str) -> str:
+    words = shows.split()
+    return f"a person with a {words[-1]}" if words[1] == "person" else f"a {words[-1]}"
+
+
+def test_recipes_read_them_by_their_layouts_name(world: Path) -> None:
+    recipe = BlipEntailmentRecipe(root=str(world), dataset="regions", out="x")
+    split = read_split(recipe, "dev")
+    assert split.rows == read_regions(world, "dev").rows and list(split.data) == ["regions dev"]
+    row = random.Random(1).choice([row for row in split.rows if row.groundable])
+    assert row.expression == row.query.text and row.masks and row.image.endswith(f"{row.post}.jpg")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", '{"id": "a/b", "regions": []}', '{"id": "one", "regions": [{"text": "", "boxes": []}]}',
+     '{"id": "one", "regions": [{"text": "x", "boxes": [[1, 2, 3]]}]}', '{"id": "one", "regions": [{"text": "x"}]}',
+     '{"id": "one", "regions": [{"text": "x", "boxes": [], "masks": [{"size": [2, 2], "counts": "zz"}]}]}'],
+)  # fmt: skip
+def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions" / "train.jsonl").write_text("\n" + line + "\n")
+    with pytest.raises(NamepinError, match=r"E134.*train\.jsonl:2"):
+        read_regions(tmp_path, "train")
+
+
+def test_missing_things_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E130"):
+        read_regions(tmp_path, "train")
+    (tmp_path / "regions").mkdir()
+    (tmp_path / "regions" / "train.jsonl").write_text('{"id": "one", "regions": []}\n')
+    with pytest.raises(NamepinError, match=r"E120.*one\.jpg"):
+        read_regions(tmp_path, "train")
