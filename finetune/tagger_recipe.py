@@ -39,6 +39,7 @@ class TaggerRecipe:
         encoder: base encoder, by hub name or folder.
         start: adapter folder whose weights to begin with; empty for the base encoder.
         marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
+        fine_hints: tell it, too, which of the 51 types the knowledge gives a name word for word, see `InputSpec`.
         alpha: weight of the coarse loss in equation 8.
         beta: weight of the coarse logits in equation 9.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
@@ -70,6 +71,7 @@ class TaggerRecipe:
     knowledge: Share = 0.5
     knowledge_pieces: Count = 48
     marks: bool = True
+    fine_hints: bool = False
     epochs: Positive = 10
     ccby_epochs: Count = 0
     patience: Positive = 4
@@ -104,6 +106,7 @@ def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
                     "crf_scope": recipe.crf_scope,
                     "marks": recipe.marks,
                     "hints": recipe.marks,
+                    "fine_hints": recipe.fine_hints,
                 }
             ),
         }

@@ -99,7 +99,9 @@ class DualTagger:
         Batch size and device are left out: they move the last bits only.
         """
         decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
-        spec = self.spec.model_dump(mode="json", exclude={"encoder"})
+        # What came later counts where it is used, so that older recordings stay valid.
+        later = {"input": {"fine_hints"}} if not self.spec.input.fine_hints else {}
+        spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
         if self.config.lexicon:
             decides["lexicon_sha256"] = lexicon_sha256()
         weights = f"{self.manifest.encoder_sha256}+{self.manifest.weights_sha256}"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from tools.labels import COARSE4
+from tools.labels import COARSE4, FINE51
 from tools.lexicon import word_types
 from tools.nets.dual_tagger import TaggerBatch
 from tools.types import Frozen
@@ -29,6 +29,8 @@ MARKS = ("none", "absent", "said", "name", "in-name")
 `none` where there is no knowledge."""
 HINTS = ("none", "unclear", *COARSE4)
 """Which of the 4 types the hint behind a listed name speaks of, by the lexicon's rules for hints."""
+FINE_HINTS = ("none", *FINE51)
+"""Which of the 51 types that hint names itself, word for word."""
 NUM_CHARS = 101
 """0 padding, 1-95 printable ASCII, then classes of everything else."""
 
@@ -49,6 +51,7 @@ class InputSpec(Frozen):
         marks: give the encoder what the knowledge says of each word (`MARKS`), which it reads whole, beyond
             `knowledge_pieces`. Finding names again is easy for a string search and hard for a small encoder.
         hints: with `marks`, also which of the 4 types the knowledge gives a listed name (`HINTS`).
+        fine_hints: with `hints`, also which of the 51 types it names itself (`FINE_HINTS`): for knowledge that does.
         word_letters: letters of a word that the character net reads (the first and the last ones); 0 leaves it out.
     """
 
@@ -59,6 +62,7 @@ class InputSpec(Frozen):
     shapes: bool = True
     marks: bool = False
     hints: bool = False
+    fine_hints: bool = False
     word_letters: int = Field(16, ge=0)
 
 
@@ -69,12 +73,13 @@ class KnowledgeInput:
     Attributes:
         ids: its first pieces.
         words: all its words, in lower case.
-        names: the names it lists, as `word_key` has them, and what their hints say (index into `HINTS`).
+        names: the names it lists, as `word_key` has them, and what their hints say (indices into `HINTS` and
+            `FINE_HINTS`).
     """
 
     ids: list[int]
     words: frozenset[str]
-    names: Mapping[str, int]
+    names: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,9 @@ def word_key(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum())
 
 
+_FINE_KEYS = {word_key(kind): at for at, kind in enumerate(FINE_HINTS) if at}
+
+
 def hint_type(hint: str) -> int:
     """Index into `HINTS` of a listed name's hint, such as `person/singer`."""
     votes = {coarse: sum(word_types("hint", coarse, hint).values()) for coarse in COARSE4}
@@ -154,11 +162,20 @@ def hint_type(hint: str) -> int:
     return HINTS.index(best if votes[best] else "unclear")
 
 
-def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[tuple[int, int]]:
-    """For each word indices into `MARKS` and `HINTS`; of names that overlap the longest wins, then the first."""
+def fine_hint(hint: str) -> int:
+    """Index into `FINE_HINTS` of the first type that a part of the hint is, as in `group/sports team`."""
+    parts = map(word_key, hint.split("/"))
+    return next((_FINE_KEYS[part] for part in parts if part in _FINE_KEYS), 0)
+
+
+def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[tuple[int, int, int]]:
+    """For each word indices into `MARKS`, `HINTS` and `FINE_HINTS`.
+
+    Of names that overlap the longest wins, then the first.
+    """
     keys = [word_key(word) for word in words]
     absent, said, name, inside = (MARKS.index(mark) for mark in ("absent", "said", "name", "in-name"))
-    marks = [(said if key and key in knowledge.words else absent, 0) for key in keys]
+    marks = [(said if key and key in knowledge.words else absent, 0, 0) for key in keys]
     at = 0
     while at < len(keys):
         ends = [at + n for n in range(_LONGEST_NAME, 0, -1) if at + n <= len(keys) and keys[at] and keys[at + n - 1]]
@@ -166,8 +183,8 @@ def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[tup
         if end is None:
             at += 1
             continue
-        hint = knowledge.names["".join(keys[at:end])]
-        marks[at:end] = [(name, hint)] + [(inside, hint)] * (end - at - 1)
+        hints = knowledge.names["".join(keys[at:end])]
+        marks[at:end] = [(name, *hints)] + [(inside, *hints)] * (end - at - 1)
         at = end
     return marks
 
@@ -185,8 +202,8 @@ def char_id(letter: str) -> int:
     return 99 if letter.isdigit() else 100
 
 
-_Read = tuple[list[int], int, list[int], int, int, int]
-"""A word as it is read: its pieces, case, letters, context, mark and hint."""
+_Read = tuple[list[int], int, list[int], int, int, int, int]
+"""A word as it is read: its pieces, case, letters, context, mark and hints."""
 
 
 class RowBuilder:
@@ -243,10 +260,10 @@ class RowBuilder:
             ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids[: self.spec.knowledge_pieces]
         if not self.spec.marks:
             return KnowledgeInput(ids, frozenset(), {})
-        names: dict[str, int] = {}
+        names: dict[str, tuple[int, int]] = {}
         for found, hint in _LISTED.findall(text):
             if key := word_key(found):
-                names.setdefault(key, hint_type(hint))
+                names.setdefault(key, (hint_type(hint), fine_hint(hint)))
         return KnowledgeInput(ids, frozenset(_WORDS.findall(text.lower())), names)
 
     def rows(self, words: Sequence[str], knowledge: KnowledgeInput | None = None) -> list[Row]:
@@ -256,7 +273,7 @@ class RowBuilder:
         sizes = [len(known[word][0]) for word in words]
         room = self.spec.max_pieces - 2
         ids = knowledge.ids if knowledge else []
-        marks = [(0, 0)] * len(words)
+        marks = [(0, 0, 0)] * len(words)
         if knowledge and self.spec.marks:
             marks = knowledge_marks(words, knowledge)
         contexts = [word_context(word, before) for before, word in zip(["", *words], words, strict=False)]
@@ -276,19 +293,20 @@ class RowBuilder:
     def _row(
         self, read: list[_Read], first: int, last: int, keep: tuple[int, int], knowledge: list[int], cut: bool
     ) -> Row:
-        ids, shapes, starts, chars = [self.cls], [(0, 0, 0, 0)], [], []
-        for pieces, case, letters, context, mark, hint in read[first:last]:
+        nothing = (0, 0, 0, 0, 0)
+        ids, shapes, starts, chars = [self.cls], [nothing], [], []
+        for pieces, case, letters, context, *marks in read[first:last]:
             starts.append(len(ids))
             ids.extend(pieces)
-            shapes.extend([(case, context, mark, hint)] * len(pieces))
+            shapes.extend([(case, context, *marks)] * len(pieces))
             chars.append(letters)
         after = len(ids)
         ids.append(self.sep)
-        shapes.append((0, 0, 0, 0))
+        shapes.append(nothing)
         if knowledge:
             ids.extend(knowledge)
             ids.append(self.sep)
-            shapes.extend([(0, CONTEXTS.index("knowledge"), 0, 0)] * (len(knowledge) + 1))
+            shapes.extend([(0, CONTEXTS.index("knowledge"), 0, 0, 0)] * (len(knowledge) + 1))
         if self.spec.crf_scope == "all":
             starts.extend(range(after, len(ids)))
             chars.extend([[0] * self.spec.word_letters] * (len(ids) - after))
@@ -322,7 +340,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> TaggerBatch:
     letters = rows[0].word_chars.shape[1]
     piece_ids = np.full((batch, pieces), pad_id, dtype=np.int64)
     piece_mask = np.zeros((batch, pieces), dtype=bool)
-    piece_shapes = np.zeros((batch, pieces, 4), dtype=np.int64)
+    piece_shapes = np.zeros((batch, pieces, 5), dtype=np.int64)
     word_pieces = np.zeros((batch, words), dtype=np.int64)
     word_mask = np.zeros((batch, words), dtype=bool)
     word_chars = np.zeros((batch, words, letters), dtype=np.int64)

@@ -18,7 +18,7 @@ from tools.checkpoints import MINILM, load_encoder, read_safetensors
 from tools.errors import NamepinError
 from tools.labels import COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
 from tools.nets.dual_tagger import DualTaggerNet
-from tools.tagger_input import CASES, CONTEXTS, HINTS, MARKS, NUM_CHARS, InputSpec, RowBuilder
+from tools.tagger_input import CASES, CONTEXTS, FINE_HINTS, HINTS, MARKS, NUM_CHARS, InputSpec, RowBuilder
 from tools.types import Frozen
 
 ADAPTER_FILE, MANIFEST_FILE = "adapter.safetensors", "config.json"
@@ -88,6 +88,7 @@ def build_net(spec: TaggerSpec, encoder: Any) -> DualTaggerNet:
     sizes = (len(CASES), len(CONTEXTS)) if spec.input.shapes else ()
     if spec.input.marks:
         sizes = (*sizes, len(MARKS), len(HINTS)) if spec.input.hints else (*sizes, len(MARKS))
+        sizes = (*sizes, len(FINE_HINTS)) if spec.input.hints and spec.input.fine_hints else sizes
     return DualTaggerNet(
         encoder,
         len(spec.coarse_types),

@@ -18,10 +18,12 @@ from tools.tagger import DualTagger, TaggerConfig, tag_spans
 from tools.tagger_input import (
     CASES,
     CONTEXTS,
+    FINE_HINTS,
     HINTS,
     MARKS,
     InputSpec,
     RowBuilder,
+    fine_hint,
     hint_type,
     knowledge_marks,
     word_case,
@@ -268,8 +270,8 @@ def test_knowledge_marks_find_listed_names_again() -> None:
     assert knowledge is not None
     words = ["#", "Condi", "Rice", "of", "the", "Army", "in", "Rome"]
     marks = knowledge_marks(words, knowledge)
-    assert [HINTS[hint] for _, hint in marks] == ["none", "PER", "PER", "none", "none", "none", "none", "none"]
-    assert [MARKS[mark] for mark, _ in marks] == [
+    assert [HINTS[hint] for _, hint, _ in marks] == ["none", "PER", "PER", "none", "none", "none", "none", "none"]
+    assert [MARKS[mark] for mark, _, _ in marks] == [
         "absent", "name", "in-name", "absent", "absent", "said", "absent", "said",
     ]  # fmt: skip
     (row,) = builder.rows(words, knowledge)
@@ -283,6 +285,28 @@ def test_knowledge_marks_find_listed_names_again() -> None:
 )
 def test_hint_type(hint: str, kind: str) -> None:
     assert HINTS[hint_type(hint)] == kind
+
+
+@pytest.mark.parametrize(
+    ("hint", "kind"),
+    [("GROUP/sports_team", "sports_team"), ("group/Sports team", "sports_team"), ("city", "city"),
+     ("person/singer", "none"), ("person", "none"), ("", "none"), ("/", "none")],
+)  # fmt: skip
+def test_fine_hint(hint: str, kind: str) -> None:
+    assert FINE_HINTS[fine_hint(hint)] == kind
+
+
+@pytest.mark.parametrize("fine", [True, False])
+def test_a_net_reads_fine_hints_where_its_adapter_says_so(adapters: Callable[..., Path], fine: bool) -> None:
+    tool = tagger(adapters(marks=True, hints=True, fine_hints=fine, knowledge_pieces=0), lexicon=0)
+    tokens, text = ("Ajax", "plays"), "Ajax plays"
+    said = [
+        tool.run(
+            [TagRequest(text=text, tokens=tokens, knowledge=f"Named entities: 1. Ajax (organization/{kind})")], Media()
+        )
+        for kind in ("sports_team", "social_organization")
+    ]
+    assert (said[0] != said[1]) == fine
 
 
 def test_tag_spans_read_bio_and_repair_lone_insides() -> None:
