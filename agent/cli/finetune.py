@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
 from agent.cli.options import Set
-from tools.errors import Exit
+from tools.errors import Exit, NamepinError
 
 app = typer.Typer(name="finetune", help="Train the weights of a tool.")
 
@@ -31,7 +32,7 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
 
     from agent.recipes import load_recipe
 
-    home = import_module(f"finetune.{module}")
+    home = _recipe_home(module)
     recipe = load_recipe(home.RECIPES, config, assignments)
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
     if first:
@@ -47,6 +48,21 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
         if first and isinstance(value, int | float | str):
             print(f"{name}: {value}")
     return Exit.DONE
+
+
+def _recipe_home(module: str) -> ModuleType:
+    """The recipe's module.
+
+    Raises:
+        NamepinError: E301 without the package that runs every training loop, which no other command needs.
+    """
+    try:
+        return import_module(f"finetune.{module}")
+    except ModuleNotFoundError as error:
+        if error.name != "accelerate":
+            raise
+        what, mend = f"finetune {module} needs the package 'accelerate'", "pip install 'namepin[gpu]'"
+        raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
 
 
 @app.command()

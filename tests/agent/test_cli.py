@@ -151,6 +151,19 @@ def test_a_bug_is_one_line_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
         cli("extract", POST)
 
 
+def test_training_names_the_package_that_a_plain_installation_lacks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {lacked!r}", name=lacked)
+
+    monkeypatch.setattr("agent.cli.finetune.import_module", missing)
+    lacked = "accelerate"
+    ran = cli("finetune", "matcher")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == "error: E301: finetune matcher needs the package 'accelerate'; pip install 'namepin[gpu]'\n"
+    lacked = "finetune.matcher"
+    assert cli("finetune", "matcher").code == 70, "a module of our own is a bug"
+
+
 def test_ctrl_c_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
