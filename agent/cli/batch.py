@@ -95,8 +95,8 @@ def batch(
         from agent.batch.parquet import write_parquet
 
         write_parquet(out)
-    again = f", {progress.resumed} of them before" if progress.resumed else ""
-    print(f"{progress.done} rows{again}, {progress.failed} failed, {progress.rate:.1f} posts/s: {out}", file=sys.stderr)
+    for line in _summary(progress, out):
+        print(line, file=sys.stderr)
     if stopped:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -135,6 +135,33 @@ def _estimate(
     if file:
         file.write_text(dumps(report(expected, work), indent=1) + "\n", "utf-8")
     return Exit.DONE
+
+
+def _summary(progress: "Progress", out: Path) -> list[str]:
+    """How many rows went how; of those that went wrong, the first one's reason and the file that has the others'."""
+    from json import loads
+
+    from agent.batch.folder import FAILURES, PREDICTIONS
+    from agent.render.view import printable
+
+    degraded, first = 0, b""
+    with (out / PREDICTIONS).open("rb") as file:
+        for line in file:
+            if b'"status":"degraded","warnings"' in line:
+                degraded, first = degraded + 1, first or line
+    again = f", {progress.resumed} of them before" if progress.resumed else ""
+    counts = f"{progress.failed} failed" + (f", {degraded} degraded" if degraded else "")
+    said = [f"{progress.done} rows{again}, {counts}, {progress.rate:.1f} posts/s: {out}"]
+    if progress.failed:
+        with (out / FAILURES).open("rb") as file:
+            failure = loads(file.readline())
+        said.append(f"failed: {failure['where']}: {failure['code']}: {failure['reason']}; {out / FAILURES} has each")
+    if degraded:
+        post = loads(first)
+        notice = post["warnings"][0]
+        told = f"{post['id']}: {notice['code']} {notice['tool']}: {notice['message']}"
+        said.append(f"degraded: {told}; {out / PREDICTIONS} has each")
+    return [" ".join(printable(line).split()) for line in said]
 
 
 class _shown:  # noqa: N801  # used as a function
