@@ -113,4 +113,4 @@ def _usage(error: TyperException) -> str:
     message = f"{error.message} (did you mean {near[0]}?)" if near else error.format_message()
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "namepin"
-    return f"{message.replace('Value error, ', '').rstrip('.')}; see {path} --help"
+    return f"E100: {message.replace('Value error, ', '').rstrip('.')}; see {path} --help"

@@ -1,6 +1,7 @@
 """Bad input, every kind: a good answer or one clear line, and the right exit code."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_one_clear_line(cli: Cli, files: Path, name: str) -> None:
     ran = cli(*(a.replace("{files}", str(files)) for a in arguments), stdin=stdin)
     assert (ran.code, ran.out) == (code, "")
     (line,) = ran.err.splitlines()
-    assert line.startswith("error: ")
+    assert re.match(r"error: E\d{3}: ", line)
     assert said in line
 
 
