@@ -116,7 +116,7 @@ class Review:
             state = cast(PostState, kept.values)
             fingerprint = context.fingerprint(graph.name)
             self.extraction = extraction_from(self.post.post, self.post.image, state, fingerprint, context)
-            self.heat = heat_maps(state, context)
+            self.heat = heat_maps(state, context.media.blobs)
 
     async def _check_waiting(self, graph: Any, config: RunnableConfig, asked: tuple[Question, ...]) -> None:
         kept = await graph.aget_state(config)

@@ -1,6 +1,6 @@
 """One post through a graph: its `Extraction`, or its progress step by step and then its `Extraction`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.runnables.config import RunnableConfig, merge_configs
@@ -62,7 +62,7 @@ async def stream_post(
     if context.watch:
         context.watch.result(extraction)
     if heat is not None:
-        heat.update(heat_maps(state, context))
+        heat.update(heat_maps(state, context.media.blobs))
     yield extraction
 
 
@@ -97,12 +97,11 @@ def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fing
     )
 
 
-def heat_maps(state: PostState, context: Context) -> dict[int, bytes]:
+def heat_maps(state: PostState, blobs: Mapping[str, bytes]) -> dict[int, bytes]:
     """The tracer's heat maps that a finished run left behind: an entity's place in the result -> a `tools.heat` blob.
 
     They are no part of an `Extraction`. A map without a peak shows nothing, and is left out.
     """
-    blobs = context.media.blobs
     traced = {
         (state["mentions"][f["index"]]["start"], state["mentions"][f["index"]]["end"]): str(f.get("heat"))
         for f in state["findings"]

@@ -42,7 +42,7 @@ class About:
 def page(shown: Sequence[Shown], about: About) -> str:
     """The whole HTML document for one or several posts."""
     posts = [_post(f"post-{number}", item) for number, item in enumerate(shown, 1)]
-    style = environment().get_template("page.css.j2").render(hues=_hues(), warmth=_warmth(), posts=posts)
+    style = environment().get_template("page.css.j2").render(hues=_hues(), warmth=warmth(), posts=posts)
     script = article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     return (
         environment()
@@ -82,7 +82,7 @@ def fragment(
 def article_style() -> str:
     """The rules of `fragment`; the page defines the colours `--paper`, `--card`, `--ink` and so on."""
     article, hues = (environment().get_template(f"{name}.css.j2") for name in ("article", "hues"))
-    return article.render(warmth=_warmth()) + hues.render(hues=_hues())
+    return article.render(warmth=warmth()) + hues.render(hues=_hues())
 
 
 def article_script() -> str:
@@ -113,7 +113,7 @@ def _hues() -> list[dict[str, str]]:
     return [{"hue": hue, "ink": ink_on(hue)} for hue in COLOURS]
 
 
-def _warmth() -> str:
+def warmth() -> str:
     """The colours of heat maps, from cold to hot, as CSS."""
     colours, opacity = heat_map.palette()
     return ", ".join(
@@ -201,19 +201,24 @@ def _outline(mask: Mask) -> str:
     return "".join(paths)
 
 
-def reduced(picture: Image.Image) -> Image.Image:
+def reduced(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
     """The picture at the size at which the page shows it at most; a tiny one is enlarged, so that it can be seen."""
     longest = max(picture.size)
-    factor = min(max(longest, _SHORTEST), _LONGEST) / longest
+    factor = min(max(longest, _SHORTEST), most) / longest
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) if factor != 1 else picture
 
 
-def data_uri(picture: Image.Image) -> str:
-    """The picture, reduced, as a `data:` address."""
+def data_uri(picture: Image.Image, most: int = _LONGEST) -> str:
+    """The picture, its longer side reduced to `most` pixels, as a `data:` address."""
     buffer = io.BytesIO()
-    reduced(picture).save(buffer, "JPEG", quality=86, optimize=True)
+    reduced(picture, most).save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def png_uri(png: bytes) -> str:
+    """A PNG as a `data:` address."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def heat_layer(blob: bytes, image: ImageRef) -> bytes:
@@ -227,7 +232,7 @@ def _heat(item: Shown) -> dict[int, str]:
     """Every heat map as a `data:` address."""
     image = item.extraction.image
     layers = {index: heat_layer(blob, image) for index, blob in item.heat.items()} if image else {}
-    return {index: f"data:image/png;base64,{base64.b64encode(png).decode()}" for index, png in layers.items()}
+    return {index: png_uri(png) for index, png in layers.items()}
 
 
 def _steps(extraction: Extraction) -> list[dict[str, Any]]:

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from markupsafe import Markup
 from PIL import Image
 
 from agent.evaluate import read_saved
-from agent.render.html import data_uri, environment, segments_of, source_hash
+from agent.render.html import data_uri, environment, heat_layer, png_uri, segments_of, source_hash, warmth
 from agent.render.view import COLOURS, ink_on, kind, presence, printable, short
 from graphs import calls as roles
 from graphs.cassette import LINES, Call, Cassette, PostRecord, Setup
+from graphs.run import heat_maps
+from graphs.state import PostState
 from tools.errors import NamepinError
 from tools.images import load_image
 from tools.types import Entity, Extraction
@@ -37,15 +39,19 @@ ROLE_OF: Mapping[str, str] = {
 _LONGEST, _MOST = 600, 60
 """Bounds on what is shown of one string, and of one list, in a request or an answer."""
 
+_MAP = 240
+"""A heat map's longer side, pixels."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One post's run; without a record (a file of results) there are no calls to show."""
+    """One post's run; without a record (a file of results) there are no calls and no heat maps to show."""
 
     extraction: Extraction
     record: PostRecord | None = None
     setup: Setup | None = None
     picture: Image.Image | None = None
+    heat: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def read_runs(source: Path, images: Path | None = None) -> list[Run]:
@@ -67,7 +73,13 @@ def read_runs(source: Path, images: Path | None = None) -> list[Run]:
         return runs
     cassette = Cassette.load(source)
     return [
-        Run(record.result, record, cassette.setups[record.line.setup], _picture(record, images))
+        Run(
+            record.result,
+            record,
+            cassette.setups[record.line.setup],
+            _picture(record, images),
+            _heat(record, cassette.blobs, source),
+        )
         for record in cassette.posts.values()
         if record.result is not None
     ]
@@ -83,15 +95,28 @@ def _picture(record: PostRecord, images: Path | None) -> Image.Image | None:
     return loaded.image
 
 
+def _heat(record: PostRecord, blobs: Mapping[str, bytes], source: Path) -> dict[int, bytes]:
+    """The run's heat maps, by the entity's place in the result."""
+    state: dict[str, Any] = {"mentions": [], "findings": [], "entities": []}
+    for step in record.steps:
+        state |= step.changed
+    try:
+        return heat_maps(cast(PostState, state), blobs)
+    except (KeyError, IndexError, TypeError) as error:
+        what = f"the cassette is damaged: post {record.line.post.id!r} has steps that fit no graph"
+        raise NamepinError("E401", what, where=str(source), mend="record it again") from error
+
+
 def trace_page(runs: Sequence[Run]) -> str:
     """The whole HTML document; it loads nothing and runs no script."""
     hues = [{"hue": hue, "ink": ink_on(hue)} for hue in COLOURS]
-    style = environment().get_template("trace.css.j2").render(hues=hues)
+    shown = [_run(number, run) for number, run in enumerate(runs, 1)]
+    style = environment().get_template("trace.css.j2").render(hues=hues, warmth=warmth(), runs=shown)
     return (
         environment()
         .get_template("trace.html.j2")
         .render(
-            runs=[_run(number, run) for number, run in enumerate(runs, 1)],
+            runs=shown,
             style=Markup(style),
             style_hash=source_hash(style),
         )
@@ -111,9 +136,31 @@ def _run(number: int, run: Run) -> dict[str, Any]:
         "threshold": policy.get("match", {}).get("threshold"),
         "segments": segments_of(found),
         "picture": data_uri(run.picture) if run.picture else None,
+        "maps": [_map(index, blob, found) for index, blob in sorted(run.heat.items())],
+        # The picture as it lies under its maps: once in the page, however many there are.
+        "ground": data_uri(run.picture, 2 * _MAP) if run.picture and run.heat else None,
         "total": sum(found.timings_ms.values()),
         "steps": [_step(name, run, longest) for name in _steps(run)],
         "decisions": [_decision(index, entity, policy) for index, entity in enumerate(found.entities)],
+    }
+
+
+def _map(index: int, blob: bytes, found: Extraction) -> dict[str, Any]:
+    """A heat map's layer, at the size at which it is shown; without an address where the blob is no map."""
+    assert found.image is not None
+    width, height = found.image.width, found.image.height
+    factor = _MAP / max(width, height)
+    try:
+        address = png_uri(heat_layer(blob, found.image))
+    except ValueError:
+        address = None
+    return {
+        "index": index,
+        "hue": index % len(COLOURS),
+        "entity": found.entities[index],
+        "address": address,
+        "width": max(1, round(width * factor)),
+        "height": max(1, round(height * factor)),
     }
 
 

@@ -3,30 +3,44 @@
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from scripted_tools import ScriptedKnowledge, down, make_tools
+from scripted_tools import ScriptedKnowledge, ScriptedTracer, down, make_tools
 
 from agent.api import Namepin
-from agent.render.trace import read_runs, trace_page
+from agent.render.trace import Run, read_runs, trace_page
 from agent.settings import Settings
 from graphs.calls import LiveCalls
 from graphs.record import Recorder
 from tools.errors import NamepinError
+from tools.heat import to_blob
+from tools.interfaces import Trace, TraceRequest, Traces
+from tools.media import Media
 from tools.types import Extraction
 
 NASTY = '<img src=x onerror="document.title=1">Anna</pre><script>document.title=2</script> met Zorin in Oslo'
 CASSETTE = ROOT / "tests" / "graphs" / "cassettes" / "gem"
 
 
+class WarmTracer(ScriptedTracer):
+    """A map for every name, warm in its last row."""
+
+    def answer(self, request: TraceRequest, media: Media) -> Traces:
+        warm = np.zeros((6, 8), dtype=np.float32)
+        warm[5] = 1
+        return Traces(traces=tuple(Trace(peak=(4, 44), heat=media.put_blob(to_blob(warm))) for _ in request.queries))
+
+
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "photo.png")
-    tools = make_tools(knowledge=ScriptedKnowledge(fail=down("knowledge")))
+    tools = make_tools(knowledge=ScriptedKnowledge(fail=down("knowledge")), tracer=WarmTracer())
     pin = Namepin(Settings(profile="<b>test</b>"), LiveCalls(tools))
     prepared = pin.ready({"id": "a<b>", "text": NASTY, "image": str(tmp_path / "photo.png")})
 
@@ -50,7 +64,26 @@ def test_it_tells_steps_tools_and_decisions(recorded: Path) -> None:
     assert "uncertain: reranked" in page and "1.2800" in page and "γ = 0.2" in page
     assert "within the margin" in page and "0.1985" in page and "0.7500" in page
     assert "down: no answer from http://***@host/v1" in page and "W103" in page
-    assert "data:image" not in page, "a cassette keeps no picture"
+    assert "data:image/jpeg" not in page, "a cassette keeps no picture"
+
+
+def test_it_shows_the_heat_maps_of_the_matches(recorded: Path) -> None:
+    (run,) = read_runs(recorded / "run")
+    assert list(run.heat) == [0] and run.extraction.entities[0].text == "Anna"
+    for images, grounds in ((None, 0), (recorded, 1)):
+        page = trace_page(read_runs(recorded / "run", images))
+        assert page.count('alt="Heat map of the match of Anna"') == 1 and "peak at 4, 44" in page
+        assert page.count('background-image: url("data:image/jpeg') == grounds
+    page = trace_page([replace(run, heat={0: b"Anna"})])
+    assert "the recorded map cannot be read" in page and "data:image/png" not in page
+    assert "Heat map" not in trace_page([Run(run.extraction)]), "a file of results has none"
+
+
+def test_steps_that_fit_no_graph_are_a_damaged_cassette(recorded: Path) -> None:
+    lines = recorded / "run" / "cassette.jsonl"
+    lines.write_text(lines.read_text("utf-8").replace('"findings":[{"', '"findings":[{"x'), "utf-8")
+    with pytest.raises(NamepinError, match=r"E401.*a<b>"):
+        read_runs(recorded / "run")
 
 
 def test_everything_in_it_is_escaped(recorded: Path) -> None:
@@ -104,6 +137,8 @@ def test_a_browser_shows_it_and_fetches_nothing(browser: Any, recorded: Path, sc
     assert tab.locator(".text").inner_text() == NASTY
     assert tab.locator("article script, article img[src=x]").count() == 0
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    (ground,) = tab.eval_on_selector_all(".maps img", "all => all.map(i => getComputedStyle(i).backgroundImage)")
+    assert ground.startswith('url("data:image/jpeg') and tab.locator(".maps img").evaluate("i => i.naturalWidth") == 64
     assert tab.locator(".stage rect").count() == 1 and tab.locator(".stage img").evaluate("i => i.naturalWidth") > 0
     widths = tab.eval_on_selector_all(".bar rect", "bars => bars.map(bar => bar.getBoundingClientRect().width)")
     assert max(widths) > 50, "the bars have their lengths"
