@@ -98,7 +98,8 @@ def problem(message: str) -> str:
 def questions(review: Reviewed) -> str:
     """What a review asks, as a form."""
     asked = [(question.key, *words.asked(question), question.choices) for question in review.questions]
-    return _environment().get_template("review.html.j2").render(review=review, questions=asked)
+    types = any(question.kind == "label" for question in review.questions)
+    return _environment().get_template("review.html.j2").render(review=review, questions=asked, types=types)
 
 
 def jobs(shown: Sequence[Job]) -> str:

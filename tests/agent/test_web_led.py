@@ -145,6 +145,10 @@ def test_a_person_decides_what_is_close(tab: Any, model: Server, browser: Any, a
     turn.get_by_role("button", name=f"Decide the {names} close calls yourself").click()
     form = tab.locator("form.np-review")
     assert "Is 'Eileen Collins' in the picture?" in form.inner_text()
+    hint = form.locator(".np-hint").first.inner_text()
+    assert f"{names} in this step" in hint and "may follow" not in hint, "places are asked last"
+    choices = form.locator("fieldset").first.locator(".np-choice").all_inner_texts()
+    assert [choice.split(" · ")[1:] for choice in choices] == [["Namepin’s own"], []], "whose answer is whose"
     form.get_by_role("button", name="Not now").click()
     turn.locator(".np-begin").click()
     form.get_by_role("button", name="Decide", exact=True).click()
