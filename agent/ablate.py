@@ -157,15 +157,10 @@ def obstacles(row: Row) -> list[str]:
 
 
 def _untrained(assignments: Sequence[str]) -> Iterator[str]:
-    from agent.cli.finetune import app
-
     train = ablations().train
-    built = {known.callback.__name__ for known in app.registered_commands if known.callback}
     for path in (assignment.partition("=")[2] for assignment in assignments):
         if path in train and not Path(path).exists():
-            recipe = train[path].split()[2]
-            later = "" if recipe in built else f" (finetune {recipe} is not built yet)"
-            yield f"weights to be trained: {train[path]}{later}"
+            yield f"weights to be trained: {train[path]}"
 
 
 def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """SAM as a segmenter: a point (GEM section 3.4.3), a box (RiVEG), or both, into a mask and its tight box."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from tools.base import fingerprint
 from tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
@@ -19,6 +20,9 @@ class SamSegmenterConfig(Frozen):
     """The segmenter is its SAM; other tools of equal `sam` share the loaded weights."""
 
     sam: SamConfig = SamConfig()
+    specks: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Parts of a mask that are smaller than this share of its largest part are left out, since one speck makes the box
+    much larger; ours, as SAM's own generator of masks leaves small regions out."""
 
 
 class SamSegmenter:
@@ -42,7 +46,7 @@ class SamSegmenter:
     @property
     def fingerprint(self) -> str:
         """Over weights and version; not over device and batch sizes."""
-        identity = self.sam.identity
+        identity = self.sam.identity | ({"specks": self.config.specks} if self.config.specks else {})
         return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"])
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
@@ -64,10 +68,24 @@ class SamSegmenter:
             best = int(candidates.scores.argmax())
             logits = self.sam.full_size(candidates.logits[best : best + 1], size)[0]
             score = float(candidates.scores[best])
-            segments.append(segment_of((logits > 0).numpy(), score, stability(logits)))
+            region = without_specks((logits > 0).numpy(), self.config.specks)
+            segments.append(segment_of(region, score, stability(logits)))
             if segments[-1].mask is None:
                 notices.append(nothing_found(prompt, self.name))
         return Segments(segments=tuple(segments), notices=tuple(notices))
+
+
+def without_specks(region: Region, least: float) -> Region:
+    """The parts of (height, width) that have `least` of the largest part's pixels; corners connect."""
+    if not least:
+        return region
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(region, np.ones((3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    kept: Region = (sizes >= max(1, least * sizes.max()))[parts]
+    return kept
 
 
 def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | None]:

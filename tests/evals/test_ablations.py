@@ -1,5 +1,6 @@
 """The papers' tables: every definition holds, rows run or say why not, and nothing is made up."""
 
+import argparse
 import json
 import shlex
 from importlib import import_module
@@ -22,8 +23,10 @@ from evals.gate import gate_report
 from evals.predictions import Predictions, check, from_extractions
 from evals.report import full_report
 from evals.scoring import TASKS
+from finetune.sandbox.train import STAGES
 from tools.errors import NamepinError
 
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 ROWS = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
 
 
@@ -57,19 +60,34 @@ def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() ->
     assert named == set(ablations().train)
 
 
-OURS = {path: text for path, text in ablations().train.items() if not text.startswith("SeqTR's own ")}
+SANDBOX = {path: text for path, text in ablations().train.items() if text == "make sandbox"}
+THEIRS = {path: text for path, text in ablations().train.items() if text.startswith("SeqTR's own ")}
+OURS = {path: text for path, text in ablations().train.items() if path not in SANDBOX | THEIRS}
 
 
 @pytest.mark.parametrize("path", OURS)
 def test_the_command_that_makes_weights_is_a_recipe_and_makes_them_there(path: str) -> None:
-    words = shlex.split(OURS[path], comments=True)
-    assert words[:2] == ["namepin", "finetune"] and words[3::2] == ["--set"] * len(words[4::2])
-    recipe = load_recipe(import_module(f"finetune.{words[2]}").RECIPES, None, words[4::2])
+    asked = argparse.ArgumentParser()
+    asked.add_argument("namepin")
+    asked.add_argument("finetune")
+    asked.add_argument("tool")
+    asked.add_argument("--config", type=Path)
+    asked.add_argument("--set", action="append")
+    words = asked.parse_args(shlex.split(OURS[path], comments=True))
+    assert (words.namepin, words.finetune) == ("namepin", "finetune")
+    recipe = load_recipe(import_module(f"finetune.{words.tool}").RECIPES, words.config, words.set)
     assert path in (f"{recipe.out}/weights", f"{recipe.out}/adapter")
 
 
+@pytest.mark.parametrize("path", SANDBOX)
+def test_make_sandbox_makes_what_its_table_needs(path: str) -> None:
+    words = shlex.split(next(line for line in MAKEFILE.read_text().splitlines() if "finetune.sandbox.train" in line))
+    out, name, _ = path.removeprefix(words[words.index("-m") + 2]), *path.split("/")[2:4]
+    assert out.startswith("/") and (name in STAGES or name in ("nets", "world"))
+
+
 def test_there_is_no_recipe_for_seqtr() -> None:
-    assert {path.rpartition("/")[2][:8] for path in ablations().train.keys() - OURS.keys()} == {"vg-seqtr"}
+    assert {path.rpartition("/")[2][:8] for path in THEIRS} == {"vg-seqtr"}
 
 
 def test_no_two_rows_of_a_table_are_the_same_run() -> None:

@@ -17,7 +17,7 @@ from tools.errors import NamepinError
 from tools.interfaces import Segments
 from tools.media import Media
 from tools.sam import Sam, SamConfig, fit, fitted, unfit
-from tools.segmenter_sam import SamSegmenter, SamSegmenterConfig
+from tools.segmenter_sam import SamSegmenter, SamSegmenterConfig, without_specks
 from tools.segmenting import stability
 
 REF = image_ref(PICTURE)
@@ -162,8 +162,41 @@ def test_an_empty_mask_is_said(folder: Path, media: Media, monkeypatch: pytest.M
     assert found.segments[0].mask is None and [notice.code for notice in found.notices] == ["W123"]
 
 
+def test_specks_are_left_out_and_large_parts_stay() -> None:
+    region = np.zeros((20, 30), dtype=bool)
+    region[2:12, 3:13] = True  # 100 pixels
+    region[12, 13] = True  # joined at a corner
+    region[15:19, 20:25] = True  # 20
+    region[0, 29] = True  # 1
+    assert without_specks(region, 0.0) is region
+    for least, sizes in ((0.005, 122), (0.15, 121), (0.3, 101), (0.99, 101)):
+        kept = without_specks(region, least)
+        assert kept.sum() == sizes and not (kept & ~region).any() and kept[12, 13]
+    assert not without_specks(np.zeros((4, 4), dtype=bool), 0.5).any()
+
+
+def test_without_specks_the_box_is_the_large_parts(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the net draws, a pixel in the far corner of its mask stretches the box, and is left out where asked."""
+
+    def drawn(self: Sam, logits: object, size: tuple[int, int]) -> Tensor:
+        large = -torch.ones(1, size[1], size[0])
+        large[0, 5:15, 5:15] = 1
+        large[0, -1, -1] = 1
+        return large
+
+    monkeypatch.setattr(Sam, "full_size", drawn)
+    sam = SamConfig(weights=str(folder))
+    boxes = [
+        SamSegmenter(SamSegmenterConfig(sam=sam, specks=least)).run([request(prompt(POINT))], media)[0].segments[0].box
+        for least in (0.0, 0.1)
+    ]
+    assert boxes == [(5, 5, *PICTURE.size), (5, 5, 15, 15)]
+
+
 def test_the_fingerprint_follows_the_weights(folder: Path, tmp_path: Path) -> None:
     base = a_segmenter(folder).fingerprint
+    careful = SamSegmenter(SamSegmenterConfig(sam=SamConfig(weights=str(folder)), specks=0.1))
+    assert careful.fingerprint != base
     assert a_segmenter(folder, prompt_batch=1, cached_pictures=2).fingerprint == base
     assert a_segmenter(tiny_sam.save_folder(tiny_sam.tiny_net(seed=1), tmp_path)).fingerprint != base
 
