@@ -3,13 +3,14 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from http.server import ThreadingHTTPServer
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from loopback import JsonHandler, serving
 
 TIME = "2026-01-01T00:00:00+00:00"
 TENANT = str(uuid.uuid4())
@@ -19,6 +20,7 @@ class Store(ThreadingHTTPServer):
     """The server and what has arrived."""
 
     daemon_threads = True
+    block_on_close = False
     refuse = False
 
     def __init__(self) -> None:
@@ -68,7 +70,7 @@ class Store(ThreadingHTTPServer):
         return [run for run in self.runs.values() if run.get("reference_example_id")]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """One request."""
 
     server: Store
@@ -154,27 +156,6 @@ class Handler(BaseHTTPRequestHandler):
             for part in message.get_payload()
         }
 
-    def answer(self, value: Any, status: int = 200) -> None:
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def langsmith_server() -> Iterator[Store]:
-    server = Store()
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.block_on_close = False
-        server.server_close()
-        thread.join()
+def langsmith_server() -> AbstractContextManager[Store]:
+    return serving(Store())

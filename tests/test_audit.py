@@ -1,16 +1,15 @@
 """`make audit` against a vulnerability service on loopback: findings fail, a service that is not there does not."""
 
-import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import JsonHandler, serving
 
 AUDIT = Path(__file__).parents[1] / ".ci" / "audit.py"
 pytest.importorskip("pip_audit", reason="no pip-audit: pip install 'namepin[dev]'")
@@ -20,28 +19,13 @@ pytest.importorskip("pip_audit", reason="no pip-audit: pip install 'namepin[dev]
 def service(vulns: list[dict[str, Any]]) -> Iterator[str]:
     """An OSV service that says the same of every package."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            data = json.dumps({"vulns": vulns} if vulns else {}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.body()
+            self.answer({"vulns": vulns} if vulns else {})
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1/query"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}/v1/query"
 
 
 def audit(tmp_path: Path, url: str) -> subprocess.CompletedProcess[str]:

@@ -2,10 +2,11 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from loopback import JsonHandler, serving
 
 Step = str | tuple[str, dict[str, Any]]
 """A text, or a tool's name with its arguments."""
@@ -26,11 +27,11 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.bodies.append(json.loads(self.body()))
         script = self.server.script
         said = script.pop(0) if len(script) > 1 else script[0]
         self.send_response(200)
@@ -42,9 +43,6 @@ class Handler(BaseHTTPRequestHandler):
             if isinstance(said, str):
                 assert self.server.go_on.wait(60)
         self.wfile.write(b"data: [DONE]\n\n")
-
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 def _deltas(said: Step, number: int) -> list[dict[str, Any]]:
@@ -60,13 +58,5 @@ def _deltas(said: Step, number: int) -> list[dict[str, Any]]:
     ]
 
 
-@contextmanager
-def serve(*script: Step) -> Iterator[Server]:
-    with Server(*script) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def serve(*script: Step) -> AbstractContextManager[Server]:
+    return serving(Server(*script))

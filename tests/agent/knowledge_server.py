@@ -6,10 +6,12 @@ In a thread of the test, or, to be killed, in a process of its own (`python know
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from loopback import JsonHandler, completion, serving  # noqa: E402
 
 
 class Server(ThreadingHTTPServer):
@@ -32,38 +34,22 @@ class Server(ThreadingHTTPServer):
         """A client that was killed does not read its answer."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
         self.server.count()
-        question = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        question = self.body().decode()
         status, said = 200, json.dumps({"explanation": "Everybody knows these names."})
         if "NASA and Apple" in question:
             status = 404
         elif "Jolie at the White House" in question:
             said = "a poem"
-        choices = [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, *args: object) -> None:
-        pass
+        self.answer(completion(said), status)
 
 
-@contextmanager
-def knowledge_server() -> Iterator[Server]:
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def knowledge_server() -> AbstractContextManager[Server]:
+    return serving(Server())
 
 
 class Killable:

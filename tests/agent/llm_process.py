@@ -10,18 +10,19 @@ import json
 import re
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from loopback import JsonHandler, completion  # noqa: E402
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """Answers with an explanation that names the post."""
 
     def do_POST(self) -> None:
-        messages = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
+        messages = json.loads(self.body())["messages"]
         asked = [m["content"] for m in messages if m["role"] == "user" and "<post>" in m["content"]][-1]
         post = re.findall("<post>(.*?)</post>", asked, re.DOTALL)[-1]
         print(post, flush=True)
@@ -31,15 +32,7 @@ class Handler(BaseHTTPRequestHandler):
         said = json.dumps({"explanation": f"Oslo is a city; the post says {post}."})
         if chance < always or (chance < garbage and not mended):
             said = "�}{ as an AI" + "x" * 50
-        choices = [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]
-        body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *args: object) -> None:
-        pass
+        self.answer(completion(said))
 
 
 def start(*flags: str) -> "tuple[subprocess.Popen[str], str]":

@@ -4,7 +4,9 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+from loopback import JsonHandler, completion, serving
 
 
 class SlowModel(ThreadingHTTPServer):
@@ -25,37 +27,24 @@ class SlowModel(ThreadingHTTPServer):
         """A client that has ended does not read its answer."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: SlowModel
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        asked = json.loads(self.body())
         self.server.asked += 1
         self.server.free.wait(60)
         said = {"explanation": "Everybody knows."}
         if "response_format" in asked:
             schema = asked["response_format"]["json_schema"]["schema"]
             said = {"category": schema["properties"]["category"]["enum"][0]}
-        choices = [{"index": 0, "message": {"role": "assistant", "content": json.dumps(said)}, "finish_reason": "stop"}]
-        data = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data.encode())
-
-    def log_message(self, *args: object) -> None:
-        pass
+        self.answer(completion(json.dumps(said)))
 
 
 @contextmanager
 def slow_model() -> Iterator[SlowModel]:
-    with SlowModel() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(SlowModel()) as server:
         try:
             yield server
         finally:
             server.free.set()
-            server.shutdown()
-            thread.join()

@@ -1,15 +1,14 @@
 """Estimates: the arithmetic exactly; what is measured, against tools whose cost is known."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from batch_samples import write_posts
 from conftest import Cli
+from loopback import JsonHandler, completion, serving
 
 from agent.batch.source import Source
 from agent.estimate.config import EstimateSettings
@@ -153,48 +152,28 @@ def test_answers_are_counted_within_the_block_only() -> None:
     assert (spent.answers, spent.prompt_tokens, spent.completion_tokens, spent.unmetered) == (2, 7, 5, 1)
 
 
-class _Model(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.asked += 1  # type: ignore[attr-defined]
-        body: dict[str, Any] = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": "m",
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": "stop",
-                    "message": {"role": "assistant", "content": '{"explanation": "it is known"}'},
-                }
-            ],
-            "usage": {"prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 320},
-        }
-        said = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
+class _Model(ThreadingHTTPServer):
+    asked = 0
 
-    def log_message(self, *args: object) -> None:
-        pass
+
+class _Handler(JsonHandler):
+    server: _Model
+
+    def do_POST(self) -> None:
+        self.body()
+        self.server.asked += 1
+        usage = {"prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 320}
+        self.answer(completion('{"explanation": "it is known"}') | {"usage": usage})
 
 
 @pytest.fixture
-def model() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Model) as server:
-        server.asked = 0  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+def model() -> Iterator[_Model]:
+    with serving(_Model(("127.0.0.1", 0), _Handler)) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_a_sample_measures_stages_and_tokens_anew_each_time(
-    model: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: _Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAMEPIN_CACHE_DIR", str(tmp_path / "cache"))
     at = f"http://127.0.0.1:{model.server_port}/v1"
@@ -203,7 +182,7 @@ def test_a_sample_measures_stages_and_tokens_anew_each_time(
     source = Source(str(write_posts(tmp_path / "posts.jsonl", 20)))
     for asked in (9, 18):  # one to warm up, four alone, four as a batch; no cache answers the second time
         expected, work = estimated(settings, source, 1000)
-        assert model.asked == asked  # type: ignore[attr-defined]
+        assert model.asked == asked
         knowledge = work.stages["knowledge"]
         assert (knowledge.on, knowledge.calls, knowledge.answers) == ("server", 1, 1)
         assert (expected.prompt_tokens, expected.completion_tokens) == (300_000, 20_000)

@@ -9,16 +9,16 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, Cli
 from fastapi.testclient import TestClient
+from loopback import JsonHandler, completion, serving
 
 from agent.api import Namepin
 from agent.server.access import Access, Denied
@@ -55,35 +55,19 @@ Reply = Callable[[str, str], tuple[int, dict[str, Any]]]
 def chat_server(reply: Reply) -> Iterator[str]:
     """An OpenAI-compatible server that answers as `reply` says."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(JsonHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked = json.loads(self.body())
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
             status, body = reply(asked["messages"][-1]["content"], key)
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.answer(body, status)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
 
 
 def said(text: str) -> tuple[int, dict[str, Any]]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    return 200, completion(text)
 
 
 def explained(text: str) -> tuple[int, dict[str, Any]]:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
 from conftest import ROOT
 from langsmith import utils
 from langsmith_server import Store, langsmith_server
+from loopback import serving
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from PIL import Image
 from scripted_tools import ScriptedTagger, make_tools
@@ -205,16 +206,11 @@ class BrokenHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def broken(hang: bool) -> Iterator[Broken]:
-    server = Broken(hang)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.end.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Broken(hang)) as server:
+        try:
+            yield server
+        finally:
+            server.end.set()
 
 
 @pytest.mark.parametrize("how", ["down", "hangs", "500"])
@@ -278,14 +274,9 @@ class CollectorHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    server = Collector()
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Collector()) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        yield server
 
 
 def attributes(span: Any) -> dict[str, Any]:

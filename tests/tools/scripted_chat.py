@@ -1,11 +1,11 @@
 """A chat server on loopback that answers from a script, and keeps what it was asked."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from loopback import JsonHandler, completion, serving
 
 
 class Server(ThreadingHTTPServer):
@@ -26,31 +26,14 @@ class Server(ThreadingHTTPServer):
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.server.bodies.append(json.loads(self.body()))
         said = self.server.said(self.server.bodies[-1])
-        message = {"role": "assistant", "content": said}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices})
-        self.send_response(503 if said == "503" else 200)
-        self.send_header("content-type", "application/json")
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *args: object) -> None:
-        pass
+        self.answer(completion(said), 503 if said == "503" else 200)
 
 
-@contextmanager
-def serve(*script: str, kind: type[Server] = Server) -> Iterator[Server]:
-    with kind(*script) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def serve(*script: str, kind: type[Server] = Server) -> AbstractContextManager[Server]:
+    return serving(kind(*script))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import loopback
 import pytest
-import scripted_chat
 import tiny_chat
 import tiny_vlm
 from PIL import Image
@@ -178,7 +178,7 @@ def likely(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
             value["choices"][0]["logprobs"] = given[0]
         return plain(value)
 
-    monkeypatch.setattr(scripted_chat, "json", type("Json", (), {"dumps": with_logprobs, "loads": json.loads}))
+    monkeypatch.setattr(loopback, "json", type("Json", (), {"dumps": with_logprobs}))
     yield given
 
 

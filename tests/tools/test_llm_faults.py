@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import HumanMessage
+from loopback import serving
 from PIL import Image
 from pydantic import ValidationError
 
@@ -91,13 +92,9 @@ class Faults(ThreadingHTTPServer):
 
 @pytest.fixture
 def server() -> Iterator[Faults]:
-    with Faults() as faults:
-        thread = threading.Thread(target=faults.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Faults()) as faults:
         yield faults
         faults.released.set()
-        faults.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

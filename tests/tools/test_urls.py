@@ -1,7 +1,6 @@
 """Addresses of pictures: what is refused before any connection, and a real TLS server on loopback for the rest."""
 
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+from loopback import serving
 
 from tools.errors import NamepinError
 from tools.urls import fetch, is_public
@@ -132,10 +132,9 @@ def site() -> Iterator[dict[str, Any]]:
     server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("pictures.test").configure_cert(server_tls)
     authority.configure_trust(client_tls)
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.tls = server_tls
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = Server(("127.0.0.1", 0), Handler)
+    server.tls = server_tls
+    with serving(server):
         yield {
             "base": f"https://pictures.test:{server.server_port}",
             "options": {
@@ -144,8 +143,6 @@ def site() -> Iterator[dict[str, Any]]:
                 "tls": client_tls,
             },
         }
-        server.shutdown()
-        thread.join()
 
 
 def test_a_picture_is_read(site: dict[str, Any]) -> None:
