@@ -65,6 +65,41 @@ class Progress:
         return max(self.total - self.done, 0) / self.rate
 
 
+class Writing:
+    """A run's outcomes on their way into its folder, whichever engine they come from.
+
+    Attributes:
+        progress: how far the run is.
+    """
+
+    def __init__(
+        self, folder: OutFolder, pin: Namepin, source: Source, limit: int | None, told: Callable[[Progress], None]
+    ) -> None:
+        check_pictures(source, folder.folder, folder.done, pin.settings.images.max_pixels)
+        self._folder, self._told, self._began = folder, told, time.monotonic()
+        folder.say(status="running", resumed=folder.done, started=now())
+        total = source.count if limit is None else min(source.count, limit)
+        self.progress = Progress(folder.done, folder.failed, folder.done, 0.0, total)
+
+    def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
+        """Write the outcome of the next row, and tell the progress."""
+        self._folder.put(row, extraction, error)
+        self.progress.done, self.progress.failed = self._folder.done, self._folder.failed
+        self.progress.seconds = time.monotonic() - self._began
+        self._told(self.progress)
+
+    def end(self, stopped: bool) -> None:
+        """Write the manifest of a run that is over."""
+        self._folder.say(
+            status="stopped" if stopped else "done",
+            rows=self._folder.done,
+            failed=self._folder.failed,
+            resumed=self.progress.resumed,
+            finished=now(),
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+
+
 def run_batch(
     pin: Namepin,
     source: Source,
@@ -91,21 +126,14 @@ def run_batch(
     """
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
     with OutFolder(out, identity_of(pin, source, masks)) as folder:
-        check_pictures(source, out, folder.done, pin.settings.images.max_pixels)
-        began, resumed = time.monotonic(), folder.done
-        folder.say(status="running", resumed=resumed, started=now())
-        total = source.count if limit is None else min(source.count, limit)
-        progress = Progress(folder.done, folder.failed, resumed, 0.0, total)
+        writing = Writing(folder, pin, source, limit, told)
         known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Known(kept=Kept.of(pin))
 
         async def work() -> bool:
             with _stopping() as stop:
                 rows = rows_left(source, folder.done, limit)
                 async for outcome in _outcomes(_Work(pin, masks, known), rows, at_once, stop):
-                    folder.put(outcome.row, outcome.extraction, outcome.error)
-                    progress.done, progress.failed = folder.done, folder.failed
-                    progress.seconds = time.monotonic() - began
-                    told(progress)
+                    writing.put(outcome.row, outcome.extraction, outcome.error)
                 return stop.is_set()
 
         try:
@@ -113,15 +141,8 @@ def run_batch(
         finally:
             if known:
                 known.close()
-        folder.say(
-            status="stopped" if stopped else "done",
-            rows=folder.done,
-            failed=folder.failed,
-            resumed=resumed,
-            finished=now(),
-            seconds=round(time.monotonic() - began, 3),
-        )
-        return progress, stopped
+        writing.end(stopped)
+        return writing.progress, stopped
 
 
 def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pickle
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.api import Namepin
-from agent.batch.engine import Progress, identity_of, now, rows_left
+from agent.batch.engine import Progress, Writing, identity_of, rows_left
 from agent.batch.folder import OutFolder
-from agent.batch.pictures import check_pictures
 from agent.batch.source import Source
 from agent.batch.staged import Failure, Passage, Stage, StageWorker, stages_of
 from agent.build import policy
@@ -71,12 +69,9 @@ def run_ray(
     """
     pin = Namepin(settings)
     with OutFolder(out, identity_of(pin, source)) as folder, _cluster(address, settings):
-        check_pictures(source, out, folder.done, settings.images.max_pixels)
-        began, resumed = time.monotonic(), folder.done
-        folder.say(status="running", resumed=resumed, started=now())
-        total = source.count if limit is None else min(source.count, limit)
-        progress = Progress(folder.done, folder.failed, resumed, 0.0, total)
+        writing = Writing(folder, pin, source, limit, told)
         passages = _passages(settings, source, folder.done, limit, at_once, together)
+        decides = {"graph": pin.graph.name, "policy": policy(settings).model_dump(mode="json")}
         fingerprint: str | None = None
         with _stopping() as stop:
             for passage in passages:
@@ -84,33 +79,17 @@ def run_ray(
                     raise passage.refused.error()
                 if passage.number != folder.done + 1:
                     raise AssertionError(f"row {passage.number} after row {folder.done}")
-                mine = digest(
-                    {
-                        "graph": pin.graph.name,
-                        "policy": policy(settings).model_dump(mode="json"),
-                        "tools": passage.fingerprints,
-                    }
-                )
+                mine = digest({**decides, "tools": passage.fingerprints})
                 fingerprint = fingerprint or mine
                 if mine != fingerprint:
                     mend = "install the same release, weights and settings on every node"
                     raise NamepinError("E303", "the nodes have different tools or weights", mend=mend)
                 found = passage.extraction and passage.extraction.model_copy(update={"fingerprint": fingerprint})
-                folder.put(passage.row(), found, passage.failure.error() if passage.failure else None)
-                progress.done, progress.failed = folder.done, folder.failed
-                progress.seconds = time.monotonic() - began
-                told(progress)
+                writing.put(passage.row(), found, passage.failure.error() if passage.failure else None)
                 if stop.is_set():
                     break
-        folder.say(
-            status="stopped" if stop.is_set() else "done",
-            rows=folder.done,
-            failed=folder.failed,
-            resumed=resumed,
-            finished=now(),
-            seconds=round(time.monotonic() - began, 3),
-        )
-        return progress, stop.is_set()
+        writing.end(stop.is_set())
+        return writing.progress, stop.is_set()
 
 
 def _passages(
@@ -241,7 +220,7 @@ def _check_reachable(address: str) -> None:
 def _gpus_there() -> float:
     import ray
 
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return resources.get("GPU", 0.0)
 
 
