@@ -79,16 +79,16 @@ def _whole_pass(net: Any, question: Question, answer: Sequence[int]) -> float:
     return float(logits.gather(2, ids.unsqueeze(2)).double().sum())
 
 
-def random_llava(vision: Mapping[str, int], text: Mapping[str, int]) -> LlavaModel:
+def random_llava(vision: Mapping[str, Any], text: Mapping[str, Any]) -> LlavaModel:
     """A LLaVA of these sizes, with random weights and the bench's tokenizer."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     torch.manual_seed(0)
     words = _tokenizer()
-    eyes = CLIPVisionConfig(image_size=336, patch_size=14, **vision)  # type: ignore[arg-type]
+    eyes = CLIPVisionConfig(image_size=336, patch_size=14, **vision)
     # Weights large enough for attention to be uneven, whatever the width.
     spread = 2.0 / text["hidden_size"] ** 0.5
-    spoken = LlamaConfig(vocab_size=32064, max_position_embeddings=4096, initializer_range=spread, **text)  # type: ignore[arg-type]
+    spoken = LlamaConfig(vocab_size=32064, max_position_embeddings=4096, initializer_range=spread, **text)
     image = words.convert_tokens_to_ids(PICTURE)
     config = LlavaConfig(vision_config=eyes, text_config=spoken, image_token_index=image)
     config._attn_implementation = "eager"

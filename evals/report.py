@@ -29,7 +29,8 @@ def score_of(report: Report, task: str) -> Score | None:
     if group:
         nested: dict[str, Score | None] = getattr(report, group) or {}
         return nested.get(name)
-    return getattr(report, task)  # type: ignore[no-any-return]
+    score: Score | None = getattr(report, task)
+    return score
 
 
 def full_report(

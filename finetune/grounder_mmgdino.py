@@ -142,7 +142,7 @@ class MmGroundingDinoTask:
             found.pred_boxes,
             detector.config,
             (phrases,) * len(ids),
-            build_text_mask(found.logits, words),  # type: ignore[no-untyped-call]
+            build_text_mask(found.logits, words),
             encoder_logits=found.encoder_logits,
             encoder_pred_boxes=found.encoder_pred_boxes,
         )[0]

@@ -187,7 +187,7 @@ class TaggerTraining:
             mend = "lower the learning rates; --resume goes on from the last checkpoint"
             raise NamepinError("E220", what, where=str(self.out), mend=mend)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], recipe.clip)
         self.optimiser.step()
         self.average.update(net)

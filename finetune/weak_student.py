@@ -87,9 +87,9 @@ class Student:
                 log_p = self._log_softmax(kept, [coarse[i] for i in batch])
                 loss = -(goal[batch] * log_p.clamp(min=-30)).sum(1).mean()
                 self.optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 # Said outright, since torch warns of sparse gradients whose invariants nobody asked about.
-                with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
+                with torch.sparse.check_sparse_tensor_invariants(False):
                     self.optimiser.step()
         return self
 

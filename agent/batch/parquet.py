@@ -57,7 +57,7 @@ def write_parquet(folder: Path) -> Path:
     try:
         with (
             (folder / PREDICTIONS).open(encoding="utf-8") as lines,
-            parquet.ParquetWriter(part, schema) as writer,  # type: ignore[no-untyped-call]
+            parquet.ParquetWriter(part, schema) as writer,
         ):
             rows = _rows(lines, entity)
             while group := list(islice(rows, _GROUP)):

@@ -136,7 +136,7 @@ class Source:
             mend = "pip install 'namepin[scale]'"
             raise NamepinError("E301", "Parquet needs the package 'pyarrow'", where=self.name, mend=mend) from error
         try:
-            with parquet.ParquetFile(self.path) as file:  # type: ignore[no-untyped-call]
+            with parquet.ParquetFile(self.path) as file:
                 yield file
         except (OSError, ValueError) as error:
             raise NamepinError("E104", f"not a Parquet file: {error}", where=self.name) from error

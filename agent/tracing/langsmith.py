@@ -47,7 +47,8 @@ class TraceClient(Client):
 
     def create_run(self, *args: Any, **kwargs: Any) -> None:
         """See `Client.create_run`."""
-        if picture := self.pictures.pop(kwargs.get("id"), None):  # type: ignore[arg-type]
+        run = kwargs.get("id")
+        if run and (picture := self.pictures.pop(run, None)):
             kwargs["attachments"] = {**(kwargs.get("attachments") or {}), "picture": ("image/jpeg", picture)}
         super().create_run(*args, **kwargs)
 

@@ -61,7 +61,8 @@ class CRF(nn.Module):
 
         To sum over some sequences only, add `FORBIDDEN` to the emissions that they exclude.
         """
-        return cast(Tensor, _LogPartition.apply(emissions, *self.potentials(), mask))  # type: ignore[no-untyped-call]
+        summed: Any = _LogPartition.apply  # which PyTorch leaves untyped
+        return cast(Tensor, summed(emissions, *self.potentials(), mask))
 
     def nll(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Negative log-likelihood of the gold tags (equations 6 and 7): `(B,)`."""

@@ -10,6 +10,7 @@ Parameters are named as in the authors' checkpoints (`tools/seqtr_checkpoint.py`
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Shape kept."""
         for pair in self.module_list:
-            inner = nn.Sequential(*pair)  # type: ignore[misc]
+            inner = nn.Sequential(*pair)  # type: ignore[misc]  # a list of them, to mypy one module
             x = inner(x) + x if self._residual else inner(x)
         return x
 
@@ -290,8 +291,8 @@ class Transformer(nn.Module):
 
     def remember(self, states: Tensor, places: Tensor) -> Memory:
         """Keys and values of the encoder's states, for each layer of the decoder."""
-        attentions = [layer.multihead_attn for layer in self.decoder.layers]
-        return Memory(tuple(attention.keys(states + places, states) for attention in attentions))  # type: ignore
+        attentions: list[Any] = [layer.multihead_attn for layer in self.decoder.layers]
+        return Memory(tuple(attention.keys(states + places, states) for attention in attentions))
 
 
 class _Fc(nn.Module):
@@ -313,9 +314,8 @@ class Head(nn.Module):
 
     def logits(self, states: Tensor) -> Tensor:
         """(n, width) -> (n, bins + 1), the end last."""
-        first, second, last = self.predictor
-        result: Tensor = last.fc(second.fc(first.fc(states).relu()).relu())  # type: ignore
-        return result
+        first, second, last = cast(Any, self.predictor)
+        return cast(Tensor, last.fc(second.fc(first.fc(states).relu()).relu()))
 
 
 class Pen:
