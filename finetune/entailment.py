@@ -5,6 +5,7 @@ there is no third class (RiVEG section IV-C1).
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ class BlipEntailmentRecipe(EntailmentTraining):
     attend: Annotated[float, Field(ge=0)] = 0.0
 
 
-class EntailmentTask:
+class EntailmentTask(ABC):
     """What the three backends share (`finetune.training.Task`)."""
 
     name = "entailment"
@@ -133,13 +134,13 @@ class EntailmentTask:
         """The mentions."""
         return shuffled(self.train, rng, lambda row: row.image)
 
+    @abstractmethod
     def collate(self, rows: list[Seen]) -> Batch:
-        """See the backends."""
-        raise NotImplementedError
+        """What `logits` reads of these rows, and their labels."""
 
+    @abstractmethod
     def logits(self, net: nn.Module, batch: Batch) -> Tensor:
         """(rows, 2): contradiction, entailment."""
-        raise NotImplementedError
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy of the two classes."""
