@@ -105,3 +105,15 @@ def test_heat_maps_are_shown_one_at_a_time(browser: Any, tmp_path: Path) -> None
     tab.get_by_role("radio", name="off").check()
     assert shown.count() == 0
     tab.close()
+
+
+def test_cards_without_a_picture_lie_side_by_side_where_there_is_room(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "index.html"
+    file.write_text(page([Shown(full().extraction)], About("starter", 0.2)), encoding="utf-8")
+    for width, together in ((1200, True), (390, False)):
+        tab = browser.new_page(viewport={"width": width, "height": 844})
+        tab.goto(file.as_uri())
+        first, second = (tab.locator(".entities > li").nth(number).bounding_box() for number in (0, 1))
+        assert (first["y"] == second["y"]) is together
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        tab.close()
