@@ -46,7 +46,7 @@ class SamSegmenter:
     @property
     def fingerprint(self) -> str:
         """Over weights and version; not over device and batch sizes."""
-        identity = self.sam.identity | ({"specks": self.config.specks} if self.config.specks else {})
+        identity = {**self.sam.identity, **({"specks": self.config.specks} if self.config.specks else {})}
         return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"])
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:

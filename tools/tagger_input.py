@@ -293,7 +293,7 @@ class RowBuilder:
     def _row(
         self, read: list[_Read], first: int, last: int, keep: tuple[int, int], knowledge: list[int], cut: bool
     ) -> Row:
-        nothing = (0, 0, 0, 0, 0)
+        nothing: tuple[int, ...] = (0, 0, 0, 0, 0)
         ids, shapes, starts, chars = [self.cls], [nothing], [], []
         for pieces, case, letters, context, *marks in read[first:last]:
             starts.append(len(ids))
