@@ -32,7 +32,10 @@ def pack(out: Path, target: Path) -> int:
         manifest = target / "tagger" / "config.json"
         told = json.loads(manifest.read_text(encoding="utf-8"))
         told["spec"]["encoder"] = f"{target.name}/bert"
+        told["training"]["recipe"]["encoder"] = told["spec"]["encoder"]
         manifest.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for file in target.rglob("tokenizer.json"):
+        file.write_text(json.dumps(json.loads(file.read_text("utf-8")), separators=(",", ":")) + "\n", encoding="utf-8")
     return sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
 
 
