@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tools.checkpoints import shipped
+
 GB = 1e9
 _NF4_BITS = 4.127
 """Bits a weight takes in 4-bit NF4: 4, and the scales, quantised too (QLoRA, section 3)."""
@@ -110,8 +112,8 @@ class Wanted:
 
     @property
     def here(self) -> bool:
-        """Whether they are on this machine: a path, or in the hub's cache."""
-        if Path(self.weights).exists():
+        """Whether they are on this machine: a path, shipped with Namepin, or in the hub's cache."""
+        if Path(self.weights).exists() or shipped(self.weights):
             return True
         from huggingface_hub import try_to_load_from_cache
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 pytest.importorskip("transformers", reason="needs the gem extra")
 
 from agent.cli.eval import register  # noqa: E402
+from agent.published import wanted  # noqa: E402
 from agent.settings import load_settings  # noqa: E402
 from finetune.sandbox.write import write_world  # noqa: E402
 from tools.checkpoints import WEIGHTS  # noqa: E402
@@ -51,6 +52,12 @@ def test_rivegs_graph_knows_its_world(world: Path, tmp_path: Path) -> None:
     more = [word for one in ("graph=riveg", *expansions) for word in ("--set", one)]
     found = scores(world, tmp_path / "riveg.json", *more)
     assert found["groundability"]["accuracy"] > 0.75 and found["regions"]["precision_at_iou"] > 0.2
+
+
+def test_nothing_is_to_be_fetched() -> None:
+    settings = load_settings("sandbox", environment={})
+    needed = [one for tool in settings.tools.values() for one in wanted(tool.config)]
+    assert needed and all(one.here for one in needed)
 
 
 def test_it_is_small_and_from_the_recipes() -> None:
