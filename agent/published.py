@@ -11,8 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tools.checkpoints import shipped
-
 GB = 1e9
 _NF4_BITS = 4.127
 """Bits a weight takes in 4-bit NF4: 4, and the scales, quantised too (QLoRA, section 3)."""
@@ -113,9 +111,12 @@ class Wanted:
     @property
     def here(self) -> bool:
         """Whether they are on this machine: a path, shipped with Namepin, or in the hub's cache."""
+        from huggingface_hub import try_to_load_from_cache
+
+        from tools.checkpoints import shipped  # with torch, which nobody pays for who does not ask
+
         if Path(self.weights).exists() or shipped(self.weights):
             return True
-        from huggingface_hub import try_to_load_from_cache
 
         if self.weights.count("/") != 1:
             return False

@@ -59,7 +59,9 @@ def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:
     try:
         picture = Picture.model_validate_json(line)
     except ValidationError as error:
-        what = f"not a picture with its regions: {error}"
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what = f"not a picture with its regions: {place + ': ' if place else ''}{first['msg']}"
         raise NamepinError("E134", what, where=f"{path}:{number}") from error
     image = path.parent.parent / "images" / f"{picture.id}.jpg"
     if not image.is_file():

@@ -51,6 +51,7 @@ class Progress:
     seconds: float
     total: int | None = None
     """Rows that there are; near enough for a clock."""
+    degraded: int = 0
 
     @property
     def rate(self) -> float:
@@ -79,12 +80,13 @@ class Writing:
         self._folder, self._told, self._began = folder, told, time.monotonic()
         folder.say(status="running", resumed=folder.done, started=now())
         total = source.count if limit is None else min(source.count, limit)
-        self.progress = Progress(folder.done, folder.failed, folder.done, 0.0, total)
+        self.progress = Progress(folder.done, folder.failed, folder.done, 0.0, total, folder.degraded)
 
     def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
         """Write the outcome of the next row, and tell the progress."""
         self._folder.put(row, extraction, error)
         self.progress.done, self.progress.failed = self._folder.done, self._folder.failed
+        self.progress.degraded = self._folder.degraded
         self.progress.seconds = time.monotonic() - self._began
         self._told(self.progress)
 

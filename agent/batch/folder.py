@@ -22,6 +22,8 @@ from tools.errors import NamepinError
 from tools.types import Extraction
 
 PREDICTIONS, FAILURES, MANIFEST, LOCK = "predictions.jsonl", "failures.jsonl", "manifest.json", ".lock"
+DEGRADED = b'"status":"degraded","warnings"'
+"""In the line of a degraded post, and of no other: quotes within a post's text are escaped."""
 SYNC_S = 1.0
 """Predictions reach the disk itself, not only the system's memory, at least so often."""
 
@@ -46,7 +48,7 @@ class OutFolder:
             _hold(lock, folder)
             self.before = self._manifest()
             self._check()
-            self.done, self.failed = self._taken_up()
+            self.done, self.failed, self.degraded = self._taken_up()
             # Unbuffered: a line is on its way to the disk when `write` returns, and closing has nothing left to do.
             self._predictions = self._open.enter_context((folder / PREDICTIONS).open("ab", buffering=0))
             self._failures = self._open.enter_context((folder / FAILURES).open("ab", buffering=0))
@@ -82,6 +84,7 @@ class OutFolder:
                 os.fsync(self._failures.fileno())
             if extraction is not None:
                 self._line(self._predictions, extraction.to_json())
+                self.degraded += extraction.status == "degraded"
             self.done += 1
             if time.monotonic() - self._synced >= SYNC_S:
                 os.fsync(self._predictions.fileno())
@@ -128,12 +131,15 @@ class OutFolder:
                 mend = "choose another folder with --out, or go on with what it was begun with"
                 raise NamepinError("E502", what, where=str(self.folder), mend=mend)
 
-    def _taken_up(self) -> tuple[int, int]:
-        """Cut away what a crash tore, and count the rows that are done and the failures among them.
+    def _taken_up(self) -> tuple[int, int, int]:
+        """Cut away what a crash tore, and count the rows that are done, the failures and the degraded posts among them.
 
         Failures are in the order of the rows. Those of rows whose prediction is missing are the last ones: cut, too.
         """
-        posts = sum(1 for _ in _whole_lines(self.folder / PREDICTIONS))
+        posts = degraded = 0
+        for line in _whole_lines(self.folder / PREDICTIONS):
+            posts += 1
+            degraded += DEGRADED in line
         bad = failed = end = 0
         for line in _whole_lines(self.folder / FAILURES):
             failure = json.loads(line)
@@ -143,7 +149,7 @@ class OutFolder:
             bad += not failure["post"]
             failed += 1
             end += len(line)
-        return posts + bad, failed
+        return posts + bad, failed, degraded
 
 
 def _failure(row: Row, error: Exception) -> dict[str, Any]:

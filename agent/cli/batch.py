@@ -141,23 +141,19 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
     """How many rows went how; of those that went wrong, the first one's reason and the file that has the others'."""
     from json import loads
 
-    from agent.batch.folder import FAILURES, PREDICTIONS
+    from agent.batch.folder import DEGRADED, FAILURES, PREDICTIONS
     from agent.render.view import printable
 
-    degraded, first = 0, b""
-    with (out / PREDICTIONS).open("rb") as file:
-        for line in file:
-            if b'"status":"degraded","warnings"' in line:
-                degraded, first = degraded + 1, first or line
     again = f", {progress.resumed} of them before" if progress.resumed else ""
-    counts = f"{progress.failed} failed" + (f", {degraded} degraded" if degraded else "")
+    counts = f"{progress.failed} failed" + (f", {progress.degraded} degraded" if progress.degraded else "")
     said = [f"{progress.done} rows{again}, {counts}, {progress.rate:.1f} posts/s: {out}"]
     if progress.failed:
         with (out / FAILURES).open("rb") as file:
             failure = loads(file.readline())
         said.append(f"failed: {failure['where']}: {failure['code']}: {failure['reason']}; {out / FAILURES} has each")
-    if degraded:
-        post = loads(first)
+    if progress.degraded:
+        with (out / PREDICTIONS).open("rb") as file:
+            post = loads(next(line for line in file if DEGRADED in line))
         notice = post["warnings"][0]
         told = f"{post['id']}: {notice['code']} {notice['tool']}: {notice['message']}"
         said.append(f"degraded: {told}; {out / PREDICTIONS} has each")

@@ -28,7 +28,7 @@ class Handler(JsonHandler):
         print(post, flush=True)
         chance = hashlib.sha256(post.encode()).digest()[0] / 256
         mended = "cannot be used" in messages[-1]["content"]
-        garbage, always = self.server.shares  # type: ignore[attr-defined]
+        garbage, always = self.server.shares  # type: ignore[attr-defined]  # set below
         said = json.dumps({"explanation": f"Oslo is a city; the post says {post}."})
         if chance < always or (chance < garbage and not mended):
             said = "�}{ as an AI" + "x" * 50
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--always", type=float, default=0.0)
     flags = parser.parse_args()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.shares = flags.garbage, flags.always  # type: ignore[attr-defined]
+        server.shares = flags.garbage, flags.always  # type: ignore[attr-defined]  # for the handler
         print(f"http://127.0.0.1:{server.server_port}/v1", flush=True)
         server.serve_forever()
 

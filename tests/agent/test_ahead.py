@@ -54,5 +54,5 @@ def test_who_leaves_early_leaves_no_work_behind() -> None:
     found = ahead(work, range(100), 2)
     assert next(found) == 0
     gate.set()
-    found.close()  # type: ignore[attr-defined]
+    found.close()  # type: ignore[attr-defined]  # a generator
     assert set(began) <= {0, 1, 2} and threading.active_count() < others + 10

@@ -87,6 +87,8 @@ def test_what_is_wrong_with_rows_is_listed(cli: Cli, tmp_path: Path) -> None:
     assert [row["id"] for row in timeless(out / "predictions.jsonl")] == ["a", "c", "d"]
     assert [f["code"] for f in failures(out)] == ["E103", "E103", "E104", "E101", "E103", "E103"]
     assert timeless(out / "predictions.jsonl")[1]["status"] == "degraded"
+    again = cli("batch", posts, "--out", out).err.splitlines()
+    assert again[0].startswith("9 rows, 9 of them before, 6 failed, 1 degraded, ") and again[1:] == [failed, degraded]
 
 
 @pytest.mark.parametrize("change", ["input", "profile", "foreign"])

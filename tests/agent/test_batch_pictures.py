@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_samples import timeless
@@ -97,7 +98,7 @@ def test_a_picture_given_up_or_a_post_that_failed_says_nothing(
 ) -> None:
     real = pin.aextract
 
-    async def extract(ready):  # type: ignore[no-untyped-def]
+    async def extract(ready: Any) -> Any:
         if ready.post.id == "p1":
             raise ValueError("bad")
         return await real(ready)

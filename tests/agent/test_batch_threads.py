@@ -89,7 +89,7 @@ def test_every_tool_of_a_profile_in_several_threads(
     with tiny(profile, tmp_path) as settings:
         alone = Namepin(settings)
         expected = [timeless(alone.extract(post)) for post in posts]
-        found = side_by_side(settings, alone.calls.tools, posts, TIMES)  # type: ignore[attr-defined]
+        found = side_by_side(settings, alone.calls.tools, posts, TIMES)  # type: ignore[attr-defined]  # live calls
     assert [timeless(one) for one in found] == expected * TIMES
     assert all(row["status"] == "ok" for row in expected), [row["warnings"] for row in expected]
     assert any(entity["mask"] for row in expected for entity in row["entities"])
@@ -108,7 +108,7 @@ def test_the_starter_s_tools_in_several_threads() -> None:
     _, alone = built(7)
     settings, other = built(8)
     expected = [timeless(alone.extract(post)) for post in posts]
-    found = [timeless(one) for one in side_by_side(settings, other.calls.tools, posts, TIMES)]  # type: ignore[attr-defined]
+    found = [timeless(one) for one in side_by_side(settings, other.calls.tools, posts, TIMES)]  # type: ignore[attr-defined]  # live calls
     assert [{**one, "fingerprint": ""} for one in found] == [{**one, "fingerprint": ""} for one in expected] * TIMES
     assert all(any(entity["mask"] for entity in row["entities"]) for row in expected)
 

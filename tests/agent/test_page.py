@@ -66,7 +66,7 @@ def test_the_page_loads_nothing_from_anywhere() -> None:
 
 def test_the_policy_admits_exactly_the_page_s_own_style_and_script() -> None:
     html = page([full()], About("starter", 0.2))
-    policy = unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1])  # type: ignore[index]
+    policy = unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1])  # type: ignore[index]  # there, or this fails
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
     for tag, directive in (("style", "style-src"), ("script", "script-src")):
@@ -147,7 +147,7 @@ def test_the_reasons_are_there() -> None:
 def test_the_json_is_the_extraction() -> None:
     item = full()
     html = page([item], About("starter", 0.2))
-    shown_json = unescape(re.search(r"<pre[^>]*>(.*?)</pre>", html, re.S)[1])  # type: ignore[index]
+    shown_json = unescape(re.search(r"<pre[^>]*>(.*?)</pre>", html, re.S)[1])  # type: ignore[index]  # there, or this fails
     assert json.loads(shown_json)["entities"] == json.loads(item.extraction.to_json())["entities"]
 
 

@@ -8,13 +8,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-pytest.importorskip("transformers", reason="needs the gem extra")
-
-from agent.cli.eval import register  # noqa: E402
-from agent.published import wanted  # noqa: E402
-from agent.settings import load_settings  # noqa: E402
-from finetune.sandbox.write import write_world  # noqa: E402
-from tools.checkpoints import WEIGHTS  # noqa: E402
+from agent.cli.eval import register
+from agent.published import wanted
+from agent.settings import load_settings
+from finetune.sandbox.write import write_world
+from tools.checkpoints import WEIGHTS
 
 LIMIT = 20_000_000
 """Bytes of all that ships for the sandbox."""

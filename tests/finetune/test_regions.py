@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("accelerate", reason="needs the finetune extra")
+pytest.importorskip("accelerate", reason="needs the gpu extra")
 
 from finetune.entailment import BlipEntailmentRecipe  # noqa: E402
 from finetune.regions import read_regions  # noqa: E402
