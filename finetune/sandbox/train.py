@@ -19,6 +19,8 @@ from finetune.sandbox.nets import lend_eyes, make_nets
 from finetune.sandbox.write import write_world
 
 RECIPES = Path(__file__).parent / "recipes"
+PROFILE = "profile.toml"
+"""In OUT: both graphs on what was trained there."""
 POSTS, WORLD_SEED = {"train": 12000, "dev": 500, "test": 500}, 1
 
 
@@ -70,6 +72,7 @@ def train(out: Path, seed: int, names: Sequence[str]) -> None:
     if not (out / "world" / "sandbox.json").is_file():
         write_world(out / "world", POSTS, WORLD_SEED)
     make_nets(out / "world", out / "nets", seed)
+    write_profile(out)
     begun: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(2) as pool:
         for name in names:
@@ -77,6 +80,26 @@ def train(out: Path, seed: int, names: Sequence[str]) -> None:
             begun[name] = pool.submit(_stage, name, out, seed, first)
     for stage in begun.values():
         stage.result()
+
+
+def write_profile(out: Path) -> None:
+    """The sandbox's profile with the weights of `out`."""
+    profile = (Path(__file__).parent / PROFILE).read_text(encoding="utf-8")
+    (out / PROFILE).write_text(profile.replace('"out/sandbox/', f'"{out}/'), encoding="utf-8")
+
+
+def run(words: Sequence[str], log: Path) -> None:
+    """Run a `namepin` command on one core; what it says goes into `log`.
+
+    Raises:
+        SystemExit: when it fails.
+    """
+    print(" ".join(words), flush=True)
+    with log.open("a") as file:
+        program = [str(Path(sys.executable).with_name("namepin")), *words[1:]]
+        code = subprocess.run(program, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+    if code:
+        raise SystemExit(f"{log.stem}: ended with {code}, see {log}")
 
 
 def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> None:
@@ -88,13 +111,8 @@ def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> 
     if done.is_file() and json.loads(done.read_text())["command"] == words:
         print(f"{name}: finished before", flush=True)
         return
-    print(" ".join(words), flush=True)
     start = time.perf_counter()
-    with (out / "logs" / f"{name}.log").open("a") as log:
-        run = [str(Path(sys.executable).with_name("namepin")), *words[1:]]
-        code = subprocess.run(run, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-    if code:
-        raise SystemExit(f"{name}: ended with {code}, see {log.name}")
+    run(words, out / "logs" / f"{name}.log")
     minutes = (time.perf_counter() - start) / 60
     done.write_text(json.dumps({"command": words, "minutes": round(minutes, 1)}) + "\n")
     print(f"{name}: {minutes:.1f} minutes", flush=True)
