@@ -80,6 +80,7 @@ def train(out: Path, seed: int, names: Sequence[str]) -> None:
             begun[name] = pool.submit(_stage, name, out, seed, first)
     for stage in begun.values():
         stage.result()
+    print(f"all trained; what they are worth: python -m finetune.sandbox.measure {out}")
 
 
 def write_profile(out: Path) -> None:
