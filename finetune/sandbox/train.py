@@ -2,6 +2,8 @@
 
 A world, nets drawn from the seed, then one recipe a tool, each by the very command that a person would type; two at a
 time, one core each. What is finished is skipped and what was stopped goes on, so a killed run is just started again.
+
+`OUT2 --seed 2 --share OUT` tunes again what the papers tune, on OUT's world and with what stands for published weights.
 """
 
 import argparse
@@ -53,6 +55,9 @@ STAGES: Mapping[str, Stage] = {
 }
 """In the order in which they are begun: the long ones first, and none long before what it begins with."""
 
+PRETRAINED = ("seeing", "pointing", "segmenter")
+"""Stages that stand for weights that the papers take as they were published."""
+
 
 def command(name: str, out: Path, seed: int) -> list[str]:
     """What a person would type for a stage."""
@@ -62,13 +67,26 @@ def command(name: str, out: Path, seed: int) -> list[str]:
     return ["namepin", "finetune", stage.tool, "--config", str(RECIPES / f"{name}.toml"), *pairs, "--resume"]
 
 
-def train(out: Path, seed: int, names: Sequence[str]) -> None:
+def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None) -> None:
     """Run the stages that are not finished.
 
+    Args:
+        out: folder of all runs.
+        seed: of the nets that are drawn, and of the recipes.
+        names: of the stages.
+        share: another `out`, whose world and `PRETRAINED` stages are taken as they are.
+
     Raises:
-        SystemExit: when one fails; what it said is in `OUT/logs`.
+        SystemExit: when one fails, what it said is in `OUT/logs`; when there is nothing to share.
     """
     (out / "logs").mkdir(parents=True, exist_ok=True)
+    if share:
+        names = [name for name in names if name not in PRETRAINED]
+        for name in ("world", *PRETRAINED):
+            if not (share / name).is_dir():
+                raise SystemExit(f"{share / name} is not there: train {share} first")
+            if not (out / name).exists():
+                (out / name).symlink_to((share / name).resolve())
     if not (out / "world" / "sandbox.json").is_file():
         write_world(out / "world", POSTS, WORLD_SEED)
     make_nets(out / "world", out / "nets", seed)
@@ -125,8 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=list(STAGES), default=list(STAGES))
+    parser.add_argument(
+        "--share", type=Path, metavar="OUT", help="take its world and what stands for published weights"
+    )
     asked = parser.parse_args(argv)
-    train(asked.out, asked.seed, asked.only)
+    train(asked.out, asked.seed, asked.only, asked.share)
 
 
 if __name__ == "__main__":

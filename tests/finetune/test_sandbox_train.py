@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from agent.recipes import load_recipe
+from finetune.sandbox import train as module
 from finetune.sandbox.nets import lend_eyes, make_nets
 from finetune.sandbox.pack import pack
-from finetune.sandbox.train import STAGES, command
+from finetune.sandbox.train import PRETRAINED, STAGES, command, train
 from finetune.sandbox.write import write_world
 from tools.checkpoints import load_encoder
 from tools.pretrained import weights_sha256
@@ -94,3 +95,16 @@ def test_the_taggers_words_are_pieces_of_names_too(nets: Path) -> None:
     encoder = load_encoder(str(nets / "nets" / "bert"))
     words = encoder.tokenizer.tokenize("Named entities: 1. Tutapa (ORGANIZATION/sports_team)")
     assert "[UNK]" not in words and "entities" in words
+
+
+def test_a_second_seed_shares_what_no_paper_tunes(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(module, "_stage", lambda name, out, seed, first: ran.append(name))
+    with pytest.raises(SystemExit, match="seeing is not there: train"):
+        train(tmp_path / "early", 2, list(STAGES), nets)
+    for name in PRETRAINED:
+        (nets / name / "weights").mkdir(parents=True, exist_ok=True)
+    train(tmp_path / "two", 2, list(STAGES), nets)
+    assert sorted(ran) == sorted(set(STAGES) - set(PRETRAINED))
+    assert (tmp_path / "two/world/sandbox.json").is_file() and not (tmp_path / "two/nets").is_symlink()
+    assert all((tmp_path / "two" / name).resolve() == nets / name for name in PRETRAINED)
