@@ -72,7 +72,7 @@ def _result(name: str, out: Path, split: str) -> Path:
 
 def _fresh(result: Path, out: Path) -> bool:
     trained = max((done.stat().st_mtime for done in out.glob("*/done.json")), default=0.0)
-    return result.is_file() and result.stat().st_mtime > trained
+    return result.is_file() and result.stat().st_size > 0 and result.stat().st_mtime > trained
 
 
 def _evaluate(name: str, out: Path, split: str) -> None:

@@ -51,6 +51,9 @@ def test_every_measure_runs_once_for_each_training_and_again_after_it(ran: list[
     os.utime(done, (later, later))
     measure(outs, "test")
     assert len(ran) == 3 * len(MEASURES), "its nets are new"
+    (outs[1] / "measured/test-GEM.json").write_text("")  # as a run that is killed leaves it
+    measure(outs[1:], "test")
+    assert len(ran) == 3 * len(MEASURES) + 1 and "two/measured/test-GEM.json" in ran[-1][-1]
 
 
 def test_the_table_has_means_and_deviations(ran: list[list[str]], tmp_path: Path) -> None:
