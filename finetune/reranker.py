@@ -1,8 +1,9 @@
 """Train the reranker: `namepin finetune reranker`. LoRA on LLaVA, BLIP-2 or a text model, with the prompt of Table 7.
 
 A row's candidates are K types: the right one, K - 2 of its own coarse type and one of another, in any order (GEM
-section 3.3.2); where a data set has no fine types, all four. What is learnt is the answer's likelihood, exactly as the
-tool reads it: the question once, then the answer and the end token.
+section 3.3.2); where a data set has no fine types, all four. Types that train never has are no candidates: a model
+would learn to tell them from the others, and to read nothing. What is learnt is the answer's likelihood, exactly as
+the tool reads it: the question once, then the answer and the end token.
 """
 
 import random
@@ -137,9 +138,11 @@ class RerankerTask:
         self.train, dev = (self._rows(split, told) for split in (recipe.train, recipe.dev))
         if recipe.captions:
             self.data[Path(recipe.captions).name] = file_sha256(Path(recipe.captions))
+        named = {row.answer for row in self.train}
+        self.types = tuple(fine for fine in FINE51 if fine in named)
         picked = random.Random(f"{recipe.seed}/dev")
         kept = dev if len(dev) <= recipe.dev_rows else picked.sample(dev, recipe.dev_rows)
-        self.dev = [(row, candidates_of(row.answer, recipe.candidates, picked)) for row in kept]
+        self.dev = [(row, candidates_of(row.answer, recipe.candidates, self.types, picked)) for row in kept]
         placed = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
         if recipe.whole and "cached_pictures" in config_type.model_fields:
             placed["cached_pictures"] = 0  # what is learnt changes what is seen
@@ -161,7 +164,7 @@ class RerankerTask:
         """Every mention with the candidates of this epoch."""
         count = self.recipe.train_rows
         taken = rng.sample(self.train, count if 0 < count < len(self.train) else len(self.train))
-        return [(row, candidates_of(row.answer, self.recipe.candidates, rng)) for row in taken]
+        return [(row, candidates_of(row.answer, self.recipe.candidates, self.types, rng)) for row in taken]
 
     def collate(self, rows: list[tuple[Row, tuple[str, ...]]]) -> Batch:
         """Requests with their pictures, and the right answer's place among the candidates."""
@@ -230,14 +233,22 @@ def _pictures_there(dataset: Dataset) -> None:
         raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
 
 
-def candidates_of(answer: str, count: int, rng: random.Random) -> tuple[str, ...]:
-    """The right type among others, shuffled: all four coarse ones, or `count` fine ones as section 3.3.2 has them."""
+def candidates_of(answer: str, count: int, types: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    """The right type among others, shuffled: all four coarse ones, or `count` fine ones as section 3.3.2 has them.
+
+    Args:
+        answer: the right one.
+        count: K; fewer where there are not as many.
+        types: the fine types to choose from; where one coarse type has too few of them, more are of others.
+        rng: what draws.
+    """
     if answer in COARSE4:
         chosen = list(COARSE4)
     else:
-        near = [fine for fine in FINE51 if FINE_TO_COARSE4[fine] == FINE_TO_COARSE4[answer] and fine != answer]
-        far = [fine for fine in FINE51 if FINE_TO_COARSE4[fine] != FINE_TO_COARSE4[answer]]
-        chosen = [answer, *rng.sample(near, min(count - 2, len(near))), rng.choice(far)]
+        near = [fine for fine in types if FINE_TO_COARSE4[fine] == FINE_TO_COARSE4[answer] and fine != answer]
+        far = [fine for fine in types if FINE_TO_COARSE4[fine] != FINE_TO_COARSE4[answer]]
+        chosen = [answer, *rng.sample(near, min(count - 2, len(near)))]
+        chosen += rng.sample(far, min(count - len(chosen), len(far)))
     rng.shuffle(chosen)
     return tuple(chosen)
 

@@ -74,7 +74,7 @@ TOOLS: dict[str, Any] = {
 
 @pytest.mark.parametrize("backend", RECIPES)
 def test_it_learns_and_the_tool_loads_the_adapter(world: Path, tmp_path: Path, backend: str) -> None:
-    recipe = a_recipe(world, tmp_path, backend)
+    recipe = a_recipe(world, tmp_path, backend, epochs=40 if backend == "llava" else 16, patience=40)
     task = RerankerTask(recipe)
     learnt = [name for name, value in task.net.named_parameters() if value.requires_grad]
     assert learnt and all(".lora_" in name and "vision" not in name and "qformer" not in name for name in learnt)
@@ -82,7 +82,7 @@ def test_it_learns_and_the_tool_loads_the_adapter(world: Path, tmp_path: Path, b
     history = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["history"]
     # Around a base of noise, a little LoRA cannot learn everything.
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
-    assert report["accuracy"] >= {"llava": 0.8, "blip2": 0.4, "text": 0.4}[backend]
+    assert report["accuracy"] >= {"llava": 0.6, "blip2": 0.4, "text": 0.4}[backend], "by chance, a third"
     manifest = read_adapter_manifest(Path(report["weights"]))
     assert manifest.rank == 8 and manifest.task == "rerank" and manifest.training["lr"] == 1e-2
     tool_type, config_type = TOOLS[backend]
@@ -113,14 +113,23 @@ def test_candidates_are_those_of_the_paper() -> None:
     rng, places = random.Random(1), Counter[int]()
     for fine in FINE51:
         for count in (3, 5, 8):
-            found = candidates_of(fine, count, rng)
+            found = candidates_of(fine, count, FINE51, rng)
             near = [name for name in found if FINE_TO_COARSE4[name] == FINE_TO_COARSE4[fine]]
             alike = [name for name in FINE51 if FINE_TO_COARSE4[name] == FINE_TO_COARSE4[fine]]
             assert fine in found and len(set(found)) == len(found)
-            assert len(near) == min(count - 1, len(alike)) and len(found) == len(near) + 1
+            assert len(near) == min(count - 1, len(alike)) and len(found) == count
             places[found.index(fine)] += count == 5
     assert len(places) >= 5 and max(places.values()) < 26
-    assert sorted(candidates_of("PER", 5, rng)) == sorted(COARSE4)
+    assert sorted(candidates_of("PER", 5, FINE51, rng)) == sorted(COARSE4)
+
+
+def test_candidates_are_types_that_occur() -> None:
+    """Else a model learns which types a data set never has, and needs neither text nor picture."""
+    some = ("city", "musician", "actor", "author", "company", "magazine")
+    rng = random.Random(1)
+    for fine in some:
+        assert {fine} < set(candidates_of(fine, 5, some, rng)) < set(some)
+    assert set(candidates_of("city", 5, ("city", "actor"), rng)) == {"city", "actor"}
 
 
 def test_bad_data_is_named(world: Path, tmp_path: Path) -> None:
