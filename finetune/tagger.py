@@ -208,7 +208,8 @@ class TaggerTraining:
         put(self.net, self.average.values)
         self.net.eval()
         manifest = Manifest(spec=self.spec, encoder_sha256="", weights_sha256="")
-        tagger = DualTagger.of(self.net, self.builder, manifest, TaggerConfig(batch_size=32))
+        config = TaggerConfig(batch_size=32, spans="coarse" if self.recipe.alpha else "fine")
+        tagger = DualTagger.of(self.net, self.builder, manifest, config)
         scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)}
         if self.recipe.knowledge:
             scores["dev_f1_knowledge"] = span_f1(tagger, self.dev, informed=True)

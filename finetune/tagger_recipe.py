@@ -40,7 +40,7 @@ class TaggerRecipe:
         start: adapter folder whose weights to begin with; empty for the base encoder.
         marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
         fine_hints: tell it, too, which of the 51 types the knowledge gives a name word for word, see `InputSpec`.
-        alpha: weight of the coarse loss in equation 8.
+        alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
         beta: weight of the coarse logits in equation 9.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
         knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.

@@ -154,6 +154,23 @@ def test_scheme_of_fmnerg_trains_on_gold_fine_types(root: Path, tmp_path: Path) 
     assert DualTagger(TaggerConfig(adapter=report["adapter"], spans="fine")).spec.scheme == "8/51"
 
 
+def test_the_fine_path_alone_is_scored_alone(root: Path, tmp_path: Path) -> None:
+    """GEM's w/o-MGP: nobody trains the coarse path, so that it cannot choose the epoch."""
+    fine = {"PER": "person\t{0}-actor", "LOC": "location\t{0}-city"}
+    folder = tmp_path / "data" / "fmnerg" / "txt_fine"
+    folder.mkdir(parents=True)
+    for split in ("train", "dev"):
+        text = (root / "gmner" / "txt" / f"{split}.txt").read_text()
+        told = re.sub(r"([BI])-(PER|LOC)", lambda tag: f"{tag[1]}-{fine[tag[2]].format(tag[1])}", text)
+        (folder / f"{split}.txt").write_text(re.sub(r"\tO$", "\tO\tO", told, flags=re.M))
+    given = {"alpha": 0.0, "beta": 0.0, "pooled": 0.0, "knowledge": 0.0, "scheme": "8/51", "dataset": "fmnerg"}
+    report = train(recipe(tmp_path / "data", tmp_path / "run", encoder=str(root / "bert"), epochs=4, **given))
+    assert report["dev_f1"] > 0.8
+    tool = DualTagger(TaggerConfig(adapter=report["adapter"], spans="fine"))
+    [tags] = tool.run([TagRequest(text="Ada Bell is in Oslo now")], Media())
+    assert [m.fine_label for m in tags.mentions] == ["actor", "city"]
+
+
 @pytest.mark.parametrize("settings", [{"scheme": "5/51"}, {"dataset": "conll"}, {"dropout": 2}, {"epochs": 0}])
 def test_bad_settings_do_not_validate(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
