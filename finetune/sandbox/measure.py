@@ -1,7 +1,8 @@
 """What trained sandboxes are worth: `python -m finetune.sandbox.measure OUT [OUT ...] --split test`.
 
 Both graphs run on a split with each OUT's nets, one OUT a seed, by the commands that are printed; what was measured
-since the nets were trained is not measured again. The tables have means and standard deviations over the OUTs.
+since the nets were trained and the profile was written is not measured again. The tables have means and standard
+deviations over the OUTs.
 """
 
 import argparse
@@ -71,8 +72,8 @@ def _result(name: str, out: Path, split: str) -> Path:
 
 
 def _fresh(result: Path, out: Path) -> bool:
-    trained = max((done.stat().st_mtime for done in out.glob("*/done.json")), default=0.0)
-    return result.is_file() and result.stat().st_size > 0 and result.stat().st_mtime > trained
+    made = max(file.stat().st_mtime for file in (out / PROFILE, *out.glob("*/done.json")))
+    return result.is_file() and result.stat().st_size > 0 and result.stat().st_mtime > made
 
 
 def _evaluate(name: str, out: Path, split: str) -> None:
@@ -83,7 +84,7 @@ def _evaluate(name: str, out: Path, split: str) -> None:
 def _trace(out: Path, split: str) -> None:
     result = _result("tracing", out, split)
     if not _fresh(result, out):
-        found = {name: hits(out / "world", split, str(out / weights), block=1) for name, weights in TRACED.items()}
+        found = {name: hits(out / "world", split, str(out / weights)) for name, weights in TRACED.items()}
         shares = {name: inside / count for name, (inside, count, _) in found.items()}
         result.write_text(json.dumps(shares) + "\n", encoding="utf-8")
 

@@ -19,7 +19,7 @@ from tools.media import Media
 from tools.tracer_blip import BlipTracer, BlipTracerConfig
 
 
-def hits(world: Path, split: str, weights: str, block: int) -> tuple[int, int, float]:
+def hits(world: Path, split: str, weights: str, block: int = 0) -> tuple[int, int, float]:
     """Peaks within a gold box, mentions traced, and the mean share of the picture that their boxes cover.
 
     Raises:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("world", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--weights", nargs="+", required=True)
-    parser.add_argument("--block", type=int, default=1)
+    parser.add_argument("--block", type=int, default=0)
     asked = parser.parse_args(argv)
     print(f"sandbox {asked.split}, sha256 {load_dataset('sandbox', asked.world, asked.split).sha256[:12]}")
     for weights in asked.weights:

@@ -104,7 +104,9 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
 def write_profile(out: Path) -> None:
     """The sandbox's profile with the weights of `out`."""
     profile = (Path(__file__).parent / PROFILE).read_text(encoding="utf-8")
-    (out / PROFILE).write_text(profile.replace('"out/sandbox/', f'"{out}/'), encoding="utf-8")
+    profile, file = profile.replace('"out/sandbox/', f'"{out}/'), out / PROFILE
+    if not file.is_file() or file.read_text(encoding="utf-8") != profile:
+        file.write_text(profile, encoding="utf-8")
 
 
 def run(words: Sequence[str], log: Path) -> None:
@@ -113,7 +115,7 @@ def run(words: Sequence[str], log: Path) -> None:
     Raises:
         SystemExit: when it fails.
     """
-    print(" ".join(words), flush=True)
+    print(" ".join(words) + "\n", end="", flush=True)  # at once: two threads print
     with log.open("a") as file:
         program = [str(Path(sys.executable).with_name("namepin")), *words[1:]]
         code = subprocess.run(program, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode

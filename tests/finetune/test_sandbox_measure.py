@@ -31,7 +31,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         Path(told[-1]).write_text(json.dumps(report(0.5 if "/one/" in told[-1] else 0.7)))
 
     monkeypatch.setattr(module, "run", run)
-    monkeypatch.setattr(module, "hits", lambda world, split, weights, block: (3, 4, 0.1))
+    monkeypatch.setattr(module, "hits", lambda world, split, weights: (3, 4, 0.1))
     return words
 
 
