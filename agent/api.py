@@ -72,19 +72,17 @@ class Namepin:
 
     @cached_property
     def unused(self) -> tuple[Notice, ...]:
-        """W102 where the profile is of another graph: what is not asked, and what lacks to look for names."""
+        """W102 where the profile is of another graph: what is not asked, and what lacks to look for names.
+
+        A profile may have the tools of both graphs; then nothing is said.
+        """
         graph, tools = self.settings.graph, self.settings.tools
         unused = [role for role in tools if role not in ROLES_OF[graph]]
-        if not unused:
+        if not unused or LOOKERS[graph] & tools.keys():
             return ()
-        blind = (
-            ""
-            if LOOKERS[graph] & tools.keys()
-            else f", which has no {' or '.join(sorted(LOOKERS[graph]))} to look for names"
-        )
         message = (
-            f"the graph {graph} does not ask {' and '.join(unused)} of profile {self.settings.profile}{blind}; "
-            f"--profile {graph} has its tools"
+            f"the graph {graph} does not ask {' and '.join(unused)} of profile {self.settings.profile}, which has no "
+            f"{' or '.join(sorted(LOOKERS[graph]))} to look for names; --profile {graph} has its tools"
         )
         return (Notice(code=TOOL_MISSING, tool=unused[0], message=message),)
 

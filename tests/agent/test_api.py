@@ -122,3 +122,8 @@ def test_a_profile_of_the_other_graph_says_what_is_missing() -> None:
     (notice,) = found.warnings
     assert notice.code == "W102" and "matcher and tracer of profile starter" in notice.message
     assert "entailment or grounder" in notice.message and "--profile riveg" in notice.message
+
+
+@pytest.mark.parametrize("graph", ["gem", "riveg"])
+def test_a_profile_of_both_graphs_lacks_nothing(graph: str) -> None:
+    assert Namepin.from_profile("sandbox", graph=graph).unused == ()
