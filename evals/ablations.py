@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -126,13 +126,16 @@ def ablation_named(name: str) -> Ablation:
     raise NamepinError("E139", f"there is no ablation {name!r}", mend=f"one of {names}")
 
 
+def value_at(report: Any, column: str) -> float | None:
+    """What stands at a dotted path in a report's JSON; None where it was not evaluated."""
+    for key in column.split("."):
+        report = report.get(key) if report is not None else None
+    return cast(float | None, report)
+
+
 def cell(report: FullReport, column: str) -> Cell | None:
     """The report's value at a dotted path; None where it was not evaluated."""
-    value: Any = report.model_dump(mode="json")
-    for key in column.split("."):
-        if value is None:
-            return None
-        value = value[key] if key in value else None
+    value = value_at(report.model_dump(mode="json"), column)
     task = column.removesuffix(".f1")
     if value is None or task == column or task not in TASKS:
         return None if value is None else Cell(value=value)

@@ -11,8 +11,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+from evals.ablations import value_at
 from finetune.sandbox.tracing import hits
 from finetune.sandbox.train import PROFILE, run, write_profile
 
@@ -94,17 +94,11 @@ def table(outs: Sequence[Path], split: str) -> str:
     lines = [f"| | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
     for name in MEASURES:
         told = [json.loads(_result(name, out, split).read_text(encoding="utf-8")) for out in outs]
-        cells = [_cell([_at(one, path) for one in told]) for path in COLUMNS.values()]
+        cells = [_cell([value_at(one, path) for one in told]) for path in COLUMNS.values()]
         lines.append(f"| {name.replace('-', ' ')} | {' | '.join(cells)} |")
     traced = [json.loads(_result("tracing", out, split).read_text(encoding="utf-8")) for out in outs]
     lines += ["", *(f"{name}: {_cell([one[name] for one in traced])}" for name in TRACED)]
     return "\n".join(lines)
-
-
-def _at(report: Any, path: str) -> float | None:
-    for key in path.split("."):
-        report = report[key] if report is not None else None
-    return None if report is None else float(report)
 
 
 def _cell(values: Sequence[float | None]) -> str:

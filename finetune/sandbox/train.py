@@ -9,6 +9,7 @@ time, one core each. What is finished is skipped and what was stopped goes on, s
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from finetune.sandbox.write import write_world
 RECIPES = Path(__file__).parent / "recipes"
 PROFILE = "profile.toml"
 """In OUT: both graphs on what was trained there."""
+SHIPPED = Path(__file__).parents[2] / "agent" / "profiles" / "sandbox.toml"
 POSTS, WORLD_SEED = {"train": 12000, "dev": 500, "test": 500}, 1
 
 
@@ -102,9 +104,10 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
 
 
 def write_profile(out: Path) -> None:
-    """The sandbox's profile with the weights of `out`."""
-    profile = (Path(__file__).parent / PROFILE).read_text(encoding="utf-8")
-    profile, file = profile.replace('"out/sandbox/', f'"{out}/'), out / PROFILE
+    """The profile `sandbox` with the weights of `out` in the place of the shipped ones."""
+    shipped, file = SHIPPED.read_text(encoding="utf-8"), out / PROFILE
+    profile = shipped.replace('"sandbox/tagger"', f'"{out}/tagger/adapter"')
+    profile = re.sub(r'"sandbox/(\w+)"', lambda tool: f'"{out}/{tool[1]}/weights"', profile)
     if not file.is_file() or file.read_text(encoding="utf-8") != profile:
         file.write_text(profile, encoding="utf-8")
 

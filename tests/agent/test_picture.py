@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.render import picture as drawing
 from agent.render.fonts import lettering
-from agent.render.layout import overlap, place_label
+from agent.render.layout import Rect, overlap, place_label
 from agent.render.picture import annotate
 from agent.render.view import COLOURS
 
@@ -20,12 +20,12 @@ BOUNDS = (0.0, 0.0, 900.0, 900.0)
 
 
 @given(boxes, st.lists(boxes, max_size=3))
-def test_a_label_stays_in_bounds_and_off_its_own_box(own: tuple[float, ...], others: list[tuple[float, ...]]) -> None:
-    rect = place_label((80.0, 20.0), own, others, [], BOUNDS, 3.0)  # type: ignore[arg-type]
+def test_a_label_stays_in_bounds_and_off_its_own_box(own: Rect, others: list[Rect]) -> None:
+    rect = place_label((80.0, 20.0), own, others, [], BOUNDS, 3.0)
     assert rect[0] >= 0 and rect[1] >= 0 and rect[2] <= 900 and rect[3] <= 900
     assert (rect[2] - rect[0], rect[3] - rect[1]) == (80.0, 20.0)
     if not others:
-        assert overlap(rect, own) == 0  # type: ignore[arg-type]
+        assert overlap(rect, own) == 0
 
 
 def test_a_label_avoids_a_neighbour_and_earlier_labels() -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from agent.cli.eval import register
 from agent.published import wanted
 from agent.settings import load_settings
+from finetune.sandbox.train import write_profile
 from finetune.sandbox.write import write_world
 from tools.checkpoints import WEIGHTS
 
@@ -66,10 +67,11 @@ def test_it_is_small_and_from_the_recipes() -> None:
     assert trained == {"matcher", "entailment", "segmenter", "grounder", "reranker", "tagger"}
 
 
-def test_the_shipped_profile_is_make_sandboxs() -> None:
+def test_the_shipped_profile_is_make_sandboxs(tmp_path: Path) -> None:
     """But for where the weights are."""
     shipped = load_settings("sandbox", environment={}).resolved()
-    trained = json.dumps(load_settings("finetune/sandbox/profile.toml", environment={}).resolved())
+    write_profile(tmp_path)
+    trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).resolved())
     for stage in ("matcher", "entailment", "segmenter", "grounder", "reranker"):
-        trained = trained.replace(f"out/sandbox/{stage}/weights", f"sandbox/{stage}")
-    assert json.loads(trained.replace("out/sandbox/tagger/adapter", "sandbox/tagger")) == shipped
+        trained = trained.replace(f"{tmp_path}/{stage}/weights", f"sandbox/{stage}")
+    assert json.loads(trained.replace(f"{tmp_path}/tagger/adapter", "sandbox/tagger")) == shipped
