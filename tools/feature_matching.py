@@ -123,7 +123,7 @@ class FeatureTracer:
     """Grad-CAM on what the visual encoder hands on, in batches."""
 
     name: ClassVar[str]
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, model: FeatureModel, target: Target) -> None:
         self.model, self.target = model, target

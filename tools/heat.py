@@ -6,7 +6,6 @@ always covers the whole picture, and each axis scales by itself.
 """
 
 import io
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,9 @@ from PIL import Image
 from tools.types import Point
 
 Heat = NDArray[np.float32]
+
+FINER = 15
+"""Points a cell and axis among which a peak is sought; odd, so that one of them is the cell's middle."""
 
 
 def to_blob(heat: Heat) -> bytes:
@@ -39,14 +41,30 @@ def from_blob(data: bytes) -> Heat:
 def peak(heat: Heat, width: int, height: int) -> Point | None:
     """The hottest point in pixels of the upright picture; None where the map is empty or not finite.
 
-    Bilinear resizing to the picture's size (section 3.4.2) has its maximum where the grid has it, so the answer is the
-    centre of the hottest cell, scaled axis by axis. Of equal cells the first in reading order is taken.
+    The map is resized first (section 3.4.2): between two hot cells lies a hotter point, and a thing smaller than a cell
+    is found there. Of equal points the first in reading order is taken.
     """
     if not np.isfinite(heat).all() or heat.max() <= 0:
         return None
-    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     rows, columns = heat.shape
-    return int((column + 0.5) * width / columns), int((row + 0.5) * height / rows)
+    finer = _resized(heat / heat.max(), columns * FINER, rows * FINER).round(5)
+    row, column = np.unravel_index(int(finer.argmax()), finer.shape)
+    return int((column + 0.5) * width / (columns * FINER)), int((row + 0.5) * height / (rows * FINER))
+
+
+def _resized(heat: Heat, width: int, height: int) -> Heat:
+    """(height, width), bicubic, as LAVIS resizes; around the map it is as cold as where the map is coldest.
+
+    OpenCV alone would repeat the cells at the edge, and swing up to a maximum on the edge itself.
+    """
+    import cv2
+
+    rows, columns = heat.shape
+    around = cv2.copyMakeBorder(heat, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=float(heat.min()))
+    across = (np.arange(width, dtype=np.float32) + 0.5) * columns / width + 1.5
+    down = (np.arange(height, dtype=np.float32) + 0.5) * rows / height + 1.5
+    found = cv2.remap(around, *np.meshgrid(across, down), cv2.INTER_CUBIC)
+    return np.asarray(found, dtype=np.float32)
 
 
 def crop_padding(heat: Heat, width: int, height: int) -> Heat:
@@ -69,11 +87,10 @@ def smooth(heat: Heat, width: int, height: int) -> Heat:
     """The map at the picture's size, (height, width), in 0..1, for people: bicubic, blurred by 2% of the side."""
     import cv2
 
-    large: NDArray[Any] = cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC)
-    large = np.maximum(large, heat.min())  # the curves swing below what is cold beside what is hot
+    large = np.maximum(_resized(heat, width, height), heat.min())  # the curves swing below it beside what is hot
     large = cv2.GaussianBlur(large, (0, 0), sigmaX=max(0.02 * max(width, height), 0.5))
     large = large - large.min()
-    return np.asarray(large / max(float(large.max()), 1e-12), dtype=np.float32)
+    return np.asarray(large / max(float(large.max()), 1e-5 * float(heat.max()), 1e-30), dtype=np.float32)
 
 
 def palette() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

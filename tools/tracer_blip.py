@@ -40,7 +40,7 @@ class BlipTracer:
     """All mentions of a picture in one forward and one backward pass, on the embedding the matcher left behind."""
 
     name: ClassVar[str] = "tracer_blip"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: BlipTracerConfig, blip: Blip | None = None) -> None:
         """Take `blip`, else the one that `config.blip` names, loaded or shared.

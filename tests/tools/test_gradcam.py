@@ -89,6 +89,28 @@ def test_the_peak_scales_by_axis(cell: tuple[int, int], width: int, height: int,
     assert heat.peak(values, width, height) == expected
 
 
+@given(st.integers(2, 30), st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.sampled_from([1e-20, 1.0]))
+def test_the_peak_is_between_hot_cells(cells: int, x: float, y: float, warmth: float) -> None:
+    """Of a round spot anywhere, at the edge too, it is nearer than the cells' middles would be."""
+    places = (np.arange(cells) + 0.5) / cells
+    spot = np.exp(-((places[None] - x) ** 2 + (places[:, None] - y) ** 2) * cells**2 / 1.5)
+    found = heat.peak((warmth * spot).astype(np.float32), 3000, 1500)
+    assert found is not None
+    begins, ends = 0.5 / cells, 1 - 0.5 / cells
+    for at, true in ((found[0] / 3000, x), (found[1] / 1500, y)):
+        assert abs(at - min(max(true, begins), ends)) < 0.3 / cells
+
+
+def test_what_people_see_is_hottest_at_the_peak() -> None:
+    values = np.zeros((8, 8), dtype=np.float32)
+    values[0, 2:4], values[1, 2:4] = (1, 0.95), (0.6, 0.6)
+    column, row = heat.peak(values, 160, 160) or (0, 0)
+    assert 50 < column < 60 and 10 <= row < 20
+    assert heat.smooth(values, 160, 160)[row, column] > 0.98
+    even = np.full((4, 4), 0.3, dtype=np.float32)
+    assert heat.smooth(even, 32, 32).max() < 0.01 and heat.peak(even, 400, 400) == (3, 3), "the first in reading order"
+
+
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_no_peak_without_heat(value: float) -> None:
     assert heat.peak(np.full((4, 4), value, dtype=np.float32), 10, 10) is None
