@@ -60,10 +60,11 @@ def _resized(heat: Heat, width: int, height: int) -> Heat:
     import cv2
 
     rows, columns = heat.shape
-    around = cv2.copyMakeBorder(heat, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=float(heat.min()))
-    across = (np.arange(width, dtype=np.float32) + 0.5) * columns / width + 1.5
-    down = (np.arange(height, dtype=np.float32) + 0.5) * rows / height + 1.5
-    found = cv2.remap(around, *np.meshgrid(across, down), cv2.INTER_CUBIC)
+    across = (np.arange(width, dtype=np.float32) + 0.5) * columns / width - 0.5
+    down = (np.arange(height, dtype=np.float32) + 0.5) * rows / height - 0.5
+    x, y = np.meshgrid(across, down)
+    cold = float(heat.min())
+    found = cv2.remap(heat, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=cold)
     return np.asarray(found, dtype=np.float32)
 
 
