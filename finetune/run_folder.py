@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -57,17 +59,23 @@ def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
     os.replace(partial, file)
 
 
-def read_checkpoint(file: Path, settings: Mapping[str, Any], free: Collection[str] = _FREE) -> dict[str, Any] | None:
+def read_checkpoint(
+    file: Path,
+    settings: Mapping[str, Any],
+    free: Collection[str] = _FREE,
+    data: Mapping[str, str] | None = None,
+) -> dict[str, Any] | None:
     """The state to go on from; None where the run has not come to its first checkpoint.
 
     Args:
         file: the checkpoint.
         settings: of the run that is to go on.
         free: those that may be others than before.
+        data: sha256 of what it reads, where that must be what it was.
 
     Raises:
-        NamepinError: E205 when the run was begun with other settings, E211 or E214 when the file is damaged or holds
-            code.
+        NamepinError: E205 when the run was begun with other settings or data, E211 or E214 when the file is damaged or
+            holds code.
     """
     if not file.is_file():
         return None
@@ -80,10 +88,16 @@ def read_checkpoint(file: Path, settings: Mapping[str, Any], free: Collection[st
     changed = [key for key in settings if key not in free and before.get(key) != settings[key]]
     if changed:
         key = changed[0]
-        what = f"the run to resume had another {key}: {before.get(key)!r}, not {settings[key]!r}"
-        mend = "resume with the settings it was started with, or choose another `out`"
-        raise NamepinError("E205", what, where=str(file), mend=mend)
+        raise _another(f"{key}: {before.get(key)!r}, not {settings[key]!r}", file)
+    read: Mapping[str, str] = state.get("data", {})
+    if data is not None and read and dict(read) != dict(data):
+        raise _another(next(name for name in {**read, **data} if read.get(name) != data.get(name)), file)
     return state
+
+
+def _another(what: str, file: Path) -> NamepinError:
+    mend = "resume with the settings and data it was started with, or choose another `out`"
+    return NamepinError("E205", f"the run to resume had another {what}", where=str(file), mend=mend)
 
 
 @contextmanager
@@ -93,7 +107,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk it is in the way
+        raise
     if folder.exists():
         os.replace(folder, old)
     os.replace(partial, folder)
@@ -105,14 +123,29 @@ def disk_errors(out: Path) -> Iterator[None]:
     """Turn what a full or read-only disk raises into E500."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        # torch's writer finds that bytes are missing and says so, while the system's own error is on its way.
+    except NamepinError:
+        raise
+    except Exception as error:
+        # torch's writer finds that bytes are missing and says so, while the system's own error is on its way; the
+        # writers of safetensors and tokenizers tell the system's error in their own.
         cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
+        said = cause.strerror or str(cause) if isinstance(cause, OSError) else str(error)
+        if not isinstance(cause, OSError) and not re.search(r"\(os error \d+\)", said):
             raise
-        what = f"the run cannot be written: {cause.strerror or cause}"
-        mend = "make room or choose another `out`; the checkpoint before is whole, --resume goes on from it"
-        raise NamepinError("E500", what, where=str(out), mend=mend) from error
+        mend = "make room or choose another `out`; --resume goes on from the last checkpoint, where there is one"
+        raise NamepinError("E500", f"the run cannot be written: {said}", where=str(out), mend=mend) from error
+
+
+def made(out: Path) -> Path:
+    """The run folder, there and writable.
+
+    Raises:
+        NamepinError: E500 where it is neither.
+    """
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            return out
 
 
 def write_manifest(

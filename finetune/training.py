@@ -12,7 +12,7 @@ one is never loaded.
 import json
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from finetune.run_folder import (
     CHECKPOINT,
     disk_errors,
+    made,
     put,
     read_checkpoint,
     settings_of,
@@ -39,7 +40,7 @@ from finetune.run_folder import (
     write_checkpoint,
     write_manifest,
 )
-from finetune.sharded import callable_in_parts, gathered, layers_of, put_states, settle, whole_states
+from finetune.sharded import callable_in_parts, gathered, layers_of, put_states, settle, whole, whole_states
 from tools.errors import NamepinError
 
 Batch = Mapping[str, Any]
@@ -166,7 +167,8 @@ class Run:
         self.recipe, self.task, self.out = recipe, task, Path(recipe.out)
         logs = None if recipe.report_to == "none" else recipe.report_to
         if logs and find_spec(logs) is None:
-            mend = "pip install 'namepin[curves]', or set report_to to none"
+            package = "'namepin[curves]'" if logs == "tensorboard" else logs
+            mend = f"pip install {package}, or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
         AcceleratorState._reset_state()  # it keeps the precision of the process's first run for all
         self.accelerator = Accelerator(
@@ -203,10 +205,10 @@ class Run:
             The best epoch's row of the history, and where the weights are.
 
         Raises:
-            NamepinError: E205 a resume with another configuration, E220 a loss that is no number, E500 a disk that
-                cannot be written.
+            NamepinError: E205 a resume with another configuration or other data, E220 a loss or a gradient that is
+                no number, E500 a disk that cannot be written.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
+        made(self.out)
         if resume:
             self._restore()
         if self.recipe.report_to != "none":
@@ -222,6 +224,7 @@ class Run:
             while self.now.epoch < self.recipe.epochs and self.now.stale < self.recipe.patience:
                 for mean in self._epoch():
                     bar.update(shown, advance=1, description=f"epoch {self.now.epoch + 1}, loss {mean:.4f}")
+                self._checkpoint()  # a damaged picture of dev, or a full disk, does not cost the epoch
                 self._evaluate()
                 if not quiet:
                     bar.console.print_json(json.dumps(self.history[-1]), indent=None)
@@ -249,7 +252,7 @@ class Run:
             if recipe.checkpoint_steps and now.step % recipe.checkpoint_steps == 0:
                 self._checkpoint()
 
-    def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterable[list[tuple[float, Batch]]]:
+    def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[float, Batch]]]:
         """Of each batch this process's rows, in `accumulate` parts, each with its weight in the batch's mean.
 
         Processes talk with each other in every part, so all have as many; one that has no row left takes another's,
@@ -264,8 +267,17 @@ class Run:
             parts = [list(batch[index::count][at : at + size]) for at in range(0, longest, size)]
             return [(len(part) * count / len(batch), self.task.collate(part or [batch[0]])) for part in parts]
 
+        def told(one: list[Sequence[Any]]) -> list[tuple[float, Batch]] | NamepinError:
+            try:
+                return prepare(one)
+            except NamepinError as error:  # raised in a worker, it would reach us as another one
+                return error
+
         order: Any = list(batches)
-        return DataLoader(order, batch_size=1, collate_fn=prepare, num_workers=self.recipe.workers)
+        for parts in DataLoader(order, batch_size=1, collate_fn=told, num_workers=self.recipe.workers):
+            if isinstance(parts, NamepinError):
+                raise parts
+            yield parts
 
     def _step(self, parts: Sequence[tuple[float, Batch]]) -> float:
         """One step of the optimiser; returns the batch's mean loss."""
@@ -278,16 +290,21 @@ class Run:
             self.accelerator.backward(loss)
             total += loss.detach().float()
         mean = float(self.accelerator.reduce(total, "mean"))
-        if not math.isfinite(mean):
-            what = f"the loss is {mean} at step {self.now.step + 1}, of epoch {self.now.epoch + 1}"
-            mend = "lower lr or set precision to no; --resume goes on from the last checkpoint"
-            raise NamepinError("E220", what, where=str(self.out), mend=mend)
-        self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
+        self._finite("the loss is", mean)
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
+        if self.recipe.precision != "fp16":  # whose scaler leaves out such a step
+            self._finite("the gradient's norm is", float(whole(norm)))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.recipe.report_to != "none":
             self.accelerator.log({"loss": mean, "lr": self.optimiser.param_groups[0]["lr"]}, step=self.now.step + 1)
         return mean
+
+    def _finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            where = f"step {self.now.step + 1}, of epoch {self.now.epoch + 1}"
+            mend = "start again in another `out`, with a lower lr, or with precision=no"
+            raise NamepinError("E220", f"{what} {value} at {where}", where=str(self.out), mend=mend)
 
     def _schedule(self) -> float:
         """Linear warm-up and decay, as a share of the peak rate."""
@@ -325,6 +342,7 @@ class Run:
     def _checkpoint(self) -> None:
         state = {
             "settings": settings_of(self.recipe),
+            "data": dict(self.task.data),
             "now": asdict(self.now),
             "history": self.history,
             "net": trained(self.task.net),
@@ -337,7 +355,7 @@ class Run:
 
     def _restore(self) -> None:
         """Go on from the checkpoint, where there is one."""
-        state = read_checkpoint(self.out / CHECKPOINT, settings_of(self.recipe))
+        state = read_checkpoint(self.out / CHECKPOINT, settings_of(self.recipe), data=self.task.data)
         if state is not None:
             put(self.task.net, state["net"])
             put_states(self.optimiser, state["optimiser"])

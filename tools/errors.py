@@ -1,6 +1,7 @@
 """Every failure a user can meet: a code, what was wrong, where, how to mend it, and the exit code it leads to."""
 
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -30,6 +31,10 @@ class NamepinError(Exception):
         self.code, self.what, self.where, self.mend, self.exit_code = code, what, where, mend, exit_code
         super().__init__(str(self))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole, when it comes out of another process."""
+        return _again, (type(self), dict(self.__dict__))
+
     def __str__(self) -> str:
         """One line: code, what, where, mend."""
         line = f"{self.code}: {self.what}"
@@ -38,6 +43,13 @@ class NamepinError(Exception):
         if self.mend:
             line += f"; {self.mend}"
         return " ".join(line.split())
+
+
+def _again(kind: type[NamepinError], told: dict[str, Any]) -> NamepinError:
+    error = kind.__new__(kind)
+    error.__dict__.update(told)
+    Exception.__init__(error, str(error))
+    return error
 
 
 class ToolUnavailable(NamepinError):

@@ -22,6 +22,12 @@ from tools.quantised import Placement, load_on_device
 from tools.reranker import PROMPT_DIGEST, best, checked, cut_notice, fitted, seen_by, without_asking
 
 
+def only_where_it_learns(eyes: Any) -> Any:
+    """Within it, a picture's features carry a graph only where the eyes are trained: what is kept is used again."""
+    learns = any(parameter.requires_grad for parameter in eyes.parameters())
+    return torch.set_grad_enabled(learns and torch.is_grad_enabled())
+
+
 class LocalRerankerConfig(Placement):
     """Which model, how it is loaded, and how it is asked."""
 

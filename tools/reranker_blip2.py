@@ -11,7 +11,7 @@ from torch import Tensor
 from tools.blip2_speech import KIND, MEND, Colours, embedder, picture_tokens
 from tools.choosing import PairReader, Question, Reader, split_answers
 from tools.interfaces import RerankRequest
-from tools.local_reranker import LocalReranker, LocalRerankerConfig, Scorer, load_local
+from tools.local_reranker import LocalReranker, LocalRerankerConfig, Scorer, load_local, only_where_it_learns
 from tools.matching import picture
 from tools.media import Media
 from tools.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
@@ -57,7 +57,8 @@ class Blip2Model:
     def _seen(self, image: ImageRef, media: Media) -> Tensor:
         found = self._kept.get(image.sha256)
         if found is None:
-            found = picture_tokens(self.net, [picture(image, media)], self._colours)
+            with only_where_it_learns(self.net.language_projection):
+                found = picture_tokens(self.net, [picture(image, media)], self._colours)
             self._kept.put(image.sha256, found)
         return found
 

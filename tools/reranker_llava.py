@@ -15,7 +15,7 @@ from tools.choosing import Question, Reader, split_answers
 from tools.errors import NamepinError
 from tools.interfaces import RerankRequest
 from tools.llava import Colours, projected, visual_features
-from tools.local_reranker import LocalReranker, LocalRerankerConfig, load_local
+from tools.local_reranker import LocalReranker, LocalRerankerConfig, load_local, only_where_it_learns
 from tools.matching import picture
 from tools.media import Media
 from tools.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
@@ -84,7 +84,8 @@ class LlavaModel:
     def _seen(self, image: ImageRef, media: Media) -> Tensor:
         found = self._kept.get(image.sha256)
         if found is None:
-            found = projected(self.net, visual_features(self.net, picture(image, media), self._colours))
+            with only_where_it_learns(self.net.model.multi_modal_projector):
+                found = projected(self.net, visual_features(self.net, picture(image, media), self._colours))
             self._kept.put(image.sha256, found)
         return found
 

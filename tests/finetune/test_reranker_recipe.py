@@ -17,6 +17,7 @@ import tiny_rerankers  # noqa: E402
 
 from finetune.reranker import RECIPES, RerankerTask, RerankerTraining, candidates_of, train  # noqa: E402
 from finetune.run_folder import CHECKPOINT  # noqa: E402
+from finetune.training import Run  # noqa: E402
 from tools.adapters import read_adapter_manifest  # noqa: E402
 from tools.errors import NamepinError  # noqa: E402
 from tools.interfaces import RerankRequest  # noqa: E402
@@ -102,6 +103,18 @@ def test_activations_computed_twice_are_the_same(world: Path, tmp_path: Path, ba
     )
     # OPT drops some activations, and other ones where question and answer are one pass.
     assert twice["loss"] == pytest.approx(once["loss"], rel=1e-2 if backend == "blip2" else 1e-4)
+
+
+@pytest.mark.parametrize("backend", ["llava", "blip2"])
+def test_a_picture_may_come_again_while_activations_are_computed_twice(
+    world: Path, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = a_recipe(world, tmp_path, backend, epochs=1, gradient_checkpointing=True, accumulate=3)
+    task = RerankerTask(recipe)
+    row = task.rows(random.Random(1))[0]
+    monkeypatch.setattr(task, "rows", lambda rng: [row] * 6)
+    losses = list(Run(recipe, task).steps(2))
+    assert len(losses) == 2 and losses[1] != losses[0]
 
 
 def asked(task: RerankerTask) -> list[tuple[RerankRequest, Media, str]]:

@@ -59,6 +59,8 @@ def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
 
     def stop(self: Run) -> None:
         whole(self)
+        if not self.now.epoch:
+            return
         parameters = list(self.task.net.parameters())
         spread = sum(value.to_local().numel() for value in parameters)  # type: ignore[operator]
         assert spread < 0.6 * sum(value.numel() for value in parameters), "each has its half"
