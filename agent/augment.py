@@ -1,16 +1,16 @@
 """Knowledge and expansions from several language models, merged into one training set (RiVEG's "Mix").
 
 Every post is explained, and every gold mention expanded, once by each model. What each has said lies in a file of its
-own, to which lines are added as they come: a run that was stopped goes on there. Dev and test are never mixed: they are
-explained by one model, as a run would be.
+own, to which lines are added as they come: a run that was stopped goes on there. What the data set came with is one
+part more (`agent.augment_parts`). Dev and test are never mixed: they are explained by one model, as a run would be.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.augment_parts import Parts, add_row, add_tokens, disk_errors, key_of, tokens_of
 from agent.build import build_tool
 from agent.settings import load_settings
 from evals.gold import Dataset, GoldPost
@@ -20,9 +20,10 @@ from tools.errors import NamepinError, ToolUnavailable
 from tools.interfaces import ExpandRequest, KnowledgeRequest
 from tools.labels import COARSE8_TO_4
 from tools.media import Media
+from tools.spent import Spent, counted
 
-KINDS = ("knowledge", "expansions")
-"""What is written, each in a folder of its own; asked of the roles `knowledge` and `expansion`."""
+KINDS: Mapping[str, Sequence[str]] = {"knowledge": ("id", "knowledge"), "expansions": ("id", "text", "expansion")}
+"""What is written, each in a folder of its own, and the keys of its rows."""
 
 _ROLES = {"knowledge": "knowledge", "expansions": "expansion"}
 
@@ -35,8 +36,9 @@ class Told:
         rows: lines written now.
         kept: lines that were there already.
         failed: questions without an answer; the next run asks them again.
-        prompt_tokens: of all questions whose server said so.
+        prompt_tokens: of this run's questions whose server said so, those without a usable answer among them.
         completion_tokens: likewise of the answers.
+        before: both, of the runs before this one.
     """
 
     rows: int = 0
@@ -44,6 +46,21 @@ class Told:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    before: tuple[int, int] = (0, 0)
+
+    def paid_before(self, part: Path) -> None:
+        """Count what earlier runs have written down beside a part."""
+        prompt, answers = tokens_of(part)
+        self.before = (self.before[0] + prompt, self.before[1] + answers)
+
+    def cost(self, prompt_price: float, answer_price: float) -> str:
+        """Tokens and, where prices of a million are given, money: of this run, and of all."""
+        now = (self.prompt_tokens, self.completion_tokens)
+        told = []
+        for prompt, answers in (now, (now[0] + self.before[0], now[1] + self.before[1])):
+            cost = (prompt * prompt_price + answers * answer_price) / 1e6
+            told.append(f"{prompt} + {answers} tokens" + (f", {cost:.4f}" if cost else ""))
+        return f"{told[0]} now; {told[1]} in all"
 
 
 @dataclass
@@ -57,7 +74,7 @@ class Augmented:
 def augment(
     name: str, root: Path, split: str, models: Sequence[str], out: Path, assignments: Sequence[str] = ()
 ) -> Augmented:
-    """Ask all models about a split, then merge.
+    """Ask all models about a split, then merge what they said with all that was there before.
 
     Args:
         name: the data set, as `namepin eval --dataset` calls it.
@@ -68,47 +85,63 @@ def augment(
         assignments: of `--set`: `knowledge.base_url=...`, `expansion.base_url=...`, and so on.
 
     Raises:
-        NamepinError: E139 for several models on a split that is not `train`, E130 to E139 for the data set, E20x for
-            the settings, E310 and E311 where no model can be asked.
+        NamepinError: E139 for several models on a split that is not `train`, or one that was explained by another
+            before, E130 to E139 for the data set, E134 for a file in `out` that cannot be merged, E20x for the
+            settings, E310 and E311 where no model can be asked, E500 when `out` cannot be written.
     """
     if len(set(models)) > 1 and split != "train":
         what = f"{split} would be augmented by {len(set(models))} models: a split that is scored on is never mixed"
         raise NamepinError("E139", what, where="--models", mend="name one model, or --split train")
     dataset = load_dataset(name, root, split)
     done = Augmented()
+    with disk_errors(out):
+        kinds = {kind: _begun(Parts(out / kind, split, needed), models) for kind, needed in KINDS.items()}
     for model in dict.fromkeys(models):
         done.models[model] = told = Told()
-        for kind in KINDS:
-            file = out / kind / f"{split}.{_safe(model)}.jsonl"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _one_model(kind, model, dataset, file, assignments, told)
-    for kind in KINDS:
-        parts = [out / kind / f"{split}.{_safe(model)}.jsonl" for model in done.models]
-        done.merged[kind] = _merge(parts, out / kind / f"{split}.jsonl")
+        for kind, parts in kinds.items():
+            _one_model(kind, model, dataset, parts, assignments, told)
+    for kind, parts in kinds.items():
+        with disk_errors(out):
+            done.merged[kind] = parts.merge()
     return done
 
 
-def _one_model(kind: str, model: str, dataset: Dataset, file: Path, assignments: Sequence[str], told: Told) -> None:
+def _begun(parts: Parts, models: Sequence[str]) -> Parts:
+    """Make the folder and look at what is in it, before anything is asked."""
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    others = [file for file in parts.every() if parts.rows(file) and file not in map(parts.part, models)]
+    others += [parts.merged] if parts.strange() else []
+    if others and parts.split != "train":
+        what = f"{parts.split} is explained already, and a split that is scored on is never mixed"
+        raise NamepinError("E139", what, where=str(others[0]), mend="choose another --out")
+    return parts
+
+
+def _one_model(kind: str, model: str, dataset: Dataset, parts: Parts, assignments: Sequence[str], told: Told) -> None:
     role = _ROLES[kind]
     both = [f"{one}.{key}" for one in _ROLES.values() for key in ("backend=chat", f"model={model}")]
     settings = load_settings("starter", assignments=[*both, *assignments])
     tool = build_tool(role, settings.tools[role])
-    known = {_key(row) for row in _rows(file)}
+    part = parts.part(model)
+    with disk_errors(part):
+        parts.end_line(part)
+        known = {key_of(row) for row in parts.rows(part) if row.get("model") == model}
     told.kept += len(known)
-    with file.open("a", encoding="utf-8") as stream:
-        for gold in dataset.posts:
-            asked = [(key, row) for key, row in _questions(kind, gold) if key not in known]
-            for _, (request, row) in asked:
-                answer = _ask(tool, request)
+    told.paid_before(part)
+    for gold in dataset.posts:
+        asked = [(key, row) for key, row in _questions(kind, gold) if key not in known]
+        for _, (request, row) in asked:
+            answer, spent = _ask(tool, request)
+            told.prompt_tokens += spent.prompt_tokens
+            told.completion_tokens += spent.completion_tokens
+            with disk_errors(part):
+                add_tokens(part, spent)
                 if answer is None:
                     told.failed += 1
                     continue
-                told.rows += 1
-                told.prompt_tokens += answer.prompt_tokens or 0
-                told.completion_tokens += answer.completion_tokens or 0
                 said = {"knowledge": answer.text} if kind == "knowledge" else {"expansion": answer.text}
-                stream.write(json.dumps({**row, "model": model, **said}, ensure_ascii=False) + "\n")
-                stream.flush()
+                add_row(part, {**row, "model": model, **said})
+            told.rows += 1
 
 
 def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tuple[Any, dict[str, str]]]]:
@@ -123,51 +156,10 @@ def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tup
         yield (post.id, entity.text), (request, {"id": post.id, "post": post.text, "text": entity.text})
 
 
-def _ask(tool: Tool[Any, Any], request: Any) -> Any:
-    try:
-        return tool.run([request], Media())[0]
-    except ToolUnavailable:
-        return None
-
-
-def _key(row: Mapping[str, Any]) -> tuple[str, str]:
-    return str(row["id"]), str(row.get("text", ""))
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file; one that a kill cut off is taken off it.
-
-    Raises:
-        NamepinError: E134 for a line that is none of ours.
-    """
-    if not file.is_file():
-        return []
-    data = file.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        file.write_bytes(whole)
-    rows = []
-    for number, line in enumerate(whole.splitlines(), 1):
+def _ask(tool: Tool[Any, Any], request: Any) -> tuple[Any, Spent]:
+    """The answer, None where there is none, and what it cost: an answer that nobody could use, too."""
+    with counted() as spent:
         try:
-            row = json.loads(line)
-            rows.append(row)
-            _key(row)
-        except (ValueError, KeyError, TypeError) as error:
-            raise NamepinError("E134", f"not a row of ours: {error!r}", where=f"{file}:{number}") from error
-    return rows
-
-
-def _merge(parts: Sequence[Path], target: Path) -> int:
-    """All models' lines, those of a post together, in the order of the first model's file; returns how many."""
-    every: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for part in parts:
-        for row in _rows(part):
-            every.setdefault(_key(row), []).append(row)
-    lines = [json.dumps(row, ensure_ascii=False) for rows in every.values() for row in rows]
-    target.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return len(lines)
-
-
-def _safe(model: str) -> str:
-    """A model's name as a part of a file's."""
-    return "".join(char if char.isalnum() or char in "-_." else "-" for char in model).strip(".") or "model"
+            return tool.run([request], Media())[0], spent
+        except ToolUnavailable:
+            return None, spent

@@ -176,14 +176,10 @@ def augment(
     if not names:
         raise NamepinError("E203", "no model is named", where="--models", mend="--models one,two")
     done = run(dataset.value, root, split, names, out, set_ or ())
-    failed = 0
     for model, told in done.models.items():
-        cost = (told.prompt_tokens * prompt_price + told.completion_tokens * answer_price) / 1e6
-        print(
-            f"{model}: {told.rows} answers now, {told.kept} before, {told.failed} failed; "
-            f"{told.prompt_tokens} + {told.completion_tokens} tokens" + (f", {cost:.4f}" if cost else "")
-        )
-        failed += told.failed
+        counts = f"{told.rows} answers now, {told.kept} before, {told.failed} failed"
+        print(f"{model}: {counts}; {told.cost(prompt_price, answer_price)}")
     for kind, count in done.merged.items():
         print(f"{out / kind / f'{split}.jsonl'}: {count} lines")
+    failed = sum(told.failed for told in done.models.values())
     return Exit.SOME_FAILED if failed else Exit.DONE

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from evals.run import load_dataset
+from finetune.run_folder import whole_folder
 from finetune.visual_data import lines_of
 from tools.labels import COARSE4, FINE51
 from tools.matching import MATCH_PROMPT
@@ -31,15 +32,20 @@ BINS = 64
 
 
 def make_nets(world: Path, out: Path, seed: int = 1) -> None:
-    """Folders `bert`, `blip`, `sam`, `llava` and `ofa` under `out`, ready for the recipes to begin with."""
+    """Folders `bert`, `blip`, `sam`, `llava` and `ofa` under `out`, ready for the recipes to begin with.
+
+    What is there and whole stays; each is moved into place once it is whole.
+    """
     said = corpus(world)
     for name, make in (("bert", _bert), ("blip", _blip), ("sam", _sam), ("llava", _llava), ("ofa", _ofa)):
-        if not (out / name / "config.json").is_file():
-            folder = out / name
-            folder.mkdir(parents=True, exist_ok=True)
+        if not _drawn_before(out / name):
             torch.manual_seed(seed)
-            with quiet_transformers():
+            with whole_folder(out / name) as folder, quiet_transformers():
                 make(folder, said)
+
+
+def _drawn_before(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("config.json", "model.safetensors"))
 
 
 def corpus(world: Path) -> list[str]:
@@ -202,21 +208,21 @@ def lend_eyes(blip: Path, llava: Path, out: Path) -> None:
     Args:
         blip: folder of a trained BLIP.
         llava: folder of a LLaVA whose tower has the same sizes.
-        out: a folder for the LLaVA; what is there stays.
+        out: a folder for the LLaVA; what is there and whole stays.
     """
     from transformers import BlipForImageTextRetrieval, LlavaForConditionalGeneration
 
-    if (out / "config.json").is_file():
+    if _drawn_before(out):
         return
-    shutil.copytree(llava, out, dirs_exist_ok=True)
-    with quiet_transformers():
+    with whole_folder(out) as folder, quiet_transformers():
+        shutil.copytree(llava, folder, dirs_exist_ok=True)
         eyes: Any = BlipForImageTextRetrieval.from_pretrained(blip)
         net: Any = LlavaForConditionalGeneration.from_pretrained(llava)
         # The norm before CLIP's layers, which BLIP has not, takes on the scale that tokens have there.
         colours = torch.linspace(-2, 2, 64).reshape(-1, 1, 1, 1).expand(-1, 3, LLAVA_SIDE, LLAVA_SIDE)
         scale = float(eyes.vision_model.embeddings(colours)[:, 1:].detach().std(-1).mean())
         net.model.vision_tower.load_state_dict(_as_clip(eyes.vision_model.state_dict(), scale))
-        net.save_pretrained(out)
+        net.save_pretrained(folder)
 
 
 def _as_clip(blip: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:

@@ -18,8 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.run_folder import disk_errors
 from finetune.sandbox.nets import lend_eyes, make_nets
-from finetune.sandbox.write import write_world
+from finetune.sandbox.write import WHOLE, write_world
+from tools.errors import NamepinError
 
 RECIPES = Path(__file__).parent / "recipes"
 PROFILE = "profile.toml"
@@ -80,19 +82,17 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
 
     Raises:
         SystemExit: when one fails, what it said is in `OUT/logs`; when there is nothing to share.
+        NamepinError: E500 or E501 when `out` cannot be written, or something else is in the world's place.
     """
-    (out / "logs").mkdir(parents=True, exist_ok=True)
-    if share:
-        names = [name for name in names if name not in PRETRAINED]
-        for name in ("world", *PRETRAINED):
-            if not (share / name).is_dir():
-                raise SystemExit(f"{share / name} is not there: train {share} first")
-            if not (out / name).exists():
-                (out / name).symlink_to((share / name).resolve())
-    if not (out / "world" / "sandbox.json").is_file():
-        write_world(out / "world", POSTS, WORLD_SEED)
-    make_nets(out / "world", out / "nets", seed)
-    write_profile(out)
+    with disk_errors(out):
+        (out / "logs").mkdir(parents=True, exist_ok=True)
+        if share:
+            names = [name for name in names if name not in PRETRAINED]
+            _share(share, out)
+        if not (out / "world" / WHOLE).is_file():
+            write_world(out / "world", POSTS, WORLD_SEED)
+        make_nets(out / "world", out / "nets", seed)
+        write_profile(out)
     begun: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(2) as pool:
         for name in names:
@@ -101,6 +101,14 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
     for stage in begun.values():
         stage.result()
     print(f"all trained; what they are worth: python -m finetune.sandbox.measure {out}")
+
+
+def _share(share: Path, out: Path) -> None:
+    for name in ("world", *PRETRAINED):
+        if not (share / name).is_dir():
+            raise SystemExit(f"{share / name} is not there: train {share} first")
+        if not (out / name).exists():
+            (out / name).symlink_to((share / name).resolve())
 
 
 def write_profile(out: Path) -> None:
@@ -132,7 +140,7 @@ def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> 
     if name == "reranker":
         lend_eyes(out / "seeing" / "weights", out / "nets" / "llava", out / "nets" / "llava-seeing")
     done, words = out / name / "done.json", command(name, out, seed)
-    if done.is_file() and json.loads(done.read_text())["command"] == words:
+    if _finished(done, words):
         print(f"{name}: finished before", flush=True)
         return
     start = time.perf_counter()
@@ -140,6 +148,13 @@ def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> 
     minutes = (time.perf_counter() - start) / 60
     done.write_text(json.dumps({"command": words, "minutes": round(minutes, 1)}) + "\n")
     print(f"{name}: {minutes:.1f} minutes", flush=True)
+
+
+def _finished(done: Path, words: Sequence[str]) -> bool:
+    try:
+        return bool(json.loads(done.read_text())["command"] == words)
+    except (FileNotFoundError, ValueError):  # a kill may have cut it
+        return False
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,7 +167,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--share", type=Path, metavar="OUT", help="take its world and what stands for published weights"
     )
     asked = parser.parse_args(argv)
-    train(asked.out, asked.seed, asked.only, asked.share)
+    try:
+        train(asked.out, asked.seed, asked.only, asked.share)
+    except NamepinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

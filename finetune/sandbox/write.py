@@ -1,6 +1,7 @@
 """A world on disk: the published data sets' layouts, pictures, knowledge, captions, truth, described regions."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from io import StringIO
 from pathlib import Path
@@ -20,33 +21,52 @@ from tools.types import Mask
 FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions", "expansions", "truth", "regions")
 
 
+WHOLE, BEGUN = "sandbox.json", "sandbox.begun.json"
+"""What the world is made of: under the second name until everything is there."""
+
+
 def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool = False) -> None:
     """Write all splits; equal seeds and counts give equal files, and a split's first posts do not depend on its count.
 
+    A world whose writing was stopped is written again over itself, if it is the same one. Nothing is ever deleted.
+
     Args:
-        root: a folder that is not there yet, or empty.
+        root: a folder that is not there yet, or without files, or with such a world.
         counts: posts of train, dev and test.
         seed: of everything.
         quiet: show no progress.
 
     Raises:
-        NamepinError: E501 when there is something in the folder, or it cannot be written.
+        NamepinError: E501 when there is something else in the folder, or it cannot be written.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise NamepinError("E501", "there is something here already", where=str(root), mend="name a new folder")
+    made_of = {"generator": "namepin sandbox", "version": VERSION, "seed": seed, "posts": dict(counts)}
+    told = json.dumps(made_of, indent=1) + "\n"
     try:
+        if not _free(root, told):
+            raise NamepinError("E501", "there is something here already", where=str(root), mend="name a new folder")
         for folder in FOLDERS:
-            (root / folder).mkdir(parents=True)
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / BEGUN).write_text(told, encoding="utf-8")
         words = words_of(seed)
         for split in SPLITS:
             made = posts(split, counts[split], words[split], seed)
             shown = track(made, split, total=counts[split], disable=quiet)
             _write_split(root, split, shown, seed)
-        told = {"generator": "namepin sandbox", "version": VERSION, "seed": seed, "posts": dict(counts)}
-        (root / "sandbox.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        os.replace(root / BEGUN, root / WHOLE)
     except OSError as error:
         what = f"the world cannot be written: {error.strerror}"
         raise NamepinError("E501", what, where=str(root), mend="name a folder you can write to") from error
+
+
+def _free(root: Path, told: str) -> bool:
+    """Whether nothing in a folder is lost when the world that `told` tells of is written into it."""
+    if not root.exists():
+        return True
+    begun = root / BEGUN
+    if begun.is_file() and begun.read_bytes() == told.encode():
+        return not (root / WHOLE).exists()
+    found = [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return root.is_dir() and (not found or found == [begun] and not begun.stat().st_size)
 
 
 def _write_split(root: Path, split: str, made: Iterable[SandboxPost], seed: int) -> None:

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +138,38 @@ def test_a_full_folder_is_refused(world: Path) -> None:
         write_world(world, COUNTS, 3, quiet=True)
     rows = [json.loads(line) for line in (world / "truth" / "test.jsonl").read_text().splitlines()]
     assert len(rows) == COUNTS["test"]
+
+
+def test_a_world_whose_writing_was_killed_is_written_again(tmp_path: Path) -> None:
+    few = {"train": 60, "dev": 2, "test": 2}
+    write = "import sys, pathlib; from finetune.sandbox.write import write_world as write\n"
+    write += f"write(pathlib.Path(sys.argv[1]), {few}, 5, quiet=True)"
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", write, str(killed)])
+    until = time.monotonic() + 60
+    while len(list(killed.glob("images/*"))) < 5 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 5 <= len(list(killed.glob("images/*"))) < 64 and not (killed / "sandbox.json").exists()
+    with pytest.raises(NamepinError, match="E501.*something here"):
+        write_world(killed, few, 6, quiet=True)
+    write_world(killed, few, 5, quiet=True)
+    write_world(tmp_path / "fresh", few, 5, quiet=True)
+    assert digest(killed) == digest(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "txt/train.txt", "sandbox.begun.json"])
+def test_foreign_files_are_refused_and_stay(tmp_path: Path, name: str) -> None:
+    (tmp_path / "txt").mkdir()
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(NamepinError, match="E501"):
+        write_world(tmp_path, {"train": 1, "dev": 1, "test": 1}, 1, quiet=True)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "{0}/file", "{0}/file/below"])
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NamepinError, match="E501"):
+        write_world(Path(place.format(tmp_path)), {"train": 1, "dev": 1, "test": 1}, 1, quiet=True)

@@ -12,7 +12,7 @@ from agent.recipes import load_recipe
 from finetune.sandbox import train as module
 from finetune.sandbox.nets import lend_eyes, make_nets
 from finetune.sandbox.pack import pack
-from finetune.sandbox.train import PRETRAINED, STAGES, command, train
+from finetune.sandbox.train import PRETRAINED, STAGES, command, main, train
 from finetune.sandbox.write import write_world
 from tools.checkpoints import load_encoder
 from tools.pretrained import weights_sha256
@@ -108,3 +108,49 @@ def test_a_second_seed_shares_what_no_paper_tunes(nets: Path, tmp_path: Path, mo
     assert sorted(ran) == sorted(set(STAGES) - set(PRETRAINED))
     assert (tmp_path / "two/world/sandbox.json").is_file() and not (tmp_path / "two/nets").is_symlink()
     assert all((tmp_path / "two" / name).resolve() == nets / name for name in PRETRAINED)
+
+
+def test_a_run_that_was_killed_early_is_just_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the world was written, while nets were drawn, while a LLaVA borrowed eyes, while it was noted as done."""
+    monkeypatch.setattr(module, "POSTS", {"train": 20, "dev": 2, "test": 2})
+    ran: list[str] = []
+    monkeypatch.setattr(module, "run", lambda words, log: ran.append(log.stem))
+    (tmp_path / "world/txt").mkdir(parents=True)
+    (tmp_path / "nets/bert").mkdir(parents=True)
+    (tmp_path / "nets/bert/config.json").write_text("{")
+    (tmp_path / "tagger").mkdir()
+    (tmp_path / "tagger/done.json").write_text('{"comm')
+    for _ in range(2):
+        main([str(tmp_path), "--only", "tagger"])
+    assert ran == ["tagger"]
+    assert load_encoder(str(tmp_path / "nets/bert"))
+    (tmp_path / "lent").mkdir()
+    (tmp_path / "lent/config.json").write_text("{")
+    lend_eyes(tmp_path / "nets/blip", tmp_path / "nets/llava", tmp_path / "lent")
+    assert weights_sha256(tmp_path / "lent") != weights_sha256(tmp_path / "nets/llava")
+
+
+def test_a_net_has_its_place_only_when_it_is_whole(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(folder: Path, said: object) -> None:
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("finetune.sandbox.nets._sam", killed)
+        make_nets(nets / "world", tmp_path)
+    assert not (tmp_path / "sam").exists()
+    make_nets(nets / "world", tmp_path)
+    assert weights_sha256(tmp_path / "sam") == weights_sha256(nets / "nets/sam") and not list(tmp_path.glob("*.*"))
+
+
+def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "out/world").mkdir(parents=True)
+    (tmp_path / "out/world/mine.txt").touch()
+    for out, code in ((tmp_path / "out", "E501"), (tmp_path / "file", "E500")):
+        with pytest.raises(SystemExit) as ended:
+            main([str(out)])
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith(f"error: {code}") and said.count("\n") == 1
+    assert (tmp_path / "out/world/mine.txt").exists()
