@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from evals.gold import GoldEntity, GoldPost, RawBox
-from evals.run import load_dataset
+from finetune.splits import file_of, read_gold
 from finetune.training import Training
 from graphs.expression import DASH
 from tools.base import file_sha256
@@ -84,10 +84,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Split:
-    """A split's mentions, and the sha256 of what was read."""
+    """A split's mentions, the sha256 of what was read, and the file that they stand in."""
 
     rows: tuple[Seen, ...]
     data: Mapping[str, str]
+    file: str
 
 
 def read_split(
@@ -117,7 +118,7 @@ def read_split(
         from finetune.regions import read_regions
 
         return read_regions(root, split)
-    dataset = load_dataset(recipe.dataset, root, split)
+    dataset = read_gold(recipe.dataset, root, split, regions=True)
     if not dataset.has_boxes and not dataset.has_masks:
         raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))
     if not dataset.has_images:
@@ -139,7 +140,7 @@ def read_split(
         for entity in gold.entities
         for expansion in said.get((gold.post.id, entity.text)) or [None]
     ]
-    return Split(tuple(dict.fromkeys(rows)), data)
+    return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
 
 
 def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
