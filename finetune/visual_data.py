@@ -212,15 +212,37 @@ def shuffled(rows: Sequence[Row], rng: random.Random, picture: Callable[[Row], s
     return [row for key in order for row in groups[key]]
 
 
-def both_classes(rows: Sequence[Seen], root: str) -> None:
+def both_classes(split: Split, *, negatives: bool = False) -> None:
     """See that there is something to tell apart.
 
+    Args:
+        split: to learn from or to choose by.
+        negatives: whether mentions that are not in their picture are added to it.
+
     Raises:
-        NamepinError: E139 when no mention, or every one, is in its picture.
+        NamepinError: E139 when there is no mention, or all are in their picture, or none.
     """
-    if len({row.groundable for row in rows}) < 2:
-        what = "no mention, or every one, is in its picture: one class only, nothing to tell apart"
-        raise NamepinError("E139", what, where=root, mend="use another split, or set negatives")
+    there = {row.groundable for row in split.rows}
+    if there >= ({True} if negatives else {True, False}):
+        return
+    which = "every" if True in there else "no"
+    what = f"{which} mention is in its picture: one class only, nothing to tell apart" if there else "no mention"
+    raise NamepinError("E139", what, where=split.file, mend="use another split")
+
+
+def something(rows: Sequence[object], split: Split, kind: str) -> None:
+    """See that rows of a split are left.
+
+    Args:
+        rows: those that can be used.
+        split: that they are of.
+        kind: what makes them so, such as "box".
+
+    Raises:
+        NamepinError: E139 when there is none.
+    """
+    if not rows:
+        raise NamepinError("E139", f"no mention has a {kind}", where=split.file, mend="use another split")
 
 
 def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) -> dict[str, float]:
