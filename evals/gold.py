@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from tools.errors import NamepinError
 from tools.types import Mask, Post
@@ -20,12 +21,14 @@ class Problem:
     """Something wrong with the data or the predictions, with the place it was found in.
 
     A fatal problem makes the file unusable for scoring; any other is listed, and its `what` says how it was counted.
+    `loses` is what the reader left out for it and training misses.
     """
 
     code: str
     where: str
     what: str
     fatal: bool = False
+    loses: Literal["", "type", "boxes", "masks"] = ""
 
 
 @dataclass(frozen=True, slots=True)

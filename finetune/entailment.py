@@ -128,7 +128,8 @@ class EntailmentTask(ABC):
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
-        both_classes(self.train, recipe.root)
+        both_classes(train)
+        both_classes(dev)
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions."""

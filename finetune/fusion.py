@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from evals.datasets.conll import bio_spans
 from evals.gold import GoldPost
-from evals.run import load_dataset
+from finetune.splits import file_of, pictures_there, read_gold, tokens_there
 from finetune.training import Batch, Positive, Run, Training
 from tools.errors import NamepinError
 from tools.images import load_image
@@ -33,7 +33,7 @@ class UmtRecipe(Training):
     """RiVEG's settings for MNER with BERT (section V-A): 20 epochs at 5e-5 in batches of 16, 256 pieces at most.
 
     Attributes:
-        root: folder of the data set; `images/` may be absent, and pictures of some posts, too.
+        root: folder of the data set; `images/` may be absent, or a post name no picture.
         dataset: its layout, by the name that `namepin eval --dataset` knows.
         train: the split to learn from.
         dev: the split that epochs are chosen by.
@@ -67,7 +67,7 @@ class UmtTask:
         """Load weights and data.
 
         Raises:
-            NamepinError: E210 to E218 weights, E130 to E139 data.
+            NamepinError: E210 to E218 weights; E106, E120, E130 to E139 data.
         """
         from transformers import BertModel, ResNetModel
 
@@ -84,10 +84,12 @@ class UmtTask:
         self.tags = bio_tags(COARSE4)
 
     def _posts(self, split: str) -> list[GoldPost]:
-        dataset = load_dataset(self.recipe.dataset, Path(self.recipe.root), split)
+        dataset = read_gold(self.recipe.dataset, Path(self.recipe.root), split)
         self.data[f"{dataset.name} {split}"] = dataset.sha256
         if not any(gold.entities for gold in dataset.posts):
-            raise NamepinError("E139", f"no mention in {split}", where=self.recipe.root)
+            raise NamepinError("E139", f"no mention in {split}", where=file_of(dataset))
+        tokens_there(dataset.posts)
+        pictures_there(dataset)
         return list(dataset.posts)
 
     def rows(self, rng: random.Random) -> Sequence[GoldPost]:
@@ -135,7 +137,7 @@ class UmtTask:
     def _picture(self, gold: GoldPost) -> Tensor:
         side = self.recipe.image_size
         path = gold.post.image
-        if path is None or not Path(path).is_file():
+        if path is None:
             return torch.zeros(3, side, side)
         return squash(load_image(path).image, side, MEAN, STD)
 

@@ -18,8 +18,7 @@ from evals.protocols import box_iou
 from finetune.grounder_mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
 from finetune.ofa import OfaParts, read
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Reading, Seen, VisualTraining, jittered, read_split, shuffled
-from tools.errors import NamepinError
+from finetune.visual_data import Reading, Seen, VisualTraining, jittered, read_split, shuffled, something
 from tools.grounder_ofa import QUESTION
 from tools.images import load_image
 from tools.nets.ofa import continuations
@@ -81,8 +80,8 @@ class OfaGrounderTask:
         self.train, self.dev = (
             [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
         )
-        if not all(any(row.boxes for row in rows) for rows in (self.train, self.dev)):
-            raise NamepinError("E139", "no mention of train, or of dev, has a box", where=recipe.root)
+        for split in (train, dev):
+            something([row for row in split.rows if row.boxes], split, "box")
         self.data = {**train.data, **dev.data}
         self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
         self.net: nn.Module = self.parts.net

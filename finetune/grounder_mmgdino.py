@@ -20,8 +20,7 @@ from evals.gold import RawBox
 from evals.protocols import box_iou
 from finetune.lora import Layers, save_lora, with_lora
 from finetune.training import Batch, Positive, Share
-from finetune.visual_data import Seen, VisualTraining, jittered, read_split, shuffled
-from tools.errors import NamepinError
+from finetune.visual_data import Seen, VisualTraining, jittered, read_split, shuffled, something
 from tools.grounder_mmgdino import (
     MmGroundingDinoConfig,
     MmGroundingDinoGrounder,
@@ -90,8 +89,8 @@ class MmGroundingDinoTask:
         train = read_split(recipe, recipe.train, expansions=recipe.expansions)
         dev = read_split(recipe, recipe.dev, expansions=[recipe.dev_expansions] if recipe.dev_expansions else [])
         self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
-        if not self.train or not self.dev:
-            raise NamepinError("E139", "no mention of train, or of dev, has a box", where=recipe.root)
+        something(self.train, train, "box")
+        something(self.dev, dev, "box")
         self.data = {**train.data, **dev.data}
         asked = {name: getattr(recipe, name) for name in ("weights", "phrase", "short_side", "long_side")}
         config, path = MmGroundingDinoConfig(**asked, threshold=0.0, top=1), locate(recipe.weights)

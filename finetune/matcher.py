@@ -112,8 +112,8 @@ class MatcherRows:
         for row in self.train:
             self.by_image.setdefault(row.image, []).append(row)
         self._negatives, self._alike = recipe.negatives, recipe.alike
-        if not recipe.negatives:
-            both_classes(self.train, recipe.root)
+        both_classes(train, negatives=recipe.negatives > 0)
+        both_classes(dev)
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, and `negatives` of them with another post's name, which is not in the picture."""

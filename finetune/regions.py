@@ -50,7 +50,7 @@ def read_regions(root: Path, split: str) -> Split:
         mend = "described regions are read from regions/SPLIT.jsonl; see docs/finetune.md"
         raise NamepinError("E130", "no such file", where=str(path), mend=mend)
     rows = [row for number, line in enumerate(path.read_bytes().split(b"\n"), 1) for row in _rows(path, number, line)]
-    return Split(tuple(dict.fromkeys(rows)), {f"regions {split}": file_sha256(path)})
+    return Split(tuple(dict.fromkeys(rows)), {f"regions {split}": file_sha256(path)}, str(path))
 
 
 def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:

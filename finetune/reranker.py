@@ -18,9 +18,9 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from evals.gold import Dataset, GoldEntity, GoldPost
-from evals.run import load_dataset
+from evals.gold import GoldEntity, GoldPost
 from finetune.lora import LANGUAGE, save_lora, with_lora
+from finetune.splits import file_of, pictures_there, read_gold, tokens_there
 from finetune.training import Batch, Count, Positive, Run, Training
 from finetune.visual_data import lines_of
 from tools.base import file_sha256
@@ -129,7 +129,7 @@ class RerankerTask:
         """Load data and weights, and put LoRA on.
 
         Raises:
-            NamepinError: E130 to E139 data, E210 to E219 weights, E301 without peft or bitsandbytes.
+            NamepinError: E106, E120, E130 to E139 data, E210 to E219 weights, E301 without peft or bitsandbytes.
         """
         self.recipe = recipe
         config_type, load = _MODELS[type(recipe)]
@@ -139,6 +139,9 @@ class RerankerTask:
         if recipe.captions:
             self.data[Path(recipe.captions).name] = file_sha256(Path(recipe.captions))
         named = {row.answer for row in self.train}
+        if len(named) < 2:
+            what, where = f"every mention is {named.pop()!r}: nothing to choose among", self.train[0].gold.where
+            raise NamepinError("E139", what, where=where.rpartition(":")[0], mend="use another split")
         self.types = tuple(fine for fine in FINE51 if fine in named)
         picked = random.Random(f"{recipe.seed}/dev")
         kept = dev if len(dev) <= recipe.dev_rows else picked.sample(dev, recipe.dev_rows)
@@ -152,12 +155,13 @@ class RerankerTask:
         self.net: nn.Module = net.float().requires_grad_(True) if recipe.whole else with_lora(net, recipe, LANGUAGE)
 
     def _rows(self, split: str, captions: Mapping[str, str]) -> list[Row]:
-        dataset = load_dataset(self.recipe.dataset, Path(self.recipe.root), split)
+        dataset = read_gold(self.recipe.dataset, Path(self.recipe.root), split)
         self.data[f"{dataset.name} {split}"] = dataset.sha256
         rows = [Row(gold, entity, captions.get(gold.post.id)) for gold in dataset.posts for entity in gold.entities]
         if not rows:
-            raise NamepinError("E139", f"no mention in {split}", where=self.recipe.root)
-        _pictures_there(dataset)
+            raise NamepinError("E139", f"no mention in {split}", where=file_of(dataset))
+        tokens_there(gold for gold in dataset.posts if gold.entities)
+        pictures_there(dataset)
         return rows
 
     def rows(self, rng: random.Random) -> Sequence[tuple[Row, tuple[str, ...]]]:
@@ -224,13 +228,6 @@ class RerankerTask:
             save_whole(self.net, self.model.tokenizer, locate(recipe.weights), folder)
             return
         save_lora(self.net, recipe, LANGUAGE, folder, "rerank")
-
-
-def _pictures_there(dataset: Dataset) -> None:
-    missing = [gold for gold in dataset.posts if gold.post.image and not Path(gold.post.image).is_file()]
-    if missing:
-        what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
-        raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
 
 
 def candidates_of(answer: str, count: int, types: Sequence[str], rng: random.Random) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from finetune.training import Batch, Run, Share
-from finetune.visual_data import Pictures, Seen, VisualTraining, jittered, read_split, shuffled
+from finetune.visual_data import Pictures, Seen, VisualTraining, jittered, read_split, shuffled, something
 from tools.errors import NamepinError
 from tools.images import load_image
 from tools.pretrained import locate, quiet_transformers, weights_sha256
@@ -75,8 +75,8 @@ class SamTask:
         self.recipe = recipe
         train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
         self.train, self.dev = ([one for row in split.rows for one in regions_of(row)] for split in (train, dev))
-        if not self.train or not self.dev:
-            raise NamepinError("E139", "no mention of train, or of dev, has a mask", where=recipe.root)
+        something(self.train, train, "mask")
+        something(self.dev, dev, "mask")
         self.data = {**train.data, **dev.data}
         path = locate(recipe.weights)
         self.net: Any = load_sam(path, weights_sha256(path)).net

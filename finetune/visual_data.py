@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from evals.gold import GoldEntity, GoldPost, RawBox
-from evals.run import load_dataset
+from finetune.splits import file_of, read_gold
 from finetune.training import Training
 from graphs.expression import DASH
 from tools.base import file_sha256
@@ -84,10 +84,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Split:
-    """A split's mentions, and the sha256 of what was read."""
+    """A split's mentions, the sha256 of what was read, and the file that they stand in."""
 
     rows: tuple[Seen, ...]
     data: Mapping[str, str]
+    file: str
 
 
 def read_split(
@@ -117,7 +118,7 @@ def read_split(
         from finetune.regions import read_regions
 
         return read_regions(root, split)
-    dataset = load_dataset(recipe.dataset, root, split)
+    dataset = read_gold(recipe.dataset, root, split, regions=True)
     if not dataset.has_boxes and not dataset.has_masks:
         raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))
     if not dataset.has_images:
@@ -139,7 +140,7 @@ def read_split(
         for entity in gold.entities
         for expansion in said.get((gold.post.id, entity.text)) or [None]
     ]
-    return Split(tuple(dict.fromkeys(rows)), data)
+    return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
 
 
 def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
@@ -211,15 +212,37 @@ def shuffled(rows: Sequence[Row], rng: random.Random, picture: Callable[[Row], s
     return [row for key in order for row in groups[key]]
 
 
-def both_classes(rows: Sequence[Seen], root: str) -> None:
+def both_classes(split: Split, *, negatives: bool = False) -> None:
     """See that there is something to tell apart.
 
+    Args:
+        split: to learn from or to choose by.
+        negatives: whether mentions that are not in their picture are added to it.
+
     Raises:
-        NamepinError: E139 when no mention, or every one, is in its picture.
+        NamepinError: E139 when there is no mention, or all are in their picture, or none.
     """
-    if len({row.groundable for row in rows}) < 2:
-        what = "no mention, or every one, is in its picture: one class only, nothing to tell apart"
-        raise NamepinError("E139", what, where=root, mend="use another split, or set negatives")
+    there = {row.groundable for row in split.rows}
+    if there >= ({True} if negatives else {True, False}):
+        return
+    which = "every" if True in there else "no"
+    what = f"{which} mention is in its picture: one class only, nothing to tell apart" if there else "no mention"
+    raise NamepinError("E139", what, where=split.file, mend="use another split")
+
+
+def something(rows: Sequence[object], split: Split, kind: str) -> None:
+    """See that rows of a split are left.
+
+    Args:
+        rows: those that can be used.
+        split: that they are of.
+        kind: what makes them so, such as "box".
+
+    Raises:
+        NamepinError: E139 when there is none.
+    """
+    if not rows:
+        raise NamepinError("E139", f"no mention has a {kind}", where=split.file, mend="use another split")
 
 
 def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) -> dict[str, float]:

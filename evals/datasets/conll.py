@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -236,12 +237,13 @@ def _entities(
     """The mentions of a post, without their visual half."""
     problems: list[Problem] = []
 
-    def problem(token: int, what: str, fatal: bool = False) -> None:
-        problems.append(Problem("E132", f"{file}:{row.line + token}", what, fatal))
+    def problem(token: int, what: str, fatal: bool = False, loses: Literal["", "type"] = "") -> None:
+        problems.append(Problem("E132", f"{file}:{row.line + token}", what, fatal, loses))
 
     spans, broken = bio_spans(row.columns[0])
     for i in broken:
-        problem(i, f"broken BIO: {row.columns[0][i]!r} follows {row.columns[0][i - 1] if i else 'the start'!r}")
+        what = f"broken BIO: {row.columns[0][i]!r} follows {row.columns[0][i - 1] if i else 'the start'!r}"
+        problem(i, what, loses="" if row.columns[0][i].startswith("I-") else "type")
     text = " ".join(row.tokens)
     offsets = token_offsets(text, row.tokens)
     entities = []
@@ -253,7 +255,7 @@ def _entities(
         if fine is not None:
             fine_label, complaint = _fine_label(row.columns[1][first:end], label, fine)
             if complaint:
-                problem(first, complaint)
+                problem(first, complaint, loses="" if fine_label else "type")
         span = (offsets[first][0], offsets[end - 1][1])
         entities.append(GoldEntity(text[slice(*span)], span, (first, end), label, fine_label))
     return tuple(entities), problems

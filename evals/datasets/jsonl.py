@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from evals.datasets.conll import split_file
 from evals.gold import Dataset, GoldEntity, GoldPost, Problem
 from tools.errors import NamepinError
+from tools.labels import FINE51
 from tools.types import Box, Mask, Post, token_offsets
 
 
@@ -53,6 +54,12 @@ def read(root: Path, split: str) -> Dataset:
         else:
             posts[found.post.id] = found
     entities = [entity for gold in posts.values() for entity in gold.entities]
+    problems += [
+        Problem("E132", gold.where, f"fine type {entity.fine!r} is not in the scheme", loses="type")
+        for gold in posts.values()
+        for entity in gold.entities
+        if entity.fine is not None and entity.fine not in FINE51
+    ]
     return Dataset(
         name="jsonl",
         split=split,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
@@ -24,7 +24,7 @@ def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     """
     path = folder / f"{gold.post.id}.xml"
     size, boxes, problems = read_boxes(path) if path.is_file() else (None, {}, [])
-    problems += _unmatched(boxes, gold, path)
+    problems += _unmatched(boxes, gold, path, "boxes")
     entities = tuple(replace(entity, boxes=tuple(boxes.get(entity.text, ()))) for entity in gold.entities)
     return replace(gold, entities=entities, size=size), problems
 
@@ -34,11 +34,8 @@ def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBo
     try:
         root = ElementTree.parse(path).getroot()
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:  # LookupError: the encoding
-        return (
-            None,
-            {},
-            [Problem("E133", str(path), f"unreadable XML, its entities count as not in the picture: {error}")],
-        )
+        what = f"unreadable XML, its entities count as not in the picture: {error}"
+        return None, {}, [Problem("E133", str(path), what, loses="boxes")]
     width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
     size = (int(width), int(height)) if 1 <= width < math.inf and 1 <= height < math.inf else None
     boxes: dict[str, list[RawBox]] = defaultdict(list)
@@ -50,7 +47,8 @@ def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBo
             continue  # an entity that the annotators marked as not in the picture
         box = tuple(_number(bounds, side) for side in ("xmin", "ymin", "xmax", "ymax"))
         if not all(map(math.isfinite, box)) or not (box[0] < box[2] and box[1] < box[3]):
-            problems.append(Problem("E133", str(path), f"box {box} of {name!r} is empty, inverted or not a number"))
+            what = f"box {box} of {name!r} is empty, inverted or not a number"
+            problems.append(Problem("E133", str(path), what, loses="boxes"))
             continue
         if size and (min(box) < 0 or box[2] > size[0] or box[3] > size[1]):
             problems.append(Problem("E133", str(path), f"box {box} of {name!r} leaves the {size[0]}x{size[1]} picture"))
@@ -69,7 +67,7 @@ def with_masks(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     """The post with the masks of `folder/ID.json`; polygons that share a name and a `group_id` are one mask."""
     path = folder / f"{gold.post.id}.json"
     masks, problems = read_masks(path) if path.is_file() else ({}, [])
-    problems += _unmatched(masks, gold, path)
+    problems += _unmatched(masks, gold, path, "masks")
     entities: tuple[GoldEntity, ...] = tuple(
         replace(entity, masks=tuple(masks.get(entity.text, ()))) for entity in gold.entities
     )
@@ -94,7 +92,8 @@ def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
         if len(shapes) > MAX_SHAPES:
             raise ValueError(f"{len(shapes)} shapes")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, OSError) as error:
-        return {}, [Problem("E133", str(path), f"unreadable labelme file, its masks are left out: {error!r}")]
+        what = f"unreadable labelme file, its masks are left out: {error!r}"
+        return {}, [Problem("E133", str(path), what, loses="masks")]
     groups: dict[tuple[str, Any], list[list[Pt]]] = defaultdict(list)
     problems = []
     for number, shape in enumerate(shapes):
@@ -103,13 +102,14 @@ def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
             outline = _outline(shape)
             groups[str(shape["label"]), ("alone", number) if group is None else str(group)].append(outline)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            problems.append(Problem("E133", str(path), f"shape {number} is left out: {error}"))
+            problems.append(Problem("E133", str(path), f"shape {number} is left out: {error}", loses="masks"))
     masks: dict[str, list[Mask]] = defaultdict(list)
     for (name, _), polygons in groups.items():
         try:
             mask = mask_of(polygons, (height, width))
         except ValueError as error:
-            problems.append(Problem("E133", str(path), f"a region of {name!r} is left out: {error}"))
+            what = f"a region of {name!r} is left out: {error}"
+            problems.append(Problem("E133", str(path), what, loses="masks"))
             continue
         masks[name].append(mask)
         if any(not (0 <= x <= width and 0 <= y <= height) for polygon in polygons for x, y in polygon):
@@ -135,10 +135,12 @@ def _outline(shape: Mapping[str, Any]) -> list[Pt]:
     raise ValueError(f"a {kind} of {len(points)} points encloses no region")
 
 
-def _unmatched(names: Mapping[str, object], gold: GoldPost, path: Path) -> list[Problem]:
+def _unmatched(
+    names: Mapping[str, object], gold: GoldPost, path: Path, kind: Literal["boxes", "masks"]
+) -> list[Problem]:
     mentions = {entity.text for entity in gold.entities}
     return [
-        Problem("E133", str(path), f"no mention of {gold.where} is named {name!r}; its region is left out")
+        Problem("E133", str(path), f"no mention of {gold.where} is named {name!r}; its region is left out", loses=kind)
         for name in names
         if name not in mentions
     ]

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -150,3 +151,24 @@ def test_bad_data_is_named(world: Path, tmp_path: Path) -> None:
         train(a_recipe(tmp_path / "nowhere", tmp_path, "llava"))
     with pytest.raises(NamepinError, match="E130"):
         train(a_recipe(world, tmp_path, "text", captions=str(tmp_path / "no.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("split", "line", "error"),
+    [("train", "ada\tB-person\tB-athlete", "'athlete'.*nothing to choose among"), ("dev", "ada\tO\tO", "no mention")],
+)
+def test_nothing_to_choose(world: Path, tmp_path: Path, split: str, line: str, error: str) -> None:
+    root = tmp_path / "world"
+    shutil.copytree(world, root)
+    (root / "txt_fine" / f"{split}.txt").write_text(f"IMGID:{split}0\n{line}\n")
+    with pytest.raises(NamepinError, match=rf"E139.*{error}.*{split}\.txt"):
+        train(RECIPES["llava"](root=str(root), out=str(tmp_path / "run")))
+
+
+def test_a_fine_type_outside_the_scheme_is_named(world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "world"
+    shutil.copytree(world, root)
+    file = root / "txt_fine" / "dev.txt"
+    file.write_text(file.read_text().replace("B-company", "B-unicorn", 1))
+    with pytest.raises(NamepinError, match=r"E132.*unicorn.*dev\.txt:6"):
+        train(RECIPES["llava"](root=str(root), out=str(tmp_path / "run")))

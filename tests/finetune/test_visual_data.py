@@ -1,0 +1,80 @@
+"""The rows of recipes that look: what leaves nothing to learn from or to choose by is named before a net is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("accelerate", reason="needs the gpu extra")
+
+from tiny_world import NAMES, write_world  # noqa: E402
+
+from finetune.entailment import RECIPES as ENTAILMENT  # noqa: E402
+from finetune.entailment import train as train_entailment  # noqa: E402
+from finetune.grounder import RECIPES as GROUNDER  # noqa: E402
+from finetune.grounder import train as train_grounder  # noqa: E402
+from finetune.matcher import RECIPES as MATCHER  # noqa: E402
+from finetune.matcher import MatcherRecipe, MatcherRows  # noqa: E402
+from finetune.matcher import train as train_matcher  # noqa: E402
+from finetune.segmenter import SamRecipe  # noqa: E402
+from finetune.segmenter import train as train_segmenter  # noqa: E402
+from tools.errors import NamepinError  # noqa: E402
+
+TELL: dict[str, Any] = {
+    **{f"matcher {name}": (train_matcher, kind) for name, kind in MATCHER.items()},
+    **{f"entailment {name}": (train_entailment, kind) for name, kind in ENTAILMENT.items()},
+}
+PLACE: dict[str, Any] = {
+    **{f"grounder {name}": (train_grounder, kind) for name, kind in GROUNDER.items()},
+    "segmenter sam": (train_segmenter, SamRecipe),
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    return write_world(tmp_path / "world")
+
+
+def say(world: Path, split: str, *, seen: bool | None) -> None:
+    """Let a split have only mentions that are in their pictures, only others, or none."""
+    tag = "O" if seen is None else "B-PER"
+    posts = [f"IMGID:{split}{n}\n{NAMES[n]}\t{tag}\n" for n in range(0 if seen else 1, 8, 2)]
+    (world / "txt" / f"{split}.txt").write_text("\n".join(posts))
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize(("seen", "what"), [(True, "every mention"), (False, "no mention is"), (None, "no mention")])
+@pytest.mark.parametrize("name", TELL)
+def test_one_class_is_nothing_to_tell_apart(world: Path, name: str, split: str, seen: bool | None, what: str) -> None:
+    train, recipe = TELL[name]
+    say(world, split, seen=seen)
+    with pytest.raises(NamepinError, match=rf"E139.*{what}.*{split}\.txt"):
+        train(recipe(root=str(world), out=str(world / "run"), weights=str(world / "none")))
+
+
+@pytest.mark.parametrize("seen", [False, None])
+@pytest.mark.parametrize("name", PLACE)
+def test_nothing_to_place(world: Path, name: str, seen: bool | None) -> None:
+    train, recipe = PLACE[name]
+    say(world, "dev", seen=seen)
+    settings = {"root": str(world), "dataset": "gmner", "out": str(world / "run"), "weights": str(world / "none")}
+    with pytest.raises(NamepinError, match=r"E139.*no mention has a (box|mask).*txt"):
+        train(recipe(**settings))
+
+
+def test_negatives_are_the_other_class_of_mentions_that_are_seen(world: Path) -> None:
+    recipe = MatcherRecipe(root=str(world), negatives=1.0)
+    say(world, "train", seen=True)
+    assert len(MatcherRows(recipe).train) == 4
+    say(world, "train", seen=False)
+    with pytest.raises(NamepinError, match=r"E139.*no mention is in its picture.*train\.txt"):
+        MatcherRows(recipe)
+
+
+def test_described_regions_need_a_dev_split_too(world: Path) -> None:
+    (world / "regions").mkdir()
+    line = '{"id": "train0", "regions": [{"text": "red", "boxes": [[0, 8, 20, 30]]}, {"text": "blue", "boxes": []}]}\n'
+    (world / "regions" / "train.jsonl").write_text(line)
+    (world / "regions" / "dev.jsonl").write_text("")
+    with pytest.raises(NamepinError, match=r"E139.*no mention.*regions.dev\.jsonl"):
+        MatcherRows(MatcherRecipe(root=str(world), dataset="regions"))
