@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from finetune.matcher import BlipParts, itm_logits
 from finetune.ofa import OfaParts, read
-from finetune.training import Batch, Run
+from finetune.training import Batch, Positive, Rate, Run
 from finetune.visual_data import (
     Pictures,
     Reading,
@@ -49,7 +49,7 @@ class EntailmentTraining(VisualTraining):
     """
 
     out: str = "out/entailment"
-    lr: float = 2e-5
+    lr: Rate = 2e-5
     text: Reading = "both"
     expansions: tuple[str, ...] = ()
     dev_expansions: str = ""
@@ -68,13 +68,13 @@ class OfaEntailmentRecipe(EntailmentTraining):
     """
 
     backend: Literal["ofa"] = "ofa"
-    batch_size: int = 32
-    epochs: int = 6
+    batch_size: Positive = 32
+    epochs: Positive = 6
     weights: str = "OFA-Sys/ofa-large"
     tokenizer: str = "OFA-Sys/ofa-large"
     captions: str = ""
     dev_captions: str = ""
-    image_size: int = 480
+    image_size: Positive = 480
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,11 @@ class AlbefEntailmentRecipe(EntailmentTraining):
     """
 
     backend: Literal["albef"] = "albef"
-    batch_size: int = 24
-    epochs: int = 5
+    batch_size: Positive = 24
+    epochs: Positive = 5
     weights: str = "ALBEF.pth"
     tokenizer: str = "google-bert/bert-base-uncased"
-    image_size: int = 384
+    image_size: Positive = 384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class BlipEntailmentRecipe(EntailmentTraining):
     """
 
     backend: Literal["blip"] = "blip"
-    lr: float = 5e-5
+    lr: Rate = 5e-5
     weights: str = "Salesforce/blip-itm-large-coco"
     tokenizer: str = "google-bert/bert-base-uncased"
     attend: Annotated[float, Field(ge=0)] = 0.0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evals.datasets.conll import bio_spans
 from evals.gold import GoldPost
 from finetune.splits import file_of, pictures_there, read_gold, tokens_there
-from finetune.training import Batch, Positive, Run, Training
+from finetune.training import Batch, Positive, Rate, Run, Training
 from tools.errors import NamepinError
 from tools.images import load_image
 from tools.labels import COARSE4, COARSE8_TO_4
@@ -49,9 +49,9 @@ class UmtRecipe(Training):
     dataset: str = "gmner"
     train: str = "train"
     dev: str = "dev"
-    lr: float = 5e-5
-    epochs: int = 20
-    batch_size: int = 16
+    lr: Rate = 5e-5
+    epochs: Positive = 20
+    batch_size: Positive = 16
     text: str = "google-bert/bert-base-uncased"
     vision: str = "microsoft/resnet-152"
     image_size: Positive = 224

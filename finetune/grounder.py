@@ -17,7 +17,7 @@ from torch.nn import functional
 from evals.protocols import box_iou
 from finetune.grounder_mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
 from finetune.ofa import OfaParts, read
-from finetune.training import Batch, Run, Share
+from finetune.training import Batch, Jitter, Positive, Rate, Run, Share
 from finetune.visual_data import Reading, Seen, VisualTraining, jittered, read_split, shuffled, something
 from tools.grounder_ofa import QUESTION
 from tools.images import load_image
@@ -47,17 +47,17 @@ class OfaGrounderRecipe(VisualTraining):
 
     backend: Literal["ofa"] = "ofa"
     out: str = "out/grounder"
-    lr: float = 3e-5
-    batch_size: int = 32
-    epochs: int = 10
+    lr: Rate = 3e-5
+    batch_size: Positive = 32
+    epochs: Positive = 10
     weights: str = "OFA-Sys/ofa-large"
     tokenizer: str = "OFA-Sys/ofa-large"
     expansions: tuple[str, ...] = ()
     dev_expansions: str = ""
-    image_size: int = 512
+    image_size: Positive = 512
     smoothing: Share = 0.1
-    jitter: Share = 0.0
-    beams: int = 5
+    jitter: Jitter = 0.0
+    beams: Positive = 5
     text: Reading = "both"
     ungroundable: bool = False
 

@@ -19,7 +19,7 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import bui
 from evals.gold import RawBox
 from evals.protocols import box_iou
 from finetune.lora import Layers, save_lora, with_lora
-from finetune.training import Batch, Positive, Share
+from finetune.training import Batch, Jitter, Positive, Rate
 from finetune.visual_data import Seen, VisualTraining, jittered, read_split, shuffled, something
 from tools.grounder_mmgdino import (
     MmGroundingDinoConfig,
@@ -62,8 +62,8 @@ class MmGroundingDinoRecipe(VisualTraining):
     out: str = "out/grounder"
     expansions: tuple[str, ...] = ()
     dev_expansions: str = ""
-    lr: float = 1e-4
-    epochs: int = 10
+    lr: Rate = 1e-4
+    epochs: Positive = 10
     weights: str = "openmmlab-community/mm_grounding_dino_large_all"
     phrase: Phrase = "expansion"
     short_side: Annotated[int, Field(ge=32)] = 800
@@ -71,7 +71,7 @@ class MmGroundingDinoRecipe(VisualTraining):
     rank: Positive = 16
     alpha: Positive = 32
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    jitter: Share = 0.0
+    jitter: Jitter = 0.0
 
 
 class MmGroundingDinoTask:

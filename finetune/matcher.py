@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from finetune.attending import Attending
 from finetune.lora import LANGUAGE, save_lora, with_lora
-from finetune.training import Batch, Positive, Run, Share
+from finetune.training import Batch, Positive, Rate, Run, Share
 from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
 from tools.blip import BlipConfig, match_texts
 from tools.blip_checkpoint import load_blip
@@ -45,8 +45,8 @@ class MatcherTraining(VisualTraining):
     """
 
     out: str = "out/matcher"
-    lr: float = 5e-5
-    epochs: int = 1
+    lr: Rate = 5e-5
+    epochs: Positive = 1
     weights: str
     negatives: Annotated[float, Field(ge=0, le=10)] = 0.0
     alike: Share = 1.0

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from evals.gold import GoldEntity, GoldPost
 from finetune.lora import LANGUAGE, save_lora, with_lora
 from finetune.splits import file_of, pictures_there, read_gold, tokens_there
-from finetune.training import Batch, Count, Positive, Run, Training
+from finetune.training import Batch, Count, Positive, Rate, Run, Training
 from finetune.visual_data import lines_of
 from tools.base import file_sha256
 from tools.errors import NamepinError
@@ -67,8 +67,8 @@ class RerankerTraining(Training):
     train: str = "train"
     dev: str = "dev"
     captions: str = ""
-    lr: float = 5e-6
-    epochs: int = 3
+    lr: Rate = 5e-6
+    epochs: Positive = 3
     weights: str
     rank: Positive = 64
     alpha: Positive = 16

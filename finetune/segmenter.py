@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetune.training import Batch, Run, Share
+from finetune.training import Batch, Jitter, Positive, Rate, Run, Share
 from finetune.visual_data import Pictures, Seen, VisualTraining, jittered, read_split, shuffled, something
 from tools.errors import NamepinError
 from tools.images import load_image
@@ -41,11 +41,11 @@ class SamRecipe(VisualTraining):
     backend: Literal["sam"] = "sam"
     out: str = "out/segmenter"
     dataset: str = "smner"
-    lr: float = 1e-4
-    epochs: int = 5
-    batch_size: int = 8
+    lr: Rate = 1e-4
+    epochs: Positive = 5
+    batch_size: Positive = 8
     weights: str = "facebook/sam-vit-huge"
-    jitter: Share = 0.1
+    jitter: Jitter = 0.1
     whole: bool = False
     points: Share = 0.0
 

@@ -48,6 +48,8 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
+Jitter = Annotated[float, Field(ge=0, lt=0.5)]
+"""Share of a box's side by which an edge moves; from one half on, a box could be turned inside out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class Training:
     batch_size: Positive = 4
     accumulate: Positive = 1
     lr: Rate = 5e-5
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup: Share = 0.1
     clip: Rate = 1.0
     precision: Literal["no", "bf16", "fp16"] = "no"

@@ -128,3 +128,14 @@ def test_errors_survive_the_way_between_processes() -> None:
     for one in (error, ToolUnavailable("matcher", "down", mend="start it")):
         again = pickle.loads(pickle.dumps(one))
         assert type(again) is type(one) and vars(again) == vars(one) and str(again) == str(one)
+
+
+TOOLS = ("matcher", "entailment", "fusion", "grounder", "reranker", "segmenter")
+WRONG = [(tool, f"{name}=0") for tool in TOOLS for name in ("epochs", "batch_size", "lr")]
+WRONG += [("grounder", "jitter=0.5"), ("grounder", "beams=0"), ("matcher", "weight_decay=-1")]
+
+
+@pytest.mark.parametrize(("tool", "setting"), WRONG)
+def test_numbers_out_of_range_are_said(tool: str, setting: str) -> None:
+    with pytest.raises(NamepinError, match=rf"E203: {setting.partition('=')[0]}: Input should be"):
+        CliRunner().invoke(app, ["finetune", tool, "--set", setting, "--set", "root=nowhere"], catch_exceptions=False)
