@@ -268,7 +268,8 @@ def both_classes(split: Split, *, negatives: bool = False) -> None:
     if there >= ({True} if negatives else {True, False}):
         return
     which = "every" if True in there else "no"
-    what = f"{which} mention is in its picture: one class only, nothing to tell apart" if there else "no mention"
+    one_class = f"{which} mention is in its picture: one class only, nothing to tell apart"
+    what = one_class if there else "there is no mention"
     raise NamepinError("E139", what, where=split.file, mend="use another split")
 
 
