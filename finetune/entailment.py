@@ -126,7 +126,7 @@ class EntailmentTask(ABC):
         """
         train = read_split(recipe, recipe.train, captions=captions, expansions=recipe.expansions, reading=recipe.text)
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
-        dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text)
+        dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text, mixed=False)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
         both_classes(train)
         both_classes(dev)

@@ -76,7 +76,7 @@ class OfaGrounderTask:
         self.recipe = recipe
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         train = read_split(recipe, recipe.train, expansions=recipe.expansions, reading=recipe.text)
-        dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text)
+        dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text, mixed=False)
         self.train, self.dev = (
             [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
         )

@@ -87,7 +87,8 @@ class MmGroundingDinoTask:
         """
         self.recipe = recipe
         train = read_split(recipe, recipe.train, expansions=recipe.expansions)
-        dev = read_split(recipe, recipe.dev, expansions=[recipe.dev_expansions] if recipe.dev_expansions else [])
+        known = [recipe.dev_expansions] if recipe.dev_expansions else []
+        dev = read_split(recipe, recipe.dev, expansions=known, mixed=False)
         self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
         something(self.train, train, "box")
         something(self.dev, dev, "box")

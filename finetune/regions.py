@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evals.gold import RawBox
 from finetune.visual_data import Seen, Split
 from tools.base import file_sha256
 from tools.errors import NamepinError
+from tools.images import FORMATS
 from tools.interfaces import Query
-from tools.types import Mask
+from tools.types import Box, Mask
 
 
 class Described(BaseModel):
@@ -26,7 +27,7 @@ class Described(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     text: Annotated[str, Field(min_length=1)]
-    boxes: list[RawBox]
+    boxes: list[Box]
     masks: list[Mask] = []
 
 
@@ -42,8 +43,8 @@ def read_regions(root: Path, split: str) -> Split:
     """Every description of a split; its text is all that is said, there is no name and no type.
 
     Raises:
-        NamepinError: E130 when the file is missing, E134 when a line cannot be understood, E120 when a
-            picture is missing.
+        NamepinError: E130 when the file is missing, E134 when a line cannot be understood, or a box is inverted, not
+            finite or more than a pixel outside its picture, E120 when a picture is missing.
     """
     path = root / "regions" / f"{split}.jsonl"
     if not path.is_file():
@@ -66,7 +67,12 @@ def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:
     image = path.parent.parent / "images" / f"{picture.id}.jpg"
     if not image.is_file():
         raise NamepinError("E120", f"there is no picture {image}", where=f"{path}:{number}", mend="add it")
+    size = _size(image)
     for one in picture.regions:
+        for box in one.boxes:
+            if size and not _within(box, size):
+                what = f"box {box} of {one.text!r} leaves the {size[0]}x{size[1]} picture"
+                raise NamepinError("E134", what, where=f"{path}:{number}")
         yield Seen(
             post=picture.id,
             text="",
@@ -77,3 +83,17 @@ def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:
             expansion=one.text,
             reading="expansion",
         )
+
+
+def _size(image: Path) -> tuple[int, int] | None:
+    """The upright picture's (width, height) by its header; None where it cannot be read, of which its loader tells."""
+    try:
+        with Image.open(image, formats=FORMATS) as picture:
+            (width, height), turned = picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises nearly every built-in type on damaged data
+        return None
+    return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+
+
+def _within(box: Box, size: tuple[int, int]) -> bool:
+    return min(box) >= -1 and box[2] <= size[0] + 1 and box[3] <= size[1] + 1

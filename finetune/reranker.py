@@ -22,7 +22,7 @@ from evals.gold import GoldEntity, GoldPost
 from finetune.lora import LANGUAGE, save_lora, with_lora
 from finetune.splits import file_of, pictures_there, read_gold, tokens_there
 from finetune.training import Batch, Count, Positive, Rate, Run, Training
-from finetune.visual_data import lines_of
+from finetune.visual_data import lines_of, some_fit
 from tools.base import file_sha256
 from tools.errors import NamepinError
 from tools.images import load_image
@@ -160,6 +160,8 @@ class RerankerTask:
         rows = [Row(gold, entity, captions.get(gold.post.id)) for gold in dataset.posts for entity in gold.entities]
         if not rows:
             raise NamepinError("E139", f"no mention in {split}", where=file_of(dataset))
+        if self.recipe.captions:
+            some_fit(self.recipe.captions, any(row.caption is not None for row in rows), f"post of {split}")
         tokens_there(gold for gold in dataset.posts if gold.entities)
         pictures_there(dataset)
         return rows

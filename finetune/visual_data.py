@@ -98,6 +98,7 @@ def read_split(
     captions: str = "",
     expansions: Sequence[str] = (),
     reading: Reading = "both",
+    mixed: bool = True,
 ) -> Split:
     """The mentions of every post of a split, once for each expansion where there are several.
 
@@ -108,10 +109,12 @@ def read_split(
         expansions: JSONL files of `{"id", "text", "expansion"}`; several lines of a mention, in one file or in several,
             are RiVEG's "Mix".
         reading: what of the referring expressions is read.
+        mixed: whether a mention may have several expansions.
 
     Raises:
         NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
-            picture is missing, E134 when a row of captions or expansions cannot be understood.
+            picture is missing, E134 when a row of captions or expansions cannot be understood, or a file of them fits
+            nothing, E139 when a mention has several expansions and may not.
     """
     root = Path(recipe.root)
     if recipe.dataset == "regions":
@@ -130,15 +133,18 @@ def read_split(
     data = {f"{dataset.name} {split}": dataset.sha256}
     data |= {Path(file).name: file_sha256(Path(file)) for file in (captions, *expansions) if Path(file).is_file()}
     told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
-    said: dict[tuple[str, str], list[str | None]] = {}
+    if captions:
+        some_fit(captions, any(gold.post.id in told for gold in dataset.posts), f"post of {split}")
+    said: dict[tuple[str, str], list[str]] = {}
+    mentions = {(gold.post.id, entity.text) for gold in dataset.posts for entity in gold.entities}
     for file in expansions:
-        for post, text, expansion in lines_of(file, "text", "expansion"):
-            said.setdefault((post, text), []).append(expansion)
+        fitting = _add_expansions(said, file, mixed) & mentions
+        some_fit(file, bool(fitting), f"mention of {split}")
     rows = [
         replace(_seen(gold, entity, told.get(gold.post.id), expansion), reading=reading)
         for gold in dataset.posts
         for entity in gold.entities
-        for expansion in said.get((gold.post.id, entity.text)) or [None]
+        for expansion in said.get((gold.post.id, entity.text)) or (None,)
     ]
     return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
 
@@ -156,11 +162,43 @@ def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: st
     )
 
 
-def lines_of(file: str, *keys: str) -> Iterator[tuple[str, ...]]:
-    """The values of "id" and `keys` in every line of a JSONL file.
+def _add_expansions(said: dict[tuple[str, str], list[str]], file: str, mixed: bool) -> set[tuple[str, str]]:
+    """Add a file's expansions to those of (post, mention); returns whose they are.
 
     Raises:
-        NamepinError: E130 when it is missing, E134 when a line cannot be understood.
+        NamepinError: as `lines_of`, and E139 at the second expansion of a mention, unless they may be mixed.
+    """
+    found = set()
+    for where, (post, text, expansion) in placed_lines(file, "text", "expansion"):
+        known = said.setdefault((post, text), [])
+        if known and expansion not in known and not mixed:
+            what = f"a second expansion of {text!r} in post {post!r}: dev is never mixed"
+            raise NamepinError("E139", what, where=where, mend="give one line a mention")
+        known.append(expansion)
+        found.add((post, text))
+    return found
+
+
+def some_fit(file: str, fits: bool, kind: str) -> None:
+    """See that a file belongs to the data.
+
+    Raises:
+        NamepinError: E134 when none of its lines fits any of this kind, such as "mention of train".
+    """
+    if not fits:
+        raise NamepinError("E134", f"no line fits any {kind}", where=file, mend="give the file of this data set")
+
+
+def lines_of(file: str, *keys: str) -> Iterator[tuple[str, ...]]:
+    """The values of "id" and `keys` in every line of a JSONL file, as `placed_lines` without the places."""
+    return (values for _, values in placed_lines(file, *keys))
+
+
+def placed_lines(file: str, *keys: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The place of every line of a JSONL file, with its values of "id" and `keys`.
+
+    Raises:
+        NamepinError: E130 when it is missing, E134 when a line cannot be understood, or a value is no text.
     """
     path = Path(file)
     if not path.is_file():
@@ -169,10 +207,14 @@ def lines_of(file: str, *keys: str) -> Iterator[tuple[str, ...]]:
         if line.strip():
             try:
                 row = json.loads(line)
-                yield (str(row["id"]), *(" ".join(str(row[key]).split()) for key in keys))
+                strange = [key for key in keys if not isinstance(row[key], str)]
+                if strange or not isinstance(row["id"], str | int):
+                    raise ValueError(f"{(strange or ['id'])[0]} is no text")
+                values = (str(row["id"]), *(" ".join(row[key].split()) for key in keys))
             except (ValueError, KeyError, TypeError) as error:
                 what = f"not a row of id, {', '.join(keys)}: {error!r}"
                 raise NamepinError("E134", what, where=f"{path}:{number}") from error
+            yield f"{path}:{number}", values
 
 
 def query_of(entity: GoldEntity) -> Query:
@@ -226,7 +268,8 @@ def both_classes(split: Split, *, negatives: bool = False) -> None:
     if there >= ({True} if negatives else {True, False}):
         return
     which = "every" if True in there else "no"
-    what = f"{which} mention is in its picture: one class only, nothing to tell apart" if there else "no mention"
+    one_class = f"{which} mention is in its picture: one class only, nothing to tell apart"
+    what = one_class if there else "there is no mention"
     raise NamepinError("E139", what, where=split.file, mend="use another split")
 
 

@@ -244,6 +244,9 @@ def _entities(
     for i in broken:
         what = f"broken BIO: {row.columns[0][i]!r} follows {row.columns[0][i - 1] if i else 'the start'!r}"
         problem(i, what, loses="" if row.columns[0][i].startswith("I-") else "type")
+    for i, tag in enumerate(row.columns[1] if fine is not None else ()):
+        if tag != "O" and row.columns[0][i] == "O":
+            problem(i, f"fine tag {tag!r} where the coarse one is 'O'; it is not read")
     text = " ".join(row.tokens)
     offsets = token_offsets(text, row.tokens)
     entities = []

@@ -130,6 +130,7 @@ def test_fmnerg_reads_both_columns_and_resolves_aliases(tmp_path: Path) -> None:
         ("Rome\tB-location\tB-actor", "does not belong"),
         ("Rome\tB-location\tO", "not in the scheme"),
         ("Rome\tB-location\tI-city", "do not follow"),
+        ("Rome\tO\tB-city", "where the coarse one is 'O'"),
     ],
 )
 def test_fine_tags_that_contradict_the_coarse_ones_are_listed(tmp_path: Path, line: str, what: str) -> None:

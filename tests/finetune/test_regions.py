@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from PIL import ExifTags, Image
 
 pytest.importorskip("accelerate", reason="needs the gpu extra")
 
@@ -64,10 +65,20 @@ def test_recipes_read_them_by_their_layouts_name(world: Path) -> None:
     "line",
     ["{", "[]", '{"id": "a/b", "regions": []}', '{"id": "one", "regions": [{"text": "", "boxes": []}]}',
      '{"id": "one", "regions": [{"text": "x", "boxes": [[1, 2, 3]]}]}', '{"id": "one", "regions": [{"text": "x"}]}',
-     '{"id": "one", "regions": [{"text": "x", "boxes": [], "masks": [{"size": [2, 2], "counts": "zz"}]}]}'],
+     '{"id": "one", "regions": [{"text": "x", "boxes": [], "masks": [{"size": [2, 2], "counts": "zz"}]}]}',
+     *(f'{{"id": "one", "regions": [{{"text": "x", "boxes": [[{box}]]}}]}}'
+       for box in ("9, 1, 2, 5", "1, 5, 2, 5", "1, 1, 1e400, 5", "NaN, 1, 2, 5", "1, 1, 35, 5", "-3, 1, 5, 5",
+                   "1, 1, 5, 55"))],
 )  # fmt: skip
 def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
-    (tmp_path / "regions").mkdir()
+    for folder in ("regions", "images"):
+        (tmp_path / folder).mkdir()
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6  # 32 wide and 48 high, once upright
+    Image.new("RGB", (48, 32)).save(tmp_path / "images" / "one.jpg", exif=turned)
+    good = '{"id": "one", "regions": [{"text": "x", "boxes": [[-0.5, 0, 32.5, 48]]}]}'
+    (tmp_path / "regions" / "dev.jsonl").write_text(good)
+    assert len(read_regions(tmp_path, "dev").rows) == 1
     (tmp_path / "regions" / "train.jsonl").write_text("\n" + line + "\n")
     with pytest.raises(NamepinError, match=r"E134.*train\.jsonl:2"):
         read_regions(tmp_path, "train")

@@ -21,7 +21,7 @@ def world(tmp_path: Path) -> Path:
 
 def fine(tags: str) -> Callable[[Path], str]:
     def write(root: Path) -> str:
-        (root / "txt_fine").mkdir()
+        (root / "txt_fine").mkdir(exist_ok=True)
         (root / "txt_fine" / "train.txt").write_text(f"IMGID:train0\nada\t{tags}\n")
         return "fmnerg"
 
@@ -101,6 +101,12 @@ def test_a_broken_tag_that_is_read_as_seqeval_does_is_counted(world: Path, capsy
     assert re.search(r"1 problems in gmner train.*E132.*train\.txt:2", capsys.readouterr().err)
 
 
-def test_a_split_without_pictures_of_annotations_is_as_before(world: Path) -> None:
+def test_tags_that_disagree_are_counted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for tags in ("B-person\tB-city", "O\tB-city"):
+        assert read_gold(fine(tags)(world), world, "train")
+        assert re.search(r"1 problems in fmnerg train.*E132.*train\.txt:2", capsys.readouterr().err)
+
+
+def test_a_split_without_regions_is_as_before(world: Path) -> None:
     shutil.rmtree(world / "xml")
     assert not read_gold("gmner", world, "train", regions=True).has_boxes

@@ -1,5 +1,6 @@
 """The rows of recipes that look: what leaves nothing to learn from or to choose by is named before a net is loaded."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from finetune.matcher import MatcherRecipe, MatcherRows  # noqa: E402
 from finetune.matcher import train as train_matcher  # noqa: E402
 from finetune.segmenter import SamRecipe  # noqa: E402
 from finetune.segmenter import train as train_segmenter  # noqa: E402
+from finetune.visual_data import read_split  # noqa: E402
 from tools.errors import NamepinError  # noqa: E402
 
 TELL: dict[str, Any] = {
@@ -35,6 +37,11 @@ def world(tmp_path: Path) -> Path:
     return write_world(tmp_path / "world")
 
 
+def write_lines(file: Path, rows: list[Any]) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(file)
+
+
 def say(world: Path, split: str, *, seen: bool | None) -> None:
     """Let a split have only mentions that are in their pictures, only others, or none."""
     tag = "O" if seen is None else "B-PER"
@@ -43,7 +50,9 @@ def say(world: Path, split: str, *, seen: bool | None) -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
-@pytest.mark.parametrize(("seen", "what"), [(True, "every mention"), (False, "no mention is"), (None, "no mention")])
+@pytest.mark.parametrize(
+    ("seen", "what"), [(True, "every mention"), (False, "no mention is"), (None, "there is no mention")]
+)
 @pytest.mark.parametrize("name", TELL)
 def test_one_class_is_nothing_to_tell_apart(world: Path, name: str, split: str, seen: bool | None, what: str) -> None:
     train, recipe = TELL[name]
@@ -78,3 +87,38 @@ def test_described_regions_need_a_dev_split_too(world: Path) -> None:
     (world / "regions" / "dev.jsonl").write_text("")
     with pytest.raises(NamepinError, match=r"E139.*no mention.*regions.dev\.jsonl"):
         MatcherRows(MatcherRecipe(root=str(world), dataset="regions"))
+
+
+ADA = {"id": "train0", "text": "ada", "expansion": "a red patch"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        ([], r"no line fits any mention of train.*said\.jsonl"),
+        ([ADA | {"id": "dev0"}, ADA | {"text": "bob"}], r"no line fits any mention of train.*said\.jsonl"),
+        ([ADA, ADA | {"expansion": None}], r"expansion is no text.*said\.jsonl:2"),
+        ([ADA, ADA | {"text": ["ada"]}], r"text is no text.*said\.jsonl:2"),
+        ([ADA, ADA | {"id": None}], r"id is no text.*said\.jsonl:2"),
+        ([ADA, [1]], r"said\.jsonl:2"),
+    ],
+)
+def test_expansions_that_cannot_be_used_are_named(world: Path, lines: list[Any], error: str) -> None:
+    said = write_lines(world / "said.jsonl", lines)
+    with pytest.raises(NamepinError, match=f"E134.*{error}"):
+        read_split(MatcherRecipe(root=str(world)), "train", expansions=[said])
+
+
+def test_captions_of_other_posts_are_named(world: Path) -> None:
+    said = write_lines(world / "told.jsonl", [{"id": "dev0", "caption": "a patch"}])
+    with pytest.raises(NamepinError, match=r"E134.*no line fits any post of train.*told\.jsonl"):
+        read_split(MatcherRecipe(root=str(world)), "train", captions=said)
+
+
+@pytest.mark.parametrize("name", [name for name in (*TELL, *PLACE) if name.startswith(("entailment", "grounder"))])
+def test_dev_is_never_mixed(world: Path, name: str) -> None:
+    train, recipe = (TELL | PLACE)[name]
+    ada = ADA | {"id": "dev0"}
+    said = write_lines(world / "said.jsonl", [ada, ada, ada | {"expansion": "another patch"}])
+    with pytest.raises(NamepinError, match=r"E139.*'ada' in post 'dev0'.*said\.jsonl:3"):
+        train(recipe(root=str(world), out=str(world / "run"), dev_expansions=said))
