@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -83,6 +84,10 @@ class TaggerTraining:
         torch.manual_seed(recipe.seed)
         self.recipe, self.spec = recipe, spec_of(recipe)
         self.out = Path(recipe.out)
+        with disk_errors(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.out):
+                pass
         root = data_root(recipe)
         self.train, self.dev, self.data_hashes = load_data(root, recipe)
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
@@ -125,7 +130,6 @@ class TaggerTraining:
 
     def run(self, resume: bool) -> None:
         """Train to the end, or until the dev score stops rising."""
-        self.out.mkdir(parents=True, exist_ok=True)
         if resume:
             self._restore()
         epochs = self.recipe.ccby_epochs + self.recipe.epochs

@@ -85,7 +85,7 @@ def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]]
     return examples
 
 
-def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, Sequence[str]]:
+def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, Sequence[str | None]]:
     file = root / "knowledge" / f"{split}.jsonl"
     return read_knowledge(file, posts, mixed=split == "train") if file.is_file() else {}
 

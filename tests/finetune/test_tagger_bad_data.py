@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from test_tagger_recipe import write_posts  # noqa: E402
 
+from agent.recipes import load_recipe  # noqa: E402
+from finetune.tagger import RECIPES, train  # noqa: E402
 from finetune.tagger_recipe import TaggerRecipe, load_data  # noqa: E402
 from tools.errors import NamepinError  # noqa: E402
 
@@ -71,3 +74,74 @@ def test_without_a_file_of_knowledge_posts_have_none(data: Path) -> None:
     (data / "gmner" / "knowledge" / "dev.jsonl").unlink()
     _, dev, _ = load_data(data, TaggerRecipe(data=str(data)))
     assert {example.knowledge for example in dev} == {None}
+
+
+GOLD = "IMGID:1\nsee\tO\tO\nAda\tB-person\tB-actor\nBell\tI-person\tI-actor\n\nIMGID:2\nOslo\tB-location\tB-city\n"
+
+
+@pytest.fixture
+def fine(tmp_path: Path) -> Path:
+    (tmp_path / "txt_fine").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "txt_fine" / f"{split}.txt").write_text(GOLD)
+    return tmp_path
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize(
+    ("old", "new", "line", "found"),
+    [
+        ("B-actor", "B-unicorn", 3, "'unicorn' is not in the scheme"),
+        ("B-person", "B-unicorn", 3, "'unicorn' is not in the scheme"),
+        ("B-person", "X-person", 3, "broken BIO: 'X-person'"),
+        ("B-person\tB", "I-person\tB", 3, "broken BIO: 'I-person'"),
+        ("I-actor", "I-author", 3, "do not follow"),
+        ("B-city", "B-actor", 7, "does not belong to 'location'"),
+        ("B-city", "O", 7, "not in the scheme"),
+        ("O\tO", "O\tB-city", 2, "'B-city' is on a word that no coarse mention has"),
+    ],
+)
+def test_wrong_tags_are_not_learnt(fine: Path, split: str, old: str, new: str, line: int, found: str) -> None:
+    for scheme in ("8/51", "4/51", "4"):
+        load_data(fine, TaggerRecipe(data=str(fine), dataset="sandbox", scheme=scheme))
+    (fine / "txt_fine" / f"{split}.txt").write_text(GOLD.replace(old, new))
+    said = refused(fine, dataset="sandbox", scheme="8/51")
+    assert "E132" in said and found in said and f"txt_fine/{split}.txt:{line}" in said
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_split_without_a_mention_is_refused(fine: Path, data: Path, split: str) -> None:
+    (fine / "txt_fine" / f"{split}.txt").write_text("IMGID:1\nsee\tO\tO\n")
+    (data / "gmner" / "txt" / f"{split}.txt").write_text("IMGID:1\nsee\tO\n")
+    for settings in ({"dataset": "sandbox", "scheme": "8/51"}, {"dataset": "gmner"}):
+        assert re.search(rf"E139.*no post has a mention.*{split}\.txt", refused(data, **settings))
+
+
+def test_gmner_has_no_eight_types(data: Path) -> None:
+    assert re.search("E203.*8", refused(data, scheme="8/51"))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "lr_encoder=-1",
+        "lr_heads=0",
+        "clip=-1",
+        "warmup=7",
+        "layer_decay=2",
+        "weight_decay=-1",
+        "pooled=-1",
+        "dropout=1",
+    ],
+)
+def test_settings_out_of_range_are_named(setting: str) -> None:
+    key = setting.split("=")[0]
+    with pytest.raises(NamepinError, match=f"E203.*{key}"):
+        load_recipe(RECIPES, None, [setting])
+
+
+@pytest.mark.parametrize("out", [lambda folder: folder / "file", lambda folder: Path("/proc/nope")])
+def test_a_run_that_cannot_be_written_stops_before_it_reads(tmp_path: Path, out: Callable[[Path], Path]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NamepinError, match=f"E500.*{out(tmp_path)}"):
+        train(TaggerRecipe(data=str(tmp_path / "none"), encoder=str(tmp_path / "none"), out=str(out(tmp_path))))
