@@ -228,6 +228,11 @@ class Targets:
     spans: list[tuple[int, int, int]]
     span_weights: Tensor
 
+    def to(self, device: torch.device) -> "Targets":
+        """The same targets on a device."""
+        fine = None if self.fine is None else self.fine.to(device)
+        return Targets(self.coarse.to(device), fine, self.spans, self.span_weights.to(device))
+
 
 class Batcher:
     """Turns examples into batches for one specification."""

@@ -46,6 +46,7 @@ class TaggerRecipe:
         knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
         epochs: passes over GMNER train, each post bare.
         ccby_epochs: passes over the CC-BY tweets before, coarse path only.
+        accumulate: parts that a batch is computed in, where it does not fit into memory at once.
         patience: stop after so many epochs without a better dev score.
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
         lr_heads: learning rate of all that is new.
@@ -54,6 +55,7 @@ class TaggerRecipe:
         lower: rate of bare posts written in lower case only.
         hide: rate of word pieces hidden from the encoder.
         bf16: run the encoder in bfloat16 while training.
+        cpu: train on the CPU even where there is a CUDA device.
     """
 
     data: str = ""
@@ -76,6 +78,7 @@ class TaggerRecipe:
     ccby_epochs: Count = 0
     patience: Positive = 4
     batch_size: Positive = 32
+    accumulate: Positive = 1
     lr_encoder: Rate = 1e-4
     lr_heads: Rate = 1e-3
     layer_decay: Share = 0.9
@@ -89,6 +92,7 @@ class TaggerRecipe:
     seed: int = 1
     threads: Positive = 2
     bf16: bool = True
+    cpu: bool = False
 
 
 def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
