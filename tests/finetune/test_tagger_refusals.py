@@ -1,4 +1,4 @@
-"""What the tagger's recipe refuses to learn from, with the file and line that are wrong."""
+"""What the tagger's recipe refuses, with the file and line or the setting that is wrong."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from test_tagger_recipe import write_posts  # noqa: E402
 
 from agent.recipes import load_recipe  # noqa: E402
 from finetune.tagger import RECIPES, train  # noqa: E402
-from finetune.tagger_recipe import TaggerRecipe, load_data  # noqa: E402
+from finetune.tagger_recipe import TaggerRecipe, load_data, spec_of  # noqa: E402
 from tools.errors import NamepinError  # noqa: E402
 
 
@@ -145,3 +145,11 @@ def test_a_run_that_cannot_be_written_stops_before_it_reads(tmp_path: Path, out:
     (tmp_path / "file").touch()
     with pytest.raises(NamepinError, match=f"E500.*{out(tmp_path)}"):
         train(TaggerRecipe(data=str(tmp_path / "none"), encoder=str(tmp_path / "none"), out=str(out(tmp_path))))
+
+
+def test_the_papers_settings_of_the_documentation_are_accepted() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "finetune.md").read_text("utf-8").split("\n")
+    command = next(line for line in told if line.startswith("namepin finetune tagger "))
+    recipe = load_recipe(RECIPES, None, [one.strip() for one in command.split("--set ")[1:]])
+    assert (recipe.alpha, recipe.beta, recipe.lr_encoder, recipe.lr_heads) == (0.1, 0.1, 5e-6, 5e-6)
+    assert (recipe.batch_size, recipe.epochs, spec_of(recipe).input.max_pieces) == (4, 10, 256)
