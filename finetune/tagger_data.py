@@ -45,7 +45,7 @@ class Example:
 def read_conll(file: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Posts of a CoNLL file: id (`IMGID:x`, else the line number), words, and the tag columns of each word."""
     post, words, tags = "", [], []
-    for number, line in enumerate([*file.read_text("utf-8").split("\n"), ""], 1):
+    for number, line in enumerate([*file.read_text("utf-8-sig").split("\n"), ""], 1):
         if line.startswith("IMGID:"):
             post = line[6:].strip()
         elif "\t" in line and line.split("\t")[0].strip():
@@ -58,12 +58,15 @@ def read_conll(file: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Mentions `(start, end, type)` of BIO tags; an `I-` that continues nothing begins a mention."""
+    """Mentions `(start, end, type)` of BIO tags; an `I-` that continues nothing begins a mention.
+
+    `MISC` is another name of GMNER's `OTHER`.
+    """
     spans: list[tuple[int, int, str]] = []
     for i, tag in enumerate(tags):
         if tag == "O":
             continue
-        kind = tag[2:]
+        kind = "OTHER" if tag[2:] == "MISC" else tag[2:]
         continues = tag.startswith("I-") and spans and spans[-1][1] == i and spans[-1][2] == kind
         if continues:
             spans[-1] = (spans[-1][0], i + 1, kind)

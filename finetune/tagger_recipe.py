@@ -142,8 +142,10 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     spec = spec_of(recipe)
     folder = root if recipe.dataset == "sandbox" else root / recipe.dataset
     texts = "txt" if recipe.dataset == "gmner" else "txt_fine"
-    if recipe.dataset == "gmner" and recipe.scheme == "8/51":
-        raise NamepinError("E203", "scheme: gmner has 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
+    if recipe.scheme == "8/51" and (recipe.dataset == "gmner" or recipe.ccby_epochs):
+        raise NamepinError("E203", "scheme: gmner and ccby have 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
+    if recipe.ccby_epochs and not ccby_files(root / "ccby"):
+        raise NamepinError("E130", "no tweets for ccby_epochs", where=str(root / "ccby"), mend="set ccby_epochs to 0")
     for split in ("train", "dev"):
         learnable(load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt")
     if recipe.dataset in ("fmnerg", "sandbox"):

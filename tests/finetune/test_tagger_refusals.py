@@ -117,8 +117,24 @@ def test_a_split_without_a_mention_is_refused(fine: Path, data: Path, split: str
         assert re.search(rf"E139.*no post has a mention.*{split}\.txt", refused(data, **settings))
 
 
-def test_gmner_has_no_eight_types(data: Path) -> None:
+def test_gmner_has_no_eight_types(data: Path, fine: Path) -> None:
     assert re.search("E203.*8", refused(data, scheme="8/51"))
+    assert re.search("E203.*8", refused(fine, scheme="8/51", dataset="sandbox", ccby_epochs=1))
+
+
+def test_tweets_that_are_not_there_are_named(data: Path) -> None:
+    assert re.search("E130.*ccby", refused(data, ccby_epochs=1))
+
+
+def test_what_evaluations_read_is_learnt_too(data: Path) -> None:
+    """A byte order mark, and GMNER's other name of OTHER."""
+    before, _, _ = load_data(data, TaggerRecipe(data=str(data)))
+    file = data / "gmner" / "txt" / "train.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"-LOC", b"-MISC"))
+    after, _, _ = load_data(data, TaggerRecipe(data=str(data)))
+    assert [(one.id, one.knowledge) for one in after] == [(one.id, one.knowledge) for one in before]
+    types = {"LOC": "OTHER", "PER": "PER"}
+    assert [[types[s.coarse] for s in e.spans] for e in before] == [[s.coarse for s in e.spans] for e in after]
 
 
 @pytest.mark.parametrize(
