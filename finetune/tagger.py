@@ -16,7 +16,8 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -29,10 +30,17 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch import nn
+from torch import Tensor, nn
 
-from finetune.run_folder import CHECKPOINT, disk_errors, read_checkpoint, write_checkpoint
-from finetune.tagger_data import Batcher, Example, by_length, mention_pool, read_ccby, swap_mentions
+from finetune.run_folder import (
+    CHECKPOINT,
+    disk_errors,
+    read_checkpoint,
+    whole_folder,
+    write_checkpoint,
+    write_manifest,
+)
+from finetune.tagger_data import Batcher, Example, Targets, by_length, mention_pool, read_ccby, swap_mentions
 from finetune.tagger_recipe import TaggerRecipe, data_root, load_data, spec_of
 from finetune.tagger_steps import (
     MovingAverage,
@@ -49,10 +57,13 @@ from tools.errors import NamepinError
 from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
-from tools.nets.dual_tagger import transition_matrix
+from tools.nets.dual_tagger import TaggerBatch, transition_matrix
 from tools.tagger import DualTagger, TaggerConfig
 from tools.tagger_input import RowBuilder
 from tools.tagger_model import ADAPTER_FILE, Manifest, build_net, save_adapter
+
+FREE = ("out", "data", "threads", "cpu")
+"""Settings that a resumed run may change."""
 
 
 def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> float:
@@ -82,7 +93,12 @@ class TaggerTraining:
         torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
         self.recipe, self.spec = recipe, spec_of(recipe)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and not recipe.cpu else "cpu")
         self.out = Path(recipe.out)
+        with disk_errors(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.out):
+                pass
         root = data_root(recipe)
         self.train, self.dev, self.data_hashes = load_data(root, recipe)
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
@@ -104,6 +120,7 @@ class TaggerTraining:
             file = Path(recipe.start) / ADAPTER_FILE
             put(self.net, {name: value.float() for name, value in read_safetensors(file).items()})
             self.data_hashes["start"] = file_sha256(file)
+        self.net.to(self.device)
         self.builder = RowBuilder(encoder.tokenizer, self.spec.input)
         self.batcher = Batcher(self.builder, self.spec)
         self.average = MovingAverage(self.net, recipe.ema)
@@ -125,7 +142,6 @@ class TaggerTraining:
 
     def run(self, resume: bool) -> None:
         """Train to the end, or until the dev score stops rising."""
-        self.out.mkdir(parents=True, exist_ok=True)
         if resume:
             self._restore()
         epochs = self.recipe.ccby_epochs + self.recipe.epochs
@@ -169,30 +185,41 @@ class TaggerTraining:
         return example
 
     def _update(self, part: Sequence[tuple[Example, bool]], rng: random.Random) -> float:
-        recipe, net = self.recipe, self.net
-        batch, targets = self.batcher.batch(part)
-        if recipe.hide:
-            hidden = (torch.rand(batch.piece_ids.shape) < recipe.hide) & (batch.piece_shapes[:, :, 0] > 0)
-            mask_id = getattr(self.builder.tokenizer, "mask_token_id", None) or self.builder.unknown
-            batch.piece_ids.masked_fill_(hidden, mask_id)
+        """One step of the optimiser, on a batch in `accumulate` parts; returns the batch's loss."""
+        size = math.ceil(len(part) / self.recipe.accumulate)
+        parts = [self.batcher.batch(part[at : at + size]) for at in range(0, len(part), size)]
+        known = max(1, sum(len(targets.spans) for _, targets in parts))
         for group, rate in zip(self.optimiser.param_groups, self.peak_rates, strict=True):
             group["lr"] = rate * self._schedule()
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bf16):
-            words = net.encode(batch)
-        logits = net.paths(words.float())
-        loss = tagger_loss(net, logits, batch.word_mask, targets, alpha=recipe.alpha, pooled=recipe.pooled)
-        value = float(loss.detach())
+        self.optimiser.zero_grad(set_to_none=True)
+        value = 0.0
+        for batch, targets in parts:
+            share = len(batch.piece_ids) / len(part)
+            loss = share * self._loss(batch, targets, self.recipe.pooled * (len(targets.spans) / known / share))
+            loss.backward()
+            value += float(loss.detach())
         if not math.isfinite(value):
             what = f"the loss is {value} at step {self.step + 1}, of epoch {self.epoch + 1}"
             mend = "lower the learning rates; --resume goes on from the last checkpoint"
             raise NamepinError("E220", what, where=str(self.out), mend=mend)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for p in net.parameters() if p.grad is not None], recipe.clip)
+        nn.utils.clip_grad_norm_([p for p in self.net.parameters() if p.grad is not None], self.recipe.clip)
         self.optimiser.step()
-        self.average.update(net)
+        self.average.update(self.net)
         self.step += 1
         return value
+
+    def _loss(self, batch: TaggerBatch, targets: Targets, pooled: float) -> Tensor:
+        """The mean loss of a part of a batch, with some of its word pieces hidden."""
+        recipe = self.recipe
+        if recipe.hide:
+            hidden = (torch.rand(batch.piece_ids.shape) < recipe.hide) & (batch.piece_shapes[:, :, 0] > 0)
+            mask_id = getattr(self.builder.tokenizer, "mask_token_id", None) or self.builder.unknown
+            batch.piece_ids.masked_fill_(hidden, mask_id)
+        batch, targets = batch.to(self.device), targets.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=recipe.bf16):
+            words = self.net.encode(batch)
+        logits = self.net.paths(words.float())
+        return tagger_loss(self.net, logits, batch.word_mask, targets, alpha=recipe.alpha, pooled=pooled)
 
     def _schedule(self) -> float:
         """Linear warm-up and decay, once for each stage."""
@@ -208,7 +235,8 @@ class TaggerTraining:
         put(self.net, self.average.values)
         self.net.eval()
         manifest = Manifest(spec=self.spec, encoder_sha256="", weights_sha256="")
-        config = TaggerConfig(batch_size=32, spans="coarse" if self.recipe.alpha else "fine")
+        spans: Literal["coarse", "fine"] = "coarse" if self.recipe.alpha else "fine"
+        config = TaggerConfig(batch_size=32, spans=spans, device=str(self.device))
         tagger = DualTagger.of(self.net, self.builder, manifest, config)
         scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)}
         if self.recipe.knowledge:
@@ -218,11 +246,17 @@ class TaggerTraining:
         self.stale += 1
         if mean_score(scores) > self.best:
             self.best, self.stale = mean_score(scores), 0
-            style = RECORDED_STYLE if self.recipe.knowledge else None
-            with disk_errors(self.out):
-                weights, made = trained(self.net), self.record()
-                save_adapter(self.out / "adapter", weights, self.spec, self.encoder_sha256, style, made)
+            self._keep()
         put(self.net, raw)
+
+    def _keep(self) -> None:
+        """Save the weights as they are, for the tool, with the manifest and the model card that every recipe writes."""
+        style = RECORDED_STYLE if self.recipe.knowledge else None
+        told = ({**row, "score": mean_score(row)} for row in self.history)
+        history = [{key: value for key, value in row.items() if key != "seconds"} for row in told]
+        with disk_errors(self.out), whole_folder(self.out / "adapter") as folder:
+            save_adapter(folder, trained(self.net), self.spec, self.encoder_sha256, style, self.record())
+            write_manifest(folder, self.recipe, "tagger", self.data_hashes, history)
 
     def record(self) -> dict[str, Any]:
         """What the manifest says about the run."""
@@ -259,11 +293,12 @@ class TaggerTraining:
 
     def _restore(self) -> None:
         """Go on from the checkpoint, where there is one."""
-        state = read_checkpoint(self.out / CHECKPOINT, dataclasses.asdict(self.recipe), free=("out", "data", "threads"))
+        state = read_checkpoint(self.out / CHECKPOINT, dataclasses.asdict(self.recipe), free=FREE)
         if state is None:
             return
         put(self.net, state["net"])
-        self.average.values, self.average.steps = state["average"], state["average_steps"]
+        self.average.values = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.average.steps = state["average_steps"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
         self.stale, self.history = state["stale"], state["history"]

@@ -1,16 +1,17 @@
 """The tagger's training data: annotated posts, augmentation, and batches with their targets."""
 
-import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from tools.errors import NamepinError
 from tools.labels import canonical_label
 from tools.nets.crf import FORBIDDEN
 from tools.nets.dual_tagger import TaggerBatch
@@ -44,7 +45,7 @@ class Example:
 def read_conll(file: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Posts of a CoNLL file: id (`IMGID:x`, else the line number), words, and the tag columns of each word."""
     post, words, tags = "", [], []
-    for number, line in enumerate([*file.read_text("utf-8").split("\n"), ""], 1):
+    for number, line in enumerate([*file.read_text("utf-8-sig").split("\n"), ""], 1):
         if line.startswith("IMGID:"):
             post = line[6:].strip()
         elif "\t" in line and line.split("\t")[0].strip():
@@ -57,12 +58,15 @@ def read_conll(file: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Mentions `(start, end, type)` of BIO tags; an `I-` that continues nothing begins a mention."""
+    """Mentions `(start, end, type)` of BIO tags; an `I-` that continues nothing begins a mention.
+
+    `MISC` is another name of GMNER's `OTHER`.
+    """
     spans: list[tuple[int, int, str]] = []
     for i, tag in enumerate(tags):
         if tag == "O":
             continue
-        kind = tag[2:]
+        kind = "OTHER" if tag[2:] == "MISC" else tag[2:]
         continues = tag.startswith("I-") and spans and spans[-1][1] == i and spans[-1][2] == kind
         if continues:
             spans[-1] = (spans[-1][0], i + 1, kind)
@@ -73,9 +77,10 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
 
 def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]] | None = None) -> list[Example]:
     """A GMNER split with its recorded knowledge, and weak fine labels (one a mention, in text order) where given."""
-    knowledge = _knowledge(root, split)
+    posts = list(read_conll(root / "txt" / f"{split}.txt"))
+    knowledge = _knowledge(root, split, [post for post, _, _ in posts])
     examples = []
-    for post, words, tags in read_conll(root / "txt" / f"{split}.txt"):
+    for post, words, tags in posts:
         found = spans_of([columns[0] for columns in tags])
         weak = (fine or {}).get(post, [{}] * len(found))
         spans = tuple(Span(*span, fine=dict(w)) for span, w in zip(found, weak, strict=True))
@@ -83,21 +88,57 @@ def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]]
     return examples
 
 
-def _knowledge(root: Path, split: str) -> dict[str, list[str | None]]:
-    """What was recorded of each post; several rows of a post are several models' (RiVEG's "Mix")."""
+def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, Sequence[str | None]]:
     file = root / "knowledge" / f"{split}.jsonl"
-    found: dict[str, list[str | None]] = {}
-    for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
-        row = json.loads(line)
-        found.setdefault(row["id"], []).append(row["knowledge"])
+    return read_knowledge(file, posts, mixed=split == "train") if file.is_file() else {}
+
+
+class Recorded(BaseModel):
+    """A row of recorded knowledge; what else it says, such as the model, is not read."""
+
+    id: str | int
+    knowledge: str
+
+
+def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[str, list[str]]:
+    """What was recorded of each post; several rows of a post are several models' (RiVEG's "Mix").
+
+    Args:
+        file: JSONL of `{"id", "knowledge"}`.
+        posts: the split's ids.
+        mixed: whether a post may have several rows.
+
+    Raises:
+        NamepinError: E134 when a row cannot be understood, E135 when none is of a post of the split, E139 when a post
+            has several rows and may not.
+    """
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = Recorded.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"not a row of recorded knowledge: {' '.join(map(str, (*first['loc'], first['msg'])))}"
+            raise NamepinError("E134", what, where=f"{file}:{number}", mend='a row is {"id", "knowledge"}') from error
+        said = found.setdefault(str(row.id), [])
+        if said and not mixed:
+            what = f"post {str(row.id)!r} has several rows of knowledge, but only train is learnt from several models"
+            raise NamepinError("E139", what, where=f"{file}:{number}", mend="leave one row a post")
+        said.append(row.knowledge)
+    if found.keys().isdisjoint(posts):
+        what = f"none of the {len(found)} posts that it is about is in the split"
+        raise NamepinError("E135", what, where=str(file), mend="record this split's knowledge, or move the file away")
     return found
 
 
 def read_fmnerg(root: Path, split: str, spec: TaggerSpec) -> list[Example]:
     """An FMNERG split: gold fine types, and of each the coarse type that the scheme gives it."""
-    knowledge = _knowledge(root, split)
+    posts = list(read_conll(root / "txt_fine" / f"{split}.txt"))
+    knowledge = _knowledge(root, split, [post for post, _, _ in posts])
     examples = []
-    for post, words, tags in read_conll(root / "txt_fine" / f"{split}.txt"):
+    for post, words, tags in posts:
         found = [
             (a, b, canonical_label(kind, "fmnerg51")) for a, b, kind in spans_of([columns[-1] for columns in tags])
         ]
@@ -189,6 +230,11 @@ class Targets:
     fine: Tensor | None
     spans: list[tuple[int, int, int]]
     span_weights: Tensor
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same targets on a device."""
+        fine = None if self.fine is None else self.fine.to(device)
+        return Targets(self.coarse.to(device), fine, self.spans, self.span_weights.to(device))
 
 
 class Batcher:

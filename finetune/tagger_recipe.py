@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from evals.datasets.conll import read_rows
+from evals.gold import Dataset
 from evals.run import load_dataset
 from finetune.tagger_data import Example, ccby_files, read_fmnerg, read_gmner
+from finetune.training import Count, Positive, Rate, Share
 from tools.base import file_sha256
 from tools.checkpoints import MINILM
 from tools.errors import NamepinError
@@ -21,10 +24,7 @@ TRAIN_FILES = {
     "sandbox": "txt_fine/train.txt",
 }
 
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class TaggerRecipe:
         knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
         epochs: passes over GMNER train, each post bare.
         ccby_epochs: passes over the CC-BY tweets before, coarse path only.
+        accumulate: parts that a batch is computed in, where it does not fit into memory at once.
         patience: stop after so many epochs without a better dev score.
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
         lr_heads: learning rate of all that is new.
@@ -54,6 +55,7 @@ class TaggerRecipe:
         lower: rate of bare posts written in lower case only.
         hide: rate of word pieces hidden from the encoder.
         bf16: run the encoder in bfloat16 while training.
+        cpu: train on the CPU even where there is a CUDA device.
     """
 
     data: str = ""
@@ -64,8 +66,8 @@ class TaggerRecipe:
     start: str = ""
     alpha: Share = 0.5
     beta: Share = 0.1
-    pooled: float = 0.5
-    dropout: Share = 0.2
+    pooled: Weight = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     bio_constraint: bool = True
     crf_scope: Literal["text", "all"] = "text"
     knowledge: Share = 0.5
@@ -76,12 +78,13 @@ class TaggerRecipe:
     ccby_epochs: Count = 0
     patience: Positive = 4
     batch_size: Positive = 32
-    lr_encoder: float = 1e-4
-    lr_heads: float = 1e-3
-    layer_decay: float = 0.9
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    accumulate: Positive = 1
+    lr_encoder: Rate = 1e-4
+    lr_heads: Rate = 1e-3
+    layer_decay: Share = 0.9
+    warmup: Share = 0.1
+    weight_decay: Weight = 0.01
+    clip: Rate = 1.0
     ema: Share = 0.998
     swap: Share = 0.15
     lower: Share = 0.03
@@ -89,6 +92,7 @@ class TaggerRecipe:
     seed: int = 1
     threads: Positive = 2
     bf16: bool = True
+    cpu: bool = False
 
 
 def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
@@ -132,21 +136,52 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     GMNER has no fine types: its mentions get weak ones, distilled from the recorded knowledge.
 
     Raises:
-        NamepinError: E130 to E139 for a split that is missing, empty, or has a line that cannot be understood.
+        NamepinError: E130 to E139 for a split that is missing, has no mention, or a line that cannot be understood or
+            learnt from; E203 for a scheme that the data set does not have.
     """
     spec = spec_of(recipe)
     folder = root if recipe.dataset == "sandbox" else root / recipe.dataset
+    texts = "txt" if recipe.dataset == "gmner" else "txt_fine"
+    if recipe.scheme == "8/51" and (recipe.dataset == "gmner" or recipe.ccby_epochs):
+        raise NamepinError("E203", "scheme: gmner and ccby have 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
+    if recipe.ccby_epochs and not ccby_files(root / "ccby"):
+        raise NamepinError("E130", "no tweets for ccby_epochs", where=str(root / "ccby"), mend="set ccby_epochs to 0")
     for split in ("train", "dev"):
-        load_dataset(recipe.dataset, folder, split)  # it names the line of what is wrong
+        learnable(load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt")
     if recipe.dataset in ("fmnerg", "sandbox"):
         splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
-        kinds = {"txt_fine": "txt", "knowledge": "jsonl"}
     else:
         from finetune.weak_labels import weak_fine_labels
 
         weak = weak_fine_labels(folder, "train") if spec.fine_types else None
         splits = read_gmner(folder, "train", weak), read_gmner(folder, "dev")
-        kinds = {"txt": "txt", "knowledge": "jsonl"}
+    kinds = {texts: "txt", "knowledge": "jsonl"}
     files = [folder / kind / f"{split}.{end}" for split in ("train", "dev") for kind, end in kinds.items()]
     files += ccby_files(root / "ccby") if recipe.ccby_epochs else []
     return *splits, {str(file.relative_to(root)): file_sha256(file) for file in files if file.is_file()}
+
+
+def learnable(dataset: Dataset, file: Path) -> None:
+    """See that the tags of a split can be learnt from: to learn from wrong ones is worse than to stop.
+
+    Args:
+        dataset: the split as it was read.
+        file: its text.
+
+    Raises:
+        NamepinError: E132 at the first tag that is broken, outside the scheme or disagrees with its coarse one, E139
+            when there is no mention.
+    """
+    wrong = [(problem.where, problem.what) for problem in dataset.problems if problem.code == "E132"]
+    if dataset.has_fine:
+        rows, _ = read_rows(file, 2)
+        wrong += [
+            (f"{file}:{row.line + at}", f"the fine tag {fine!r} is on a word that no coarse mention has")
+            for row in rows
+            for at, (coarse, fine) in enumerate(zip(*row.columns, strict=True))
+            if coarse == "O" != fine
+        ]
+    for where, what in wrong[:1]:
+        raise NamepinError("E132", what, where=where, mend="mend the file")
+    if not any(gold.entities for gold in dataset.posts):
+        raise NamepinError("E139", "no post has a mention: nothing to learn or to choose epochs by", where=str(file))

@@ -16,7 +16,6 @@ Votes are added, not multiplied (a linear opinion pool), so one wrong source can
 learns from the labels.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from rapidfuzz import fuzz
 
-from finetune.tagger_data import read_conll, spans_of
+from finetune.tagger_data import read_conll, read_knowledge, spans_of
 from tools.errors import NamepinError
 from tools.labels import COARSE4, FINE_TO_COARSE4
 from tools.lexicon import (
@@ -95,7 +94,7 @@ def weak_fine_labels(root: Path, split: str, weights: Weights | None = None) -> 
         4-type; an empty one means that nothing is known.
 
     Raises:
-        NamepinError: E130 when the split or its knowledge is missing.
+        NamepinError: E130 when the split or its knowledge is missing, E134 to E139 as `read_knowledge`.
     """
     weights = weights or Weights()
     mentions = list(pooled(evidence(root, split, weights), weights))
@@ -123,11 +122,11 @@ def evidence(root: Path, split: str, weights: Weights | None = None) -> list[Men
     for file in (texts, knowledge):
         if not file.is_file():
             raise NamepinError("E130", f"no {file.parent.name}/{file.name}", where=str(root), mend="check --root")
-    rows = (json.loads(line) for line in knowledge.read_text("utf-8").splitlines())
-    said: dict[str, str] = {row["id"]: row["knowledge"] for row in rows}
+    posts = list(read_conll(texts))
+    said = read_knowledge(knowledge, [post for post, _, _ in posts], mixed=split == "train")
     found = []
-    for post, words, tags in read_conll(texts):
-        notes, reasoning = parse_knowledge(said.get(post, ""))
+    for post, words, tags in posts:
+        notes, reasoning = parse_knowledge(said.get(post, [""])[-1])
         for start, end, coarse in spans_of([columns[0] for columns in tags]):
             name = " ".join(words[start:end])
             votes = text_votes(coarse, words, (start, end), weights.text)

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 import tiny_encoders  # noqa: E402
 
+from finetune.run_folder import MANIFEST
 from finetune.tagger import TaggerTraining, main, train
 from finetune.tagger_data import (
     Batcher,
@@ -37,6 +39,7 @@ from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
 from tools.nets.crf import FORBIDDEN
+from tools.nets.dual_tagger import DualTaggerNet
 from tools.tagger import DualTagger, TaggerConfig
 from tools.tagger_model import ADAPTER_FILE, TaggerSpec
 
@@ -86,7 +89,7 @@ def _keep_threads() -> object:
 def recipe(root: Path, out: Path, **changes: object) -> TaggerRecipe:
     base = TaggerRecipe(
         data=str(root), out=str(out), encoder=str(root / "bert"), batch_size=8, epochs=3, knowledge=0.5, threads=1,
-        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, bf16=False, dropout=0.0, hide=0.0, knowledge_pieces=24,
+        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, bf16=False, dropout=0.0, hide=0.0, knowledge_pieces=24, cpu=True,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
@@ -102,6 +105,13 @@ def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> Non
     manifest = json.loads((tmp_path / "adapter" / "config.json").read_text())
     assert manifest["knowledge_style"] == RECORDED_STYLE and len(manifest["training"]["data_sha256"]) == 4
     assert str(tmp_path) not in json.dumps(manifest)
+    record = json.loads((tmp_path / "adapter" / MANIFEST).read_text())
+    assert record["tool"] == "tagger" and record["data_sha256"] == manifest["training"]["data_sha256"]
+    assert {"code", "versions", "machine"} <= record.keys() and record["settings"]["encoder"] == "bert"
+    assert str(root) not in json.dumps(record)
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    sha256 = record["data_sha256"]["gmner/txt/train.txt"]
+    assert f"dev_f1 {report['dev_f1']}" in card and sha256 in card and "seconds" not in card
 
 
 def test_a_killed_run_resumes_to_the_same_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +134,48 @@ def test_a_killed_run_resumes_to_the_same_weights(root: Path, tmp_path: Path, mo
     assert one["epoch"] == other["epoch"] == 2
     for part in ("net", "average"):
         assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
+
+
+def test_a_batch_in_parts_is_the_same_batch(root: Path, tmp_path: Path) -> None:
+    values, gradients = [], []
+    for accumulate in (1, 3):
+        training = TaggerTraining(recipe(root, tmp_path, accumulate=accumulate))
+        training.net.eval()
+        values.append(training._update([(example, True) for example in training.train[:8]], random.Random(0)))
+        gradients.append({name: p.grad for name, p in training.net.named_parameters() if p.grad is not None})
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-5) for name in gradients[0])
+
+
+def test_the_gpu_is_taken_where_there_is_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(DualTaggerNet, "to", lambda net, device: moved.append(str(device)))
+    for cpu in (False, True):
+        TaggerTraining(recipe(root, tmp_path, cpu=cpu))
+    assert moved == ["cuda", "cpu"]
+
+
+def test_all_that_the_loss_reads_goes_to_the_device(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TaggerTraining(recipe(root, tmp_path, hide=0.1))
+    batch, targets = training.batcher.batch([(example, True) for example in training.train[:4]])
+    words = torch.zeros(*batch.word_mask.shape, training.net.coarse.linear.in_features, device="meta")
+    # Nobody has the device `meta`; it refuses tensors of any other. transformers asks for numbers, which it lacks.
+    monkeypatch.setattr(training.net, "encode", lambda batch: words)
+    monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
+    training.device = torch.device("meta")
+    training.net.to(training.device)
+    assert training._loss(batch, targets, 0.5).device.type == "meta"
+
+
+def test_a_gpu_learns_and_resumes(root: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    first = recipe(root, tmp_path, cpu=False, bf16=True, accumulate=2)
+    assert train(first)["dev_f1"] > 0.9
+    assert train(dataclasses.replace(first, cpu=True), resume=True)["dev_f1"] > 0.9
 
 
 def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def test_labels_of_the_release(data_root):
 
 
 def test_sources_can_be_turned_off(tmp_path):
-    root = write_split(tmp_path, [("1", "Paris/B-LOC", None)])
+    root = write_split(tmp_path, [("1", "Paris/B-LOC", "")])
     assert weak_fine_labels(root, "train") == {"1": [{"city": 1.0}]}
     off = Weights(text=TextWeights(listed=0, shape=0, context=0))
     assert weak_fine_labels(root, "train", off) == {"1": [{}]}
