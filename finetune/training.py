@@ -118,7 +118,7 @@ class Task(Protocol):
 
     net: nn.Module
     data: dict[str, str]
-    """Sha256 of every file that was read."""
+    """Sha256 of what was read: texts and what belongs to them, boxes and masks, not pictures."""
 
     def rows(self, rng: random.Random) -> Sequence[Any]:
         """The training rows of an epoch in its order; `rng` draws that order, and augmentation."""

@@ -4,9 +4,10 @@ A mention in the picture has its boxes; one that is not has none, and is what ma
 (GEM section 3.4.1, RiVEG section IV-C1).
 """
 
+import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -84,7 +85,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Split:
-    """A split's mentions, the sha256 of what was read, and the file that they stand in."""
+    """A split's mentions, the sha256 of what was read (not of pictures), and the file that they stand in."""
 
     rows: tuple[Seen, ...]
     data: Mapping[str, str]
@@ -113,8 +114,8 @@ def read_split(
 
     Raises:
         NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
-            picture is missing, E134 when a row of captions or expansions cannot be understood, or a file of them fits
-            nothing, E139 when a mention has several expansions and may not.
+            picture is missing, E134 when a row of captions or expansions cannot be understood, E135 when a file of them
+            fits nothing, E139 when a mention has several expansions and may not.
     """
     root = Path(recipe.root)
     if recipe.dataset == "regions":
@@ -131,7 +132,7 @@ def read_split(
         what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
         raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
     data = {f"{dataset.name} {split}": dataset.sha256}
-    data |= {Path(file).name: file_sha256(Path(file)) for file in (captions, *expansions) if Path(file).is_file()}
+    data |= _sha256(Path(file) for file in (captions, *expansions) if Path(file).is_file())
     told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
     if captions:
         some_fit(captions, any(gold.post.id in told for gold in dataset.posts), f"post of {split}")
@@ -146,7 +147,17 @@ def read_split(
         for entity in gold.entities
         for expansion in said.get((gold.post.id, entity.text)) or (None,)
     ]
+    regions = [[Path(row.image).name, row.query.text, row.boxes, row.masks] for row in rows]
+    data[f"{dataset.name} {split} regions"] = hashlib.sha256(repr(regions).encode()).hexdigest()
     return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
+
+
+def _sha256(files: Iterable[Path]) -> dict[str, str]:
+    """By the file's name; where one before has the same, with its folder's."""
+    found: dict[str, str] = {}
+    for file in files:
+        found[f"{file.parent.name}/{file.name}" if file.name in found else file.name] = file_sha256(file)
+    return found
 
 
 def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
@@ -183,10 +194,10 @@ def some_fit(file: str, fits: bool, kind: str) -> None:
     """See that a file belongs to the data.
 
     Raises:
-        NamepinError: E134 when none of its lines fits any of this kind, such as "mention of train".
+        NamepinError: E135 when none of its lines fits any of this kind, such as "mention of train".
     """
     if not fits:
-        raise NamepinError("E134", f"no line fits any {kind}", where=file, mend="give the file of this data set")
+        raise NamepinError("E135", f"no line fits any {kind}", where=file, mend="give the file of this data set")
 
 
 def lines_of(file: str, *keys: str) -> Iterator[tuple[str, ...]]:

@@ -107,11 +107,15 @@ def test_a_damaged_picture_of_dev_does_not_cost_the_epoch(world: Path, weights: 
     assert state(tmp_path / "out")["history"] == state(tmp_path / "undisturbed")["history"]
 
 
-def test_a_resume_with_other_data_is_refused(world: Path, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file", "was", "now"), [("txt/train.txt", "runs", "walks"), ("xml/dev0.xml", "8", "9")])
+def test_a_resume_with_other_data_is_refused(
+    world: Path, weights: Path, tmp_path: Path, file: str, was: str, now: str
+) -> None:
     train(a_recipe(world, weights, tmp_path / "out", epochs=1))
-    text = world / "txt" / "train.txt"
-    text.write_text(text.read_text().replace("runs", "walks"))
-    with pytest.raises(NamepinError, match=r"E205.*another .*train.*or choose another"):
+    text = world / file
+    text.write_text(text.read_text().replace(was, now))
+    split = Path(file).name[:3]
+    with pytest.raises(NamepinError, match=rf"E205.*another .*{split}.*or choose another"):
         train(a_recipe(world, weights, tmp_path / "out", epochs=1), resume=True)
 
 
