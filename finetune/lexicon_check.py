@@ -16,6 +16,7 @@ from evals.predictions import check
 from evals.run import load_dataset
 from evals.scoring import evaluate
 from tools import lexicon
+from tools.errors import in_one_line
 from tools.interfaces import TagRequest
 from tools.media import Media
 from tools.tagger import DualTagger, TaggerConfig
@@ -81,4 +82,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

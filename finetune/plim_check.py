@@ -21,6 +21,7 @@ from evals.significance import compare, over_seeds
 from finetune.tagger import train
 from finetune.tagger_recipe import TaggerRecipe
 from tools.annotated import annotated_ids
+from tools.errors import in_one_line
 from tools.interfaces import TagRequest
 from tools.media import Media
 from tools.tagger import DualTagger, TaggerConfig
@@ -130,4 +131,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

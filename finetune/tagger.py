@@ -53,7 +53,7 @@ from finetune.tagger_steps import (
 )
 from tools.base import file_sha256
 from tools.checkpoints import load_encoder, read_safetensors
-from tools.errors import NamepinError
+from tools.errors import NamepinError, in_one_line
 from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
@@ -327,4 +327,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tools.checkpoints import read_safetensors
-from tools.errors import NamepinError
+from tools.errors import NamepinError, in_one_line
 from tools.tagger_model import ADAPTER_FILE, Manifest, read_manifest, save_adapter
 
 
@@ -61,4 +61,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

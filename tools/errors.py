@@ -1,5 +1,8 @@
 """Every failure a user can meet: a code, what was wrong, where, how to mend it, and the exit code it leads to."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -61,3 +64,13 @@ class ToolUnavailable(NamepinError):
     def __init__(self, tool: str, what: str, *, mend: str = "") -> None:
         self.tool = tool
         super().__init__("E300", what, where=tool, mend=mend, exit_code=Exit.UNREACHABLE)
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """For scripts: an error that is the user's to mend ends them with one line on stderr and its exit code."""
+    try:
+        yield
+    except NamepinError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -17,6 +17,7 @@ from evals.predictions import check
 from evals.run import load_dataset
 from evals.scoring import evaluate
 from finetune.visual_data import lines_of
+from tools.errors import in_one_line
 
 Thing = Mapping[str, Any]
 """A row of `truth/`: what it shows, its fine type, its box."""
@@ -110,4 +111,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

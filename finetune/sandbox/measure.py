@@ -15,6 +15,7 @@ from pathlib import Path
 from evals.ablations import value_at
 from finetune.sandbox.tracing import hits
 from finetune.sandbox.train import PROFILE, run, write_profile
+from tools.errors import NamepinError, in_one_line
 
 MEASURES: Mapping[str, Sequence[str]] = {
     "GEM": (),
@@ -54,8 +55,12 @@ def measure(outs: Sequence[Path], split: str) -> None:
     """Run what has not been measured since the nets were trained, two at a time.
 
     Raises:
+        NamepinError: E210 when an OUT is none of `finetune.sandbox.train`.
         SystemExit: when a run fails; what it said is in `OUT/logs`.
     """
+    for out in outs:
+        if not out.is_dir():
+            raise NamepinError("E210", "nothing was trained here", where=str(out), mend="train it first")
     for out in outs:
         (out / "measured").mkdir(exist_ok=True)
         (out / "logs").mkdir(exist_ok=True)
@@ -120,4 +125,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

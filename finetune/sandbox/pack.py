@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from tools.errors import NamepinError, in_one_line
+
 KINDS = ("entailment", "matcher", "segmenter", "grounder", "reranker")
 
 
@@ -22,7 +24,14 @@ def pack(out: Path, target: Path) -> int:
     Args:
         out: where `finetune.sandbox.train` worked.
         target: a folder for each tool is written there.
+
+    Raises:
+        NamepinError: E210 when no stage is finished.
     """
+    if not any((out / name).is_dir() for name in ("tagger/adapter", *(f"{kind}/weights" for kind in KINDS))):
+        raise NamepinError(
+            "E210", "nothing was trained here", where=str(out), mend="name OUT of finetune.sandbox.train"
+        )
     for name in KINDS:
         if (out / name / "weights").is_dir():
             _halved(out / name / "weights", target / name)
@@ -62,4 +71,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

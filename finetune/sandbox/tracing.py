@@ -13,6 +13,7 @@ from evals.gold import RawBox
 from evals.run import load_dataset
 from finetune.visual_data import VisualTraining, read_split
 from tools.blip import BlipConfig
+from tools.errors import in_one_line
 from tools.images import load_image
 from tools.interfaces import TraceQuery, TraceRequest
 from tools.media import Media
@@ -63,4 +64,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with in_one_line():
+        main()

@@ -21,7 +21,7 @@ from pathlib import Path
 from finetune.run_folder import disk_errors
 from finetune.sandbox.nets import lend_eyes, make_nets
 from finetune.sandbox.write import WHOLE, write_world
-from tools.errors import NamepinError
+from tools.errors import in_one_line
 
 RECIPES = Path(__file__).parent / "recipes"
 PROFILE = "profile.toml"
@@ -167,11 +167,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--share", type=Path, metavar="OUT", help="take its world and what stands for published weights"
     )
     asked = parser.parse_args(argv)
-    try:
+    with in_one_line():
         train(asked.out, asked.seed, asked.only, asked.share)
-    except NamepinError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

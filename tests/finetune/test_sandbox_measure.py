@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,11 @@ def test_the_profile_names_the_folder(tmp_path: Path) -> None:
     write_profile(tmp_path)
     trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).resolved())
     assert trained.count(str(tmp_path)) == 7 and "out/sandbox" not in trained
+
+
+@pytest.mark.parametrize("name", ["measure", "tracing", "baselines", "pack"])
+def test_a_script_says_in_one_line_that_nothing_is_there(tmp_path: Path, name: str) -> None:
+    more = {"tracing": ["--weights", "none"], "pack": [str(tmp_path / "target")]}.get(name, [])
+    words = [sys.executable, "-m", f"finetune.sandbox.{name}", str(tmp_path / "none"), *more]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2 and ended.stderr.startswith("error: E") and ended.stderr.count("\n") == 1
