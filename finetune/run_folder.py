@@ -1,6 +1,7 @@
 """What a training run leaves on disk: a checkpoint to go on from, the best weights, their manifest and model card."""
 
 import json
+import math
 import os
 import platform
 import re
@@ -52,11 +53,14 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
     """Write beside, then move into place: a kill at any moment leaves the one before."""
     partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
-        torch.save(dict(state), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
+    try:
+        with partial.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(
@@ -85,7 +89,7 @@ def read_checkpoint(
     except RuntimeError as error:  # what torch's reader of archives says of a file that was cut
         raise damaged(str(error).splitlines()[0], str(file)) from error
     before = state.get("settings", {})
-    changed = [key for key in settings if key not in free and before.get(key) != settings[key]]
+    changed = [key for key in settings if key not in free and before.get(key, settings[key]) != settings[key]]
     if changed:
         key = changed[0]
         raise _another(f"{key}: {before.get(key)!r}, not {settings[key]!r}", file)
@@ -98,6 +102,28 @@ def read_checkpoint(
 def _another(what: str, file: Path) -> NamepinError:
     mend = "resume with the settings and data it was started with, or choose another `out`"
     return NamepinError("E205", f"the run to resume had another {what}", where=str(file), mend=mend)
+
+
+def see_finite(what: str, value: float, out: Path) -> None:
+    """Stop a training that has diverged.
+
+    Raises:
+        NamepinError: E220 where `value` is no number.
+    """
+    if not math.isfinite(value):
+        mend = "start again in another `out`, with lower learning rates or without bf16 or fp16"
+        raise NamepinError("E220", what, where=str(out), mend=mend)
+
+
+def see_weights_finite(net: nn.Module, out: Path) -> None:
+    """Stop before weights are kept that are no numbers.
+
+    Raises:
+        NamepinError: E220 where one is not.
+    """
+    for name, value in net.named_parameters():
+        if value.requires_grad and not bool(value.isfinite().all()):
+            see_finite(f"{name} holds no numbers after the epoch's last step", math.nan, out)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any, Literal
 
 import torch
@@ -35,7 +34,10 @@ from torch import Tensor, nn
 from finetune.run_folder import (
     CHECKPOINT,
     disk_errors,
+    made,
     read_checkpoint,
+    see_finite,
+    see_weights_finite,
     whole_folder,
     write_checkpoint,
     write_manifest,
@@ -53,7 +55,7 @@ from finetune.tagger_steps import (
 )
 from tools.base import file_sha256
 from tools.checkpoints import load_encoder, read_safetensors
-from tools.errors import NamepinError, in_one_line
+from tools.errors import in_one_line
 from tools.interfaces import TagRequest
 from tools.knowledge import RECORDED_STYLE
 from tools.media import Media
@@ -95,10 +97,7 @@ class TaggerTraining:
         self.recipe, self.spec = recipe, spec_of(recipe)
         self.device = torch.device("cuda" if torch.cuda.is_available() and not recipe.cpu else "cpu")
         self.out = Path(recipe.out)
-        with disk_errors(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=self.out):
-                pass
+        made(self.out)
         root = data_root(recipe)
         self.train, self.dev, self.data_hashes = load_data(root, recipe)
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
@@ -198,11 +197,11 @@ class TaggerTraining:
             loss = share * self._loss(batch, targets, self.recipe.pooled * (len(targets.spans) / known / share))
             loss.backward()
             value += float(loss.detach())
-        if not math.isfinite(value):
-            what = f"the loss is {value} at step {self.step + 1}, of epoch {self.epoch + 1}"
-            mend = "lower the learning rates; --resume goes on from the last checkpoint"
-            raise NamepinError("E220", what, where=str(self.out), mend=mend)
-        nn.utils.clip_grad_norm_([p for p in self.net.parameters() if p.grad is not None], self.recipe.clip)
+        at = f"at step {self.step + 1}, of epoch {self.epoch + 1}"
+        see_finite(f"the loss is {value} {at}", value, self.out)
+        learnt = [p for p in self.net.parameters() if p.grad is not None]
+        norm = float(nn.utils.clip_grad_norm_(learnt, self.recipe.clip))
+        see_finite(f"the gradient's norm is {norm} {at}", norm, self.out)
         self.optimiser.step()
         self.average.update(self.net)
         self.step += 1
@@ -254,6 +253,7 @@ class TaggerTraining:
         style = RECORDED_STYLE if self.recipe.knowledge else None
         told = ({**row, "score": mean_score(row)} for row in self.history)
         history = [{key: value for key, value in row.items() if key != "seconds"} for row in told]
+        see_weights_finite(self.net, self.out)
         with disk_errors(self.out), whole_folder(self.out / "adapter") as folder:
             save_adapter(folder, trained(self.net), self.spec, self.encoder_sha256, style, self.record())
             write_manifest(folder, self.recipe, "tagger", self.data_hashes, history)
@@ -278,6 +278,7 @@ class TaggerTraining:
         """Everything that a resumed run needs."""
         state = {
             "settings": dataclasses.asdict(self.recipe),
+            "data": self.data_hashes,
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
@@ -293,7 +294,8 @@ class TaggerTraining:
 
     def _restore(self) -> None:
         """Go on from the checkpoint, where there is one."""
-        state = read_checkpoint(self.out / CHECKPOINT, dataclasses.asdict(self.recipe), free=FREE)
+        settings = dataclasses.asdict(self.recipe)
+        state = read_checkpoint(self.out / CHECKPOINT, settings, free=FREE, data=self.data_hashes)
         if state is None:
             return
         put(self.net, state["net"])

@@ -34,6 +34,8 @@ from finetune.run_folder import (
     made,
     put,
     read_checkpoint,
+    see_finite,
+    see_weights_finite,
     settings_of,
     trained,
     whole_folder,
@@ -47,7 +49,8 @@ Batch = Mapping[str, Any]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Clip = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Jitter = Annotated[float, Field(ge=0, lt=0.5)]
 """Share of a box's side by which an edge moves; from one half on, a box could be turned inside out."""
 
@@ -80,9 +83,9 @@ class Training:
     batch_size: Positive = 4
     accumulate: Positive = 1
     lr: Rate = 5e-5
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Share = 0.01
     warmup: Share = 0.1
-    clip: Rate = 1.0
+    clip: Clip = 1.0
     precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     patience: Positive = 3
@@ -226,7 +229,8 @@ class Run:
             while self.now.epoch < self.recipe.epochs and self.now.stale < self.recipe.patience:
                 for mean in self._epoch():
                     bar.update(shown, advance=1, description=f"epoch {self.now.epoch + 1}, loss {mean:.4f}")
-                self._checkpoint()  # a damaged picture of dev, or a full disk, does not cost the epoch
+                if not hasattr(self.objective, "unshard"):  # FSDP cannot score before it has taken a step
+                    self._checkpoint()  # a damaged picture of dev, or a full disk, does not cost the epoch
                 self._evaluate()
                 if not quiet:
                     bar.console.print_json(json.dumps(self.history[-1]), indent=None)
@@ -251,7 +255,7 @@ class Run:
             now.total += self._step(parts)
             now.step, now.done = now.step + 1, now.done + 1
             yield now.total / now.done
-            if recipe.checkpoint_steps and now.step % recipe.checkpoint_steps == 0:
+            if recipe.checkpoint_steps and now.step % recipe.checkpoint_steps == 0 and now.done < self.per_epoch:
                 self._checkpoint()
 
     def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[float, Batch]]]:
@@ -303,10 +307,7 @@ class Run:
         return mean
 
     def _finite(self, what: str, value: float) -> None:
-        if not math.isfinite(value):
-            where = f"step {self.now.step + 1}, of epoch {self.now.epoch + 1}"
-            mend = "start again in another `out`, with a lower lr, or with precision=no"
-            raise NamepinError("E220", f"{what} {value} at {where}", where=str(self.out), mend=mend)
+        see_finite(f"{what} {value} at step {self.now.step + 1}, of epoch {self.now.epoch + 1}", value, self.out)
 
     def _schedule(self) -> float:
         """Linear warm-up and decay, as a share of the peak rate."""
@@ -337,6 +338,7 @@ class Run:
         first = self.accelerator.is_main_process
         with gathered(self.task.net, keep=first):
             if first:
+                see_weights_finite(self.task.net, self.out)
                 with disk_errors(self.out), whole_folder(self.out / "weights") as folder:
                     self.task.save(folder)
                     write_manifest(folder, self.recipe, self.task.name, self.task.data, self.history)

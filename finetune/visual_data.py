@@ -132,7 +132,7 @@ def read_split(
         what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
         raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
     data = {f"{dataset.name} {split}": dataset.sha256}
-    data |= _sha256(Path(file) for file in (captions, *expansions) if Path(file).is_file())
+    data |= _sha256((Path(file) for file in (captions, *expansions) if Path(file).is_file()), split)
     told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
     if captions:
         some_fit(captions, any(gold.post.id in told for gold in dataset.posts), f"post of {split}")
@@ -152,11 +152,12 @@ def read_split(
     return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
 
 
-def _sha256(files: Iterable[Path]) -> dict[str, str]:
-    """By the file's name; where one before has the same, with its folder's."""
+def _sha256(files: Iterable[Path], split: str) -> dict[str, str]:
+    """By split and file name; further files of a name have a number."""
     found: dict[str, str] = {}
     for file in files:
-        found[f"{file.parent.name}/{file.name}" if file.name in found else file.name] = file_sha256(file)
+        alike = sum(name.split(":")[0] == f"{split} {file.name}" for name in found)
+        found[f"{split} {file.name}" + (f":{alike + 1}" if alike else "")] = file_sha256(file)
     return found
 
 

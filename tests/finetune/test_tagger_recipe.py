@@ -4,9 +4,11 @@ import dataclasses
 import json
 import random
 import re
+import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,6 +185,30 @@ def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path) -> 
     train(first)
     with pytest.raises(NamepinError, match="E205.*alpha"):
         train(dataclasses.replace(first, alpha=0.3), resume=True)
+
+
+def test_resuming_with_other_data_is_refused(root: Path, tmp_path: Path) -> None:
+    first = recipe(root, tmp_path / "run", epochs=1)
+    train(first)
+    shutil.copytree(root, tmp_path / "other")
+    text = tmp_path / "other" / "gmner" / "txt" / "train.txt"
+    text.write_text(text.read_text().replace("IMGID:train1\n", "IMGID:train_one\n"))
+    assert train(dataclasses.replace(first, data=str(root)), resume=True)["epoch"] == 1
+    with pytest.raises(NamepinError, match=r"E205.*another gmner/txt/train\.txt"):
+        train(dataclasses.replace(first, data=str(tmp_path / "other")), resume=True)
+
+
+def test_a_gradient_that_is_no_number_stops_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = TaggerTraining._loss
+
+    def broken(self: TaggerTraining, *given: Any) -> torch.Tensor:
+        first = next(p for p in self.net.parameters() if p.requires_grad)
+        return whole(self, *given) + 0 * torch.sqrt(first - first).sum()  # 0 has no slope there
+
+    monkeypatch.setattr(TaggerTraining, "_loss", broken)
+    with pytest.raises(NamepinError, match=r"E220: the gradient's norm is nan at step 1"):
+        train(recipe(root, tmp_path, epochs=1))
+    assert not (tmp_path / "adapter").exists()
 
 
 @pytest.mark.parametrize("scheme", ["4", "4/51"])

@@ -98,7 +98,7 @@ def fine(tmp_path: Path) -> Path:
         ("I-actor", "I-author", 3, "do not follow"),
         ("B-city", "B-actor", 7, "does not belong to 'location'"),
         ("B-city", "O", 7, "not in the scheme"),
-        ("O\tO", "O\tB-city", 2, "'B-city' is on a word that no coarse mention has"),
+        ("O\tO", "O\tB-city", 2, "'B-city' where the coarse one is 'O'"),
     ],
 )
 def test_wrong_tags_are_not_learnt(fine: Path, split: str, old: str, new: str, line: int, found: str) -> None:

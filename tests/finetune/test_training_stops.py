@@ -1,5 +1,6 @@
 """What stops a training run, what it says then, and that nothing is lost: the matcher's for example."""
 
+import math
 import pickle
 import resource
 import signal
@@ -71,6 +72,24 @@ def test_what_is_no_disks_fault_is_not_called_so(tmp_path: Path) -> None:
             raise error
 
 
+def test_a_full_disk_is_left_as_it_was(world: Path, weights: Path, tmp_path: Path) -> None:
+    run = Run(a_recipe(world, weights, tmp_path / "out"), MatcherTask(a_recipe(world, weights, tmp_path / "out")))
+    run.out.mkdir()
+    with files_of_at_most(10_000), pytest.raises(NamepinError, match="E500"):
+        run._checkpoint()
+    assert list(run.out.iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_not_kept(world: Path, weights: Path, tmp_path: Path) -> None:
+    run = Run(a_recipe(world, weights, tmp_path / "out"), MatcherTask(a_recipe(world, weights, tmp_path / "out")))
+    list(run._epoch())
+    with torch.no_grad():
+        run.task.net.itm_head.bias[0] = math.inf  # type: ignore[union-attr, index, operator]
+    with pytest.raises(NamepinError, match=r"E220: itm_head\.bias"):
+        run._keep()
+    assert not (tmp_path / "out" / "weights").exists()
+
+
 def test_a_gradient_that_is_no_number(
     world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,9 +156,11 @@ def test_errors_survive_the_way_between_processes() -> None:
 TOOLS = ("matcher", "entailment", "fusion", "grounder", "reranker", "segmenter")
 WRONG = [(tool, f"{name}=0") for tool in TOOLS for name in ("epochs", "batch_size", "lr")]
 WRONG += [("grounder", "jitter=0.5"), ("grounder", "beams=0"), ("matcher", "weight_decay=-1")]
+WRONG += [("fusion", "lr=inf"), ("segmenter", "lr=1e38"), ("tagger", "clip=inf"), ("tagger", "lr_heads=nan")]
 
 
 @pytest.mark.parametrize(("tool", "setting"), WRONG)
 def test_numbers_out_of_range_are_said(tool: str, setting: str) -> None:
+    root = [] if tool == "tagger" else ["--set", "root=nowhere"]
     with pytest.raises(NamepinError, match=rf"E203: {setting.partition('=')[0]}: Input should be"):
-        CliRunner().invoke(app, ["finetune", tool, "--set", setting, "--set", "root=nowhere"], catch_exceptions=False)
+        CliRunner().invoke(app, ["finetune", tool, *root, "--set", setting], catch_exceptions=False)

@@ -128,4 +128,4 @@ def test_what_is_read_has_a_hash_each(world: Path) -> None:
     (world / "more").mkdir()
     one, other = write_lines(world / "said.jsonl", [ADA]), write_lines(world / "more" / "said.jsonl", [ADA | {"x": 1}])
     data = read_split(MatcherRecipe(root=str(world)), "train", expansions=[one, other]).data
-    assert data["said.jsonl"] != data["more/said.jsonl"] and len(data) == 4
+    assert data["train said.jsonl"] != data["train said.jsonl:2"] and len(data) == 4

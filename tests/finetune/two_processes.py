@@ -59,8 +59,7 @@ def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
 
     def stop(self: Run) -> None:
         whole(self)
-        if not self.now.epoch:
-            return
+        assert self.now.epoch and not self.now.done, "a net that is spread cannot be scored before it has taken a step"
         parameters = list(self.task.net.parameters())
         spread = sum(value.to_local().numel() for value in parameters)  # type: ignore[operator]
         assert spread < 0.6 * sum(value.numel() for value in parameters), "each has its half"
@@ -68,7 +67,7 @@ def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
 
     Run._checkpoint = stop  # type: ignore[method-assign]
     try:
-        finetune(ports, world, weights, out / "fsdp")
+        finetune(ports, world, weights, out / "fsdp", "--set", "checkpoint_steps=3")
     except Stopped:
         Run._checkpoint = whole  # type: ignore[method-assign]
         finetune(ports, world, weights, out / "fsdp", "--resume")
