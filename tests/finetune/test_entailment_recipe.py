@@ -94,7 +94,7 @@ def test_expansions_of_several_models_are_mixed_for_training_alone(world: Path, 
     assert [row.expression for row in mixed.rows if row.post == "train0"] == [
         "ada (PER) – one red runner", "ada (PER) – two red runner",
     ]  # fmt: skip
-    assert {Path(file).name for file in files} < set(mixed.data)
+    assert {f"train {Path(file).name}" for file in files} < set(mixed.data)
     assert len(read_split(recipe, "dev").rows) == 8
     assert all(row.expression == f"{row.query.text} (PER)" for row in read_split(recipe, "dev").rows)
 
