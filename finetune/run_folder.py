@@ -111,8 +111,7 @@ def see_finite(what: str, value: float, out: Path) -> None:
         NamepinError: E220 where `value` is no number.
     """
     if not math.isfinite(value):
-        mend = "start again in another `out`, with lower learning rates or without bf16 or fp16"
-        raise NamepinError("E220", what, where=str(out), mend=mend)
+        raise _diverged(what, out)
 
 
 def see_weights_finite(net: nn.Module, out: Path) -> None:
@@ -123,7 +122,12 @@ def see_weights_finite(net: nn.Module, out: Path) -> None:
     """
     for name, value in net.named_parameters():
         if value.requires_grad and not bool(value.isfinite().all()):
-            see_finite(f"{name} holds no numbers after the epoch's last step", math.nan, out)
+            raise _diverged(f"{name} holds no numbers after the epoch's last step", out)
+
+
+def _diverged(what: str, out: Path) -> NamepinError:
+    mend = "start again in another `out`, with lower learning rates or without bf16 or fp16"
+    return NamepinError("E220", what, where=str(out), mend=mend)
 
 
 @contextmanager

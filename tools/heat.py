@@ -53,7 +53,7 @@ def peak(heat: Heat, width: int, height: int) -> Point | None:
 
 
 def _resized(heat: Heat, width: int, height: int) -> Heat:
-    """(height, width), bicubic, as LAVIS resizes; around the map it is as cold as where the map is coldest.
+    """(height, width), bicubic; around the map it is as cold as where the map is coldest (LAVIS has nothing there).
 
     OpenCV alone would repeat the cells at the edge, and swing up to a maximum on the edge itself.
     """
