@@ -44,6 +44,8 @@ class Started:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._said = tempfile.TemporaryDirectory()
+        for name in ("out", "err"):
+            Path(self._said.name, name).touch()  # the process may be killed before it has said anything
         given = (list(arguments), dict(os.environ), self._said.name)
         self._process = _STARTED.Process(target=_run, args=given)
         self._process.start()
