@@ -20,7 +20,7 @@ studio: $(VENV)/.studio
 
 # The made-up world and every net that is trained on it, from nothing (docs/sandbox.md); goes on where it was stopped.
 sandbox: $(VENV)/.test
-	$(BIN)/python -m finetune.sandbox.train out/sandbox --seed 1
+	$(BIN)/python -m namepin.finetune.sandbox.train out/sandbox --seed 1
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

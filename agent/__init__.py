@@ -1,3 +1,4 @@
 """What people touch: the Python API, the command line, profiles and settings."""
 
-import tools as _quiet  # noqa: F401  # turns usage reporting off before any library is imported
+if __name__ != "namepin.agent":
+    raise ImportError("this folder is the package namepin.agent: import it under that name")

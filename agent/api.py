@@ -8,24 +8,23 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from agent.ahead import ahead
-from agent.build import live_calls, policy
-from agent.posts import AnyPost, Picture, Ready, as_post, ready
-from agent.settings import Settings, load_settings
-from agent.tracing.runs import run_config, traced
-from agent.waiting import waited
-from graphs.calls import Calls
-from graphs.catalogue import GRAPHS, LOOKERS, ROLES_OF
-from graphs.context import Context
-from graphs.record import Recorder
-from graphs.run import failed_extraction, stream_post
-from graphs.steps import TOOL_MISSING, StepEvent
-from graphs.textual import Graph
-from tools.media import Media
-from tools.types import Extraction, Notice, Post
+from namepin.agent.config.build import live_calls, policy
+from namepin.agent.config.settings import Settings, load_settings
+from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready
+from namepin.agent.tracing.runs import run_config, traced
+from namepin.graphs.calls import Calls
+from namepin.graphs.context import Context
+from namepin.graphs.recording.recorder import Recorder
+from namepin.graphs.registry import GRAPHS, LOOKERS, ROLES_OF
+from namepin.graphs.run import failed_extraction, stream_post
+from namepin.graphs.step import TOOL_MISSING, StepEvent
+from namepin.graphs.text_nodes import Graph
+from namepin.tools.concurrency import map_ahead, run_sync
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, Notice, Post
 
 if TYPE_CHECKING:
-    from agent.review import OpenSaver, Review
+    from namepin.agent.review import OpenSaver, Review
 
 
 class Namepin:
@@ -34,7 +33,7 @@ class Namepin:
     Safe to share between threads.
 
     Args:
-        settings: see `agent.settings.load_settings`.
+        settings: see `namepin.agent.config.settings.load_settings`.
         calls: how the graph reaches its tools; None builds those of the settings.
         tags: of its runs in a trace, beside the profile's.
     """
@@ -92,7 +91,7 @@ class Namepin:
         media = Media(images={picture.ref.sha256: picture.image} if picture else {})
         context = Context(self.calls, media, policy(self.settings), self.settings.requested)
         if traced(self.settings.tracing):
-            from agent.tracing.calls import TracedCalls
+            from namepin.agent.tracing.calls import TracedCalls
 
             context.calls = TracedCalls(context.calls, context.policy)
         return context
@@ -138,7 +137,8 @@ class Namepin:
             post: see `AnyPost`; or what `ready` returned.
             image: the picture; it must be readable. One that the post names itself may be missing (W101).
             recorder: writes down every tool call and step, for a replay.
-            heat: filled with the tracer's heat maps at the end, an entity's place in the result -> `tools.heat` blob;
+            heat: filled with the tracer's heat maps at the end, an entity's place in the result ->
+                `namepin.tools.images.heatmap` blob;
                 an `Extraction` does not hold them.
 
         Raises:
@@ -161,7 +161,7 @@ class Namepin:
 
     def extract(self, text: AnyPost | Ready, image: Picture | None = None) -> Extraction:
         """`aextract` for code that does not await; works inside a running event loop (Jupyter), too."""
-        return waited(self.aextract(text, image))
+        return run_sync(self.aextract(text, image))
 
     async def areview(
         self,
@@ -183,8 +183,8 @@ class Namepin:
             NamepinError: as `astream`; E331, E332 when the checkpointer cannot be opened, E334 when a run of this name
                 is of another post or of other tools.
         """
-        from agent.chat.sessions import open_saver as kept
-        from agent.review import Review
+        from namepin.agent.checkpointer import open_saver as kept
+        from namepin.agent.review import Review
 
         prepared = post if isinstance(post, Ready) else self.ready(post, image)
         return await Review(self, prepared, open_saver or kept, thread).abegin()
@@ -198,7 +198,7 @@ class Namepin:
         open_saver: "OpenSaver | None" = None,
     ) -> "Review":
         """`areview` for code that does not await."""
-        return waited(self.areview(post, image, thread=thread, open_saver=open_saver))
+        return run_sync(self.areview(post, image, thread=thread, open_saver=open_saver))
 
     def stream(
         self,
@@ -239,7 +239,7 @@ class Namepin:
             except Exception as error:  # a batch goes on, whatever one post brings about
                 return self.failed(post, error)
 
-        yield from ahead(one, map(as_post, posts), at_once)
+        yield from map_ahead(one, map(as_post, posts), at_once)
 
     def failed(self, post: Post, error: Exception) -> Extraction:
         """What a batch says about a post that `error` ended."""

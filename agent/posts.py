@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from tools.errors import NamepinError
-from tools.images import LoadedImage, load_image
-from tools.text import clean_text
-from tools.types import ImageRef, Notice, Post
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import LoadedImage, load_image
+from namepin.tools.text import clean_text
+from namepin.tools.types import ImageRef, Notice, Post
 
 Picture = str | Path | bytes | Image.Image
 """A picture's file, its bytes, or an opened image."""

@@ -9,17 +9,17 @@ from langchain_core.runnables.config import RunnableConfig, merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command
 
-from agent.posts import Ready
-from agent.waiting import waited
-from graphs.catalogue import GRAPHS
-from graphs.review import Question, checked, questions_from
-from graphs.run import extraction_from, heat_maps
-from graphs.state import PostState, start_state
-from tools.errors import NamepinError
-from tools.types import Extraction
+from namepin.agent.posts import Ready
+from namepin.graphs.registry import GRAPHS
+from namepin.graphs.review_nodes import Question, checked, questions_from
+from namepin.graphs.run import extraction_from, heat_maps
+from namepin.graphs.state import PostState, start_state
+from namepin.tools.concurrency import run_sync
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction
 
 if TYPE_CHECKING:
-    from agent.api import Namepin
+    from namepin.agent.api import Namepin
 
 Saver = BaseCheckpointSaver[Any]
 OpenSaver = Callable[[], AbstractAsyncContextManager[Saver]]
@@ -53,7 +53,7 @@ class Review:
 
     def answer(self, answers: Mapping[str, Any]) -> "Review":
         """`aanswer` for code that does not await."""
-        return waited(self.aanswer(answers))
+        return run_sync(self.aanswer(answers))
 
     async def aanswer(self, answers: Mapping[str, Any]) -> "Review":
         """Decide, and go on until the next question or the end.

@@ -1,3 +1,4 @@
 """Data sets, scoring and reports."""
 
-import tools as _quiet  # noqa: F401  # turns usage reporting off before any library is imported
+if __name__ != "namepin.evals":
+    raise ImportError("this folder is the package namepin.evals: import it under that name")

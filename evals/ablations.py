@@ -8,9 +8,9 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict
 
-from evals.report import FullReport
-from evals.scoring import TASKS
-from tools.errors import NamepinError
+from namepin.evals.report.full import FullReport
+from namepin.evals.scoring.evaluate import TASKS
+from namepin.tools.errors import NamepinError
 
 _FILE = Path(__file__).with_name("ablations.toml")
 

@@ -21,16 +21,16 @@ from langsmith.evaluation import EvaluationResult, EvaluationResults
 from langsmith.utils import LangSmithError
 from PIL import Image
 
-from evals.convert import row_of
-from evals.gold import Dataset, GoldPost
-from evals.predictions import Predictions, check, from_extractions
-from evals.report import score_of
-from evals.run import Predict
-from evals.scoring import TASKS, Score, evaluate
-from graphs.calls import without_credentials
-from graphs.scrubbing import Scrubber
-from tools.errors import Exit, NamepinError
-from tools.types import Extraction
+from namepin.evals.datasets.convert import row_of
+from namepin.evals.datasets.gold import Dataset, GoldPost
+from namepin.evals.report.full import score_of
+from namepin.evals.run import Predict
+from namepin.evals.scoring.evaluate import TASKS, Score, evaluate
+from namepin.evals.scoring.predictions import Predictions, check, from_extractions
+from namepin.graphs.calls import without_credentials
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.redaction import Scrubber
+from namepin.tools.types import Extraction
 
 Upload = Literal["nothing", "texts", "images"]
 PICTURE = "picture"
@@ -58,7 +58,7 @@ class Experiment:
     def predict(
         self, dataset: Dataset, predict: Predict, done: Callable[[Extraction], None] | None = None
     ) -> Predictions:
-        """Run every post through the graph under `Client.evaluate`; otherwise as `evals.run.predict_all`.
+        """Run every post through the graph under `Client.evaluate`; otherwise as `namepin.evals.run.predict_all`.
 
         Raises:
             NamepinError: E320 without a key, E321 when LangSmith cannot be reached or refuses, E322 when its data set
@@ -236,7 +236,13 @@ def _client(upload: Upload, dataset: Dataset) -> Client:
     if not key:
         raise NamepinError("E320", f"{KEY} is not set", mend="set it, or use `--upload nothing`")
     folders = {str(Path(gold.post.image).parent) for gold in dataset.posts if gold.post.image}
-    folders |= {str(Path.home()), str(Path.cwd()), sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent)}
+    folders |= {
+        str(Path.home()),
+        str(Path.cwd()),
+        sys.prefix,
+        sys.base_prefix,
+        str(Path(__file__).resolve().parents[1]),
+    }
     return _Client(os.environ.get(ADDRESS), api_key=key, anonymizer=Scrubber.of_this_process(folders))
 
 

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from evals.datasets import READERS
-from evals.datasets.conll import split_file
-from evals.gold import Dataset
-from evals.predictions import Predictions, from_extractions
-from tools.errors import NamepinError
-from tools.types import Extraction, Post
+from namepin.evals.datasets import READERS
+from namepin.evals.datasets.conll import split_file
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.scoring.predictions import Predictions, from_extractions
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction, Post
 
 Predict = Callable[[Sequence[Post]], Iterable[Extraction]]
 """The graph under a profile, as `Namepin.batch` offers it: results in the order of the posts."""

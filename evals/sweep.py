@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evals.gold import Dataset
-from evals.predictions import Predictions, from_extractions
-from evals.protocols import PROTOCOLS
-from evals.report import score_of
-from evals.scoring import TASKS, check_arguments, count_posts, evaluate
-from evals.significance import Interval, f1_interval
-from tools.errors import NamepinError
-from tools.types import Extraction
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.report.full import score_of
+from namepin.evals.scoring.evaluate import TASKS, check_arguments, count_posts, evaluate
+from namepin.evals.scoring.predictions import Predictions, from_extractions
+from namepin.evals.scoring.protocols import PROTOCOLS
+from namepin.evals.scoring.significance import Interval, f1_interval
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction
 
 COUNTING = ("protocol", "iou")
 """Axes that concern the scoring; all others are settings of the graph."""

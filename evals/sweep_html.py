@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from evals import plots
-from evals.gate import GateReport
-from evals.sweep import Point
+from namepin.evals.report import plots
+from namepin.evals.scoring.entropy_bins import GateReport
+from namepin.evals.sweep import Point
 
 _HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,"><style>

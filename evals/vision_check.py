@@ -1,4 +1,4 @@
-"""What the starter vision finds: `python -m evals.vision_check --data DIR`.
+"""What the starter vision finds: `python -m namepin.evals.vision_check --data DIR`.
 
 Prints the share of mentions that have a box in GMNER's training data (the matcher's prior), the three open posts
 against their gold boxes, how often a pasted portrait is found by size, tilt, light and blur (synthetic), and the time
@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from evals.datasets import gmner
-from tools.images import LoadedImage, load_image
-from tools.interfaces import MatchRequest, Query, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
-from tools.matcher import MatcherConfig, StarterMatcher
-from tools.media import Media
-from tools.people import PeopleConfig, PeopleFinder
-from tools.regions import Rectangle, overlap
-from tools.segmenter import GrabCutSegmenter, SegmenterConfig
-from tools.tracer import RegionTracer, TracerConfig
-from tools.types import Box, Mask, Point
+from namepin.evals.datasets import gmner
+from namepin.tools.images.load import LoadedImage, load_image
+from namepin.tools.interfaces import MatchRequest, Query, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
+from namepin.tools.matcher.starter import MatcherConfig, StarterMatcher
+from namepin.tools.media import Media
+from namepin.tools.segmenter.grabcut import GrabCutSegmenter, SegmenterConfig
+from namepin.tools.tracer.region import RegionTracer, TracerConfig
+from namepin.tools.types import Box, Mask, Point
+from namepin.tools.vision.faces import PeopleConfig, PeopleFinder
+from namepin.tools.vision.grabcut import Rectangle, overlap
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 POSTS: tuple[tuple[str, tuple[tuple[str, str, tuple[Box, ...]], ...]], ...] = (
     ("1953977", (("Angelina Jolie", "PER", ((14, 2, 285, 300), (298, 18, 574, 300))),)),

@@ -1,3 +1,4 @@
 """One recipe a tool: a config, `train()` and a thin command."""
 
-import tools as _quiet  # noqa: F401  # turns usage reporting off before any library is imported
+if __name__ != "namepin.finetune":
+    raise ImportError("this folder is the package namepin.finetune: import it under that name")

@@ -16,10 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetune.matcher import BlipParts, itm_logits
-from finetune.ofa import OfaParts, read
-from finetune.training import Batch, Positive, Rate, Run
-from finetune.visual_data import (
+from namepin.finetune.data.mentions import (
     Pictures,
     Reading,
     Seen,
@@ -29,13 +26,16 @@ from finetune.visual_data import (
     read_split,
     shuffled,
 )
-from tools.albef_checkpoint import albef_to_train, save_albef
-from tools.entailment_albef import Spelling, padded, sentence_ids
-from tools.entailment_ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
-from tools.ofa import as_in_riveg
-from tools.ofa_words import BEGIN, END
-from tools.preprocess import squash
-from tools.pretrained import locate
+from namepin.finetune.data.ofa import OfaParts, read
+from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run
+from namepin.finetune.matcher import BlipParts, itm_logits
+from namepin.tools.entailment.albef import Spelling, padded, sentence_ids
+from namepin.tools.entailment.ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
+from namepin.tools.images.tensors import squash
+from namepin.tools.loading.pretrained import locate
+from namepin.tools.models.albef_checkpoint import albef_to_train, save_albef
+from namepin.tools.models.ofa import as_in_riveg
+from namepin.tools.models.ofa_vocabulary import BEGIN, END
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class BlipEntailmentRecipe(EntailmentTraining):
     Attributes:
         weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
         tokenizer: for an original file, which brings none.
-        attend: weight of the loss of `finetune.attending`; ours, off.
+        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off.
     """
 
     backend: Literal["blip"] = "blip"
@@ -113,7 +113,7 @@ class BlipEntailmentRecipe(EntailmentTraining):
 
 
 class EntailmentTask(ABC):
-    """What the three backends share (`finetune.training.Task`)."""
+    """What the three backends share (`namepin.finetune.loop.trainer.Task`)."""
 
     name = "entailment"
     net: nn.Module
@@ -245,7 +245,7 @@ class BlipEntailmentTask(EntailmentTask):
         self.net = self.parts.net
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the two classes, and the loss of `finetune.attending` where it is asked for."""
+        """Cross-entropy of the two classes, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
         return super().loss(net, batch) + self.parts.attending(batch)
 
     def collate(self, rows: list[Seen]) -> Batch:

@@ -13,19 +13,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from evals.datasets.conll import bio_spans
-from evals.gold import GoldPost
-from finetune.splits import file_of, pictures_there, read_gold, tokens_there
-from finetune.training import Batch, Positive, Rate, Run, Training
-from tools.errors import NamepinError
-from tools.images import load_image
-from tools.labels import COARSE4, COARSE8_TO_4
-from tools.matching import without_special
-from tools.nets.crf import bio_tags
-from tools.nets.umt import Umt, UmtBatch
-from tools.preprocess import squash
-from tools.pretrained import load_folder, load_tokenizer, locate
-from tools.umt_checkpoint import MEAN, STD, save_umt
+from namepin.evals.datasets.conll import bio_spans
+from namepin.evals.datasets.gold import GoldPost
+from namepin.finetune.data.splits import file_of, pictures_there, read_gold, tokens_there
+from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run, Training
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.images.tensors import squash
+from namepin.tools.labels import COARSE4, COARSE8_TO_4
+from namepin.tools.loading.pretrained import load_folder, load_tokenizer, locate
+from namepin.tools.models.match_texts import without_special
+from namepin.tools.models.umt_checkpoint import MEAN, STD, save_umt
+from namepin.tools.nets.crf import bio_tags
+from namepin.tools.nets.umt import Umt, UmtBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class UmtRecipe(Training):
 
 
 class UmtTask:
-    """UMT with its posts (`finetune.training.Task`)."""
+    """UMT with its posts (`namepin.finetune.loop.trainer.Task`)."""
 
     name = "fusion"
 

@@ -18,20 +18,28 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetune.attending import Attending
-from finetune.lora import LANGUAGE, save_lora, with_lora
-from finetune.training import Batch, Positive, Rate, Run, Share
-from finetune.visual_data import Pictures, Seen, VisualTraining, both_classes, in_picture, read_split, shuffled
-from tools.blip import BlipConfig, match_texts
-from tools.blip_checkpoint import load_blip
-from tools.feature_matching import FeatureModel
-from tools.images import load_image
-from tools.match_texts import Texts
-from tools.matcher_blip2 import Blip2Config, load_blip2_matcher
-from tools.matcher_llava import LlavaConfig, load_llava_matcher
-from tools.media import Media
-from tools.preprocess import squash
-from tools.pretrained import locate, quiet_transformers, weights_sha256
+from namepin.finetune.attention_loss import Attending
+from namepin.finetune.data.mentions import (
+    Pictures,
+    Seen,
+    VisualTraining,
+    both_classes,
+    in_picture,
+    read_split,
+    shuffled,
+)
+from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
+from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run, Share
+from namepin.tools.images.load import load_image
+from namepin.tools.images.tensors import squash
+from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
+from namepin.tools.matcher.blip2 import Blip2Config, load_blip2_matcher
+from namepin.tools.matcher.feature_model import FeatureModel
+from namepin.tools.matcher.llava import LlavaConfig, load_llava_matcher
+from namepin.tools.media import Media
+from namepin.tools.models.blip import BlipConfig, match_texts
+from namepin.tools.models.blip_checkpoint import load_blip
+from namepin.tools.models.match_texts import Texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,7 @@ class MatcherRecipe(MatcherTraining):
     Attributes:
         weights: as there, or an original `.pth` file.
         tokenizer: for an original file, which brings none.
-        attend: weight of the loss of `finetune.attending`; ours, off.
+        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off.
     """
 
     backend: Literal["blip"] = "blip"
@@ -133,7 +141,7 @@ class MatcherRows:
 
 
 class MatcherTask(MatcherRows):
-    """BLIP with its rows (`finetune.training.Task`)."""
+    """BLIP with its rows (`namepin.finetune.loop.trainer.Task`)."""
 
     def __init__(self, recipe: MatcherRecipe) -> None:
         """Load weights and data.
@@ -150,7 +158,7 @@ class MatcherTask(MatcherRows):
         return self.parts.batch(rows, self.parts.texts([row.query for row in rows]))
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the ITM head, and the loss of `finetune.attending` where it is asked for."""
+        """Cross-entropy of the ITM head, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
         return functional.cross_entropy(itm_logits(net, batch), batch["labels"]) + self.parts.attending(batch)
 
     def score(self) -> dict[str, float]:
@@ -175,10 +183,10 @@ class BlipParts:
         Args:
             weights: a folder, an original file, or a name on the hub.
             tokenizer: for an original file.
-            attend: weight of the loss of `finetune.attending`.
+            attend: weight of the loss of `namepin.finetune.attention_loss`.
 
         Raises:
-            NamepinError: E210 to E218, see `tools.blip_checkpoint`.
+            NamepinError: E210 to E218, see `namepin.tools.models.blip_checkpoint`.
         """
         path, config = locate(weights), BlipConfig(weights=weights, tokenizer=tokenizer)
         sha256, eps = weights_sha256(path), config.vision_norm_eps
@@ -197,7 +205,7 @@ class BlipParts:
         return batch | ({"regions": self._attending.regions(rows)} if self._attending else {})
 
     def attending(self, batch: Batch) -> Tensor | float:
-        """The weighted loss of `finetune.attending`, of the forward pass just taken; 0 where it is not asked for."""
+        """The weighted attention loss of the forward pass just taken; 0 where it is not asked for."""
         return self._attend * self._attending.loss(batch) if self._attending else 0.0
 
     def save(self, folder: Path) -> None:
@@ -256,7 +264,7 @@ class FeatureMatcherTask(MatcherRows):
 
 
 class Blip2MatcherTask(FeatureMatcherTask):
-    """BLIP-2 with its rows (`finetune.training.Task`)."""
+    """BLIP-2 with its rows (`namepin.finetune.loop.trainer.Task`)."""
 
     def __init__(self, recipe: Blip2MatcherRecipe) -> None:
         """Load weights and data.
@@ -278,7 +286,7 @@ class Blip2MatcherTask(FeatureMatcherTask):
 
 
 class LlavaMatcherTask(FeatureMatcherTask):
-    """LLaVA with LoRA and its rows (`finetune.training.Task`)."""
+    """LLaVA with LoRA and its rows (`namepin.finetune.loop.trainer.Task`)."""
 
     def __init__(self, recipe: LlavaMatcherRecipe) -> None:
         """Load weights and data, and put LoRA on.

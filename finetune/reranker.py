@@ -18,24 +18,24 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from evals.gold import GoldEntity, GoldPost
-from finetune.lora import LANGUAGE, save_lora, with_lora
-from finetune.splits import file_of, pictures_there, read_gold, tokens_there
-from finetune.training import Batch, Count, Positive, Rate, Run, Training
-from finetune.visual_data import lines_of, some_fit
-from tools.base import file_sha256
-from tools.errors import NamepinError
-from tools.images import load_image
-from tools.interfaces import RerankRequest
-from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
-from tools.local_reranker import LocalModel, LocalReranker, LocalRerankerConfig
-from tools.matching import without_special
-from tools.media import Media
-from tools.pretrained import locate, quiet_transformers
-from tools.reranker import checked, fitted, seen_by
-from tools.reranker_blip2 import Blip2RerankerConfig, load_blip2_speech
-from tools.reranker_llava import LlavaRerankerConfig, load_llava
-from tools.reranker_text import TextRerankerConfig, load_text_model
+from namepin.evals.datasets.gold import GoldEntity, GoldPost
+from namepin.finetune.data.mentions import lines_of, some_fit
+from namepin.finetune.data.splits import file_of, pictures_there, read_gold, tokens_there
+from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
+from namepin.finetune.loop.trainer import Batch, Count, Positive, Rate, Run, Training
+from namepin.tools.base import file_sha256
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.interfaces import RerankRequest
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
+from namepin.tools.loading.pretrained import locate, quiet_transformers
+from namepin.tools.media import Media
+from namepin.tools.models.match_texts import without_special
+from namepin.tools.reranker.blip2 import Blip2RerankerConfig, load_blip2_speech
+from namepin.tools.reranker.llava import LlavaRerankerConfig, load_llava
+from namepin.tools.reranker.local import LocalModel, LocalReranker, LocalRerankerConfig
+from namepin.tools.reranker.prompt import checked, fitted, seen_by
+from namepin.tools.reranker.text import TextRerankerConfig, load_text_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class Row:
 
 
 class RerankerTask:
-    """A base with LoRA and its rows (`finetune.training.Task`)."""
+    """A base with LoRA and its rows (`namepin.finetune.loop.trainer.Task`)."""
 
     name = "reranker"
 

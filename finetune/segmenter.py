@@ -16,14 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from finetune.training import Batch, Jitter, Positive, Rate, Run, Share
-from finetune.visual_data import Pictures, Seen, VisualTraining, jittered, read_split, shuffled, something
-from tools.errors import NamepinError
-from tools.images import load_image
-from tools.pretrained import locate, quiet_transformers, weights_sha256
-from tools.sam import fit, fitted, unfit
-from tools.sam_checkpoint import load_sam
-from tools.types import Box, Mask, Point
+from namepin.finetune.data.mentions import Pictures, Seen, VisualTraining, jittered, read_split, shuffled, something
+from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate, Run, Share
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
+from namepin.tools.models.sam import fit, fitted, unfit
+from namepin.tools.models.sam_checkpoint import load_sam
+from namepin.tools.types import Box, Mask, Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Region:
 
 
 class SamTask:
-    """SAM with one row a mask (`finetune.training.Task`)."""
+    """SAM with one row a mask (`namepin.finetune.loop.trainer.Task`)."""
 
     name = "segmenter"
 

@@ -1,3 +1,4 @@
 """LangGraph state machines, and their record and replay."""
 
-import tools as _quiet  # noqa: F401  # turns usage reporting off before any library is imported
+if __name__ != "namepin.graphs":
+    raise ImportError("this folder is the package namepin.graphs: import it under that name")

@@ -1,4 +1,4 @@
-"""How the nodes of a graph reach the tools: one awaitable call, live here, recorded or replayed in `graphs.replay`."""
+"""How the nodes of a graph reach the tools: one awaitable call, live here, recorded or replayed elsewhere."""
 
 import asyncio
 import re
@@ -12,10 +12,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from tools.asking import MAY_ASK, MustAsk
-from tools.base import Tool
-from tools.errors import ToolUnavailable
-from tools.interfaces import (
+from namepin.tools.base import Tool
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.interfaces import (
     Caption,
     CaptionRequest,
     Entailments,
@@ -39,8 +38,9 @@ from tools.interfaces import (
     TraceRequest,
     Traces,
 )
-from tools.media import Media
-from tools.types import Frozen
+from namepin.tools.llm.permission import MAY_ASK, MustAsk
+from namepin.tools.media import Media
+from namepin.tools.types import Frozen
 
 Q = TypeVar("Q", bound=Frozen)
 R = TypeVar("R", bound=Frozen)

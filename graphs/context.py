@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, cast
 
 from pydantic import Field
 
-from graphs.calls import Calls, Q, R, Role
-from graphs.gate import GatePolicy
-from graphs.state import PostState
-from tools.base import digest
-from tools.media import Media
-from tools.types import Extraction, Frozen
+from namepin.graphs.calls import Calls, Q, R, Role
+from namepin.graphs.policy import GatePolicy
+from namepin.graphs.state import PostState
+from namepin.tools.base import digest
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, Frozen
 
 if TYPE_CHECKING:
-    from graphs.review import ReviewPolicy
+    from namepin.graphs.review_nodes import ReviewPolicy
 
 
 class MatchPolicy(Frozen):

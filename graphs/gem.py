@@ -2,7 +2,8 @@
 
     caption -> knowledge -> tag -> gate -> rerank (one branch a hard mention) -> match -> trace -> segment -> assemble
 
-`python -m graphs.gem` prints it as Mermaid. The nodes hold no policy of their own: thresholds come from the context,
+`python -m namepin.graphs.gem` prints it as Mermaid. The nodes hold no policy of their own: thresholds come from the
+context,
 answers from the tools, and everything that was found out is in the state.
 """
 
@@ -12,16 +13,37 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from graphs import routes
-from graphs.calls import MATCHER, SEGMENTER, TRACER
-from graphs.context import Context
-from graphs.masked import check_masks
-from graphs.review import SUFFIX, ask_label, ask_place
-from graphs.state import Finding, Json, PostState, image_of, mentions_of
-from graphs.steps import RETRY, step
-from graphs.textual import REVIEW, Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
-from tools.interfaces import Match, MatchRequest, Segment, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
-from tools.types import Entity, Mention
+from namepin.graphs import routes
+from namepin.graphs.calls import MATCHER, SEGMENTER, TRACER
+from namepin.graphs.context import Context
+from namepin.graphs.mask_checks import check_masks
+from namepin.graphs.review_nodes import SUFFIX, ask_label, ask_place
+from namepin.graphs.state import Finding, Json, PostState, image_of, mentions_of
+from namepin.graphs.step import RETRY, step
+from namepin.graphs.text_nodes import (
+    REVIEW,
+    Graph,
+    caption,
+    count,
+    dumps,
+    finish,
+    gate,
+    knowledge,
+    query_of,
+    rerank,
+    tag,
+    tagged,
+)
+from namepin.tools.interfaces import (
+    Match,
+    MatchRequest,
+    Segment,
+    SegmentPrompt,
+    SegmentRequest,
+    TraceQuery,
+    TraceRequest,
+)
+from namepin.tools.types import Entity, Mention
 
 NAME = "gem-2"
 """Part of every fingerprint: raise the number whenever a node's answer changes for the same calls."""
@@ -129,7 +151,7 @@ def _box(finding: Finding, found: Match | None, pinned: Segment | None) -> tuple
 def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END, *, review: bool = False) -> None:
     """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`.
 
-    With `review` a person is asked after the gate and after the match (`graphs.review`).
+    With `review` a person is asked after the gate and after the match (`namepin.graphs.review_nodes`).
     """
     graph.add_node(caption, retry_policy=RETRY)
     graph.add_node(knowledge, retry_policy=RETRY)

@@ -3,7 +3,8 @@
     caption -> examples -> knowledge -> tag -> gate -> rerank (one branch a hard mention)
             -> describe -> expand (one branch a mention) -> entail -> ground -> segment -> assemble
 
-`python -m graphs.riveg` prints it as Mermaid. Gate and reranker are GEM's: with them a profile mixes the two papers,
+`python -m namepin.graphs.riveg` prints it as Mermaid. Gate and reranker are GEM's: with them a profile mixes the two
+papers,
 and without a reranker the gate only reports.
 """
 
@@ -13,17 +14,30 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from graphs import riveg_routes as routes
-from graphs.calls import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, SEGMENTER
-from graphs.context import Context
-from graphs.expression import expression_of, referring_query
-from graphs.masked import check_masks, mask_missed, missed_notice
-from graphs.review import SUFFIX, ask_label, ask_place
-from graphs.routes import after_tag
-from graphs.state import ExpandTask, Finding, Json, PostState, image_of, mentions_of
-from graphs.steps import RETRY, step
-from graphs.textual import REVIEW, Graph, caption, count, dumps, finish, gate, knowledge, query_of, rerank, tag, tagged
-from tools.interfaces import (
+from namepin.graphs import riveg_routes as routes
+from namepin.graphs.calls import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, SEGMENTER
+from namepin.graphs.context import Context
+from namepin.graphs.mask_checks import check_masks, mask_missed, missed_notice
+from namepin.graphs.review_nodes import SUFFIX, ask_label, ask_place
+from namepin.graphs.riveg_expression import expression_of, referring_query
+from namepin.graphs.routes import after_tag
+from namepin.graphs.state import ExpandTask, Finding, Json, PostState, image_of, mentions_of
+from namepin.graphs.step import RETRY, step
+from namepin.graphs.text_nodes import (
+    REVIEW,
+    Graph,
+    caption,
+    count,
+    dumps,
+    finish,
+    gate,
+    knowledge,
+    query_of,
+    rerank,
+    tag,
+    tagged,
+)
+from namepin.tools.interfaces import (
     CaptionRequest,
     Entailment,
     EntailRequest,
@@ -35,7 +49,7 @@ from tools.interfaces import (
     SegmentPrompt,
     SegmentRequest,
 )
-from tools.types import Entity, Mention, Notice
+from namepin.tools.types import Entity, Mention, Notice
 
 NAME = "riveg-1"
 """Part of every fingerprint: raise the number whenever a node's answer changes for the same calls."""
@@ -185,7 +199,7 @@ def _unexpanded(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
 def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END, *, review: bool = False) -> None:
     """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`.
 
-    With `review` a person is asked after the gate and after the match (`graphs.review`).
+    With `review` a person is asked after the gate and after the match (`namepin.graphs.review_nodes`).
     """
     graph.add_node(caption, retry_policy=RETRY)
     graph.add_node(examples, retry_policy=RETRY)

@@ -1,14 +1,14 @@
-"""The arrows that only the RiVEG graph has; as in `graphs.routes`, a step is on the route when it has work."""
+"""The arrows that only the RiVEG graph has; as in `namepin.graphs.routes`, a step is on the route when it has work."""
 
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from graphs import routes
-from graphs.calls import CAPTIONER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, KNOWLEDGE, SEGMENTER
-from graphs.context import Context
-from graphs.expression import typed
-from graphs.state import ExpandTask, Finding, PostState
-from tools.interfaces import ExpandRequest
+from namepin.graphs import routes
+from namepin.graphs.calls import CAPTIONER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, KNOWLEDGE, SEGMENTER
+from namepin.graphs.context import Context
+from namepin.graphs.riveg_expression import typed
+from namepin.graphs.state import ExpandTask, Finding, PostState
+from namepin.tools.interfaces import ExpandRequest
 
 
 async def at_start(state: PostState, runtime: Runtime[Context]) -> str:

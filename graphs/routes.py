@@ -7,10 +7,10 @@ coroutines because LangGraph would run a plain function in a thread, at ten time
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from graphs.calls import CAPTIONER, KNOWLEDGE, MATCHER, RERANKER, SEGMENTER, TRACER
-from graphs.context import Context
-from graphs.state import Finding, PostState, RerankTask
-from tools.interfaces import RerankRequest
+from namepin.graphs.calls import CAPTIONER, KNOWLEDGE, MATCHER, RERANKER, SEGMENTER, TRACER
+from namepin.graphs.context import Context
+from namepin.graphs.state import Finding, PostState, RerankTask
+from namepin.tools.interfaces import RerankRequest
 
 
 async def at_start(state: PostState, runtime: Runtime[Context]) -> str:

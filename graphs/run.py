@@ -6,13 +6,13 @@ from typing import Any, cast
 from langchain_core.runnables.config import RunnableConfig, merge_configs
 from langgraph.types import StreamMode
 
-from graphs.context import Context
-from graphs.state import PostState, start_state
-from graphs.steps import StepEvent
-from graphs.textual import Graph
-from tools.errors import NamepinError
-from tools.text import tweet_tokens
-from tools.types import Entity, Extraction, ImageRef, Notice, Post
+from namepin.graphs.context import Context
+from namepin.graphs.state import PostState, start_state
+from namepin.graphs.step import StepEvent
+from namepin.graphs.text_nodes import Graph
+from namepin.tools.errors import NamepinError
+from namepin.tools.text import tweet_tokens
+from namepin.tools.types import Entity, Extraction, ImageRef, Notice, Post
 
 POST_FAILED = "W100"
 
@@ -32,14 +32,14 @@ async def stream_post(
     """Progress events of every step, and the `Extraction` last.
 
     Args:
-        graph: what the `build` of `graphs.gem` or `graphs.riveg` returns.
+        graph: what the `build` of `namepin.graphs.gem` or `namepin.graphs.riveg` returns.
         post: a valid post; its `image` path is not looked at.
         image: its picture, whose pixels are in `context.media`; None runs the textual half alone.
         context: a fresh one for each post.
         notices: warnings of loading the post; W101 (its picture is missing) makes it `degraded`.
         config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
         progress: whether to yield the events, too.
-        entities: what a graph starts with that finds no entities itself (`graphs.masks`).
+        entities: what a graph starts with that finds no entities itself (`namepin.graphs.masks_only`).
         heat: filled with the heat maps at the end, for those who draw them; see `heat_maps`.
 
     Raises:
@@ -98,7 +98,7 @@ def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fing
 
 
 def heat_maps(state: PostState, blobs: Mapping[str, bytes]) -> dict[int, bytes]:
-    """The tracer's heat maps that a finished run left behind: an entity's place in the result -> a `tools.heat` blob.
+    """The tracer's heat maps of a finished run: an entity's index in the result -> the blob of its map.
 
     They are no part of an `Extraction`. A map without a peak shows nothing, and is left out.
     """

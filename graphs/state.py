@@ -7,7 +7,7 @@ serialiser would store those by class path, and a picture or an array would not 
 from collections.abc import Iterable
 from typing import Annotated, Any, Required, TypedDict
 
-from tools.types import ImageRef, Mention, Notice, Post
+from namepin.tools.types import ImageRef, Mention, Notice, Post
 
 Json = dict[str, Any]
 

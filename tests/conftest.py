@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from support.paths import ROOT
+
 # Before any test runs: tests marked `langsmith` go out to LangSmith only where somebody asks for that.
 os.environ.setdefault("LANGSMITH_TEST_TRACKING", "false")
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def data_root() -> Path:
 @pytest.fixture(autouse=True)
 def _no_memory_of_servers() -> Iterator[None]:
     """A port that one test's dead server had may be the next test's living one's."""
-    if known := sys.modules.get("tools.servers"):
+    if known := sys.modules.get("namepin.tools.llm.servers"):
         known.servers_of.cache_clear()
     yield
 

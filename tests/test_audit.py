@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback import JsonHandler, serving
+
+from support.loopback import JsonHandler, serving
 
 AUDIT = Path(__file__).parents[1] / ".ci" / "audit.py"
 pytest.importorskip("pip_audit", reason="no pip-audit: pip install 'namepin[dev]'")

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from tools.media import Media
+from namepin.tools.media import Media
 
 Request = TypeVar("Request", bound=BaseModel, contravariant=True)
 Result = TypeVar("Result", bound=BaseModel, covariant=True)

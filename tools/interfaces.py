@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tools.base import Tool
-from tools.types import Box, Frozen, ImageRef, Mask, Mention, Notice, Point
+from namepin.tools.base import Tool
+from namepin.tools.types import Box, Frozen, ImageRef, Mask, Mention, Notice, Point
 
 Kind = Literal["face", "body", "text", "object"]
 """What a matched region shows, so that tracer and segmenter can treat a person and a headline differently."""
@@ -161,7 +161,7 @@ class TraceRequest(Frozen):
 
 
 class Trace(Frozen):
-    """The point of highest importance, and the heat map's blob key (`tools.heat`) where there is a map.
+    """The point of highest importance, and the heat map's blob key (`tools.images.heatmap`) where there is a map.
 
     The peak is None where the map is empty: no part of the picture spoke for the match.
     """

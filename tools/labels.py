@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tools.errors import NamepinError
+from namepin.tools.errors import NamepinError
 
 COARSE4: tuple[str, ...] = ("PER", "LOC", "ORG", "OTHER")
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import ImageRef
+
 
 @dataclass
 class Media:
@@ -24,3 +27,17 @@ class Media:
         key = hashlib.sha256(data).hexdigest()
         self.blobs[key] = data
         return key
+
+
+def picture(image: ImageRef, media: Media) -> Image.Image:
+    """The upright pixels of `image`.
+
+    Raises:
+        NamepinError: E120 when `media` does not hold them.
+    """
+    found = media.images.get(image.sha256)
+    if found is None:
+        raise NamepinError(
+            "E120", "the picture's pixels are not at hand", where=image.sha256[:12], mend="load it first"
+        )
+    return found

@@ -8,7 +8,7 @@ them: links, e-mail addresses, and emoji sequences.
 
 import regex
 
-from tools.errors import NamepinError
+from namepin.tools.errors import NamepinError
 
 MAX_CHARACTERS = 200_000
 """Longer texts are refused; a post is a few hundred characters, and a long article some 50,000."""
@@ -61,7 +61,7 @@ def tweet_tokens(text: str) -> tuple[str, ...]:
     """The tokens of a raw post, in order.
 
     Every character but white space (as `str.isspace` has it) belongs to exactly one token, and a token holds no white
-    space; so `tools.types.token_offsets` recovers the characters. Time is linear in the text.
+    space; so `namepin.tools.types.token_offsets` recovers the characters. Time is linear in the text.
     """
     return tuple(_TOKEN.findall(text))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 
 
 class Frozen(BaseModel):

@@ -3,16 +3,16 @@
 from functools import cache
 from typing import Any, cast
 
-from agent.api import Namepin
-from agent.batch.source import Row
-from agent.posts import Ready
-from graphs import masks
-from graphs.run import extract_post
-from graphs.textual import Graph
-from tools.errors import NamepinError
-from tools.labels import ALIASES, COARSE4, COARSE8_TO_4, FINE_TO_COARSE4
-from tools.text import tweet_tokens
-from tools.types import Entity, Extraction, token_offsets
+from namepin.agent.api import Namepin
+from namepin.agent.batch.source import Row
+from namepin.agent.posts import Ready
+from namepin.graphs import masks_only as masks
+from namepin.graphs.run import extract_post
+from namepin.graphs.text_nodes import Graph
+from namepin.tools.errors import NamepinError
+from namepin.tools.labels import ALIASES, COARSE4, COARSE8_TO_4, FINE_TO_COARSE4
+from namepin.tools.text import tweet_tokens
+from namepin.tools.types import Entity, Extraction, token_offsets
 
 MOST = 500
 """Entities of a post."""

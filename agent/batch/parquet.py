@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agent.batch.folder import PREDICTIONS
-from tools.errors import Exit, NamepinError
+from namepin.agent.batch.out_folder import PREDICTIONS
+from namepin.tools.errors import Exit, NamepinError
 
 PARQUET = "predictions.parquet"
 _GROUP = 1000

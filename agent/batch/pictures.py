@@ -11,13 +11,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from agent.ahead import ahead
-from agent.batch.folder import PREDICTIONS
-from agent.batch.source import Source
-from agent.posts import PICTURE_MISSING
-from tools.base import file_sha256
-from tools.errors import NamepinError
-from tools.images import load_image
+from namepin.agent.batch.out_folder import PREDICTIONS
+from namepin.agent.batch.source import Source
+from namepin.agent.posts import PICTURE_MISSING
+from namepin.tools.base import file_sha256
+from namepin.tools.concurrency import map_ahead
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
 
 TOO_SLOW = "it was not decoded within"
 """Of a picture that was given up: it may well be decoded in time now, and has not changed."""
@@ -50,7 +50,7 @@ def check_pictures(source: Source, folder: Path, done: int, max_pixels: int) -> 
     Raises:
         NamepinError: E502 for the first one that is another, is gone, or is there and was not.
     """
-    for what, row in ahead(lambda row: (_changed(row, max_pixels), row), _rows(source, folder, done), _AT_ONCE):
+    for what, row in map_ahead(lambda row: (_changed(row, max_pixels), row), _rows(source, folder, done), _AT_ONCE):
         if what:
             mend = "put the picture back as it was, or choose another folder with --out"
             name = row.path or row.where

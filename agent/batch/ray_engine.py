@@ -1,4 +1,4 @@
-"""The Ray engine: the stages of `agent.batch.staged` as actor pools of Ray Data, on one machine or a cluster.
+"""The Ray engine: the stages of `namepin.agent.batch.stages` as actor pools of Ray Data, on one machine or a cluster.
 
 One task reads the input as a stream and cuts it into chunks of posts; each stage maps chunks; the driver, where the
 command runs, writes them in order into the same kind of folder as the local engine. Whatever dies (an actor, a reader,
@@ -18,15 +18,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from agent.api import Namepin
-from agent.batch.engine import Progress, Writing, identity_of, rows_left
-from agent.batch.folder import OutFolder
-from agent.batch.source import Source
-from agent.batch.staged import Failure, Passage, Stage, StageWorker, stages_of
-from agent.build import policy
-from agent.settings import Settings
-from tools.base import digest
-from tools.errors import Exit, NamepinError
+from namepin.agent.api import Namepin
+from namepin.agent.batch.local_engine import Progress, Writing, identity_of, rows_left
+from namepin.agent.batch.out_folder import OutFolder
+from namepin.agent.batch.source import Source
+from namepin.agent.batch.stages import Failure, Passage, Stage, StageWorker, stages_of
+from namepin.agent.config.build import policy
+from namepin.agent.config.settings import Settings
+from namepin.tools.base import digest
+from namepin.tools.errors import Exit, NamepinError
 
 _HELD = 4
 """Chunks that wait before each actor; more would only take memory."""
@@ -51,7 +51,7 @@ def run_ray(
     limit: int | None = None,
     told: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
-    """Work through an input into a folder, or go on with it, as `agent.batch.engine.run_batch`.
+    """Work through an input into a folder, or go on with it, as `namepin.agent.batch.local_engine.run_batch`.
 
     Args:
         settings: the profile; `settings.ray` has the processes of each stage.

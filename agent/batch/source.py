@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from agent.posts import make_post
-from evals.datasets import POSTS
-from tools.errors import NamepinError
-from tools.types import Post
+from namepin.agent.posts import make_post
+from namepin.evals.datasets import POSTS
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Post
 
 LONGEST_LINE = 2**24
 _OWN = ("id", "text", "tokens", "image", "extra")

@@ -1,4 +1,4 @@
-"""The conversation: LangChain's agent over the tools of `agent.chat.tools`, led by a chat model or by rules."""
+"""The conversation: LangChain's agent over the tools of `namepin.agent.chat.tools`, led by a chat model or by rules."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -20,16 +20,16 @@ from langchain_core.runnables.config import merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 
-from agent.chat.config import ChatSettings
-from agent.chat.rules import RuleModel
-from agent.chat.state import Answer, ChatContext, ChatState
-from agent.chat.tools import MAX_TEXT, TOOLS
-from agent.tracing.runs import run_config, traced
-from graphs.calls import TURN
-from tools.errors import NamepinError
-from tools.llm import KEY_VARIABLE, OPENAI
-from tools.text import clean_text
-from tools.types import ImageRef
+from namepin.agent.chat.rule_model import RuleModel
+from namepin.agent.chat.state import Answer, ChatContext, ChatState
+from namepin.agent.chat.tools import MAX_TEXT, TOOLS
+from namepin.agent.config.sections import ChatSettings
+from namepin.agent.tracing.runs import run_config, traced
+from namepin.graphs.calls import TURN
+from namepin.tools.errors import NamepinError
+from namepin.tools.llm.client import KEY_VARIABLE, OPENAI
+from namepin.tools.text import clean_text
+from namepin.tools.types import ImageRef
 
 Agent = CompiledStateGraph[ChatState, ChatContext, Any, Any]
 
@@ -59,7 +59,7 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
     """
     if settings.model is None:
         return RuleModel()
-    from tools.llm import ChatClient
+    from namepin.tools.llm.client import ChatClient
 
     ChatClient(settings, "chat")  # raises what can be told before anything is asked
     from langchain_openai import ChatOpenAI

@@ -1,6 +1,7 @@
 """What can be found out about a post of a conversation: an `Answer` from a `Seen`, whoever leads and whatever the door.
 
-The tools of the chat (`agent.chat.tools`) and of the MCP server (`agent.mcp`) are thin over these, so that both say
+The tools of the chat (`namepin.agent.chat.tools`) and of the MCP server (`namepin.agent.mcp`) are thin over these, so
+that both say
 the same.
 """
 
@@ -11,16 +12,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from agent.api import Namepin
-from agent.chat import words
-from agent.chat.single import Coarse, ground_name, segment_box
-from agent.chat.state import Answer, ChatContext, Seen
-from agent.posts import Ready, make_post
-from agent.render.view import printable, score
-from tools.errors import NamepinError
-from tools.images import LoadedImage
-from tools.interfaces import Query
-from tools.types import Box, Entity, Extraction, ImageRef, Post
+from namepin.agent.api import Namepin
+from namepin.agent.chat import phrasing as words
+from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
+from namepin.agent.chat.state import Answer, ChatContext, Seen
+from namepin.agent.posts import Ready, make_post
+from namepin.agent.render.view import printable, score
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import LoadedImage
+from namepin.tools.interfaces import Query
+from namepin.tools.types import Box, Entity, Extraction, ImageRef, Post
 
 Form = Literal["csv", "json", "table"]
 

@@ -8,10 +8,10 @@ from langchain.agents import AgentState
 from langchain.agents.middleware.types import OmitFromInput
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from agent.chat.heat import HeatMaps
-from agent.chat.pictures import Pictures
-from agent.chat.pins import Pins
-from tools.types import Extraction, Frozen
+from namepin.agent.stores.heat_maps import HeatMaps
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.profile_pool import Pins
+from namepin.tools.types import Extraction, Frozen
 
 Json = dict[str, Any]
 Kind = Literal["extraction", "explanation", "comparison", "place", "mask", "export", "help", "refusal"]

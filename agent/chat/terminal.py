@@ -11,17 +11,17 @@ from uuid import uuid4
 
 from rich.console import Console
 
-from agent.chat.agent import Agent, build_agent, lead_model, stream_answer
-from agent.chat.heat import HeatMaps
-from agent.chat.pictures import Pictures
-from agent.chat.pins import Pins
-from agent.chat.reviewing import Reviewing
-from agent.chat.sessions import Saver, data_folder, open_saver, sessions_of, thread_of
-from agent.chat.state import Answer, ChatContext
-from agent.render.view import printable, short
-from agent.settings import load_settings
-from tools.errors import NamepinError
-from tools.types import Extraction, ImageRef
+from namepin.agent.chat.agent import Agent, build_agent, lead_model, stream_answer
+from namepin.agent.chat.review_command import Reviewing
+from namepin.agent.chat.state import Answer, ChatContext
+from namepin.agent.checkpointer import Saver, data_folder, open_saver, sessions_of, thread_of
+from namepin.agent.config.settings import load_settings
+from namepin.agent.render.view import printable, short
+from namepin.agent.stores.heat_maps import HeatMaps
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.profile_pool import Pins
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction, ImageRef
 
 OWNER = "terminal"
 COMMANDS = """/image FILE   the picture of the next message      /new          begin another conversation
@@ -89,7 +89,7 @@ class Terminal:
         Raises:
             NamepinError: E12x.
         """
-        from tools.images import load_image
+        from namepin.tools.images.load import load_image
 
         load_image(path, max_pixels=self.pictures.max_pixels)
         self.attached = self.pictures.keep(path.read_bytes())
@@ -149,9 +149,9 @@ class Terminal:
         self.console.print(_visible(reviewing.next()) + "\n", soft_wrap=True)
 
     def _save(self, path: Path) -> None:
-        from agent.render.html import About, page
-        from agent.render.picture import annotate
-        from agent.render.view import Shown
+        from namepin.agent.render.html import About, page
+        from namepin.agent.render.picture import annotate
+        from namepin.agent.render.view import Shown
 
         if self.last is None:
             raise NamepinError("E330", "there is no result yet", mend="send a post first")

@@ -14,12 +14,12 @@ from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 from pydantic import Field
 
-from agent.chat import answers
-from agent.chat.answers import Form
-from agent.chat.single import Coarse
-from agent.chat.state import MAX_SEEN, Answer, ChatContext, ChatState, Seen
-from tools.errors import NamepinError
-from tools.types import ImageRef
+from namepin.agent.chat import answers
+from namepin.agent.chat.answers import Form
+from namepin.agent.chat.single_tool import Coarse
+from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, ChatState, Seen
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import ImageRef
 
 Runtime = ToolRuntime[ChatContext, ChatState]
 Which = Annotated[

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.eval import DatasetName
-from agent.cli.options import Profile
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.eval import DatasetName
+from namepin.agent.cli.options import Profile
+from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evals.ablations import Ablation, Cell
-    from evals.gate import GateReport
+    from namepin.evals.ablations import Ablation, Cell
+    from namepin.evals.scoring.entropy_bins import GateReport
 
 MOST_INTERVALS = 3
 """Columns up to which intervals fit a terminal; the JSON always has them."""
@@ -40,11 +40,11 @@ def ablate(
     if name is None or list_:
         _list(console)
         return Exit.DONE
-    from agent.ablate import Bench, write_json
-    from agent.cli.eval import check_writable
-    from agent.cli.progress import counted
-    from evals.ablations import ablation_named
-    from evals.run import load_dataset
+    from namepin.agent.cli.eval import check_writable
+    from namepin.agent.cli.progress import counted
+    from namepin.agent.workflows.ablate import Bench, write_json
+    from namepin.evals.ablations import ablation_named
+    from namepin.evals.run import load_dataset
 
     ablation = ablation_named(name)
     if dataset is None or root is None:
@@ -76,7 +76,7 @@ def ablate(
     if json:
         write_json(json, ablation, data, results)
     if html:
-        from evals.sweep_html import write_table
+        from namepin.evals.sweep_html import write_table
 
         rows = [
             [r.name, *(_shown(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results
@@ -87,8 +87,8 @@ def ablate(
 
 
 def _list(console: "Console") -> None:
-    from agent.ablate import obstacles
-    from evals.ablations import ablations
+    from namepin.agent.workflows.ablate import obstacles
+    from namepin.evals.ablations import ablations
 
     for ablation in ablations().ablation:
         ready = sum(not obstacles(row.on(ablation.datasets[0])) for row in ablation.rows)

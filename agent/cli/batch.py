@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.extract import Graph
-from agent.cli.options import Profile, Set
-from tools.errors import Exit
+from namepin.agent.cli.extract import Graph
+from namepin.agent.cli.options import Profile, Set
+from namepin.tools.errors import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.batch.engine import Progress
+    from namepin.agent.batch.local_engine import Progress
 
 INTERRUPTED = 130
 EVERY_S = 10.0
@@ -64,11 +64,11 @@ def batch(
         return _estimate(input, estimate, profile, graph, limit, at_once, together, set_, json, engine)
     if out is None:
         raise typer.BadParameter("one of --out DIR and --estimate N is needed")
-    from agent.api import Namepin
-    from agent.batch.engine import run_batch
-    from agent.batch.source import Source
-    from agent.build import batched_calls
-    from agent.settings import load_settings
+    from namepin.agent.api import Namepin
+    from namepin.agent.batch.local_engine import run_batch
+    from namepin.agent.batch.source import Source
+    from namepin.agent.config.build import batched_calls
+    from namepin.agent.config.settings import load_settings
 
     source = Source(input)
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
@@ -81,7 +81,7 @@ def batch(
         raise typer.BadParameter("--address goes with --engine ray")
     with _shown(source.name) as told:
         if engine is Engine.ray:
-            from agent.batch.ray_engine import run_ray
+            from namepin.agent.batch.ray_engine import run_ray
 
             progress, stopped = run_ray(
                 settings, source, out, address=address, at_once=at_once, together=together, limit=limit, told=told
@@ -92,7 +92,7 @@ def batch(
                 pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
             )
     if parquet and not stopped:
-        from agent.batch.parquet import write_parquet
+        from namepin.agent.batch.parquet import write_parquet
 
         write_parquet(out)
     for line in _summary(progress, out):
@@ -117,12 +117,12 @@ def _estimate(
 ) -> int:
     from json import dumps
 
-    from agent.batch.source import Source
-    from agent.cli.eval import check_writable
-    from agent.cli.progress import doing
-    from agent.estimate.page import report, said
-    from agent.estimate.sample import estimated
-    from agent.settings import load_settings
+    from namepin.agent.batch.source import Source
+    from namepin.agent.cli.eval import check_writable
+    from namepin.agent.cli.progress import doing
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.estimate.page import report, said
+    from namepin.agent.estimate.sample import estimated
 
     check_writable(file)
     source = Source(input)
@@ -141,8 +141,8 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
     """How many rows went how; of those that went wrong, the first one's reason and the file that has the others'."""
     from json import loads
 
-    from agent.batch.folder import DEGRADED, FAILURES, PREDICTIONS
-    from agent.render.view import printable
+    from namepin.agent.batch.out_folder import DEGRADED, FAILURES, PREDICTIONS
+    from namepin.agent.render.view import printable
 
     again = f", {progress.resumed} of them before" if progress.resumed else ""
     counts = f"{progress.failed} failed" + (f", {progress.degraded} degraded" if progress.degraded else "")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tools.errors import Exit
+from namepin.tools.errors import Exit
 
 
 def bench(
@@ -19,9 +19,9 @@ def bench(
     from rich.console import Console
     from rich.table import Table
 
-    from agent.bench import BENCHES, run
-    from agent.cli.eval import check_writable
-    from agent.cli.progress import doing
+    from namepin.agent.bench.registry import BENCHES, run
+    from namepin.agent.cli.eval import check_writable
+    from namepin.agent.cli.progress import doing
 
     check_writable(json)
 

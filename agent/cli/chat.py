@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import Profile, Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Profile, Set
+from namepin.tools.errors import Exit, NamepinError
 
 
 def chat(
@@ -24,7 +24,7 @@ def chat(
     import asyncio
 
     try:
-        from agent.chat.terminal import Terminal
+        from namepin.agent.chat.terminal import Terminal
     except ModuleNotFoundError as error:
         what = f"chat needs the package {error.name!r}"
         raise NamepinError("E332", what, mend="pip install 'namepin[chat]'", exit_code=Exit.UNREACHABLE) from error

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.eval import DatasetName, check_writable
-from agent.cli.options import Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.eval import DatasetName, check_writable
+from namepin.agent.cli.options import Set
+from namepin.tools.errors import Exit, NamepinError
 
 
 class Form(StrEnum):
@@ -49,8 +49,8 @@ def check(
     """Statistics of every split, posts that splits share, and every problem with file and line."""
     from rich.console import Console
 
-    from evals.data_check import check_folder
-    from evals.show import show_check
+    from namepin.evals.datasets.check import check_folder
+    from namepin.evals.report.console import show_check
 
     check_writable(json)
     result = check_folder(root, dataset.value if dataset else None)
@@ -73,8 +73,8 @@ def convert(
     """Write a split in another form: CoNLL (as Twitter-GMNER), JSONL, labelme, COCO or Label Studio."""
     from rich.console import Console
 
-    from evals.convert import convert as write
-    from evals.data_check import detect
+    from namepin.evals.datasets.check import detect
+    from namepin.evals.datasets.convert import convert as write
 
     number = write(source, dataset.value if dataset else detect(source), split, target, to.value)
     Console().print(f"{number} posts written to {target} as {to.value}", highlight=False, soft_wrap=True)
@@ -94,11 +94,11 @@ def agreement(
     """How far two annotators' masks agree: Fleiss' kappa, Dice, IoU (RiVEG, section III-A)."""
     from rich.console import Console
 
-    from evals.agreement import agreement as compare
-    from evals.agreement import read_annotator
-    from evals.data_check import detect
-    from evals.run import load_dataset
-    from evals.show import show_agreement
+    from namepin.evals.datasets.check import detect
+    from namepin.evals.report.console import show_agreement
+    from namepin.evals.run import load_dataset
+    from namepin.evals.scoring.agreement import agreement as compare
+    from namepin.evals.scoring.agreement import read_annotator
 
     check_writable(json)
     entities = load_dataset(detect(root), root, split) if root else None
@@ -121,10 +121,10 @@ def topn(
     """TopN-Prec@0.5 of a detector's boxes (RiVEG, Table II)."""
     from rich.console import Console
 
-    from evals.data_check import detect
-    from evals.run import load_dataset
-    from evals.show import show_top_n
-    from evals.topn import read_boxes, top_n
+    from namepin.evals.datasets.check import detect
+    from namepin.evals.report.console import show_top_n
+    from namepin.evals.run import load_dataset
+    from namepin.evals.scoring.top_n import read_boxes, top_n
 
     check_writable(json)
     try:
@@ -151,7 +151,7 @@ def sandbox(
     held_out: Annotated[int, typer.Option("--held-out", min=1, max=100_000, help="Posts of dev, and of test.")] = 500,
 ) -> int:
     """Make a world: posts with drawn pictures and exact truth, whose test names never occur in training."""
-    from finetune.sandbox.write import write_world
+    from namepin.finetune.sandbox.write import write_world
 
     write_world(out, {"train": posts, "dev": held_out, "test": held_out}, seed)
     print(f"{posts} + {held_out} + {held_out} posts in {out}")
@@ -170,7 +170,7 @@ def augment(
     answer_price: Annotated[float, typer.Option("--answer-price", min=0, help="Of a million tokens.")] = 0.0,
 ) -> int:
     """Let language models explain a split's posts and names, for training; stopped, it goes on where it was."""
-    from agent.augment import augment as run
+    from namepin.agent.workflows.augment import augment as run
 
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names:

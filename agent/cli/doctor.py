@@ -2,24 +2,24 @@
 
 import sys
 
-from agent.cli.options import Json, Profile, Set
-from tools.errors import Exit
+from namepin.agent.cli.options import Json, Profile, Set
+from namepin.tools.errors import Exit
 
 _STYLES = {"ok": "green", "off": "dim", "missing": "bold red"}
 
 
 def doctor(profile: Profile = None, set_: Set = None, json: Json = False) -> int:
     """Check that everything a profile needs is here: packages, weights, servers."""
-    from agent.cli.progress import doing
-    from agent.doctor import examine
-    from agent.settings import load_settings
+    from namepin.agent.cli.progress import doing
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.workflows.doctor import examine
 
     settings = load_settings(profile, assignments=set_ or ())
     with doing(f"building the tools of profile {settings.profile}"):
         checks = list(examine(settings))
     missing = [check for check in checks if check.state == "missing"]
     if json:
-        from tools.base import canonical_json
+        from namepin.tools.base import canonical_json
 
         report = {"profile": settings.profile, "ok": not missing, "checks": [c.model_dump() for c in checks]}
         print(canonical_json(report))

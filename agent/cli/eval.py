@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.options import Profile, Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Profile, Set
+from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
-    from agent.evaluate import Through
-    from evals.gold import Dataset
-    from evals.predictions import Predictions
+    from namepin.agent.workflows.evaluate import Through
+    from namepin.evals.datasets.gold import Dataset
+    from namepin.evals.scoring.predictions import Predictions
 
 
 SHOWN_IDS = 10
@@ -137,12 +137,12 @@ def evaluate(
 
     from rich.console import Console
 
-    from evals.datasets.conll import read_ids
-    from evals.predictions import read_predictions
-    from evals.report import full_report
-    from evals.run import load_dataset, predict_all
-    from evals.scoring import check_arguments
-    from evals.show import show
+    from namepin.evals.datasets.conll import read_ids
+    from namepin.evals.report.console import show
+    from namepin.evals.report.full import full_report
+    from namepin.evals.run import load_dataset, predict_all
+    from namepin.evals.scoring.evaluate import check_arguments
+    from namepin.evals.scoring.predictions import read_predictions
 
     check_arguments(protocol.value, iou)
     for file in (json, html, markdown, save):
@@ -167,7 +167,7 @@ def evaluate(
     else:
         through = predict_all
         if langsmith:
-            from evals.langsmith import Experiment
+            from namepin.evals.langsmith import Experiment
 
             through = Experiment(langsmith, upload.value, protocol.value, iou).predict
         found, about = _run(data, whole, profile, set_ or [], knowledge, root, save, messages, through)
@@ -180,11 +180,11 @@ def evaluate(
     if json:
         json.write_text(report.model_dump_json(indent=1) + "\n", "utf-8")
     if html:
-        from evals.report_html import write_page
+        from namepin.evals.report.html import write_page
 
         write_page(html, data, found, report, about, _traces(html, save, data, profile, set_ or []))
     if markdown:
-        from evals.report_md import write_markdown
+        from namepin.evals.report.markdown import write_markdown
 
         write_markdown(markdown, found, report, about)
     if report.failed_ids:
@@ -199,9 +199,9 @@ def _traces(
     """Links from the report to each post's own page; none where the results were not saved."""
     if save is None:
         return lambda post_id: None
-    from agent.render.html import About
-    from agent.settings import load_settings
-    from agent.traces import Traces
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.render.html import About
+    from namepin.agent.render.report_traces import Traces
 
     settings = load_settings(profile, assignments=assignments)
     pictures = {gold.post.id: gold.post.image for gold in data.posts}
@@ -219,8 +219,8 @@ def _over_runs(
     """Mean and deviation of every score, shown and written."""
     from rich.console import Console
 
-    from evals.report import over_runs
-    from evals.show import show_spreads
+    from namepin.evals.report.console import show_spreads
+    from namepin.evals.report.full import over_runs
 
     spreads = over_runs(data, systems, protocol=protocol.value, iou=iou)
     show_spreads(data.title, spreads, Console())
@@ -245,9 +245,9 @@ def _run(
     """The profile's predictions, under a progress bar, and a line about the run."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from agent.evaluate import evaluated_pin, predict_with
-    from agent.settings import load_settings
-    from evals.run import recorded_knowledge
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.workflows.evaluate import evaluated_pin, predict_with
+    from namepin.evals.run import recorded_knowledge
 
     settings = load_settings(profile, assignments=assignments)
     # The whole split's, whatever --ids says: the knowledge is part of the fingerprint that --save resumes by.
@@ -278,11 +278,11 @@ def _suggest(
     """Pick thresholds on a development split and show why."""
     from rich.console import Console
 
-    from agent.cli.suggest import show_suggestion, suggest_for
-    from agent.evaluate import evaluated_pin
-    from agent.settings import load_settings
-    from evals.run import recorded_knowledge
-    from evals.suggest import parse
+    from namepin.agent.cli.suggest import show_suggestion, suggest_for
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.workflows.evaluate import evaluated_pin
+    from namepin.evals.run import recorded_knowledge
+    from namepin.evals.thresholds import parse
 
     names = parse(asked)
     recorded = recorded_knowledge(root, data.split, whole) if knowledge is Knowledge.recorded else {}

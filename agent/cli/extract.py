@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.options import Folder, Profile, Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Folder, Profile, Set
+from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from agent.api import Namepin
-    from agent.posts import Ready
-    from agent.render.files import Results
-    from tools.types import Extraction, Post
+    from namepin.agent.api import Namepin
+    from namepin.agent.posts import Ready
+    from namepin.agent.render.files import Results
+    from namepin.tools.types import Extraction, Post
 
 
 class Graph(StrEnum):
@@ -57,12 +57,12 @@ def extract(
     if posts and image:
         raise NamepinError("E105", "--image goes with TEXT", mend="name each post's picture in the --posts file")
 
-    from agent.api import Namepin
-    from agent.posts import read_posts
-    from agent.render.files import Results, written_files
-    from agent.render.html import About
-    from agent.settings import load_settings
-    from tools.types import Post
+    from namepin.agent.api import Namepin
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.posts import read_posts
+    from namepin.agent.render.files import Results, written_files
+    from namepin.agent.render.html import About
+    from namepin.tools.types import Post
 
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
     pin = Namepin(settings)
@@ -111,9 +111,9 @@ def _extracted(
 
     What goes wrong with a post that came ready ends the command.
     """
-    from agent.cli.progress import doing, extract_showing
-    from agent.posts import Ready
-    from graphs.record import Recorder
+    from namepin.agent.cli.progress import doing, extract_showing
+    from namepin.agent.posts import Ready
+    from namepin.graphs.recording.recorder import Recorder
 
     recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
     with doing("loading the tools"):
@@ -140,7 +140,7 @@ def _pixels(post: "Ready") -> "Image.Image | None":
 
 def _show(results: "Results", format: Format) -> None:
     """Print what has just been added, so that long runs show results as they come."""
-    from agent.render.table import print_table
+    from namepin.agent.render.table import print_table
 
     extraction = results.shown[-1].extraction
     if format is Format.json:

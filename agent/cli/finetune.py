@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Set
+from namepin.tools.errors import Exit, NamepinError
 
 app = typer.Typer(name="finetune", help="Train the weights of a tool.")
 
@@ -30,8 +30,8 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
     """Run a recipe of `finetune/`; prints its settings first, the best epoch's scores at the end."""
     import torch
 
-    from agent.recipes import load_recipe
-    from finetune.run_folder import made
+    from namepin.agent.workflows.recipes import load_recipe
+    from namepin.finetune.loop.run_folder import made
 
     home = _recipe_home(module)
     recipe = load_recipe(home.RECIPES, config, assignments)
@@ -58,8 +58,10 @@ def _recipe_home(module: str) -> ModuleType:
     Raises:
         NamepinError: E301 without the package that runs every training loop, which no other command needs.
     """
+    from namepin.agent.workflows.recipes import RECIPE_MODULES
+
     try:
-        return import_module(f"finetune.{module}")
+        return import_module(RECIPE_MODULES[module])
     except ModuleNotFoundError as error:
         if error.name != "accelerate":
             raise

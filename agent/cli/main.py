@@ -10,21 +10,21 @@ from typing import Annotated
 import typer
 from typer import Abort, Typer, TyperException
 
-from agent.cli import data, finetune
-from agent.cli import eval as evaluation
-from agent.cli.ablate import ablate
-from agent.cli.batch import batch
-from agent.cli.bench import bench
-from agent.cli.chat import chat
-from agent.cli.doctor import doctor
-from agent.cli.extract import extract
-from agent.cli.mcp import mcp
-from agent.cli.replay import replay
-from agent.cli.serve import serve
-from agent.cli.sweep import sweep
-from agent.cli.trace import trace
-from tools.asking import THREADS
-from tools.errors import NamepinError
+from namepin.agent.cli import data, finetune
+from namepin.agent.cli import eval as evaluation
+from namepin.agent.cli.ablate import ablate
+from namepin.agent.cli.batch import batch
+from namepin.agent.cli.bench import bench
+from namepin.agent.cli.chat import chat
+from namepin.agent.cli.doctor import doctor
+from namepin.agent.cli.extract import extract
+from namepin.agent.cli.mcp import mcp
+from namepin.agent.cli.replay import replay
+from namepin.agent.cli.serve import serve
+from namepin.agent.cli.sweep import sweep
+from namepin.agent.cli.trace import trace
+from namepin.tools.errors import NamepinError
+from namepin.tools.llm.permission import THREADS
 
 INTERRUPTED, BUG = 130, 70
 """Exit codes beyond `tools.errors.Exit`: the shell's for Ctrl-C, and sysexits' EX_SOFTWARE for a bug of ours."""

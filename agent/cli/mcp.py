@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.listen import listen
-from agent.cli.options import Profile, Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Profile, Set
+from namepin.agent.server.listen import listen
+from namepin.tools.errors import Exit, NamepinError
 
 
 def mcp(
@@ -31,10 +31,10 @@ def mcp(
         what = f"mcp needs the package {error.name!r}"
         raise NamepinError("E332", what, mend="pip install 'namepin[serve]'", exit_code=Exit.UNREACHABLE) from error
 
-    from agent.chat.sessions import data_folder
-    from agent.mcp.desk import Desk
-    from agent.mcp.server import build_server, local
-    from agent.settings import load_settings
+    from namepin.agent.checkpointer import data_folder
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.mcp.owners import Desk
+    from namepin.agent.mcp.server import build_server, local
 
     settings = load_settings(profile, assignments=set_ or ())
     if images is not None and not images.is_dir():
@@ -46,8 +46,8 @@ def mcp(
         build_server(desk, local).run("stdio")
         return Exit.DONE
 
-    from agent.mcp.app import create_mcp_app
-    from agent.server.access import Access, check_host, tokens_from_environment
+    from namepin.agent.mcp.app import create_mcp_app
+    from namepin.agent.server.access import Access, check_host, tokens_from_environment
 
     tokens = tokens_from_environment()
     check_host(host, tokens)

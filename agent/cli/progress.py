@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 
-from agent.api import Namepin
-from agent.posts import Ready
-from agent.render.view import short
-from graphs.record import Recorder
-from tools.types import Extraction
+from namepin.agent.api import Namepin
+from namepin.agent.posts import Ready
+from namepin.agent.render.view import short
+from namepin.graphs.recording.recorder import Recorder
+from namepin.tools.types import Extraction
 
 
 @contextmanager

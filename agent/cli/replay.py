@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.options import Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Set
+from namepin.tools.errors import Exit, NamepinError
 
 
 def replay(
@@ -20,7 +20,7 @@ def replay(
     ] = None,
 ) -> int:
     """Run the graph over recorded tool calls; prints the extractions as JSON lines."""
-    from agent.replay import replayed
+    from namepin.agent.workflows.replay import replayed
 
     count = 0
     for extraction in replayed(directory, check=check, assignments=set_ or (), fill=fill, images=images):

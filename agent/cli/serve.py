@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.listen import listen
-from agent.cli.options import Profile, Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.options import Profile, Set
+from namepin.agent.server.listen import listen
+from namepin.tools.errors import Exit, NamepinError
 
 
 def serve(
@@ -26,9 +26,9 @@ def serve(
         what = f"serve needs the package {error.name!r}"
         raise NamepinError("E332", what, mend="pip install 'namepin[serve]'", exit_code=Exit.UNREACHABLE) from error
 
-    from agent.server.access import check_host, tokens_from_environment
-    from agent.server.app import create_app
-    from agent.settings import load_settings
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.server.access import check_host, tokens_from_environment
+    from namepin.agent.server.app import create_app
 
     settings = load_settings(profile, assignments=set_ or ())
     tokens = tokens_from_environment()
@@ -36,7 +36,7 @@ def serve(
     app = create_app(settings, assignments=set_ or (), tokens=tokens, host=host)
     if page:
         try:
-            from agent.web.page import add_page
+            from namepin.agent.web.page import add_page
         except ModuleNotFoundError as error:
             what = f"the page needs the package {error.name!r}"
             mend = "pip install 'namepin[serve]', or --no-page"

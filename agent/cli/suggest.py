@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.errors import NamepinError
+from namepin.tools.errors import NamepinError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agent.api import Namepin
-    from evals.gold import Dataset
-    from evals.suggest import Suggestion
+    from namepin.agent.api import Namepin
+    from namepin.evals.datasets.gold import Dataset
+    from namepin.evals.thresholds import Suggestion
 
 
 def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages: "Console") -> "list[Suggestion]":
@@ -21,9 +21,9 @@ def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages:
     Raises:
         NamepinError: E139 on test posts, or where a setting changes nothing or cannot be judged.
     """
-    from agent.cli.progress import counted
-    from agent.sweep import fill, replayed_from
-    from evals import suggest
+    from namepin.agent.cli.progress import counted
+    from namepin.agent.workflows.sweep import fill, replayed_from
+    from namepin.evals import thresholds as suggest
 
     suggest.check_not_test(data)
     for name in names:

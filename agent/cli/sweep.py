@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agent.cli.eval import DatasetName, Knowledge
-from agent.cli.options import Profile, Set
-from tools.errors import Exit, NamepinError
+from namepin.agent.cli.eval import DatasetName, Knowledge
+from namepin.agent.cli.options import Profile, Set
+from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
-    from evals.sweep import Point
+    from namepin.evals.sweep import Point
 
 
 def sweep(
@@ -38,15 +38,15 @@ def sweep(
     """Score recorded posts under every combination of settings. Without --fill, no tool is built."""
     from rich.console import Console
 
-    from agent.cli.eval import check_writable
-    from agent.cli.progress import counted
-    from agent.sweep import check_policies, idle_axes, recorded_ids, replayed_from
-    from agent.sweep import fill as fill_in
-    from evals import sweep as grids
-    from evals.datasets.conll import read_ids
-    from evals.run import load_dataset
-    from graphs.cassette import LINES
-    from tools.base import digest, file_sha256
+    from namepin.agent.cli.eval import check_writable
+    from namepin.agent.cli.progress import counted
+    from namepin.agent.workflows.sweep import check_policies, idle_axes, recorded_ids, replayed_from
+    from namepin.agent.workflows.sweep import fill as fill_in
+    from namepin.evals import sweep as grids
+    from namepin.evals.datasets.conll import read_ids
+    from namepin.evals.run import load_dataset
+    from namepin.graphs.recording.cassette import LINES
+    from namepin.tools.base import digest, file_sha256
 
     for file in (json, html):
         check_writable(file)
@@ -57,9 +57,9 @@ def sweep(
     data = whole.only(read_ids(ids)) if ids else whole
     messages = Console(stderr=True)
     if fill:
-        from agent.evaluate import evaluated_pin
-        from agent.settings import load_settings
-        from evals.run import recorded_knowledge
+        from namepin.agent.config.settings import load_settings
+        from namepin.agent.workflows.evaluate import evaluated_pin
+        from namepin.evals.run import recorded_knowledge
 
         settings = load_settings(profile, assignments=set_ or ())
         recorded = recorded_knowledge(root, split, whole) if knowledge is Knowledge.recorded else {}
@@ -86,7 +86,7 @@ def sweep(
     console.print(f"{data.title}\n{len(data.posts)} recorded posts")
     console.print(_table(found))
     if html:
-        from evals.sweep_html import write_page
+        from namepin.evals.sweep_html import write_page
 
         write_page(html, data.title, found)
     return Exit.DONE

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError
 
 
 def trace(
@@ -17,7 +17,7 @@ def trace(
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The posts' pictures.")] = None,
 ) -> int:
     """Show a recorded run as one HTML page: steps, times, tools, the gate's decisions, match scores."""
-    from agent.render.trace import read_runs, trace_page
+    from namepin.agent.render.trace import read_runs, trace_page
 
     page = trace_page(read_runs(run, images))
     if out is None:

@@ -7,8 +7,8 @@ the graphs, GPUs, the model servers, the threads that wait for those, or the pos
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from agent.estimate.config import EstimateSettings
-from tools.types import Frozen
+from namepin.agent.config.sections import EstimateSettings
+from namepin.tools.types import Frozen
 
 On = Literal["cores", "gpu", "server"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agent.estimate.model import Estimate, Work
+from namepin.agent.estimate.model import Estimate, Work
 
 BUSY = 0.5
 """Load average a core from which on a sample's time says more about others than about the posts."""

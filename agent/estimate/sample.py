@@ -15,19 +15,19 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from agent.api import Namepin
-from agent.batch.engine import run_batch
-from agent.batch.source import Source
-from agent.batch.staged import stages_of
-from agent.build import SERVER_THREADS, batched_calls, cores_here
-from agent.estimate.model import Estimate, Hardware, On, Pool, Stage, Work, bounds, estimate
-from agent.settings import Settings, ToolSettings
-from graphs.calls import Calls
-from tools.errors import NamepinError
-from tools.llm import ChatConfig
-from tools.media import Media
-from tools.spent import Spent, counted
-from tools.types import Frozen, Post
+from namepin.agent.api import Namepin
+from namepin.agent.batch.local_engine import run_batch
+from namepin.agent.batch.source import Source
+from namepin.agent.batch.stages import stages_of
+from namepin.agent.config.build import SERVER_THREADS, batched_calls, cores_here
+from namepin.agent.config.settings import Settings, ToolSettings
+from namepin.agent.estimate.model import Estimate, Hardware, On, Pool, Stage, Work, bounds, estimate
+from namepin.graphs.calls import Calls
+from namepin.tools.errors import NamepinError
+from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.usage import Spent, counted
+from namepin.tools.media import Media
+from namepin.tools.types import Frozen, Post
 
 LOOKED_AT = 10_000
 """Rows from the top of the input that the sample is drawn from."""

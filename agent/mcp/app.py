@@ -3,12 +3,12 @@
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agent.mcp.desk import Desk
-from agent.mcp.server import OWNER, build_server, of_token
-from agent.server.access import Access, Denied, TooMany, bearer
-from agent.server.app import Bounds
-from agent.server.config import ServeSettings
-from agent.server.rest import denied, too_many
+from namepin.agent.config.sections import ServeSettings
+from namepin.agent.mcp.owners import Desk
+from namepin.agent.mcp.server import OWNER, build_server, of_token
+from namepin.agent.server.access import Access, Denied, TooMany, bearer
+from namepin.agent.server.app import Bounds
+from namepin.agent.server.rest import denied, too_many
 
 _BODY = 4 / 3
 """How much longer base64 is than what it encodes."""

@@ -12,17 +12,17 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
-from agent.chat import answers
-from agent.chat.answers import told
-from agent.chat.single import Coarse
-from agent.chat.state import Answer
-from agent.chat.tools import MAX_TEXT, Which
-from agent.mcp.desk import Desk
-from agent.server.access import LOCAL, TooMany
-from agent.server.reviews import Reviewed
-from graphs.review import Question
-from tools.errors import NamepinError
-from tools.types import Extraction, Frozen
+from namepin.agent.chat import answers
+from namepin.agent.chat.answers import told
+from namepin.agent.chat.single_tool import Coarse
+from namepin.agent.chat.state import Answer
+from namepin.agent.chat.tools import MAX_TEXT, Which
+from namepin.agent.mcp.owners import Desk
+from namepin.agent.server.access import LOCAL, TooMany
+from namepin.agent.server.reviews import Reviewed
+from namepin.graphs.review_nodes import Question
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction, Frozen
 
 OWNER = "namepin.owner"
 """Where the door of the HTTP surface notes in a request's scope whose token came with it."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from agent.render.html import About, page, reduced
-from agent.render.picture import annotate
-from agent.render.view import Shown
-from tools.errors import NamepinError
-from tools.types import Extraction
+from namepin.agent.render.html import About, page, reduced
+from namepin.agent.render.picture import annotate
+from namepin.agent.render.view import Shown
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction
 
 PREDICTIONS, PAGE = "predictions.jsonl", "index.html"
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from PIL import ImageFont, features
 
-from agent.render.view import short
+from namepin.agent.render.view import short
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -20,9 +20,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short
-from tools import heat as heat_map
-from tools.types import Entity, Extraction, ImageRef, Mask
+from namepin.agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short
+from namepin.tools.images import heatmap as heat_map
+from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
 _LONGEST, _SHORTEST = 1280, 320
 """Bounds on the inlined picture's longer side, pixels; the overlays keep the original's coordinates."""

@@ -2,10 +2,10 @@
 
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 
-from agent.render.fonts import Font, fonts, lettering
-from agent.render.layout import Rect, place_label
-from agent.render.view import colour, ink_on, kind
-from tools.types import Entity, Extraction
+from namepin.agent.render.fonts import Font, fonts, lettering
+from namepin.agent.render.layout import Rect, place_label
+from namepin.agent.render.view import colour, ink_on, kind
+from namepin.tools.types import Entity, Extraction
 
 LONGEST = (640, 1600)
 """The drawn picture's longer side, pixels: a smaller one is enlarged, a larger one reduced, so labels stay readable."""

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.render.view import COLOURS, kind, presence, printable, score, short
-from tools.types import Entity, Extraction
+from namepin.agent.render.view import COLOURS, kind, presence, printable, score, short
+from namepin.tools.types import Entity, Extraction
 
 _STATUS_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
 

@@ -9,16 +9,16 @@ from typing import Any, cast
 from markupsafe import Markup
 from PIL import Image
 
-from agent.evaluate import read_saved
-from agent.render.html import data_uri, environment, heat_layer, png_uri, segments_of, source_hash, warmth
-from agent.render.view import COLOURS, ink_on, kind, presence, printable, short
-from graphs import calls as roles
-from graphs.cassette import LINES, Call, Cassette, PostRecord, Setup
-from graphs.run import heat_maps
-from graphs.state import PostState
-from tools.errors import NamepinError
-from tools.images import load_image
-from tools.types import Entity, Extraction
+from namepin.agent.render.html import data_uri, environment, heat_layer, png_uri, segments_of, source_hash, warmth
+from namepin.agent.render.view import COLOURS, ink_on, kind, presence, printable, short
+from namepin.agent.workflows.evaluate import read_saved
+from namepin.graphs import calls as roles
+from namepin.graphs.recording.cassette import LINES, Call, Cassette, PostRecord, Setup
+from namepin.graphs.run import heat_maps
+from namepin.graphs.state import PostState
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.types import Entity, Extraction
 
 ROLE_OF: Mapping[str, str] = {
     "caption": roles.CAPTIONER.name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from tools.types import Entity, Extraction
+from namepin.tools.types import Entity, Extraction
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 """Okabe and Ito's palette, which colour-blind readers can tell apart; entities take it in turn."""
@@ -21,7 +21,8 @@ class Shown:
     Attributes:
         extraction: the result.
         picture: the upright picture it speaks about; None where there is none or it could not be read.
-        heat: an entity's place in the result -> its heat map (a `tools.heat` blob), where the tracer made one.
+        heat: an entity's place in the result -> its heat map (a `namepin.tools.images.heatmap` blob), where the tracer
+            made one.
     """
 
     extraction: Extraction

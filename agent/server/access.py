@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from tools.errors import NamepinError
+from namepin.tools.errors import NamepinError
 
 TOKENS_VARIABLE = "NAMEPIN_TOKENS"
 """`alice=TOKEN, bob=TOKEN`: tokens are secrets, so they come from the environment only."""

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from agent.server.access import TooMany
-from graphs.calls import TURN, Turn
-from tools.asking import THREADS
+from namepin.agent.server.access import TooMany
+from namepin.graphs.calls import TURN, Turn
+from namepin.tools.llm.permission import THREADS
 
 
 class Admission:
@@ -108,12 +108,12 @@ class _Turn:
 
     @property
     def executor(self) -> Executor:
-        """See `graphs.calls.Turn.executor`."""
+        """See `namepin.graphs.calls.Turn.executor`."""
         return self._admission._computing
 
     @asynccontextmanager
     async def away(self) -> AsyncIterator[Executor]:
-        """See `graphs.calls.Turn.away`.
+        """See `namepin.graphs.calls.Turn.away`.
 
         Raises:
             TooMany: too many posts ask already.

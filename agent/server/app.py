@@ -15,15 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agent.chat.heat import HeatMaps
-from agent.chat.pins import Pins
-from agent.chat.sessions import data_folder
-from agent.server import rest, review_routes
-from agent.server.access import Access, TooMany, tokens_from_environment
-from agent.server.jobs import Jobs
-from agent.server.reviews import Reviews
-from agent.server.state import ServerState
-from agent.settings import Settings
+from namepin.agent.checkpointer import data_folder
+from namepin.agent.config.settings import Settings
+from namepin.agent.server import rest
+from namepin.agent.server import review_api as review_routes
+from namepin.agent.server.access import Access, TooMany, tokens_from_environment
+from namepin.agent.server.jobs import Jobs
+from namepin.agent.server.reviews import Reviews
+from namepin.agent.server.state import ServerState
+from namepin.agent.stores.heat_maps import HeatMaps
+from namepin.agent.stores.profile_pool import Pins
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),

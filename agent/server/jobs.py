@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from agent.chat.pins import Pins
-from agent.posts import read_posts
-from agent.server.access import TooMany
-from agent.server.admission import Admission
-from tools.errors import NamepinError
-from tools.images import load_image
-from tools.types import Frozen
+from namepin.agent.posts import read_posts
+from namepin.agent.server.access import TooMany
+from namepin.agent.server.admission import Admission
+from namepin.agent.stores.profile_pool import Pins
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.types import Frozen
 
 State = Literal["waiting", "running", "done", "failed"]
 _log = logging.getLogger(__name__)

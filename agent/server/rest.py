@@ -8,15 +8,15 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from agent.api import Namepin
-from agent.chat.pictures import decoded
-from agent.posts import Ready, make_post
-from agent.server.access import Denied, TooMany, bearer
-from agent.server.jobs import Job, JobPost
-from agent.server.state import ServerState
-from tools.errors import Exit, NamepinError
-from tools.types import Extraction
-from tools.urls import fetch
+from namepin.agent.api import Namepin
+from namepin.agent.posts import Ready, make_post
+from namepin.agent.server.access import Denied, TooMany, bearer
+from namepin.agent.server.jobs import Job, JobPost
+from namepin.agent.server.remote_images import fetch
+from namepin.agent.server.state import ServerState
+from namepin.agent.stores.pictures import decoded
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.types import Extraction
 
 
 class Problem(BaseModel):

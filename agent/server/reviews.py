@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
-from agent.api import Namepin
-from agent.chat.heat import HeatMaps
-from agent.chat.pins import Pins
-from agent.chat.sessions import open_saver
-from agent.posts import Ready, make_post
-from agent.review import Review
-from agent.review_rows import save_rows
-from agent.server.access import TooMany
-from graphs.review import Question
-from tools.errors import NamepinError
-from tools.types import Extraction, Frozen
+from namepin.agent.api import Namepin
+from namepin.agent.checkpointer import open_saver
+from namepin.agent.posts import Ready, make_post
+from namepin.agent.review import Review
+from namepin.agent.server.access import TooMany
+from namepin.agent.stores.heat_maps import HeatMaps
+from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.training_rows import save_rows
+from namepin.graphs.review_nodes import Question
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction, Frozen
 
 STATE, POST, PICTURE = "review.json", "post.json", "picture"
 _MOST_ROWS = 10_000
@@ -151,7 +151,7 @@ class Reviews:
             return True
 
     def save(self, owner: str, review_id: str) -> tuple[str, ...] | None:
-        """Keep a review's answers as training rows (`agent.review_rows`); None where the owner has no such review.
+        """Keep a review's answers as training rows; None where the owner has no such review.
 
         Returns:
             The files that the post is in now, relative to the owner's rows.

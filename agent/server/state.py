@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.chat.heat import HeatMaps
-from agent.chat.pins import Pins
-from agent.server.access import Access
-from agent.server.admission import Admission
-from agent.server.config import ServeSettings
-from agent.server.jobs import Jobs
-from agent.server.reviews import Reviews
+from namepin.agent.config.sections import ServeSettings
+from namepin.agent.server.access import Access
+from namepin.agent.server.admission import Admission
+from namepin.agent.server.jobs import Jobs
+from namepin.agent.server.reviews import Reviews
+from namepin.agent.stores.heat_maps import HeatMaps
+from namepin.agent.stores.profile_pool import Pins
 
 
 @dataclass

@@ -9,13 +9,13 @@ from langgraph.runtime import Runtime
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from agent.chat.agent import Agent, build_agent, lead_model
-from agent.chat.pictures import Pictures, decoded
-from agent.chat.pins import Pins
-from agent.chat.state import ChatState
-from agent.studio.desk import coded, desk
-from tools.errors import NamepinError
-from tools.types import ImageRef
+from namepin.agent.chat.agent import Agent, build_agent, lead_model
+from namepin.agent.chat.state import ChatState
+from namepin.agent.stores.pictures import Pictures, decoded
+from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.studio.runtime import coded, desk
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import ImageRef
 
 
 @dataclass(config=ConfigDict(extra="forbid"))

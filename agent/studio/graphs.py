@@ -4,12 +4,13 @@ import asyncio
 from functools import lru_cache
 from typing import Any
 
-from agent.studio.desk import desk
+from namepin.agent.studio.runtime import desk
 
 
 @lru_cache(maxsize=5)
 def _built(name: str) -> Any:
-    from agent.studio import conversation, served
+    from namepin.agent.studio import conversation
+    from namepin.agent.studio import post_graphs as served
 
     desk()
     if name == "chat":

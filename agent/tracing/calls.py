@@ -8,11 +8,11 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.runnables.config import patch_config, set_config_context, var_child_runnable_config
 
-from graphs.calls import Calls
-from graphs.context import Policy
-from tools.interfaces import Entailments, Groundings, Matches, Reranked, RerankRequest, Tags
-from tools.media import Media
-from tools.types import Frozen, Mention
+from namepin.graphs.calls import Calls
+from namepin.graphs.context import Policy
+from namepin.tools.interfaces import Entailments, Groundings, Matches, Reranked, RerankRequest, Tags
+from namepin.tools.media import Media
+from namepin.tools.types import Frozen, Mention
 
 Metadata = dict[str, Any]
 

@@ -18,9 +18,9 @@ from langchain_core.tracers.langchain import LangChainTracer  # noqa: E402
 from langsmith import Client  # noqa: E402
 from urllib3.util import Retry  # noqa: E402
 
-from agent.tracing.config import TracingSettings  # noqa: E402
-from agent.tracing.quiet import quieten  # noqa: E402
-from graphs.scrubbing import Scrubber  # noqa: E402
+from namepin.agent.config.sections import TracingSettings  # noqa: E402
+from namepin.agent.tracing.log_throttle import quieten  # noqa: E402
+from namepin.tools.redaction import Scrubber  # noqa: E402
 
 CONNECT_MS, READ_MS = 2000, 5000
 AT_EXIT_S = 3.0
@@ -73,7 +73,7 @@ def client_of(settings: TracingSettings) -> TraceClient:
 
 def _anonymizer(redact: bool) -> Any:
     """What every input, output, error and metadata goes through before it is queued."""
-    home = Path(__file__).parent.parent.parent
+    home = Path(__file__).resolve().parents[2]
     folders = {str(Path.home()), str(Path.cwd()), sys.prefix, sys.base_prefix, str(home)}
     scrub = Scrubber.of_this_process(folders)
 

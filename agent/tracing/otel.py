@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
 
-from agent.tracing.config import TracingSettings
-from agent.tracing.quiet import quieten
+from namepin.agent.config.sections import TracingSettings
+from namepin.agent.tracing.log_throttle import quieten
 
 TIMEOUT_S, AT_EXIT_S = 5, 3.0
 _PREFIX = "namepin."

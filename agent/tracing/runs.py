@@ -9,9 +9,9 @@ from typing import Any
 from langchain_core.runnables.config import RunnableConfig, var_child_runnable_config
 from PIL import Image
 
-from agent.tracing.config import TracingSettings
-from tools.errors import NamepinError
-from tools.types import ImageRef
+from namepin.agent.config.sections import TracingSettings
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import ImageRef
 
 
 def traced(settings: TracingSettings) -> bool:
@@ -53,7 +53,7 @@ def run_config(
     if _langsmith():
         from langsmith import uuid7
 
-        from agent.tracing.langsmith import PostTracer, client_of
+        from namepin.agent.tracing.langsmith import PostTracer, client_of
 
         client = client_of(settings)
         handlers.append(PostTracer(client=client))
@@ -62,7 +62,7 @@ def run_config(
             client.pictures[run_id] = _jpeg(picture)
     if settings.otel:
         try:
-            from agent.tracing.otel import SpanHandler
+            from namepin.agent.tracing.otel import SpanHandler
         except ModuleNotFoundError as error:
             mend = "pip install 'namepin[otel]', or leave `tracing.otel` out"
             raise NamepinError("E323", f"OpenTelemetry needs the package {error.name!r}", mend=mend) from error
@@ -73,11 +73,11 @@ def run_config(
 def flush(settings: TracingSettings, timeout_s: float) -> None:
     """Wait, at most so long, until what has been traced is sent."""
     if _langsmith():
-        from agent.tracing.langsmith import client_of
+        from namepin.agent.tracing.langsmith import client_of
 
         client_of(settings).flush(timeout_s)
     if settings.otel:
-        from agent.tracing.otel import provider_of
+        from namepin.agent.tracing.otel import provider_of
 
         provider_of(settings.sample).flush_within(timeout_s)
 

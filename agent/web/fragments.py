@@ -9,12 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from agent.chat import words
-from agent.chat.state import Answer
-from agent.render.html import About, article_script, article_style, environment, fragment
-from agent.render.view import printable
-from agent.server.jobs import Job
-from agent.server.reviews import Reviewed
+from namepin.agent.chat import phrasing as words
+from namepin.agent.chat.state import Answer
+from namepin.agent.render.html import About, article_script, article_style, environment, fragment
+from namepin.agent.render.view import printable
+from namepin.agent.server.jobs import Job
+from namepin.agent.server.reviews import Reviewed
 
 AS_POST = "post: "
 """Has a message read as a post, whatever it looks like; an example begins with it, which need not be seen."""

@@ -15,19 +15,19 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
 
-from agent.chat.agent import build_agent, lead_model
-from agent.chat.pictures import Pictures
-from agent.chat.sessions import open_saver
-from agent.server.access import Denied, TooMany
-from agent.server.state import ServerState
-from agent.settings import Settings
-from agent.web import fragments, routes
-from agent.web.gate import Gate
-from agent.web.talk import Talk, picture_of
-from agent.web.visitors import Visitors
-from tools.errors import NamepinError
+from namepin.agent.chat.agent import build_agent, lead_model
+from namepin.agent.checkpointer import open_saver
+from namepin.agent.config.settings import Settings
+from namepin.agent.server.access import Denied, TooMany
+from namepin.agent.server.state import ServerState
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.web import fragments, routes
+from namepin.agent.web.conversation import Talk, picture_of
+from namepin.agent.web.gradio_guard import Gate
+from namepin.agent.web.visitors import Visitors
+from namepin.tools.errors import NamepinError
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "posts.jsonl"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "posts.jsonl"
 """Posts to try; a checkout has them."""
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def add_page(app: FastAPI, settings: Settings) -> None:
     """Add the page at `/` to the server's application.
 
     Args:
-        app: as `agent.server.app.create_app` makes it.
+        app: as `namepin.agent.server.app.create_app` makes it.
         settings: the profile that serves; `[chat]` says who leads conversations.
 
     Raises:

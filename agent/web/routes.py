@@ -10,21 +10,22 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
-from agent.chat.pictures import Pictures
-from agent.posts import make_post
-from agent.render.html import heat_layer, page, reduced
-from agent.render.picture import annotate
-from agent.render.view import Shown, printable
-from agent.server.access import Denied
-from agent.server.jobs import Job, JobPost
-from agent.server.rest import PostBody, picture_of_body
-from agent.server.review_routes import AnswersBody, rows_file
-from agent.server.state import ServerState
-from agent.web import fragments, reviewing
-from agent.web.gate import POLICY, cookie
-from agent.web.talk import Talk
-from agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
-from tools.errors import NamepinError
+from namepin.agent.posts import make_post
+from namepin.agent.render.html import heat_layer, page, reduced
+from namepin.agent.render.picture import annotate
+from namepin.agent.render.view import Shown, printable
+from namepin.agent.server.access import Denied
+from namepin.agent.server.jobs import Job, JobPost
+from namepin.agent.server.rest import PostBody, picture_of_body
+from namepin.agent.server.review_api import AnswersBody, rows_file
+from namepin.agent.server.state import ServerState
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.web import fragments
+from namepin.agent.web import reviews as reviewing
+from namepin.agent.web.conversation import Talk
+from namepin.agent.web.gradio_guard import POLICY, cookie
+from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
+from namepin.tools.errors import NamepinError
 
 router = APIRouter(include_in_schema=False)
 _SIGNED = r"^[0-9a-f]{64}\.[0-9a-f]{32}$"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from langchain_core.runnables import RunnableConfig
 
-from agent.chat.sessions import thread_of
-from agent.server.access import Access, Denied
+from namepin.agent.checkpointer import thread_of
+from namepin.agent.server.access import Access, Denied
 
 SESSION_COOKIE, TOKEN_COOKIE = "namepin_session", "namepin_token"
 _SESSION = re.compile(r"[A-Za-z0-9_-]{43}")

@@ -1,12 +1,12 @@
-"""Published data sets, one reader a file; each turns `(root, split)` into an `evals.gold.Dataset`."""
+"""Published data sets, one reader a file; each turns `(root, split)` into an `namepin.evals.datasets.gold.Dataset`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from evals.datasets import fmnerg, gmner, jsonl, sandbox, smner, twitter, wnut17
-from evals.gold import Dataset
-from tools.types import Post
+from namepin.evals.datasets import fmnerg, gmner, jsonl, sandbox, smner, twitter, wnut17
+from namepin.evals.datasets.gold import Dataset
+from namepin.tools.types import Post
 
 READERS: Mapping[str, Callable[[Path, str], Dataset]] = MappingProxyType(
     {

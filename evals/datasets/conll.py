@@ -8,11 +8,11 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from evals.datasets.voc import with_boxes
-from evals.gold import Dataset, GoldEntity, GoldPost, Problem
-from tools.errors import NamepinError
-from tools.labels import FINE_TO_COARSE8
-from tools.types import Post, token_offsets
+from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost, Problem
+from namepin.evals.datasets.voc import with_boxes
+from namepin.tools.errors import NamepinError
+from namepin.tools.labels import FINE_TO_COARSE8
+from namepin.tools.types import Post, token_offsets
 
 
 @dataclass(frozen=True, slots=True)

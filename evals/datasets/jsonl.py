@@ -13,11 +13,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evals.datasets.conll import split_file
-from evals.gold import Dataset, GoldEntity, GoldPost, Problem
-from tools.errors import NamepinError
-from tools.labels import FINE51
-from tools.types import Box, Mask, Post, token_offsets
+from namepin.evals.datasets.conll import split_file
+from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost, Problem
+from namepin.tools.errors import NamepinError
+from namepin.tools.labels import FINE51
+from namepin.tools.types import Box, Mask, Post, token_offsets
 
 
 class _Entity(BaseModel):

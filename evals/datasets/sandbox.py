@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from evals.datasets import fmnerg
-from evals.datasets.smner import masked
-from evals.gold import Dataset
+from namepin.evals.datasets import fmnerg
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.datasets.smner import masked
 
 posts = fmnerg.posts
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from evals.datasets import gmner
-from evals.datasets.voc import with_masks
-from evals.gold import Dataset
+from namepin.evals.datasets import gmner
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.datasets.voc import with_masks
 
 posts = gmner.posts
 

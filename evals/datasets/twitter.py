@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from evals.datasets.conll import read_dataset, split_file, stream_posts
-from evals.datasets.gmner import LABELS
-from evals.gold import Dataset
-from tools.types import Post
+from namepin.evals.datasets.conll import read_dataset, split_file, stream_posts
+from namepin.evals.datasets.gmner import LABELS
+from namepin.evals.datasets.gold import Dataset
+from namepin.tools.types import Post
 
 
 def read(root: Path, split: str) -> Dataset:
@@ -19,7 +19,7 @@ def read(root: Path, split: str) -> Dataset:
 
 
 def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
-    """A split's posts as a stream, without their gold; see `evals.datasets.conll.stream_posts`.
+    """A split's posts as a stream, without their gold; see `namepin.evals.datasets.conll.stream_posts`.
 
     Raises:
         NamepinError: E130 when the folder or the split is missing.

@@ -11,9 +11,9 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
-from evals.gold import GoldEntity, GoldPost, Problem, RawBox
-from tools.polygons import Pt, mask_of
-from tools.types import Mask
+from namepin.evals.datasets.gold import GoldEntity, GoldPost, Problem, RawBox
+from namepin.tools.images.polygons import Pt, mask_of
+from namepin.tools.types import Mask
 
 
 def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:

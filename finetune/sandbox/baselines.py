@@ -1,4 +1,4 @@
-"""How far one comes without understanding: `python -m finetune.sandbox.baselines ROOT --split test`.
+"""How far one comes without understanding: `python -m namepin.finetune.sandbox.baselines ROOT --split test`.
 
 Every baseline here is given the right names and types, so that only the where is left: nothing is in the picture,
 everything is the largest thing in it, or some thing of its kind. The oracle looks for what the knowledge describes.
@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.gold import Dataset, GoldEntity
-from evals.predictions import check
-from evals.run import load_dataset
-from evals.scoring import evaluate
-from finetune.visual_data import lines_of
-from tools.errors import in_one_line
+from namepin.evals.datasets.gold import Dataset, GoldEntity
+from namepin.evals.run import load_dataset
+from namepin.evals.scoring.evaluate import evaluate
+from namepin.evals.scoring.predictions import check
+from namepin.finetune.data.mentions import lines_of
+from namepin.tools.errors import in_one_line
 
 Thing = Mapping[str, Any]
 """A row of `truth/`: what it shows, its fine type, its box."""
@@ -78,7 +78,7 @@ def _score(
 
 
 def _row(entity: GoldEntity, fine: str, thing: Thing | None) -> dict[str, Any]:
-    from finetune.visual_data import query_of
+    from namepin.finetune.data.mentions import query_of
 
     box = list(map(float, thing["box"])) if thing else None
     label = query_of(entity).label

@@ -1,4 +1,4 @@
-"""What may be said of a picture, rightly and wrongly, without its post: the layout of `finetune.regions`.
+"""Described regions: what may be said of a picture, rightly and wrongly, without its post.
 
 Of every thing, named or nobody's, its looks are told, or its kind; and beside either something is said that is not in
 the picture: a thing of another kind, or, of looks, half of the time one of the same kind in another colour.
@@ -8,9 +8,9 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from finetune.sandbox.kinds import COLOURS, KINDS, Thing
-from finetune.sandbox.posts import SandboxPost
-from tools.types import Mask
+from namepin.finetune.sandbox.kinds import COLOURS, KINDS, Thing
+from namepin.finetune.sandbox.posts import SandboxPost
+from namepin.tools.types import Mask
 
 LEVELS = ("looks", "kind", "type")
 """With colours; without; and only what an annotator would call it."""

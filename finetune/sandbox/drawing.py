@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from finetune.sandbox.kinds import COLOURS, HAIR, Thing
+from namepin.finetune.sandbox.kinds import COLOURS, HAIR, Thing
 
 Rgb = tuple[int, int, int]
 Region = np.ndarray[Any, np.dtype[np.bool_]]

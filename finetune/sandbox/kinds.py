@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tools.labels import FINE_TO_COARSE4, FINE_TO_COARSE8
+from namepin.tools.labels import FINE_TO_COARSE4, FINE_TO_COARSE8
 
 COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {

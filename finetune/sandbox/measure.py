@@ -1,4 +1,4 @@
-"""What trained sandboxes are worth: `python -m finetune.sandbox.measure OUT [OUT ...] --split test`.
+"""What trained sandboxes are worth: `python -m namepin.finetune.sandbox.measure OUT [OUT ...] --split test`.
 
 Both graphs run on a split with each OUT's nets, one OUT a seed, by the commands that are printed; what was measured
 since the nets were trained and the profile was written is not measured again. The tables have means and standard
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from evals.ablations import value_at
-from finetune.sandbox.tracing import hits
-from finetune.sandbox.train import PROFILE, run, write_profile
-from tools.errors import NamepinError, in_one_line
+from namepin.evals.ablations import value_at
+from namepin.finetune.sandbox.tracing import hits
+from namepin.finetune.sandbox.train import PROFILE, run, write_profile
+from namepin.tools.errors import NamepinError, in_one_line
 
 MEASURES: Mapping[str, Sequence[str]] = {
     "GEM": (),
@@ -55,7 +55,7 @@ def measure(outs: Sequence[Path], split: str) -> None:
     """Run what has not been measured since the nets were trained, two at a time.
 
     Raises:
-        NamepinError: E210 when an OUT is none of `finetune.sandbox.train`.
+        NamepinError: E210 when an OUT is none of `namepin.finetune.sandbox.train`.
         SystemExit: when a run fails; what it said is in `OUT/logs`.
     """
     for out in outs:

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.run import load_dataset
-from finetune.run_folder import whole_folder
-from finetune.visual_data import lines_of
-from tools.labels import COARSE4, FINE51
-from tools.matching import MATCH_PROMPT
-from tools.nets.ofa import Ofa, OfaSizes
-from tools.ofa_checkpoint import save_ofa
-from tools.ofa_words import OfaWords
-from tools.pretrained import quiet_transformers
-from tools.reranker import BESIDE, CAPTION, INSTRUCTION
+from namepin.evals.run import load_dataset
+from namepin.finetune.data.mentions import lines_of
+from namepin.finetune.loop.run_folder import whole_folder
+from namepin.tools.labels import COARSE4, FINE51
+from namepin.tools.loading.pretrained import quiet_transformers
+from namepin.tools.models.match_texts import MATCH_PROMPT
+from namepin.tools.models.ofa_checkpoint import save_ofa
+from namepin.tools.models.ofa_vocabulary import OfaWords
+from namepin.tools.nets.ofa import Ofa, OfaSizes
+from namepin.tools.reranker.prompt import BESIDE, CAPTION, INSTRUCTION
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BLIP_SIDE, OFA_SIDE, SAM_SIDE, LLAVA_SIDE = 96, 64, 128, 96

@@ -1,4 +1,4 @@
-"""The trained nets as they ship: `python -m finetune.sandbox.pack OUT tools/weights/sandbox`.
+"""The trained nets as they ship: `python -m namepin.finetune.sandbox.pack OUT tools/weights/sandbox`.
 
 Weights in half precision, without checkpoints; beside them what each run wrote about itself. The tagger's encoder is
 kept as it is, since its adapter names it by its sha256.
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from tools.errors import NamepinError, in_one_line
+from namepin.tools.errors import NamepinError, in_one_line
 
 KINDS = ("entailment", "matcher", "segmenter", "grounder", "reranker")
 
@@ -22,7 +22,7 @@ def pack(out: Path, target: Path) -> int:
     """Write every stage that is finished; returns the bytes of all.
 
     Args:
-        out: where `finetune.sandbox.train` worked.
+        out: where `namepin.finetune.sandbox.train` worked.
         target: a folder for each tool is written there.
 
     Raises:
@@ -30,7 +30,7 @@ def pack(out: Path, target: Path) -> int:
     """
     if not any((out / name).is_dir() for name in ("tagger/adapter", *(f"{kind}/weights" for kind in KINDS))):
         raise NamepinError(
-            "E210", "nothing was trained here", where=str(out), mend="name OUT of finetune.sandbox.train"
+            "E210", "nothing was trained here", where=str(out), mend="name OUT of namepin.finetune.sandbox.train"
         )
     for name in KINDS:
         if (out / name / "weights").is_dir():

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from finetune.sandbox.drawing import FINER, Frame, Region, background, draw, laid, shape_of
-from finetune.sandbox.kinds import COLOURS, HAIR, KINDS, NEUTRAL, USUAL_COLOUR, Kind, Thing
+from namepin.finetune.sandbox.drawing import FINER, Frame, Region, background, draw, laid, shape_of
+from namepin.finetune.sandbox.kinds import COLOURS, HAIR, KINDS, NEUTRAL, USUAL_COLOUR, Kind, Thing
 
 SHOWN = 0.39
 """How often a named thing is in the picture."""

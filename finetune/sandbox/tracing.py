@@ -1,4 +1,4 @@
-"""Does a trace fall on the thing? `python -m finetune.sandbox.tracing WORLD --weights FOLDER [FOLDER ...]`.
+"""Does a trace fall on the thing? `python -m namepin.finetune.sandbox.tracing WORLD --weights FOLDER [FOLDER ...]`.
 
 Every gold mention of a split that is in its picture is traced by each BLIP (equation 11). Printed is the share whose
 peak lies within one of its gold boxes, and beside it that of a point drawn anywhere in the picture.
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from evals.gold import RawBox
-from evals.run import load_dataset
-from finetune.visual_data import VisualTraining, read_split
-from tools.blip import BlipConfig
-from tools.errors import in_one_line
-from tools.images import load_image
-from tools.interfaces import TraceQuery, TraceRequest
-from tools.media import Media
-from tools.tracer_blip import BlipTracer, BlipTracerConfig
+from namepin.evals.datasets.gold import RawBox
+from namepin.evals.run import load_dataset
+from namepin.finetune.data.mentions import VisualTraining, read_split
+from namepin.tools.errors import in_one_line
+from namepin.tools.images.load import load_image
+from namepin.tools.interfaces import TraceQuery, TraceRequest
+from namepin.tools.media import Media
+from namepin.tools.models.blip import BlipConfig
+from namepin.tools.tracer.blip import BlipTracer, BlipTracerConfig
 
 
 def hits(world: Path, split: str, weights: str, block: int = 0) -> tuple[int, int, float]:

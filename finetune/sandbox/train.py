@@ -1,4 +1,4 @@
-"""Every net of the sandbox from nothing: `python -m finetune.sandbox.train OUT --seed 1`, or `make sandbox`.
+"""Every net of the sandbox from nothing: `python -m namepin.finetune.sandbox.train OUT --seed 1`, or `make sandbox`.
 
 A world, nets drawn from the seed, then one recipe a tool, each by the very command that a person would type; two at a
 time, one core each. What is finished is skipped and what was stopped goes on, so a killed run is just started again.
@@ -18,10 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.run_folder import disk_errors
-from finetune.sandbox.nets import lend_eyes, make_nets
-from finetune.sandbox.write import WHOLE, write_world
-from tools.errors import in_one_line
+from namepin.finetune.loop.run_folder import disk_errors
+from namepin.finetune.sandbox.nets import lend_eyes, make_nets
+from namepin.finetune.sandbox.write import WHOLE, write_world
+from namepin.tools.errors import in_one_line
 
 RECIPES = Path(__file__).parent / "recipes"
 PROFILE = "profile.toml"
@@ -100,7 +100,7 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
             begun[name] = pool.submit(_stage, name, out, seed, first)
     for stage in begun.values():
         stage.result()
-    print(f"all trained; what they are worth: python -m finetune.sandbox.measure {out}")
+    print(f"all trained; what they are worth: python -m namepin.finetune.sandbox.measure {out}")
 
 
 def _share(share: Path, out: Path) -> None:

@@ -10,13 +10,13 @@ from xml.sax.saxutils import escape
 
 from rich.progress import track
 
-from finetune.sandbox import VERSION
-from finetune.sandbox.described import described
-from finetune.sandbox.names import SPLITS, words_of
-from finetune.sandbox.posts import SandboxPost, posts
-from tools.errors import NamepinError
-from tools.polygons import polygons_of
-from tools.types import Mask
+from namepin.finetune.sandbox import VERSION
+from namepin.finetune.sandbox.described import described
+from namepin.finetune.sandbox.names import SPLITS, words_of
+from namepin.finetune.sandbox.posts import SandboxPost, posts
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.polygons import polygons_of
+from namepin.tools.types import Mask
 
 FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions", "expansions", "truth", "regions")
 

@@ -3,33 +3,20 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import agent.api
-import agent.build
-from agent.cli.main import main
-from agent.settings import Settings, ToolSettings
-from graphs.calls import LiveCalls
-from tools.llm import ChatConfig
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-ROOT = Path(__file__).parents[2]
-Cli = Callable[..., Ran]
-
+from namepin.agent import api
+from namepin.agent.cli.main import main
+from namepin.agent.config import build as build_module
+from namepin.agent.config.settings import Settings, ToolSettings
+from namepin.graphs.calls import LiveCalls
+from namepin.tools.llm.client import ChatConfig
+from support.cli import Cli, Ran
+from support.paths import ROOT
 
 _built: dict[str, LiveCalls] = {}
 _tools: dict[str, Any] = {}
@@ -37,7 +24,7 @@ _tools: dict[str, Any] = {}
 
 @pytest.fixture(autouse=True)
 def _tools_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, build = agent.build.live_calls, agent.build.build_tool
+    real, build = build_module.live_calls, build_module.build_tool
 
     def built(role: str, chosen: ToolSettings) -> Any:
         if isinstance(chosen.config, ChatConfig):  # its server is one test's own
@@ -53,8 +40,8 @@ def _tools_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
             _built[key] = real(settings)
         return _built[key]
 
-    monkeypatch.setattr(agent.api, "live_calls", cached)
-    monkeypatch.setattr(agent.build, "build_tool", built)
+    monkeypatch.setattr(api, "live_calls", cached)
+    monkeypatch.setattr(build_module, "build_tool", built)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +58,7 @@ ADD_STUDIO = "no LangGraph server: make .venv/.studio"
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `langgraph dev` with this project's `langgraph.json`, for the tests of one file."""
-    from processes import environment, free_port, running
+    from support.processes import environment, free_port, running
 
     if not STUDIO.exists():
         assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD_STUDIO

@@ -5,11 +5,11 @@ import inspect
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 import namepin
 from namepin import Extraction, Namepin, NamepinError, Post, StepEvent
+from support.paths import ROOT
 
 POST = "Eileen Collins commanded the Space Shuttle for NASA"
 PHOTO = ROOT / "examples" / "astronaut.jpg"

@@ -11,28 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from PIL import Image
-from scripted_tools import RegionMatcher, ScriptedReranker, ScriptedTagger, make_tools
 
-from agent.api import Namepin
-from agent.chat.pins import Pins
-from agent.chat.sessions import open_saver
-from agent.chat.terminal import Terminal
-from agent.review import Review
-from agent.review_rows import save_rows
-from agent.settings import Settings
-from evals.run import load_dataset
-from finetune.matcher import MatcherRecipe
-from finetune.tagger_data import read_fmnerg
-from finetune.tagger_recipe import TaggerRecipe, spec_of
-from finetune.visual_data import read_split
-from graphs.calls import LiveCalls
-from graphs.review import ReviewPolicy, close_calls
-from tools.errors import NamepinError
-
-TEXT = "Anna met Bob in Oslo"
-"""Anna is sure, Bob is hard, Oslo lies in the gate's margin band; all match with 0.6."""
+from namepin.agent.api import Namepin
+from namepin.agent.chat.terminal import Terminal
+from namepin.agent.checkpointer import open_saver
+from namepin.agent.review import Review
+from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.training_rows import save_rows
+from namepin.evals.run import load_dataset
+from namepin.finetune.data.mentions import read_split
+from namepin.finetune.matcher import MatcherRecipe
+from namepin.finetune.tagger.data import read_fmnerg
+from namepin.finetune.tagger.recipe import TaggerRecipe, spec_of
+from namepin.graphs.review_nodes import ReviewPolicy, close_calls
+from namepin.tools.errors import NamepinError
+from support.paths import ROOT
+from support.review_pin import TEXT, make_pin
+from support.scripted_tools import ScriptedReranker, ScriptedTagger
 
 
 @pytest.fixture
@@ -45,11 +41,6 @@ def begin(tmp_path: Path) -> Callable[..., Review]:
         return given.review({"id": "p", "text": text}, picture.getvalue(), open_saver=opened, **more)
 
     return review
-
-
-def make_pin(margin: float = 0.1, **tools: Any) -> Namepin:
-    settings = Settings(profile="test", review=ReviewPolicy(match_margin=margin))
-    return Namepin(settings, LiveCalls(make_tools(**({"matcher": RegionMatcher()} | tools))))
 
 
 def by_name(review: Review) -> dict[str, Any]:
@@ -131,10 +122,10 @@ import json, os, sys
 sys.path[:0] = {path!r}
 from functools import partial
 from pathlib import Path
-from agent.chat.pins import Pins
-from agent.chat.sessions import open_saver
-from agent.chat.terminal import Terminal
-from test_review import TEXT, make_pin
+from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.checkpointer import open_saver
+from namepin.agent.chat.terminal import Terminal
+from support.review_pin import TEXT, make_pin
 tagger = make_pin().calls.tools["tagger"]
 pin = make_pin(tagger=tagger)
 review = pin.review({{"id": "p", "text": TEXT}}, {picture!r}, open_saver=partial(open_saver, Path({folder!r})))
@@ -151,7 +142,7 @@ def test_a_run_goes_on_in_another_process(tmp_path: Path) -> None:
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "p.png")
 
     def process(answers: str) -> Any:
-        path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "agent")]
+        path = [str(ROOT / "tests")]
         code = SCRIPT.format(path=path, picture=str(tmp_path / "p.png"), folder=str(tmp_path), answers=answers)
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
         assert ran.returncode == 9, ran.stderr

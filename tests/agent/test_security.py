@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Cli
 from fastapi.testclient import TestClient
-from loopback import JsonHandler, completion, serving
 
-from agent.api import Namepin
-from agent.server.access import Access, Denied
-from agent.server.app import create_app
-from agent.settings import load_settings
+from namepin.agent.api import Namepin
+from namepin.agent.config.settings import load_settings
+from namepin.agent.server.access import Access, Denied
+from namepin.agent.server.app import create_app
+from support.cli import Cli
+from support.loopback import JsonHandler, completion, serving
+from support.paths import ROOT
 
 PAGE = ROOT / "docs" / "security.md"
 CANARY = "canary-7f3a9c51d2e84b60"
@@ -119,7 +120,7 @@ def test_no_secret_is_in_any_output(
                 body = {"id": "a", "text": "Bob Dylan in Oslo"}
                 answer = client.post("/api/extract", json=body, headers=headers)
                 told += answer.text + str(answer.headers)
-    told += caplog.text + "".join(str(vars(record)) for record in caplog.records if record.name.startswith("agent"))
+    told += caplog.text + "".join(str(vars(record)) for record in caplog.records if record.name.startswith("namepin"))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 5 and told
     for secret in (CANARY, TOKEN):
@@ -177,7 +178,7 @@ def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
         compared.append((len(one), len(other)))
         return real(one, other)
 
-    monkeypatch.setattr("agent.server.access.hmac.compare_digest", counted)
+    monkeypatch.setattr("namepin.agent.server.access.hmac.compare_digest", counted)
     access = Access({"ann": "a" * 20, "bo": "b" * 30, "cy": "c" * 40}, per_minute=60)
     assert access.owner_of("a" * 20) == "ann"
     assert len(compared) == 3, "the comparison goes on after a match"
@@ -205,7 +206,13 @@ REPORTERS = {
     "wandb": "WANDB_ERROR_REPORTING",
     "schemathesis": "DO_NOT_TRACK",
 }
-MODULES = ("agent.web.page", "tools.pretrained", "finetune.training", "evals.scoring", "graphs.gem")
+MODULES = (
+    "namepin.agent.web.page",
+    "namepin.tools.loading.pretrained",
+    "namepin.finetune.loop.trainer",
+    "namepin.evals.scoring.evaluate",
+    "namepin.graphs.gem",
+)
 _WATCH = """
 import importlib, os, sys
 import torch  # what most of them load, and reports nothing: once for all
@@ -245,7 +252,7 @@ def test_usage_reporting_is_off_before_a_library_is_imported() -> None:
     assert ran.returncode == 0, ran.stderr[-2000:]
     loaded = dict((line.split()[0], line.split()[1:]) for line in ran.stdout.splitlines())
     assert set(loaded) == set(MODULES)
-    assert {"gradio", "huggingface_hub"} <= set(loaded["agent.web.page"]), "what is watched for is imported"
+    assert {"gradio", "huggingface_hub"} <= set(loaded["namepin.agent.web.page"]), "what is watched for is imported"
 
 
 def test_usage_reporting_that_somebody_wants_stays_on() -> None:
@@ -273,6 +280,8 @@ def test_nothing_reads_pickles_or_runs_text() -> None:
                 if called in ("torch.load", "load") and "torch" in called:
                     assert options.get("weights_only") == "True", f"{name}: torch.load runs code"
                 if called.startswith("pickle.") or called.endswith("Unpickler"):
-                    assert name in OWN_PROCESSES | {"tools/unpickle.py"} or called.startswith("_"), f"{name}: {called}"
+                    assert name in OWN_PROCESSES | {"tools/loading/pickles.py"} or called.startswith("_"), (
+                        f"{name}: {called}"
+                    )
                 if called in ("np.load", "numpy.load"):
                     assert options.get("allow_pickle", "False") == "False", name

@@ -8,25 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sweep_tools
 import typer
-from eval_samples import write_rows
 from typer.testing import CliRunner, Result
 
-from agent.ablate import Bench, command, obstacles
-from agent.backends import BACKENDS
-from agent.cli.ablate import ablate
-from agent.recipes import load_recipe
-from agent.settings import load_settings
-from evals.ablations import Ablation, Row, ablation_named, ablations, cell
-from evals.gate import gate_report
-from evals.predictions import Predictions, check, from_extractions
-from evals.report import full_report
-from evals.scoring import TASKS
-from finetune.sandbox.train import STAGES
-from tools.errors import NamepinError
+from namepin.agent.cli.ablate import ablate
+from namepin.agent.config.backends import BACKENDS
+from namepin.agent.config.settings import load_settings
+from namepin.agent.workflows.ablate import Bench, command, obstacles
+from namepin.agent.workflows.recipes import RECIPE_MODULES, load_recipe
+from namepin.evals.ablations import Ablation, Row, ablation_named, ablations, cell
+from namepin.evals.report.full import full_report
+from namepin.evals.scoring.entropy_bins import gate_report
+from namepin.evals.scoring.evaluate import TASKS
+from namepin.evals.scoring.predictions import Predictions, check, from_extractions
+from namepin.finetune.sandbox.train import STAGES
+from namepin.tools.errors import NamepinError
+from support import sweep_tools
+from support.eval_samples import write_rows
+from support.paths import ROOT
 
-MAKEFILE = Path(__file__).parents[2] / "Makefile"
+MAKEFILE = ROOT / "Makefile"
 ROWS = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
 
 
@@ -75,13 +76,15 @@ def test_the_command_that_makes_weights_is_a_recipe_and_makes_them_there(path: s
     asked.add_argument("--set", action="append")
     words = asked.parse_args(shlex.split(OURS[path], comments=True))
     assert (words.namepin, words.finetune) == ("namepin", "finetune")
-    recipe = load_recipe(import_module(f"finetune.{words.tool}").RECIPES, words.config, words.set)
+    recipe = load_recipe(import_module(RECIPE_MODULES[words.tool]).RECIPES, words.config, words.set)
     assert path in (f"{recipe.out}/weights", f"{recipe.out}/adapter")
 
 
 @pytest.mark.parametrize("path", SANDBOX)
 def test_make_sandbox_makes_what_its_table_needs(path: str) -> None:
-    words = shlex.split(next(line for line in MAKEFILE.read_text().splitlines() if "finetune.sandbox.train" in line))
+    words = shlex.split(
+        next(line for line in MAKEFILE.read_text().splitlines() if "namepin.finetune.sandbox.train" in line)
+    )
     out, name, _ = path.removeprefix(words[words.index("-m") + 2]), *path.split("/")[2:4]
     assert out.startswith("/") and (name in STAGES or name in ("nets", "world"))
 
@@ -139,7 +142,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
-    monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: sweep_tools.pin(made))
+    monkeypatch.setattr("namepin.agent.workflows.ablate.evaluated_pin", lambda *_: sweep_tools.pin(made))
     rows = (
         Row(name="all", profile="starter", knowledge="off"),
         Row(name="none", profile="starter", knowledge="off", visual="none"),
@@ -150,7 +153,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
     assert none.cells["gmner.f1"] and none.cells["gmner.f1"].value == pytest.approx(1 / 3)
     assert none.cells["mner.f1"] and none.cells["mner.f1"].value == 1 and none.command.endswith("--visual none")
     again = sweep_tools.tools()
-    monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: sweep_tools.pin(again))
+    monkeypatch.setattr("namepin.agent.workflows.ablate.evaluated_pin", lambda *_: sweep_tools.pin(again))
     resumed = list(Bench(data, tmp_path / "gmner", save=tmp_path).run(small(*rows)))
     assert resumed == [both, none] and again["tagger"].calls == 0
 
@@ -176,7 +179,7 @@ def test_a_row_that_cannot_run_says_why_and_has_no_number(
     data = sweep_tools.data(tmp_path / "gmner")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("agent.ablate.evaluated_pin", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr("namepin.agent.workflows.ablate.evaluated_pin", lambda *_: pytest.fail("it ran"))
     (result,) = Bench(data, tmp_path / "gmner").run(small(row))
     assert any(reason in why for why in result.why_not), result.why_not
     assert not result.cells and result.gate is None and result.command.startswith("namepin eval --dataset gmner")

@@ -4,26 +4,27 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from eval_samples import gmner_folder
 from langsmith import testing
-from langsmith_server import Store, langsmith_server
 from PIL import Image
-from test_eval_profile import CapitalTagger
 
-from agent.api import Namepin
-from agent.evaluate import predict_with
-from agent.settings import Settings
-from evals.gold import Dataset
-from evals.langsmith import Experiment
-from evals.predictions import Predictions
-from evals.report import score_of
-from evals.run import load_dataset
-from evals.scoring import TASKS, evaluate
-from graphs.calls import LiveCalls
-from graphs.replay import replay
-from tools.errors import Exit, NamepinError
-from tools.interfaces import TagRequest, Tags
-from tools.media import Media
+from namepin.agent.api import Namepin
+from namepin.agent.config.settings import Settings
+from namepin.agent.workflows.evaluate import predict_with
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.langsmith import Experiment
+from namepin.evals.report.full import score_of
+from namepin.evals.run import load_dataset
+from namepin.evals.scoring.evaluate import TASKS, evaluate
+from namepin.evals.scoring.predictions import Predictions
+from namepin.graphs.calls import LiveCalls
+from namepin.graphs.recording.replay import replay
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.interfaces import TagRequest, Tags
+from namepin.tools.media import Media
+from support.capital_tagger import CapitalTagger
+from support.eval_samples import gmner_folder
+from support.langsmith_server import Store, langsmith_server
+from support.paths import CASSETTES
 
 SECRET = "lsv2_pt_0123456789abcdef"
 TEXT = "IMGID:1\nAda\tB-PER\nmet\tO\nBob\tB-PER\n\nIMGID:2\nHi\tO\nall\tO\n\nIMGID:3\nnothing\tO\n\n"
@@ -127,9 +128,6 @@ def test_what_stands_in_the_way_is_coded(server: Store, data: Dataset, monkeypat
     monkeypatch.delenv("LANGSMITH_API_KEY")
     with pytest.raises(NamepinError, match="E320"):
         run(data, Experiment("tweets"))
-
-
-CASSETTES = Path(__file__).parent.parent / "graphs" / "cassettes"
 
 
 @pytest.mark.langsmith

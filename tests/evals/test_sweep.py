@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sweep_tools
 import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from agent.cli.suggest import suggest_for
-from agent.cli.sweep import sweep as command
-from agent.sweep import check_policies, fill, idle_axes, replayed_from
-from evals.gold import Dataset
-from evals.sweep import Point, axes, grid, policies, sweep
-from graphs.cassette import LINES
-from tools.errors import NamepinError
+from namepin.agent.cli.suggest import suggest_for
+from namepin.agent.cli.sweep import sweep as command
+from namepin.agent.workflows.sweep import check_policies, fill, idle_axes, replayed_from
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.sweep import Point, axes, grid, policies, sweep
+from namepin.graphs.recording.cassette import LINES
+from namepin.tools.errors import NamepinError
+from support import sweep_tools
 
 OVER = ["gate.gamma=0.1,0.2,1", "match.threshold=0.3,0.5", "iou=0.5,0.9"]
 
@@ -55,8 +55,8 @@ def test_after_filling_no_tool_is_built_or_called(tmp_path: Path, monkeypatch: p
 
     for kind in (sweep_tools.Counted, *map(type, made.values())):
         monkeypatch.setattr(kind, "run", cut_off)
-    monkeypatch.setattr("agent.build.build_tool", cut_off)
-    monkeypatch.setattr("graphs.calls.LiveCalls.call", cut_off)
+    monkeypatch.setattr("namepin.agent.config.build.build_tool", cut_off)
+    monkeypatch.setattr("namepin.graphs.calls.LiveCalls.call", cut_off)
     assert len(swept(tmp_path, dataset)) == 12
     assert {name: tool.calls for name, tool in made.items()} == before
 

@@ -11,11 +11,21 @@ from pathlib import Path
 
 import atheris
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 LONGEST = 4096
 GROWTH_MB = 2048
-PARSERS = ["agent.posts", "agent.settings", "agent.layers", "evals", "tools", "json", "tomllib", "defusedxml", "xml"]
+PARSERS = [
+    "namepin.agent.posts",
+    "namepin.agent.config.settings",
+    "namepin.agent.config.layers",
+    "namepin.evals",
+    "namepin.tools",
+    "json",
+    "tomllib",
+    "defusedxml",
+    "xml",
+]
 
 
 def main() -> None:
@@ -26,7 +36,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, help="kept between runs; a temporary folder without it")
     asked = parser.parse_args()
     with atheris.instrument_imports(include=PARSERS):
-        from fuzz_targets import TARGETS
+        from support.fuzz_targets import TARGETS
     target = TARGETS[asked.target]
     corpus = asked.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{asked.target}-"))
     corpus.mkdir(parents=True, exist_ok=True)

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from agent.layers import from_file
-from agent.posts import read_posts
-from evals.datasets.conll import bio_spans
-from evals.datasets.voc import read_boxes, read_masks
-from tools.errors import NamepinError
-from tools.types import Mask
+from namepin.agent.config.layers import from_file
+from namepin.agent.posts import read_posts
+from namepin.evals.datasets.conll import bio_spans
+from namepin.evals.datasets.voc import read_boxes, read_masks
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Mask
+from support.fuzz_targets import TARGETS
 
 FUZZER = Path(__file__).with_name("fuzz.py")
 SHORT_S = 2

@@ -8,7 +8,20 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
-from scripted_tools import (
+
+from namepin.graphs import gem
+from namepin.graphs import text_nodes as textual
+from namepin.graphs.calls import LiveCalls
+from namepin.graphs.context import Context, MatchPolicy, Policy
+from namepin.graphs.policy import GatePolicy
+from namepin.graphs.run import extract_post, failed_extraction, stream_post
+from namepin.graphs.state import merge_findings, start_state
+from namepin.graphs.step import RETRY, StepEvent
+from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.interfaces import Reranked, RerankRequest, Trace, TraceRequest, Traces
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, ImageRef, Notice, Post
+from support.scripted_tools import (
     IMAGE,
     RegionMatcher,
     Scripted,
@@ -19,18 +32,6 @@ from scripted_tools import (
     make_context,
     make_tools,
 )
-
-from graphs import gem, textual
-from graphs.calls import LiveCalls
-from graphs.context import Context, MatchPolicy, Policy
-from graphs.gate import GatePolicy
-from graphs.run import extract_post, failed_extraction, stream_post
-from graphs.state import merge_findings, start_state
-from graphs.steps import RETRY, StepEvent
-from tools.errors import NamepinError, ToolUnavailable
-from tools.interfaces import Reranked, RerankRequest, Trace, TraceRequest, Traces
-from tools.media import Media
-from tools.types import Extraction, ImageRef, Notice, Post
 
 FIGURE = ("caption", "knowledge", "tag", "gate", "rerank", "match", "trace", "segment", "assemble")
 TEXT = "Anna and Bob met Zed in Oslo"  # sure, hard, hard and not in the picture, borderline and not in the picture

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from riveg_tools import BoxSegmenter, ScriptedExpansion, ScriptedGrounder, riveg_tools
-from scripted_tools import IMAGE, Scripted, down, make_context
 
-from graphs import riveg
-from graphs.context import Context, ExpressionPolicy, MaskPolicy, MatchPolicy, Policy
-from graphs.masked import box_iou
-from graphs.record import Recorder
-from graphs.replay import replay
-from graphs.run import extract_post
-from graphs.state import start_state
-from graphs.textual import Graph
-from tools.errors import ToolUnavailable
-from tools.types import Extraction, ImageRef, Post
+from namepin.graphs import riveg
+from namepin.graphs.context import Context, ExpressionPolicy, MaskPolicy, MatchPolicy, Policy
+from namepin.graphs.mask_checks import box_iou
+from namepin.graphs.recording.recorder import Recorder
+from namepin.graphs.recording.replay import replay
+from namepin.graphs.run import extract_post
+from namepin.graphs.state import start_state
+from namepin.graphs.text_nodes import Graph
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.types import Extraction, ImageRef, Post
+from support.riveg_tools import BoxSegmenter, ScriptedExpansion, ScriptedGrounder, riveg_tools
+from support.scripted_tools import IMAGE, Scripted, down, make_context
 
 FIGURE = "caption examples knowledge tag gate rerank describe expand entail ground segment assemble".split()
 TEXT = "Anna and Carla met Zed in Oslo"
@@ -236,8 +236,8 @@ class WrongSize(BoxSegmenter):
     def answer(self, request: Any, media: Any) -> Any:
         import numpy as np
 
-        from tools.interfaces import Segment, Segments
-        from tools.types import Mask
+        from namepin.tools.interfaces import Segment, Segments
+        from namepin.tools.types import Mask
 
         mask = Mask.from_array(np.ones((5, 7), dtype=bool))
         return Segments(segments=(Segment(mask=mask, box=(0, 0, 7, 5)),) * len(request.prompts))

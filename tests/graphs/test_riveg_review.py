@@ -4,14 +4,14 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from riveg_tools import riveg_tools
 
-from agent.api import Namepin
-from agent.chat.sessions import open_saver
-from agent.settings import Settings
-from graphs.calls import LiveCalls
-from graphs.context import MatchPolicy
-from graphs.review import ReviewPolicy, close_calls
+from namepin.agent.api import Namepin
+from namepin.agent.checkpointer import open_saver
+from namepin.agent.config.settings import Settings
+from namepin.graphs.calls import LiveCalls
+from namepin.graphs.context import MatchPolicy
+from namepin.graphs.review_nodes import ReviewPolicy, close_calls
+from support.riveg_tools import riveg_tools
 
 POST = {"id": "p", "text": "Anna met Bob and Sam"}
 

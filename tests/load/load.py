@@ -53,7 +53,14 @@ class Serve:
         self.url = f"http://127.0.0.1:{self.port}/api"
         self.folder, self.flags = folder, flags
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if name in os.environ}
-        command = [sys.executable, "-c", "from agent.cli.main import run; run()", "serve", "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-c",
+            "from namepin.agent.cli.main import run; run()",
+            "serve",
+            "--port",
+            str(self.port),
+        ]
         self.log = folder / "serve.log"
         with self.log.open("ab") as log:
             env = kept | {"NAMEPIN_DATA_DIR": str(folder), "NAMEPIN_CACHE_DIR": str(folder / "cache")}

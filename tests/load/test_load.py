@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import load
 import pytest
+
+from load import load
 
 pytestmark = pytest.mark.slow
 WAITING = 6

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from tools.errors import NamepinError
-from tools.labels import COARSE4, COARSE8, FINE51, FINE_TO_COARSE4, FMNERG_TREE, canonical_label, fine_types_of
+from namepin.tools.errors import NamepinError
+from namepin.tools.labels import COARSE4, COARSE8, FINE51, FINE_TO_COARSE4, FMNERG_TREE, canonical_label, fine_types_of
 
 
 def test_the_counts_are_the_papers() -> None:

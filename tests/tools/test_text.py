@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.errors import NamepinError
-from tools.text import MAX_CHARACTERS, clean_text, tweet_tokens
-from tools.types import token_offsets
+from namepin.tools.errors import NamepinError
+from namepin.tools.text import MAX_CHARACTERS, clean_text, tweet_tokens
+from namepin.tools.types import token_offsets
 
 CASES = {
     "RT @user: Look!": "RT|@|user|:|Look|!",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
-from tools.types import Entity, Extraction, Grounding, ImageRef, Mask, Mention, Notice, Post, token_offsets
+from namepin.tools.types import Entity, Extraction, Grounding, ImageRef, Mask, Mention, Notice, Post, token_offsets
 
 SHA = "ab" * 32
 TEXT = "Meet Ada Example 🚀 today"

@@ -64,7 +64,7 @@ class Albef(nn.Module):
             mask: (n, tokens), true at the sentences' own tokens.
 
         Returns:
-            (n, classes); for the published order of classes see `tools.entailment_albef`.
+            (n, classes); for the published order of classes see `namepin.tools.entailment.albef`.
         """
         logits: Tensor = self.cls_head(self.text_encoder(ids, mask, patches)[:, 0])
         return logits

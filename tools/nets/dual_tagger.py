@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tools.nets.crf import CRF, bio_legal_moves
+from namepin.tools.nets.crf import CRF, bio_legal_moves
 
 
 @dataclass(frozen=True)

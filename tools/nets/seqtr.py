@@ -4,7 +4,7 @@ A DarkNet-53 reads the picture, a GRU the expression; their features are multipl
 product. Its decoder writes a sequence of `bins` coordinates, each chosen after those before it: four for a box, x and
 y of each corner for an outline, which ends with a token of its own.
 
-Parameters are named as in the authors' checkpoints (`tools/seqtr_checkpoint.py`).
+Parameters are named as in the authors' checkpoints (`tools/models/seqtr_checkpoint.py`).
 """
 
 import math

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tools.nets.crf import CRF
+from namepin.tools.nets.crf import CRF
 
 GRID = 7
 SPAN_TAGS = 3
@@ -65,7 +65,7 @@ class Umt(nn.Module):
     Args:
         text: transformers' BERT, without pooler.
         vision: transformers' ResNet; its last stage is pooled to the 7 x 7 grid.
-        num_types: entity types; tags are those of `tools.nets.crf.bio_tags`.
+        num_types: entity types; tags are those of `namepin.tools.nets.crf.bio_tags`.
         dropout: on BERT's states and inside the layers.
     """
 

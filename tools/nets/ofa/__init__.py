@@ -4,10 +4,10 @@ Parts are named as in OFA's own checkpoints. What only served the drawing of pic
 left out.
 """
 
-from tools.nets.ofa.beam import Beams, beam_search
-from tools.nets.ofa.decoder import Cache
-from tools.nets.ofa.model import Ofa
-from tools.nets.ofa.search import continuations
-from tools.nets.ofa.sizes import Memory, OfaSizes, Patches
+from namepin.tools.nets.ofa.beam import Beams, beam_search
+from namepin.tools.nets.ofa.decoder import Cache
+from namepin.tools.nets.ofa.model import Ofa
+from namepin.tools.nets.ofa.search import continuations
+from namepin.tools.nets.ofa.sizes import Memory, OfaSizes, Patches
 
 __all__ = ["Beams", "Cache", "Memory", "Ofa", "OfaSizes", "Patches", "beam_search", "continuations"]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.nets.ofa.sizes import OfaSizes
+from namepin.tools.nets.ofa.sizes import OfaSizes
 
 _FARTHEST = 1023
 """The distance in words at which the logarithmic buckets end, whatever the number of places."""

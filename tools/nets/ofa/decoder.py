@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tools.nets.ofa.attention import Attention, Perceptron, looked_up, norm_after, position_bias, word_buckets
-from tools.nets.ofa.sizes import Memory, OfaSizes
+from namepin.tools.nets.ofa.attention import Attention, Perceptron, looked_up, norm_after, position_bias, word_buckets
+from namepin.tools.nets.ofa.sizes import Memory, OfaSizes
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tools.nets.ofa.attention import (
+from namepin.tools.nets.ofa.attention import (
     Attention,
     Perceptron,
     looked_up,
@@ -12,8 +12,8 @@ from tools.nets.ofa.attention import (
     position_bias,
     word_buckets,
 )
-from tools.nets.ofa.resnet import CHANNELS, ResNet
-from tools.nets.ofa.sizes import Memory, OfaSizes, Patches
+from namepin.tools.nets.ofa.resnet import CHANNELS, ResNet
+from namepin.tools.nets.ofa.sizes import Memory, OfaSizes, Patches
 
 
 class EncoderLayer(Perceptron):

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.nets.ofa.decoder import Cache, Decoder
-from tools.nets.ofa.encoder import Encoder
-from tools.nets.ofa.sizes import Memory, OfaSizes, Patches
+from namepin.tools.nets.ofa.decoder import Cache, Decoder
+from namepin.tools.nets.ofa.encoder import Encoder
+from namepin.tools.nets.ofa.sizes import Memory, OfaSizes, Patches
 
 
 class Ofa(nn.Module):

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tools.nets.ofa.beam import Beams, beam_search
-from tools.nets.ofa.decoder import Cache
-from tools.nets.ofa.model import Ofa
-from tools.nets.ofa.sizes import Memory
+from namepin.tools.nets.ofa.beam import Beams, beam_search
+from namepin.tools.nets.ofa.decoder import Cache
+from namepin.tools.nets.ofa.model import Ofa
+from namepin.tools.nets.ofa.sizes import Memory
 
 
 def continuations(net: Ofa, memory: Memory, first: int, places: Sequence[Tensor], width: int) -> Beams:

@@ -3,7 +3,7 @@
 The parameters carry the names of the published checkpoints, so that a state dict loads key for key.
 """
 
-from tools.nets.seem.decoder import Prediction
-from tools.nets.seem.net import Features, Seem, SeemSizes, Words
+from namepin.tools.nets.seem.decoder import Prediction
+from namepin.tools.nets.seem.net import Features, Seem, SeemSizes, Words
 
 __all__ = ["Features", "Prediction", "Seem", "SeemSizes", "Words"]

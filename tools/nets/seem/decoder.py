@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.nets.seem.layers import Attention, Mlp, sample, sine_positions, to_sequence
-from tools.nets.seem.text import LanguageEncoder
+from namepin.tools.nets.seem.layers import Attention, Mlp, sample, sine_positions, to_sequence
+from namepin.tools.nets.seem.text import LanguageEncoder
 
 LEVELS = 3
 

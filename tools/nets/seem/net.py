@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tools.nets.seem.davit import Davit, DavitSizes
-from tools.nets.seem.decoder import MaskDecoder, Prediction
-from tools.nets.seem.focal import FocalNet, FocalSizes
-from tools.nets.seem.pixels import PixelDecoder
-from tools.nets.seem.text import LanguageEncoder
+from namepin.tools.nets.seem.davit import Davit, DavitSizes
+from namepin.tools.nets.seem.decoder import MaskDecoder, Prediction
+from namepin.tools.nets.seem.focal import FocalNet, FocalSizes
+from namepin.tools.nets.seem.pixels import PixelDecoder
+from namepin.tools.nets.seem.text import LanguageEncoder
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tools.nets.seem.layers import Attention, NormedConv, sine_positions, to_sequence
+from namepin.tools.nets.seem.layers import Attention, NormedConv, sine_positions, to_sequence
 
 
 class EncoderLayer(nn.Module):

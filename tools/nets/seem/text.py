@@ -5,7 +5,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from tools.nets.seem.layers import Attention
+from namepin.tools.nets.seem.layers import Attention
 
 
 class QuickGelu(nn.Module):

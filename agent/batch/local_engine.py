@@ -1,0 +1,291 @@
+"""The local engine: a window of posts on their way through the graph, results written in the order of the input."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from namepin.agent.api import Namepin
+from namepin.agent.batch.deduplicate import Kept, Known
+from namepin.agent.batch.out_folder import OutFolder
+from namepin.agent.batch.pictures import TOO_SLOW, check_pictures
+from namepin.agent.batch.source import Row, Source
+from namepin.agent.posts import PICTURE_MISSING, Ready
+from namepin.tools.base import digest
+from namepin.tools.llm.client import ChatConfig
+from namepin.tools.types import Extraction, Notice, Post
+
+DECODE_S = 20.0
+"""A picture that is not decoded by then is given up (W101): a decoder can take minutes over a hostile file."""
+_DECODERS = 4
+"""Pictures decoded at a time."""
+_BY_ID = frozenset({"examples"})
+"""Roles whose tools look at a post's id: with one of them, equal posts with other ids need not come to the same."""
+_WHERE = frozenset({"base_url", "servers", "timeout_s", "retries", "backoff_s", "backoff_max_s", "concurrency"})
+"""Settings of a chat model that say where it is and how long to wait, and decide no answer."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a row came to."""
+
+    row: Row
+    extraction: Extraction | None
+    error: Exception | None = None
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    done: int
+    failed: int
+    resumed: int
+    seconds: float
+    total: int | None = None
+    """Rows that there are; near enough for a clock."""
+    degraded: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Rows a second of this run."""
+        return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at this rate."""
+        if self.total is None or not self.rate:
+            return None
+        return max(self.total - self.done, 0) / self.rate
+
+
+class Writing:
+    """A run's outcomes on their way into its folder, whichever engine they come from.
+
+    Attributes:
+        progress: how far the run is.
+    """
+
+    def __init__(
+        self, folder: OutFolder, pin: Namepin, source: Source, limit: int | None, told: Callable[[Progress], None]
+    ) -> None:
+        check_pictures(source, folder.folder, folder.done, pin.settings.images.max_pixels)
+        self._folder, self._told, self._began = folder, told, time.monotonic()
+        folder.say(status="running", resumed=folder.done, started=now())
+        total = source.count if limit is None else min(source.count, limit)
+        self.progress = Progress(folder.done, folder.failed, folder.done, 0.0, total, folder.degraded)
+
+    def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
+        """Write the outcome of the next row, and tell the progress."""
+        self._folder.put(row, extraction, error)
+        self.progress.done, self.progress.failed = self._folder.done, self._folder.failed
+        self.progress.degraded = self._folder.degraded
+        self.progress.seconds = time.monotonic() - self._began
+        self._told(self.progress)
+
+    def end(self, stopped: bool) -> None:
+        """Write the manifest of a run that is over."""
+        self._folder.say(
+            status="stopped" if stopped else "done",
+            rows=self._folder.done,
+            failed=self._folder.failed,
+            resumed=self.progress.resumed,
+            finished=now(),
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+
+
+def run_batch(
+    pin: Namepin,
+    source: Source,
+    out: Path,
+    *,
+    at_once: int = 16,
+    limit: int | None = None,
+    masks: bool = False,
+    told: Callable[[Progress], None] = lambda _: None,
+) -> tuple[Progress, bool]:
+    """Work through an input into a folder, or go on with it; the last progress, and whether it was stopped.
+
+    Args:
+        pin: the profile.
+        source: the input.
+        out: the folder.
+        at_once: posts on their way through the graph at a time.
+        limit: rows of the input to stop after.
+        masks: whether the rows are predictions that only get masks (`namepin.graphs.masks_only`).
+        told: called after each row.
+
+    Raises:
+        NamepinError: E50x for the folder, E104 for the input, E21x and E30x when a required tool cannot start.
+    """
+    pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
+    with OutFolder(out, identity_of(pin, source, masks)) as folder:
+        writing = Writing(folder, pin, source, limit, told)
+        known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Known(kept=Kept.of(pin))
+
+        async def work() -> bool:
+            with _stopping() as stop:
+                rows = rows_left(source, folder.done, limit)
+                async for outcome in _outcomes(_Work(pin, masks, known), rows, at_once, stop):
+                    writing.put(outcome.row, outcome.extraction, outcome.error)
+                return stop.is_set()
+
+        try:
+            stopped = asyncio.run(work())
+        finally:
+            if known:
+                known.close()
+        writing.end(stopped)
+        return writing.progress, stopped
+
+
+def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, Any]:
+    """What must be the same for a run to go on, with whichever engine and model servers."""
+    settings = pin.settings.resolved()
+    for role, tool in pin.settings.tools.items():
+        if isinstance(tool.config, ChatConfig):
+            settings[role] = {key: value for key, value in settings[role].items() if key not in _WHERE}
+    return {
+        "input": source.name.rpartition("/")[2],
+        "input_sha256": source.sha256(),
+        "settings_sha256": digest({"only": "masks" if masks else None, **settings}),
+        "graph": "masks" if masks else pin.graph.name,
+    }
+
+
+async def _outcomes(work: "_Work", rows: Iterator[Row], at_once: int, stop: asyncio.Event) -> AsyncIterator[Outcome]:
+    """Outcomes in the order of the rows; at most `at_once` posts are on their way, and twice as many are held."""
+    loop = asyncio.get_running_loop()
+    turns = asyncio.Semaphore(at_once)
+    decoders = asyncio.Semaphore(_DECODERS)
+    window: deque[asyncio.Task[Outcome]] = deque()
+    with ThreadPoolExecutor(1, "read") as reader:
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and not stop.is_set() and len(window) < 2 * at_once:
+                    row = await loop.run_in_executor(reader, next, rows, None)
+                    if row is None:
+                        exhausted = True
+                    else:
+                        window.append(asyncio.create_task(work.outcome(row, turns, decoders)))
+                if not window:
+                    return
+                yield await window.popleft()
+        finally:
+            for task in window:
+                task.cancel()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done about a row."""
+
+    pin: Namepin
+    masks: bool
+    known: Known | None
+
+    async def outcome(self, row: Row, turns: asyncio.Semaphore, decoders: asyncio.Semaphore) -> Outcome:
+        if row.post is None:
+            return Outcome(row, None, row.error)
+        async with turns:
+            try:
+                return Outcome(row, await self._extraction(row, await decoded(self.pin, row, decoders)))
+            except Exception as error:  # a batch goes on, whatever one post brings about
+                return Outcome(row, self.pin.failed(row.post, error), error)
+
+    async def _extraction(self, row: Row, ready: Ready) -> Extraction:
+        if self.masks:
+            from namepin.agent.batch.masks import with_masks
+
+            return await with_masks(self.pin, row, ready)
+        if self.known is None:
+            return await self.pin.aextract(ready)
+        return await self.known.extraction(ready, self.pin.aextract)
+
+
+async def decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
+    """The row's post, its picture decoded; without it (W101) where that takes too long."""
+    assert row.post is not None
+    if row.post.image is None:
+        return pin.ready(row.post)
+    async with decoders:  # the deadline begins when the decoder does, not while it waits for others
+        try:
+            return await asyncio.wait_for(_in_thread(pin.ready, row.post), DECODE_S)
+        except TimeoutError:
+            bare = pin.ready(row.post.model_copy(update={"image": None}))
+    what = f"went on without its picture: {TOO_SLOW} {DECODE_S:g} s"
+    return Ready(bare.post, None, (*bare.notices, Notice(code=PICTURE_MISSING, tool="images", message=what)))
+
+
+async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:
+    """Run `work` in a thread of its own that nobody waits for: a stuck one holds up neither others nor the end."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Ready] = loop.create_future()
+
+    def settle(result: Ready | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        elif result is not None:
+            done.set_result(result)
+
+    def run() -> None:
+        try:
+            outcome: tuple[Ready | None, BaseException | None] = (work(post), None)
+        except BaseException as error:
+            outcome = (None, error)
+        with suppress(RuntimeError):  # the run is over
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="decode", daemon=True).start()
+    return await done
+
+
+def rows_left(source: Source, done: int, limit: int | None) -> Iterator[Row]:
+    """The rows that are still to be done: after the first `done`, up to number `limit`."""
+    for row in source.rows():
+        if limit is not None and row.number > limit:
+            return
+        if row.number > done:
+            yield row
+
+
+@contextmanager
+def _stopping() -> Iterator[asyncio.Event]:
+    """An event that the first Ctrl-C or SIGTERM (a scheduler's) sets; the second one stops at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def leave() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    def first() -> None:
+        stop.set()
+        leave()
+
+    try:
+        for number in signals:
+            loop.add_signal_handler(number, first)
+    except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or not a POSIX system
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        leave()
+
+
+def now() -> str:
+    """The time for a manifest."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

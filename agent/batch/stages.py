@@ -1,0 +1,245 @@
+"""The graph in stages: each process has the tools of one stage, and a post passes through all of them in turn.
+
+A graph asks its roles in a fixed order (`namepin.graphs.calls.ROLES`), so neighbours of one kind make a stage: text on
+CPUs,
+vision on GPUs, models behind a server. Every stage walks the post through the whole graph. What earlier stages asked is
+answered from the record that travels with the post, as in a replay; where the graph asks a tool of a later stage, the
+walk ends, and the post is handed on. So no graph needs to know of stages, and the results are those of one process.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
+
+from namepin.agent.api import Namepin
+from namepin.agent.batch.local_engine import decoded
+from namepin.agent.batch.source import Row
+from namepin.agent.config.build import batched_calls
+from namepin.agent.config.settings import Settings
+from namepin.agent.posts import Ready
+from namepin.graphs.calls import ROLES, Calls
+from namepin.graphs.recording.cassette import Call, PostLine, PostRecord, call_key
+from namepin.graphs.recording.recorder import RecordingCalls
+from namepin.graphs.run import extract_post, failed_extraction
+from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
+from namepin.tools.llm.client import ChatConfig
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
+
+Kind = Literal["text", "vision", "llm"]
+_TEXT = frozenset({"examples", "knowledge", "tagger", "expansion"})
+_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Neighbouring roles of one kind. `llm` is whatever asks a chat model's server, and needs no machine of its own."""
+
+    kind: Kind
+    roles: tuple[str, ...]
+
+
+def stages_of(settings: Settings) -> tuple[Stage, ...]:
+    """The stages of a profile, in the order of the graph; at least one."""
+    stages: list[Stage] = []
+    for role in (role for role in ROLES if role in settings.tools):
+        tool = settings.tools[role]
+        kind: Kind = "text" if role in _TEXT or (role, tool.backend) == ("reranker", "text") else "vision"
+        if isinstance(tool.config, ChatConfig):
+            kind = "llm"
+        if stages and stages[-1].kind == kind:
+            stages[-1] = Stage(kind, (*stages[-1].roles, role))
+        else:
+            stages.append(Stage(kind, (role,)))
+    return tuple(stages) or (Stage("text", ()),)
+
+
+@dataclass
+class Failure:
+    """An error in plain values: exceptions of this project do not survive pickling."""
+
+    code: str
+    what: str
+    where: str = ""
+    mend: str = ""
+    exit_code: int = Exit.UNUSABLE
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """The error's values; W100 stands for one without a code."""
+        if isinstance(error, NamepinError):
+            return cls(error.code, error.what, error.where, error.mend, error.exit_code)
+        return cls("W100", f"{type(error).__name__}: {error}")
+
+    def error(self) -> NamepinError:
+        """The error again."""
+        return NamepinError(self.code, self.what, where=self.where, mend=self.mend, exit_code=Exit(self.exit_code))
+
+
+@dataclass
+class Passage:
+    """A row of the input on its way through the stages.
+
+    Attributes:
+        number: the row's.
+        where: the row's.
+        post: the row's; None where it is none.
+        failure: why the row is no post, or why its post failed.
+        ready: the post with its text clean and what there was to say about it, once the first stage has seen it.
+        image: its picture by content.
+        notices: of making it ready.
+        calls: what was asked and answered so far.
+        blobs: what the answers name by key.
+        timings_ms: of the stages so far.
+        extraction: the result, once there is one; its fingerprint is filled in at the end, when all tools are known.
+        fingerprints: role -> fingerprint, of the stages so far.
+        refused: why a stage's tools cannot be built: the run ends.
+    """
+
+    number: int
+    where: str
+    post: Post | None
+    failure: Failure | None = None
+    ready: Post | None = None
+    image: ImageRef | None = None
+    notices: tuple[Notice, ...] = ()
+    calls: list[Call] = field(default_factory=list)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    extraction: Extraction | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    refused: Failure | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> "Passage":
+        """A row that is about to begin."""
+        return cls(row.number, row.where, row.post, Failure.of(row.error) if row.error else None)
+
+    def row(self) -> Row:
+        """The row again."""
+        return Row(self.number, self.where, self.post)
+
+
+class _HandedOn(Exception):
+    """The graph asks a tool of a later stage."""
+
+
+class _StagedCalls:
+    """Asks the tools of this stage, and answers from the record for those of earlier ones."""
+
+    def __init__(self, inner: RecordingCalls, roles: Sequence[str], earlier: Mapping[str, str]) -> None:
+        self._inner, self._earlier = inner, earlier
+        own = inner.fingerprints
+        # The graph looks here for which roles there are; nobody reads the fingerprint of a later stage before the end.
+        self._fingerprints = {role: own.get(role) or earlier.get(role, "") for role in roles}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Role -> fingerprint; empty for tools of later stages."""
+        return self._fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        if tool in self._inner.fingerprints:
+            return await self._inner.call(tool, request, media)
+        if tool not in self._earlier:
+            raise _HandedOn
+        asked = request.model_dump(mode="json")
+        call = self._inner.record.calls[call_key(tool, self._earlier[tool], asked)]
+        if call.failure is not None:
+            raise ToolUnavailable(tool, call.failure)
+        return cast(Frozen, ROLES[tool].result.model_validate(call.result))
+
+
+class StageWorker:
+    """One process of a stage: its tools, built once, and the walk through the graph.
+
+    Args:
+        settings: the whole profile.
+        stage: which part of it is here.
+        together: as in `namepin.agent.config.build.batched_calls`.
+        at_once: posts on their way at a time.
+
+    Raises:
+        NamepinError: E21x, E30x when a tool of the stage cannot start.
+    """
+
+    def __init__(self, settings: Settings, stage: Stage, together: int = 1, at_once: int = 16) -> None:
+        own = {role: settings.tools[role] for role in stage.roles}
+        self.stage, self.at_once = stage, at_once
+        self.calls = batched_calls(settings.model_copy(update={"tools": own}), together)
+        self.pin = Namepin(settings, self.calls)
+
+    def run(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Take every post as far as this stage goes, side by side; in the same order."""
+
+        async def all_of_them() -> list[Passage]:
+            turns, decoders = asyncio.Semaphore(self.at_once), asyncio.Semaphore(_DECODERS)
+
+            async def one(passage: Passage) -> Passage:
+                async with turns:
+                    return await self._walk(passage, decoders)
+
+            return list(await asyncio.gather(*map(one, passages)))
+
+        return asyncio.run(all_of_them())
+
+    async def _walk(self, passage: Passage, decoders: asyncio.Semaphore) -> Passage:
+        earlier = dict(passage.fingerprints)
+        passage = replace(passage, fingerprints=earlier | dict(self.calls.fingerprints))
+        if passage.post is None or passage.extraction is not None or passage.refused is not None:
+            return passage
+        try:
+            ready = await self._ready(passage, decoders)
+            return await self._through_graph(passage, ready, earlier)
+        except Exception as error:  # a batch goes on, whatever one post brings about
+            failed = failed_extraction(passage.post, None, error, "")
+            return _finished(passage, failed, Failure.of(error))
+
+    async def _ready(self, passage: Passage, decoders: asyncio.Semaphore) -> Ready:
+        """The post as the first stage has seen it; later ones only decode the picture again, if it had one."""
+        if passage.ready is None:
+            return await decoded(self.pin, passage.row(), decoders)
+        if passage.image is None:
+            return Ready(passage.ready, None, passage.notices)
+        again = await decoded(self.pin, passage.row(), decoders)
+        if again.image != passage.image:
+            raise NamepinError("E120", "the picture changed between two stages", where=str(passage.ready.image))
+        return Ready(passage.ready, again.picture, passage.notices)
+
+    async def _through_graph(self, passage: Passage, ready: Ready, earlier: Mapping[str, str]) -> Passage:
+        record = PostRecord(PostLine(post=ready.post, image=ready.image, notices=ready.notices, setup=""))
+        for call in passage.calls:
+            record.add(call)
+        context = self.pin.context(ready)
+        blobs = dict(passage.blobs)
+        context.media.blobs.update(blobs)
+        context.calls = _StagedCalls(
+            RecordingCalls(cast(Calls, self.calls), record, blobs), tuple(self.pin.settings.tools), earlier
+        )
+        try:
+            notices = (*ready.notices, *self.pin.unused)
+            found = await extract_post(self.pin.graph, ready.post, ready.image, context, notices=notices)
+        except _HandedOn:
+            measured = {role: ms for role, ms in context.timings_ms().items() if role in passage.fingerprints}
+            return replace(
+                passage,
+                ready=ready.post,
+                image=ready.image,
+                notices=ready.notices,
+                calls=list(record.calls.values()),
+                blobs=blobs,
+                timings_ms=_timings(measured, passage.timings_ms),
+            )
+        timings = _timings(found.timings_ms, passage.timings_ms)
+        return _finished(passage, found.model_copy(update={"timings_ms": timings}), None)
+
+
+def _timings(measured: Mapping[str, float], earlier: Mapping[str, float]) -> dict[str, float]:
+    """What a tool took is what it took where it ran, not where its answer was read from the record."""
+    return {role: earlier.get(role, ms) for role, ms in measured.items()}
+
+
+def _finished(passage: Passage, extraction: Extraction, failure: Failure | None) -> Passage:
+    return replace(passage, extraction=extraction, failure=failure, calls=[], blobs={}, timings_ms={})

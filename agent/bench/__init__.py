@@ -1,0 +1,1 @@
+"""Benchmarks of whole runs, and the register of all benchmarks."""

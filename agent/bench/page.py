@@ -1,0 +1,50 @@
+"""`docs/performance.md` from the report of `namepin bench --json`.
+
+Use: `python -m namepin.agent.bench.page bench.json > FILE`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Performance
+Made by `namepin bench --json bench.json`, then `python -m namepin.agent.bench.page bench.json`. A ratio compares two
+ways
+in one run on one machine: it travels, seconds do not. Every baseline is in the repository, beside the bench that
+measures it (`agent/bench/registry.py` lists them).
+
+Machine: {machine}.
+"""
+
+
+def page(report: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> str:
+    """The page.
+
+    Args:
+        report: what `namepin.agent.bench.registry.run` returned.
+        notes: words to a bench's name, printed below its figures.
+    """
+    machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
+    parts = [HEAD.format(machine=machine)]
+    for name, result in report["benches"].items():
+        goals = ", ".join(f"{goal['goal']} ({'met' if goal['met'] else 'MISSED'})" for goal in result["goals"])
+        rows = [f"| {figure} | {value:.4g} |" for figure, value in result["figures"].items()]
+        note = (notes or {}).get(name, "")
+        table = "\n".join(["| figure | value |", "| --- | --- |", *rows])
+        parts.append(f"## {name}\n{result['about']}. Goal: {goals}.\n\n{table}\n" + (f"\n{note}\n" if note else ""))
+    return "\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the page of one report, or of several: of a bench in both, the later one counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reports", nargs="+", type=Path)
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in parser.parse_args(argv).reports]
+    merged = {**reports[-1], "benches": {name: row for report in reports for name, row in report["benches"].items()}}
+    print(page(merged), end="")
+
+
+if __name__ == "__main__":
+    main()

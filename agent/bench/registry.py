@@ -1,0 +1,168 @@
+"""The benchmarks and their goals: each measures both sides of a ratio in one run, on one machine."""
+
+import io
+import operator
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from namepin.evals.bench.harness import interleaved, machine, peak_memory_gib
+from namepin.tools.errors import NamepinError
+
+_HOLDS = {"<=": operator.le, ">=": operator.ge}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`figure` is to be `relation` (`<=` or `>=`) `bound`."""
+
+    figure: str
+    relation: str
+    bound: float
+
+    def met(self, figures: Mapping[str, float]) -> bool:
+        """Whether a run's figures reach the goal."""
+        return bool(_HOLDS[self.relation](figures[self.figure], self.bound))
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.relation} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A benchmark by the module whose `bench() -> dict[str, float]` runs it; imported only when it is run."""
+
+    module: str
+    about: str
+    goals: tuple[Goal, ...]
+    function: str = "bench"
+
+    def run(self) -> dict[str, float]:
+        """The figures."""
+        function: Callable[[], dict[str, float]] = getattr(import_module(self.module), self.function)
+        return function()
+
+
+BENCHES: Mapping[str, Bench] = {
+    "startup": Bench(
+        "namepin.agent.bench.registry",
+        "`namepin --help` in a fresh process",
+        (Goal("help_s", "<=", 0.5),),
+        "bench_startup",
+    ),
+    "crf": Bench(
+        "namepin.evals.bench.crf",
+        "CRF log-partition with gradient, and Viterbi, 64 x 40 x 103 labels, against pytorch-crf",
+        (Goal("speedup", ">=", 3.0), Goal("max_relative_difference", "<=", 1e-5)),
+    ),
+    "tagger": Bench(
+        "namepin.evals.bench.tagger",
+        "the starter tagger against its bare encoder at equal batch, and against one post a call",
+        (Goal("share_of_bare_encoder", ">=", 0.6), Goal("speedup_over_single", ">=", 2.0)),
+    ),
+    "extract": Bench(
+        "namepin.agent.bench.registry",
+        "one warm starter extract of a post with a 1-megapixel picture",
+        (Goal("warm_s", "<=", 4.0), Goal("peak_memory_gib", "<=", 1.5)),
+        "bench_extract",
+    ),
+    "graph": Bench(
+        "namepin.agent.bench.graph",
+        "the GEM graph's own cost a post, with tools that answer at once, against calling them in turn",
+        (Goal("overhead_ms", "<=", 8.0),),
+    ),
+    "scoring": Bench(
+        "namepin.evals.bench.scoring",
+        "scoring 10,000 posts, all tasks, against nested loops over one as RiVEG's script has them",
+        (Goal("speedup", ">=", 50.0),),
+    ),
+    "batch": Bench(
+        "namepin.agent.bench.batch",
+        "500 posts with pictures through `namepin batch`, against `extract` in a loop (minutes)",
+        (Goal("share_of_goal", ">=", 1.0),),
+        "bench_batch",
+    ),
+    "memory": Bench(
+        "namepin.agent.bench.batch",
+        "the memory of `namepin batch` on 100,000 text posts, against 1,000 (many minutes)",
+        (Goal("growth", "<=", 0.1),),
+        "bench_memory",
+    ),
+    "gem-vision": Bench(
+        "namepin.evals.bench.gem_vision",
+        "BLIP-base match and trace: 6 mentions a post, against one pass a mention",
+        (Goal("ratio_6_to_1", "<=", 2.0), Goal("speedup", ">=", 3.0)),
+    ),
+    "reranker": Bench(
+        "namepin.evals.bench.reranker",
+        "a small LLaVA's likelihoods of 5 candidates after a 576-token picture, against 1, and against 5 whole passes",
+        (Goal("ratio_5_to_1", "<=", 1.3), Goal("max_relative_difference", "<=", 1e-4)),
+    ),
+}
+
+
+def run(names: Sequence[str]) -> dict[str, Any]:
+    """Run the named benches (none named: all) and return a JSON-able report with the machine it was made on.
+
+    Raises:
+        NamepinError: E207 for a name that is no bench.
+    """
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        raise NamepinError("E207", f"no bench {unknown[0]!r}", mend=f"benches: {', '.join(BENCHES)}")
+    report: dict[str, Any] = {"machine": machine(), "benches": {}}
+    for name in names or BENCHES:
+        bench = BENCHES[name]
+        figures = bench.run()
+        goals = [{"goal": str(goal), "met": goal.met(figures)} for goal in bench.goals]
+        report["benches"][name] = {"about": bench.about, "figures": figures, "goals": goals}
+    return report
+
+
+def bench_startup(rounds: int = 7) -> dict[str, float]:
+    """Seconds of `namepin --help`, and of an interpreter that does nothing."""
+    show_help = "import sys; from namepin.agent.cli.main import main; sys.exit(main(['--help']))"
+
+    def process(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+    return interleaved({"help_s": process(show_help), "bare_python_s": process("")}, rounds)
+
+
+def bench_extract(rounds: int = 5) -> dict[str, float]:
+    """Seconds of one starter extract of a 1-megapixel picture: the first, which loads the tools, and a warm one.
+
+    The picture is a portrait with a headline, drawn here, and differs in each round, so that no cache answers.
+    `peak_memory_gib` is the whole process's, so run this bench alone: `namepin bench extract`.
+    """
+    from namepin.agent.api import Namepin
+
+    pin = Namepin.from_profile("starter")
+    text = "Eileen Collins and Rotterdam: the Harbour Jazz Festival welcomes NASA"
+    pictures = iter([a_picture(shade) for shade in range(rounds + 1)])
+
+    def extract() -> object:
+        return pin.extract(text, image=next(pictures))
+
+    first = interleaved({"first_s": extract}, 1)
+    return {**first, **interleaved({"warm_s": extract}, rounds), "peak_memory_gib": peak_memory_gib()}
+
+
+def a_picture(shade: int, size: tuple[int, int] = (1200, 840), number: int = 0) -> bytes:
+    """A JPEG with shapes and two lines of text; each shade and number makes another."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.effect_mandelbrot((1200, 840), (-2, -1.5, 1, 1.5), 60).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((60, 40, 900, 220), fill=(20, 24, 40 + shade))
+    draw.text((80, 50), "HARBOUR JAZZ", font=ImageFont.load_default(72), fill="white")
+    draw.text((80, 130), "ROTTERDAM", font=ImageFont.load_default(72), fill="white")
+    draw.ellipse((500, 380, 760, 720), fill=(224, 172, 140))
+    draw.rectangle((1000, 700, 1001 + number % 150, 710 + number // 150), fill="white")
+    picture = picture.resize(size) if size != picture.size else picture
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    return file.getvalue()

@@ -1,0 +1,87 @@
+"""`/review` in the terminal: the last post's close decisions, one question at a time."""
+
+from pathlib import Path
+
+from namepin.agent.chat import phrasing as words
+from namepin.agent.posts import Ready, make_post
+from namepin.agent.review import Review
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.training_rows import save_rows
+from namepin.graphs.review_nodes import Question, checked
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction
+
+
+class Reviewing:
+    """The review of one post, told and asked in words.
+
+    Args:
+        review: the run, begun.
+        profile: the profile's name, for the summary.
+        rows: where the answers are kept as training rows; None keeps none.
+    """
+
+    def __init__(self, review: Review, profile: str, rows: Path | None) -> None:
+        self.review, self.profile, self.rows = review, profile, rows
+        self._given: dict[str, str] = {}
+
+    @classmethod
+    async def begin(
+        cls, last: Extraction | None, pins: Pins, pictures: Pictures, profile: str, rows: Path | None
+    ) -> "Reviewing":
+        """Take the last post again, and stop where it is close.
+
+        Raises:
+            NamepinError: E330 where there is no post yet; as `Namepin.areview`.
+        """
+        if last is None:
+            raise NamepinError("E330", "there is no result yet", mend="send a post first")
+        pin = pins.get(profile)
+        prepared = pin.ready(make_post({"id": last.id, "text": last.text}))
+        picture = pictures.open(last.image) if last.image else None
+        return cls(await pin.areview(Ready(prepared.post, picture, prepared.notices)), profile, rows)
+
+    @property
+    def over(self) -> bool:
+        """Whether everything is decided."""
+        return not self.review.questions
+
+    def next(self) -> str:
+        """The next question, or the result."""
+        if not self.over:
+            return _asked(self._open())
+        assert self.review.extraction is not None
+        said = words.summary(self.review.extraction, self.profile)
+        if not any("review" in entity.provenance for entity in self.review.extraction.entities):
+            return f"{said}\n\nNothing was close: there was nothing to decide."
+        if self.rows is None:
+            return said
+        picture = self.review.post.picture
+        files = save_rows(self.rows, self.review.extraction, picture.image if picture else None)
+        return f"{said}\n\nKept as training rows: {', '.join(map(str, files))}"
+
+    async def answer(self, message: str) -> None:
+        """Take an answer: a choice, or its number.
+
+        Raises:
+            NamepinError: E333 for what is no choice; the question stands.
+        """
+        question = self._open()
+        said = message.strip()
+        if said.isdecimal() and 1 <= int(said) <= len(question.choices):
+            said = question.choices[int(said) - 1]
+        said = said.casefold().replace(" ", "_") if said not in question.choices else said
+        self._given |= checked([question], {question.key: said})
+        if len(self._given) == len(self.review.questions):
+            given, self._given = self._given, {}
+            await self.review.aanswer(given)
+
+    def _open(self) -> Question:
+        return next(question for question in self.review.questions if question.key not in self._given)
+
+
+def _asked(question: Question) -> str:
+    what, why = words.asked(question)
+    choices = "  ".join(f"{i} {choice.replace('_', ' ')}" for i, choice in enumerate(question.choices, 1))
+    return f"{what} ({why})\n{choices}"

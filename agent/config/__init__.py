@@ -1,0 +1,1 @@
+"""Settings of a profile, their layers, and the tools built from them."""

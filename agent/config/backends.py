@@ -1,0 +1,98 @@
+"""Which tools there are: role of the graph -> backend's name in a profile -> its class and its config's class.
+
+They are named rather than imported, so that reading a profile loads nothing that the profile does not use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+OFF = "off"
+"""The backend of a role that the profile leaves out."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A tool and its config, by name, and the packages it needs beyond the light core."""
+
+    module: str
+    tool: str
+    config: str
+    extra: str = ""
+
+    def config_class(self) -> type[BaseModel]:
+        """The typed settings of this backend."""
+        return cast(type[BaseModel], getattr(import_module(self.module), self.config))
+
+    def build(self, config: BaseModel) -> Any:
+        """The tool itself, its weights loaded."""
+        return getattr(import_module(self.module), self.tool)(config)
+
+
+BACKENDS: Mapping[str, Mapping[str, Backend]] = {
+    "captioner": {
+        "chat": Backend("namepin.tools.captioner.chat", "ChatCaptioner", "CaptionerConfig", extra="llm"),
+        "blip2": Backend("namepin.tools.captioner.blip2", "Blip2Captioner", "Blip2CaptionerConfig"),
+        "recorded": Backend("namepin.tools.captioner.recorded", "RecordedCaptioner", "RecordedCaptionerConfig"),
+    },
+    "examples": {"annotated": Backend("namepin.tools.examples.annotated", "AnnotatedExamples", "ExamplesConfig")},
+    "knowledge": {
+        "chat": Backend("namepin.tools.knowledge.chat", "ChatKnowledge", "KnowledgeConfig", extra="llm"),
+        "plim": Backend("namepin.tools.knowledge.plim", "PlimKnowledge", "PlimKnowledgeConfig", extra="llm"),
+    },
+    "tagger": {"dual": Backend("namepin.tools.tagger.dual", "DualTagger", "TaggerConfig")},
+    "reranker": {
+        "llava": Backend("namepin.tools.reranker.llava", "LlavaReranker", "LlavaRerankerConfig", extra="gpu"),
+        "text": Backend("namepin.tools.reranker.text", "TextReranker", "TextRerankerConfig", extra="gpu"),
+        "blip2": Backend("namepin.tools.reranker.blip2", "Blip2Reranker", "Blip2RerankerConfig", extra="gpu"),
+        "chat": Backend("namepin.tools.reranker.chat", "ChatReranker", "ChatRerankerConfig", extra="llm"),
+    },
+    "matcher": {
+        "starter": Backend("namepin.tools.matcher.starter", "StarterMatcher", "MatcherConfig"),
+        "blip": Backend("namepin.tools.matcher.blip", "BlipMatcher", "BlipMatcherConfig"),
+        "blip2": Backend("namepin.tools.matcher.blip2", "Blip2Matcher", "Blip2MatcherConfig"),
+        "llava": Backend("namepin.tools.matcher.llava", "LlavaMatcher", "LlavaMatcherConfig", extra="gpu"),
+    },
+    "tracer": {
+        "region": Backend("namepin.tools.tracer.region", "RegionTracer", "TracerConfig"),
+        "blip": Backend("namepin.tools.tracer.blip", "BlipTracer", "BlipTracerConfig"),
+        "blip2": Backend("namepin.tools.matcher.blip2", "Blip2Tracer", "Blip2TracerConfig"),
+        "llava": Backend("namepin.tools.matcher.llava", "LlavaTracer", "LlavaTracerConfig", extra="gpu"),
+    },
+    "describer": {
+        "chat": Backend("namepin.tools.captioner.chat", "ChatDescriber", "DescriberConfig", extra="llm"),
+        "recorded": Backend("namepin.tools.captioner.recorded", "RecordedDescriber", "RecordedCaptionerConfig"),
+    },
+    "expansion": {
+        "chat": Backend("namepin.tools.expansion.chat", "ChatExpansion", "ExpansionConfig", extra="llm"),
+        "recorded": Backend("namepin.tools.expansion.recorded", "RecordedExpansion", "RecordedExpansionConfig"),
+    },
+    "entailment": {
+        "ofa": Backend("namepin.tools.entailment.ofa", "OfaEntailment", "OfaEntailmentConfig"),
+        "albef": Backend("namepin.tools.entailment.albef", "AlbefEntailment", "AlbefEntailmentConfig"),
+        "blip": Backend("namepin.tools.entailment.blip", "BlipEntailment", "BlipEntailmentConfig"),
+        "chat": Backend("namepin.tools.entailment.chat", "ChatEntailment", "ChatEntailmentConfig", extra="llm"),
+    },
+    "grounder": {
+        "ofa": Backend("namepin.tools.grounder.ofa", "OfaGrounder", "OfaGrounderConfig"),
+        "seqtr": Backend("namepin.tools.grounder.seqtr", "SeqtrGrounder", "SeqtrGrounderConfig"),
+        "sam3": Backend("namepin.tools.grounder.sam3", "Sam3Grounder", "Sam3GrounderConfig"),
+        "mmgdino": Backend(
+            "namepin.tools.grounder.mmgdino", "MmGroundingDinoGrounder", "MmGroundingDinoConfig", extra="gpu"
+        ),
+        "florence2": Backend("namepin.tools.grounder.florence2", "Florence2Grounder", "Florence2Config"),
+        "chat": Backend("namepin.tools.grounder.chat", "ChatGrounder", "ChatGrounderConfig", extra="llm"),
+    },
+    "segmenter": {
+        "grabcut": Backend("namepin.tools.segmenter.grabcut", "GrabCutSegmenter", "SegmenterConfig"),
+        "sam": Backend("namepin.tools.segmenter.sam", "SamSegmenter", "SamSegmenterConfig"),
+        "sam2": Backend("namepin.tools.segmenter.sam2", "Sam2Segmenter", "Sam2SegmenterConfig"),
+        "sam3": Backend("namepin.tools.segmenter.sam3", "Sam3Segmenter", "Sam3SegmenterConfig"),
+        "seem": Backend("namepin.tools.segmenter.seem", "SeemSegmenter", "SeemSegmenterConfig"),
+        "gem": Backend("namepin.tools.segmenter.gem", "GemSegmenter", "GemSegmenterConfig"),
+    },
+}
+"""In the order of the graph. A role that is configured without naming its backend gets the first one."""

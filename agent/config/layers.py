@@ -1,0 +1,182 @@
+"""Where settings come from, as flat layers of `dotted.key -> value`, each value with its origin for error messages."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from namepin.tools.errors import NamepinError
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+ENV_PREFIX = "NAMEPIN_"
+_SECRET_WORDS = ("api_key", "apikey", "token", "password", "secret")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value as it was written, and where."""
+
+    value: Any
+    origin: str
+
+
+Layer = dict[str, Value]
+
+
+def profile_names() -> list[str]:
+    """The profiles that ship with Namepin."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def profile_path(profile: str) -> Path:
+    """The file of a profile given by name or by path.
+
+    Raises:
+        NamepinError: E200 when there is none.
+    """
+    shipped = PROFILES / f"{profile}.toml"
+    if profile in profile_names():
+        return shipped
+    path = Path(profile)
+    if path.suffix == ".toml" or os.sep in profile:
+        if path.is_file():
+            return path
+        raise NamepinError("E200", "no such profile file", where=profile, mend="check the path")
+    known = ", ".join(profile_names())
+    mend = f"{meant(profile, profile_names())}profiles: {known}"
+    raise NamepinError("E200", f"unknown profile {profile!r}", mend=mend)
+
+
+def from_profile(profile: str) -> Layer:
+    """The layer of a profile file.
+
+    Raises:
+        NamepinError: E200 when there is no such profile, E201 when it is not readable TOML.
+    """
+    return from_file(profile_path(profile))
+
+
+def from_file(path: Path) -> Layer:
+    """The layer of a TOML file.
+
+    Raises:
+        NamepinError: E201 when it cannot be read as TOML.
+    """
+    try:
+        table = flattened(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, and deep nesting, too
+        raise NamepinError("E201", f"not a readable TOML file: {error}", where=str(path)) from error
+    return {key: Value(value, str(path)) for key, value in table.items()}
+
+
+def from_assignments(assignments: Iterable[str]) -> Layer:
+    """The layer of `--set key=value` flags; a later one wins.
+
+    Raises:
+        NamepinError: E202 when one has no `=`.
+    """
+    layer: Layer = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise NamepinError(
+                "E202", f"--set {assignment!r} is not key=value", mend="for example --set gate.gamma=0.4"
+            )
+        layer[key.strip()] = Value(written(value.strip()), f"--set {assignment}")
+    return layer
+
+
+def from_mapping(overrides: Mapping[str, Any]) -> Layer:
+    """The layer of Python overrides: nested mappings, or `gate__gamma=0.4`, or `{"gate.gamma": 0.4}`."""
+    flat = flattened({key.replace("__", "."): value for key, value in overrides.items()})
+    return {key: Value(value, f"override {key}") for key, value in flat.items()}
+
+
+def from_environment(environment: Mapping[str, str], plain: Iterable[str]) -> Layer:
+    """The layer of `NAMEPIN_GATE__GAMMA=0.4`: a double underscore stands for the dot.
+
+    Names without one count only where `plain` lists them: other programs' variables may share the prefix.
+    """
+    layer: Layer = {}
+    for name, value in sorted(environment.items()):
+        key = name.removeprefix(ENV_PREFIX).lower()
+        if name.startswith(ENV_PREFIX) and ("__" in key or key in plain):
+            layer[key.replace("__", ".")] = Value(written(value), f"environment variable {name}")
+    return layer
+
+
+def written(text: str) -> Any:
+    """A value typed on a command line: lists and tables as TOML, `null` as nothing, all else as its text.
+
+    Numbers and booleans stay text on purpose: the setting's own type reads them, so that a model named `12` works.
+    """
+    if text == "null":
+        return None
+    if text[:1] in ("[", "{", '"'):
+        try:
+            return tomllib.loads(f"value = {text}")["value"]
+        except (ValueError, RecursionError):
+            return text
+    return text
+
+
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"gate": {"gamma": 1}}` as `{"gate.gamma": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def merged(layers: Iterable[Layer], slots: Iterable[str]) -> Layer:
+    """The layers, lowest first, as one. Another backend for a slot drops the old one's settings below.
+
+    Raises:
+        NamepinError: E204 when a layer holds a secret.
+    """
+    slots = frozenset(slots)
+    result: Layer = {}
+    for layer in layers:
+        for key, value in layer.items():
+            refuse_secret(key, value)
+            slot, _, name = key.partition(".")
+            old = result.get(key)
+            if slot in slots and name == "backend" and old is not None and old.value != value.value:
+                result = {k: v for k, v in result.items() if not k.startswith(f"{slot}.")}
+        result |= layer
+    return result
+
+
+def refuse_secret(key: str, value: Value) -> None:
+    """Secrets come from the environment under their own names, so that no profile, log or shell history keeps them."""
+    if key.rpartition(".")[2].lower() in _SECRET_WORDS:
+        raise NamepinError(
+            "E204",
+            f"{key} is a secret and cannot be set here",
+            where=value.origin.partition("=")[0],
+            mend="set the environment variable OPENAI_API_KEY instead",
+        )
+
+
+def unknown_setting(key: str, value: Value, valid: Sequence[str]) -> NamepinError:
+    """The error for a key that is not among the valid ones; it names the nearest."""
+    mend = meant(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
+    return NamepinError("E202", f"unknown setting {key!r}", where=value.origin, mend=mend.strip())
+
+
+def meant(name: str, valid: Iterable[str]) -> str:
+    """`did you mean X? `, or nothing where no valid name is near."""
+    valid = list(valid)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    if not near:
+        # A key typed without its section, or in the wrong one.
+        last = name.rpartition(".")[2]
+        ends = {key.rpartition(".")[2]: key for key in reversed(valid)}
+        near = [ends[end] for end in difflib.get_close_matches(last, list(ends), n=1, cutoff=0.75)]
+    return f"did you mean {near[0]}? " if near else ""

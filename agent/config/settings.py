@@ -1,0 +1,258 @@
+"""Settings of a run, typed: a profile, overridden by what the user says.
+
+Precedence: flag > `--set key=value` > profile file > environment (`NAMEPIN_GATE__GAMMA=0.4`) > default. Secrets are no
+settings: they come from the environment only, read by the tool that needs them.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
+
+from namepin.agent.config.backends import BACKENDS, OFF
+from namepin.agent.config.layers import (
+    Layer,
+    Value,
+    from_assignments,
+    from_environment,
+    from_mapping,
+    from_profile,
+    meant,
+    merged,
+    unknown_setting,
+)
+from namepin.agent.config.sections import (
+    BatchSettings,
+    ChatSettings,
+    EstimateSettings,
+    RaySettings,
+    ServeSettings,
+    TracingSettings,
+)
+from namepin.graphs.context import ExpressionPolicy, MaskPolicy, MatchPolicy
+from namepin.graphs.policy import GatePolicy
+from namepin.graphs.review_nodes import ReviewPolicy
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Frozen
+
+DEFAULT_PROFILE = "starter"
+GRAPHS = ("gem", "riveg")
+_PLAIN = ("profile", "graph")
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class ImageSettings(Frozen):
+    """Bounds on what is decoded."""
+
+    max_pixels: Annotated[int, Field(gt=0)] = 64_000_000
+
+
+class ToolSettings(Frozen):
+    """One role's tool: the backend's name and its own config."""
+
+    backend: str
+    config: SerializeAsAny[BaseModel]
+
+
+class Settings(Frozen):
+    """Everything a profile says.
+
+    Attributes:
+        profile: the profile's name or path, as it was asked for.
+        graph: which graph the posts walk through.
+        images: bounds on pictures.
+        gate: the entropy gate.
+        match: when a mention counts as being in the picture.
+        expression: what RiVEG's entailment and grounding read.
+        mask: when a mask is taken to have missed its object.
+        chat: the model that leads `namepin chat`; it decides nothing about a post.
+        serve: bounds of `namepin serve`.
+        estimate: the hardware and prices that `namepin batch --estimate` reckons with.
+        tracing: what a trace shows, and of how many posts.
+        review: when a person is asked, where a run is to be reviewed.
+        batch: what `namepin batch` keeps between runs.
+        ray: processes of each stage under `namepin batch --engine ray`.
+        tools: role -> tool, in the order of the graph; roles left out are absent.
+        requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
+    """
+
+    profile: str
+    graph: Literal["gem", "riveg"] = "gem"
+    images: ImageSettings = ImageSettings()
+    gate: GatePolicy = GatePolicy()
+    match: MatchPolicy = MatchPolicy()
+    expression: ExpressionPolicy = ExpressionPolicy()
+    mask: MaskPolicy = MaskPolicy()
+    chat: ChatSettings = ChatSettings()
+    serve: ServeSettings = ServeSettings()
+    estimate: EstimateSettings = EstimateSettings()
+    tracing: TracingSettings = TracingSettings()
+    review: ReviewPolicy = ReviewPolicy()
+    batch: BatchSettings = BatchSettings()
+    ray: RaySettings = RaySettings()
+    tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
+    requested: frozenset[str] = frozenset()
+
+    def resolved(self) -> dict[str, Any]:
+        """The settings as a profile would write them, every default spelled out; `load_settings` takes it as `base`."""
+        plain = self.model_dump(mode="json", include={"graph", "images", "gate", "match", "expression", "mask"})
+        tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
+        return plain | tools
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "images": ImageSettings,
+    "gate": GatePolicy,
+    "match": MatchPolicy,
+    "expression": ExpressionPolicy,
+    "mask": MaskPolicy,
+    "chat": ChatSettings,
+    "serve": ServeSettings,
+    "estimate": EstimateSettings,
+    "tracing": TracingSettings,
+    "review": ReviewPolicy,
+    "batch": BatchSettings,
+    "ray": RaySettings,
+}
+
+
+def load_settings(
+    profile: str | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings of a profile after all layers.
+
+    Args:
+        profile: name or path; None takes `NAMEPIN_PROFILE`, then `starter`.
+        base: resolved settings that stand in for the profile's file and the environment, as a cassette holds them.
+        assignments: the `--set` flags, as typed.
+        overrides: flags and Python overrides, which win over everything.
+        environment: None for the process's own.
+
+    Raises:
+        NamepinError: E200 unknown profile, E201 not TOML, E202 unknown setting (the nearest valid one is named), E203
+            a value that does not fit, E204 a secret where none belongs.
+    """
+    env = from_environment(os.environ if environment is None else environment, _PLAIN)
+    named_in_env = env.pop("profile", None)
+    profile = profile or (str(named_in_env.value) if named_in_env else DEFAULT_PROFILE)
+    below = [env, from_profile(profile)] if base is None else [from_mapping(base)]
+    values = merged([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
+    _check_top_level(values)
+    graph = values.get("graph", Value("gem", "default"))
+    if graph.value not in GRAPHS:
+        mend = f"{meant(str(graph.value), GRAPHS)}graphs: {', '.join(GRAPHS)}"
+        raise NamepinError("E203", f"there is no graph {graph.value!r}", where=graph.origin, mend=mend)
+    tools = {role: tool for role in BACKENDS if (tool := _tool(role, values)) is not None}
+    enabled = {role: tool for role, tool in tools.items() if getattr(tool.config, "enabled", True)}
+    return Settings(
+        profile=profile,
+        graph=graph.value,
+        images=_typed(ImageSettings, values, "images"),
+        gate=_typed(GatePolicy, values, "gate"),
+        match=_typed(MatchPolicy, values, "match"),
+        expression=_typed(ExpressionPolicy, values, "expression"),
+        mask=_typed(MaskPolicy, values, "mask"),
+        chat=_typed(ChatSettings, values, "chat"),
+        serve=_typed(ServeSettings, values, "serve"),
+        estimate=_typed(EstimateSettings, values, "estimate"),
+        tracing=_typed(TracingSettings, values, "tracing"),
+        review=_typed(ReviewPolicy, values, "review"),
+        batch=_typed(BatchSettings, values, "batch"),
+        ray=_typed(RaySettings, values, "ray"),
+        tools=enabled,
+        requested=frozenset(tools) - frozenset(enabled),
+    )
+
+
+def _check_top_level(values: Layer) -> None:
+    sections = (*_SECTIONS, *BACKENDS)
+    for key, value in values.items():
+        section, dot, _ = key.partition(".")
+        if key in _PLAIN or (section in sections and dot):
+            continue
+        if section in sections:
+            mend = f"set one of its keys, for example {_keys(section, values)[0]}"
+            raise NamepinError("E203", f"{key} is a section, not a setting", where=value.origin, mend=mend)
+        raise unknown_setting(key, value, [known for name in sections for known in _keys(name, values)])
+
+
+def _keys(section: str, values: Layer) -> list[str]:
+    """The dotted keys that are valid in a section, given the backend chosen for it."""
+    if section in _SECTIONS:
+        return list(_dotted(_SECTIONS[section], section))
+    backend = BACKENDS[section].get(_backend(section, values))
+    return [f"{section}.backend", *(_dotted(backend.config_class(), section) if backend else ())]
+
+
+def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """Every setting of a model by its dotted key, those of models within it included."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _dotted(inner, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}"
+
+
+def _backend(role: str, values: Layer) -> str:
+    """The backend named for a role; the first one where the role is configured without a name; else off."""
+    named = values.get(f"{role}.backend")
+    if named is not None:
+        return str(named.value)
+    configured = any(key.startswith(f"{role}.") for key in values)
+    return next(iter(BACKENDS[role])) if configured else OFF
+
+
+def _tool(role: str, values: Layer) -> ToolSettings | None:
+    name = _backend(role, values)
+    if name == OFF:
+        return None
+    if name not in BACKENDS[role]:
+        valid = [*BACKENDS[role], OFF]
+        mend = f"{meant(name, valid)}backends: {', '.join(valid)}"
+        raise NamepinError("E203", f"{role} has no backend {name!r}", where=values[f"{role}.backend"].origin, mend=mend)
+    own = {key: value for key, value in values.items() if key != f"{role}.backend"}
+    return ToolSettings(backend=name, config=_typed(BACKENDS[role][name].config_class(), own, role, values))
+
+
+def _typed(model: type[_Model], values: Layer, section: str, everything: Layer | None = None) -> _Model:
+    """One section's values as its model; errors name the setting, its origin and, for a typo, the nearest key."""
+    own = {key: value for key, value in values.items() if key.startswith(f"{section}.")}
+    valid = list(_dotted(model, section))
+    for key, value in own.items():
+        # What lies below or above a valid key is of the wrong kind, which the model says better.
+        if not any(key == known or key.startswith(f"{known}.") or known.startswith(f"{key}.") for known in valid):
+            raise unknown_setting(key, value, _keys(section, everything or values))
+    try:
+        return model.model_validate(_nested(own, section))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join((section, *map(str, first["loc"])))
+        near = own.get(key) or next((v for k, v in own.items() if key.startswith(k) or k.startswith(key)), None)
+        where = near.origin if near else ""
+        if first["type"] == "missing":
+            raise NamepinError("E203", f"{key} is not set", where=where, mend=f"add --set {key}=...") from error
+        message = f"{key}: {first['msg'].removeprefix('Value error, ')}"
+        if isinstance(first["input"], str | int | float | bool) and near:
+            message += f", not {first['input']!r}"
+        raise NamepinError("E203", message, where=where, mend="give a value that fits") from error
+
+
+def _nested(flat: Layer, section: str) -> dict[str, Any]:
+    """The section's values as nested tables, which models within models need."""
+    table: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")[1:]
+        inner = table
+        for part in path:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise NamepinError("E203", f"{section}.{part} is not a section", where=value.origin)
+        inner[last] = value.value
+    return table

@@ -1,0 +1,169 @@
+"""What the MCP server remembers of each owner, and what it may open: posts by id, pictures by content, one folder."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from namepin.agent.chat import answers
+from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, Seen
+from namepin.agent.config.settings import Settings
+from namepin.agent.server.admission import Admission
+from namepin.agent.server.reviews import Reviewed, Reviews
+from namepin.agent.stores.pictures import Pictures, decoded
+from namepin.agent.stores.profile_pool import Pins
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import ImageRef
+
+
+class Desk:
+    """The posts that were read, and the way to read another. One desk serves all owners; none sees another's posts.
+
+    Args:
+        settings: the profile that serves, and its `[serve]` bounds.
+        assignments: `--set` flags, for the other profiles on offer.
+        folder: where pictures are kept, a folder an owner.
+        images: the folder whose pictures a call may name by path; None is none.
+    """
+
+    def __init__(
+        self, settings: Settings, assignments: Sequence[str], folder: Path, images: Path | None = None
+    ) -> None:
+        serve = settings.serve
+        self.pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
+        self.max_bytes, self._max_pixels = serve.max_body_mb * 2**20, settings.images.max_pixels
+        self._folder, self._images = folder, images.resolve() if images else None
+        self._turns = {name: Admission(serve.at_once, serve.waiting, serve.asking) for name in self.pins.profiles}
+        self.reviews = Reviews(folder / ".reviews", self.pins, serve.max_reviews)  # no owner's name has a dot
+        self._seen: dict[str, dict[str, Seen]] = {}
+        self._counts: dict[str, int] = {}
+
+    def context(self, owner: str) -> ChatContext:
+        """What the tools of one owner may reach."""
+        pictures = Pictures(self._folder / owner, max_pixels=self._max_pixels)
+        return ChatContext(self.pins, pictures, self.pins.profiles[0])
+
+    async def read(
+        self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
+    ) -> Answer:
+        """Read a post and remember it as the owner's `post-1`, `post-2`, ...; the `MAX_SEEN` last ones are kept.
+
+        Raises:
+            TooMany: as many posts as may wait do; NamepinError as `answers.read`.
+        """
+        context = self.context(owner)
+        profile = profile or context.profile
+        overrides = {} if gamma is None else {"gate": {"gamma": gamma}}
+        await asyncio.to_thread(self.pins.get, profile, overrides)  # raises before a number and a turn are taken
+        self._counts[owner] = self._counts.get(owner, 0) + 1
+        post_id = f"post-{self._counts[owner]}"
+        async with self.turn(profile):
+            answer, seen = await answers.read(context, post_id, text, picture, profile, overrides)
+        self.remember(owner, seen)
+        return answer
+
+    async def review(
+        self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
+    ) -> Reviewed:
+        """Read a post as `read` does, and stop where it is close; one that is done is remembered.
+
+        Raises:
+            TooMany: as many posts as may wait do, or reviews as may be kept are; NamepinError as `Reviews.begin`.
+        """
+        profile = profile or self.pins.profiles[0]
+        await asyncio.to_thread(self.pins.get, profile)
+        data = self.context(owner).pictures.read(picture.sha256) if picture else None
+        row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive the numbers of this process
+        async with self.turn(profile):
+            return self._reviewed(owner, await self.reviews.begin(owner, row, data, profile, gamma))
+
+    async def decide(self, owner: str, review_id: str, chosen: Mapping[str, bool | str]) -> Reviewed:
+        """Answer a review's questions; one that is done is remembered.
+
+        Raises:
+            TooMany: as many posts as may wait do; NamepinError: E330 for a review that the owner has not, as
+                `Reviews.answer` for the rest.
+        """
+        waiting = self.reviews.get(owner, review_id)
+        if waiting is not None:
+            async with self.turn(waiting.profile):
+                now = await self.reviews.answer(owner, review_id, chosen)
+            if now is not None:
+                return self._reviewed(owner, now)
+        raise NamepinError("E330", "there is no such review here", mend="call review, and take its answer's id")
+
+    def _reviewed(self, owner: str, now: Reviewed) -> Reviewed:
+        if now.extraction is not None:
+            overrides = {} if now.gamma is None else {"gate": {"gamma": now.gamma}}
+            self.remember(owner, answers.seen_of(now.extraction, now.profile, overrides))
+        return now
+
+    def turn(self, profile: str) -> AbstractAsyncContextManager[object]:
+        """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""
+        return self._turns[profile].turn()
+
+    def remember(self, owner: str, seen: Seen) -> None:
+        """Keep a post, or what has changed about it."""
+        mine = self._seen.setdefault(owner, {})
+        mine[str(seen["extraction"]["id"])] = seen
+        while len(mine) > MAX_SEEN:
+            del mine[next(iter(mine))]
+
+    def recall(self, owner: str, post_id: str) -> Seen:
+        """One of the owner's posts.
+
+        Raises:
+            NamepinError: E330 when there is none of that id.
+        """
+        try:
+            return self._seen.get(owner, {})[post_id]
+        except KeyError:
+            raise NamepinError(
+                "E330", f"there is no post {post_id!r} here (any more)", mend="call extract, and take its answer's post"
+            ) from None
+
+    def picture(self, owner: str, data: str | None, path: str | None) -> ImageRef | None:
+        """The picture of a call, checked and kept.
+
+        Args:
+            owner: whose.
+            data: base64 of the file's bytes.
+            path: a file within the folder that the server may read.
+
+        Raises:
+            NamepinError: E105 for both, E123 when it is not base64 or no picture, E125 when it is too large, E128 for a
+                path that is not within the folder.
+        """
+        if data is not None and path is not None:
+            raise NamepinError("E105", "give either image or image_path", mend="leave one of them out")
+        if path is not None:
+            return self.context(owner).pictures.keep(self._file(path))
+        if data is None:
+            return None
+        if len(data) > self.max_bytes * 4 / 3:
+            raise self._too_large()
+        return self.context(owner).pictures.keep(decoded(data))
+
+    def _file(self, path: str) -> bytes:
+        # One answer for what is absent, outside and not a file: a caller learns nothing about the rest of the disk.
+        refusal = NamepinError(
+            "E128",
+            "this server reads no such file",
+            where="image_path",
+            mend="name a picture within the folder of --images, or send it as base64",
+        )
+        if self._images is None:
+            raise refusal
+        try:
+            file = (self._images / path).resolve()
+            if not file.is_relative_to(self._images) or not file.is_file():
+                raise refusal
+            if file.stat().st_size > self.max_bytes:
+                raise self._too_large()
+            return file.read_bytes()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise refusal from error
+
+    def _too_large(self) -> NamepinError:
+        return NamepinError("E125", f"the picture has more than {self.max_bytes // 2**20} MiB", mend="scale it down")

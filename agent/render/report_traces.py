@@ -1,0 +1,47 @@
+"""One page a post that shows how its result came about, for a report's error browser to link to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from namepin.agent.render.files import file_name
+from namepin.agent.render.html import About, page, reduced
+from namepin.agent.render.view import Shown
+from namepin.agent.workflows.evaluate import read_saved
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+
+
+class Traces:
+    """Writes the pages that are asked for into a folder beside the report, `REPORT-traces/`.
+
+    Args:
+        report: the report's file.
+        saved: the run's results, as `namepin eval --save` keeps them.
+        pictures: post id -> its picture's path, where it has one.
+        about: for the head of each page.
+    """
+
+    def __init__(self, report: Path, saved: Path, pictures: Mapping[str, str | None], about: About) -> None:
+        self.folder = report.with_name(f"{report.stem}-traces")
+        self.results = {extraction.id: extraction for extraction in read_saved(saved)}
+        self.pictures, self.about = pictures, about
+        self._names: set[str] = set()
+
+    def __call__(self, post_id: str) -> str | None:
+        """The link, relative to the report, to a post's page, which is written now; None for a post without a result.
+
+        Raises:
+            NamepinError: E500 when the page cannot be written.
+        """
+        if post_id not in self.results:
+            return None
+        name = f"{file_name(post_id, self._names)}.html"
+        picture = None
+        if (path := self.pictures.get(post_id)) and self.results[post_id].image:
+            picture = reduced(load_image(path).image)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / name).write_text(page([Shown(self.results[post_id], picture)], self.about), "utf-8")
+        except OSError as error:
+            raise NamepinError("E500", f"cannot write the traces: {error.strerror}", where=str(self.folder)) from error
+        return f"{self.folder.name}/{name}"

@@ -1,0 +1,57 @@
+"""How a command listens: one address, no access log, time for what was begun."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from namepin.tools.errors import Exit, NamepinError
+
+GRACE_S = 30
+"""How long requests that were begun may go on when the server is told to stop."""
+
+KEEP_ALIVE_S = 75
+"""How long a connection that nobody uses stays open: longer than clients and proxies keep theirs (5 to 60 s), so that
+it is never the server that closes one just as the client sends its next request, which would find a reset."""
+
+
+def listen(app: Any, host: str, port: int) -> int:
+    """Serve an ASGI application until it is told to stop; SIGTERM is the ordinary way, and ends as done.
+
+    Raises:
+        NamepinError: E344 when the address and port cannot be listened on.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        host,
+        port,
+        log_level="warning",
+        server_header=False,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    server = uvicorn.Server(config)
+    if hasattr(app, "state"):
+        app.state.stopping = lambda: server.should_exit  # for streams that have no end of their own
+    with _sigterm_is_no_failure():
+        server.run()
+    if not server.started:
+        raise NamepinError("E344", f"cannot listen on {host}:{port}", mend="another --port", exit_code=Exit.UNREACHABLE)
+    return Exit.DONE
+
+
+@contextmanager
+def _sigterm_is_no_failure() -> Iterator[None]:
+    """Uvicorn sends itself SIGTERM again when it has shut down, which would end the process as killed."""
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,162 @@
+"""Pictures from addresses: off unless a setting turns it on, and then only public servers, over TLS, within bounds.
+
+An address in a post is written by a stranger, who may mean a server that only this machine can reach (SSRF). So the
+name is resolved once, every address it resolves to must be public, and the connection goes to the address that was
+checked, not to the name, which could resolve to another one a moment later. Each redirect is checked in the same way.
+"""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from urllib.parse import urljoin, urlsplit
+
+from namepin.tools.errors import NamepinError
+
+MAX_BYTES = 32 * 2**20
+TIMEOUT_S = 15.0
+_REDIRECTS = 3
+_PIECE = 65536
+
+Resolve = Callable[[str, int], list[str]]
+
+
+def fetch(
+    address: str,
+    *,
+    max_bytes: int = MAX_BYTES,
+    timeout_s: float = TIMEOUT_S,
+    resolve: Resolve | None = None,
+    is_allowed: Callable[[str], bool] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> bytes:
+    """The bytes at an https address.
+
+    Args:
+        address: `https://host/path`; no other scheme, no user, no password, no port but 443.
+        max_bytes: of the answer's body.
+        timeout_s: wall clock of the whole, redirects included.
+        resolve: host and port to IP addresses; None asks the system.
+        is_allowed: whether an IP address may be connected to; None is `is_public`.
+        tls: None verifies against the system's authorities.
+
+    Raises:
+        NamepinError: E126 for an address that is refused, E127 when its server does not deliver.
+    """
+    deadline = time.monotonic() + timeout_s
+    tls = tls or ssl.create_default_context()
+    for _ in range(_REDIRECTS + 1):
+        host, port, path = _parts(address, any_port=is_allowed is not None)
+        ip = _checked_ip(host, port, resolve or _system_resolve, is_allowed or is_public)
+        try:
+            body, location = _get(host, port, path, ip, tls, deadline, max_bytes)
+        except (OSError, http.client.HTTPException) as error:
+            what = f"the server did not deliver the picture ({type(error).__name__})"
+            raise NamepinError("E127", what, where=host, mend="check the address, or give the file") from error
+        if location is None:
+            return body
+        address = urljoin(address, location)
+    raise NamepinError("E127", f"more than {_REDIRECTS} redirects", where=host, mend="give the last address")
+
+
+def is_public(ip: str) -> bool:
+    """Whether an IP address is of the public internet, also where an IPv6 address wraps an IPv4 one."""
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address.teredo or address in ipaddress.ip_network("64:ff9b::/96") or address in _LOCAL_NAT64:
+            return False
+        if inner is not None:
+            return is_public(str(inner))
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+
+
+def _parts(address: str, *, any_port: bool) -> tuple[str, int, str]:
+    try:
+        url = urlsplit(address)
+        port = url.port or 443
+    except ValueError:
+        raise _refused("it is no address") from None
+    if url.scheme != "https":
+        raise _refused("only https addresses are read")
+    if not url.hostname or url.username is not None or url.password is not None:
+        raise _refused("it needs a host, and no user or password")
+    if port != 443 and not any_port:
+        raise _refused("only port 443 is read")
+    if not address.isascii() or any(ord(character) < 33 for character in address):
+        raise _refused("it holds blanks or characters beyond ASCII")
+    return url.hostname, port, (url.path or "/") + (f"?{url.query}" if url.query else "")
+
+
+def _checked_ip(host: str, port: int, resolve: Resolve, is_allowed: Callable[[str], bool]) -> str:
+    try:
+        found = resolve(host, port)
+    except (OSError, UnicodeError) as error:
+        raise NamepinError("E127", "the host's name does not resolve", where=host, mend="check the address") from error
+    if not found or not all(map(is_allowed, found)):
+        raise _refused("its host is not on the public internet")
+    return found[0]
+
+
+def _system_resolve(host: str, port: int) -> list[str]:
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _get(
+    host: str, port: int, path: str, ip: str, tls: ssl.SSLContext, deadline: float, max_bytes: int
+) -> tuple[bytes, str | None]:
+    """The body, or where a redirect leads."""
+    connection = _Pinned(host, port, ip, tls, _left(deadline))
+    try:
+        connection.request("GET", path, headers={"user-agent": "namepin", "accept": "image/*"})
+        with connection.getresponse() as answer:
+            if answer.status in (301, 302, 303, 307, 308) and (location := answer.getheader("location")):
+                return b"", location
+            if answer.status != 200:
+                raise NamepinError("E127", f"the server answers {answer.status}", where=host, mend="check the address")
+            body = bytearray()
+            while piece := answer.read1(_PIECE):
+                body += piece
+                if len(body) > max_bytes:
+                    raise NamepinError("E125", f"more than {max_bytes / 2**20:g} MiB", where=host, mend="scale it down")
+                connection.wire.settimeout(_left(deadline))
+            return bytes(body), None
+    finally:
+        connection.close()
+
+
+class _Pinned(http.client.HTTPSConnection):
+    """A TLS connection to an IP address that was checked, for the host whose certificate it must show."""
+
+    wire: ssl.SSLSocket
+    """Kept beside `sock`, which `http.client` gives up when the answer ends with the connection."""
+
+    def __init__(self, host: str, port: int, ip: str, tls: ssl.SSLContext, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s, context=tls)
+        self._ip, self._tls = ip, tls
+
+    def connect(self) -> None:
+        """Connect to the checked address, verify the host's name."""
+        raw = socket.create_connection((self._ip, self.port), self.timeout)
+        try:
+            self.sock = self.wire = self._tls.wrap_socket(raw, server_hostname=self.host)
+        except BaseException:
+            raw.close()
+            raise
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the picture took too long")
+    return left
+
+
+def _refused(why: str) -> NamepinError:
+    # The address itself is not repeated: it may hold a secret.
+    return NamepinError("E126", f"the picture's address is refused: {why}", mend="give the picture's file")

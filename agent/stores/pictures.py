@@ -1,0 +1,69 @@
+"""The pictures of conversations: files named by their content's sha256, in a folder of the user's, bounded in size."""
+
+import base64
+import binascii
+import hashlib
+from pathlib import Path
+
+from namepin.agent.stores.files import Kept
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import LoadedImage, load_image
+from namepin.tools.types import ImageRef
+
+
+def decoded(data: str) -> bytes:
+    """A picture's file from its base64.
+
+    Raises:
+        NamepinError: E123 when it is none.
+    """
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
+
+
+class Pictures:
+    """Keeps what was uploaded as it was: bytes, never opened by name or type, read back through the checked decoder.
+
+    Args:
+        folder: made when the first picture comes.
+        max_bytes: of all pictures together; the ones that were not used for longest go first.
+        max_pixels: of one picture, checked before it is decoded.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = 2**30, max_pixels: int = 64_000_000) -> None:
+        self.folder, self.max_pixels = folder, max_pixels
+        self._kept = Kept(folder, max_bytes)
+
+    def keep(self, data: bytes) -> ImageRef:
+        """Check a picture by decoding it, and keep it.
+
+        Raises:
+            NamepinError: E12x when it is no picture, or too large; E500 when it cannot be written.
+        """
+        ref = load_image(data, max_pixels=self.max_pixels).ref
+        self._kept.put(ref.sha256, data)
+        return ref
+
+    def open(self, ref: ImageRef) -> LoadedImage:
+        """A kept picture; errors as `find`."""
+        return self.find(ref.sha256)
+
+    def find(self, sha256: str) -> LoadedImage:
+        """A kept picture, by its content alone.
+
+        Raises:
+            NamepinError: E120 when it is not there any more, or not what it was.
+        """
+        return load_image(self.read(sha256), max_pixels=self.max_pixels)
+
+    def read(self, sha256: str) -> bytes:
+        """A kept picture's file, as it came; errors as `find`."""
+        data = self._kept.get(sha256)
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            raise self._gone()
+        return data
+
+    def _gone(self) -> NamepinError:
+        return NamepinError("E120", "the picture of that post is not kept any more", mend="send the post again")

@@ -1,0 +1,49 @@
+"""The profiles that a conversation or a server may use, each built once, at its first use."""
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from namepin.agent.api import Namepin
+from namepin.agent.config.settings import load_settings
+from namepin.tools.errors import NamepinError
+
+_KEPT = 4
+"""Profiles with overrides that stay built: each may hold models of its own."""
+
+
+class Pins:
+    """`Namepin`s by profile and overrides. Overrides that concern the policy only share the profile's tools.
+
+    Args:
+        profiles: the names that may be asked for; the first is the default.
+        assignments: `--set` flags, valid for every profile that knows them.
+    """
+
+    def __init__(self, profiles: Sequence[str], assignments: Sequence[str] = ()) -> None:
+        self.profiles, self.assignments = tuple(profiles), tuple(assignments)
+        self._built: OrderedDict[str, Namepin] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, profile: str, overrides: Mapping[str, Any] | None = None) -> Namepin:
+        """The profile's `Namepin`.
+
+        Raises:
+            NamepinError: E200 for a profile that is not among `profiles`; as `load_settings` for the overrides.
+        """
+        if profile not in self.profiles:
+            raise NamepinError(
+                "E200", f"profile {profile!r} is not offered here", mend=f"choose one of {', '.join(self.profiles)}"
+            )
+        settings = load_settings(profile, assignments=self.assignments, overrides=overrides or {})
+        key = json.dumps(settings.resolved(), sort_keys=True, default=str)
+        with self._lock:
+            if key not in self._built:
+                twin = next((pin for pin in self._built.values() if pin.settings.tools == settings.tools), None)
+                self._built[key] = Namepin(settings, twin.calls if twin else None)
+            self._built.move_to_end(key)
+            while len(self._built) > max(_KEPT, len(self.profiles)):
+                self._built.popitem(last=False)
+            return self._built[key]

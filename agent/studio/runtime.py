@@ -1,0 +1,119 @@
+"""What the graphs share while `langgraph dev` runs: the profiles, and the pictures that came with posts."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+from pydantic import JsonValue
+
+from namepin.agent.api import Namepin
+from namepin.agent.checkpointer import data_folder
+from namepin.agent.config.build import policy
+from namepin.agent.config.settings import load_settings
+from namepin.agent.posts import Ready, make_post
+from namepin.agent.stores.pictures import Pictures, decoded
+from namepin.agent.stores.profile_pool import Pins
+from namepin.graphs.context import Context
+from namepin.graphs.policy import GatePolicy
+from namepin.tools.errors import NamepinError
+from namepin.tools.media import Media
+from namepin.tools.types import ImageRef
+
+
+class Refused(ValueError):
+    """A coded error as LangGraph's server shows it to a client: of errors that are no ValueError it hides the words."""
+
+
+@contextmanager
+def coded() -> Iterator[None]:
+    """Errors with a code keep it on their way to the client."""
+    try:
+        yield
+    except NamepinError as error:
+        raise Refused(str(error)) from error
+
+
+class KeptImages(Mapping[str, Image.Image]):
+    """Pictures by sha256, read from their folder when a tool asks; the last few stay decoded.
+
+    So a run that goes on from a checkpoint, perhaps after a restart, has its picture again.
+    """
+
+    def __init__(self, pictures: Pictures, most: int = 4) -> None:
+        self._pictures, self._most = pictures, most
+        self._open: OrderedDict[str, Image.Image] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, sha256: str) -> Image.Image:
+        """The picture.
+
+        Raises:
+            NamepinError: E120 when it is not kept any more.
+        """
+        with self._lock:
+            image = self._open.pop(sha256, None) or self._pictures.find(sha256).image
+            self._open[sha256] = image
+            if len(self._open) > self._most:
+                self._open.popitem(last=False)
+            return image
+
+    def __iter__(self) -> Iterator[str]:
+        """Those that are decoded."""
+        return iter(tuple(self._open))
+
+    def __len__(self) -> int:
+        """How many are decoded."""
+        return len(self._open)
+
+
+class Desk:
+    """One profile, in both graphs, with its tools built; and what a conversation may reach.
+
+    Raises:
+        NamepinError: E20x for the profile that NAMEPIN_PROFILE names, E21x and E30x when a tool cannot start.
+    """
+
+    def __init__(self) -> None:
+        settings = load_settings()
+        self.chat = settings.chat
+        self.pins = Pins(list(dict.fromkeys([settings.profile, *settings.serve.profiles])))
+        self.pictures = Pictures(data_folder() / "studio", max_pixels=settings.images.max_pixels)
+        self._images = KeptImages(self.pictures)
+        self._pins = {graph: self.pins.get(settings.profile, {"graph": graph}) for graph in ("gem", "riveg")}
+        for pin in self._pins.values():
+            pin.calls  # noqa: B018  # built here, in a thread, rather than in a step
+
+    def pin(self, graph: str) -> Namepin:
+        """The profile with one of the graphs."""
+        return self._pins[graph]
+
+    def context(self, graph: str, gamma: float | None) -> Context:
+        """What one run of a graph is given."""
+        pin = self._pins[graph]
+        decided = policy(pin.settings)
+        if gamma is not None:
+            gate = GatePolicy.model_validate(decided.gate.model_dump() | {"gamma": gamma})
+            decided = decided.model_copy(update={"gate": gate})
+        media, review = Media(images=self._images), pin.settings.review
+        return Context(pin.calls, media, decided, pin.settings.requested, review=review)
+
+    def ready(self, given: Any) -> tuple[Ready, ImageRef | None]:
+        """A post as JSON, `{"text" or "tokens", "id", "image": base64}`, made ready, and its picture kept.
+
+        Raises:
+            NamepinError: E10x for the post, E12x for the picture.
+        """
+        row: dict[str, JsonValue] = dict(given) if isinstance(given, Mapping) else {}
+        image = row.pop("image", None)
+        prepared = self._pins["gem"].ready(make_post({"id": "post", **row}))
+        return prepared, self.pictures.keep(decoded(str(image))) if image is not None else None
+
+
+@lru_cache(maxsize=1)
+def desk() -> Desk:
+    """The one desk of this process; the first call builds the tools."""
+    return Desk()

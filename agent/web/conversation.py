@@ -1,0 +1,198 @@
+"""The page's conversation: messages in, HTML out; everything shown is read back from the kept conversation."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakValueDictionary
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+from namepin.agent.api import Namepin
+from namepin.agent.chat.agent import Agent, stream_answer
+from namepin.agent.chat.state import Answer, ChatContext, Seen
+from namepin.agent.render.html import About
+from namepin.agent.server.reviews import Reviewed
+from namepin.agent.server.state import ServerState
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.web import fragments
+from namepin.agent.web.visitors import Visitor, Visitors
+from namepin.graphs.review_nodes import close_calls
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import LoadedImage
+from namepin.tools.types import Extraction, ImageRef
+
+_TURNS = 30
+"""Turns that are shown; older ones stay in the conversation."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One answer's extraction, and what it was made with: profile, gamma, and all settings on top."""
+
+    extraction: Extraction
+    about: About
+    overrides: Mapping[str, Any]
+
+
+class Talk:
+    """The conversations of all visitors.
+
+    Args:
+        state: the server's parts.
+        pictures: where uploads are kept.
+        visitors: who may see which.
+        agent: the conversation's graph, with its checkpointer.
+    """
+
+    def __init__(self, state: ServerState, pictures: Pictures, visitors: Visitors, agent: Agent) -> None:
+        self.state, self.pictures, self.visitors, self.agent = state, pictures, visitors, agent
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def answer(
+        self, visitor: Visitor, message: str, picture: ImageRef | None, profile: str | None
+    ) -> AsyncIterator[str]:
+        """The answer as it is written: the current turn's HTML, again and again.
+
+        Raises:
+            NamepinError: E20x for the profile, E101, E108, E31x as `stream_answer`.
+            TooMany: over the rate, or the server is busy.
+        """
+        self.visitors.access.count(visitor.owner)
+        profile = profile or self.state.pins.profiles[0]
+        await asyncio.to_thread(self.state.pins.get, profile)
+        context = ChatContext(self.state.pins, self.pictures, profile, heat=self.state.heat)
+        doing, text = "Reading", ""
+        yield fragments.turn(fragments.Turn(message or "(a picture)", doing=doing))
+        async with self.lock(visitor), self.state.admission(profile).turn():
+            async for event in stream_answer(self.agent, message, picture, context, visitor.thread):
+                if isinstance(event, Answer):
+                    continue
+                doing, text = (event.tool, text) if event.tool else (doing, text + event.text)
+                yield fragments.turn(fragments.Turn(message or "(a picture)", text=text, doing=doing))
+
+    def lock(self, visitor: Visitor) -> asyncio.Lock:
+        """Held by whoever changes the visitor's conversation."""
+        return self._locks.setdefault(visitor.key, asyncio.Lock())
+
+    def reviews(self, visitor: Visitor) -> dict[str, Reviewed]:
+        """The reviews of the conversation's results: those that wait by what they are about, the others by theirs."""
+        return {
+            kept.source if kept.state == "waiting" else fragments.anchor(review_call(kept.id)): kept
+            for kept in self.state.reviews.list(visitor.jobs_owner)
+        }
+
+    async def history(self, visitor: Visitor) -> str:
+        """The conversation so far, as HTML."""
+        turns: list[fragments.Turn] = []
+        values = await self._values(visitor)
+        told: list[str] = []
+        reviews = await asyncio.to_thread(self.reviews, visitor)
+        for message in values.get("messages", []):
+            if isinstance(message, HumanMessage):
+                turns.append(fragments.Turn(str(message.content) or "(a picture)"))
+                told = []
+            elif turns and isinstance(message, ToolMessage) and message.artifact:
+                answer = Answer.model_validate(message.artifact)
+                turns[-1].blocks.append(await self._block(visitor, message.tool_call_id, answer, values, reviews))
+                told.append(answer.words)
+            elif turns and isinstance(message, AIMessage) and message.text:
+                text = str(message.text)
+                for words in told:  # the rules repeat what a tool said, which stands there already
+                    text = text.removeprefix(words).strip()
+                turns[-1].text = "\n\n".join(filter(None, [turns[-1].text, text]))
+        if not turns:
+            return fragments.part("empty")
+        # Masks are traced and templates filled: not on the event loop.
+        return await asyncio.to_thread(lambda: "".join(fragments.turn(turn) for turn in turns[-_TURNS:]))
+
+    async def spoken(self, visitor: Visitor) -> str:
+        """The last answer in words, for those who listen."""
+        messages = (await self._values(visitor)).get("messages", [])
+        return next((str(m.text) for m in reversed(messages) if isinstance(m, AIMessage) and m.text), "")
+
+    async def result(self, visitor: Visitor, name: str) -> Result | None:
+        """The extraction of one of the visitor's answers; None where there is none."""
+        values = await self._values(visitor)
+        for message in values.get("messages", []):
+            if isinstance(message, ToolMessage) and message.artifact and fragments.anchor(message.tool_call_id) == name:
+                extraction = Answer.model_validate(message.artifact).extraction
+                if extraction is None:
+                    return None
+                _, overrides = self._made(extraction, values)
+                return Result(extraction, await self._about(extraction, values), overrides)
+        return None
+
+    async def picture(self, extraction: Extraction) -> LoadedImage | None:
+        """An extraction's picture, where it has one and it is still kept."""
+        try:
+            return await asyncio.to_thread(self.pictures.open, extraction.image) if extraction.image else None
+        except NamepinError:
+            return None
+
+    async def _values(self, visitor: Visitor) -> dict[str, Any]:
+        return dict((await self.agent.aget_state(visitor.thread)).values)
+
+    async def _block(
+        self, visitor: Visitor, call: str, answer: Answer, values: dict[str, Any], reviews: Mapping[str, Reviewed]
+    ) -> fragments.Block:
+        extraction = answer.extraction if answer.kind in ("extraction", "mask") else None
+        if extraction is None:
+            return fragments.Block(answer)
+        address, name = None, fragments.anchor(call)
+        if extraction.image:
+            address = f"/page/pictures/{self.visitors.sign(visitor, extraction.image.sha256)}.jpg"
+        kept = await asyncio.to_thread(self.state.heat.of, extraction)
+        return fragments.Block(
+            answer,
+            name,
+            await self._about(extraction, values),
+            address,
+            heat={index: f"/page/results/{name}/heat/{index}.png" for index in kept},
+            review=reviews.get(name),
+            close=await self._close(extraction, values),
+        )
+
+    async def _about(self, extraction: Extraction, values: dict[str, Any]) -> About:
+        profile, _ = self._made(extraction, values)
+        pin = await self._pin(extraction, values)
+        return About(profile, pin.settings.gate.gamma) if pin else About(profile)
+
+    async def _close(self, extraction: Extraction, values: dict[str, Any]) -> int:
+        pin = await self._pin(extraction, values)
+        if pin is None:
+            return 0
+        return close_calls(extraction.entities, pin.settings.review, pin.settings.match.threshold)
+
+    async def _pin(self, extraction: Extraction, values: dict[str, Any]) -> Namepin | None:
+        """What a result was made with; None where it is not offered any more."""
+        try:
+            return await asyncio.to_thread(self.state.pins.get, *self._made(extraction, values))
+        except NamepinError:
+            return None
+
+    def _made(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The profile that a result was made with, and the settings on top."""
+        seen: list[Seen] = values.get("seen", [])
+        made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
+        return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
+
+
+def review_call(review_id: str) -> str:
+    """The name of the call, in the conversation, whose answer is what a review came to."""
+    return f"review-{review_id}"
+
+
+def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> ImageRef | None:
+    """The picture that the visitor uploaded; None for no picture.
+
+    Raises:
+        NamepinError: E120 when it is not the visitor's, or not kept any more.
+    """
+    if not signed:
+        return None
+    sha256 = visitors.check(visitor, signed)
+    if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise NamepinError("E120", "the picture is not kept any more", mend="choose it again")
+    return pictures.find(sha256).ref

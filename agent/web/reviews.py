@@ -1,0 +1,81 @@
+"""Close decisions on the page: a result's questions, the visitor's answers, and what they make of the conversation."""
+
+import json
+from typing import Any
+
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+
+from namepin.agent.chat import phrasing as words
+from namepin.agent.chat.answers import seen_of, told
+from namepin.agent.chat.state import MAX_SEEN
+from namepin.agent.server.reviews import Reviewed
+from namepin.agent.web.conversation import Talk, review_call
+from namepin.agent.web.visitors import Visitor
+from namepin.tools.errors import NamepinError
+
+
+async def begin(talk: Talk, visitor: Visitor, name: str) -> Reviewed | None:
+    """Take a result's post again and stop where it is close; None where the visitor has no such result.
+
+    Raises:
+        NamepinError: E120 when its picture is not kept any more; as `Reviews.begin`.
+        TooMany: the server is busy, or the visitor keeps too many reviews.
+    """
+    found = await talk.result(visitor, name)
+    if found is None:
+        return None
+    waiting = talk.reviews(visitor).get(name)
+    if waiting is not None:
+        return waiting
+    extraction, overrides = found.extraction, found.overrides
+    picture = talk.pictures.read(extraction.image.sha256) if extraction.image else None
+    row = {"id": extraction.id, "text": extraction.text}
+    gamma = overrides.get("gate", {}).get("gamma")
+    reviews, owner = talk.state.reviews, visitor.jobs_owner
+    async with talk.state.admission(found.about.profile).turn():
+        begun = await reviews.begin(owner, row, picture, found.about.profile, gamma, source=name)
+    if begun.state == "done":  # the settings have changed, and nothing is close any more
+        await reviews.delete(owner, begun.id)
+    return begun
+
+
+async def answer(talk: Talk, visitor: Visitor, review_id: str, answers: dict[str, Any]) -> Reviewed | None:
+    """Decide; the result of a review that is done becomes a turn of the conversation. None: no such review.
+
+    Raises:
+        NamepinError: as `Reviews.answer`.
+        TooMany: the server is busy.
+    """
+    reviews, owner = talk.state.reviews, visitor.jobs_owner
+    waiting = reviews.get(owner, review_id)
+    if waiting is None:
+        return None
+    async with talk.state.admission(waiting.profile).turn():
+        now = await reviews.answer(owner, review_id, answers)
+    if now is not None and now.extraction is not None:
+        await _record(talk, visitor, now)
+    return now
+
+
+async def _record(talk: Talk, visitor: Visitor, done: Reviewed) -> None:
+    """Put the decisions and the result into the conversation, so that the next question is about it."""
+    if done.extraction is None:
+        raise NamepinError("E333", "there are questions left", mend="answer them first")
+    said = "; ".join(words.decided(one.question, one.answer) for one in done.answered)
+    found, call = told(done.extraction, done.profile), review_call(done.id)
+    messages = [
+        HumanMessage(f"I decide: {said}"),
+        AIMessage("", tool_calls=[{"name": "review", "args": {}, "id": call}]),
+        ToolMessage(
+            json.dumps(found.facts, ensure_ascii=False),
+            artifact=found.model_dump(mode="json"),
+            tool_call_id=call,
+            name="review",
+        ),
+        AIMessage(found.words),
+    ]
+    overrides = {} if done.gamma is None else {"gate": {"gamma": done.gamma}}
+    async with talk.lock(visitor):
+        posts = (await talk.agent.aget_state(visitor.thread)).values.get("seen", [])
+        seen = [*posts, seen_of(done.extraction, done.profile, overrides)][-MAX_SEEN:]
+        await talk.agent.aupdate_state(visitor.thread, {"messages": messages, "seen": seen}, as_node="model")

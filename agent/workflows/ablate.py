@@ -1,0 +1,207 @@
+"""Running the papers' tables: each row here and now where that is possible, else the command and why not."""
+
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from namepin.agent.config.settings import Settings, load_settings
+from namepin.agent.workflows.checkpoint_sizes import wanted
+from namepin.agent.workflows.evaluate import evaluated_pin, predict_with
+from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.report.full import full_report
+from namepin.evals.run import recorded_knowledge
+from namepin.evals.scoring.entropy_bins import GateReport, gate_report
+from namepin.evals.scoring.predictions import Predictions, read_predictions
+from namepin.graphs.calls import KNOWLEDGE
+from namepin.graphs.registry import GRAPHS
+from namepin.tools.base import digest
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction
+
+_OF_THE_DATA = ("pictures", "masks", "server")
+
+
+class RowResult(BaseModel):
+    """What became of a row: its cells, or why it cannot run. `command` runs it alone, either way."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    command: str
+    why_not: list[str]
+    cells: dict[str, Cell | None]
+    gate: GateReport | None = None
+    note: str = ""
+
+
+@dataclass
+class Bench:
+    """Where ablations run.
+
+    Attributes:
+        dataset: the posts.
+        root: their folder.
+        profile: instead of every row's own.
+        save: folder that keeps each run's results, so that a run that was interrupted goes on; None for nowhere.
+        done: called after each post.
+    """
+
+    dataset: Dataset
+    root: Path
+    profile: str | None = None
+    save: Path | None = None
+    done: Callable[[Extraction], None] | None = None
+    _runs: dict[str, Predictions] = field(default_factory=dict)
+
+    def run(self, ablation: Ablation) -> Iterator[RowResult]:
+        """Every row, in order; rows that share a run and differ in the scoring run once.
+
+        Raises:
+            NamepinError: whatever a tool raises that cannot start although it is here.
+        """
+        for row in self._rows(ablation):
+            why_not = [*obstacles(row), *self._obstacles_of_data(ablation, row)]
+            cells: dict[str, Cell | None] = {}
+            gate = None
+            if not why_not:
+                found = self._predictions(row)
+                gate = gate_report(self.dataset, found) if ablation.gate else None
+                found = found.ungrounded() if row.visual == "none" else found
+                report = full_report(self.dataset, found, iou=row.iou)
+                cells = {column: cell(report, column) for column in ablation.columns}
+            yield RowResult(
+                name=row.name,
+                command=command(row, self.dataset.name, self.root, self.dataset.split),
+                why_not=why_not,
+                cells=cells,
+                gate=gate,
+                note=row.note,
+            )
+
+    def posts_to_run(self, ablation: Ablation) -> int:
+        """How many posts walk through a graph for this table."""
+        rows = [r for r in self._rows(ablation) if not (r.predictions or obstacles(r))]
+        runs = {run_key(r, self.dataset) for r in rows if not any(self._obstacles_of_data(ablation, r))}
+        return len(runs) * len(self.dataset.posts)
+
+    def _rows(self, ablation: Ablation) -> list[Row]:
+        return [row.on(self.dataset.name, self.profile) for row in ablation.rows]
+
+    def _predictions(self, row: Row) -> Predictions:
+        if row.predictions:
+            return read_predictions(Path(row.predictions), self.dataset)
+        key = run_key(row, self.dataset)
+        if key not in self._runs:
+            known = row.knowledge == "recorded"
+            recorded = recorded_knowledge(self.root, self.dataset.split, self.dataset) if known else {}
+            pin = evaluated_pin(load_settings(row.profile, assignments=row.set), row.knowledge, recorded)
+            saved = self.save / f"{key}.jsonl" if self.save else None
+            self._runs[key] = predict_with(pin, self.dataset, self.done, saved)
+        return self._runs[key]
+
+    def _obstacles_of_data(self, ablation: Ablation, row: Row) -> Iterator[str]:
+        datasets = row.datasets or ablation.datasets
+        if self.dataset.name not in datasets:
+            yield f"it is defined on {' and '.join(datasets)}"
+        if "pictures" in row.needs and not self.dataset.has_images:
+            yield f"{self.root} has no images/"
+        if "masks" in row.needs and not self.dataset.has_masks:
+            yield f"{self.root} has no masks/"
+        known = self.root / "knowledge" / f"{self.dataset.split}.jsonl"
+        if row.knowledge == "recorded" and not row.predictions and not known.is_file():
+            yield f"there is no recorded knowledge {known}"
+
+
+def run_key(row: Row, dataset: Dataset) -> str:
+    """Names a run: rows with the same key differ in the scoring alone."""
+    return digest([row.profile, list(row.set), row.knowledge, dataset.name, dataset.sha256, len(dataset.posts)])[:16]
+
+
+def command(row: Row, dataset: str, root: Path | str, split: str) -> str:
+    """What runs the row by itself."""
+    words = ["namepin", "eval", "--dataset", dataset, "--root", str(root), "--split", split]
+    if row.predictions:
+        words += ["--predictions", row.predictions]
+    else:
+        words += ["--profile", row.profile, "--knowledge", row.knowledge]
+        words += [word for assignment in row.set for word in ("--set", assignment)]
+    words += ["--visual", "none"] if row.visual == "none" else []
+    words += ["--iou", f"{row.iou:g}"] if row.iou != 0.5 else []
+    return shlex.join(words)
+
+
+def obstacles(row: Row) -> list[str]:
+    """Why a row cannot run on this machine, whatever the data; nothing is built or fetched to find out."""
+    if row.predictions:
+        return (
+            [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is not there"]
+        )
+    untrained = list(_untrained(row.set))
+    if row.graph not in GRAPHS:
+        return [f"the graph {row.graph} is not built yet", *untrained]
+    try:
+        settings = load_settings(row.profile, assignments=row.set)
+    except NamepinError as error:
+        return [*untrained, str(error)]
+    if settings.graph != row.graph:
+        return [*untrained, f"profile {row.profile} is of the graph {settings.graph}, and the row of {row.graph}"]
+    found = [*untrained, *_lacking(settings, row.needs), *_weights(settings), *_keys(settings, row.knowledge)]
+    if "server" in row.needs:
+        found.append("it needs a model server of yours: run the command with its address and model")
+    return found
+
+
+def _untrained(assignments: Sequence[str]) -> Iterator[str]:
+    train = ablations().train
+    for path in (assignment.partition("=")[2] for assignment in assignments):
+        if path in train and not Path(path).exists():
+            yield f"weights to be trained: {train[path]}"
+
+
+def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:
+    for role in needs:
+        if role not in _OF_THE_DATA and role not in settings.tools:
+            yield f"profile {settings.profile} has no {role}"
+
+
+def _weights(settings: Settings) -> Iterator[str]:
+    told = set()
+    for role, tool in settings.tools.items():
+        if role == "knowledge" or role == "captioner":
+            continue  # without pictures, and with recorded knowledge, they are not called
+        for weights in wanted(tool.config):
+            if weights.weights not in ablations().train and not weights.here:
+                told.add(f"weights are not here: {weights.command}")
+    yield from sorted(told)
+    if any(_device(tool.config) == "cuda" for tool in settings.tools.values()):
+        import torch
+
+        if not torch.cuda.is_available():
+            yield f"profile {settings.profile} wants a GPU"
+
+
+def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
+    """The models behind a paid address, where the key is not set."""
+    from namepin.tools.llm.client import KEY_VARIABLE, ChatConfig
+
+    asked = {r: tool.config for r, tool in settings.tools.items() if knowledge == "live" or r != KNOWLEDGE.name}
+    waiting = [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]
+    if waiting and not os.environ.get(KEY_VARIABLE):
+        servers = " ".join(f"--set {role}.base_url=URL" for role in waiting)
+        yield f"{KEY_VARIABLE} is not set, which {', '.join(waiting)} would need; or a server of yours: {servers}"
+
+
+def _device(config: BaseModel) -> str | None:
+    return str(getattr(config, "device", None))
+
+
+def write_json(path: Path, ablation: Ablation, dataset: Dataset, results: Sequence[RowResult]) -> None:
+    """The table as JSON: fractions; an empty `cells` where the row could not run."""
+    head = {"name": ablation.name, "source": ablation.source, "title": ablation.title, "dataset": dataset.title}
+    rows = [result.model_dump(mode="json") for result in results]
+    path.write_text(json.dumps({**head, "sha256": dataset.sha256, "rows": rows}, indent=1) + "\n", "utf-8")

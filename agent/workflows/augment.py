@@ -1,0 +1,166 @@
+"""Knowledge and expansions from several language models, merged into one training set (RiVEG's "Mix").
+
+Every post is explained, and every gold mention expanded, once by each model. What each has said lies in a file of its
+own, to which lines are added as they come: a run that was stopped goes on there. What the data set came with is one
+part more (`namepin.agent.workflows.augment_files`). Dev and test are never mixed: they are explained by one model, as
+a run would be.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from namepin.agent.config.build import build_tool
+from namepin.agent.config.settings import load_settings
+from namepin.agent.workflows.augment_files import Parts, add_row, add_tokens, disk_errors, key_of, tokens_of
+from namepin.evals.datasets.gold import Dataset, GoldPost
+from namepin.evals.run import load_dataset
+from namepin.tools.base import Tool
+from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.interfaces import ExpandRequest, KnowledgeRequest
+from namepin.tools.labels import COARSE8_TO_4
+from namepin.tools.llm.usage import Spent, counted
+from namepin.tools.media import Media
+
+KINDS: Mapping[str, Sequence[str]] = {"knowledge": ("id", "knowledge"), "expansions": ("id", "text", "expansion")}
+"""What is written, each in a folder of its own, and the keys of its rows."""
+
+_ROLES = {"knowledge": "knowledge", "expansions": "expansion"}
+
+
+@dataclass
+class Told:
+    """What one model was asked in this run.
+
+    Attributes:
+        rows: lines written now.
+        kept: lines that were there already.
+        failed: questions without an answer; the next run asks them again.
+        prompt_tokens: of this run's questions whose server said so, those without a usable answer among them.
+        completion_tokens: likewise of the answers.
+        before: both, of the runs before this one.
+    """
+
+    rows: int = 0
+    kept: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    before: tuple[int, int] = (0, 0)
+
+    def paid_before(self, part: Path) -> None:
+        """Count what earlier runs have written down beside a part."""
+        prompt, answers = tokens_of(part)
+        self.before = (self.before[0] + prompt, self.before[1] + answers)
+
+    def cost(self, prompt_price: float, answer_price: float) -> str:
+        """Tokens and, where prices of a million are given, money: of this run, and of all."""
+        now = (self.prompt_tokens, self.completion_tokens)
+        told = []
+        for prompt, answers in (now, (now[0] + self.before[0], now[1] + self.before[1])):
+            cost = (prompt * prompt_price + answers * answer_price) / 1e6
+            told.append(f"{prompt} + {answers} tokens" + (f", {cost:.4f}" if cost else ""))
+        return f"{told[0]} now; {told[1]} in all"
+
+
+@dataclass
+class Augmented:
+    """The models' parts, by name, and the lines of the merged files."""
+
+    models: dict[str, Told] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
+
+
+def augment(
+    name: str, root: Path, split: str, models: Sequence[str], out: Path, assignments: Sequence[str] = ()
+) -> Augmented:
+    """Ask all models about a split, then merge what they said with all that was there before.
+
+    Args:
+        name: the data set, as `namepin eval --dataset` calls it.
+        root: its folder.
+        split: of it.
+        models: names that the server of `knowledge.base_url` and `expansion.base_url` knows.
+        out: gets `knowledge/SPLIT.jsonl` and `expansions/SPLIT.jsonl`, and beside them each model's own.
+        assignments: of `--set`: `knowledge.base_url=...`, `expansion.base_url=...`, and so on.
+
+    Raises:
+        NamepinError: E139 for several models on a split that is not `train`, or one that was explained by another
+            before, E130 to E139 for the data set, E134 for a file in `out` that cannot be merged, E20x for the
+            settings, E310 and E311 where no model can be asked, E500 when `out` cannot be written.
+    """
+    if len(set(models)) > 1 and split != "train":
+        what = f"{split} would be augmented by {len(set(models))} models: a split that is scored on is never mixed"
+        raise NamepinError("E139", what, where="--models", mend="name one model, or --split train")
+    dataset = load_dataset(name, root, split)
+    done = Augmented()
+    with disk_errors(out):
+        kinds = {kind: _begun(Parts(out / kind, split, needed), models) for kind, needed in KINDS.items()}
+    for model in dict.fromkeys(models):
+        done.models[model] = told = Told()
+        for kind, parts in kinds.items():
+            _one_model(kind, model, dataset, parts, assignments, told)
+    for kind, parts in kinds.items():
+        with disk_errors(out):
+            done.merged[kind] = parts.merge()
+    return done
+
+
+def _begun(parts: Parts, models: Sequence[str]) -> Parts:
+    """Make the folder and look at what is in it, before anything is asked."""
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    others = [file for file in parts.every() if parts.rows(file) and file not in map(parts.part, models)]
+    others += [parts.merged] if parts.strange() else []
+    if others and parts.split != "train":
+        what = f"{parts.split} is explained already, and a split that is scored on is never mixed"
+        raise NamepinError("E139", what, where=str(others[0]), mend="choose another --out")
+    return parts
+
+
+def _one_model(kind: str, model: str, dataset: Dataset, parts: Parts, assignments: Sequence[str], told: Told) -> None:
+    role = _ROLES[kind]
+    both = [f"{one}.{key}" for one in _ROLES.values() for key in ("backend=chat", f"model={model}")]
+    settings = load_settings("starter", assignments=[*both, *assignments])
+    tool = build_tool(role, settings.tools[role])
+    part = parts.part(model)
+    with disk_errors(part):
+        parts.end_line(part)
+        known = {key_of(row) for row in parts.rows(part) if row.get("model") == model}
+    told.kept += len(known)
+    told.paid_before(part)
+    for gold in dataset.posts:
+        asked = [(key, row) for key, row in _questions(kind, gold) if key not in known]
+        for _, (request, row) in asked:
+            answer, spent = _ask(tool, request)
+            told.prompt_tokens += spent.prompt_tokens
+            told.completion_tokens += spent.completion_tokens
+            with disk_errors(part):
+                add_tokens(part, spent)
+                if answer is None:
+                    told.failed += 1
+                    continue
+                said = {"knowledge": answer.text} if kind == "knowledge" else {"expansion": answer.text}
+                add_row(part, {**row, "model": model, **said})
+            told.rows += 1
+
+
+def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tuple[Any, dict[str, str]]]]:
+    """What is asked about a post: its key, the request, and the row without the answer."""
+    post = gold.post
+    if kind == "knowledge":
+        yield (post.id, ""), (KnowledgeRequest(text=post.text), {"id": post.id})
+        return
+    for entity in {entity.text: entity for entity in gold.entities}.values():
+        label = COARSE8_TO_4.get(entity.label, entity.label)
+        request = ExpandRequest(text=post.text, entity=entity.text, label=label)
+        yield (post.id, entity.text), (request, {"id": post.id, "post": post.text, "text": entity.text})
+
+
+def _ask(tool: Tool[Any, Any], request: Any) -> tuple[Any, Spent]:
+    """The answer, None where there is none, and what it cost: an answer that nobody could use, too."""
+    with counted() as spent:
+        try:
+            return tool.run([request], Media())[0], spent
+        except ToolUnavailable:
+            return None, spent

@@ -1,0 +1,175 @@
+"""The published checkpoints that profiles name: how large they are, and what of a GPU they take, without fetching them.
+
+The numbers of parameters follow from the architectures (tests/agent/workflows/test_checkpoint_sizes.py counts them on
+torch's meta
+device); nothing here asks the hub.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+GB = 1e9
+_NF4_BITS = 4.127
+"""Bits a weight takes in 4-bit NF4: 4, and the scales, quantised too (QLoRA, section 3)."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint on the hub.
+
+    Attributes:
+        parameters: all of them.
+        linear: those in linear layers other than the vocabulary's head, which bitsandbytes quantises.
+        stored_bytes: of one parameter in the files.
+        pickled: whether the repository has no safetensors.
+    """
+
+    parameters: int
+    linear: int
+    stored_bytes: int
+    pickled: bool = False
+
+    @property
+    def download_gb(self) -> float:
+        """What is fetched, about."""
+        return self.parameters * self.stored_bytes / GB
+
+    def memory_gb(self, dtype: str = "float32", quantization: str = "none") -> float:
+        """What the weights take once loaded."""
+        wide = 4 if dtype == "float32" else 2
+        narrow = {"none": wide, "8bit": 1.0, "4bit": _NF4_BITS / 8}[quantization]
+        return (self.linear * narrow + (self.parameters - self.linear) * wide) / GB
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "llava-hf/llava-1.5-7b-hf": Published(7_063_427_072, 6_798_966_784, stored_bytes=2),
+    "llava-hf/llava-1.5-13b-hf": Published(13_351_494_656, 13_021_216_768, stored_bytes=2),
+    "meta-llama/Meta-Llama-3-8B-Instruct": Published(8_030_261_248, 6_979_321_856, stored_bytes=2),
+    "Salesforce/blip2-opt-2.7b": Published(3_744_761_856, 3_607_560_192, stored_bytes=4),
+    "Salesforce/blip2-itm-vit-g": Published(1_172_032_258, 1_146_029_568, stored_bytes=4),
+    "Salesforce/blip-itm-large-coco": Published(446_128_642, 420_414_976, stored_bytes=4),
+    "Salesforce/blip-itm-base-coco": Published(223_744_258, 198_575_616, stored_bytes=4),
+    "facebook/sam-vit-huge": Published(641_090_864, 633_111_552, stored_bytes=4),
+    "facebook/sam-vit-large": Published(312_343_088, 305_955_840, stored_bytes=4),
+    "facebook/sam-vit-base": Published(93_735_728, 88_900_608, stored_bytes=4),
+    "seem_focall_v0.pt": Published(341_148_409, 239_681_664, stored_bytes=4),
+    "seem_focalt_v0.pt": Published(164_586_481, 90_586_368, stored_bytes=4),
+    "albef_snli_ve_lavis.pt": Published(209_756_931, 184_617_216, stored_bytes=4),
+    "OFA-Sys/ofa-tiny": Published(32_925_200, 7_995_392, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-medium": Published(91_765_728, 31_457_280, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-base": Published(180_383_720, 103_415_808, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-large": Published(469_842_432, 359_661_568, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-huge": Published(925_899_264, 797_573_120, stored_bytes=4, pickled=True),
+    "snli_ve_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
+    "snli_ve_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
+    "refcoco_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
+    "refcoco_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
+}
+"""By name on the hub, or by file name."""
+
+_OFA = "https://ofa-beijing.oss-cn-beijing.aliyuncs.com/checkpoints/"
+
+_ADDRESSES: Mapping[str, str] = {
+    "albef_snli_ve_lavis.pt": "https://storage.googleapis.com/sfr-vision-language-research/LAVIS/models/ALBEF/",
+    "snli_ve_base_best.pt": _OFA,
+    "snli_ve_large_best.pt": _OFA,
+    "refcoco_base_best.pt": _OFA,
+    "refcoco_large_best.pt": _OFA,
+}
+"""Files of the table that are published at an address of their own -> its folder."""
+
+_FILES_FROM = "xdecoder/SEEM"
+"""Where its other files are published."""
+
+_ONLY = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.model", "model*.safetensors"))
+"""What is read of a repository: many hold the same weights in other forms, too."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Weights that a tool's settings name, and how they are to be loaded."""
+
+    weights: str
+    revision: str | None
+    dtype: str
+    quantization: str
+    quantisable: bool
+
+    @property
+    def published(self) -> Published | None:
+        """Its entry in the table."""
+        return PUBLISHED.get(self.weights) or PUBLISHED.get(Path(self.weights).name)
+
+    @property
+    def memory_gb(self) -> float | None:
+        """Of the weights alone; of a local folder, what lies there, in the settings' dtype or not."""
+        return self.published.memory_gb(self.dtype, self.quantization) if self.published else None
+
+    @property
+    def here(self) -> bool:
+        """Whether they are on this machine: a path, shipped with Namepin, or in the hub's cache."""
+        from huggingface_hub import try_to_load_from_cache
+
+        from namepin.tools.loading.encoder import shipped  # with torch, which nobody pays for who does not ask
+
+        if Path(self.weights).exists() or shipped(self.weights):
+            return True
+
+        if self.weights.count("/") != 1:
+            return False
+        return isinstance(try_to_load_from_cache(self.weights, "config.json", revision=self.revision), str)
+
+    @property
+    def command(self) -> str:
+        """What fetches them."""
+        path = Path(self.weights)
+        if path.suffix in (".pt", ".pth"):
+            if path.name in _ADDRESSES:
+                return f"curl --fail --create-dirs -o {path} {_ADDRESSES[path.name]}{path.name}"
+            known = path.name in PUBLISHED
+            return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
+        pinned = f" --revision {self.revision}" if self.revision else ""
+        only = _ONLY.replace("model*.safetensors", "pytorch_model*.bin") if _is_pickled(self.published) else _ONLY
+        return f"hf download {self.weights}{pinned} {only}"
+
+
+def _is_pickled(published: Published | None) -> bool:
+    return published is not None and published.pickled
+
+
+def wanted(config: BaseModel) -> Iterator[Wanted]:
+    """The weights that a tool's settings name, those of settings within them included."""
+    told: Mapping[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
+    if isinstance(told.get("weights"), str):
+        yield Wanted(
+            weights=told["weights"],
+            revision=told.get("revision"),
+            dtype=told.get("dtype", "float32"),
+            quantization=told.get("quantization", "none"),
+            quantisable="quantization" in told,
+        )
+    for value in told.values():
+        if isinstance(value, BaseModel):
+            yield from wanted(value)
+
+
+def fit(needed: Wanted, gpu_gb: float | None) -> str:
+    """In words: what the weights take, in each form the tool can load, and whether the GPU holds them."""
+    published = needed.published
+    if published is None:
+        return "size unknown"
+    forms = {needed.dtype: published.memory_gb(needed.dtype)}
+    if needed.quantisable:
+        forms = {"bf16": published.memory_gb("bfloat16")}
+        forms |= {form: published.memory_gb("bfloat16", form.replace("-", "")) for form in ("8-bit", "4-bit")}
+    takes = ", ".join(f"{gb:.1f} GB in {form}" for form, gb in forms.items())
+    if gpu_gb is None:
+        return f"weights take {takes}; there is no GPU here"
+    holds = [form for form, gb in forms.items() if gb <= gpu_gb]
+    return f"weights take {takes}; of {gpu_gb:.0f} GB on the GPU: fits " + (
+        f"in {', '.join(holds)}" if holds else "not"
+    )

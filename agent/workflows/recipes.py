@@ -1,0 +1,65 @@
+"""Recipes of `finetune/`, which are dataclasses, from a TOML file and `--set`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from namepin.agent.config.layers import Layer, from_assignments, from_file, unknown_setting
+from namepin.tools.errors import NamepinError
+
+Recipe = TypeVar("Recipe")
+
+RECIPE_MODULES: Mapping[str, str] = {
+    "tagger": "namepin.finetune.tagger.train",
+    "reranker": "namepin.finetune.reranker",
+    "matcher": "namepin.finetune.matcher",
+    "entailment": "namepin.finetune.entailment",
+    "grounder": "namepin.finetune.grounder.ofa",
+    "segmenter": "namepin.finetune.segmenter",
+    "fusion": "namepin.finetune.fusion",
+}
+"""The module of each tool's recipe: its `RECIPES` by backend, and its `train`."""
+
+
+def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignments: Sequence[str]) -> Recipe:
+    """A recipe, `--set` over the file over its defaults.
+
+    Args:
+        kinds: by backend; the first one where none is named.
+        config: a TOML file.
+        assignments: of `--set`.
+
+    Raises:
+        NamepinError: E201 the file is not TOML, E202 an unknown setting, E203 a value that does not fit.
+    """
+    values: Layer = (from_file(config) if config else {}) | from_assignments(assignments)
+    backend = values["backend"].value if "backend" in values else next(iter(kinds))
+    if backend not in kinds:
+        what = f"backend: {backend!r} is none of {', '.join(kinds)}"
+        raise NamepinError("E203", what, where=values["backend"].origin, mend="give one of them")
+    kind = kinds[backend]
+    valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
+    for key, value in values.items():
+        if key not in valid:
+            raise unknown_setting(key, value, valid)
+    try:
+        return TypeAdapter(kind).validate_python(
+            {key: _listed(kind, key, value.value) for key, value in values.items()}
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0])
+        if key not in values:
+            raise NamepinError("E203", f"{key} is not set", mend=f"give --set {key}=...") from error
+        what = f"{key}: {first['msg']}, not {first['input']!r}"
+        raise NamepinError("E203", what, where=values[key].origin, mend="give a value that fits") from error
+
+
+def _listed(kind: type, key: str, value: object) -> object:
+    """A list may be typed without quotes, `expansions=one.jsonl,two.jsonl`."""
+    if isinstance(value, str) and get_origin(get_type_hints(kind)[key]) is tuple:
+        return tuple(one.strip() for one in value.strip("[]").split(",") if one.strip())
+    return value

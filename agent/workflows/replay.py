@@ -1,0 +1,78 @@
+"""Replaying a cassette with tools and pictures at hand for the calls it lacks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+from namepin.agent.config.build import build_tool
+from namepin.agent.config.layers import from_assignments
+from namepin.agent.config.sections import TracingSettings
+from namepin.agent.config.settings import load_settings
+from namepin.agent.tracing.runs import traced
+from namepin.graphs.recording.cassette import Cassette
+from namepin.graphs.recording.replay import replay
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, ImageRef, Post
+
+
+def replayed(
+    directory: Path, *, check: bool, assignments: Sequence[str], fill: bool, images: Path | None
+) -> Iterator[Extraction]:
+    """The recorded posts through the graph again.
+
+    Args:
+        directory: the cassette.
+        check: raise at the first difference.
+        assignments: `--set` flags: what if.
+        fill: build the recorded profile's tools where a call is missing, make it, and keep it.
+        images: the folder of the posts' pictures, for calls that need pixels.
+
+    Raises:
+        NamepinError: E40x, as `namepin.graphs.recording.replay.replay`; E20x for an unknown setting.
+    """
+    with _untraced():
+        yield from _replayed(directory, check=check, assignments=assignments, fill=fill, images=images)
+
+
+def _untraced() -> AbstractContextManager[None]:
+    """A replay asks nobody, and LangGraph by itself would send what was recorded to LangSmith as it is."""
+    if not traced(TracingSettings()):
+        return nullcontext()
+    from langsmith import tracing_context
+
+    return cast(AbstractContextManager[None], tracing_context(enabled=False))
+
+
+def _replayed(
+    directory: Path, *, check: bool, assignments: Sequence[str], fill: bool, images: Path | None
+) -> Iterator[Extraction]:
+    sets = {key: value.value for key, value in from_assignments(assignments).items()}
+    if not fill:
+        yield from replay(directory, check=check, sets=sets)
+        return
+    recorded = [setup.profile for setup in Cassette.load(directory).setups.values()]
+    if len(recorded) != 1:
+        what = f"the cassette was recorded with {len(recorded)} profiles, and --fill needs one"
+        raise NamepinError("E407", what, where=str(directory), mend="record the posts of each profile apart")
+    settings = load_settings(base=recorded[0], assignments=assignments)
+
+    def tool(role: str) -> Any:
+        return build_tool(role, settings.tools[role])
+
+    def media(post: Post, ref: ImageRef) -> Media:
+        return Media(images={ref.sha256: _picture(post, ref, images)})
+
+    yield from replay(directory, check=check, sets=sets, tools=tool, media=media)
+
+
+def _picture(post: Post, ref: ImageRef, folder: Path | None) -> Any:
+    if folder is None or post.image is None:
+        raise NamepinError("E406", "the picture is needed", where=f"post {post.id!r}", mend="add --images DIR")
+    loaded = load_image(folder / post.image)
+    if loaded.ref != ref:
+        mend = "give the folder with the pictures that were recorded"
+        raise NamepinError("E406", "this is not the recorded picture", where=str(folder / post.image), mend=mend)
+    return loaded.image

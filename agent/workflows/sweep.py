@@ -1,0 +1,126 @@
+"""What a sweep replays: a cassette of a data set's posts, recorded and filled with a profile's own tools."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from namepin.agent.api import Namepin
+from namepin.evals.datasets.gold import Dataset
+from namepin.graphs.calls import LiveCalls
+from namepin.graphs.recording.cassette import MANIFEST, Cassette
+from namepin.graphs.recording.recorder import Recorder
+from namepin.graphs.recording.replay import Overrides, replay
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, ImageRef, Post
+
+SAVED_EVERY = 100
+"""Posts between two saves of a cassette that is being recorded: what an interruption can cost."""
+
+Done = Callable[[], None]
+
+
+def check_policies(policies: Sequence[Mapping[str, Any]]) -> None:
+    """Whether only the graph's own settings vary, and within their ranges: a tool's are other calls, another recording.
+
+    Raises:
+        NamepinError: E404.
+    """
+    for policy in policies:
+        overrides = Overrides.of(policy)
+        if overrides.changed or overrides.off:
+            role = sorted(overrides.changed | overrides.off)[0]
+            what = f"a sweep varies the graph's settings, and {role} is a tool"
+            mend = "sweep gate.*, match.*, expression.*, mask.*, protocol or iou"
+            raise NamepinError("E404", what, where="--over", mend=mend)
+        overrides.policy_over({})
+
+
+def recorded_ids(directory: Path) -> set[str]:
+    """The posts that a cassette holds; none where there is no cassette.
+
+    Raises:
+        NamepinError: E401 when it is damaged.
+    """
+    return set(Cassette.load(directory).posts) if (directory / MANIFEST).exists() else set()
+
+
+def fill(
+    directory: Path, dataset: Dataset, pin: Namepin, policies: Sequence[Mapping[str, Any]], done: Done = lambda: None
+) -> None:
+    """Make and keep every call that the policies need and the cassette lacks; an interrupted fill goes on.
+
+    Args:
+        directory: the cassette's folder; made where it is missing.
+        dataset: whose posts.
+        pin: the profile whose tools answer.
+        policies: overrides of the graph's settings.
+        done: called after each post that was recorded or replayed.
+
+    Raises:
+        NamepinError: E405 when the cassette was recorded with other tools; E50x when it cannot be written.
+    """
+    kept = recorded_ids(directory)
+    if kept:
+        _check_tools(directory, pin)
+    missing = [gold.post for gold in dataset.posts if gold.post.id not in kept]
+    for first in range(0, len(missing), SAVED_EVERY):
+        with Recorder(directory, graph=pin.graph.name, profile=pin.settings.resolved()) as recorder:
+            for post in missing[first : first + SAVED_EVERY]:
+                for _ in pin.stream(post, recorder=recorder):
+                    pass
+                done()
+    pictures = {gold.post.id: gold.post.image for gold in dataset.posts}
+
+    def tool(role: str) -> Any:
+        assert isinstance(pin.calls, LiveCalls)
+        return pin.calls.tools[role]
+
+    def media(post: Post, ref: ImageRef) -> Media:
+        path = pictures.get(post.id)
+        if path is None:
+            raise NamepinError("E406", "the picture is needed", where=f"post {post.id!r}", mend="check --root")
+        return Media(images={ref.sha256: load_image(path, max_pixels=pin.settings.images.max_pixels).image})
+
+    for policy in policies:
+        for _ in replay(directory, sets=policy, tools=tool, media=media):
+            done()
+
+
+def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:
+    """The axes that change nothing, each with the role that no recorded post had."""
+    roles = {role for setup in Cassette.load(directory).setups.values() for role in setup.tools}
+    needs = {"gate.gamma": "reranker", "gate.k": "reranker", "match.threshold": "matcher"}
+    return [
+        f"{key} changes nothing: no {needs[key]} was recorded"
+        for key in keys
+        if needs.get(key, "") not in (roles | {""})
+    ]
+
+
+def _check_tools(directory: Path, pin: Namepin) -> None:
+    """A cassette is filled by the tools that recorded it, or its posts would be those of two systems."""
+    for setup in Cassette.load(directory).setups.values():
+        if dict(setup.tools) != dict(pin.calls.fingerprints):
+            roles = {*setup.tools, *pin.calls.fingerprints}
+            other = sorted(role for role in roles if setup.tools.get(role) != pin.calls.fingerprints.get(role))
+            mend = "give the recorded --profile, --knowledge and --set, or another folder"
+            raise NamepinError(
+                "E405", f"it was recorded with another {', '.join(other)}", where=str(directory), mend=mend
+            )
+
+
+def replayed_from(
+    directory: Path, dataset: Dataset, done: Done = lambda: None
+) -> Callable[[Mapping[str, Any]], Iterator[Extraction]]:
+    """Replays of the data set's posts, no tool at hand: a call that was not recorded is an error."""
+    wanted = {gold.post.id for gold in dataset.posts}
+
+    def run(policy: Mapping[str, Any]) -> Iterator[Extraction]:
+        for extraction in replay(directory, sets=policy):
+            done()
+            if extraction.id in wanted:
+                yield extraction
+
+    return run

@@ -1,0 +1,1 @@
+"""Benchmarks of nets and scoring against stated baselines."""

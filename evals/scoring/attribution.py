@@ -1,0 +1,159 @@
+"""Which step lost an entity: one cause for every gold entity, and what repairing each step would give.
+
+The steps stand in the order of the graph, and the first that fails is the cause: span, type, fine type, groundability
+("is it in the picture?"), region (the box), mask.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost
+from namepin.evals.scoring.evaluate import count_posts, total
+from namepin.evals.scoring.predictions import Predicted, Predictions, label_in
+from namepin.evals.scoring.protocols import Count, region_iou
+
+Cause = Literal["right", "span", "type", "fine", "groundability", "region", "mask"]
+STEPS: tuple[Cause, ...] = ("span", "type", "fine", "groundability", "region", "mask")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one gold entity; `predicted` is the prediction at its span that got furthest."""
+
+    post: GoldPost
+    entity: GoldEntity
+    predicted: Predicted | None
+    cause: Cause
+
+
+class Repair(BaseModel):
+    """F1 if a step made no mistake: `alone`, the others staying as they are, and with all later steps repaired, too.
+
+    A repaired span is an upper bound: a missed entity counts as wholly right, extra predictions as never made.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    alone: float
+    with_later: float
+
+
+class Attribution(BaseModel):
+    """Causes over a data set.
+
+    Attributes:
+        steps: the steps that can be judged here, in order: without gold boxes there is no groundability.
+        causes: gold entities by cause; they sum to all gold entities.
+        extra: predictions at spans that are no entity, and further ones at a span that already has a better one.
+        task: the task that asks for all of `steps`.
+        f1: its F1.
+        repairs: what repairing each step would give.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    steps: list[Cause]
+    causes: dict[Cause, int]
+    extra: int
+    task: str
+    f1: float
+    repairs: dict[Cause, Repair]
+
+
+def judged_steps(dataset: Dataset, predictions: Predictions) -> list[Cause]:
+    """The steps for which there is gold and of which the predictions speak."""
+    visual = dataset.has_boxes and predictions.visual
+    masks = visual and dataset.has_masks and predictions.with_masks
+    there = {
+        "span": True,
+        "type": dataset.scheme != "fmnerg8" or predictions.coarse8,
+        "fine": dataset.has_fine and predictions.fine,
+        "groundability": visual,
+        "region": visual,
+        "mask": masks,
+    }
+    return [step for step in STEPS if there[step]]
+
+
+def judged_task(dataset: Dataset, predictions: Predictions) -> str:
+    """The task that asks for all `judged_steps`, by its name in `namepin.evals.scoring.evaluate.TASKS`."""
+    steps = judged_steps(dataset, predictions)
+    if "type" not in steps:
+        return "eeg" if "region" in steps else "span"
+    name = "smner" if "mask" in steps else "gmner" if "region" in steps else "mner"
+    return f"fine.{name}" if "fine" in steps else name
+
+
+def outcomes(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> list[Outcome]:
+    """What became of every gold entity, in the data set's order."""
+    steps = judged_steps(dataset, predictions)
+    found = []
+    for gold in dataset.posts:
+        at_span: dict[tuple[int, int], list[Predicted]] = {}
+        for predicted in predictions.entities.get(gold.post.id, ()):
+            at_span.setdefault(predicted.span, []).append(predicted)
+        for entity in gold.entities:
+            judged = [(_failures(dataset, entity, p, iou, steps), p) for p in at_span.get(entity.span, [])]
+            if not judged:
+                found.append(Outcome(gold, entity, None, "span"))
+                continue
+            failures, predicted = max(judged, key=lambda pair: _progress(pair[0]))
+            found.append(Outcome(gold, entity, predicted, failures[0] if failures else "right"))
+    return found
+
+
+def _progress(failures: Sequence[Cause]) -> int:
+    """How many steps went well before the first failure."""
+    return STEPS.index(failures[0]) if failures else len(STEPS)
+
+
+def _failures(
+    dataset: Dataset, entity: GoldEntity, predicted: Predicted, iou: float, steps: Sequence[Cause]
+) -> list[Cause]:
+    """Every step that went wrong for an entity whose span is right."""
+    in_picture, claimed = entity.groundable, predicted.says_groundable
+    box = [predicted.box] if predicted.box else []
+    mask = [predicted.mask] if predicted.mask else []
+    wrong: dict[Cause, bool] = {
+        "span": False,
+        "type": label_in(dataset.scheme, predicted) != entity.label,
+        "fine": predicted.fine != entity.fine,
+        "groundability": in_picture != claimed,
+        "region": in_picture and not any(region_iou(p, g) >= iou for p in box for g in entity.boxes or ()),
+        "mask": in_picture and not any(region_iou(p, g) >= iou for p in mask for g in entity.masks or ()),
+    }
+    if "mask" in steps and not wrong["mask"]:
+        wrong["region"] = False  # the task asks for the mask; a poor box that led to a good one did no harm
+    return [step for step in steps if wrong[step]]
+
+
+def attribute(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> Attribution:
+    """Causes and repairs of a run; see `Attribution`."""
+    steps = judged_steps(dataset, predictions)
+    found = outcomes(dataset, predictions, iou)
+    causes = Counter(outcome.cause for outcome in found)
+    predicted = total(count_posts(dataset, predictions, judged_task(dataset, predictions), iou=iou)).predicted
+    matched = sum(outcome.predicted is not None for outcome in found)
+    failures = [
+        _failures(dataset, outcome.entity, outcome.predicted, iou, steps) for outcome in found if outcome.predicted
+    ]
+
+    def repaired(names: Sequence[Cause]) -> float:
+        right = sum(not set(wrong) - set(names) for wrong in failures)
+        if "span" in names:
+            return Count(right + len(found) - matched, len(found), len(found)).f1
+        return Count(right, predicted, len(found)).f1
+
+    return Attribution(
+        steps=steps,
+        causes={cause: causes[cause] for cause in ("right", *steps)},
+        extra=predicted - matched,
+        task=judged_task(dataset, predictions),
+        f1=repaired([]),
+        repairs={
+            step: Repair(alone=repaired([step]), with_later=repaired(steps[number:]))
+            for number, step in enumerate(steps)
+        },
+    )

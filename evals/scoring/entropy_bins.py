@@ -1,0 +1,125 @@
+"""What the entropy gate sees (GEM, Figure 5): accuracy of the tagger, its best K types and the reranker by entropy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import BaseModel, ConfigDict
+
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.scoring.attribution import Outcome, outcomes
+from namepin.evals.scoring.curves import calibration
+from namepin.evals.scoring.predictions import Predicted, Predictions, label_in
+from namepin.tools.labels import ALIASES, COARSE4, FINE_TO_COARSE4
+
+BOUNDS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0)
+"""Bins in nats; the last ends above the entropy of 51 equal shares (3.93)."""
+
+
+class GateBin(BaseModel):
+    """Entities whose span is right and whose entropy lies in [low, high); accuracies of the finest annotated type.
+
+    `top` is how often the gold type is among the tagger's K best. `reranker` is over the `reranked` ones alone, and
+    `tagger_on_those` the tagger's accuracy on the same.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    low: float
+    high: float
+    count: int
+    tagger: float
+    top: float
+    reranked: int
+    reranker: float | None
+    tagger_on_those: float | None
+
+
+class GateReport(BaseModel):
+    """Figure 5 as numbers; `error` is the tagger's expected calibration error over ten bins of confidence."""
+
+    model_config = ConfigDict(frozen=True)
+    k: int
+    entities: int
+    error: float
+    bins: list[GateBin]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    entropy: float
+    tagger: bool
+    top: bool
+    final: bool
+    reranked: bool
+
+
+def gate_report(dataset: Dataset, predictions: Predictions, k: int = 5) -> GateReport | None:
+    """The gate's report; None where no entity with a right span has scores and an entropy."""
+    found = outcomes(dataset, predictions)
+    judged = [_judged(dataset, outcome, k) for outcome in found if _usable(outcome.predicted)]
+    calibrated = calibration(dataset, [_by_the_tagger(outcome) for outcome in found])
+    if not judged or calibrated is None:
+        return None
+    bins = []
+    for low, high in zip(BOUNDS, BOUNDS[1:], strict=False):
+        inside = [one for one in judged if low <= one.entropy < high]
+        if inside:
+            again = [one for one in inside if one.reranked]
+            bins.append(
+                GateBin(
+                    low=low,
+                    high=high,
+                    count=len(inside),
+                    tagger=_share([one.tagger for one in inside]),
+                    top=_share([one.top for one in inside]),
+                    reranked=len(again),
+                    reranker=_share([one.final for one in again]) if again else None,
+                    tagger_on_those=_share([one.tagger for one in again]) if again else None,
+                )
+            )
+    return GateReport(k=k, entities=len(judged), error=calibrated.error, bins=bins)
+
+
+def _usable(predicted: Predicted | None) -> bool:
+    return predicted is not None and bool(predicted.scores) and predicted.entropy is not None
+
+
+def _judged(dataset: Dataset, outcome: Outcome, k: int) -> _Judged:
+    said = outcome.predicted
+    assert said is not None and said.entropy is not None  # the caller has asked `_usable`
+    tagged = _by_the_tagger(outcome).predicted
+    assert tagged is not None
+    best = _ranked(said.scores)[:k]
+    names = {name if dataset.has_fine else label_in(dataset.scheme, _typed(said, name)) for name in best}
+    gold = outcome.entity.fine if dataset.has_fine else outcome.entity.label
+    return _Judged(
+        said.entropy, _right(dataset, outcome, tagged), gold in names, _right(dataset, outcome, said), said.reranked
+    )
+
+
+def _right(dataset: Dataset, outcome: Outcome, said: Predicted) -> bool:
+    if dataset.has_fine:
+        return said.fine == outcome.entity.fine
+    return label_in(dataset.scheme, said) == outcome.entity.label
+
+
+def _by_the_tagger(outcome: Outcome) -> Outcome:
+    """The outcome with the type that the tagger had found before the reranker chose."""
+    said = outcome.predicted
+    if said is None or not said.reranked or not said.scores:
+        return outcome
+    return replace(outcome, predicted=_typed(said, _ranked(said.scores)[0]))
+
+
+def _ranked(scores: Mapping[str, float]) -> Sequence[str]:
+    return sorted(scores, key=lambda name: (-scores[name], name))
+
+
+def _typed(said: Predicted, name: str) -> Predicted:
+    if name in COARSE4:
+        return replace(said, label=name, fine=None)
+    fine = ALIASES.get(name, name)
+    return replace(said, label=FINE_TO_COARSE4[fine], fine=fine)
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits)

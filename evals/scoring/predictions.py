@@ -1,0 +1,362 @@
+"""What a system said about a data set's posts: read from JSONL or from Extractions, and checked against the posts.
+
+Nothing is dropped in silence. A row that cannot be understood is an error; what can be understood but not be right (a
+span outside the text, an inverted box) is listed as a problem and scored as wrong.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from namepin.evals.datasets.gold import Dataset, GoldPost, Problem, RawBox, Span
+from namepin.tools.errors import NamepinError
+from namepin.tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
+from namepin.tools.text import clean_text
+from namepin.tools.types import Extraction, Mask, token_offsets
+
+
+def nowhere(number: int) -> Span:
+    """The span of the entity of that number when its offsets fit no place in the text.
+
+    It counts as predicted and never matches; the number keeps two such entities of a post apart.
+    """
+    return -1 - number, -1
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One predicted entity.
+
+    Attributes:
+        span: character offsets in the gold text, or `nowhere`.
+        text: the words at `span`.
+        label: as given: one of the 4, 8 or 51 types, or anything else, which is then wrong.
+        fine: one of the 51 types, where given.
+        groundable: as given; None where the system did not say.
+        box: the predicted box, None where there is none or it is unusable.
+        mask: likewise.
+        match_score: the system's confidence that the entity is in the picture.
+        scores: its distribution over the finest types it knows.
+        entropy: over the types, in nats.
+        reranked: whether a reranker chose the type; the tagger's own is then the best of `scores`.
+    """
+
+    span: Span
+    text: str
+    label: str
+    fine: str | None = None
+    groundable: bool | None = None
+    box: RawBox | None = None
+    mask: Mask | None = None
+    match_score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    entropy: float | None = None
+    reranked: bool = False
+
+    @property
+    def says_groundable(self) -> bool:
+        """What counts as the answer: the one given, else whether there is a region."""
+        if self.groundable is None:
+            return self.box is not None or self.mask is not None
+        return self.groundable
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Checked predictions, by post id.
+
+    `visual` and `with_masks` say whether the system spoke of the picture at all: without that, the tasks that need it
+    are not evaluated, rather than scored as zero.
+
+    Attributes:
+        entities: of every post that has a row.
+        proposals: candidate boxes by post id, of systems that choose among such (`regions` in the row).
+        problems: everything wrong, with its place.
+        missing: ids of the data set that have no row.
+        unknown: ids of rows that the data set does not have.
+        failed: ids of posts whose row says that they failed.
+        some_mask: whether any row has a mask, usable or not.
+        tool_ms: milliseconds by tool, summed over the rows that say so.
+        tool_tokens: (prompt, completion) tokens by tool, of the calls of this run whose model reported them.
+    """
+
+    entities: Mapping[str, tuple[Predicted, ...]]
+    proposals: Mapping[str, tuple[RawBox, ...]]
+    problems: tuple[Problem, ...] = ()
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    some_mask: bool = False
+    tool_ms: Mapping[str, float] = field(default_factory=dict)
+    tool_tokens: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def visual(self) -> bool:
+        """Whether any entity carries an answer about the picture."""
+        spoken = [p.groundable is not None or p.box is not None for ps in self.entities.values() for p in ps]
+        return any(spoken) or not spoken
+
+    @property
+    def with_masks(self) -> bool:
+        """Whether any entity carries a mask, or all are said to be outside the picture."""
+        every = [p for ps in self.entities.values() for p in ps]
+        return self.some_mask or (self.visual and not any(p.says_groundable for p in every))
+
+    @property
+    def fine(self) -> bool:
+        """Whether any entity carries one of the 51 types."""
+        every = [p for ps in self.entities.values() for p in ps]
+        return any(p.fine for p in every) or not every
+
+    @property
+    def coarse8(self) -> bool:
+        """Whether any entity carries one of the 8 types, by itself or through its fine type."""
+        every = [p for ps in self.entities.values() for p in ps]
+        return any(label_in("fmnerg8", p) for p in every) or not every
+
+    @property
+    def unstated(self) -> int:
+        """Entities without an answer about the picture, among others that have one: read as "not in the picture"."""
+        every = [p for ps in self.entities.values() for p in ps]
+        return sum(p.groundable is None and p.box is None for p in every) if self.visual else 0
+
+    def ungrounded(self) -> "Predictions":
+        """The same entities, all said to be outside the picture (`--visual none`)."""
+        return replace(
+            self,
+            entities={
+                post: tuple(replace(p, groundable=False, box=None, mask=None) for p in ps)
+                for post, ps in self.entities.items()
+            },
+        )
+
+
+def read_predictions(path: Path, dataset: Dataset, whole: Dataset | None = None) -> Predictions:
+    """Predictions of a JSONL file with `id` and `entities` in each row.
+
+    Args:
+        path: the file.
+        dataset: what they are scored on.
+        whole: the split that `dataset` is a part of (`--ids`); rows for its other posts are left out.
+
+    Raises:
+        NamepinError: E134 when a row cannot be understood, E135 when an id comes twice or none is known.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise NamepinError("E134", f"cannot read predictions: {error.strerror}", where=str(path)) from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
+    return check(rows, dataset, (gold.post.id for gold in (whole or dataset).posts))
+
+
+def from_extractions(extractions: Iterable[Extraction], dataset: Dataset) -> Predictions:
+    """Predictions from a run of the graph."""
+    return check([(f"post {e.id}", e.model_dump(mode="python")) for e in extractions], dataset)
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise NamepinError("E134", f"the row is not JSON: {error}", where=where) from error
+    if not isinstance(row, dict) or not isinstance(row.get("entities"), list) or "id" not in row:
+        mend = 'a row is {"id": ..., "entities": [{"label", "start", "end"}, ...]}'
+        raise NamepinError("E134", "the row lacks `id` or a list of `entities`", where=where, mend=mend)
+    return row
+
+
+def check(
+    rows: Sequence[tuple[str, Mapping[str, Any]]], dataset: Dataset, known_ids: Iterable[str] | None = None
+) -> Predictions:
+    """Rows, each with the place it comes from, as predictions on `dataset`; see `read_predictions`.
+
+    Rows whose id is among `known_ids` but not in `dataset` are left out; any other is a problem.
+    """
+    posts = {gold.post.id: gold for gold in dataset.posts}
+    elsewhere = set(known_ids or ()) - posts.keys()
+    problems: list[Problem] = []
+    entities: dict[str, tuple[Predicted, ...]] = {}
+    proposals: dict[str, tuple[RawBox, ...]] = {}
+    unknown, failed = [], []
+    for where, row in rows:
+        post_id = str(row["id"])
+        if post_id in entities:
+            raise NamepinError(
+                "E135", f"post id {post_id!r} is predicted twice", where=where, mend="keep one row a post"
+            )
+        if post_id in elsewhere:
+            continue
+        if post_id not in posts:
+            unknown.append(post_id)
+            problems.append(Problem("E135", where, f"post id {post_id!r} is not in the data; the row is not scored"))
+            continue
+        if row.get("status") == "failed":
+            failed.append(post_id)
+            problems.append(Problem("W100", where, f"the post failed, its entities count as missed: {_reason(row)}"))
+        reader = _RowReader(posts[post_id], row, where, problems)
+        entities[post_id] = tuple(reader.entity(i, item) for i, item in enumerate(row["entities"]))
+        if row.get("regions") is not None:
+            proposals[post_id] = tuple(box for box in map(_finite_box, row["regions"]) if box)
+    if rows and not entities:
+        mend = "check --dataset, --root and --split"
+        raise NamepinError("E135", f"none of the {len(rows)} predicted post ids is in the data", mend=mend)
+    missing = tuple(post_id for post_id in posts if post_id not in entities)
+    problems += [
+        Problem("E135", dataset.title, f"post {i!r} has no prediction: its entities are missed") for i in missing
+    ]
+    some_mask = any(item.get("mask") is not None for _, row in rows for item in row["entities"])
+    tool_ms: Counter[str] = Counter()
+    for _, row in rows:
+        timings = row.get("timings_ms")
+        tool_ms.update({t: ms for t, ms in timings.items() if _finite(ms)} if isinstance(timings, Mapping) else {})
+    return Predictions(
+        entities, proposals, tuple(problems), missing, tuple(unknown), tuple(failed), some_mask, dict(tool_ms)
+    )
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    """Why a post failed, as its result says."""
+    warnings = [warning for warning in row.get("warnings") or () if isinstance(warning, Mapping)]
+    return str(warnings[-1].get("message")) if warnings else "no reason given"
+
+
+@dataclass(frozen=True)
+class _RowReader:
+    """Reads the entities of one row against its gold post, and lists what is wrong with them."""
+
+    gold: GoldPost
+    row: Mapping[str, Any]
+    where: str
+    problems: list[Problem]
+
+    def note(self, code: str, number: int, what: str) -> None:
+        self.problems.append(Problem(code, f"{self.where}, entity {number}", what))
+
+    def entity(self, number: int, item: Any) -> Predicted:
+        if not isinstance(item, Mapping) or not isinstance(item.get("label"), str):
+            raise NamepinError("E134", "an entity lacks its `label`", where=f"{self.where}, entity {number}")
+        span = self.span(number, item)
+        label, fine = self.types(number, item)
+        groundable = item.get("groundable")
+        if groundable is not None and not isinstance(groundable, bool):
+            raise NamepinError("E134", f"`groundable` is {groundable!r}", where=f"{self.where}, entity {number}")
+        given = item.get("scores")
+        scores = {k: p for k, p in given.items() if _finite(p) is not None} if isinstance(given, Mapping) else {}
+        box, mask = self.box(number, item.get("box")), self.mask(number, item.get("mask"))
+        if groundable is None and (item.get("box") is not None or item.get("mask") is not None):
+            groundable = True
+        text = self.gold.post.text[span[0] : span[1]] if span[0] >= 0 else str(item.get("text", ""))
+        match_score, entropy = _finite(item.get("match_score")), _finite(item.get("entropy"))
+        reranked = item.get("reranked") is True
+        return Predicted(span, text, label, fine, groundable, box, mask, match_score, scores, entropy, reranked)
+
+    def span(self, number: int, item: Mapping[str, Any]) -> Span:
+        text = self.gold.post.text
+        tokens = self.gold.post.tokens or tuple(text.split())
+        said: tuple[Any, Any]
+        if _is_span((item.get("start"), item.get("end"))):
+            span = (item["start"], item["end"])
+            said = (self.row.get("text", text), {text, clean_text(text)})
+        elif _is_span(item.get("token_span")):
+            first, end = item["token_span"]
+            offsets = token_offsets(text, tokens)
+            inside = 0 <= first < end <= len(offsets)
+            span = (offsets[first][0], offsets[end - 1][1]) if inside else nowhere(number)
+            said = (tuple(self.row.get("tokens") or tokens), {tokens, tuple(clean_text(text).split(" "))})
+        else:
+            mend = "give `start` and `end`, or `token_span`, as whole numbers"
+            raise NamepinError("E134", "an entity has no span", where=f"{self.where}, entity {number}", mend=mend)
+        if not 0 <= span[0] < span[1] <= len(text):
+            self.note("E136", number, "the span is empty or lies outside the text; it counts as a wrong prediction")
+            return nowhere(number)
+        if said[0] not in said[1]:
+            self.note("E136", number, "the row's text is not the gold text, so its offsets mean another place; wrong")
+            return nowhere(number)
+        return span
+
+    def types(self, number: int, item: Mapping[str, Any]) -> tuple[str, str | None]:
+        label, fine = item["label"], item.get("fine_label")
+        fine = ALIASES.get(fine, fine) if isinstance(fine, str) else None
+        if fine is None and ALIASES.get(label, label) in FINE51:
+            fine = ALIASES.get(label, label)
+        if fine is not None and fine not in FINE51:
+            self.note("E138", number, f"fine label {fine!r} is none of the 51 types; it counts as a wrong type")
+        if label not in COARSE4 and label not in COARSE8 and ALIASES.get(label, label) not in FINE51:
+            self.note("E138", number, f"label {label!r} is not in the scheme; it counts as a wrong type")
+        return label, fine
+
+    def box(self, number: int, value: Any) -> RawBox | None:
+        if value is None:
+            return None
+        box = _finite_box(value)
+        if box is None:
+            self.note("E137", number, f"box {value!r} is inverted, empty or not four numbers; it matches no region")
+        elif self.gold.size and (min(box) < 0 or box[2] > self.gold.size[0] or box[3] > self.gold.size[1]):
+            self.note("E137", number, f"box {value!r} leaves the picture; it is scored as given")
+        return box
+
+    def mask(self, number: int, value: Any) -> Mask | None:
+        if value is None:
+            return None
+        try:
+            mask = Mask.model_validate(value)
+        except ValueError:
+            self.note("E137", number, "the mask is not COCO's run-length encoding; it matches no region")
+            return None
+        sizes = {m.size for entity in self.gold.entities for m in entity.masks or ()}
+        if sizes and mask.size not in sizes:
+            self.note(
+                "E137", number, f"the mask is {mask.size}, the gold masks are {sorted(sizes)}; it matches no region"
+            )
+            return None
+        return mask
+
+
+def _is_span(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(type(x) is int for x in value)
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _finite_box(value: Any) -> RawBox | None:
+    """Four finite numbers with x1 < x2 and y1 < y2, or None."""
+    if not isinstance(value, Sequence) or len(value) != 4 or not all(type(x) in (int, float) for x in value):
+        return None
+    x1, y1, x2, y2 = map(float, value)
+    return (x1, y1, x2, y2) if all(map(math.isfinite, (x1, y1, x2, y2))) and x1 < x2 and y1 < y2 else None
+
+
+def label_in(scheme: str, predicted: Predicted) -> str | None:
+    """The predicted type in a scheme, or None where it has none there (which is wrong, whatever the gold type).
+
+    In the 8 types it is the parent of the fine label, since the 4 do not tell a building from a location.
+    """
+    if scheme == "fmnerg51":
+        return predicted.fine if predicted.fine in FINE51 else None
+    if scheme == "fmnerg8":
+        if predicted.fine in FINE51:
+            return FINE_TO_COARSE8[predicted.fine]
+        return predicted.label if predicted.label in COARSE8 else None
+    if predicted.label in COARSE4:
+        return predicted.label
+    return COARSE8_TO_4.get(predicted.label) or FINE_TO_COARSE4.get(predicted.fine or "")
+
+
+def repeats(predictions: Predictions) -> int:
+    """Predicted entities at a span that an earlier prediction of the same post has already taken."""
+    return sum(
+        count - 1
+        for entities in predictions.entities.values()
+        for span, count in Counter(p.span for p in entities).items()
+        if span[0] >= 0
+    )

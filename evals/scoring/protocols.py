@@ -1,0 +1,235 @@
+"""How one post's predictions are counted: canonically, and as three groups of authors counted theirs.
+
+All take the same `Case`. The authors' rules are reproduced as their released scripts have them, for comparison with the
+numbers they published; each quirk is named where it happens.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from pycocotools import mask as coco
+
+from namepin.evals.datasets.gold import RawBox, Span
+from namepin.tools.types import Mask
+
+Region = RawBox | Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An entity as one task sees it.
+
+    Attributes:
+        span: character offsets.
+        text: its words.
+        type: its type in the finest scheme the task knows, whether the task asks for it or not.
+        label: the type that must be right; None where the task ignores types.
+        groundable: whether it is said to be in the picture; None where the task ignores the picture.
+        regions: boxes or masks; all the gold ones, at most one predicted.
+    """
+
+    span: Span
+    text: str
+    type: str = ""
+    label: str | None = None
+    groundable: bool | None = None
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One post in one task. `proposals` are the candidate boxes of a system that chooses among such."""
+
+    gold: Sequence[Item]
+    predicted: Sequence[Item]
+    proposals: Sequence[RawBox] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many were right, predicted and annotated; counts of posts add up."""
+
+    correct: int = 0
+    predicted: int = 0
+    gold: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(self.correct + other.correct, self.predicted + other.predicted, self.gold + other.gold)
+
+    @property
+    def precision(self) -> float:
+        """Correct of predicted; 0 when nothing was predicted."""
+        return self.correct / self.predicted if self.predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Correct of gold; 0 when there is no gold."""
+        return self.correct / self.gold if self.gold else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 0 when both are 0, as seqeval and conlleval have it."""
+        total = self.predicted + self.gold
+        return 2 * self.correct / total if total else 0.0
+
+
+Protocol = Callable[[Case, float], Count]
+"""`(case, iou threshold) -> count`."""
+
+
+def box_iou(a: RawBox, b: RawBox) -> float:
+    """Intersection over union of two boxes, without the "+ 1" of integer pixels."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def mask_iou(a: Mask, b: Mask) -> float:
+    """Intersection over union in pixels; 0 for masks of different sizes."""
+    if a.size != b.size:
+        return 0.0
+    first, second = ({"size": list(m.size), "counts": m.counts.encode("ascii")} for m in (a, b))
+    return float(coco.iou([first], [second], [0])[0, 0])
+
+
+def region_iou(a: Region, b: Region) -> float:
+    """IoU of two boxes or of two masks."""
+    if isinstance(a, Mask) and isinstance(b, Mask):
+        return mask_iou(a, b)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return box_iou(a, b)
+    return 0.0
+
+
+def best_iou(predicted: Item, gold: Item) -> float:
+    """IoU with the gold region that fits best; 0 without a region."""
+    return max((region_iou(p, g) for p in predicted.regions for g in gold.regions), default=0.0)
+
+
+def region_right(predicted: Item, gold: Item, iou: float) -> bool:
+    """IoU >= threshold with any gold region; not in the picture is right only when both say so."""
+    if predicted.groundable is None:
+        return True
+    if not predicted.groundable or not gold.groundable:
+        return predicted.groundable == gold.groundable
+    return best_iou(predicted, gold) >= iou
+
+
+def canonical(case: Case, iou: float) -> Count:
+    """Identity is the span: a set intersection over (span, type, region), as far as the task has them.
+
+    Predictions that are equal in the task's eyes are one. Predictions at one span that differ count each, and one of
+    them can be right.
+    """
+    gold = {(item.span, item.label): item for item in case.gold}
+    predicted = {(item.span, item.label, item.groundable, item.regions): item for item in case.predicted}.values()
+    hits = {
+        (item.span, item.label)
+        for item in predicted
+        if (match := gold.get((item.span, item.label))) is not None and region_right(item, match, iou)
+    }
+    return Count(len(hits), len(predicted), len(gold))
+
+
+def riveg(case: Case, iou: float) -> Count:
+    """RiVEG's `statistic.py`: identity is the words and the type, each gold entity is used up by its first match.
+
+    Quirks: positions do not matter; duplicates count each, on both sides; matching is greedy in the order of the
+    predictions and of the gold; IoU >= threshold; where types are ignored (EEG), words are read up to the first "(".
+    The script has no text-only task; AdaSeq's span F1, which the paper reports for it, is the canonical one.
+    """
+    if all(item.groundable is None for item in (*case.gold, *case.predicted)):
+        return canonical(case, iou)
+
+    def identity(item: Item) -> tuple[str, str | None]:
+        return (item.text.split("(")[0], None) if item.label is None else (item.text, item.label)
+
+    left = list(case.gold)
+    for item in case.predicted:
+        for gold in left:
+            if identity(item) == identity(gold) and region_right(item, gold, iou):
+                left.remove(gold)
+                break
+    return Count(len(case.gold) - len(left), len(case.predicted), len(case.gold))
+
+
+def hindex(case: Case, iou: float) -> Count:
+    """H-index's `metrics.py`: identity is the token span, a region is an index among the detector's proposals.
+
+    Quirks: of several predictions at one span only the last counts; a gold region is every proposal with IoU strictly
+    above the threshold, and an entity whose boxes the detector missed (no proposal reaches the threshold) matches
+    nothing, "not in the picture" included. Without proposals in the predictions' rows (`regions`), the predicted box
+    stands for the proposal it was, and there is no miss to see.
+    """
+    predicted = {item.span: item for item in case.predicted}
+    gold = {item.span: item for item in case.gold}
+    correct = sum(
+        item.label == gold[span].label and _index_right(item, gold[span], iou, case.proposals)
+        for span, item in predicted.items()
+        if span in gold
+    )
+    return Count(correct, len(predicted), len(gold))
+
+
+def _index_right(predicted: Item, gold: Item, iou: float, proposals: Sequence[RawBox] | None) -> bool:
+    """Whether the chosen proposal is among the gold ones; see `hindex`."""
+    if predicted.groundable is None:
+        return True
+    if gold.groundable and proposals is not None:
+        if not any(region_iou(box, region) >= iou for region in gold.regions for box in proposals):
+            return False
+        chosen = _nearest(predicted, proposals)
+        return chosen is not None and any(region_iou(chosen, region) > iou for region in gold.regions)
+    if not predicted.groundable or not gold.groundable:
+        return predicted.groundable == gold.groundable
+    return best_iou(predicted, gold) > iou
+
+
+def _nearest(predicted: Item, proposals: Sequence[RawBox]) -> RawBox | None:
+    """The proposal that a predicted box is, allowing for rounding."""
+    if not predicted.groundable or not predicted.regions or not proposals:
+        return None
+    return max(proposals, key=lambda box: region_iou(predicted.regions[0], box))
+
+
+def tiger(case: Case, iou: float) -> Count:
+    """TIGER's `more_eval.py`: entities are the keys "words type in-the-picture" of a dict.
+
+    Quirks: duplicates collapse, gold ones too, and the last one's region stays; "not in the picture" is looked for as
+    the substring "False" of the key, so it is also found in the words; IoU > threshold, and a gold entity that the
+    detector missed cannot be matched. Where types are ignored (EEG), the keys that are counted still hold the type, a
+    prediction matches any gold entity with its words, and none is used up.
+    """
+    if all(item.label is None and item.groundable is None for item in (*case.gold, *case.predicted)):
+        return canonical(case, iou)
+    gold, predicted = ({_tiger_key(item): item for item in items} for items in (case.gold, case.predicted))
+    if all(item.label is None for item in case.gold):
+        correct = sum(
+            any(
+                _index_right(item, other, iou, case.proposals) if item.groundable else "False" in key
+                for key, other in gold.items()
+                if other.text == item.text
+            )
+            for item in predicted.values()
+        )
+    else:
+        correct = sum(
+            "False" in key or _index_right(item, gold[key], iou, case.proposals)
+            for key, item in predicted.items()
+            if key in gold
+        )
+    return Count(correct, len(predicted), len(gold))
+
+
+def _tiger_key(item: Item) -> str:
+    words = [item.text, item.type, None if item.groundable is None else str(item.groundable)]
+    return " ".join(word for word in words if word is not None)
+
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {"canonical": canonical, "riveg": riveg, "hindex": hindex, "tiger": tiger}
+)

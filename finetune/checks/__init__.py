@@ -1,0 +1,1 @@
+"""Checks of trained tools that need research data or a GPU."""

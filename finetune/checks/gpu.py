@@ -1,0 +1,180 @@
+"""One optimiser step of the large recipes at their papers' shapes: `python -m namepin.finetune.checks.gpu`, on a GPU.
+
+How much memory a step takes at its peak, and how many rows and tokens a second, of LLaVA-1.5-7B with LoRA of rank 64
+(bf16 and 4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is fetched.
+The rows are a small sandbox world's; its posts are filled up to the 256 tokens at which GEM cuts them, so that no row
+of the papers takes more.
+"""
+
+import argparse
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from namepin.evals.bench.harness import machine
+from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask
+from namepin.finetune.loop.trainer import Run, Task, Training
+from namepin.finetune.matcher import MatcherRecipe, MatcherTask
+from namepin.finetune.reranker import LlavaRecipe, RerankerTask
+from namepin.finetune.sandbox.nets import make_nets
+from namepin.finetune.sandbox.write import write_world
+from namepin.tools.errors import NamepinError
+from namepin.tools.loading.pretrained import quiet_transformers
+from namepin.tools.models.ofa_checkpoint import load_ofa, save_ofa
+from namepin.tools.nets.ofa import Ofa, OfaSizes
+
+LONGEST = 256
+"""Tokens of a post at most (GEM, appendix)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe, its task, and the module whose inputs are the tokens that are counted."""
+
+    recipe: Callable[[], Training]
+    task: Callable[[Any], Task]
+    reads: str
+
+
+def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+    """The figures of every case, by its name.
+
+    Args:
+        folder: where world and weights go; 20 GB of them.
+        tiny: the sandbox's own nets on the CPU instead, to see that the steps can be taken.
+        only: names of cases; all where none is given.
+
+    Raises:
+        NamepinError: E216 without a CUDA device, unless `tiny`; E207 for a name that is no case.
+    """
+    if not tiny and not torch.cuda.is_available():
+        raise NamepinError("E216", "no CUDA device here", mend="run it where there is one, or with --tiny")
+    world, nets = folder / "world", folder / "nets"
+    write_world(world, {"train": 160 if tiny else 400, "dev": 4, "test": 4}, 1, quiet=True)
+    make_nets(world, nets)
+    fill_posts(world / "txt_fine" / "train.txt")
+    if not tiny:
+        published_sizes(nets)
+    cases = cases_of(world, nets, folder, tiny)
+    unknown = [name for name in only if name not in cases]
+    if unknown:
+        raise NamepinError("E207", f"no case {unknown[0]!r}", mend=f"cases: {', '.join(cases)}")
+    return {name: measured(cases[name], steps=1 if tiny else 3) for name in only or cases}
+
+
+def fill_posts(file: Path) -> None:
+    """Append full stops, a token each, to every post of an FMNERG file until it has `LONGEST` words."""
+    posts = file.read_text("utf-8").strip("\n").split("\n\n")
+    filled = [[*(lines := post.split("\n")), *[".\tO\tO"] * (LONGEST + 1 - len(lines))] for post in posts]
+    file.write_text("".join("\n".join(lines) + "\n\n" for lines in filled), "utf-8")
+
+
+def cases_of(world: Path, nets: Path, folder: Path, tiny: bool) -> Mapping[str, Case]:
+    """Recipes with their papers' settings, by name."""
+    place: dict[str, Any] = {"root": str(world), "dataset": "sandbox", "out": str(folder / "run"), "cpu": tiny}
+    half = {**place, "precision": "bf16"}
+    llava = {**half, "weights": str(nets / "llava"), "device": "cpu" if tiny else "cuda", "accumulate": 4}
+    llava |= {"gradient_checkpointing": True}
+    ofa = {**half, "weights": str(nets / "ofa"), "accumulate": 4, **({"image_size": 128} if tiny else {})}
+    spoken, blip = "model.language_model", {**half, "weights": str(nets / "blip")}
+    cases = {
+        "llava-lora-bf16": Case(lambda: LlavaRecipe(**llava), RerankerTask, spoken),
+        "llava-lora-4bit": Case(lambda: LlavaRecipe(**llava, quantization="4bit"), RerankerTask, spoken),
+        "blip": Case(lambda: MatcherRecipe(**blip), MatcherTask, "vision_model.encoder"),
+        "ofa": Case(lambda: OfaGrounderRecipe(**ofa), OfaGrounderTask, "encoder.layers.0"),
+    }
+    return {name: case for name, case in cases.items() if not (tiny and "4bit" in name)}
+
+
+def published_sizes(nets: Path) -> None:
+    """Put nets of the published sizes where the tiny ones are; their vocabularies stay."""
+    from transformers import AutoTokenizer, BlipConfig, BlipForImageTextRetrieval, LlavaConfig
+    from transformers import LlavaForConditionalGeneration as Llava
+
+    image = AutoTokenizer.from_pretrained(nets / "llava").convert_tokens_to_ids("<image>")
+    torch.manual_seed(1)
+    with quiet_transformers():
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            make_config: Any = LlavaConfig  # whose defaults are LLaVA-1.5-7B's, but for the head's vocabulary
+            config = make_config(image_token_index=image)
+            config.text_config.vocab_size = 32064
+            Llava(config).save_pretrained(nets / "llava")
+        finally:
+            torch.set_default_dtype(torch.float32)
+        vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+        vision |= {"image_size": 384, "patch_size": 16}
+        sizes: Any = BlipConfig(
+            vision_config={**vision, "initializer_range": 0.02}, text_config={"num_attention_heads": 12}
+        )
+        BlipForImageTextRetrieval(sizes).save_pretrained(nets / "blip")
+    words = load_ofa(nets / "ofa", "", tokenizer="").words
+    save_ofa(Ofa(OfaSizes(vocabulary=words.size)), words, nets / "ofa")
+
+
+def measured(case: Case, steps: int) -> dict[str, float]:
+    """Peak memory, loading included, and speed of a recipe's step: the first one, which allocates, is not timed."""
+    gc.collect()
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    recipe = case.recipe()
+    task = case.task(recipe)
+    counted = tokens_read(task.net.get_submodule(case.reads))
+    run = Run(recipe, task)
+    taken = run.steps(steps + 1)
+    next(taken)
+    counted.clear()
+    start = time.perf_counter()
+    losses = list(taken)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    figures = {
+        "rows_per_s": recipe.batch_size * len(losses) / seconds,
+        "tokens_per_s": sum(counted) / seconds,
+        "tokens_per_row": sum(counted) / (recipe.batch_size * len(losses)),
+        "batch_size": float(recipe.batch_size),
+        "loss": losses[-1],
+    }
+    return figures | ({"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if cuda else {})
+
+
+def tokens_read(module: nn.Module) -> list[int]:
+    """A list that grows by the number of tokens, over all rows, with every call of the module."""
+    counted: list[int] = []
+
+    def count(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        states = next(value for value in (*given, *named.values()) if isinstance(value, Tensor) and value.ndim == 3)
+        counted.append(states.shape[0] * states.shape[1])
+
+    module.register_forward_pre_hook(count, with_kwargs=True)
+    return counted
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print a report as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", help="which; all where none is named")
+    parser.add_argument("--tiny", action="store_true", help="the sandbox's own nets, on the CPU")
+    given = parser.parse_args(argv)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = check(Path(folder), tiny=given.tiny, only=given.cases)
+    except NamepinError as error:
+        parser.exit(2, f"error: {error}\n")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(json.dumps({"machine": {**machine(), "device": device}, "cases": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Rows that the recipes train on, and how they are split."""

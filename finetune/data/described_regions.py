@@ -1,0 +1,99 @@
+"""Rows from described regions: what a picture shows or does not, in words, without any post about it.
+
+Networks that look are taught so before they meet posts: OFA's grounding began with RefCOCO, BLIP with captions. The
+layout is our own, `regions/SPLIT.jsonl` beside `images/`, a picture a line:
+`{"id": ..., "regions": [{"text": ..., "boxes": [[x1, y1, x2, y2], ...], "masks":
+[{"size": [height, width], "counts": COCO's RLE}, ...]}, ...]}`, in the upright picture's pixels; no box says that
+the picture does not show it, `masks` may be left out.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from PIL import ExifTags, Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from namepin.finetune.data.mentions import Seen, Split
+from namepin.tools.base import file_sha256
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import FORMATS
+from namepin.tools.interfaces import Query
+from namepin.tools.types import Box, Mask
+
+
+class Described(BaseModel):
+    """Something that a picture shows, or not."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: Annotated[str, Field(min_length=1)]
+    boxes: list[Box]
+    masks: list[Mask] = []
+
+
+class Picture(BaseModel):
+    """A picture with its regions."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    regions: list[Described]
+
+
+def read_regions(root: Path, split: str) -> Split:
+    """Every description of a split; its text is all that is said, there is no name and no type.
+
+    Raises:
+        NamepinError: E130 when the file is missing, E134 when a line cannot be understood, or a box is inverted, not
+            finite or more than a pixel outside its picture, E120 when a picture is missing.
+    """
+    path = root / "regions" / f"{split}.jsonl"
+    if not path.is_file():
+        mend = "described regions are read from regions/SPLIT.jsonl; see docs/finetune.md"
+        raise NamepinError("E130", "no such file", where=str(path), mend=mend)
+    rows = [row for number, line in enumerate(path.read_bytes().split(b"\n"), 1) for row in _rows(path, number, line)]
+    return Split(tuple(dict.fromkeys(rows)), {f"regions {split}": file_sha256(path)}, str(path))
+
+
+def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:
+    if not line.strip():
+        return
+    try:
+        picture = Picture.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what = f"not a picture with its regions: {place + ': ' if place else ''}{first['msg']}"
+        raise NamepinError("E134", what, where=f"{path}:{number}") from error
+    image = path.parent.parent / "images" / f"{picture.id}.jpg"
+    if not image.is_file():
+        raise NamepinError("E120", f"there is no picture {image}", where=f"{path}:{number}", mend="add it")
+    size = _size(image)
+    for one in picture.regions:
+        for box in one.boxes:
+            if size and not _within(box, size):
+                what = f"box {box} of {one.text!r} leaves the {size[0]}x{size[1]} picture"
+                raise NamepinError("E134", what, where=f"{path}:{number}")
+        yield Seen(
+            post=picture.id,
+            text="",
+            image=str(image),
+            query=Query(text=one.text, label="MISC", category="MISC"),
+            boxes=tuple(one.boxes),
+            masks=tuple(one.masks),
+            expansion=one.text,
+            reading="expansion",
+        )
+
+
+def _size(image: Path) -> tuple[int, int] | None:
+    """The upright picture's (width, height) by its header; None where it cannot be read, of which its loader tells."""
+    try:
+        with Image.open(image, formats=FORMATS) as picture:
+            (width, height), turned = picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises nearly every built-in type on damaged data
+        return None
+    return (height, width) if turned in (5, 6, 7, 8) else (width, height)
+
+
+def _within(box: Box, size: tuple[int, int]) -> bool:
+    return min(box) >= -1 and box[2] <= size[0] + 1 and box[3] <= size[1] + 1

@@ -1,0 +1,328 @@
+"""Rows for the recipes that look: a data set's gold mentions with their post's picture and regions.
+
+A mention in the picture has its boxes; one that is not has none, and is what matchers and entailment learn to refuse
+(GEM section 3.4.1, RiVEG section IV-C1).
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from namepin.evals.datasets.gold import GoldEntity, GoldPost, RawBox
+from namepin.finetune.data.splits import file_of, read_gold
+from namepin.finetune.loop.trainer import Training
+from namepin.graphs.riveg_expression import DASH
+from namepin.tools.base import file_sha256
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import load_image
+from namepin.tools.interfaces import Query
+from namepin.tools.labels import FINE_TO_COARSE4
+from namepin.tools.types import Mask
+
+Reading = Literal["both", "entity", "expansion"]
+"""What of a referring expression is read (RiVEG, Table X), as `expression.text` of a profile has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualTraining(Training):
+    """Settings of a recipe that learns from pictures.
+
+    Attributes:
+        root: folder of the data set, with `images/` and `xml/`.
+        dataset: its layout, by the name that `namepin eval --dataset` knows; or `regions`, see
+            `namepin.finetune.data.described_regions`.
+        train: the split to learn from.
+        dev: the split that epochs are chosen by.
+    """
+
+    root: str
+    dataset: str = "gmner"
+    train: str = "train"
+    dev: str = "dev"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A gold mention and the picture of its post."""
+
+    post: str
+    """The post's id."""
+
+    text: str
+    image: str
+    query: Query
+    boxes: tuple[RawBox, ...]
+    masks: tuple[Mask, ...] = ()
+    expansion: str | None = None
+    caption: str | None = None
+    reading: Reading = "both"
+
+    @property
+    def groundable(self) -> bool:
+        """Whether the mention is in the picture."""
+        return bool(self.boxes or self.masks)
+
+    @property
+    def expression(self) -> str:
+        """The referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2), or the part to be read."""
+        entity = f"{self.query.text} ({self.query.label})"
+        if not self.expansion or self.reading == "entity":
+            return entity
+        return self.expansion if self.reading == "expansion" else f"{entity}{DASH}{self.expansion}"
+
+    @property
+    def largest(self) -> RawBox:
+        """The box with the largest area: RiVEG's only gold label of grounding."""
+        return max(self.boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's mentions, the sha256 of what was read (not of pictures), and the file that they stand in."""
+
+    rows: tuple[Seen, ...]
+    data: Mapping[str, str]
+    file: str
+
+
+def read_split(
+    recipe: VisualTraining,
+    split: str,
+    *,
+    captions: str = "",
+    expansions: Sequence[str] = (),
+    reading: Reading = "both",
+    mixed: bool = True,
+) -> Split:
+    """The mentions of every post of a split, once for each expansion where there are several.
+
+    Args:
+        recipe: names the data set.
+        split: of it.
+        captions: JSONL of `{"id", "caption"}`, where the tool reads the picture's caption.
+        expansions: JSONL files of `{"id", "text", "expansion"}`; several lines of a mention, in one file or in several,
+            are RiVEG's "Mix".
+        reading: what of the referring expressions is read.
+        mixed: whether a mention may have several expansions.
+
+    Raises:
+        NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
+            picture is missing, E134 when a row of captions or expansions cannot be understood, E135 when a file of them
+            fits nothing, E139 when a mention has several expansions and may not.
+    """
+    root = Path(recipe.root)
+    if recipe.dataset == "regions":
+        from namepin.finetune.data.described_regions import read_regions
+
+        return read_regions(root, split)
+    dataset = read_gold(recipe.dataset, root, split, regions=True)
+    if not dataset.has_boxes and not dataset.has_masks:
+        raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))
+    if not dataset.has_images:
+        raise NamepinError("E130", "the data set has no images/ folder", where=str(root))
+    missing = [gold for gold in dataset.posts if not Path(gold.post.image or "").is_file()]
+    if missing:
+        what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
+        raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
+    data = {f"{dataset.name} {split}": dataset.sha256}
+    data |= _sha256((Path(file) for file in (captions, *expansions) if Path(file).is_file()), split)
+    told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
+    if captions:
+        some_fit(captions, any(gold.post.id in told for gold in dataset.posts), f"post of {split}")
+    said: dict[tuple[str, str], list[str]] = {}
+    mentions = {(gold.post.id, entity.text) for gold in dataset.posts for entity in gold.entities}
+    for file in expansions:
+        fitting = _add_expansions(said, file, mixed) & mentions
+        some_fit(file, bool(fitting), f"mention of {split}")
+    rows = [
+        replace(_seen(gold, entity, told.get(gold.post.id), expansion), reading=reading)
+        for gold in dataset.posts
+        for entity in gold.entities
+        for expansion in said.get((gold.post.id, entity.text)) or (None,)
+    ]
+    regions = [[Path(row.image).name, row.query.text, row.boxes, row.masks] for row in rows]
+    data[f"{dataset.name} {split} regions"] = hashlib.sha256(repr(regions).encode()).hexdigest()
+    return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
+
+
+def _sha256(files: Iterable[Path], split: str) -> dict[str, str]:
+    """By split and file name; further files of a name have a number."""
+    found: dict[str, str] = {}
+    for file in files:
+        alike = sum(name.split(":")[0] == f"{split} {file.name}" for name in found)
+        found[f"{split} {file.name}" + (f":{alike + 1}" if alike else "")] = file_sha256(file)
+    return found
+
+
+def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
+    return Seen(
+        post=gold.post.id,
+        text=gold.post.text,
+        image=str(gold.post.image),
+        query=query_of(entity),
+        boxes=entity.boxes or (),
+        masks=entity.masks or (),
+        expansion=expansion,
+        caption=caption,
+    )
+
+
+def _add_expansions(said: dict[tuple[str, str], list[str]], file: str, mixed: bool) -> set[tuple[str, str]]:
+    """Add a file's expansions to those of (post, mention); returns whose they are.
+
+    Raises:
+        NamepinError: as `lines_of`, and E139 at the second expansion of a mention, unless they may be mixed.
+    """
+    found = set()
+    for where, (post, text, expansion) in placed_lines(file, "text", "expansion"):
+        known = said.setdefault((post, text), [])
+        if known and expansion not in known and not mixed:
+            what = f"a second expansion of {text!r} in post {post!r}: dev is never mixed"
+            raise NamepinError("E139", what, where=where, mend="give one line a mention")
+        known.append(expansion)
+        found.add((post, text))
+    return found
+
+
+def some_fit(file: str, fits: bool, kind: str) -> None:
+    """See that a file belongs to the data.
+
+    Raises:
+        NamepinError: E135 when none of its lines fits any of this kind, such as "mention of train".
+    """
+    if not fits:
+        raise NamepinError("E135", f"no line fits any {kind}", where=file, mend="give the file of this data set")
+
+
+def lines_of(file: str, *keys: str) -> Iterator[tuple[str, ...]]:
+    """The values of "id" and `keys` in every line of a JSONL file, as `placed_lines` without the places."""
+    return (values for _, values in placed_lines(file, *keys))
+
+
+def placed_lines(file: str, *keys: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The place of every line of a JSONL file, with its values of "id" and `keys`.
+
+    Raises:
+        NamepinError: E130 when it is missing, E134 when a line cannot be understood, or a value is no text.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise NamepinError("E130", "no such file", where=file, mend="check the recipe's settings")
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                strange = [key for key in keys if not isinstance(row[key], str)]
+                if strange or not isinstance(row["id"], str | int):
+                    raise ValueError(f"{(strange or ['id'])[0]} is no text")
+                values = (str(row["id"]), *(" ".join(row[key].split()) for key in keys))
+            except (ValueError, KeyError, TypeError) as error:
+                what = f"not a row of id, {', '.join(keys)}: {error!r}"
+                raise NamepinError("E134", what, where=f"{path}:{number}") from error
+            yield f"{path}:{number}", values
+
+
+def query_of(entity: GoldEntity) -> Query:
+    """A gold mention as the visual tools see it."""
+    label = FINE_TO_COARSE4[entity.fine] if entity.fine else entity.label
+    return Query(text=entity.text, label=label, category=entity.fine or label)
+
+
+class Pictures:
+    """Pictures of rows as a net wants them; of equal pictures in a batch, one."""
+
+    def __init__(self, prepare: Callable[[Image.Image], Tensor]) -> None:
+        """Take what makes a picture (3, height, width)."""
+        self._prepare = prepare
+
+    def __call__(self, rows: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+        """The pictures, (pictures, 3, height, width), and which of them each row is about, (rows,).
+
+        Raises:
+            NamepinError: E120 to E125 when a picture cannot be read.
+        """
+        paths = list(dict.fromkeys(row.image for row in rows))
+        pixels = torch.stack([self._prepare(load_image(path).image) for path in paths])
+        return pixels, torch.tensor([paths.index(row.image) for row in rows])
+
+
+Row = TypeVar("Row")
+
+
+def shuffled(rows: Sequence[Row], rng: random.Random, picture: Callable[[Row], str] | None = None) -> list[Row]:
+    """The rows in random order; those of one picture stay together, so that a batch encodes it once."""
+    groups: dict[str, list[Row]] = {}
+    for at, row in enumerate(rows):
+        groups.setdefault(picture(row) if picture else str(at), []).append(row)
+    order = list(groups)
+    rng.shuffle(order)
+    return [row for key in order for row in groups[key]]
+
+
+def both_classes(split: Split, *, negatives: bool = False) -> None:
+    """See that there is something to tell apart.
+
+    Args:
+        split: to learn from or to choose by.
+        negatives: whether mentions that are not in their picture are added to it.
+
+    Raises:
+        NamepinError: E139 when there is no mention, or all are in their picture, or none.
+    """
+    there = {row.groundable for row in split.rows}
+    if there >= ({True} if negatives else {True, False}):
+        return
+    which = "every" if True in there else "no"
+    one_class = f"{which} mention is in its picture: one class only, nothing to tell apart"
+    what = one_class if there else "there is no mention"
+    raise NamepinError("E139", what, where=split.file, mend="use another split")
+
+
+def something(rows: Sequence[object], split: Split, kind: str) -> None:
+    """See that rows of a split are left.
+
+    Args:
+        rows: those that can be used.
+        split: that they are of.
+        kind: what makes them so, such as "box".
+
+    Raises:
+        NamepinError: E139 when there is none.
+    """
+    if not rows:
+        raise NamepinError("E139", f"no mention has a {kind}", where=split.file, mend="use another split")
+
+
+def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) -> dict[str, float]:
+    """F1 of "in the picture", then its parts, as fractions; zero where there is nothing to divide by.
+
+    Args:
+        rows: mentions, with their truth.
+        judge: what is said of some of them, (rows,) booleans.
+    """
+    said = [bool(one) for at in range(0, len(rows), 16) for one in judge(rows[at : at + 16]).tolist()]
+    truth = [row.groundable for row in rows]
+    both = sum(a and b for a, b in zip(truth, said, strict=True))
+    return {
+        "f1": 2 * both / max(sum(said) + sum(truth), 1),
+        "precision": both / max(sum(said), 1),
+        "recall": both / max(sum(truth), 1),
+        "accuracy": sum(a == b for a, b in zip(truth, said, strict=True)) / max(len(rows), 1),
+    }
+
+
+def jittered(box: RawBox, most: float, rng: random.Random) -> RawBox:
+    """The box with each edge moved by up to `most` of its side; never inverted for `most` below one half."""
+    width, height = (box[2] - box[0]) * most, (box[3] - box[1]) * most
+    left, top, right, bottom = (
+        edge + rng.uniform(-side, side) for edge, side in zip(box, (width, height) * 2, strict=True)
+    )
+    return left, top, right, bottom

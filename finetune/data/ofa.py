@@ -1,0 +1,57 @@
+"""What both OFA recipes share: a net with its words, pictures as OFA wants them, and a folder that the tools load."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from namepin.finetune.data.mentions import Pictures, Seen
+from namepin.finetune.loop.trainer import Batch
+from namepin.tools.images.tensors import squash
+from namepin.tools.loading.pretrained import locate, weights_sha256
+from namepin.tools.models.ofa import OfaConfig, OfaModel
+from namepin.tools.models.ofa_checkpoint import load_ofa, save_ofa
+from namepin.tools.models.ofa_vocabulary import PAD, padded
+from namepin.tools.nets.ofa import Memory, Patches
+
+_HALF = (0.5, 0.5, 0.5)
+_CPU = torch.device("cpu")
+
+
+class OfaParts:
+    """An OFA to train.
+
+    Its ResNet's batch norms keep the statistics they have. The net is the one that the tools run, which has no dropout
+    and no drop path; OFA's own training has both.
+    """
+
+    def __init__(self, weights: str, tokenizer: str, image_size: int) -> None:
+        """Load the weights.
+
+        Raises:
+            NamepinError: E210 to E218, see `namepin.tools.models.ofa_checkpoint`.
+        """
+        path = locate(weights)
+        checkpoint = load_ofa(path, weights_sha256(path), tokenizer=tokenizer)
+        OfaModel(OfaConfig(weights=weights), checkpoint).check_size(image_size)
+        self.net, self.words = checkpoint.net.requires_grad_(), checkpoint.words
+        self.pictures = Pictures(lambda image: squash(image, image_size, _HALF, _HALF))
+
+    def questions(self, rows: Sequence[Seen], prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """Pictures and questions of rows, for `read`."""
+        pixels, which = self.pictures(rows)
+        return {"pixels": pixels, "which": which, "ids": padded(prompts, _CPU)}
+
+    def save(self, folder: Path) -> None:
+        """A folder in the form of OFA-Sys's transformers branch, `ofa.weights` for the tools."""
+        save_ofa(self.net, self.words, folder)
+
+
+def read(net: Any, batch: Batch) -> Memory:
+    """The encoder's states of `OfaParts.questions`; every picture goes through the ResNet once."""
+    seen = net.look(batch["pixels"])
+    patches = Patches(seen.states[batch["which"]], seen.rows, seen.columns)
+    memory: Memory = net.encode(patches, batch["ids"], batch["ids"] != PAD)
+    return memory

@@ -1,0 +1,86 @@
+"""Splits to learn from and to choose by. Evaluation lists what is wrong with a file and goes on; training must not."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from namepin.evals.datasets.gold import Dataset, GoldPost
+from namepin.evals.run import load_dataset
+from namepin.tools.errors import NamepinError
+
+
+def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Dataset:
+    """A split that can be learnt from; what is left out of it is counted in one line on stderr.
+
+    Args:
+        name: the data set's layout, as `namepin eval --dataset` knows it.
+        root: its folder.
+        split: of it.
+        regions: whether its boxes and masks are learnt from.
+
+    Raises:
+        NamepinError: E130 to E139 when the split is missing or unusable; E132 at the first type outside the scheme;
+            E133 when most of its boxes, or of its masks, are left out: the annotations are of other posts.
+    """
+    dataset = load_dataset(name, root, split)
+    for problem in dataset.problems:
+        if problem.loses == "type":
+            raise NamepinError(problem.code, problem.what, where=problem.where, mend="mend the file")
+    if regions:
+        _most_are_used(dataset, "boxes")
+        _most_are_used(dataset, "masks")
+    listed = [problem for problem in dataset.problems if problem.code == "E132" or regions and problem.code == "E133"]
+    if listed and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        first = f"the first is {listed[0].code}: {listed[0].what} ({listed[0].where})"
+        print(f"warning: {len(listed)} problems in {name} {split}, {first}; see namepin data check", file=sys.stderr)
+    return dataset
+
+
+def _most_are_used(dataset: Dataset, kind: Literal["boxes", "masks"]) -> None:
+    """See that the regions belong to the text; a name with its regions counts once a post.
+
+    Raises:
+        NamepinError: E133 at the first region that is left out, when most are.
+    """
+    lost = [problem for problem in dataset.problems if problem.loses == kind]
+    used = {(gold.post.id, one.text) for gold in dataset.posts for one in gold.entities if getattr(one, kind)}
+    if len(lost) > len(used):
+        what = f"{len(lost)} of {len(lost) + len(used)} annotated {kind} are left out, such as: {lost[0].what}"
+        raise NamepinError("E133", what, where=lost[0].where, mend="give the annotations of these posts")
+
+
+def file_of(dataset: Dataset) -> str:
+    """The file that a split's posts were read from."""
+    return dataset.posts[0].where.rpartition(":")[0]
+
+
+def pictures_there(dataset: Dataset) -> None:
+    """See that every picture that is named exists; a post may have none.
+
+    Raises:
+        NamepinError: E120 at the first post whose picture is missing.
+    """
+    missing = [gold for gold in dataset.posts if gold.post.image and not Path(gold.post.image).is_file()]
+    if missing:
+        what = f"{len(missing)} pictures are missing, such as {missing[0].post.image}"
+        raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
+
+
+def tokens_there(posts: Iterable[GoldPost]) -> None:
+    """See that every post has tokens, and every mention those that its text is made of.
+
+    Raises:
+        NamepinError: E106 at the first post where that is not so.
+    """
+    for gold in posts:
+        if not gold.post.tokens:
+            raise NamepinError("E106", f"post {gold.post.id!r} has no tokens", where=gold.where, mend="add them")
+        for entity in gold.entities:
+            first, end = entity.token_span
+            if first < 0 or "".join(gold.post.tokens[first:end]) != "".join(entity.text.split()):
+                what = (
+                    f"the mention {entity.text!r} is not made of the tokens {first} to {end} of post {gold.post.id!r}"
+                )
+                raise NamepinError("E106", what, where=gold.where, mend="let it begin and end where tokens do")

@@ -1,0 +1,179 @@
+"""Train MM-Grounding-DINO as grounder: `namepin finetune grounder --set backend=mmgdino`; LoRA on the detector.
+
+The net proposes boxes for a phrase; of several gold boxes the largest is the only one, as for OFA (RiVEG section
+IV-C2). The loss is transformers' own: proposals are matched with boxes, and pay for score and place.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from accelerate.utils import reduce
+from pydantic import Field
+from torch import Tensor, nn
+from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import build_label_maps, build_text_mask
+
+from namepin.evals.datasets.gold import RawBox
+from namepin.evals.scoring.protocols import box_iou
+from namepin.finetune.data.mentions import Seen, VisualTraining, jittered, read_split, shuffled, something
+from namepin.finetune.loop.lora import Layers, save_lora, with_lora
+from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate
+from namepin.tools.grounder.mmgdino import (
+    MmGroundingDinoConfig,
+    MmGroundingDinoGrounder,
+    Phrase,
+    load_mmgdino,
+    padded_ids,
+    phrase_of,
+)
+from namepin.tools.images.load import load_image
+from namepin.tools.interfaces import GroundRequest, ReferringQuery
+from namepin.tools.loading.pretrained import locate, weights_sha256
+from namepin.tools.media import Media
+
+DETECTOR = Layers(
+    r"model\.(encoder|decoder)\..*\.(query|key|value|fc1|fc2|\w+_proj|sampling_offsets|attention_weights)$",
+    whole=r".*(bbox|class)_embed\..*",
+)
+"""Encoder and decoder; what encodes picture and text alone stays as it is, the small heads are trained whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MmGroundingDinoRecipe(VisualTraining):
+    """LoRA on MM-Grounding-DINO, with its own loss of matched boxes; the paper has no such row, the settings are ours.
+
+    Attributes:
+        expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
+        dev_expansions: one such file for the dev split.
+        weights: a transformers folder, or a name on the hub.
+        phrase: the part of the expression that is asked, as in the tool.
+        short_side: pixels of the picture's shorter side, as the net sees it.
+        long_side: pixels of its longer side at most.
+        rank: of LoRA.
+        alpha: LoRA's scale.
+        dropout: of LoRA's input.
+        jitter: every edge of a target box is moved by up to this share of the box's side; off.
+    """
+
+    backend: Literal["mmgdino"] = "mmgdino"
+    out: str = "out/grounder"
+    expansions: tuple[str, ...] = ()
+    dev_expansions: str = ""
+    lr: Rate = 1e-4
+    epochs: Positive = 10
+    weights: str = "openmmlab-community/mm_grounding_dino_large_all"
+    phrase: Phrase = "expansion"
+    short_side: Annotated[int, Field(ge=32)] = 800
+    long_side: Annotated[int, Field(ge=32)] = 1333
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    jitter: Jitter = 0.0
+
+
+class MmGroundingDinoTask:
+    """MM-Grounding-DINO with LoRA and the mentions that have a box (`namepin.finetune.loop.trainer.Task`)."""
+
+    name = "grounder"
+
+    def __init__(self, recipe: MmGroundingDinoRecipe) -> None:
+        """Load data and weights, and put LoRA on.
+
+        Raises:
+            NamepinError: E210 to E218 weights, E120 to E139 data, E301 without peft.
+        """
+        self.recipe = recipe
+        train = read_split(recipe, recipe.train, expansions=recipe.expansions)
+        known = [recipe.dev_expansions] if recipe.dev_expansions else []
+        dev = read_split(recipe, recipe.dev, expansions=known, mixed=False)
+        self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
+        something(self.train, train, "box")
+        something(self.dev, dev, "box")
+        self.data = {**train.data, **dev.data}
+        asked = {name: getattr(recipe, name) for name in ("weights", "phrase", "short_side", "long_side")}
+        config, path = MmGroundingDinoConfig(**asked, threshold=0.0, top=1), locate(recipe.weights)
+        self.tool = MmGroundingDinoGrounder(config, load_mmgdino(config, path, weights_sha256(path)))
+        self.net: nn.Module = with_lora(self.tool.model.net, recipe, DETECTOR)
+
+    def rows(self, rng: random.Random) -> Sequence[Seen]:
+        """The mentions, their target boxes moved a little where the recipe says so."""
+        rows, most = shuffled(self.train, rng, lambda row: row.image), self.recipe.jitter
+        return [replace(row, boxes=(jittered(row.largest, most, rng),)) for row in rows] if most else rows
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Pictures, each in the corner of a common rectangle, phrases, and the target boxes, (rows, 4).
+
+        Boxes are centre, width and height, as shares of the picture without what is beside it.
+        """
+        images = {row.image: load_image(row.image).image for row in rows}
+        pictures = {path: self.tool.pixels(image) for path, image in images.items()}
+        height, width = (max(picture.shape[side] for picture in pictures.values()) for side in (1, 2))
+        pixels = torch.zeros(len(rows), 3, height, width)
+        there = torch.zeros(len(rows), height, width, dtype=torch.long)
+        for at, row in enumerate(rows):
+            _, high, wide = pictures[row.image].shape
+            pixels[at, :, :high, :wide], there[at, :high, :wide] = pictures[row.image], 1
+        ids, words = padded_ids([self.tool.ids(phrase_of(referring(row), self.recipe.phrase))[0] for row in rows])
+        boxes = torch.tensor([centred(row.largest, images[row.image].size) for row in rows])
+        return {"pixels": pixels, "there": there, "ids": ids, "words": words, "boxes": boxes}
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Focal, L1 and GIoU loss of the proposals, matched with the rows' boxes as transformers does; a row's mean."""
+        detector: Any = net
+        ids, words = batch["ids"], batch["words"]
+        found = detector(
+            pixel_values=batch["pixels"], pixel_mask=batch["there"], input_ids=ids, attention_mask=words,
+            return_dict=True,
+        )  # fmt: skip
+        # transformers finds a row's phrase among those of all rows, and for the third row and later finds the wrong
+        # one: it counts the phrases of one row before, not of all. Every row is given the phrases of all.
+        phrases = torch.cat(build_label_maps(found.logits, ids))
+        wanted = [
+            {"class_labels": torch.tensor([at], device=ids.device), "boxes": box[None]}
+            for at, box in enumerate(batch["boxes"])
+        ]
+        loss: Tensor = detector.loss_function(
+            found.logits,
+            wanted,
+            detector.device,
+            found.pred_boxes,
+            detector.config,
+            (phrases,) * len(ids),
+            build_text_mask(found.logits, words),
+            encoder_logits=found.encoder_logits,
+            encoder_pred_boxes=found.encoder_pred_boxes,
+        )[0]
+        # It is a share of the boxes of all processes; the recipes' loop expects this one's mean.
+        boxes: Tensor = reduce(torch.tensor(float(len(ids)), device=ids.device), "mean")
+        return loss * boxes / len(ids)
+
+    def score(self) -> dict[str, float]:
+        """Prec@0.5 on dev: the share of mentions whose best box has an IoU of 0.5 or more with a gold box; mean IoU."""
+        found, overlap = 0, 0.0
+        for row in self.dev:
+            loaded = load_image(row.image)
+            request = GroundRequest(image=loaded.ref, text=row.text, queries=(referring(row),))
+            boxes = self.tool.run([request], Media(images={loaded.ref.sha256: loaded.image}))[0].groundings[0].boxes
+            most = max((box_iou(box.box, gold) for box in boxes for gold in row.boxes), default=0.0)
+            found, overlap = found + (most >= 0.5), overlap + most
+        return {"prec@0.5": found / len(self.dev), "iou": overlap / len(self.dev)}
+
+    def save(self, folder: Path) -> None:
+        """An adapter for `grounder.adapter`."""
+        save_lora(self.net, self.recipe, DETECTOR, folder, "ground")
+
+
+def referring(row: Seen) -> ReferringQuery:
+    """What the graph would ask."""
+    query = row.query
+    return ReferringQuery(text=query.text, label=query.label, category=query.category, expression=row.expression)
+
+
+def centred(box: RawBox, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box in pixels, cut to its picture, as centre, width and height: shares of the picture's (width, height)."""
+    edges = [min(max(edge / side, 0.0), 1.0) for edge, side in zip(box, size * 2, strict=True)]
+    left, top, right, bottom = edges
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top

@@ -1,0 +1,154 @@
+"""Train the grounder: `namepin finetune grounder`. OFA's visual grounding on the mentions that are in their pictures.
+
+OFA's answer is four bins and the end; of several gold boxes the largest is the only one (RiVEG section IV-C2). The
+other backend, `mmgdino`, is in `namepin.finetune.grounder.mmgdino`.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from namepin.evals.scoring.protocols import box_iou
+from namepin.finetune.data.mentions import Reading, Seen, VisualTraining, jittered, read_split, shuffled, something
+from namepin.finetune.data.ofa import OfaParts, read
+from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
+from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate, Run, Share
+from namepin.tools.grounder.ofa import QUESTION
+from namepin.tools.images.load import load_image
+from namepin.tools.models.ofa import as_in_riveg
+from namepin.tools.models.ofa_boxes import NOWHERE, bins_of, box_of
+from namepin.tools.models.ofa_vocabulary import BEGIN, END
+from namepin.tools.nets.ofa import continuations
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfaGrounderRecipe(VisualTraining):
+    """RiVEG's settings for OFA-large (section V-A): 10 epochs at 3e-5 in batches of 32.
+
+    Attributes:
+        weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
+        tokenizer: for a `.pt` that has no vocabulary beside it.
+        expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
+        dev_expansions: one such file for the dev split.
+        image_size: side of the square that pictures are squashed to, in pixels.
+        smoothing: of the labels.
+        jitter: every edge of a target box is moved by up to this share of the box's side; ours, off.
+        beams: of the search on dev.
+        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
+        ungroundable: learn from mentions that are not in the picture, too, whose box is then (0, 0, 0, 0), which the
+            tool takes for none: grounding without entailment (section IV-C1, footnote 3).
+    """
+
+    backend: Literal["ofa"] = "ofa"
+    out: str = "out/grounder"
+    lr: Rate = 3e-5
+    batch_size: Positive = 32
+    epochs: Positive = 10
+    weights: str = "OFA-Sys/ofa-large"
+    tokenizer: str = "OFA-Sys/ofa-large"
+    expansions: tuple[str, ...] = ()
+    dev_expansions: str = ""
+    image_size: Positive = 512
+    smoothing: Share = 0.1
+    jitter: Jitter = 0.0
+    beams: Positive = 5
+    text: Reading = "both"
+    ungroundable: bool = False
+
+
+class OfaGrounderTask:
+    """OFA with the mentions that have a box (`namepin.finetune.loop.trainer.Task`)."""
+
+    name = "grounder"
+
+    def __init__(self, recipe: OfaGrounderRecipe) -> None:
+        """Load weights and data.
+
+        Raises:
+            NamepinError: E210 to E218 weights, E120 to E139 data.
+        """
+        self.recipe = recipe
+        known = [recipe.dev_expansions] if recipe.dev_expansions else []
+        train = read_split(recipe, recipe.train, expansions=recipe.expansions, reading=recipe.text)
+        dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text, mixed=False)
+        self.train, self.dev = (
+            [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
+        )
+        for split in (train, dev):
+            something([row for row in split.rows if row.boxes], split, "box")
+        self.data = {**train.data, **dev.data}
+        self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
+        self.net: nn.Module = self.parts.net
+        self.sizes = {row.image: load_image(row.image).image.size for row in (*self.train, *self.dev)}
+
+    def rows(self, rng: random.Random) -> Sequence[Seen]:
+        """The mentions, their target boxes moved a little where the recipe says so."""
+        rows = shuffled(self.train, rng, lambda row: row.image)
+        if not self.recipe.jitter:
+            return rows
+        most = self.recipe.jitter
+        return [replace(row, boxes=(jittered(row.largest, most, rng),)) if row.boxes else row for row in rows]
+
+    def collate(self, rows: list[Seen]) -> Batch:
+        """Pictures, questions, and the bins of the answers."""
+        answers = [self._bins(row) for row in rows]
+        targets = [[*(self.parts.words.first_bin + place for place in bins), END] for bins in answers]
+        return {**self._questions(rows), "targets": torch.tensor(targets)}
+
+    def _bins(self, row: Seen) -> tuple[int, int, int, int]:
+        return bins_of(row.largest, *self.sizes[row.image], self.parts.words.bins) if row.boxes else NOWHERE
+
+    def _questions(self, rows: Sequence[Seen]) -> dict[str, Tensor]:
+        words = self.parts.words
+        spelled = [words.spelled(as_in_riveg(row.expression))[0] for row in rows]
+        prompts = [[BEGIN, *words.ids(QUESTION.format(expression=text)), END] for text in spelled]
+        return self.parts.questions(rows, prompts)
+
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of the four bins and the end, over the whole vocabulary."""
+        ofa: Any = net
+        targets = batch["targets"]
+        before = torch.cat([torch.full_like(targets[:, :1], BEGIN), targets[:, :-1]], dim=1)
+        states, _ = ofa.decode(before, read(ofa, batch))
+        return functional.cross_entropy(
+            ofa.logits(states).flatten(0, 1), targets.flatten(), label_smoothing=self.recipe.smoothing
+        )
+
+    def score(self) -> dict[str, float]:
+        """Prec@0.5 on dev: the share of mentions whose best beam has an IoU of 0.5 or more with a gold box.
+
+        A mention without any is answered right by no box.
+        """
+        net, words = self.parts.net, self.parts.words
+        device = next(net.parameters()).device
+        bins = words.bin_ids().to(device)
+        places = [bins, bins, bins, bins, torch.tensor([END], device=device)]
+        found, overlap = 0, 0.0
+        for at in range(0, len(self.dev), 16):
+            rows = self.dev[at : at + 16]
+            batch = {key: value.to(device) for key, value in self._questions(rows).items()}
+            beams = continuations(net, read(net, batch), BEGIN, places, self.recipe.beams)
+            for row, best in zip(rows, beams.tokens[:, 0].tolist(), strict=True):
+                box = box_of([token - words.first_bin for token in best[:4]], *self.sizes[row.image], words.bins)
+                most = max((box_iou(box, gold) for gold in row.boxes), default=0.0) if box else float(not row.boxes)
+                found, overlap = found + (most >= 0.5), overlap + most
+        return {"prec@0.5": found / len(self.dev), "iou": overlap / len(self.dev)}
+
+    def save(self, folder: Path) -> None:
+        """A folder for `grounder.ofa.weights`."""
+        self.parts.save(folder)
+
+
+RECIPES = {"ofa": OfaGrounderRecipe, "mmgdino": MmGroundingDinoRecipe}
+_TASKS: Mapping[type, Any] = {OfaGrounderRecipe: OfaGrounderTask, MmGroundingDinoRecipe: MmGroundingDinoTask}
+
+
+def train(recipe: VisualTraining, resume: bool = False) -> dict[str, Any]:
+    """Run the recipe; the best epoch's weights are then in `out/weights`."""
+    return Run(recipe, _TASKS[type(recipe)](recipe)).run(resume)

@@ -1,0 +1,125 @@
+"""Nets that are spread over several processes (FSDP): made whole to be scored, saved and resumed.
+
+Where nothing is spread, all of this does nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from torch import Tensor, nn
+
+from namepin.tools.errors import NamepinError
+
+
+def settle(accelerator: Accelerator) -> None:
+    """Spread the net where accelerate's configuration asks for FSDP, on CPUs too, where accelerate itself does not.
+
+    Raises:
+        NamepinError: E203 for FSDP's first version, whose flattened parameters the recipes' saved weights do not know.
+    """
+    state: Any = accelerator.state
+    several = accelerator.num_processes > 1
+    if several and accelerator.device.type == "cpu" and parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        plugin = FullyShardedDataParallelPlugin()  # which reads accelerate's configuration from the environment
+        if accelerator.mixed_precision != "no":
+            plugin.set_mixed_precision(accelerator.mixed_precision)
+        state.fsdp_plugin = plugin
+        for one in (state, PartialState()):
+            one.distributed_type = DistributedType.FSDP
+    if accelerator.distributed_type == DistributedType.FSDP and state.fsdp_plugin.fsdp_version != 2:
+        mend = "set fsdp_version: 2, as finetune/accelerate/fsdp.yaml does"
+        raise NamepinError("E203", "fsdp_version: FSDP's first version is not supported", mend=mend)
+
+
+def layers_of(net: nn.Module) -> list[str]:
+    """Classes of the layers that may be spread one by one, by name: what transformers says must stay together."""
+    named = set(getattr(net, "_no_split_modules", None) or ())
+    return sorted(named & {type(module).__name__ for module in net.modules()})
+
+
+def is_spread(value: Any) -> bool:
+    """Whether it is a tensor of which this process has a part; torch's own class takes a second to import."""
+    return hasattr(value, "full_tensor")
+
+
+def whole(value: Any) -> Tensor:
+    """All of a tensor on the CPU; of one that is spread, every process must ask."""
+    full: Tensor = value.full_tensor() if is_spread(value) else value
+    return full.detach().cpu().clone()
+
+
+def like(value: Tensor, place: Any) -> Tensor:
+    """A whole tensor as the parameter that it belongs to, spread where that is."""
+    if not is_spread(place):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(place.device, place.dtype), place.device_mesh, place.placements)
+
+
+def whole_states(optimiser: Any) -> dict[str, Any]:
+    """An optimiser's state with whole tensors, as one process has it."""
+    told: dict[str, Any] = optimiser.state_dict()
+    if not any(is_spread(value) for one in told["state"].values() for value in one.values()):
+        return told
+    states = {
+        key: {name: whole(value) if isinstance(value, Tensor) else value for name, value in one.items()}
+        for key, one in told["state"].items()
+    }
+    return {**told, "state": states}
+
+
+def put_states(optimiser: Any, told: Mapping[str, Any]) -> None:
+    """The reverse of `whole_states`."""
+    places = [place for group in optimiser.param_groups for place in group["params"]]
+    states = {
+        key: {
+            name: like(value, places[key]) if isinstance(value, Tensor) and value.ndim else value
+            for name, value in one.items()
+        }
+        for key, one in told["state"].items()
+    }
+    optimiser.load_state_dict({**told, "state": states})
+
+
+@contextmanager
+def gathered(net: nn.Module, *, keep: bool) -> Iterator[None]:
+    """Parameters that are spread stand whole on the CPU for a while, to be saved; every process must take part.
+
+    Args:
+        net: what is spread.
+        keep: whether this process wants them; the others only give their parts.
+    """
+    places = [
+        (module, name, value)
+        for module in net.modules()
+        for name, value in module._parameters.items()
+        if value is not None and is_spread(value)
+    ]
+    made: dict[int, nn.Parameter] = {}  # tied parameters stay tied
+    for _, _, value in places:
+        if id(value) not in made:
+            full = whole(value)
+            made[id(value)] = nn.Parameter(full if keep else torch.empty(0), requires_grad=value.requires_grad)
+    for module, name, value in places:
+        module._parameters[name] = made[id(value)]
+    try:
+        yield
+    finally:
+        for module, name, value in places:
+            module._parameters[name] = value
+
+
+@contextmanager
+def callable_in_parts(objective: Any) -> Iterator[None]:
+    """For a while parts of the net may be called without the whole: what no layer gathers for itself is gathered."""
+    spread = hasattr(objective, "unshard")
+    if spread:
+        objective.unshard()
+    yield
+    if spread:
+        objective.reshard()

@@ -1,0 +1,242 @@
+"""What a training run leaves on disk: a checkpoint to go on from, the best weights, their manifest and model card."""
+
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from namepin.finetune.loop.fsdp import like, whole
+from namepin.tools.errors import NamepinError
+from namepin.tools.loading.pretrained import damaged, load_errors
+
+CHECKPOINT = "checkpoint.pt"
+MANIFEST = "namepin.json"
+
+_FREE = ("out", "root", "workers", "cpu", "report_to", "checkpoint_steps")
+"""Settings that a resumed run may change: what is learnt does not depend on them."""
+
+
+def settings_of(recipe: Any) -> dict[str, Any]:
+    """A recipe's settings as JSON has them."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return settings
+
+
+def trained(net: nn.Module) -> dict[str, Tensor]:
+    """The net's trainable tensors and its running statistics, whole and on the CPU."""
+    learnt = {name: value for name, value in net.named_parameters() if value.requires_grad}
+    kept = {name: value for name, value in net.named_buffers() if "running_" in name}
+    return {name: whole(value) for name, value in (learnt | kept).items()}
+
+
+def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """The reverse of `trained`."""
+    places = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    with torch.no_grad():
+        for name, value in tensors.items():
+            places[name].copy_(like(value, places[name]))
+
+
+def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
+    """Write beside, then move into place: a kill at any moment leaves the one before."""
+    partial = file.with_suffix(".partial")
+    try:
+        with partial.open("wb") as stream:
+            torch.save(dict(state), stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_checkpoint(
+    file: Path,
+    settings: Mapping[str, Any],
+    free: Collection[str] = _FREE,
+    data: Mapping[str, str] | None = None,
+) -> dict[str, Any] | None:
+    """The state to go on from; None where the run has not come to its first checkpoint.
+
+    Args:
+        file: the checkpoint.
+        settings: of the run that is to go on.
+        free: those that may be others than before.
+        data: sha256 of what it reads, where that must be what it was.
+
+    Raises:
+        NamepinError: E205 when the run was begun with other settings or data, E211 or E214 when the file is damaged or
+            holds code.
+    """
+    if not file.is_file():
+        return None
+    try:
+        with load_errors(str(file)):
+            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except RuntimeError as error:  # what torch's reader of archives says of a file that was cut
+        raise damaged(str(error).splitlines()[0], str(file)) from error
+    before = state.get("settings", {})
+    changed = [key for key in settings if key not in free and before.get(key, settings[key]) != settings[key]]
+    if changed:
+        key = changed[0]
+        raise _another(f"{key}: {before.get(key)!r}, not {settings[key]!r}", file)
+    read: Mapping[str, str] = state.get("data", {})
+    if data is not None and read and dict(read) != dict(data):
+        raise _another(next(name for name in {**read, **data} if read.get(name) != data.get(name)), file)
+    return state
+
+
+def _another(what: str, file: Path) -> NamepinError:
+    mend = "resume with the settings and data it was started with, or choose another `out`"
+    return NamepinError("E205", f"the run to resume had another {what}", where=str(file), mend=mend)
+
+
+def see_finite(what: str, value: float, out: Path) -> None:
+    """Stop a training that has diverged.
+
+    Raises:
+        NamepinError: E220 where `value` is no number.
+    """
+    if not math.isfinite(value):
+        raise _diverged(what, out)
+
+
+def see_weights_finite(net: nn.Module, out: Path) -> None:
+    """Stop before weights are kept that are no numbers.
+
+    Raises:
+        NamepinError: E220 where one is not.
+    """
+    for name, value in net.named_parameters():
+        if value.requires_grad and not bool(value.isfinite().all()):
+            raise _diverged(f"{name} holds no numbers after the epoch's last step", out)
+
+
+def _diverged(what: str, out: Path) -> NamepinError:
+    mend = "start again in another `out`, with lower learning rates or without bf16 or fp16"
+    return NamepinError("E220", what, where=str(out), mend=mend)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes `folder`'s place once it is whole."""
+    partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk it is in the way
+        raise
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into E500."""
+    try:
+        yield
+    except NamepinError:
+        raise
+    except Exception as error:
+        # torch's writer finds that bytes are missing and says so, while the system's own error is on its way; the
+        # writers of safetensors and tokenizers tell the system's error in their own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        said = cause.strerror or str(cause) if isinstance(cause, OSError) else str(error)
+        if not isinstance(cause, OSError) and not re.search(r"\(os error \d+\)", said):
+            raise
+        mend = "make room or choose another `out`; --resume goes on from the last checkpoint, where there is one"
+        raise NamepinError("E500", f"the run cannot be written: {said}", where=str(out), mend=mend) from error
+
+
+def made(out: Path) -> Path:
+    """The run folder, there and writable.
+
+    Raises:
+        NamepinError: E500 where it is neither.
+    """
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            return out
+
+
+def write_manifest(
+    folder: Path, recipe: Any, tool: str, data: Mapping[str, str], history: Sequence[Mapping[str, float]]
+) -> None:
+    """`namepin.json` and a draft of a model card, beside the weights."""
+    record = {
+        "tool": tool,
+        "recipe": type(recipe).__name__,
+        "settings": {key: _nameable(value) for key, value in settings_of(recipe).items() if key not in ("out", "root")},
+        "data_sha256": dict(data),
+        "history": list(history),
+        "code": code_version(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")}
+        | {"python": platform.python_version()},
+        "machine": f"{platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
+    }
+    (folder / MANIFEST).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+
+
+def _nameable(value: Any) -> Any:
+    """A path of this machine, or each of several, as its last part: nobody else has the rest."""
+    if isinstance(value, list):
+        return [_nameable(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def model_card(record: Mapping[str, Any]) -> str:
+    """A draft: what is known of the weights by having made them; what only their maker knows is left to fill in."""
+    best = max(record["history"], key=lambda row: row["score"])
+    rows = "\n".join(f"| {key} | {value} |" for key, value in record["settings"].items())
+    files = "\n".join(f"- `{name}`, sha256 {sha}" for name, sha in record["data_sha256"].items())
+    scores = ", ".join(f"{key} {value}" for key, value in best.items() if key not in ("epoch", "loss", "score"))
+    made = f"Namepin {record['code']} (`{record['recipe']}`) on {record['machine']}"
+    return f"""---
+tags: [namepin, {record["tool"]}]
+---
+# {record["tool"]}
+Trained with {made}. Best epoch {best["epoch"]:g} on dev: {scores}.
+
+## Data
+{files}
+
+## Settings
+| setting | value |
+| --- | --- |
+{rows}
+
+## To fill in
+Licence of the data and of the weights that the run started from; intended use; known failures.
+"""
+
+
+def code_version() -> str:
+    """The package's version, and the commit where it runs from a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = ""
+    return f"{version('namepin')} {commit}".strip()

@@ -1,0 +1,1 @@
+"""The tagger's recipe, its data and its weak labels."""

@@ -1,0 +1,46 @@
+"""A mask that missed its object (RiVEG Figure 12): its own tight box disagrees with the box that was asked about."""
+
+from collections.abc import Iterable
+
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.interfaces import Segment, SegmentPrompt
+from namepin.tools.types import Box, ImageRef, Mask, Notice
+
+MISSED = "W124"
+
+
+def check_masks(role: str, masks: Iterable[Mask | None], image: ImageRef) -> None:
+    """Refuse a tool's masks that are not of the picture's size: the post goes on without them.
+
+    Raises:
+        ToolUnavailable: one is of another size.
+    """
+    for mask in masks:
+        if mask is not None and mask.size != (image.height, image.width):
+            size = f"{mask.size[1]} x {mask.size[0]}"
+            raise ToolUnavailable(role, f"gave a mask of {size} for a picture of {image.width} x {image.height}")
+
+
+def mask_missed(asked: SegmentPrompt | Box, segment: Segment, agreement: float) -> bool:
+    """Whether the IoU of the mask's tight box and the box asked about is below `agreement`; false without a mask."""
+    box = asked.box if isinstance(asked, SegmentPrompt) else asked
+    if box is None or segment.mask is None or segment.box is None:
+        return False
+    return box_iou(box, segment.box) < agreement
+
+
+def missed_notice(prompt: SegmentPrompt, segment: Segment) -> Notice:
+    """W124, with the numbers."""
+    assert prompt.box is not None and segment.box is not None
+    iou = box_iou(prompt.box, segment.box)
+    what = f"the mask of {prompt.query.text!r} does not fill its box (IoU of the boxes {iou:.2f}); look before use"
+    return Notice(code=MISSED, tool="segmenter", message=what)
+
+
+def box_iou(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes in one frame, from 0 to 1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (areas - shared)

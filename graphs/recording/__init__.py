@@ -1,0 +1,1 @@
+"""Cassettes: record a run, replay it, and show the first divergence."""

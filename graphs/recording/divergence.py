@@ -1,0 +1,67 @@
+"""The first place where a replayed post parts from its recording, in words."""
+
+import json
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from namepin.graphs.recording.cassette import PostRecord
+from namepin.graphs.state import Json
+
+ABSENT = "nothing"
+SPELLING = "spelling only (the order of keys, or 1 for 1.0)"
+
+
+def first_difference(recorded: PostRecord, replayed: PostRecord) -> str | None:
+    """Compare step by step (who ran, then the state after it), then the results byte for byte.
+
+    A replay that broke off, and so has no result, is compared as far as it came.
+
+    Returns:
+        The step, the field, and both values; None where there is no difference.
+    """
+    for number, (old, new) in enumerate(zip_longest(recorded.steps, replayed.steps)):
+        if new is None and replayed.result is None:
+            return None
+        old_ran, new_ran = (", ".join(step.ran) if step else "the end" for step in (old, new))
+        if old is None or new is None or old.ran != new.ran:
+            return f"step {number}: the recording has {old_ran or 'the start'}, the replay {new_ran or 'the start'}"
+        if old.digest != new.digest:
+            field = next(differences(old.changed, new.changed), SPELLING)
+            return f"step {number} ({old_ran or 'the start'}), state field {field}"
+    if recorded.result is None or replayed.result is None:
+        return None
+    old_text, new_text = recorded.result.to_json(), replayed.result.to_json()
+    if old_text == new_text:
+        return None
+    return f"the result, field {next(differences(json.loads(old_text), json.loads(new_text)), SPELLING)}"
+
+
+def unexpected_call(recorded: PostRecord, replayed: PostRecord, tool: str, request: Json) -> str:
+    """Where a replay broke off because it asked a tool something new, and what is new about it."""
+    number = len(replayed.steps)
+    ran = ", ".join(recorded.steps[number].ran) if number < len(recorded.steps) else "the end"
+    likest = min(
+        (list(differences(call.request, request)) for call in recorded.calls.values() if call.tool == tool),
+        key=len,
+        default=["there was no call to it"],
+    )
+    return f"step {number}: the recording has {ran}, the replay asks the {tool} something new, {likest[0]}"
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """`findings[0].label: recorded "athlete", replayed "actor"` for each field that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            yield from differences(old.get(key, ABSENT), new.get(key, ABSENT), f"{path}.{key}" if path else str(key))
+    elif isinstance(old, list) and isinstance(new, list):
+        for i, (left, right) in enumerate(zip_longest(old, new, fillvalue=ABSENT)):
+            yield from differences(left, right, f"{path}[{i}]")
+    elif old != new:
+        yield f"{path}: recorded {shortened(old)}, replayed {shortened(new)}"
+
+
+def shortened(value: Any, limit: int = 160) -> str:
+    """A value as JSON, cut in the middle where it is long."""
+    text = value if value is ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"

@@ -1,0 +1,149 @@
+"""Recording: looks on while posts walk through a graph, and writes down what a replay needs.
+
+with Recorder(directory, graph=graph.name, profile=profile) as recorder:
+context = recorder.listen(context, post, image, notices)
+extraction = await extract_post(graph, post, image, context, notices=notices)
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any
+
+from namepin.graphs.calls import Calls, without_credentials
+from namepin.graphs.context import Context
+from namepin.graphs.recording.cassette import MANIFEST, Call, Cassette, PostLine, PostRecord, Setup, Step
+from namepin.graphs.state import PostState
+from namepin.tools.base import canonical_json, digest
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
+
+
+class Tape:
+    """The `Watch` of one post: its steps and its result, as they happen."""
+
+    def __init__(self, record: PostRecord) -> None:
+        self.record = record
+        self._channels: dict[str, str] = {}
+        self._taken = 0
+
+    def state(self, state: PostState) -> None:
+        """See `Watch.state`: keeps who ran, and the channels that are not what they were."""
+        channels = {name: canonical_json(value) for name, value in state.items()}
+        changed = {name: state.get(name) for name in sorted(channels) if channels[name] != self._channels.get(name)}
+        ran, self._taken, self._channels = state["path"][self._taken :], len(state["path"]), channels
+        self.record.steps.append(Step(ran=tuple(ran), digest=digest(state), changed=json.loads(json.dumps(changed))))
+
+    def result(self, extraction: Extraction) -> None:
+        """See `Watch.result`."""
+        self.record.result = extraction
+
+
+@dataclass
+class RecordingCalls:
+    """Passes calls on, and keeps what was answered, or that the tool was down."""
+
+    inner: Calls
+    record: PostRecord
+    blobs: dict[str, bytes]
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Those of the tools themselves."""
+        return self.inner.fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        fingerprint = self.fingerprints[tool]
+        try:
+            result = await self.inner.call(tool, request, media)
+        except ToolUnavailable as error:
+            asked = request.model_dump(mode="json")
+            self.record.add(
+                Call(tool=tool, fingerprint=fingerprint, request=asked, failure=without_credentials(error.what))
+            )
+            raise
+        call = answered(tool, fingerprint, request, result, media)
+        self.record.add(call)
+        self.blobs.update({key: media.blobs[key] for key in call.blobs})
+        return result
+
+
+def answered(tool: str, fingerprint: str, request: Frozen, result: Frozen, media: Media) -> Call:
+    """A call and its answer, with the blobs that the answer names."""
+    answer = result.model_dump(mode="json")
+    keys = sorted({text for text in _strings(answer) if text in media.blobs})
+    asked = request.model_dump(mode="json")
+    return Call(tool=tool, fingerprint=fingerprint, request=asked, result=answer, blobs=tuple(keys))
+
+
+class Recorder:
+    """Records posts, any number at once, into one folder; a post that is there already is replaced.
+
+    Nothing is written before `save`, which the end of the `with` block calls, also after an error. A post whose run
+    raised is left out.
+
+    Args:
+        directory: the cassette's folder; made where it is missing.
+        graph: the graph's name, with its version.
+        profile: the resolved profile as plain JSON values, without secrets and absolute paths: it is written as it is.
+    """
+
+    def __init__(self, directory: Path, *, graph: str, profile: Mapping[str, Any]) -> None:
+        self.directory, self.graph, self.profile = directory, graph, dict(profile)
+        self._begun: list[tuple[PostRecord, Setup]] = []
+        self._blobs: dict[str, bytes] = {}
+
+    def listen(self, context: Context, post: Post, image: ImageRef | None, notices: Sequence[Notice] = ()) -> Context:
+        """A context for this post's run, through which everything is recorded.
+
+        Posts are kept in the order of these calls, whenever their runs end.
+        """
+        setup = Setup(
+            graph=self.graph,
+            profile=self.profile,
+            policy=context.policy.model_dump(mode="json"),
+            requested=tuple(sorted(context.requested)),
+            tools=dict(context.calls.fingerprints),
+        )
+        named = post.model_copy(update={"image": PurePath(post.image).name if post.image else None})
+        record = PostRecord(PostLine(post=named, image=image, notices=tuple(notices), setup=digest(setup)))
+        self._begun.append((record, setup))
+        return replace(context, calls=RecordingCalls(context.calls, record, self._blobs), watch=Tape(record))
+
+    def save(self) -> None:
+        """Add the finished posts to what the folder holds.
+
+        Raises:
+            NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
+        """
+        kept = Cassette.load(self.directory) if (self.directory / MANIFEST).exists() else Cassette()
+        for record, setup in self._begun:
+            if record.result is not None:
+                kept.posts[record.line.post.id] = record
+                kept.setups[record.line.setup] = setup
+        kept.blobs |= self._blobs
+        kept.save(self.directory)
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.save()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)

@@ -1,0 +1,38 @@
+"""Which graphs there are, by the name in profiles and cassettes (there with a version), and the roles of each."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from namepin.graphs import gem, riveg
+from namepin.graphs.calls import (
+    CAPTIONER,
+    DESCRIBER,
+    ENTAILMENT,
+    EXAMPLES,
+    EXPANSION,
+    GROUNDER,
+    KNOWLEDGE,
+    MATCHER,
+    RERANKER,
+    SEGMENTER,
+    TAGGER,
+    TRACER,
+)
+from namepin.graphs.text_nodes import Graph
+
+GRAPHS: Mapping[str, Callable[..., Graph]] = MappingProxyType({"gem": gem.build, "riveg": riveg.build})
+
+_TEXTUAL = (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER)
+_OWN = {
+    "gem": (MATCHER, TRACER, SEGMENTER),
+    "riveg": (EXAMPLES, DESCRIBER, EXPANSION, ENTAILMENT, GROUNDER, SEGMENTER),
+}
+ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
+    {graph: frozenset(role.name for role in (*_TEXTUAL, *own)) for graph, own in _OWN.items()}
+)
+"""Graph's name -> the roles that its steps ask."""
+
+LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {"gem": frozenset({MATCHER.name}), "riveg": frozenset({ENTAILMENT.name, GROUNDER.name})}
+)
+"""Graph's name -> the roles that find out whether a name is in the picture; one of them is enough."""

@@ -1,0 +1,175 @@
+"""A person decides where the machine cannot: what to ask, and the two steps that wait for the answers.
+
+The steps are in a graph only where it was built with `review=True`. They interrupt the run (LangGraph's `interrupt`);
+the run goes on, maybe in another process, when it is resumed with answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from langgraph.runtime import Runtime
+from langgraph.types import interrupt
+from pydantic import Field, TypeAdapter, ValidationError
+
+from namepin.graphs.context import Context
+from namepin.graphs.state import Finding, Json, PostState, mentions_of
+from namepin.graphs.step import step
+from namepin.graphs.text_nodes import REVIEW, count, split_label
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Entity, Frozen
+
+YES, NO = "yes", "no"
+SUFFIX = "+review"
+"""Of a graph's name, and so of every fingerprint: people's answers are no function of the tools."""
+
+
+class ReviewPolicy(Frozen):
+    """When a person is asked. The gate's band is `gate.margin` around gamma.
+
+    Attributes:
+        match_margin: half-width of the band around `match.threshold` in which a match score is asked about.
+    """
+
+    match_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+    def close(self, score: float | None, threshold: float) -> bool:
+        """Whether a match score lies in the band."""
+        return score is not None and abs(score - threshold) <= self.match_margin
+
+
+class Question(Frozen):
+    """What a person is asked.
+
+    Attributes:
+        key: what its answer is given under.
+        kind: `label`, which type a name has, or `place`, whether it is in the picture.
+        mention: the name.
+        start: where it begins in the text.
+        end: where it ends.
+        choices: the possible answers, the machine's own first.
+        value: the entropy in nats, or the match score.
+        threshold: what the value is close to.
+    """
+
+    key: str
+    kind: Literal["label", "place"]
+    mention: str
+    start: int
+    end: int
+    choices: tuple[str, ...]
+    value: float
+    threshold: float
+
+
+Answers = Mapping[str, str]
+_QUESTIONS = TypeAdapter(tuple[Question, ...])
+
+
+def questions_from(payload: Any) -> tuple[Question, ...]:
+    """The questions of an interrupt's value."""
+    try:
+        return _QUESTIONS.validate_python(payload)
+    except ValidationError as error:
+        raise NamepinError("E333", "the kept run asks something that this version does not know") from error
+
+
+def checked(questions: Sequence[Question], answers: Mapping[str, Any]) -> dict[str, str]:
+    """The answers, one for every question.
+
+    Raises:
+        NamepinError: E333 for an answer that is missing, to no question, or not among the choices.
+    """
+    asked = {question.key: question for question in questions}
+    for key in answers:
+        if key not in asked:
+            raise NamepinError("E333", f"nothing was asked under {key!r}", mend=f"answer {', '.join(asked)}")
+    found: dict[str, str] = {}
+    for key, question in asked.items():
+        choices = ", ".join(question.choices)
+        if key not in answers:
+            raise NamepinError("E333", f"no answer on {question.mention!r}", where=key, mend=f"choose from {choices}")
+        answer = {True: YES, False: NO}.get(answers[key], answers[key]) if question.kind == "place" else answers[key]
+        if not isinstance(answer, str) or answer not in question.choices:
+            what = f"{str(answer)[:60]!r} is no choice for {question.mention!r}"
+            raise NamepinError("E333", what, where=key, mend=f"choose from {choices}")
+        found[key] = answer
+    return found
+
+
+def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, threshold: float) -> int:
+    """How many of a result's decisions were close, those of a person left out: what a review would begin with."""
+    undecided = [entity for entity in entities if REVIEW not in entity.provenance]
+    types = sum(entity.near_gamma and len(entity.scores) > 1 for entity in undecided)
+    return types + sum(policy.close(entity.match_score, threshold) for entity in undecided)
+
+
+def _ask(questions: list[Question]) -> dict[str, str]:
+    """Wait for a person; without a question nothing waits.
+
+    Answers that do not fit are asked for again: a step that failed on them would be given them at its next try, too.
+    `Review` refuses them before they come here.
+    """
+    asked = [question.model_dump(mode="json") for question in questions]
+    while questions:
+        given = interrupt(asked)
+        try:
+            return checked(questions, given if isinstance(given, Mapping) else {})
+        except NamepinError:
+            continue
+    return {}
+
+
+@step(without="", summary=lambda u: count(u["findings"], "answer"))
+async def ask_label(state: PostState, runtime: Runtime[Context]) -> Json:
+    """Ask for the type of every name whose entropy lies in the gate's margin band."""
+    gate = runtime.context.policy.gate
+    questions = []
+    for mention, finding in zip(mentions_of(state), state["findings"], strict=True):
+        ranked = sorted(mention.scores, key=lambda label: (-mention.scores[label], label))[: gate.k]
+        if finding["near_gamma"] and len(ranked) > 1 and mention.entropy is not None:
+            questions.append(_question("label", finding["index"], state, ranked, mention.entropy, gate.gamma))
+    findings = []
+    for key, answer in _ask(questions).items():
+        label, fine = split_label(answer)
+        index = int(key.partition(":")[2])
+        findings.append(Finding(index=index, label=label, fine_label=fine, candidates=[], answered=["label"]))
+    return {"findings": findings}
+
+
+@step(without="", summary=lambda u: count(u["findings"], "answer"))
+async def ask_place(state: PostState, runtime: Runtime[Context]) -> Json:
+    """Ask whether a name is in the picture where its match score lies close to the threshold."""
+    review, threshold = runtime.context.review or ReviewPolicy(), runtime.context.policy.match.threshold
+    questions = []
+    for finding in state["findings"]:
+        score = (finding.get("match") or finding.get("entailment") or {}).get("score")
+        if score is not None and review.close(score, threshold):
+            choices = [YES, NO] if finding["groundable"] else [NO, YES]
+            questions.append(_question("place", finding["index"], state, choices, score, threshold))
+    known = {finding["index"]: finding.get("answered", []) for finding in state["findings"]}
+    findings = []
+    for key, answer in _ask(questions).items():
+        index = int(key.partition(":")[2])
+        findings.append(Finding(index=index, groundable=answer == YES, answered=[*known[index], "place"]))
+    return {"findings": findings}
+
+
+def _question(
+    kind: Literal["label", "place"],
+    index: int,
+    state: PostState,
+    choices: Sequence[str],
+    value: float,
+    threshold: float,
+) -> Question:
+    mention = state["mentions"][index]
+    return Question(
+        key=f"{kind}:{index}",
+        kind=kind,
+        mention=mention["text"],
+        start=mention["start"],
+        end=mention["end"],
+        choices=tuple(choices),
+        value=value,
+        threshold=threshold,
+    )

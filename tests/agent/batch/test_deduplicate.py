@@ -1,0 +1,165 @@
+"""Posts that come again are worked on once, where that changes nothing."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from namepin.agent.api import Namepin
+from namepin.agent.batch.deduplicate import Asked, Kept, Known
+from namepin.agent.batch.local_engine import Progress, run_batch
+from namepin.agent.batch.source import Source
+from namepin.agent.config.settings import load_settings
+from namepin.agent.posts import Ready
+from namepin.tools.types import Extraction, Post
+from support.batch_samples import timeless
+
+TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
+
+
+def ready(name: str, text: str) -> Ready:
+    return Ready(Post(id=name, text=text, extra={"of": name}), None)
+
+
+class Work:
+    """Counts what it is asked; the posts named `down` are degraded, the ones named `bad` fail."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def __call__(self, prepared: Ready) -> Extraction:
+        post = prepared.post
+        self.asked.append(post.id)
+        await asyncio.sleep(0.01)
+        if post.id == "bad":
+            raise ValueError("bad")
+        status: Any = "degraded" if post.id == "down" else "ok"
+        return Extraction(
+            id=post.id, text=post.text, tokens=(post.text,), fingerprint="f", status=status, extra=dict(post.extra)
+        )
+
+
+def asked(*posts: Ready, most: int = 10) -> tuple[list[str], list[Any], Known]:
+    work, known = Work(), Known(most)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(known.extraction(post, work) for post in posts), return_exceptions=True)
+
+    return work.asked, asyncio.run(main()), known
+
+
+def test_an_equal_post_is_worked_on_once_and_keeps_its_own_id() -> None:
+    names, found, known = asked(ready("a", "same"), ready("b", "same"), ready("c", "other"), ready("d", "same"))
+    assert names == ["a", "c"] and known.saved == 2
+    assert [(one.id, one.text, one.extra) for one in found] == [
+        ("a", "same", {"of": "a"}), ("b", "same", {"of": "b"}), ("c", "other", {"of": "c"}), ("d", "same", {"of": "d"}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["down", "bad"])
+def test_what_went_wrong_is_not_used_again(first: str) -> None:
+    names, found, known = asked(ready(first, "same"), ready("b", "same"), ready("c", "same"))
+    assert names == [first, "b", "c"] and known.saved == 0 and [one.status for one in found[1:]] == ["ok", "ok"]
+
+
+def test_it_remembers_so_many() -> None:
+    async def main() -> list[str]:
+        work, known = Work(), Known(2)
+        for name, text in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3"), ("e", "2"), ("f", "3")):
+            await known.extraction(ready(name, text), work)
+        return work.asked
+
+    assert asyncio.run(main()) == ["a", "b", "d", "e"], "the least recently used one was forgotten"
+
+
+def test_a_batch_with_reposts_gives_what_it_gives_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"id": str(n), "text": ("Bob Dylan in Oslo", "NASA and Apple")[n % 2], "n": n} for n in range(8)]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pin = Namepin(load_settings("starter", assignments=TEXT_ONLY, environment={}))
+    real, worked, said = pin.aextract, list[str](), list[Progress]()
+
+    async def counted(prepared: Any) -> Extraction:
+        worked.append(prepared.post.id)
+        return await real(prepared)
+
+    monkeypatch.setattr(pin, "aextract", counted)
+    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", told=said.append)
+    assert worked == ["0", "1"] and said[-1].total == 8 and said[-1].left_s == 0
+    for row, given in zip(timeless(tmp_path / "out" / "predictions.jsonl"), rows, strict=True):
+        alone = json.loads(asyncio.run(real(pin.ready({"id": given["id"], "text": given["text"]}))).to_json())
+        alone["extra"] = {"n": given["n"]}
+        assert row == {key: value for key, value in alone.items() if key != "timings_ms"}
+
+
+class Counted:
+    """A profile whose work is counted; its results are kept on disk unless said otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> None:
+        kept = ("batch.cache=true", f"batch.cache_dir={folder / 'kept'}")
+        self.pin = Namepin(load_settings("starter", assignments=[*TEXT_ONLY, *kept, *more], environment={}))
+        self.worked, self.folder, real = list[str](), folder, self.pin.aextract
+
+        async def counted(prepared: Any) -> Extraction:
+            self.worked.append(prepared.post.id)
+            return await real(prepared)
+
+        monkeypatch.setattr(self.pin, "aextract", counted)
+
+    def rows(self, posts: Path, out: str) -> list[dict[str, Any]]:
+        run_batch(self.pin, Source(str(posts)), self.folder / out)
+        return timeless(self.folder / out / "predictions.jsonl")
+
+
+def written(folder: Path, name: str, texts: tuple[str, ...], **more: Any) -> Path:
+    rows = [{"id": f"{name}{n}", "text": text, **more} for n, text in enumerate(texts)]
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / f"{name}.jsonl"
+
+
+def test_a_later_run_uses_the_results_of_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (32, 24), "red").save(tmp_path / "a.png")
+    yesterday = written(
+        tmp_path, "y", ("Bob Dylan in Oslo", "NASA and Apple", "\u00e9\ud83d\ude00 Paris"), image="a.png"
+    )
+    today = written(tmp_path, "t", ("new in Rome", "NASA and Apple", "\u00e9\ud83d\ude00 Paris"), image="a.png", of="t")
+    first = Counted(monkeypatch, tmp_path)
+    first.rows(yesterday, "yesterday")
+    assert sorted(first.worked) == ["y0", "y1", "y2"]
+    second = Counted(monkeypatch, tmp_path)
+    found = second.rows(today, "today")
+    assert second.worked == ["t0"]
+    without = Counted(monkeypatch, tmp_path, "batch.cache=false")
+    assert without.rows(today, "without") == found and len(without.worked) == 3
+    assert found[1]["extra"] == {"of": "t"} and found[1]["entities"] and found[1]["image"]
+    # Whatever decides a result makes it another: a threshold, the picture's bytes under the same name.
+    other = Counted(monkeypatch, tmp_path, "gate.gamma=0.9")
+    other.rows(today, "other")
+    assert sorted(other.worked) == ["t0", "t1", "t2"]
+    Image.new("RGB", (32, 24), "blue").save(tmp_path / "a.png")
+    repainted = Counted(monkeypatch, tmp_path)
+    repainted.rows(today, "repainted")
+    assert sorted(repainted.worked) == ["t0", "t1", "t2"]
+
+
+def test_nothing_is_kept_unless_asked_for_nor_of_posts_that_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = written(tmp_path, "p", ("Bob Dylan",), image="gone.png")
+    Counted(monkeypatch, tmp_path, "batch.cache=false").rows(posts, "a")
+    assert not (tmp_path / "kept").exists()
+    for out in ("b", "c"):
+        run = Counted(monkeypatch, tmp_path)
+        assert run.rows(posts, out)[0]["status"] == "degraded" and run.worked == ["p0"]
+
+
+def test_what_cannot_be_read_is_worked_on_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts, run = written(tmp_path, "p", ("Bob Dylan",)), Counted(monkeypatch, tmp_path)
+    expected = run.rows(posts, "a")
+    kept = Kept.of(run.pin)
+    assert kept is not None
+    kept._cache.put(kept._setup, Asked.of(run.pin.ready({"id": "x", "text": "Bob Dylan"})), '{"id": 1}')
+    kept.close()
+    assert run.rows(posts, "b") == expected and run.worked == ["p0", "p0"]

@@ -1,0 +1,189 @@
+"""The commands as people use them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from namepin.tools.types import Extraction
+from support.cli import Cli
+from support.paths import ROOT
+
+POST = "Eileen Collins commanded the Space Shuttle for NASA"
+PHOTO = ROOT / "examples" / "astronaut.jpg"
+
+
+def test_extract_prints_a_table(cli: Cli) -> None:
+    ran = cli("extract", POST)
+    assert ran.code == 0
+    assert ran.err == ""
+    assert POST in ran.out
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+
+
+def test_extract_writes_a_folder(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "results"
+    ran = cli("extract", POST, "--image", PHOTO, "--out", out, "--format", "json")
+    assert ran.code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "post.png", "predictions.jsonl"]
+    assert (out / "predictions.jsonl").read_text() == ran.out
+    extraction = Extraction.model_validate_json(ran.out)
+    assert extraction.image is not None and (extraction.image.width, extraction.image.height) == (512, 512)
+    with Image.open(out / "post.png") as drawn:
+        assert drawn.width >= 512
+    html = (out / "index.html").read_text()
+    assert html.startswith("<!doctype html>") and "<fieldset" not in html, "a tracer without heat maps has no toggle"
+    assert str(out / "index.html") in ran.err
+
+
+def test_extract_prints_the_page(cli: Cli) -> None:
+    ran = cli("extract", POST, "--format", "html")
+    assert ran.code == 0
+    assert ran.out.startswith("<!doctype html>") and ran.out.rstrip().endswith("</html>")
+
+
+def test_a_file_of_posts_keeps_order_ids_and_extras(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(PHOTO.read_bytes())
+    rows = [
+        {"id": "z", "tokens": ["Ada", "in", "Oslo"], "image": None, "lang": "en"},
+        {"id": "a/b", "text": POST, "image": "p.png"},
+    ]
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text("\n".join(map(json.dumps, rows)))
+    ran = cli("extract", "--posts", posts, "--format", "json", "--out", tmp_path / "out")
+    assert ran.code == 0
+    first, second = map(json.loads, ran.out.splitlines())
+    assert (first["id"], first["tokens"], first["text"]) == ("z", ["Ada", "in", "Oslo"], "Ada in Oslo")
+    assert first["extra"] == {"lang": "en"} and "extra" not in second
+    assert second["image"]["width"] == 512
+    assert (tmp_path / "out" / "a_b.png").exists()
+
+
+def test_settings_reach_the_graph(cli: Cli) -> None:
+    ran = cli("extract", POST, "--image", PHOTO, "--format", "json", "--set", "match.threshold=1")
+    assert not any(entity["groundable"] for entity in json.loads(ran.out)["entities"])
+
+
+def test_record_then_replay(cli: Cli, tmp_path: Path) -> None:
+    cassette = tmp_path / "cassette"
+    recorded = cli("extract", POST, "--image", PHOTO, "--record", cassette, "--format", "json")
+    assert recorded.code == 0
+    replayed = cli("replay", cassette, "--check")
+    assert (replayed.code, replayed.out) == (0, recorded.out)
+    assert "nothing differs" in replayed.err
+    strict = cli("replay", cassette, "--set", "match.threshold=1")
+    assert strict.code == 0
+    assert not any(entity["groundable"] for entity in json.loads(strict.out)["entities"])
+    assert str(tmp_path) not in (cassette / "cassette.jsonl").read_text()
+
+
+def test_replay_fills_what_was_not_recorded(cli: Cli, tmp_path: Path) -> None:
+    cassette = tmp_path / "cassette"
+    cli("extract", POST, "--image", PHOTO, "--record", cassette, "--set", "match.threshold=1")
+    changed = ("replay", cassette, "--set", "match.threshold=0")
+    lacking = cli(*changed)
+    assert lacking.code == 2 and "--fill" in lacking.err
+    blind = cli(*changed, "--fill")
+    assert blind.code == 2 and "--images" in blind.err
+    filled = cli(*changed, "--fill", "--images", PHOTO.parent)
+    assert filled.code == 0, filled.err
+    one, two = (json.loads(ran.out) | {"timings_ms": None} for ran in (cli(*changed), filled))
+    assert one == two, "the calls were kept"
+
+
+def test_a_diverging_record_exits_4(cli: Cli, tmp_path: Path) -> None:
+    cassette = tmp_path / "cassette"
+    cli("extract", POST, "--record", cassette)
+    lines = (cassette / "cassette.jsonl").read_text()
+    (cassette / "cassette.jsonl").write_text(lines.replace('"status":"ok"', '"status":"degraded"'))
+    ran = cli("replay", cassette, "--check")
+    assert ran.code == 4
+    assert "degraded" in ran.err
+
+
+def test_doctor_finds_the_starter_complete(cli: Cli) -> None:
+    ran = cli("doctor", "--json")
+    report = json.loads(ran.out)
+    assert ran.code == 0 and report["ok"]
+    states = {check["name"]: check["state"] for check in report["checks"]}
+    assert states["tagger"] == states["matcher"] == states["trial"] == "ok"
+    assert states["knowledge"] == "off"
+    sizes = {check["name"]: check["megabytes"] for check in report["checks"]}
+    assert sizes["tagger"] > 50
+
+
+def test_doctor_names_what_is_missing(cli: Cli) -> None:
+    server = ("--set", "knowledge.model=x", "--set", "knowledge.base_url=http://127.0.0.1:9/v1")
+    ran = cli("doctor", "--set", "tagger.adapter=/nowhere", *server)
+    assert ran.code == 3
+    words = " ".join(ran.out.split())
+    assert "lacks: knowledge, tagger" in words
+    assert "no answer from 127.0.0.1:9" in words
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--help",), ("extract", "-h"), ("finetune",), ("data",), ("finetune", "tagger", "-h")]
+)
+def test_help_is_help(cli: Cli, arguments: tuple[str, ...]) -> None:
+    ran = cli(*arguments)
+    assert (ran.code, ran.err) == (0, "")
+    assert "Usage: namepin" in ran.out
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == "namepin 0.1.0\n"
+
+
+def test_a_bug_is_one_line_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oh\nno")
+
+    monkeypatch.setattr("namepin.agent.config.settings.load_settings", broken)
+    ran = cli("extract", POST)
+    assert ran.code == 70
+    (line,) = ran.err.splitlines()
+    assert "ZeroDivisionError: oh no" in line and "NAMEPIN_DEBUG" in line
+    monkeypatch.setenv("NAMEPIN_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli("extract", POST)
+
+
+def test_training_names_the_package_that_a_plain_installation_lacks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {lacked!r}", name=lacked)
+
+    monkeypatch.setattr("namepin.agent.cli.finetune.import_module", missing)
+    lacked = "accelerate"
+    ran = cli("finetune", "matcher")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == "error: E301: finetune matcher needs the package 'accelerate'; pip install 'namepin[gpu]'\n"
+    lacked = "namepin.finetune.matcher"
+    assert cli("finetune", "matcher").code == 70, "a module of our own is a bug"
+
+
+def test_ctrl_c_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("namepin.agent.config.settings.load_settings", interrupted)
+    ran = cli("extract", POST)
+    assert (ran.code, ran.err) == (130, "error: stopped\n")
+
+
+def test_help_loads_no_model_library() -> None:
+    heavy = "{'torch', 'transformers', 'cv2', 'rapidocr', 'langgraph', 'langchain_core', 'numpy', 'PIL', 'jinja2'}"
+    check = f"import namepin.agent.cli.main, namepin, sys; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -c 'from namepin.agent.cli.main import run; run()' extract --help | true"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT, env={**os.environ}
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,94 @@
+"""The table, and text made safe to show."""
+
+import io
+
+import pytest
+
+from namepin.agent.render.files import file_name
+from namepin.agent.render.table import print_table
+from namepin.agent.render.view import COLOURS, Shown, ink_on, presence, printable, score, short
+from support.agent_samples import TEXT, entity, full, shown
+
+
+def table(item: Shown, first: bool = True) -> str:
+    out = io.StringIO()
+    print_table(item.extraction, out, first)
+    return out.getvalue()
+
+
+def test_the_table_says_what_where_and_why_in_80_columns() -> None:
+    text = table(full())
+    assert all(len(line) <= 80 for line in text.splitlines())
+    words = " ".join(text.split())
+    for part in ("degraded", "Ada Example", "athlete", "0.80", "yes 0.90", "10,20,120,230", "ambiguous", "no 0.10"):
+        assert part in words
+    assert "larger of" in words, "the matcher's evidence"
+    assert "! W103 knowledge: the server is down" in words
+    assert "\x1b" not in text, "no colour codes in a pipe"
+
+
+def test_long_names_wrap_and_lose_nothing() -> None:
+    name = "Supercalifragilisticexpialidocious" * 3
+    text = table(shown(name, entity(name, name)))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "".join(text.split()).count("Supercali") >= 6, "in the text, and in full in the table"
+
+
+def test_posts_without_picture_or_names() -> None:
+    assert "in the picture?" not in table(shown(TEXT, entity(TEXT, "Ada Example"), size=None))
+    assert "no names found" in table(shown(TEXT))
+    assert table(shown(TEXT), first=False).startswith("\n")
+
+
+def test_a_post_cannot_steer_the_terminal() -> None:
+    text = "\x1b[31mred\x1b]0;title\x07 \u202egnp.exe \x9b5m"
+    out = table(shown(text))
+    assert not set("\x1b\x07\u202e\x9b") & set(out)
+    assert "\u241b[31mred" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("a\tb\nc", "a b c"),
+        ("\0", "\u2400"),
+        ("\x7f", "\u2421"),
+        ("\ud800", "\ufffd"),
+        ("\u202e", "\ufffd"),
+        ("é🚀", "é🚀"),
+    ],
+)
+def test_printable_keeps_the_length(text: str, safe: str) -> None:
+    assert printable(text) == safe
+    assert len(safe) == len(text)
+
+
+def test_short() -> None:
+    assert short("abcdef", 6) == "abcdef"
+    assert short("abcdefg", 6) == "abcde…"
+
+
+def test_labels_can_be_read_on_every_colour() -> None:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    for colour in COLOURS:
+        bright, dark = sorted((luminance(colour), luminance(ink_on(colour))), reverse=True)
+        assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"WCAG AA contrast on {colour}"
+
+
+def test_score_and_presence() -> None:
+    assert score(entity(TEXT, "Ada Example")) == 0.8
+    assert score(entity(TEXT, "Ada Example", scores={})) is None
+    states = [presence(entity(TEXT, "Ada Example", groundable=state)) for state in (True, False, None)]
+    assert states == ["yes", "no", "?"]
+
+
+def test_file_names_are_safe_and_differ() -> None:
+    taken: set[str] = set()
+    names = [file_name(i, taken) for i in ("a/b", "a?b", "A_B", "../x", "", "é", "con" * 99, "..")]
+    assert names[:4] == ["a_b", "a_b-2", "A_B-3", "x"]
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(name and "/" not in name and not name.startswith(".") and len(name) < 90 for name in names)

@@ -1,0 +1,140 @@
+"""How a server ends, and how it keeps connections."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from namepin.agent.server.listen import listen
+from support.paths import ROOT
+from support.processes import environment, free_port
+from support.slow_model import slow_model
+
+SERVE = "from namepin.agent.server import listen; listen.GRACE_S = 0.5; from namepin.agent.cli.main import run; run()"
+
+
+def test_a_server_that_is_told_to_stop_ends_as_done_whatever_still_hangs(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    env = environment(NAMEPIN_DATA_DIR=str(tmp_path), NAMEPIN_CACHE_DIR=str(tmp_path / "cache"))
+    with slow_model() as model, ThreadPoolExecutor(1) as client, (tmp_path / "log").open("wb") as log:
+        model.free.clear()
+        sets = [part for value in ("model=m", f"base_url={model.url}") for part in ("--set", f"knowledge.{value}")]
+        command = [sys.executable, "-c", SERVE, "serve", "--no-page", "--port", str(port), *sets]
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=ROOT)
+        try:
+            asking = client.submit(_ask, url)
+            for _ in range(600):
+                if model.asked:
+                    break
+                time.sleep(0.05)
+            assert not asking.done()
+            server.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            assert server.wait(20) == 0, (tmp_path / "log").read_text()
+            assert time.monotonic() - began < 8, "the question takes a minute and more"
+            assert asking.result() != 200, "cut off, and the client knows"
+        finally:
+            server.kill()
+
+
+def _ask(url: str) -> int | str:
+    for _ in range(600):
+        try:
+            return httpx.post(f"{url}/extract", json={"text": "Bob Dylan in Oslo"}, timeout=60).status_code
+        except httpx.ConnectError:  # not up yet
+            time.sleep(0.05)
+        except httpx.HTTPError as error:
+            return type(error).__name__
+    return "never up"
+
+
+BARE = """
+import namepin.agent.server.listen, sys
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+namepin.agent.server.listen.KEEP_ALIVE_S = float(sys.argv[2]) or namepin.agent.server.listen.KEEP_ALIVE_S
+namepin.agent.server.listen.listen(app, "127.0.0.1", int(sys.argv[1]))
+"""
+REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+class Kept:
+    """A server that does nothing, and connections to it that have been used once."""
+
+    def __init__(self, keep_alive_s: float) -> None:
+        port = free_port()
+        command = [sys.executable, "-c", BARE, str(port), str(keep_alive_s)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        self.connections = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(4)]
+
+    def ask(self) -> None:
+        for connection in self.connections:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.sendall(REQUEST)
+
+    def answered(self) -> list[bool]:
+        return [_whole(connection) for connection in self.connections]
+
+    def end(self) -> None:
+        for connection in self.connections:
+            connection.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def _whole(connection: socket.socket) -> bool:
+    """Whether a whole answer comes before the connection ends."""
+    got = b""
+    with suppress(ConnectionResetError):
+        while not got.endswith(b"ok") and (piece := connection.recv(4096)):
+            got += piece
+    return got.startswith(b"HTTP/1.1 200") and got.endswith(b"ok")
+
+
+def test_a_kept_connection_is_there_for_the_next_request() -> None:
+    """What broke a run under load: the server had closed a kept connection when its next request came."""
+    servers = [Kept(0.3), Kept(0.0)]  # 0: as `namepin serve` has it
+    try:
+        for server in servers:
+            server.ask()
+            assert all(server.answered())
+        time.sleep(0.8)
+        for server in servers:
+            server.ask()
+        short, ours = (server.answered() for server in servers)
+        assert not any(short) and all(ours)
+    finally:
+        for server in servers:
+            server.end()
+
+
+def test_idle_connections_are_the_clients_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[Any] = []
+
+    def run(server: uvicorn.Server) -> None:
+        server.started = True
+        configs.append(server.config)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert listen(object(), "127.0.0.1", 1) == 0
+    # httpx keeps them 5 s, which is uvicorn's default, too; load balancers 60 s.
+    assert configs[0].timeout_keep_alive > 60
+    assert signal.getsignal(signal.SIGTERM) is before

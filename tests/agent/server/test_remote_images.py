@@ -1,0 +1,179 @@
+"""Addresses of pictures: what is refused before any connection, and a real TLS server on loopback for the rest."""
+
+import ssl
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import trustme
+
+from namepin.agent.server.remote_images import fetch, is_public
+from namepin.tools.errors import NamepinError
+from support.loopback import serving
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://example.com/a.jpg",
+        "file:///etc/passwd",
+        "ftp://example.com/a",
+        "https://",
+        "https://user:secret@example.com/a",
+        "https://example.com:8443/a",
+        "https://exa mple.com/a",
+        "https://example.com/a\r\nx: y",
+        "https://[::1",
+        "https://127.0.0.1/",
+        "https://localhost/",
+        "https://0/",
+        "https://2130706433/",
+        "https://0x7f.1/",
+        "https://[::ffff:10.0.0.1]/",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://10.1.2.3/",
+        "https://192.168.0.1/",
+        "https://100.64.0.1/",
+        "https://[fe80::1]/",
+        "https://[fd00::1]/",
+    ],
+)
+def test_refused(address: str) -> None:
+    with pytest.raises(NamepinError) as caught:
+        fetch(address, timeout_s=2)
+    assert caught.value.code in ("E126", "E127")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ip", "public"),
+    [
+        ("93.184.216.34", True),
+        ("2606:2800:220:1::1", True),
+        ("127.0.0.1", False),
+        ("169.254.169.254", False),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00:ec2::254", False),
+        ("::ffff:127.0.0.1", False),
+        ("::ffff:93.184.216.34", True),
+        ("2002:7f00:1::", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::1", False),
+    ],
+)
+def test_public_addresses(ip: str, public: bool) -> None:
+    assert is_public(ip) is public
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+    with pytest.raises(NamepinError, match="public internet"):
+        fetch("https://example.com/a", resolve=lambda host, port: ["93.184.216.34", "127.0.0.1"])
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/picture":
+            self._answer(b"x" * 1000)
+        elif self.path == "/large":
+            self._answer(b"x" * 100_000)
+        elif self.path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(50):
+                try:
+                    self.wfile.write(b"x")
+                except OSError:
+                    return
+                time.sleep(0.1)
+        elif self.path.startswith("/to/"):
+            self.send_response(302)
+            self.send_header("location", self.path.removeprefix("/to/"))
+            self.end_headers()
+        else:
+            self.send_error(404)
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Shakes hands in the connection's own thread; a client that hangs up is no error of the test's."""
+
+    tls: ssl.SSLContext
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        try:
+            with self.tls.wrap_socket(request, server_side=True) as secured:
+                super().finish_request(secured, client_address)
+        except OSError:
+            pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[dict[str, Any]]:
+    """A TLS server as `pictures.test`, and the options that let `fetch` reach it."""
+    authority = trustme.CA()
+    server_tls, client_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("pictures.test").configure_cert(server_tls)
+    authority.configure_trust(client_tls)
+    server = Server(("127.0.0.1", 0), Handler)
+    server.tls = server_tls
+    with serving(server):
+        yield {
+            "base": f"https://pictures.test:{server.server_port}",
+            "options": {
+                "resolve": lambda host, port: ["127.0.0.1"] if host == "pictures.test" else ["10.0.0.1"],
+                "is_allowed": lambda ip: ip == "127.0.0.1",
+                "tls": client_tls,
+            },
+        }
+
+
+def test_a_picture_is_read(site: dict[str, Any]) -> None:
+    assert fetch(site["base"] + "/picture", **site["options"]) == b"x" * 1000
+    assert fetch(site["base"] + "/to//picture", **site["options"]) == b"x" * 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "options"),
+    [
+        ("/large", "E125", {"max_bytes": 50_000}),
+        ("/slow", "E127", {"timeout_s": 0.5}),
+        ("/missing", "E127", {}),
+        ("/to/https://elsewhere.test/", "E126", {}),
+        ("/to/http://pictures.test/", "E126", {}),
+        ("/to/file:///etc/passwd", "E126", {}),
+    ],
+)
+def test_every_redirect_and_bound_is_checked(site: dict[str, Any], path: str, code: str, options: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises(NamepinError) as caught:
+        fetch(site["base"] + path, **site["options"], **options)
+    assert caught.value.code == code and time.monotonic() - began < 4
+
+
+def test_a_circle_of_redirects_ends(site: dict[str, Any]) -> None:
+    with pytest.raises(NamepinError, match="redirects"):
+        fetch(site["base"] + "/to/" * 9 + "x", **site["options"])
+
+
+def test_the_certificate_must_be_the_hosts(site: dict[str, Any]) -> None:
+    options = {**site["options"], "resolve": lambda host, port: ["127.0.0.1"]}
+    with pytest.raises(NamepinError, match="E127"):
+        fetch(site["base"].replace("pictures.test", "other.test") + "/picture", **options)

@@ -1,0 +1,278 @@
+"""The REST surface: the same results as in Python, its doors, its bounds, its jobs."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException
+
+from namepin.agent.api import Namepin
+from namepin.agent.config.settings import load_settings
+from namepin.agent.server.access import Access, Denied, TooMany, check_host, is_loopback, tokens_from_environment
+from namepin.agent.server.admission import Admission
+from namepin.agent.server.app import Bounds, create_app
+from namepin.agent.server.jobs import Job, Jobs
+from namepin.tools.errors import NamepinError
+from support.cli import Cli
+from support.paths import ROOT
+
+POST = {"id": "a", "text": "Eileen Collins in front of the Discovery"}
+PICTURE = (ROOT / "examples" / "astronaut.jpg").read_bytes()
+TOKENS = {"ann": "a" * 20, "bo": "b" * 20}
+ANN, BO = ({"authorization": f"Bearer {TOKENS[name]}"} for name in ("ann", "bo"))
+
+
+def make_client(folder: Path, tokens: dict[str, str] | None = None, **serve: Any) -> TestClient:
+    settings = load_settings("starter", overrides={"serve": serve} if serve else {}, environment={})
+    return TestClient(create_app(settings, tokens=tokens or {}, folder=folder), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    with make_client(tmp_path_factory.mktemp("server")) as client:
+        yield client
+
+
+def test_a_post_gives_what_python_gives(client: TestClient) -> None:
+    answer = client.post("/api/extract", json={**POST, "image": base64.b64encode(PICTURE).decode()})
+    assert answer.status_code == 200
+    alone = json.loads(Namepin.from_profile("starter").extract(POST, PICTURE).to_json())
+    assert {k: v for k, v in answer.json().items() if k not in ("timings_ms", "extra")} == {
+        k: v for k, v in alone.items() if k != "timings_ms"
+    }
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.post("/api/extract", json={**POST, "gamma": 3}).json()["fingerprint"] != alone["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"text": " "}, 400, "E101"),
+        ({}, 400, "E103"),
+        ({"text": "x", "tokens": ["y"]}, 400, "E103"),
+        ({"text": "x", "path": "/etc/passwd"}, 422, "E103"),
+        ({"text": "x", "image": "???"}, 400, "E123"),
+        ({"text": "x", "image": base64.b64encode(b"<svg onload=alert(1)>").decode()}, 400, "E123"),
+        ({"text": "x", "image_url": "https://example.com/a.jpg"}, 400, "E126"),
+        ({"text": "x", "image": "", "image_url": "https://example.com/a.jpg"}, 400, "E105"),
+        ({"text": "x", "profile": "/etc/passwd"}, 400, "E200"),
+        ({"text": "x", "profile": "gem"}, 400, "E200"),
+        ({"text": "x", "gamma": -1}, 422, "E103"),
+        ({"text": "x" * 30_000}, 422, "E103"),
+    ],
+)
+def test_bad_input_is_coded(client: TestClient, body: dict[str, Any], status: int, code: str) -> None:
+    answer = client.post("/api/extract", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_bodies_are_bounded_announced_or_not(tmp_path: Path) -> None:
+    with make_client(tmp_path, max_body_mb=1) as client:
+        assert client.post("/api/extract", content=b"x" * 2**21).status_code == 413
+        pieces = (b"x" * 2**16 for _ in range(32))
+        assert client.post("/api/extract", content=pieces).status_code == 413
+
+
+async def test_bodies_of_all_requests_together_are_bounded() -> None:
+    answered, statuses = asyncio.Event(), list[int]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await answered.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    bounds = Bounds(app, max_bytes=100, max_held=150)
+
+    async def request(size: int, announced: bool) -> None:
+        pieces = [size // 2, size - size // 2]
+        headers = [(b"content-length", str(size).encode())] if announced else []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": bytes(pieces.pop(0)), "more_body": bool(pieces)}
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                statuses.append(message["status"])
+
+        try:
+            await bounds({"type": "http", "method": "POST", "headers": headers}, receive, send)
+        except HTTPException as error:  # FastAPI makes an answer of it
+            statuses.append(error.status_code)
+
+    first = [asyncio.create_task(request(70, announced=True)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert bounds.held == 140
+    for announced in (True, False):
+        await request(20, announced)
+    assert statuses == [429, 429] and bounds.held == 140
+    answered.set()
+    await asyncio.gather(*first)
+    assert statuses[2:] == [200, 200] and bounds.held == 0
+    bounds.max_held = 50
+    await request(100, announced=True)
+    assert statuses[4:] == [200], "one that is alone is taken"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({"host": "evil.example"}, 400), ({"sec-fetch-site": "cross-site"}, 403), ({"host": "localhost:80"}, 200)],
+)
+def test_other_sites_pages_stay_out(client: TestClient, headers: dict[str, str], status: int) -> None:
+    assert client.post("/api/extract", json={"text": "x"}, headers=headers).status_code == status
+
+
+def test_tokens(tmp_path: Path) -> None:
+    with make_client(tmp_path, TOKENS) as client:
+        for headers in ({}, {"authorization": "Bearer nobody"}, {"authorization": TOKENS["ann"]}):
+            answer = client.post("/api/extract", json=POST, headers=headers)
+            assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+        assert client.get("/api/health").status_code == 200
+        assert client.post("/api/extract", json=POST, headers=ANN).status_code == 200
+
+
+def _finished(client: TestClient, job: str, headers: dict[str, str]) -> dict[str, Any]:
+    for _ in range(200):
+        answer: dict[str, Any] = client.get(f"/api/jobs/{job}", headers=headers).json()
+        if answer["state"] in ("done", "failed"):
+            return answer
+        time.sleep(0.05)
+    raise AssertionError("the job does not end")
+
+
+def test_jobs_are_worked_on_and_nobody_elses(tmp_path: Path) -> None:
+    posts = [{"id": f"p{i}", "text": "Bob Dylan in Oslo"} for i in range(3)]
+    posts[1]["image"] = base64.b64encode(PICTURE).decode()
+    with make_client(tmp_path, TOKENS, max_jobs=2) as client:
+        job = client.post("/api/batch", json={"posts": posts}, headers=ANN).json()
+        assert _finished(client, job["id"], ANN) | {"state": "done"} == {**job, "done": 3, "state": "done"}
+        lines = client.get(f"/api/jobs/{job['id']}/results", headers=ANN)
+        assert [json.loads(line)["id"] for line in lines.text.splitlines()] == ["p0", "p1", "p2"]
+        assert "attachment" in lines.headers["content-disposition"]
+        for method, path in (("GET", ""), ("GET", "/results"), ("DELETE", "")):
+            assert client.request(method, f"/api/jobs/{job['id']}{path}", headers=BO).status_code == 404
+        assert client.get("/api/jobs", headers=BO).json() == []
+        assert client.get("/api/jobs/..%2f..%2fx", headers=ANN).status_code in (404, 422)
+        twice = client.post("/api/batch", json={"posts": [posts[0], posts[0]]}, headers=ANN)
+        assert twice.json()["code"] == "E104"
+        client.post("/api/batch", json={"posts": posts}, headers=ANN)
+        assert client.post("/api/batch", json={"posts": posts}, headers=ANN).status_code == 429
+        assert client.delete(f"/api/jobs/{job['id']}", headers=ANN).json() == {"deleted": job["id"]}
+        assert client.get(f"/api/jobs/{job['id']}", headers=ANN).status_code == 404
+
+
+def test_an_accepted_job_survives_the_server(tmp_path: Path) -> None:
+    posts = [{"id": f"p{i}", "text": "Bob Dylan in Oslo"} for i in range(4)]
+    with make_client(tmp_path) as client:
+        job = client.post("/api/batch", json={"posts": posts}).json()
+        whole = _finished(client, job["id"], {}) and client.get(f"/api/jobs/{job['id']}/results").text
+    folder = tmp_path / "jobs" / "local" / job["id"]
+    # As a crash leaves it: two lines, the second one torn, and the state from before.
+    first, second, *_ = whole.splitlines(keepends=True)
+    (folder / "predictions.jsonl").write_text(first + second[:20])
+    (folder / "job.json").write_text(json.dumps(job | {"state": "running"}))
+    with make_client(tmp_path) as client:
+        assert _finished(client, job["id"], {})["done"] == 4
+        again = client.get(f"/api/jobs/{job['id']}/results").text
+
+    def timeless(text: str) -> list[dict[str, Any]]:
+        return [{k: v for k, v in json.loads(line).items() if k != "timings_ms"} for line in text.splitlines()]
+
+    assert timeless(again) == timeless(whole)
+    # All lines, but not the state that says so.
+    (folder / "job.json").write_text(json.dumps(job | {"state": "running", "done": 3}))
+    with make_client(tmp_path) as client:
+        assert _finished(client, job["id"], {})["done"] == 4
+        assert client.get(f"/api/jobs/{job['id']}/results").text == again
+
+
+def test_a_full_disk_holds_a_job_up_and_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("namepin.agent.server.jobs._PATIENCE_S", 0.05)
+    real, full = Jobs._write, [3]
+
+    def write(folder: Path, job: Job) -> None:
+        if job.state == "running" and full[0]:
+            full[0] -= 1
+            raise OSError(28, "No space left on device")
+        real(folder, job)
+
+    monkeypatch.setattr(Jobs, "_write", staticmethod(write))
+    with make_client(tmp_path) as client:
+        job = client.post("/api/batch", json={"posts": [POST]}).json()
+        assert _finished(client, job["id"], {})["done"] == 1
+    assert full == [0]
+
+
+def test_more_than_may_wait_is_told_so() -> None:
+    async def crowd() -> list[str]:
+        admission = Admission(at_once=1, waiting=2, asking=1)
+
+        async def one() -> str:
+            try:
+                async with admission.turn():
+                    await asyncio.sleep(0.01)
+                    return "served"
+            except TooMany:
+                return "busy"
+
+        return await asyncio.gather(*(one() for _ in range(6)))
+
+    assert sorted(asyncio.run(crowd())) == ["busy"] * 3 + ["served"] * 3
+
+
+def test_a_cancelled_wait_gives_its_place_back() -> None:
+    async def leave() -> tuple[int, int]:
+        admission = Admission(at_once=1, waiting=1, asking=1)
+        async with admission.turn():
+
+            async def wait() -> None:
+                async with admission.turn():
+                    pass
+
+            waiting = asyncio.create_task(wait())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with admission.turn():
+            return admission.waiting, admission.running
+
+    assert asyncio.run(leave()) == (0, 1)
+
+
+def test_a_rate_is_a_bucket_that_fills() -> None:
+    now = [0.0]
+    access = Access(TOKENS, per_minute=60, clock=lambda: now[0])
+    for _ in range(60):
+        access.count("ann")
+    with pytest.raises(TooMany):
+        access.count("ann")
+    access.count("bo")
+    now[0] = 1.01
+    access.count("ann")
+    with pytest.raises(Denied):
+        access.owner_of("a" * 19)
+
+
+@pytest.mark.parametrize("said", ["ann", "ann=short", "=aaaaaaaaaaaaaaaaaaaa", "a/b=aaaaaaaaaaaaaaaaaaaa"])
+def test_unusable_tokens_are_refused_without_being_shown(said: str) -> None:
+    with pytest.raises(NamepinError) as caught:
+        tokens_from_environment({"NAMEPIN_TOKENS": said})
+    assert caught.value.code == "E340" and "aaaaa" not in str(caught.value)
+
+
+def test_listening_beyond_this_machine_needs_tokens(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NAMEPIN_TOKENS", raising=False)
+    for host in ("0.0.0.0", "::", "192.168.0.5", "example.org"):
+        assert not is_loopback(host)
+        with pytest.raises(NamepinError, match="E341"):
+            check_host(host, {})
+        check_host(host, TOKENS)
+    assert is_loopback("127.0.0.1") and is_loopback("::1") and is_loopback("localhost")
+    ran = cli("serve", "--host", "0.0.0.0")
+    assert ran.code == 2 and "E341" in ran.err

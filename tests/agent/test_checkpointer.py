@@ -1,0 +1,141 @@
+"""Conversations in a real PostgreSQL, by one setting: kept over a restart, apart by owner, no password in an error."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+from namepin.agent.chat.agent import build_agent, lead_model, stream_answer
+from namepin.agent.chat.state import Answer, ChatContext
+from namepin.agent.checkpointer import DATABASE_VARIABLE, open_saver, sessions_of, thread_of
+from namepin.agent.config.sections import ChatSettings
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.profile_pool import Pins
+from support.cli import Cli
+from support.paths import ROOT
+
+ADD = "no PostgreSQL: apt-get install -y postgresql"
+PICTURE = ROOT / "examples" / "astronaut.jpg"
+
+
+def binaries() -> Path | None:
+    """Where `initdb` is: on the path, or where Debian puts the newest version."""
+    found = shutil.which("initdb")
+    places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version)
+    return places[-1] if places else None
+
+
+def _version(folder: Path) -> float:
+    return float(folder.parent.name)
+
+
+class Server:
+    """A database cluster in a folder of its own, reached by a Unix socket in it."""
+
+    def __init__(self, binaries: Path, folder: Path) -> None:
+        self.binaries, self.folder = binaries, folder
+        # The server refuses to be root, which tests in a container are.
+        self.user = "nobody" if os.geteuid() == 0 else None
+        if self.user:
+            shutil.chown(folder, self.user)
+        self._do("initdb", "--auth=trust", "--username=namepin", "--no-sync", "-D", folder / "data")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://namepin:secret-password@/postgres?host={self.folder}"
+
+    def start(self) -> None:
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        log = self.folder / "log"
+        self._do("pg_ctl", "start", "--wait", "-D", self.folder / "data", "-l", log, "-o", options)
+
+    def stop(self) -> None:
+        self._do("pg_ctl", "stop", "--wait", "-D", self.folder / "data", "-m", "fast")
+
+    def _do(self, program: str, *arguments: str | Path) -> None:
+        command = [str(self.binaries / program), *map(str, arguments)]
+        quiet = subprocess.DEVNULL
+        ran = subprocess.run(
+            command, user=self.user, cwd=self.folder, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, timeout=60
+        )
+        assert ran.returncode == 0, ran.stderr.decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    found = binaries()
+    if found is None:
+        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD
+        pytest.skip(ADD)
+    # Not pytest's folder: only its owner may enter that, and a socket's path is short.
+    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
+        server = Server(found, Path(folder))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def database(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    monkeypatch.setenv(DATABASE_VARIABLE, server.url)
+    monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
+    return server
+
+
+def say(message: str, folder: Path, owner: str = "me", picture: Path | None = None) -> list[Answer]:
+    """One message, with everything opened for it alone and closed again, as after a restart."""
+
+    async def go() -> list[Answer]:
+        context = ChatContext(Pins(["starter"]), Pictures(folder), "starter")
+        ref = context.pictures.keep(picture.read_bytes()) if picture else None
+        async with open_saver() as saver:
+            assert isinstance(saver, AsyncPostgresSaver)
+            agent = build_agent(lead_model(ChatSettings()), ChatSettings(), saver)
+            events = [e async for e in stream_answer(agent, message, ref, context, thread_of(owner, "talk"))]
+            return [event for event in events if isinstance(event, Answer)]
+
+    return asyncio.run(go())
+
+
+def test_a_conversation_outlives_client_and_database(database: Server, tmp_path: Path) -> None:
+    [found] = say("Eileen Collins in front of the Discovery", tmp_path, picture=PICTURE)
+    assert found.extraction and found.extraction.entities[0].box
+    database.stop()
+    database.start()
+    [why] = say("why is she in the picture?", tmp_path)
+    assert why.kind == "explanation" and "match score" in why.words
+    [theirs] = say("explain Eileen Collins", tmp_path, owner="you")
+    assert theirs.kind == "extraction", "another owner has no post to explain"
+
+    async def kept() -> list[str]:
+        async with open_saver() as saver:
+            return [session.title for session in await sessions_of(saver, "me")]
+
+    assert asyncio.run(kept()) == ["Eileen Collins in front of the Discovery"]
+    assert not (tmp_path / "chat.sqlite").exists()
+
+
+def test_the_command_needs_nothing_but_the_setting(database: Server, cli: Cli, tmp_path: Path) -> None:
+    assert "Bob Dylan: PER" in cli("chat", "--session", "command", stdin=b"Bob Dylan in Oslo").out
+    assert "musician" in cli("chat", "--session", "command", stdin=b"explain the first one").out
+    assert "command  " in cli("chat", "--sessions").out
+    assert not (tmp_path / "chat.sqlite").exists()
+
+
+def test_a_database_that_is_down_is_told_without_its_password(
+    database: Server, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("namepin.agent.checkpointer.WAIT_S", 1)
+    database.stop()
+    try:
+        ran = cli("chat", stdin=b"Bob Dylan in Oslo")
+    finally:
+        database.start()
+    assert ran.code == 3 and "E331" in ran.err and DATABASE_VARIABLE in ran.err
+    assert "secret-password" not in ran.out + ran.err

@@ -1,0 +1,219 @@
+"""The page of a real `namepin serve` in a real browser: what people do with it, by mouse, by keyboard, on a phone."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.pages import MESSAGE, give_picture, send, visit
+from support.paths import ROOT
+from support.processes import NAMEPIN, environment, free_port, running
+
+POST = "So proud of Eileen Collins, the first woman to command a Space Shuttle"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("gradio")
+    folder, port = tmp_path_factory.mktemp("serve"), free_port()
+    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
+    with running([*NAMEPIN, "serve", "--port", str(port)], port, folder / "log", env, folder) as url:
+        yield url
+
+
+@pytest.fixture
+def tab(browser: Any, address: str) -> Iterator[Any]:
+    yield from visit(browser, address)
+
+
+def test_a_post_its_picture_and_questions_about_it(tab: Any, address: str, browser: Any, tmp_path: Path) -> None:
+    give_picture(tab)
+    turn = send(tab, POST + " <img src=x onerror=alert(1)>", 1)
+    assert turn.locator("a.mention").first.inner_text().startswith("Eileen Collins")
+    assert turn.locator(".text img, .np-said img").count() == 0, "a post is text"
+    assert "rules" in turn.locator(".np-text").inner_text(), "it says that no model leads"
+    assert "Eileen Collins" in tab.locator("#np-spoken [role=status]").inner_text()
+    assert turn.locator(".stage img").evaluate("image => image.complete && image.naturalWidth > 0")
+    assert not tab.locator("#np-preview").is_visible(), "the picture went with the message"
+    assert tab.input_value(MESSAGE) == ""
+
+    # Pointing at a name lights up its place.
+    turn.locator("a.mention").first.hover()
+    assert turn.locator(".stage g.on").count() == 1
+
+    # Masks and boxes go and come.
+    mask, box = turn.locator(".stage path").first, turn.locator(".stage .pin").first
+    assert mask.is_visible()
+    turn.get_by_label("Masks").uncheck()
+    assert not mask.is_visible() and box.is_visible()
+    turn.get_by_label("Boxes").uncheck()
+    assert not box.is_visible()
+    turn.get_by_label("Masks").check()
+    assert mask.is_visible()
+
+    # Steps and their durations.
+    turn.get_by_text("Steps and times").click()
+    assert " ms" in turn.locator(".steps").inner_text()
+
+    # Downloads.
+    kinds = {}
+    for kind in ("JSON", "PNG", "HTML"):
+        with tab.expect_download() as waiting:
+            turn.get_by_role("link", name=kind).click()
+        kinds[kind] = (tmp_path / kind, waiting.value.save_as(tmp_path / kind))[0].read_bytes()
+    assert json.loads(kinds["JSON"])["entities"][0]["text"] == "Eileen Collins"
+    assert kinds["PNG"].startswith(b"\x89PNG") and b"<!doctype html>" in kinds["HTML"]
+
+    own = turn.get_by_role("link", name="JSON").get_attribute("href")
+
+    # A follow-up, and one that cannot be done.
+    assert "face" in send(tab, "why is Eileen Collins in the picture?", 2).inner_text()
+    assert "has no box" in send(tab, "mask the second one", 3).locator(".np-problem").inner_text()
+
+    # It is still there when the page is loaded again, and in no other browser; what is its own is nobody else's.
+    tab.reload()
+    tab.wait_for_selector("#np-past article")
+    assert tab.locator("#np-past .np-turn").count() == 3
+    for other in visit(browser, address):
+        other.wait_for_selector("#np-past .np-empty")
+        assert other.locator("#np-past .np-turn").count() == 0
+        assert other.request.get(f"{address}{own}").status == 404
+
+    tab.get_by_role("button", name="New conversation").click()
+    tab.wait_for_selector("#np-past .np-empty")
+    assert tab.locator("#np-past .np-turn").count() == 0
+
+
+def test_a_bad_file_is_told_and_nothing_goes_with_the_message(tab: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "photo.jpg"
+    bad.write_bytes(b"<script>alert(1)</script>")
+    tab.set_input_files("#np-file", str(bad))
+    tab.wait_for_selector("#np-upload-status.bad")
+    assert "E123" in tab.locator("#np-upload-status").inner_text()
+    assert not tab.locator("#np-preview").is_visible()
+    turn = send(tab, "Norah Jones plays in Rotterdam", 1)
+    assert turn.locator("a.mention").count() == 2 and turn.locator("figure").count() == 0
+    tab.press(MESSAGE, "Enter")
+    tab.wait_for_selector("#np-now [role=alert]")
+    assert "E101" in tab.locator("#np-now").inner_text()
+
+
+TRANSFER = """async ([event, where]) => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
+  canvas.getContext("2d").fillRect(0, 0, 20, 20);
+  const file = new File([await new Promise(done => canvas.toBlob(done))], "a.png", { type: "image/png" });
+  const data = new DataTransfer();
+  data.items.add(file);
+  const init = { bubbles: true, cancelable: true };
+  const made = event === "paste" ? new ClipboardEvent("paste", { ...init, clipboardData: data })
+                                 : new DragEvent("drop", { ...init, dataTransfer: data });
+  document.querySelector(where).dispatchEvent(made);
+}"""
+
+
+@pytest.mark.parametrize(("event", "where"), [("paste", MESSAGE), ("drop", "#np-drop")])
+def test_a_picture_is_pasted_or_dropped(tab: Any, event: str, where: str) -> None:
+    tab.evaluate(TRANSFER, [event, where])
+    tab.wait_for_selector("#np-preview:not([hidden])")
+    assert tab.locator("#np-size").inner_text() == "40 × 30"
+    tab.get_by_role("button", name="Remove picture").click()
+    assert not tab.locator("#np-preview").is_visible()
+    assert tab.input_value("#np-token textarea, #np-token input") == ""
+
+
+def test_the_keyboard_alone_is_enough(tab: Any) -> None:
+    tab.focus(MESSAGE)
+    tab.keyboard.type("post: Norah Jones plays in Rotterdam")
+    order = []
+    for _ in range(5):
+        tab.keyboard.press("Tab")
+        order.append(tab.evaluate("document.activeElement.id || document.activeElement.type"))
+    assert order[0] == "np-file" and "radio" in order and "np-go" in order, order
+    assert order.index("radio") < order.index("np-go")
+    tab.focus("#np-go")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#np-past article")
+    tab.focus("#np-past a.mention")
+    assert tab.locator("#np-past li.on").count() == 1
+    outline = tab.locator("#np-past a.mention").first.evaluate("link => getComputedStyle(link).outlineStyle")
+    assert outline != "none"
+    tab.focus("#np-past summary")
+    tab.keyboard.press("Enter")
+    assert tab.locator("#np-past details[open]").count() == 1
+    tab.get_by_role("tab", name="Post").focus()
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    assert tab.get_by_label("File of posts").is_visible()
+
+
+def test_everything_that_is_used_has_a_name(tab: Any) -> None:
+    unnamed = tab.evaluate(
+        """() => [...document.querySelectorAll("button, input, textarea, select, img, a")].filter(one => {
+            if (!one.checkVisibility({ visibilityProperty: true })) return false;
+            const name = one.labels?.[0]?.innerText || one.ariaLabel || one.alt || one.innerText || one.title;
+            return !(name ?? "").trim(); }).map(one => one.outerHTML.slice(0, 200))"""
+    )
+    assert unnamed == []
+    assert tab.locator("h1").count() == 1
+    assert tab.evaluate("document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_in_both_schemes(browser: Any, address: str, scheme: str) -> None:
+    for tab in visit(browser, address, viewport={"width": 390, "height": 844}, color_scheme=scheme):
+        tab.locator("#np-examples button").nth(3).click()
+        tab.wait_for_selector("#np-past article")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        weak = tab.evaluate(CONTRAST)
+        assert weak == []
+
+
+CONTRAST = """() => {
+  // rgb(r, g, b) of 0 to 255, or color(srgb r g b) of 0 to 1.
+  const unit = (colour) => colour.startsWith("color(") ? 255 : 1;
+  const channels = (colour) => colour.match(/[0-9.]+/g).map((c, i) => Number(c) * (i < 3 ? unit(colour) : 1));
+  const ground = (one) => {
+    for (; one; one = one.parentElement) {
+      const found = channels(getComputedStyle(one).backgroundColor);
+      if (found.length < 4 || found[3] === 1) return found;
+    }
+    return [255, 255, 255];
+  };
+  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const bright = (colour) => colour.slice(0, 3).map(c => linear(c / 255))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const weak = [];
+  for (const one of document.querySelectorAll("h1, h2, h3, p, label, span, button, summary, a, textarea, figcaption")) {
+    const own = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!own || !one.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (one.closest(".np-hidden, .mention, .pin")) continue;
+    const pair = [bright(channels(getComputedStyle(one).color)), bright(ground(one))];
+    const ratio = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    if (ratio < 4.5) weak.push(`${ratio.toFixed(1)} ${one.outerHTML.slice(0, 120)}`);
+  }
+  return weak;
+}"""
+
+
+def test_a_file_of_posts_is_worked_on_while_one_looks(tab: Any, tmp_path: Path) -> None:
+    posts = tmp_path / "posts.jsonl"
+    posts.write_text("".join(json.dumps({"id": f"p{n}", "text": "Norah Jones in Rotterdam"}) + "\n" for n in range(12)))
+    tab.get_by_role("tab", name="Batch").click()
+    tab.get_by_label("File of posts").set_input_files(str(posts))
+    tab.get_by_role("button", name="Start").click()
+    tab.wait_for_selector("#np-jobs progress")
+    tab.get_by_text("Download results (JSON lines)").wait_for()
+    assert tab.locator("#np-jobs progress").get_attribute("value") == "12"
+    with tab.expect_download() as waiting:
+        tab.get_by_text("Download results (JSON lines)").click()
+    waiting.value.save_as(tmp_path / "results")
+    assert len((tmp_path / "results").read_text().splitlines()) == 12
+    posts.write_text("{")
+    tab.get_by_label("File of posts").set_input_files(str(posts))
+    tab.get_by_role("button", name="Start").click()
+    tab.wait_for_selector("#np-batch-status.bad")
+    assert "line 1" in tab.locator("#np-batch-status").inner_text()
+    tab.get_by_role("button", name="Remove finished jobs").click()
+    tab.get_by_text("No jobs yet.").wait_for()

@@ -1,0 +1,138 @@
+"""From a data set through the graph to a report: the tools are small, the graph is the real one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from namepin.agent.api import Namepin
+from namepin.agent.config.settings import Settings, ToolSettings
+from namepin.agent.render.html import About
+from namepin.agent.render.report_traces import Traces
+from namepin.agent.workflows.evaluate import evaluated_pin, predict_with
+from namepin.evals.report.full import full_report
+from namepin.evals.report.html import write_page
+from namepin.evals.run import load_dataset, recorded_knowledge
+from namepin.evals.scoring.evaluate import evaluate
+from namepin.evals.scoring.predictions import Predictions
+from namepin.graphs.calls import LiveCalls
+from namepin.tools.errors import NamepinError
+from namepin.tools.examples.annotated import ExamplesConfig
+from namepin.tools.interfaces import Knowledge, KnowledgeRequest, TagRequest, Tags
+from namepin.tools.knowledge.chat import KnowledgeConfig, RecordedKnowledge
+from namepin.tools.media import Media
+from support.capital_tagger import CapitalTagger
+from support.eval_samples import gmner_folder, write_rows
+
+
+def pin(**recorded: str) -> Namepin:
+    tools = {"tagger": CapitalTagger()}
+    known = {"knowledge": RecordedKnowledge(recorded)} if recorded else {}
+    return Namepin(Settings(profile="test"), LiveCalls({**tools, **known}))
+
+
+TEXT = "IMGID:1\nAda\tB-PER\nmet\tO\nBob\tB-PER\n\nIMGID:2\nHi\tO\nall\tO\n"
+
+
+def test_the_text_alone_is_scored_and_grounding_is_not_evaluated(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    seen: list[str] = []
+    report = evaluate(data, predict_with(pin(), data, lambda extraction: seen.append(extraction.id)))
+    assert seen == ["1", "2"]
+    assert report.mner is not None and (report.mner.correct, report.mner.predicted, report.mner.gold) == (2, 3, 2)
+    assert report.gmner is None and any("not evaluated" in note for note in report.notes)
+    assert not [problem for problem in report.problems if problem["code"] != "E133"]
+
+
+def test_recorded_knowledge_reaches_the_tagger(tmp_path: Path) -> None:
+    root = gmner_folder(tmp_path, TEXT)
+    (root / "knowledge").mkdir()
+    rows = [{"id": "1", "model": "m", "knowledge": "about Ada and Bob"}, {"id": "2", "model": "m", "knowledge": "none"}]
+    write_rows(root / "knowledge" / "dev.jsonl", rows)
+    data = load_dataset("gmner", root, "dev")
+    known = recorded_knowledge(root, "dev", data)
+    assert known == {"Ada met Bob": "about Ada and Bob", "Hi all": "none"}
+    report = evaluate(data, predict_with(pin(**known), data))
+    assert report.mner is not None and report.mner.f1 == 1
+
+
+@pytest.mark.parametrize("rows", [["{"], [{"id": "1", "knowledge": "x"}], [{"id": "1"}]])
+def test_recorded_knowledge_that_lacks_a_post_is_an_error(tmp_path: Path, rows: list[object]) -> None:
+    root = gmner_folder(tmp_path, TEXT)
+    (root / "knowledge").mkdir()
+    write_rows(root / "knowledge" / "dev.jsonl", rows)
+    with pytest.raises(NamepinError, match="E134"):
+        recorded_knowledge(root, "dev", load_dataset("gmner", root, "dev"))
+
+
+class Explainer(RecordedKnowledge):
+    """Says what its words have cost."""
+
+    def run(self, requests: Sequence[KnowledgeRequest], media: Media) -> list[Knowledge]:
+        return [k.model_copy(update={"prompt_tokens": 7, "completion_tokens": 2}) for k in super().run(requests, media)]
+
+
+def test_tokens_that_a_model_reports_are_added_up(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    tools = {"tagger": CapitalTagger(), "knowledge": Explainer({"Ada met Bob": "x", "Hi all": "y"})}
+    assert predict_with(Namepin(Settings(profile="test"), LiveCalls(tools)), data).tool_tokens == {"knowledge": (14, 4)}
+
+
+def test_off_leaves_the_knowledge_tool_out() -> None:
+    config = KnowledgeConfig(model="m", base_url="http://127.0.0.1:9/v1")
+    examples = ToolSettings(backend="annotated", config=ExamplesConfig())
+    chosen = {"examples": examples, "knowledge": ToolSettings(backend="chat", config=config)}
+    settings = Settings(profile="test", tools=chosen)
+    assert not evaluated_pin(settings, "off", {}).settings.tools, "examples are for its prompt alone"
+    assert "knowledge" in evaluated_pin(settings, "live", {}).settings.tools
+
+
+class CountingTagger(CapitalTagger):
+    """Counts its calls, and breaks down at one of them."""
+
+    def __init__(self, last: int) -> None:
+        self.calls, self.last = 0, last
+
+    def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
+        self.calls += 1
+        if self.calls > self.last:
+            raise KeyboardInterrupt
+        return super().run(requests, media)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    saved = tmp_path / "saved.jsonl"
+    first, second, third = CountingTagger(1), CountingTagger(9), CountingTagger(9)
+
+    def run(tagger: CountingTagger) -> Predictions:
+        return predict_with(Namepin(Settings(profile="test"), LiveCalls({"tagger": tagger})), data, saved=saved)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    with saved.open("a") as file:
+        file.write('{"id": "2", "te')
+    with saved.open("a") as file:
+        file.write("\n")
+    resumed = run(second)
+    assert second.calls == 1
+    assert evaluate(data, resumed) == evaluate(data, predict_with(pin(), data))
+    third_result = run(third)
+    assert third.calls == 0 and third_result.entities == resumed.entities
+    CountingTagger.fingerprint = "another"
+    run(third)
+    assert third.calls == 2
+
+
+def test_the_report_links_wrong_posts_to_how_they_were_found(tmp_path: Path) -> None:
+    data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
+    saved, report = tmp_path / "run.jsonl", tmp_path / "report.html"
+    found = predict_with(pin(), data, None, saved)
+    pictures = {gold.post.id: gold.post.image for gold in data.posts}
+    traces = Traces(report, saved, pictures, About("test", 0.2))
+    write_page(report, data, found, full_report(data, found), "test", traces)
+    assert '<a href="report-traces/2.html">' in report.read_text()
+    assert [file.name for file in (tmp_path / "report-traces").iterdir()] == ["2.html"], "post 1 has no error"
+    trace = (tmp_path / "report-traces" / "2.html").read_text()
+    assert "Hi" in trace and "tagger" in trace
+    assert traces("unknown") is None

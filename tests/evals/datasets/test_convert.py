@@ -1,0 +1,123 @@
+"""Conversions there and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from namepin.agent.cli.data import register
+from namepin.evals.datasets import READERS
+from namepin.evals.datasets.convert import FORMS, convert, read_rows
+from namepin.tools.errors import NamepinError
+from support.eval_samples import XML, gmner_folder, write_rows
+
+READ_AS = {"conll": "gmner", "jsonl": "jsonl", "labelme": "labelme", "coco": "coco", "label-studio": "label-studio"}
+
+
+def rows(source: Path, name: str) -> list[dict[str, Any]]:
+    return list(read_rows(source, name, "dev"))
+
+
+@pytest.mark.parametrize("form", READ_AS)
+def test_there_and_back_is_the_same(tmp_path: Path, form: str) -> None:
+    source = gmner_folder(tmp_path / "source")
+    assert convert(source, "gmner", "dev", tmp_path / "out", form) == 2
+    back, expected = rows(tmp_path / "out", READ_AS[form]), rows(source, "gmner")
+    assert sorted(back, key=lambda row: row["id"]) == expected
+
+
+@pytest.mark.parametrize("form", READ_AS)
+def test_a_second_conversion_to_conll_reads_as_the_first_data_set(tmp_path: Path, form: str) -> None:
+    source = gmner_folder(tmp_path / "source")
+    convert(source, "gmner", "dev", tmp_path / "out", form)
+    convert(tmp_path / "out", READ_AS[form], "dev", tmp_path / "back", "conll")
+    before, after = READERS["gmner"](source, "dev"), READERS["gmner"](tmp_path / "back", "dev")
+    assert [gold.entities for gold in before.posts] == [gold.entities for gold in after.posts]
+    assert not after.problems
+
+
+def test_without_boxes_nothing_is_said_about_the_picture(tmp_path: Path) -> None:
+    source = gmner_folder(tmp_path / "source", xml=None)
+    convert(source, "gmner", "dev", tmp_path, "coco")
+    assert "boxes" not in rows(tmp_path, "coco")[0]["entities"][0]
+
+
+def test_fine_types_get_their_own_text_file(tmp_path: Path) -> None:
+    (tmp_path / "txt_fine").mkdir()
+    write_rows(tmp_path / "txt_fine" / "dev.txt", ["IMGID:1", "Rome\tB-location\tB-city", "x\tO\tO"])
+    convert(tmp_path, "fmnerg", "dev", tmp_path / "out", "conll")
+    assert (tmp_path / "out" / "txt_fine" / "dev.txt").read_text() == "IMGID:1\nRome\tB-location\tB-city\nx\tO\tO\n"
+    assert "Rome\tB-LOC\n" in (tmp_path / "out" / "txt" / "dev.txt").read_text()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "labelme", "coco", "label-studio"])
+def test_masks_are_not_lost(tmp_path: Path, form: str) -> None:
+    source = gmner_folder(tmp_path / "source")
+    square = {
+        "label": "Angelina Jolie",
+        "points": [[2, 2], [8, 2], [8, 8], [2, 8]],
+        "shape_type": "polygon",
+        "group_id": 1,
+    }
+    (source / "masks").mkdir()
+    page = {"shapes": [square], "imageWidth": 20, "imageHeight": 10}
+    write_rows(source / "masks" / "1.json", [page])
+    expected = rows(source, "smner")
+    assert any(entity["masks"] for entity in expected[0]["entities"])
+    convert(source, "smner", "dev", tmp_path / "out", form)
+    assert sorted(rows(tmp_path / "out", form), key=lambda row: row["id"]) == expected
+
+
+def test_a_box_moved_in_a_tool_is_read_back(tmp_path: Path) -> None:
+    convert(gmner_folder(tmp_path / "source"), "gmner", "dev", tmp_path, "labelme")
+    file = tmp_path / "dev" / "1.json"
+    page = json.loads(file.read_text())
+    page["shapes"][0]["points"] = [[30, 40], [10, 20]]
+    file.write_text(json.dumps(page))
+    assert rows(tmp_path, "labelme")[0]["entities"][0]["boxes"] == [[10, 20, 30, 40]]
+
+
+def test_coco_is_coco(tmp_path: Path) -> None:
+    convert(gmner_folder(tmp_path / "source"), "gmner", "dev", tmp_path, "coco")
+    from pycocotools.coco import COCO
+
+    coco = COCO(str(tmp_path / "dev.coco.json"))
+    (annotation,) = coco.loadAnns(coco.getAnnIds())
+    assert annotation["bbox"] == [10, 10, 40, 50]
+    assert coco.loadCats(annotation["category_id"])[0]["name"] == "PER"
+
+
+def test_entities_within_tokens_cannot_become_conll(tmp_path: Path) -> None:
+    row = {"id": "a", "text": "Adas", "entities": [{"label": "PER", "start": 0, "end": 3}]}
+    write_rows(tmp_path / "dev.jsonl", [row])
+    with pytest.raises(NamepinError, match="E131.*token"):
+        convert(tmp_path, "jsonl", "dev", tmp_path / "out", "conll")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_not_there_or_broken_is_a_coded_error(tmp_path: Path, form: str) -> None:
+    with pytest.raises(NamepinError, match="E130"):
+        rows(tmp_path, form)
+    (tmp_path / "dev").mkdir()
+    for file in ("dev/1.json", "dev.coco.json", "dev.label-studio.json"):
+        write_rows(tmp_path / file, ["{}"] if form != "label-studio" else ["[{}]"])
+    with pytest.raises(NamepinError, match="E131"):
+        rows(tmp_path, form)
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    def run(*arguments: object) -> Result:
+        app = typer.Typer()
+        register(app)
+        app.command("other")(lambda: None)
+        return CliRunner().invoke(app, ["data", "convert", *map(str, arguments)], standalone_mode=False)
+
+    source = gmner_folder(tmp_path / "source", xml=XML.format(more=""))
+    result = run(source, tmp_path / "out", "--to", "coco", "--split", "dev")
+    assert result.return_value == 0 and "2 posts" in result.stdout
+    assert (tmp_path / "out" / "dev.coco.json").is_file()
+    blocked = run(source, source / "txt" / "dev.txt", "--to", "coco", "--split", "dev")
+    assert isinstance(blocked.exception, NamepinError) and blocked.exception.code == "E500"

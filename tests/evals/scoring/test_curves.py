@@ -1,0 +1,49 @@
+"""Calibration, confusion and curves on cases worked out by hand."""
+
+import pytest
+
+from namepin.evals.scoring.attribution import outcomes
+from namepin.evals.scoring.curves import calibration, confusion, iou_curve, match_curve
+from support.eval_samples import dataset, entity, gold, predictions
+
+BOX, HALF, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 5.0, 10.0), (50.0, 50.0, 60.0, 60.0)
+DATA = dataset(gold("p", "a b c d", *((i, i + 1, "PER", [BOX] if i else ()) for i in range(4))))
+
+
+def test_confidence_in_a_coarse_type_is_that_of_all_its_fine_types() -> None:
+    sure = {"scores": {"actor": 0.5, "athlete": 0.4, "city": 0.1}, "fine_label": "actor", "entropy": 0.9}
+    torn = {"scores": {"city": 0.6, "actor": 0.4}, "fine_label": "city", "entropy": 0.7}
+    found = predictions(DATA, p=[entity(0, 1, "PER", **sure), entity(1, 2, "LOC", **torn)])
+    result = calibration(DATA, outcomes(DATA, found))
+    assert result is not None
+    assert [(b.mean, b.accuracy, b.count) for b in result.bins] == [(0.6, 0, 1), (pytest.approx(0.9), 1, 1)]
+    assert result.error == pytest.approx((0.6 + 0.1) / 2)
+    assert [(b.mean, b.accuracy) for b in result.by_entropy] == [(0.7, 0), (0.9, 1)]
+
+
+def test_without_scores_there_is_no_calibration() -> None:
+    assert calibration(DATA, outcomes(DATA, predictions(DATA, p=[entity(0, 1, "PER")]))) is None
+
+
+def test_confusion_counts_right_spans_only() -> None:
+    found = predictions(DATA, p=[entity(0, 1, "PER"), entity(1, 2, "LOC"), entity(2, 4, "ORG")])
+    assert confusion(DATA, outcomes(DATA, found)) == {"PER": {"PER": 1, "LOC": 1}}
+
+
+def test_the_iou_curve_falls_where_the_box_no_longer_fits() -> None:
+    found = predictions(DATA, p=[entity(1, 2, "PER", HALF)])
+    curve = dict(iou_curve(DATA, found, "gmner"))
+    assert curve[0.5] == pytest.approx(2 * 1 / 5) and curve[0.55] == 0
+
+
+def test_the_match_curve_goes_from_the_surest_claim_down() -> None:
+    found = predictions(
+        DATA,
+        p=[
+            entity(0, 1, "PER", BOX, match_score=0.8),
+            entity(1, 2, "PER", BOX, match_score=0.9),
+            entity(2, 3, "PER", FAR, match_score=0.7),
+            entity(3, 4, "PER", match_score=0.1),
+        ],
+    )
+    assert match_curve(DATA, found) == [(0.9, 1, 1 / 3), (0.8, 1 / 2, 1 / 3), (0.7, 1 / 3, 1 / 3)]

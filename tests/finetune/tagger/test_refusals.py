@@ -1,0 +1,169 @@
+"""What the tagger's recipe refuses, with the file and line or the setting that is wrong."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from namepin.agent.workflows.recipes import load_recipe
+from namepin.finetune.tagger.recipe import TaggerRecipe, load_data, spec_of
+from namepin.finetune.tagger.train import RECIPES, train
+from namepin.tools.errors import NamepinError
+from support.paths import ROOT
+from support.tagger_posts import write_posts
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for split in ("train", "dev"):
+        write_posts(tmp_path / "gmner", split, 6)
+    return tmp_path
+
+
+def refused(data: Path, **settings: object) -> str:
+    with pytest.raises(NamepinError) as error:
+        load_data(data, TaggerRecipe(data=str(data), **settings))  # type: ignore[arg-type]
+    return str(error.value)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b'{"id": "train1", "knowl', "EOF"),
+        (b'{"id": "train1"}', "knowledge Field required"),
+        (b'{"id": "train1", "knowledge": null}', "knowledge .*string"),
+        (b'{"id": "train1", "knowledge": ["a"]}', "knowledge .*string"),
+        (b"7", "object"),
+        (b"[]", "object"),
+        (b"\xff", "JSON|unicode|utf-8"),
+    ],
+)
+def test_a_row_of_knowledge_that_is_none_is_named(data: Path, split: str, line: bytes, found: str) -> None:
+    file = data / "gmner" / "knowledge" / f"{split}.jsonl"
+    rows = file.read_bytes().split(b"\n")
+    file.write_bytes(b"\n".join([rows[0], b"", line, *rows[1:]]))
+    said = refused(data)
+    assert re.search(rf"E134.*({found})", said, re.S) and f"knowledge/{split}.jsonl:3" in said
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize("rows", ["", '{"id": "of another split", "knowledge": "Reasoning: none."}\n'])
+def test_knowledge_of_no_post_is_refused(data: Path, split: str, rows: str) -> None:
+    (data / "gmner" / "knowledge" / f"{split}.jsonl").write_text(rows)
+    said = refused(data)
+    assert "E135" in said and f"knowledge/{split}.jsonl" in said
+
+
+def test_dev_is_never_mixed(data: Path) -> None:
+    for split in ("train", "dev"):
+        file = data / "gmner" / "knowledge" / f"{split}.jsonl"
+        with file.open("a") as rows:
+            rows.write(json.dumps({"id": f"{split}1", "knowledge": "another model's"}) + "\n")
+    assert re.search(r"E139.*'dev1'.*several.*knowledge/dev\.jsonl:7", refused(data), re.S)
+    write_posts(data / "gmner", "dev", 6)
+    train, dev, _ = load_data(data, TaggerRecipe(data=str(data)))
+    assert (len(train), len(dev)) == (7, 6)
+
+
+def test_without_a_file_of_knowledge_posts_have_none(data: Path) -> None:
+    (data / "gmner" / "knowledge" / "dev.jsonl").unlink()
+    _, dev, _ = load_data(data, TaggerRecipe(data=str(data)))
+    assert {example.knowledge for example in dev} == {None}
+
+
+GOLD = "IMGID:1\nsee\tO\tO\nAda\tB-person\tB-actor\nBell\tI-person\tI-actor\n\nIMGID:2\nOslo\tB-location\tB-city\n"
+
+
+@pytest.fixture
+def fine(tmp_path: Path) -> Path:
+    (tmp_path / "txt_fine").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "txt_fine" / f"{split}.txt").write_text(GOLD)
+    return tmp_path
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize(
+    ("old", "new", "line", "found"),
+    [
+        ("B-actor", "B-unicorn", 3, "'unicorn' is not in the scheme"),
+        ("B-person", "B-unicorn", 3, "'unicorn' is not in the scheme"),
+        ("B-person", "X-person", 3, "broken BIO: 'X-person'"),
+        ("B-person\tB", "I-person\tB", 3, "broken BIO: 'I-person'"),
+        ("I-actor", "I-author", 3, "do not follow"),
+        ("B-city", "B-actor", 7, "does not belong to 'location'"),
+        ("B-city", "O", 7, "not in the scheme"),
+        ("O\tO", "O\tB-city", 2, "'B-city' where the coarse one is 'O'"),
+    ],
+)
+def test_wrong_tags_are_not_learnt(fine: Path, split: str, old: str, new: str, line: int, found: str) -> None:
+    for scheme in ("8/51", "4/51", "4"):
+        load_data(fine, TaggerRecipe(data=str(fine), dataset="sandbox", scheme=scheme))
+    (fine / "txt_fine" / f"{split}.txt").write_text(GOLD.replace(old, new))
+    said = refused(fine, dataset="sandbox", scheme="8/51")
+    assert "E132" in said and found in said and f"txt_fine/{split}.txt:{line}" in said
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_split_without_a_mention_is_refused(fine: Path, data: Path, split: str) -> None:
+    (fine / "txt_fine" / f"{split}.txt").write_text("IMGID:1\nsee\tO\tO\n")
+    (data / "gmner" / "txt" / f"{split}.txt").write_text("IMGID:1\nsee\tO\n")
+    for settings in ({"dataset": "sandbox", "scheme": "8/51"}, {"dataset": "gmner"}):
+        assert re.search(rf"E139.*no post has a mention.*{split}\.txt", refused(data, **settings))
+
+
+def test_gmner_has_no_eight_types(data: Path, fine: Path) -> None:
+    assert re.search("E203.*8", refused(data, scheme="8/51"))
+    assert re.search("E203.*8", refused(fine, scheme="8/51", dataset="sandbox", ccby_epochs=1))
+
+
+def test_tweets_that_are_not_there_are_named(data: Path) -> None:
+    assert re.search("E130.*ccby", refused(data, ccby_epochs=1))
+
+
+def test_what_evaluations_read_is_learnt_too(data: Path) -> None:
+    """A byte order mark, and GMNER's other name of OTHER."""
+    before, _, _ = load_data(data, TaggerRecipe(data=str(data)))
+    file = data / "gmner" / "txt" / "train.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"-LOC", b"-MISC"))
+    after, _, _ = load_data(data, TaggerRecipe(data=str(data)))
+    assert [(one.id, one.knowledge) for one in after] == [(one.id, one.knowledge) for one in before]
+    types = {"LOC": "OTHER", "PER": "PER"}
+    assert [[types[s.coarse] for s in e.spans] for e in before] == [[s.coarse for s in e.spans] for e in after]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "lr_encoder=-1",
+        "lr_heads=0",
+        "clip=-1",
+        "warmup=7",
+        "layer_decay=2",
+        "weight_decay=-1",
+        "pooled=-1",
+        "dropout=1",
+    ],
+)
+def test_settings_out_of_range_are_named(setting: str) -> None:
+    key = setting.split("=")[0]
+    with pytest.raises(NamepinError, match=f"E203.*{key}"):
+        load_recipe(RECIPES, None, [setting])
+
+
+@pytest.mark.parametrize("out", [lambda folder: folder / "file", lambda folder: Path("/proc/nope")])
+def test_a_run_that_cannot_be_written_stops_before_it_reads(tmp_path: Path, out: Callable[[Path], Path]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NamepinError, match=f"E500.*{out(tmp_path)}"):
+        train(TaggerRecipe(data=str(tmp_path / "none"), encoder=str(tmp_path / "none"), out=str(out(tmp_path))))
+
+
+def test_the_papers_settings_of_the_documentation_are_accepted() -> None:
+    told = (ROOT / "docs" / "finetune.md").read_text("utf-8").split("\n")
+    command = next(line for line in told if line.startswith("namepin finetune tagger "))
+    recipe = load_recipe(RECIPES, None, [one.strip() for one in command.split("--set ")[1:]])
+    assert (recipe.alpha, recipe.beta, recipe.lr_encoder, recipe.lr_heads) == (0.1, 0.1, 5e-6, 5e-6)
+    assert (recipe.batch_size, recipe.epochs, spec_of(recipe).input.max_pieces) == (4, 10, 256)

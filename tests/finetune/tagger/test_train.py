@@ -1,0 +1,348 @@
+"""The tagger's recipe end to end on posts made here, with a tiny encoder: it learns, resumes exactly, and ships."""
+
+import dataclasses
+import json
+import random
+import re
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from namepin.finetune.loop.run_folder import MANIFEST
+from namepin.finetune.tagger.average import soup
+from namepin.finetune.tagger.data import (
+    Batcher,
+    Example,
+    Span,
+    by_length,
+    mention_pool,
+    read_ccby,
+    read_fmnerg,
+    read_gmner,
+    spans_of,
+    swap_mentions,
+)
+from namepin.finetune.tagger.recipe import TaggerRecipe, load_data
+from namepin.finetune.tagger.steps import tagger_loss
+from namepin.finetune.tagger.train import TaggerTraining, main, train
+from namepin.tools.errors import NamepinError
+from namepin.tools.interfaces import TagRequest
+from namepin.tools.knowledge.chat import RECORDED_STYLE
+from namepin.tools.loading.encoder import read_safetensors
+from namepin.tools.media import Media
+from namepin.tools.nets.crf import FORBIDDEN
+from namepin.tools.nets.dual_tagger import DualTaggerNet
+from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec
+from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from support import tiny_encoders
+from support.tagger_posts import write_posts
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_posts(folder / "gmner", "train", 96)
+    write_posts(folder / "gmner", "dev", 24)
+    tiny_encoders.save_tiny_bert(folder / "bert")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads() -> object:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def recipe(root: Path, out: Path, **changes: object) -> TaggerRecipe:
+    base = TaggerRecipe(
+        data=str(root), out=str(out), encoder=str(root / "bert"), batch_size=8, epochs=3, knowledge=0.5, threads=1,
+        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, bf16=False, dropout=0.0, hide=0.0, knowledge_pieces=24, cpu=True,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> None:
+    report = train(recipe(root, tmp_path))
+    assert report["dev_f1"] > 0.9 and report["dev_f1_knowledge"] > 0.9
+    tool = DualTagger(TaggerConfig(adapter=report["adapter"]))
+    (tags,) = tool.run([TagRequest(text="Ada Bell is in Oslo now")], Media())
+    assert [(m.text, m.label, m.fine_label) for m in tags.mentions] == [
+        ("Ada Bell", "PER", "actor"), ("Oslo", "LOC", "city"),
+    ]  # fmt: skip
+    manifest = json.loads((tmp_path / "adapter" / "config.json").read_text())
+    assert manifest["knowledge_style"] == RECORDED_STYLE and len(manifest["training"]["data_sha256"]) == 4
+    assert str(tmp_path) not in json.dumps(manifest)
+    record = json.loads((tmp_path / "adapter" / MANIFEST).read_text())
+    assert record["tool"] == "tagger" and record["data_sha256"] == manifest["training"]["data_sha256"]
+    assert {"code", "versions", "machine"} <= record.keys() and record["settings"]["encoder"] == "bert"
+    assert str(root) not in json.dumps(record)
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    sha256 = record["data_sha256"]["gmner/txt/train.txt"]
+    assert f"dev_f1 {report['dev_f1']}" in card and sha256 in card and "seconds" not in card
+
+
+def test_a_killed_run_resumes_to_the_same_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = recipe(root, tmp_path / "whole", epochs=2), recipe(root, tmp_path / "broken", epochs=2)
+    train(whole)
+    steps, update = [], TaggerTraining._update
+
+    def dies(self: TaggerTraining, *args: object) -> float:
+        steps.append(1)
+        if len(steps) == 25:
+            raise KeyboardInterrupt
+        return update(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TaggerTraining, "_update", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    monkeypatch.setattr(TaggerTraining, "_update", update)
+    train(broken, resume=True)
+    one, other = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "broken"))
+    assert one["epoch"] == other["epoch"] == 2
+    for part in ("net", "average"):
+        assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
+
+
+def test_a_batch_in_parts_is_the_same_batch(root: Path, tmp_path: Path) -> None:
+    values, gradients = [], []
+    for accumulate in (1, 3):
+        training = TaggerTraining(recipe(root, tmp_path, accumulate=accumulate))
+        training.net.eval()
+        values.append(training._update([(example, True) for example in training.train[:8]], random.Random(0)))
+        gradients.append({name: p.grad for name, p in training.net.named_parameters() if p.grad is not None})
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-5) for name in gradients[0])
+
+
+def test_the_gpu_is_taken_where_there_is_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(DualTaggerNet, "to", lambda net, device: moved.append(str(device)))
+    for cpu in (False, True):
+        TaggerTraining(recipe(root, tmp_path, cpu=cpu))
+    assert moved == ["cuda", "cpu"]
+
+
+def test_all_that_the_loss_reads_goes_to_the_device(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = TaggerTraining(recipe(root, tmp_path, hide=0.1))
+    batch, targets = training.batcher.batch([(example, True) for example in training.train[:4]])
+    words = torch.zeros(*batch.word_mask.shape, training.net.coarse.linear.in_features, device="meta")
+    # Nobody has the device `meta`; it refuses tensors of any other. transformers asks for numbers, which it lacks.
+    monkeypatch.setattr(training.net, "encode", lambda batch: words)
+    monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
+    training.device = torch.device("meta")
+    training.net.to(training.device)
+    assert training._loss(batch, targets, 0.5).device.type == "meta"
+
+
+def test_a_gpu_learns_and_resumes(root: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    first = recipe(root, tmp_path, cpu=False, bf16=True, accumulate=2)
+    assert train(first)["dev_f1"] > 0.9
+    assert train(dataclasses.replace(first, cpu=True), resume=True)["dev_f1"] > 0.9
+
+
+def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path) -> None:
+    first = recipe(root, tmp_path, epochs=1)
+    train(first)
+    with pytest.raises(NamepinError, match="E205.*alpha"):
+        train(dataclasses.replace(first, alpha=0.3), resume=True)
+
+
+def test_resuming_with_other_data_is_refused(root: Path, tmp_path: Path) -> None:
+    first = recipe(root, tmp_path / "run", epochs=1)
+    train(first)
+    shutil.copytree(root, tmp_path / "other")
+    text = tmp_path / "other" / "gmner" / "txt" / "train.txt"
+    text.write_text(text.read_text().replace("IMGID:train1\n", "IMGID:train_one\n"))
+    assert train(dataclasses.replace(first, data=str(root)), resume=True)["epoch"] == 1
+    with pytest.raises(NamepinError, match=r"E205.*another gmner/txt/train\.txt"):
+        train(dataclasses.replace(first, data=str(tmp_path / "other")), resume=True)
+
+
+def test_a_gradient_that_is_no_number_stops_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = TaggerTraining._loss
+
+    def broken(self: TaggerTraining, *given: Any) -> torch.Tensor:
+        first = next(p for p in self.net.parameters() if p.requires_grad)
+        return whole(self, *given) + 0 * torch.sqrt(first - first).sum()  # 0 has no slope there
+
+    monkeypatch.setattr(TaggerTraining, "_loss", broken)
+    with pytest.raises(NamepinError, match=r"E220: the gradient's norm is nan at step 1"):
+        train(recipe(root, tmp_path, epochs=1))
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("scheme", ["4", "4/51"])
+def test_schemes_of_gmner(root: Path, tmp_path: Path, scheme: str) -> None:
+    report = train(recipe(root, tmp_path, scheme=scheme, epochs=1, crf_scope="all", knowledge=1.0))
+    (tags,) = DualTagger(TaggerConfig(adapter=report["adapter"])).run([TagRequest(text="Oslo")], Media())
+    assert all((m.fine_label is None) == (scheme == "4") for m in tags.mentions)
+
+
+def test_scheme_of_fmnerg_trains_on_gold_fine_types(root: Path, tmp_path: Path) -> None:
+    folder = root / "fmnerg" / "txt_fine"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "IMGID:1\nAda\tB-person\tB-common_person\nBell\tI-person\tI-common_person\n\nIMGID:2\nMGM\tB-art\tB-music\n"
+    for split in ("train", "dev"):
+        (folder / f"{split}.txt").write_text(text)
+    spec = TaggerSpec(scheme="8/51")
+    people, art = read_fmnerg(root / "fmnerg", "train", spec)
+    assert people.spans == (Span(0, 2, "person", {"person_other": 1.0}),)
+    assert art.spans == (Span(0, 1, "art", {"music": 1.0}),)
+    report = train(recipe(root, tmp_path, scheme="8/51", dataset="fmnerg", epochs=1, knowledge=0.0, swap=0.0))
+    assert DualTagger(TaggerConfig(adapter=report["adapter"], spans="fine")).spec.scheme == "8/51"
+
+
+def test_the_fine_path_alone_is_scored_alone(root: Path, tmp_path: Path) -> None:
+    """GEM's w/o-MGP: nobody trains the coarse path, so that it cannot choose the epoch."""
+    fine = {"PER": "person\t{0}-actor", "LOC": "location\t{0}-city"}
+    folder = tmp_path / "data" / "fmnerg" / "txt_fine"
+    folder.mkdir(parents=True)
+    for split in ("train", "dev"):
+        text = (root / "gmner" / "txt" / f"{split}.txt").read_text()
+        told = re.sub(r"([BI])-(PER|LOC)", lambda tag: f"{tag[1]}-{fine[tag[2]].format(tag[1])}", text)
+        (folder / f"{split}.txt").write_text(re.sub(r"\tO$", "\tO\tO", told, flags=re.M))
+    given = {"alpha": 0.0, "beta": 0.0, "pooled": 0.0, "knowledge": 0.0, "scheme": "8/51", "dataset": "fmnerg"}
+    report = train(recipe(tmp_path / "data", tmp_path / "run", encoder=str(root / "bert"), epochs=4, **given))
+    assert report["dev_f1"] > 0.8
+    tool = DualTagger(TaggerConfig(adapter=report["adapter"], spans="fine"))
+    [tags] = tool.run([TagRequest(text="Ada Bell is in Oslo now")], Media())
+    assert [m.fine_label for m in tags.mentions] == ["actor", "city"]
+
+
+@pytest.mark.parametrize("settings", [{"scheme": "5/51"}, {"dataset": "conll"}, {"dropout": 2}, {"epochs": 0}])
+def test_bad_settings_do_not_validate(settings: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(TaggerRecipe).validate_python(settings)
+
+
+def test_missing_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E130"):
+        train(TaggerRecipe(data=str(tmp_path), out=str(tmp_path)))
+
+
+def batcher(root: Path, out: Path) -> Batcher:
+    return TaggerTraining(recipe(root, out)).batcher
+
+
+@pytest.mark.parametrize(
+    ("split", "lines", "found"),
+    [
+        ("train", "IMGID:1\nAda\tB-PET\n", r"E132.*train\.txt:2"),
+        ("train", "IMGID:1\nAda B-PER\n", r"E131.*train\.txt:2"),
+        ("dev", "", "E139.*holds no post"),
+    ],
+)
+def test_bad_data_is_named_before_the_first_step(tmp_path: Path, split: str, lines: str, found: str) -> None:
+    for name in ("train", "dev"):
+        write_posts(tmp_path / "gmner", name, 4)
+    (tmp_path / "gmner" / "txt" / f"{split}.txt").write_text(lines)
+    with pytest.raises(NamepinError) as error:
+        load_data(tmp_path, recipe(tmp_path, tmp_path / "out"))
+    assert re.search(found, str(error.value))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(recipe(root, tmp_path, epochs=1))
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    monkeypatch.setattr(
+        "namepin.finetune.tagger.train.tagger_loss", lambda *given, **named: tagger_loss(*given, **named) * torch.nan
+    )
+    with pytest.raises(NamepinError, match=r"E220.*nan at step 1, of epoch 1"):
+        train(recipe(root, tmp_path, epochs=1))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
+    (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(NamepinError, match="E211"):
+        train(recipe(root, tmp_path, epochs=1), resume=True)
+
+
+def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> None:
+    made = batcher(root, tmp_path)
+    fine = made.fine
+    known = Example("a", ("in", "New", "York"), (Span(1, 3, "LOC", {"city": 0.75, "state": 0.25}),))
+    unknown = Example("b", ("Bo",), (Span(0, 1, "PER"),))
+    _, targets = made.batch([(known, False), (unknown, False)])
+    assert targets.coarse.tolist() == [[0, 3, 4], [1, 0, 0]]
+    assert targets.fine is not None
+    first, second = targets.fine[0, 1], targets.fine[0, 2]
+    assert first[2 * fine["city"] + 1] == pytest.approx(np.log(0.75)) and first[2 * fine["city"] + 2] == FORBIDDEN
+    assert second[2 * fine["city"] + 2] == 0 and second[2 * fine["country"] + 2] == FORBIDDEN
+    allowed = {name for name, i in fine.items() if targets.fine[1, 0, 2 * i + 1] == 0}
+    assert allowed == {name for name in fine if TaggerSpec().parents[name] == "PER"}
+    assert targets.spans == [(0, 1, 3)] and targets.span_weights.sum() == pytest.approx(1)
+
+
+def test_an_unknown_fine_type_costs_less_than_a_known_one(root: Path, tmp_path: Path) -> None:
+    training = TaggerTraining(recipe(root, tmp_path))
+    losses = []
+    for weights in ({}, {"city": 0.5, "country": 0.5}, {"city": 1.0}):
+        batch, targets = training.batcher.batch([(Example("a", ("Rome",), (Span(0, 1, "LOC", weights),)), False)])
+        training.net.eval()
+        losses.append(tagger_loss(training.net, training.net(batch), batch.word_mask, targets, alpha=0.5, pooled=0.0))
+    assert losses[0] < losses[2] and losses[1] < losses[2] + 1
+
+
+def test_swapped_mentions_keep_their_type_and_place() -> None:
+    pool = mention_pool([Example("p", ("Di", "Eves"), (Span(0, 2, "PER", {"actor": 1.0}),))])
+    example = Example("a", ("hi", "Bo", "and", "Rome"), (Span(1, 2, "PER"), Span(3, 4, "LOC")), "knowledge")
+    pool["LOC"] = [(("Oslo",), Span(0, 1, "LOC"))]
+    swapped = swap_mentions(example, pool, random.Random(0), 1.0)
+    assert swapped.words == ("hi", "Di", "Eves", "and", "Oslo") and swapped.knowledge is None
+    assert swapped.spans == (Span(1, 3, "PER", {"actor": 1.0}), Span(4, 5, "LOC"))
+    assert swap_mentions(example, pool, random.Random(0), 0.0).words == example.words
+
+
+def test_ccby_tweets_take_the_form_of_gmner(tmp_path: Path) -> None:
+    (tmp_path / "btc").mkdir()
+    (tmp_path / "wnut17").mkdir()
+    (tmp_path / "btc" / "a.conll").write_text("@ada\tB-PER\nin\tO\n#Rome\tB-LOC\n\n\t\n@\tO\nbo\tB-PER\n")
+    (tmp_path / "wnut17" / "x.conll").write_text("Ghost\tB-creative-work\nShip\tI-creative-work\n")
+    first, second, third = read_ccby(tmp_path)
+    assert first.words == ("@", "ada", "in", "#", "Rome") and first.spans == (Span(4, 5, "LOC"),)
+    assert second.words == ("@", "bo") and second.spans == ()
+    assert third.spans == (Span(0, 2, "OTHER"),)
+
+
+def test_batches_hold_every_item_once(root: Path) -> None:
+    items = [(e, i % 2 == 0) for i, e in enumerate(read_gmner(root / "gmner", "train"))]
+    for rng in (None, random.Random(0)):
+        batches = by_length(items, 7, rng)
+        assert sorted(e.id for part in batches for e, _ in part) == sorted(e.id for e, _ in items)
+        assert max(map(len, batches)) <= 7
+
+
+def test_spans_of_repairs_lone_insides() -> None:
+    assert spans_of(["I-PER", "B-PER", "I-PER", "O", "I-LOC", "I-ORG"]) == [
+        (0, 1, "PER"), (1, 3, "PER"), (4, 5, "LOC"), (5, 6, "ORG"),
+    ]  # fmt: skip
+
+
+def test_the_module_runs_from_flags(root: Path, tmp_path: Path) -> None:
+    flags = ["--data", str(root), "--out", str(tmp_path), "--encoder", str(root / "bert"), "--knowledge", "0"]
+    main([*flags, "--epochs", "1", "--bf16", "false", "--scheme", "4", "--threads", "1"])
+    assert (tmp_path / "adapter" / "adapter.safetensors").is_file()
+
+
+def test_a_soup_is_the_mean_and_still_tags(root: Path, tmp_path: Path) -> None:
+    adapters = []
+    for seed in (1, 2):
+        adapters.append(Path(train(recipe(root, tmp_path / str(seed), epochs=1, seed=seed))["adapter"]))
+    soup(adapters, tmp_path / "soup", [3, 1])
+    one, two, mean = (read_safetensors(folder / ADAPTER_FILE) for folder in (*adapters, tmp_path / "soup"))
+    name = "coarse.linear.weight"
+    assert torch.allclose(mean[name].float(), 0.75 * one[name].float() + 0.25 * two[name].float(), atol=1e-3)
+    assert DualTagger(TaggerConfig(adapter=str(tmp_path / "soup"))).run([TagRequest(text="Oslo")], Media())
+    other = Path(train(recipe(root, tmp_path / "4", epochs=1, scheme="4"))["adapter"])
+    with pytest.raises(NamepinError, match="E212"):
+        soup([other, *adapters], tmp_path / "bad")

@@ -1,0 +1,55 @@
+"""The cassette of the demo posts that ships as a test: the starter profile's real answers, without its models.
+
+Recorded with `namepin extract --posts examples/posts.jsonl --profile starter --record tests/graphs/cassettes/demo`;
+record it again when the graph's answers are meant to change.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from namepin.graphs.recording.cassette import Cassette
+from namepin.graphs.recording.replay import replay
+from namepin.tools.types import Extraction
+from support.paths import CASSETTES, ROOT
+
+DEMO = CASSETTES / "demo"
+
+
+def test_replays_byte_for_byte() -> None:
+    lines = (DEMO / "cassette.jsonl").read_text("utf-8").split("\n")[:-1]
+    recorded = [row["extraction"] for row in map(json.loads, lines) if row["kind"] == "result"]
+    replayed = [extraction.to_json() for extraction in replay(DEMO, check=True)]
+    assert replayed == [Extraction.model_validate(row).to_json() for row in recorded]
+
+
+def test_holds_every_demo_post() -> None:
+    rows = (ROOT / "examples" / "posts.jsonl").read_text("utf-8").splitlines()
+    posts = {row["id"]: row["text"] for row in map(json.loads, rows)}
+    results = list(replay(DEMO))
+    assert {result.id: result.text for result in results} == posts
+    assert any(entity.box for result in results for entity in result.entities)
+
+
+def test_a_threshold_nothing_reaches_leaves_every_box_out() -> None:
+    results = list(replay(DEMO, sets={"match.threshold": 1.0, "gate.gamma": 0.4}))
+    assert {entity.groundable for result in results for entity in result.entities if result.image} <= {False}
+
+
+def test_names_no_folder_of_the_machine_it_was_made_on() -> None:
+    cassette = Cassette.load(DEMO)
+    values = [value for setup in cassette.setups.values() for value in strings(setup.profile)]
+    assert not [value for value in values if Path(value).is_absolute()]
+    assert not [record for record in cassette.posts.values() if "/" in (record.line.post.image or "")]
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from strings(inner)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,1 @@
+"""Helpers of the tests: tiny models, scripted servers, sample data and paths."""

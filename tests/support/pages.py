@@ -1,0 +1,43 @@
+"""What somebody does on the page, in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from support.paths import ROOT
+
+ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
+MESSAGE = "#np-message textarea"
+
+
+def visit(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """A fresh browser at the page; asserts at the end that nothing came from elsewhere and no script complained."""
+    context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, "reduced_motion": "reduce", **options})
+    tab = context.new_page()
+    asked: list[str] = []
+    broken: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("pageerror", lambda error: broken.append(str(error)))
+    tab.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+    tab.set_default_timeout(20_000)
+    tab.goto(address)
+    tab.wait_for_selector(MESSAGE)
+    try:
+        yield tab
+    finally:
+        context.close()
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == [], "it works offline"
+    assert broken == []
+
+
+def send(tab: Any, text: str, turns: int) -> Any:
+    """Type a message, press Enter, wait for the whole answer; the last turn."""
+    tab.fill(MESSAGE, text)
+    tab.press(MESSAGE, "Enter")
+    tab.wait_for_function(f"document.querySelectorAll('#np-past .np-turn').length === {turns}")
+    return tab.locator("#np-past .np-turn").last
+
+
+def give_picture(tab: Any, path: Path = ASTRONAUT) -> None:
+    tab.set_input_files("#np-file", str(path))
+    tab.wait_for_selector("#np-preview:not([hidden])")

@@ -1,0 +1,97 @@
+"""Namepin's servers as real processes on loopback, and calls to the MCP one from this process."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+
+NAMEPIN = [sys.executable, "-c", "from namepin.agent.cli.main import run; run()"]
+_KEPT = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "VIRTUAL_ENV")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a server of a test knows of this shell: nothing of its settings, keys and tracing."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | more
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, env: Mapping[str, str], cwd: Path) -> Iterator[str]:
+    """A server, from when it answers on `port` until the block ends; yields its address."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=dict(env), cwd=cwd)
+        try:
+            for _ in range(1200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+                time.sleep(0.05)
+            else:
+                raise AssertionError(f"does not listen: {log.read_text(errors='replace')[-3000:]}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Mcp:
+    """One connection to an MCP server: on stdio, or over HTTP with a token."""
+
+    def __init__(self, server: StdioServerParameters | str, token: str | None = None) -> None:
+        self.server, self.token = server, token
+
+    async def __aenter__(self) -> "Mcp":
+        async with AsyncExitStack() as stack:
+            transport: Any = self.server
+            if isinstance(self.server, str):
+                headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
+                http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=60))
+                transport = streamable_http_client(self.server, http_client=http)
+            self.client = await stack.enter_async_context(Client(transport))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self._stack.__aexit__(*exception)
+
+    async def call(self, tool: str, **arguments: Any) -> Any:
+        """One tool's result."""
+        return await self.client.call_tool(tool, arguments)
+
+
+def stdio(folder: Path, *flags: str | Path) -> StdioServerParameters:
+    """`namepin mcp`, keeping its things in `folder`."""
+    command, *rest = NAMEPIN
+    arguments = [*rest, "mcp", *map(str, flags)]
+    return StdioServerParameters(command=command, args=arguments, env=environment(NAMEPIN_DATA_DIR=str(folder)))
+
+
+def ask(server: StdioServerParameters | str, *calls: tuple[str, dict[str, Any]], token: str | None = None) -> list[Any]:
+    """The results of some calls on one connection."""
+
+    async def go() -> list[Any]:
+        async with Mcp(server, token) as mcp:
+            return [await mcp.call(tool, **arguments) for tool, arguments in calls]
+
+    return asyncio.run(go())

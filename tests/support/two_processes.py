@@ -1,0 +1,110 @@
+"""Two ranks of one run on loopback, forked from one process so that its imports are paid once.
+
+python two_processes.py WORLD WEIGHTS OUT    # OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed
+"""
+
+import os
+import socket
+import sys
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch.distributed as dist
+from accelerate.state import AcceleratorState
+
+from namepin.agent.cli.main import run
+from namepin.finetune.loop.trainer import Run
+
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+"""What `accelerate launch` makes of finetune/accelerate/fsdp.yaml."""
+
+
+class Stopped(BaseException):
+    """In place of a kill."""
+
+
+def finetune(ports: list[int], world: str, weights: str, out: Path, *more: str) -> None:
+    """`namepin finetune matcher`, in this process; the ranks meet on the next port.
+
+    On one port, the quicker rank's next run could meet the slower one's last, and wait for ever.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ["MASTER_PORT"] = str(ports.pop(0))
+    settings = {"root": world, "weights": weights, "out": out, "epochs": 2, "lr": 1e-3, "warmup": 0.0, "batch_size": 3}
+    settings |= {"patience": 9, "cpu": "true"}
+    sys.argv = ["namepin", "finetune", "matcher"]
+    sys.argv += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")] + list(more)
+    try:
+        run()
+    except SystemExit as end:
+        if end.code:
+            raise
+    finally:
+        if dist.is_initialized():  # a run that came to its end has done so
+            dist.destroy_process_group()
+
+
+def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
+    """What either process does."""
+    finetune(ports, world, weights, out / "ddp")
+    os.environ.update(FSDP)
+    whole = Run._checkpoint
+
+    def stop(self: Run) -> None:
+        whole(self)
+        assert self.now.epoch and not self.now.done, "a net that is spread cannot be scored before it has taken a step"
+        parameters = list(self.task.net.parameters())
+        spread = sum(value.to_local().numel() for value in parameters)  # type: ignore[operator]
+        assert spread < 0.6 * sum(value.numel() for value in parameters), "each has its half"
+        raise Stopped
+
+    Run._checkpoint = stop  # type: ignore[method-assign]
+    try:
+        finetune(ports, world, weights, out / "fsdp", "--set", "checkpoint_steps=3")
+    except Stopped:
+        Run._checkpoint = whole  # type: ignore[method-assign]
+        finetune(ports, world, weights, out / "fsdp", "--resume")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def main() -> None:
+    """Fork two ranks, and fail where one does."""
+    ports = free_ports(3)
+    told = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ.update(told | {"GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"})
+    children = []
+    for number in ("0", "1"):
+        child = os.fork()
+        if child == 0:
+            os.environ.update({"RANK": number, "LOCAL_RANK": number})
+            failed = 1
+            try:
+                rank(ports, sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+                failed = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(failed)
+        children.append(child)
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children))
+
+
+if __name__ == "__main__":
+    main()

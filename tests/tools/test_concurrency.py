@@ -1,0 +1,58 @@
+"""Working ahead: in order, so many at a time, errors in their place."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from namepin.tools.concurrency import map_ahead
+
+
+def test_as_many_as_asked_for_are_under_way_and_come_in_order() -> None:
+    meet, taken = threading.Barrier(3, timeout=10), list[int]()
+
+    def items() -> Iterator[int]:
+        for number in range(9):
+            taken.append(number)
+            yield number
+
+    def work(number: int) -> int:
+        meet.wait()  # three at a time, or never
+        return number * number
+
+    found = map_ahead(work, items(), 3)
+    assert taken == [], "nothing is taken before it is asked for"
+    assert next(found) == 0 and len(taken) == 3
+    assert list(found) == [n * n for n in range(1, 9)]
+
+
+def test_errors_come_in_their_place() -> None:
+    def items() -> Iterator[int]:
+        yield from (1, 2)
+        raise KeyError("no item")
+
+    found = map_ahead(lambda n: 2 // (n - 2), items(), 8)
+    assert next(found) == -2
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    found = map_ahead(lambda n: n, items(), 8)
+    assert [next(found), next(found)] == [1, 2]
+    with pytest.raises(KeyError):
+        next(found)
+
+
+def test_who_leaves_early_leaves_no_work_behind() -> None:
+    began, others = list[int](), threading.active_count()
+    gate = threading.Event()
+
+    def work(number: int) -> int:
+        began.append(number)
+        if number:
+            gate.wait(10)
+        return number
+
+    found = map_ahead(work, range(100), 2)
+    assert next(found) == 0
+    gate.set()
+    found.close()  # type: ignore[attr-defined]  # a generator
+    assert set(began) <= {0, 1, 2} and threading.active_count() < others + 10

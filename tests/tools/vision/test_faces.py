@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from namepin.tools.images.load import load_image
+from namepin.tools.vision.faces import PeopleConfig, PeopleFinder
+from namepin.tools.vision.grabcut import overlap
+from support.paths import EXAMPLES
+
+FACE = (173, 65, 275, 167)
+"""Eileen Collins's face in examples/astronaut.jpg (512x512)."""
+
+
+@pytest.fixture(scope="module")
+def finder() -> PeopleFinder:
+    return PeopleFinder(PeopleConfig())
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Image.Image:
+    return load_image(EXAMPLES / "astronaut.jpg").image
+
+
+def test_one_sharp_face_where_it_is(finder: PeopleFinder, astronaut: Image.Image) -> None:
+    (person,) = finder.find(astronaut)
+    assert overlap(person.box, FACE) > 0.6
+    assert person.confidence > 0.9 and person.sharpness > 0.3
+
+
+def test_mirrored_dark_and_grey(finder: PeopleFinder, astronaut: Image.Image) -> None:
+    (person,) = finder.find(ImageOps.mirror(astronaut))
+    assert overlap(person.box, (512 - FACE[2], FACE[1], 512 - FACE[0], FACE[3])) > 0.6
+    (person,) = finder.find(ImageEnhance.Brightness(astronaut.convert("L").convert("RGB")).enhance(0.4))
+    assert overlap(person.box, FACE) > 0.6
+
+
+def test_boxes_are_in_pixels_of_the_given_picture(finder: PeopleFinder, astronaut: Image.Image) -> None:
+    (person,) = finder.find(astronaut.resize((1536, 1536)))
+    assert overlap(person.box, tuple(3 * v for v in FACE)) > 0.6
+
+
+@pytest.mark.parametrize("angle", [-25, 25])
+def test_a_tilted_head(finder: PeopleFinder, astronaut: Image.Image, angle: int) -> None:
+    people = finder.find(astronaut.rotate(angle, Image.Resampling.BILINEAR, fillcolor="grey"))
+    # Where the rotation puts the middle of the face; PIL turns anticlockwise about the middle of the picture.
+    x, y, turn = 224 - 256, 116 - 256, np.deg2rad(angle)
+    at = (256 + x * np.cos(turn) + y * np.sin(turn), 256 - x * np.sin(turn) + y * np.cos(turn))
+    assert len(people) == 1
+    assert abs((people[0].box[0] + people[0].box[2]) / 2 - at[0]) < 25
+    assert abs((people[0].box[1] + people[0].box[3]) / 2 - at[1]) < 25
+
+
+def test_several_people_the_larger_and_sharper_first(finder: PeopleFinder, astronaut: Image.Image) -> None:
+    portrait = astronaut.crop((110, 0, 350, 300))
+    canvas = Image.new("RGB", (760, 320), "slategrey")
+    canvas.paste(portrait.filter(ImageFilter.GaussianBlur(3)), (10, 10))
+    canvas.paste(portrait, (260, 10))
+    canvas.paste(portrait.resize((160, 200)), (540, 60))
+    people = finder.find(canvas)
+    assert [round(person.box[0]) // 250 for person in people] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("name", ["chelsea.jpg", "rocket.jpg", "flyer.png"])
+def test_nobody_where_nobody_is(finder: PeopleFinder, name: str) -> None:
+    assert finder.find(load_image(EXAMPLES / name).image) == ()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (480, 30)])
+@pytest.mark.parametrize("colour", ["black", "white"])
+def test_blank_pictures_of_any_shape(finder: PeopleFinder, size: tuple[int, int], colour: str) -> None:
+    assert finder.find(Image.new("RGB", size, colour)) == ()
+
+
+def test_noise_is_nobody(finder: PeopleFinder) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    assert finder.find(Image.fromarray(noise)) == ()
+
+
+def test_equal_pictures_give_equal_people(finder: PeopleFinder, astronaut: Image.Image) -> None:
+    assert finder.find(astronaut) == PeopleFinder(PeopleConfig()).find(astronaut.copy())
+
+
+def test_weights_are_the_cascades(finder: PeopleFinder) -> None:
+    assert finder.weights == PeopleFinder(PeopleConfig(side=640)).weights and len(finder.weights) == 64

@@ -1,0 +1,1 @@
+"""Does the picture entail a referring expression?"""

@@ -1,0 +1,38 @@
+"""What entailment tools (and grounders) share: requests that can be judged, and the label that follows from a score."""
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.interfaces import Entailment, EntailRequest, GroundRequest
+
+Asked = TypeVar("Asked", EntailRequest, GroundRequest)
+
+
+def checked(requests: Sequence[Asked]) -> Sequence[Asked]:
+    """The requests, once each expression has been seen to hold a letter or digit.
+
+    Raises:
+        NamepinError: E109 when one does not: there is nothing to judge, and any answer would be made up.
+    """
+    for request in requests:
+        for query in request.queries:
+            if not any(char.isalnum() for char in query.expression):
+                raise NamepinError(
+                    "E109",
+                    f"the referring expression of {query.text!r} has no words: {query.expression[:40]!r}",
+                    mend="an expression is `NAME (TYPE) – EXPANSION`",
+                )
+    return requests
+
+
+def judged(score: float, tool: str) -> Entailment:
+    """The label of P(entailment): entailment from one half on.
+
+    Raises:
+        ToolUnavailable: when the score is no probability, as of weights that are broken.
+    """
+    if not (math.isfinite(score) and 0 <= score <= 1):
+        raise ToolUnavailable(tool, f"the model's score is {score}, no probability", mend="check its weights")
+    return Entailment(label="entailment" if score >= 0.5 else "contradiction", score=score)

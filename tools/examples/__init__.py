@@ -1,0 +1,1 @@
+"""Annotated examples that resemble a post."""

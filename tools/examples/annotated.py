@@ -1,0 +1,273 @@
+"""Which annotated samples are like a post? Multimodal similar example awareness, MSEA (RiVEG section IV-B1b).
+
+Fusion features of the annotated samples are computed once and kept in a folder; a post gets the N samples with the
+highest cosine. The paper's ablation takes N samples by chance instead, always the same ones.
+"""
+
+import json
+import logging
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field, field_validator
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
+
+from namepin.tools.base import digest, file_sha256, fingerprint
+from namepin.tools.caching.disk import default_cache_dir
+from namepin.tools.errors import NamepinError
+from namepin.tools.examples.features import FusionEncoder, Kind, load_encoder_of
+from namepin.tools.examples.samples import Sample, SampleSources, read_samples
+from namepin.tools.images.load import load_image
+from namepin.tools.interfaces import Example, Examples, ExamplesRequest
+from namepin.tools.loading.out_of_memory import in_batches
+from namepin.tools.loading.pretrained import device_named
+from namepin.tools.media import Media
+from namepin.tools.types import Frozen, Notice
+
+log = logging.getLogger(__name__)
+
+FEATURES_FILE, INDEX_FILE = "features.safetensors", "index.json"
+DIGITS = 4
+"""Of a similarity. What differs beyond them is the machine's rounding, and must not decide an order."""
+
+
+class ExamplesConfig(Frozen):
+    """Where the annotated samples are, and how a post's are chosen."""
+
+    samples: tuple[str, ...] = ("annotations.jsonl",)
+    """JSONL files with rows `{"id", "annotation"}`, which may have `text` and `caption` too."""
+
+    data: str | None = None
+    """The data set that the samples are from: texts and captions of its train and dev posts are looked up by id."""
+
+    captions: str = "blip2"
+    """Whose captions of the data set are shown."""
+
+    images: str | None = None
+    """A folder with the samples' pictures, `ID.jpg`; read by encoders that see."""
+
+    n: Annotated[int, Field(ge=1, le=50)] = 5
+    """How many samples a post gets (the paper's N)."""
+
+    selection: Literal["similar", "fixed", "random"] = "similar"
+    """`fixed` is the paper's `w/o MSEA`: N samples drawn once with `seed`, the same for all posts. `random` draws anew
+    for each post."""
+
+    seed: int = 1
+
+    features: Kind = "sentence"
+    """`umt` is the paper's; `sentence` reads the text alone; `clip` reads both."""
+
+    weights: str | None = None
+    """Of the encoder, a folder or hub name. None: all-MiniLM-L6-v2, CLIP ViT-B/32; UMT's are not published."""
+
+    revision: str | None = None
+    device: str = "cpu"
+    batch_size: Annotated[int, Field(ge=1)] = 32
+
+    store: Path | None = None
+    """The folder that the samples' features are kept in. None: one a fingerprint, in the cache folder."""
+
+    @field_validator("samples", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("samples")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one file")
+        return value
+
+
+class AnnotatedExamples:
+    """Chooses annotated samples for a post (`ExamplesTool`), the most similar one last, next to the post in a prompt.
+
+    The order is ours; the paper gives a set. A post never gets itself, by id or by text.
+
+    Attributes:
+        samples: those that can be shown.
+        dropped: ids of those whose text is unknown.
+
+    Raises:
+        NamepinError: as `read_samples` and `load_encoder_of`; E211 when an encoder's numbers are not finite, E216 no
+            such device.
+    """
+
+    name: ClassVar[str] = "examples"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: ExamplesConfig) -> None:
+        self.config = config
+        sources = SampleSources(config.samples, config.data, config.captions, config.images)
+        self.samples, self.dropped = read_samples(sources)
+        if self.dropped:
+            log.info("%d of %d annotated samples have no text and are left out", len(self.dropped), self._read)
+        self._texts = [_text_key(sample.text) for sample in self.samples]
+        self._encoder: FusionEncoder | None = None
+        if config.selection == "similar":
+            device = device_named(config.device)
+            self._encoder = load_encoder_of(config.features, config.weights, config.revision, device)
+        self._weights = digest([self._encoder and self._encoder.identity, self._content()])
+        if self._encoder:
+            self._features = kept_features(self._folder(), self._weights, self.samples, self._encoder, config)
+
+    @property
+    def _read(self) -> int:
+        return len(self.samples) + len(self.dropped)
+
+    @property
+    def fingerprint(self) -> str:
+        """The samples, the encoder where one is used, and how many are chosen how; no paths."""
+        told = {"n", "selection"} if self.config.selection == "similar" else {"n", "selection", "seed"}
+        return fingerprint(self.name, self.version, self.config.model_dump(include=told), weights=self._weights)
+
+    def run(self, requests: Sequence[ExamplesRequest], media: Media) -> list[Examples]:
+        """The samples for each post, in the order in which a prompt shows them.
+
+        Raises:
+            ToolUnavailable: when the device's memory is full.
+        """
+        if self._encoder is None:
+            return [self._drawn(request) for request in requests]
+        pictures = [media.images.get(request.image.sha256) if request.image else None for request in requests]
+        texts = [request.text for request in requests]
+        features, notices = encode(self._encoder, texts, pictures, self.config.batch_size)
+        cosines = (features @ self._features.T).tolist()
+        return [self._nearest(request, row, notices) for request, row in zip(requests, cosines, strict=True)]
+
+    def _nearest(self, request: ExamplesRequest, cosines: Sequence[float], notices: tuple[Notice, ...]) -> Examples:
+        rounded = [round(cosine, DIGITS) for cosine in cosines]
+        # A stable sort: of equally similar samples the earlier one counts as the nearer.
+        order = sorted(self._others(request), key=lambda i: -rounded[i])[: self.config.n]
+        return Examples(examples=tuple(self._example(i, rounded[i]) for i in reversed(order)), notices=notices)
+
+    def _drawn(self, request: ExamplesRequest) -> Examples:
+        own = f"/{request.id}" if self.config.selection == "random" else ""
+        order = list(range(len(self.samples)))
+        random.Random(f"{self.config.seed}{own}").shuffle(order)
+        allowed = set(self._others(request))
+        chosen = [i for i in order if i in allowed][: self.config.n]
+        return Examples(examples=tuple(self._example(i, None) for i in chosen))
+
+    def _others(self, request: ExamplesRequest) -> list[int]:
+        text = _text_key(request.text)
+        return [i for i, s in enumerate(self.samples) if s.id != request.id and self._texts[i] != text]
+
+    def _example(self, i: int, similarity: float | None) -> Example:
+        sample = self.samples[i]
+        return Example(
+            id=sample.id,
+            text=sample.text,
+            caption=sample.caption,
+            annotation=sample.annotation,
+            similarity=similarity,
+        )
+
+    def _content(self) -> str:
+        """Digest of all that is shown of the samples or goes into their features."""
+        sees = self._encoder is not None and self._encoder.sees
+        return digest(
+            [
+                [s.id, s.text, s.caption, s.annotation, file_sha256(s.image) if sees and s.image else None]
+                for s in self.samples
+            ]
+        )
+
+    def _folder(self) -> Path:
+        return self.config.store or default_cache_dir() / self.name / self._weights[:16]
+
+
+def kept_features(
+    folder: Path, identity: str, samples: Sequence[Sample], encoder: FusionEncoder, config: ExamplesConfig
+) -> Tensor:
+    """The samples' features, (samples, D), each of length one: read from `folder`, else computed and written there.
+
+    The folder holds `features.safetensors` and `index.json`, the rows' ids and the fingerprint they belong to. Features
+    of another fingerprint, and damaged ones, are computed again; where the folder cannot be written, each start does.
+
+    Raises:
+        NamepinError: E211 when the encoder's numbers are not finite.
+    """
+    ids = [sample.id for sample in samples]
+    features = _read_features(folder, identity, ids)
+    if features is None:
+        features = _computed(samples, encoder, config.batch_size)
+        _write_features(folder, identity, ids, features)
+    return features
+
+
+def encode(
+    encoder: FusionEncoder, texts: Sequence[str], pictures: Sequence[Image.Image | None], size: int
+) -> tuple[Tensor, tuple[Notice, ...]]:
+    """Features of posts in batches of `size`, (posts, D), each of length one, and what there is to say."""
+    if not texts:
+        return torch.zeros(0, 0), ()
+    parts, notices = in_batches(
+        len(texts), size, lambda part: encoder.encode(texts[part], pictures[part]), AnnotatedExamples.name
+    )
+    features = torch.cat(parts)
+    if not features.isfinite().all():
+        raise NamepinError(
+            "E211", "the encoder's features are not finite numbers", where="examples.weights",
+            mend="download the weights again",
+        )  # fmt: skip
+    return F.normalize(features, dim=1), notices
+
+
+def _computed(samples: Sequence[Sample], encoder: FusionEncoder, size: int) -> Tensor:
+    parts = []
+    shown = Console(stderr=True)
+    starts = track(
+        range(0, len(samples), size), "features of the annotated samples", console=shown, transient=True,
+        disable=not sys.stderr.isatty(),
+    )  # fmt: skip
+    for start in starts:
+        part = samples[start : start + size]
+        pictures = [load_image(s.image).image if encoder.sees and s.image else None for s in part]
+        parts.append(encode(encoder, [sample.text for sample in part], pictures, size)[0])
+    return torch.cat(parts)
+
+
+def _read_features(folder: Path, identity: str, ids: Sequence[str]) -> Tensor | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        index = json.loads((folder / INDEX_FILE).read_text("utf-8"))
+        if index != {"fingerprint": identity, "ids": list(ids)}:
+            return None
+        features = load_file(folder / FEATURES_FILE)["features"]
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
+    return features if features.shape[:1] == (len(ids),) and features.isfinite().all() else None
+
+
+def _write_features(folder: Path, identity: str, ids: Sequence[str], features: Tensor) -> None:
+    """The index goes away first and comes back last: it never names features that are not whole."""
+    from safetensors.torch import save_file
+
+    partial = folder / f"partial-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / INDEX_FILE).unlink(missing_ok=True)
+        save_file({"features": features.contiguous()}, partial)
+        os.replace(partial, folder / FEATURES_FILE)
+        partial.write_text(json.dumps({"fingerprint": identity, "ids": list(ids)}), "utf-8")
+        os.replace(partial, folder / INDEX_FILE)
+    except OSError as error:
+        log.warning("the samples' features cannot be kept in %s (%s): they are computed at each start", folder, error)
+
+
+def _text_key(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -1,0 +1,189 @@
+"""Annotated samples (RiVEG section IV-B1a), in the form of the PGIM authors' release: `{"id", "annotation"}` a line.
+
+The release names posts and does not hold their texts. A row may bring its own `text` and `caption`; for all others they
+are looked up in a data set's folder, by id. A sample whose text nobody knows cannot be shown to a model and is left
+out.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from namepin.tools.errors import NamepinError
+
+SPLITS = ("train", "dev", "valid")
+"""Where texts are looked up: never in a test split."""
+
+Line = Annotated[str, Field(max_length=4000)]
+
+
+class AnnotatedRow(BaseModel):
+    """One line of a file. All of it may stand in a prompt, so its parts are bounded."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    annotation: Line
+    text: Line | None = None
+    caption: Line | None = None
+
+    @field_validator("annotation", "text")
+    @classmethod
+    def _says_something(cls, text: str | None) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("is blank")
+        return text
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An annotated post; `image` is its picture's file, where there is one."""
+
+    id: str
+    text: str
+    caption: str | None
+    annotation: str
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class SampleSources:
+    """Where samples and what belongs to them are.
+
+    Attributes:
+        samples: the JSONL files.
+        data: a data set's folder (`txt/SPLIT.txt` or `SPLIT.txt`, `captions/`), or None.
+        captions: whose captions of the data set to take, as in `captions/blip2-train.jsonl`.
+        images: a folder with `ID.jpg`, or None.
+    """
+
+    samples: tuple[str, ...]
+    data: str | None = None
+    captions: str = "blip2"
+    images: str | None = None
+
+
+def read_samples(sources: SampleSources) -> tuple[list[Sample], list[str]]:
+    """The samples whose text is known, in the files' order, and the ids of those left out.
+
+    Raises:
+        NamepinError: E130 a file or folder is missing, or no sample has a text; E131 an id twice; E134 a row that is
+            none.
+    """
+    rows = list(_rows(sources.samples))
+    texts, captions = _data_set(sources) if sources.data else ({}, {})
+    folder = _folder(sources.images, "images") if sources.images else None
+    samples, dropped = [], []
+    for row in rows:
+        text = row.text or texts.get(row.id)
+        if text is None:
+            dropped.append(row.id)
+            continue
+        picture = folder / f"{Path(row.id).name}.jpg" if folder else None
+        samples.append(
+            Sample(
+                id=row.id,
+                text=text,
+                caption=row.caption or captions.get(row.id),
+                annotation=row.annotation,
+                image=picture if picture and picture.is_file() else None,
+            )
+        )
+    if not samples:
+        raise NamepinError(
+            "E130", f"none of the {len(rows)} annotated samples has a text", where=", ".join(sources.samples),
+            mend="set examples.data to the data set they are from, or give each row its `text`",
+        )  # fmt: skip
+    return samples, dropped
+
+
+def annotated_ids(files: tuple[str, ...]) -> frozenset[str]:
+    """The ids that are annotated, whether their text is known or not.
+
+    Raises:
+        NamepinError: as `read_samples`, on files and rows.
+    """
+    return frozenset(row.id for row in _rows(files))
+
+
+def _rows(files: tuple[str, ...]) -> Iterator[AnnotatedRow]:
+    seen: dict[str, str] = {}
+    for name in files:
+        for where, line in _lines(Path(name)):
+            try:
+                row = AnnotatedRow.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_input=False)[0]
+                what = ".".join(map(str, first["loc"])) + ": " + first["msg"].removeprefix("Value error, ")
+                raise NamepinError(
+                    "E134", f"not an annotated sample: {what.removeprefix(': ')}", where=where,
+                    mend='a row is {"id", "annotation"}, and may have "text" and "caption"',
+                ) from error  # fmt: skip
+            if row.id in seen:
+                raise NamepinError(
+                    "E131", f"the sample {row.id!r} is annotated twice", where=f"{seen[row.id]} and {where}",
+                    mend="keep one of the two rows",
+                )  # fmt: skip
+            seen[row.id] = where
+            yield row
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The non-blank lines of a file, each with its place."""
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NamepinError(
+            "E130", "annotated samples or their captions are not readable here", where=str(path),
+            mend="check examples.samples and examples.data",
+        ) from error  # fmt: skip
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"{path}:{number}", line
+
+
+def _folder(name: str, setting: str) -> Path:
+    folder = Path(name)
+    if not folder.is_dir():
+        raise NamepinError("E130", "no such folder", where=name, mend=f"check examples.{setting}")
+    return folder
+
+
+def _data_set(sources: SampleSources) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Texts and captions of a data set's posts, by id."""
+    root = _folder(sources.data or "", "data")
+    texts: dict[str, str] = {}
+    captions: dict[str, str] = {}
+    for split in SPLITS:
+        for file in (root / "txt" / f"{split}.txt", root / f"{split}.txt"):
+            if file.is_file():
+                texts |= _texts(file)
+        file = root / "captions" / f"{sources.captions}-{split}.jsonl"
+        if file.is_file():
+            for where, line in _lines(file):
+                row = _caption(line, where)
+                captions[str(row["id"])] = str(row["caption"])
+    return texts, captions
+
+
+def _caption(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        return {"id": row["id"], "caption": row["caption"]}
+    except (ValueError, TypeError, KeyError) as error:
+        raise NamepinError("E134", "not a caption", where=where, mend='a row is {"id", "caption"}') from error
+
+
+def _texts(file: Path) -> dict[str, str]:
+    """Id -> the tokens of each post of a CoNLL file, joined by a space."""
+    words: dict[str, list[str]] = {}
+    post = ""
+    for _, line in _lines(file):
+        if line.startswith("IMGID:"):
+            post = line.removeprefix("IMGID:").strip()
+        elif "\t" in line and post:
+            words.setdefault(post, []).append(line.split("\t")[0].strip())
+    return {post: " ".join(found) for post, found in words.items()}

@@ -1,0 +1,1 @@
+"""A mention reworded as a plain referring expression."""

@@ -1,0 +1,80 @@
+"""Expansions that were written earlier, by post and name: from a file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from namepin.tools.base import digest, fingerprint
+from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.interfaces import ExpandRequest, Expansion
+from namepin.tools.media import Media
+from namepin.tools.types import Frozen
+
+
+class RecordedExpansionConfig(Frozen):
+    """Where the expansions are."""
+
+    file: str = "expansions.jsonl"
+    """JSONL of `{"post": the post's text, "text": the name, "expansion"}`; other keys are passed over."""
+
+
+class RecordedExpansion:
+    """Serves recorded expansions (`ExpansionTool`); texts count as equal when they differ in white space only."""
+
+    name: ClassVar[str] = "expansion"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: RecordedExpansionConfig) -> None:
+        """Read the file.
+
+        Raises:
+            NamepinError: E130 when it is missing, E134 when a row is no expansion.
+        """
+        self.config = config
+        self._rows = read_expansions(Path(config.file))
+        self._digest = digest(sorted([*key, value] for key, value in self._rows.items()))
+
+    @property
+    def fingerprint(self) -> str:
+        """The rows; not the file's place."""
+        return fingerprint(self.name, self.version, {}, weights=self._digest)
+
+    def run(self, requests: Sequence[ExpandRequest], media: Media) -> list[Expansion]:
+        """Look every name up; the background plays no part.
+
+        Raises:
+            ToolUnavailable: when a name has no recorded expansion.
+        """
+        found = []
+        for request in requests:
+            text = self._rows.get((_key(request.text), _key(request.entity)))
+            if text is None:
+                raise ToolUnavailable(self.name, f"no expansion is recorded for {request.entity[:60]!r} in this post")
+            found.append(Expansion(text=text))
+        return found
+
+
+def read_expansions(path: Path) -> Mapping[tuple[str, str], str]:
+    """(post, name) -> expansion.
+
+    Raises:
+        NamepinError: E130 when the file is missing, E134 when a row is no expansion.
+    """
+    if not path.is_file():
+        raise NamepinError("E130", "no recorded expansions here", where=str(path), mend="check expansion.file")
+    rows = {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                post, name, expansion = (str(row[key]) for key in ("post", "text", "expansion"))
+            except (ValueError, KeyError, TypeError) as error:
+                what = f"not a row of post, text, expansion: {error!r}"
+                raise NamepinError("E134", what, where=f"{path}:{number}") from error
+            rows[_key(post), _key(name)] = " ".join(expansion.split())
+    return rows
+
+
+def _key(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,125 @@
+"""Where is what a phrase names? SAM 3 gives boxes and masks for words: RiVEG's Table XI with a maintained model.
+
+The table's row of this kind is UNINEXT, which finds a mask from the expression itself; so does this tool, and the graph
+then needs no segmenter. SAM 3 reads short noun phrases, not sentences with a name in them: `ask` says which part of
+the expression it gets.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from namepin.tools.base import fingerprint
+from namepin.tools.entailment.checks import checked
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
+from namepin.tools.media import Media, picture
+from namepin.tools.segmenter.prompts import box_within, category_words
+from namepin.tools.segmenter.sam3 import Instances, Sam3, Sam3Config, full_size, shared_sam3
+from namepin.tools.types import Frozen, Mask, Notice
+
+Part = Literal["expansion", "entity", "category", "expression"]
+
+
+class Sam3GrounderConfig(Frozen):
+    """The net, what it is asked, and which instances are boxes."""
+
+    sam: Sam3Config = Sam3Config()
+    ask: Part = "expansion"
+    """`expansion`: what is said of the entity, and its category where nothing is. `entity`: its name. `category`: its
+    type in plain words. `expression`: all of it, as UNINEXT gets it."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """SAM 3's own, for instances."""
+
+    most: Annotated[int, Field(ge=1, le=200)] = 5
+    """Boxes a mention."""
+
+
+class Sam3Grounder:
+    """The picture is encoded once a request; each mention's phrase finds instances, best first (`Grounder`).
+
+    A score is SAM 3's for the instance: that it is what the words say, times that there is any. The mask is the best
+    box's.
+    """
+
+    name: ClassVar[str] = "grounder_sam3"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: Sam3GrounderConfig, sam: Sam3 | None = None) -> None:
+        """Take `sam`, else the one that `config.sam` names, loaded or shared with the segmenter.
+
+        Raises:
+            NamepinError: E210 to E218, as `shared_sam3`.
+        """
+        self.config = config
+        self.sam = sam or shared_sam3(config.sam)
+
+    @property
+    def fingerprint(self) -> str:
+        """Over weights, phrase, threshold and number of boxes."""
+        settings = self.config.model_dump(include={"ask", "threshold", "most"})
+        return fingerprint(self.name, self.version, settings, weights=self.sam.identity["checkpoint"])
+
+    def run(self, requests: Sequence[GroundRequest], media: Media) -> list[Groundings]:
+        """Boxes for every query of every request, in pixels of the upright picture, and the first one's mask.
+
+        Raises:
+            NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
+            ToolUnavailable: when the weights yield no numbers.
+        """
+        return [self._groundings(request, media) for request in checked(requests)]
+
+    def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
+        if not request.queries:
+            return Groundings(groundings=())
+        size = request.image.width, request.image.height
+        features = self.sam.features(picture(request.image, media))
+        phrases = [phrase(query, self.config.ask) for query in request.queries]
+        # Mentions of one category ask the same.
+        found = {words: self._grounded(self.sam.instances(features, words), size) for words in dict.fromkeys(phrases)}
+        cut, dropped = sum(map(self.sam.too_long, phrases)), sum(found[words][1] for words in phrases)
+        notices = []
+        if cut:
+            message = f"{cut} phrases are longer than SAM 3's text encoder reads; their ends were left out"
+            notices.append(Notice(code="W145", tool=self.name, message=message))
+        if dropped:
+            message = f"{dropped} boxes were inverted, empty or outside the picture, and were left out"
+            notices.append(Notice(code="W147", tool=self.name, message=message))
+        return Groundings(groundings=tuple(found[words][0] for words in phrases), notices=tuple(notices))
+
+    def _grounded(self, found: Instances, size: tuple[int, int]) -> tuple[Grounded, int]:
+        """The instances that count as boxes, and how many of them were none."""
+        numbers: tuple[Any, ...] = (found.scores, found.boxes, found.masks)
+        if not all(bool(torch.isfinite(part).all()) for part in numbers):
+            raise ToolUnavailable(self.name, "the model's answers are no numbers", mend="check its weights")
+        ranked = [int(i) for i in found.scores.argsort(descending=True, stable=True)]
+        ranked = [i for i in ranked if found.scores[i] > self.config.threshold][: self.config.most]
+        scale = torch.tensor([*size, *size], dtype=torch.float64)
+        boxes: list[ScoredBox] = []
+        first = None
+        for i in ranked:
+            x1, y1, x2, y2 = (found.boxes[i].double() * scale).tolist()
+            box = box_within((x1, y1, x2, y2), size)
+            if box is not None:
+                first = i if first is None else first
+                boxes.append(ScoredBox(box=box, score=float(found.scores[i])))
+        mask = None
+        if first is not None:
+            region = full_size(found.masks[first], size).numpy() > 0.5
+            mask = Mask.from_array(region) if region.any() else None
+        return Grounded(boxes=tuple(boxes), mask=mask), len(ranked) - len(boxes)
+
+
+def phrase(query: ReferringQuery, ask: Part) -> str:
+    """The part of a mention's expression that SAM 3 is asked about, in one line without a full stop."""
+    expansion = query.expression.removeprefix(f"{query.text} ({query.label})").removeprefix(" –")
+    said = {
+        "expansion": expansion,
+        "entity": query.text,
+        "category": category_words(query),
+        "expression": query.expression,
+    }[ask]
+    return " ".join(said.split()).rstrip(" .") or category_words(query)

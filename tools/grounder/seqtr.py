@@ -1,0 +1,239 @@
+"""Where is what an expression refers to? SeqTR, the grounder of half of RiVEG's variants (Table VIII).
+
+The picture is scaled so that its longer side has 640 pixels, and filled up with black to multiples of 32; a coordinate
+is a bin of the filled picture, of which SeqTR reads the lower edge. Weights for boxes write a box, those for masks an
+outline, whose tight box is the mention's; those for both tasks write the two one after the other.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from namepin.tools.base import fingerprint
+from namepin.tools.caching.lru import Recent
+from namepin.tools.entailment.checks import checked
+from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.images.polygons import mask_of
+from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
+from namepin.tools.loading.out_of_memory import in_batches
+from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.media import Media, picture
+from namepin.tools.models.ofa import as_in_riveg
+from namepin.tools.models.seqtr_checkpoint import SeqtrCheckpoint, load_seqtr
+from namepin.tools.models.seqtr_vocabulary import rows_of, spelled
+from namepin.tools.nets.seqtr import STRIDE, Written
+from namepin.tools.segmenter.prompts import box_within
+from namepin.tools.types import Box, Frozen, ImageRef, Mask, Notice
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class SeqtrGrounderConfig(Frozen):
+    """Which SeqTR, and how it is run."""
+
+    weights: str = "det_best.pth"
+    """A `.pth` file of the authors' code, or a folder with `model.safetensors`; none is on the hub."""
+
+    revision: str | None = None
+
+    vocabulary: str | None = None
+    """The JSON file of its words; None for `token_to_ix.json` beside the weights."""
+
+    average: bool = True
+    """Take the moving average of the weights where the file holds one."""
+
+    task: Literal["auto", "box", "mask"] = "auto"
+    """What is answered: all that the weights can write, a box alone, or also the mask, which they must be able to."""
+
+    max_words: Positive = 30
+    """Of an expression, RiVEG's; the authors' RefCOCO weights have 15, Flickr30k's 20, the pre-trained ones 40. Shorter
+    expressions are filled up to it, and the GRU reads that too: give the number that the weights were trained with."""
+
+    image_size: Annotated[int, Field(ge=STRIDE, le=2048)] = 640
+    """The longer side, in pixels."""
+
+    device: str = "cpu"
+    text_batch: Positive = 8
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture's features, and how many of its own pixels the filled one is wide and high."""
+
+    features: Tensor
+    width: float
+    height: float
+
+
+class SeqtrModel:
+    """A loaded SeqTR; several threads may use it at once."""
+
+    def __init__(self, config: SeqtrGrounderConfig, checkpoint: SeqtrCheckpoint) -> None:
+        self.device = device_named(config.device)
+        self.net = checkpoint.net.eval().requires_grad_(False).to(self.device)
+        self.vocabulary, self.identity = checkpoint.vocabulary, checkpoint.identity
+        self._size = config.image_size
+        self._pictures: Recent[str, Seen] = Recent(config.cached_pictures)
+
+    def see(self, image: ImageRef, media: Media) -> Seen:
+        """The picture, encoded once.
+
+        Raises:
+            NamepinError: E120 when it is not in `media`.
+        """
+        seen = self._pictures.get(image.sha256)
+        if seen is None:
+            pixels, width, height = prepared(np.asarray(picture(image, media)), self._size)
+            seen = Seen(self.net.look(pixels[None].to(self.device)), width, height)
+            self._pictures.put(image.sha256, seen)
+        return seen
+
+
+def _load(config: SeqtrGrounderConfig, path: Path, sha256: str) -> SeqtrModel:
+    return SeqtrModel(config, load_seqtr(path, sha256, vocabulary=config.vocabulary, average=config.average))
+
+
+class SeqtrGrounder:
+    """One pass through DarkNet a picture, one batch of expressions for all its mentions (`Grounder`).
+
+    A score is the geometric mean of the probabilities of the tokens: of a box's four, or an outline's before its end.
+    """
+
+    name: ClassVar[str] = "grounder_seqtr"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: SeqtrGrounderConfig) -> None:
+        """Load the weights, or share them with another tool of equal settings.
+
+        Raises:
+            NamepinError: E210 to E218, see `namepin.tools.models.seqtr_checkpoint`; E217 when masks are asked of
+                weights for boxes.
+        """
+        self.config = config
+        self.model = shared(config, _load)
+        if config.task == "mask" and not self.model.net.sizes.corners:
+            raise NamepinError(
+                "E217",
+                "the weights write boxes, no masks",
+                where=config.weights,
+                mend="take segm_best.pth, or set task to box and add a segmenter",
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """Over weights, task, picture size and how many words are read; not over device and batch sizes."""
+        settings = self.config.model_dump(include={"task", "max_words", "image_size"})
+        return fingerprint(self.name, self.version, settings, weights=self.model.identity)
+
+    def run(self, requests: Sequence[GroundRequest], media: Media) -> list[Groundings]:
+        """One box at most for every query of every request, and its mask.
+
+        Raises:
+            NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+        """
+        with torch.inference_mode():
+            return [self._groundings(request, media) for request in checked(requests)]
+
+    def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
+        if not request.queries:
+            return Groundings(groundings=())
+        (seen, *_), halved = in_batches(1, 1, lambda _: self.model.see(request.image, media), self.name)
+        texts = [spelled(as_in_riveg(query.expression)) for query in request.queries]
+        most, vocabulary = self.config.max_words, self.model.vocabulary
+        ids = torch.tensor([rows_of(words, vocabulary, most) for words in texts], device=self.model.device)
+
+        def write(part: slice) -> tuple[Written | None, Written | None]:
+            return self.model.net.write(self.model.net.read(seen.features, ids[part]))
+
+        parts, more = in_batches(len(texts), self.config.text_batch, write, self.name)
+        found = [answer for part in parts for answer in self._answers(*part, seen, request.image)]
+        cut = sum(len(words) > most for words in texts)
+        strange = sum(not any(word in vocabulary for word in words[:most]) for words in texts)
+        empty = sum(not grounded.boxes for grounded in found)
+        notices = [
+            Notice(code=code, tool=self.name, message=message)
+            for code, count, message in (
+                ("W145", cut, f"of {cut} expressions only the first {most} words were read"),
+                ("W147", empty, f"{empty} answers were inverted or empty, or outside the picture; they were left out"),
+                ("W148", strange, f"of {strange} expressions no word is in the vocabulary: the box says little"),
+            )
+            if count
+        ]
+        return Groundings(groundings=tuple(found), notices=(*notices, *halved, *more))
+
+    def _answers(self, box: Written | None, outline: Written | None, seen: Seen, image: ImageRef) -> list[Grounded]:
+        boxes = self._boxes(box, seen, image) if box else []
+        if outline is None or (box and self.config.task == "box"):
+            return [Grounded(boxes=(found,) if found else ()) for found in boxes]
+        answers = []
+        for i, (mask, score) in enumerate(self._masks(outline, seen, image)):
+            tight = mask.tight_box() if mask else None
+            found = boxes[i] if boxes else ScoredBox(box=tight, score=score) if tight else None
+            mask = mask if self.config.task != "box" and found else None
+            answers.append(Grounded(boxes=(found,) if found else (), mask=mask))
+        return answers
+
+    def _boxes(self, written: Written, seen: Seen, image: ImageRef) -> list[ScoredBox | None]:
+        boxes: list[ScoredBox | None] = []
+        for tokens, chances in _rows(written):
+            box = box_of(tokens, seen, self.model.net.sizes.bins, (image.width, image.height))
+            score = self._score(chances)
+            boxes.append(ScoredBox(box=box, score=score) if box else None)
+        return boxes
+
+    def _masks(self, written: Written, seen: Seen, image: ImageRef) -> list[tuple[Mask | None, float]]:
+        masks = []
+        for tokens, chances in _rows(written):
+            corners = corners_of(tokens, seen, self.model.net.sizes.bins)
+            score = self._score(chances[: max(2 * len(corners), 1)])
+            mask = mask_of([corners], (image.height, image.width)) if len(corners) > 2 else None
+            masks.append((mask if mask and mask.tight_box() else None, score))
+        return masks
+
+    def _score(self, chances: Sequence[float]) -> float:
+        if not all(0 < chance < math.inf for chance in chances):
+            raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
+        return math.exp(sum(map(math.log, chances)) / len(chances))
+
+
+def _rows(written: Written) -> list[tuple[list[int], list[float]]]:
+    return list(zip(written.tokens.tolist(), written.probabilities.double().tolist(), strict=True))
+
+
+def prepared(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int) -> tuple[Tensor, float, float]:
+    """A picture (h, w, 3) as SeqTR reads it: (3, height, width) float32 from 0 to 255, sides multiples of 32.
+
+    Returns:
+        The filled picture, and its width and height in pixels of the original.
+    """
+    import cv2
+
+    height, width = pixels.shape[:2]
+    scale = size / max(height, width)
+    wide, high = max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
+    filled = np.zeros((-(-high // STRIDE) * STRIDE, -(-wide // STRIDE) * STRIDE, 3), dtype=np.float32)
+    filled[:high, :wide] = cv2.resize(pixels, (wide, high), interpolation=cv2.INTER_LINEAR)
+    tensor = torch.from_numpy(filled).permute(2, 0, 1).contiguous()
+    return tensor, filled.shape[1] * width / wide, filled.shape[0] * height / high
+
+
+def box_of(tokens: Sequence[int], seen: Seen, bins: int, size: tuple[int, int]) -> Box | None:
+    """The part of a box inside a picture of (width, height); None when it is inverted, or there is none."""
+    left, top, right, bottom = tokens
+    x, y = seen.width / bins, seen.height / bins
+    return box_within((left * x, top * y, right * x, bottom * y), size) if left < right and top < bottom else None
+
+
+def corners_of(tokens: Sequence[int], seen: Seen, bins: int) -> list[tuple[float, float]]:
+    """An outline's corners before its first end, in pixels of the picture; half a corner is left out."""
+    written = list(tokens[: tokens.index(bins)] if bins in tokens else tokens)
+    return [(x * seen.width / bins, y * seen.height / bins) for x, y in zip(written[::2], written[1::2], strict=False)]

@@ -1,0 +1,1 @@
+"""Pictures: loading, tensors, heat maps and polygons."""

@@ -1,0 +1,120 @@
+"""Heat maps: their blob form, their peak in the picture, and the layer over the picture for people.
+
+A heat map is a float32 array of shape (rows, columns) over the patches of a model's input. The input is the upright
+picture squashed or padded to a square; what belongs to the picture has been cut out before (`crop_padding`), so a map
+always covers the whole picture, and each axis scales by itself.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from namepin.tools.types import Point
+
+Heat = NDArray[np.float32]
+
+FINER = 15
+"""Points a cell and axis among which a peak is sought; odd, so that one of them is the cell's middle."""
+
+
+def to_blob(heat: Heat) -> bytes:
+    """NumPy's `.npy` format: float32, (rows, columns)."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(heat, dtype=np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def from_blob(data: bytes) -> Heat:
+    """The map that `to_blob` wrote.
+
+    Raises:
+        ValueError: when the bytes are not such a map.
+    """
+    heat = np.load(io.BytesIO(data), allow_pickle=False)
+    if heat.ndim != 2 or heat.dtype != np.float32:
+        raise ValueError(f"a heat map is a float32 array of two axes, not {heat.dtype} of shape {heat.shape}")
+    return np.asarray(heat, dtype=np.float32)
+
+
+def peak(heat: Heat, width: int, height: int) -> Point | None:
+    """The hottest point in pixels of the upright picture; None where the map is empty or not finite.
+
+    The map is resized first (section 3.4.2): between two hot cells lies a hotter point, and a thing smaller than a cell
+    is found there. Of equal points the first in reading order is taken.
+    """
+    if not np.isfinite(heat).all() or heat.max() <= 0:
+        return None
+    rows, columns = heat.shape
+    finer = _resized(heat / heat.max(), columns * FINER, rows * FINER).round(5)
+    row, column = np.unravel_index(int(finer.argmax()), finer.shape)
+    return int((column + 0.5) * width / (columns * FINER)), int((row + 0.5) * height / (rows * FINER))
+
+
+def _resized(heat: Heat, width: int, height: int) -> Heat:
+    """(height, width), bicubic; around the map it is as cold as where the map is coldest (LAVIS has nothing there).
+
+    OpenCV alone would repeat the cells at the edge, and swing up to a maximum on the edge itself.
+    """
+    import cv2
+
+    rows, columns = heat.shape
+    across = (np.arange(width, dtype=np.float32) + 0.5) * columns / width - 0.5
+    down = (np.arange(height, dtype=np.float32) + 0.5) * rows / height - 0.5
+    x, y = np.meshgrid(across, down)
+    cold = float(heat.min())
+    found = cv2.remap(heat, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=cold)
+    return np.asarray(found, dtype=np.float32)
+
+
+def crop_padding(heat: Heat, width: int, height: int) -> Heat:
+    """The part of a square map that the picture covers, where the model saw it centred on a padded square.
+
+    The cells under the padding are dropped; a cell that is partly picture stays. At least one row and column remain.
+    """
+    side = max(width, height)
+    rows, columns = heat.shape
+    return heat[_covered(rows, height, side), _covered(columns, width, side)]
+
+
+def _covered(cells: int, extent: int, side: int) -> slice:
+    first = (side - extent) / 2 * cells / side
+    last = first + extent * cells / side
+    return slice(int(np.floor(first)), int(np.ceil(last)))
+
+
+def smooth(heat: Heat, width: int, height: int) -> Heat:
+    """The map at the picture's size, (height, width), in 0..1, for people: bicubic, blurred by 2% of the side."""
+    import cv2
+
+    large = np.maximum(_resized(heat, width, height), heat.min())  # the curves swing below it beside what is hot
+    large = cv2.GaussianBlur(large, (0, 0), sigmaX=max(0.02 * max(width, height), 0.5))
+    large = large - large.min()
+    return np.asarray(large / max(float(large.max()), 1e-5 * float(heat.max()), 1e-30), dtype=np.float32)
+
+
+def palette() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What 256 levels of warmth look like: colours (256, 3), RGB, red is hot, and how opaque each is (256), 0..255.
+
+    Cold places are transparent, so that the picture under the map can be recognised.
+    """
+    import cv2
+
+    levels = np.arange(256, dtype=np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1]
+    return np.ascontiguousarray(colours, dtype=np.uint8), (0.7 * levels).round().astype(np.uint8)
+
+
+def layer(heat: Heat, width: int, height: int, *, longest: int = 256) -> Image.Image:
+    """The smoothed map as a picture that is laid over another one of width x height, stretched to its size.
+
+    It has a palette and transparency, and is at most `longest` pixels wide or high: a few kilobytes as PNG.
+    """
+    scale = min(1.0, longest / max(width, height))
+    warmth = smooth(heat, max(1, round(width * scale)), max(1, round(height * scale)))
+    colours, opacity = palette()
+    image = Image.fromarray((warmth * 255).round().astype(np.uint8))
+    image.putpalette(colours.tobytes())
+    image.info["transparency"] = opacity.tobytes()
+    return image

@@ -1,0 +1,1 @@
+"""Background knowledge about a post, from a language model."""

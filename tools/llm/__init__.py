@@ -1,0 +1,1 @@
+"""Chat models: client, servers, constrained answers and usage."""

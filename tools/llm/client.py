@@ -1,0 +1,395 @@
+"""One client for every chat model behind an OpenAI-compatible server: bounded, retried, and silent about its key."""
+
+import asyncio
+import importlib.util
+import ipaddress
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
+
+from langchain_core.messages import BaseMessage
+from pydantic import Field, model_validator
+
+from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
+from namepin.tools.llm.permission import MAY_ASK, MustAsk
+from namepin.tools.llm.servers import servers_of
+from namepin.tools.llm.usage import note
+from namepin.tools.types import Frozen
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
+
+OPENAI = "https://api.openai.com/v1"
+KEY_VARIABLE = "OPENAI_API_KEY"
+_NO_KEY = "none"
+"""Sent to a server that wants no key, since the SDK sends one always."""
+
+Item = TypeVar("Item")
+Question = TypeVar("Question", bound=Hashable)
+Answer = TypeVar("Answer")
+
+
+class ChatConfig(Frozen):
+    """Where a chat model is and how it is asked. Without `model` the tool is off.
+
+    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds, and less where the server
+    is found to be down (`namepin.tools.llm.servers`): then this question and those that follow fail at once, for a
+    while. The key
+    comes from the environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a placeholder.
+    """
+
+    model: Annotated[str, Field(min_length=1)] | None = None
+    base_url: str | None = None
+    """The server's address up to and with its version, as in `http://127.0.0.1:8000/v1`; None is OpenAI's."""
+    servers: tuple[str, ...] = ()
+    """Further addresses of the same model: questions go to the one with the fewest under way, see
+    `namepin.tools.llm.servers`."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Wall-clock bound of one attempt, connection to last byte."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    backoff_s: Annotated[float, Field(ge=0)] = 0.5
+    """Before the first retry; doubled at each further one, less up to half of it by chance (jitter)."""
+    backoff_max_s: Annotated[float, Field(ge=0)] = 30.0
+    """The longest wait. A server whose `Retry-After` asks for more counts as down."""
+    max_tokens: Annotated[int, Field(gt=0)] = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
+    """None leaves it to the server; some models accept their default only."""
+    seed: int | None = None
+    json_mode: bool = False
+    """Ask for `response_format: json_object`; the server must know it."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a model is configured."""
+        return self.model is not None
+
+    @model_validator(mode="after")
+    def _addresses_are_usable(self) -> Self:
+        if self.servers and self.base_url is None:
+            raise ValueError("`servers` is set, but `base_url` is not")
+        if self.base_url is None:
+            return self
+        if self.model is None:
+            raise ValueError("`base_url` is set, but `model` is not")
+        _check_address("base_url", self.base_url)
+        for address in self.servers:
+            _check_address("servers", address)
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every server's, once."""
+        return tuple(dict.fromkeys((self.base_url or OPENAI, *self.servers)))
+
+
+def _check_address(name: str, address: str) -> None:
+    # Neither message shows the address: it may hold a password.
+    try:
+        url = urlsplit(address)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"`{name}` must be an http:// or https:// address, as http://127.0.0.1:8000/v1")
+    if url.username or url.password or url.query:
+        raise ValueError(f"`{name}` must not carry a user, password or query: put the key into {KEY_VARIABLE}")
+
+
+class Said(Frozen):
+    """One token of an answer, and the log-probabilities of what could have stood in its place, itself included."""
+
+    token: str
+    likely: Mapping[str, float]
+
+
+class Reply(Frozen):
+    """What the model said; `cut` when it ran into the token bound.
+
+    `tokens` are there where `logprobs` was asked for and the server gives them.
+    """
+
+    text: str
+    cut: bool = False
+    tokens: tuple[Said, ...] = ()
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Ask(Protocol):
+    """One question to the model, retries included."""
+
+    def __call__(self, messages: Sequence[BaseMessage], extra: Mapping[str, Any] | None = None) -> Awaitable[Reply]:
+        """Ask it.
+
+        Args:
+            messages: the conversation.
+            extra: what else goes into the request's body, such as a guide for the answer.
+
+        Raises:
+            ToolUnavailable: no usable answer after all attempts.
+        """
+        ...
+
+
+class ChatClient:
+    """Asks a chat model on behalf of the tool named `tool`.
+
+    Raises:
+        NamepinError: E310 when the extra `llm` is not installed, E311 when OpenAI is to be asked without a key.
+    """
+
+    def __init__(self, config: ChatConfig, tool: str) -> None:
+        if config.model is None:
+            raise ValueError("a chat client needs a model")
+        self.config, self.tool = config, tool
+        self._servers = servers_of(config.addresses)
+        if importlib.util.find_spec("langchain_openai") is None:
+            raise NamepinError(
+                "E310",
+                "the package langchain-openai is missing",
+                where=tool,
+                mend="pip install 'namepin[llm]'",
+                exit_code=Exit.UNREACHABLE,
+            )
+        if config.base_url is None and not os.environ.get(KEY_VARIABLE):
+            raise NamepinError(
+                "E311",
+                f"{KEY_VARIABLE} is not set",
+                where=tool,
+                mend=f"set it, or give a `base_url` of your own server with `--set {tool}.base_url=...`",
+                exit_code=Exit.UNREACHABLE,
+            )
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides an answer, for fingerprints: model and sampling; not address, patience or key."""
+        return self.config.model_dump(include={"model", "max_tokens", "temperature", "seed", "json_mode"})
+
+    def map(
+        self, work: Callable[[Ask, Item], Awaitable[Answer]], items: Sequence[Item]
+    ) -> list[Answer | ToolUnavailable]:
+        """`work(ask, item)` for every item, `concurrency` at a time; its answers in order, a failure in its place.
+
+        May be called from any thread, with or without an event loop of its own.
+
+        Raises:
+            MustAsk: nothing may be asked here (`namepin.tools.llm.permission`).
+        """
+        if not MAY_ASK.get():
+            raise MustAsk
+
+        async def main() -> list[Answer | ToolUnavailable]:
+            gate = asyncio.Semaphore(self.config.concurrency)
+            async with self._open() as ask:
+
+                async def one(item: Item) -> Answer | ToolUnavailable:
+                    async with gate:
+                        try:
+                            return await work(ask, item)
+                        except ToolUnavailable as failure:
+                            return failure
+
+                return list(await asyncio.gather(*map(one, items)))
+
+        return _run(main())
+
+    def answers(
+        self,
+        work: Callable[[Ask, Question], Awaitable[Answer]],
+        recall: Callable[[Question], Answer | None],
+        requests: Sequence[Question],
+    ) -> list[Answer]:
+        """One answer a request, in order: what `recall` has, else what `work` finds; equal requests are worked on once.
+
+        Raises:
+            ToolUnavailable: the first failure, when all others have had their answers.
+        """
+        known: dict[Question, Answer | ToolUnavailable] = {}
+        missing: list[Question] = []
+        for request in dict.fromkeys(requests):
+            recalled = recall(request)
+            if recalled is None:
+                missing.append(request)
+            else:
+                known[request] = recalled
+        if missing:
+            known.update(zip(missing, self.map(work, missing), strict=True))
+        failures = [answer for answer in known.values() if isinstance(answer, ToolUnavailable)]
+        if failures:
+            raise failures[0]
+        return [answer for request in requests if not isinstance(answer := known[request], ToolUnavailable)]
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[Ask]:
+        """Connection pools that live as long as the event loop they belong to."""
+        key = os.environ.get(KEY_VARIABLE) or _NO_KEY
+        async with AsyncExitStack() as stack:
+            chats = {address: await self._chat(address, key, stack) for address in self.config.addresses}
+
+            async def ask(messages: Sequence[BaseMessage], extra: Mapping[str, Any] | None = None) -> Reply:
+                return await self._ask(chats, messages, key, extra or {})
+
+            yield ask
+
+    async def _chat(self, address: str, key: str, stack: AsyncExitStack) -> "ChatOpenAI":
+        import openai
+        from langchain_openai import ChatOpenAI
+        from pydantic import SecretStr
+
+        host = urlsplit(address).hostname or ""
+        # A proxy of the environment is for the world outside, never for this machine.
+        http = await stack.enter_async_context(openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)))
+        return ChatOpenAI(
+            model=self.config.model or "",
+            base_url=address,
+            api_key=SecretStr(key),
+            http_async_client=http,
+            openai_proxy=None,
+            timeout=self.config.timeout_s,
+            max_retries=0,  # `_ask` retries: the SDK's waits are fixed, and its time is bounded per read only
+            max_completion_tokens=self.config.max_tokens,
+            temperature=self.config.temperature,
+            seed=self.config.seed,
+            model_kwargs={"response_format": {"type": "json_object"}} if self.config.json_mode else {},
+        )
+
+    async def _ask(
+        self, chats: "Mapping[str, ChatOpenAI]", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
+    ) -> Reply:
+        config, said = self.config, ""
+        failure, attempt, tried = _Failure(what="no answer of late"), 0, set[str]()
+        for attempt in range(config.retries + 1):
+            address = self._servers.take(tried)
+            if address is None:
+                said = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
+                break
+            try:
+                return _silent(await self._attempt(address, chats[address], messages, extra), key)
+            except Exception as error:  # the boundary to three libraries and a server: nothing may pass unnamed
+                failure = _Failure.of(error, key)
+                if failure.passing:
+                    self._servers.failed(address, config.retries + 1)
+                else:
+                    self._servers.answered(address)
+                tried.add(address)
+            # Which of several servers it was does not show: results do not depend on who was asked.
+            whom = urlsplit(address).netloc if len(chats) == 1 else f"one of {len(chats)} servers"
+            said = f" from {whom}, {attempt + 1} of {config.retries + 1} attempts"
+            wait = failure.retry_after
+            if wait is None:
+                wait = min(config.backoff_s * 2**attempt, config.backoff_max_s) * random.uniform(0.5, 1)
+            if attempt == config.retries or not failure.passing or wait > config.backoff_max_s:
+                break
+            await asyncio.sleep(wait)
+        # `from None`: the cause holds the request, and the request holds the key.
+        raise ToolUnavailable(self.tool, failure.what + said, mend=failure.mend) from None
+
+    async def _attempt(
+        self, address: str, chat: "ChatOpenAI", messages: Sequence[BaseMessage], extra: Mapping[str, Any]
+    ) -> Reply:
+        """One question to one server."""
+        body: dict[str, Any] = {"extra_body": dict(extra)} if extra else {}
+        try:
+            async with asyncio.timeout(self.config.timeout_s):
+                reply = _reply(await chat.ainvoke(list(messages), **body))
+        except asyncio.CancelledError:
+            self._servers.given_up(address)
+            raise
+        self._servers.answered(address)
+        note(reply.prompt_tokens, reply.completion_tokens)
+        return reply
+
+
+class _Failure(Frozen):
+    """A failed attempt in words: `passing` when the same question may succeed later."""
+
+    what: str
+    mend: str = "start the server or turn the tool off"
+    passing: bool = True
+    retry_after: float | None = None
+
+    @classmethod
+    def of(cls, error: Exception, key: str) -> "_Failure":
+        """Name an exception of asyncio, the SDK or LangChain, without the key that a server may echo."""
+        import openai
+
+        if isinstance(error, TimeoutError | openai.APITimeoutError):
+            return cls(what="no answer in time")
+        if isinstance(error, openai.APIStatusError):
+            status, said = error.status_code, _server_words(error.body).replace(key, "***")[:200]
+            if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
+                return cls(what=f"status {status}", mend=f"check {KEY_VARIABLE}", passing=False)
+            what = f"status {status}" + (f" ({said})" if said else "")
+            if error.code == "insufficient_quota":
+                return cls(what=what, mend="the account has no credit left", passing=False)
+            if status in (408, 409, 429) or status >= 500:
+                return cls(what=what, retry_after=_retry_after(error.response.headers))
+            return cls(what=what, mend="check `model` and `base_url`", passing=False)
+        if isinstance(error, openai.APIConnectionError):
+            return cls(what="no connection, or it broke")
+        return cls(what=f"not an OpenAI-compatible answer ({type(error).__name__})")
+
+
+def _server_words(body: object) -> str:
+    message = body.get("message", "") if isinstance(body, Mapping) else ""
+    return " ".join(message.split()) if isinstance(message, str) else ""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The header's seconds, where it gives seconds; its other form, a date, is left to the back-off."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if seconds >= 0 else None
+
+
+def _reply(message: BaseMessage) -> Reply:
+    """Raises `ValueError` or `TypeError` where the message is not an answer in text."""
+    if not isinstance(message.content, str):
+        raise TypeError("the answer is not text")
+    usage = getattr(message, "usage_metadata", None) or {}
+    return Reply(
+        text=message.content,
+        cut=message.response_metadata.get("finish_reason") == "length",
+        tokens=_tokens(message.response_metadata.get("logprobs")),
+        prompt_tokens=usage.get("input_tokens"),
+        completion_tokens=usage.get("output_tokens"),
+    )
+
+
+def _silent(reply: Reply, key: str) -> Reply:
+    """The reply without the key, which a server knows and a post may ask it for."""
+    if key == _NO_KEY or key not in reply.text:
+        return reply
+    return reply.model_copy(update={"text": reply.text.replace(key, "***"), "tokens": ()})
+
+
+def _tokens(logprobs: Any) -> tuple[Said, ...]:
+    """The answer's tokens of a server's `logprobs`, however much of that it gives."""
+    said = (logprobs or {}).get("content") or ()
+    rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in said)
+    return tuple(Said(token=token["token"], likely={t["token"]: t["logprob"] for t in row}) for token, row in rows)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _run(main: Coroutine[Any, Any, Answer]) -> Answer:
+    """Run a coroutine to its end from synchronous code, also under an event loop that is already running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, main).result()

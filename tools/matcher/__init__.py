@@ -1,0 +1,1 @@
+"""Is a mention in the picture?"""

@@ -1,0 +1,135 @@
+"""BLIP-2's image-text matching head as matcher, Grad-CAM on its visual encoder as tracer (GEM section 5.2, Table 3).
+
+The Q-Former reads the encoder's features with its learned queries and the text together; each query votes, and the
+votes are averaged. The paper weights the encoder's feature maps by P_T, so the target here is the probability.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from namepin.tools.images.tensors import squash
+from namepin.tools.interfaces import Query
+from namepin.tools.loading.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
+from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
+from namepin.tools.models.gradcam import Target
+from namepin.tools.models.match_texts import MATCH_PROMPT, MatchTexts
+from namepin.tools.types import Frozen, Notice
+
+
+class Blip2Config(Frozen):
+    """Which BLIP-2, and how it is run."""
+
+    weights: str = "Salesforce/blip2-itm-vit-g"
+    """A transformers folder, or a name on the hub."""
+
+    revision: str | None = None
+    max_text_tokens: Annotated[int, Field(ge=8)] = 32
+    """With [CLS] and [SEP]; BLIP-2's own bound. A longer mention is cut, its category never."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the visual encoder's weights; the Q-Former stays in float32."""
+
+    text_batch: Annotated[int, Field(gt=0)] = 16
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+class Blip2(FeatureModel):
+    """A loaded BLIP-2 with its matching head."""
+
+    prompt: ClassVar[str] = MATCH_PROMPT
+    padded: ClassVar[bool] = False
+
+    def __init__(self, config: Blip2Config, net: Any, tokenizer: Any, colours: Any, checkpoint: str) -> None:
+        decides = {**config.model_dump(include={"dtype", "max_text_tokens"}), "checkpoint": checkpoint}
+        super().__init__(net, tokenizer, decides, batch=config.text_batch, cached=config.cached_pictures)
+        self.colours = colours
+        # On the CPU: where the net is, a recipe decides later than this.
+        self._texts = MatchTexts(tokenizer, int(tokenizer.cls_token_id), config.max_text_tokens, torch.device("cpu"))
+
+    def encode(self, image: Image.Image) -> Tensor:
+        """The visual encoder's output, the class token first."""
+        net = self.net
+        pixels = squash(image, net.config.vision_config.image_size, *self.colours)[None]
+        features: Tensor = net.vision_model(
+            pixel_values=pixels.to(net.device, net.vision_model.dtype)
+        ).last_hidden_state
+        return features
+
+    def patches(self, features: Tensor) -> Tensor:
+        """All but the class token."""
+        return features[:, 1:]
+
+    def scores(self, features: Tensor, queries: Sequence[Query]) -> Tensor:
+        """The matching head's logits, averaged over the Q-Former's queries."""
+        net, texts = self.net, self._texts(queries)
+        ids, mask = texts.ids.to(features.device), texts.mask.to(features.device)
+        asked = net.query_tokens.expand(len(queries), -1, -1)
+        states = net.qformer(
+            query_embeds=net.embeddings(input_ids=ids, query_embeds=asked),
+            query_length=asked.shape[1],
+            attention_mask=torch.cat([mask.new_ones(asked.shape[:2]), mask], dim=1),
+            encoder_hidden_states=features,
+        ).last_hidden_state
+        votes: Tensor = net.itm_head(states[:, : asked.shape[1]].to(net.itm_head.weight.dtype))
+        return votes.mean(dim=1)
+
+    def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
+        """See `MatchTexts.notices`."""
+        return self._texts.notices(queries, tool)
+
+
+def load_blip2_matcher(config: Blip2Config, path: Path, sha256: str) -> Blip2:
+    """The model of the settings, of located weights and their sha256.
+
+    Raises:
+        NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.
+    """
+    from transformers import Blip2ForImageTextRetrieval
+
+    mend = "take a BLIP-2 with its matching head, such as Salesforce/blip2-itm-vit-g"
+    dtype = getattr(torch, config.dtype)
+    net = load_folder(Blip2ForImageTextRetrieval, path, kind="blip-2", mend=mend, dtype=dtype)
+    words = load_tokenizer(str(path), net.config.qformer_config.vocab_size)
+    colours = normalisation(path)
+    checkpoint = identity(sha256, net, colours, words.get_vocab())
+    return Blip2(config, net.to(device_named(config.device)), words, colours, checkpoint)
+
+
+class Blip2MatcherConfig(Frozen):
+    """The matcher is its BLIP-2; a tracer of equal `blip2` shares the loaded weights."""
+
+    blip2: Blip2Config = Blip2Config()
+
+
+class Blip2Matcher(FeatureMatcher):
+    """Matches with BLIP-2 (`Matcher`)."""
+
+    name: ClassVar[str] = "matcher_blip2"
+
+    def __init__(self, config: Blip2MatcherConfig) -> None:
+        super().__init__(shared(config.blip2, load_blip2_matcher))
+        self.config = config
+
+
+class Blip2TracerConfig(Frozen):
+    """How maps are made."""
+
+    blip2: Blip2Config = Blip2Config()
+    target: Target = "probability"
+
+
+class Blip2Tracer(FeatureTracer):
+    """Traces with BLIP-2 (`Tracer`)."""
+
+    name: ClassVar[str] = "tracer_blip2"
+
+    def __init__(self, config: Blip2TracerConfig) -> None:
+        super().__init__(shared(config.blip2, load_blip2_matcher), config.target)
+        self.config = config

@@ -1,0 +1,183 @@
+"""LLaVA as matcher, by its answer to a yes-or-no question, and Grad-CAM on its visual encoder as tracer (section 5.2).
+
+P_T is the probability of "Yes" against "No" as the answer's first token. The paper prints no question for this model:
+the wording is ours, around the grounding text of its Table 8. The picture is padded to a square, as LLaVA-1.5 was
+trained, whatever the folder's processor says.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from namepin.tools.errors import NamepinError
+from namepin.tools.interfaces import Query
+from namepin.tools.loading.adapters import Base, load_adapter_onto
+from namepin.tools.loading.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
+from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
+from namepin.tools.models.gradcam import Target
+from namepin.tools.models.llava import Colours, projected, visual_features
+from namepin.tools.models.match_texts import MATCH_PROMPT, without_special
+from namepin.tools.types import Frozen, Notice
+
+QUESTION = f'USER: <image>\nIs this true of the image: "{MATCH_PROMPT}" Answer with yes or no. ASSISTANT:'
+ANSWERS = (" No", " Yes")
+
+
+class LlavaConfig(Frozen):
+    """Which LLaVA, and how it is run."""
+
+    weights: str = "llava-hf/llava-1.5-7b-hf"
+    """A transformers folder, or a name on the hub; a tuned one may have its adapter merged in."""
+
+    revision: str | None = None
+    adapter: str | None = None
+    """A folder with a LoRA adapter for the task `match` (`namepin.tools.loading.adapters`); None asks the weights as
+    they are."""
+
+    max_characters: Annotated[int, Field(gt=0)] = 300
+    """Of a mention; the rest is cut."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    text_batch: Annotated[int, Field(gt=0)] = 4
+    cached_pictures: Annotated[int, Field(ge=0)] = 4
+
+
+class Llava(FeatureModel):
+    """A loaded LLaVA, asked one question a mention."""
+
+    prompt: ClassVar[str] = QUESTION
+    padded: ClassVar[bool] = True
+
+    def __init__(self, config: LlavaConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str) -> None:
+        """Take a loaded net.
+
+        Raises:
+            NamepinError: E218 when the tokenizer has no place for the picture, or cannot tell the two answers apart.
+        """
+        decides = {**config.model_dump(include={"dtype", "max_characters"}), "checkpoint": checkpoint}
+        super().__init__(net, tokenizer, decides, batch=config.text_batch, cached=config.cached_pictures)
+        self._config, self._colours = config, colours
+        self._answers = self._answer_ids(net.config.image_token_id)
+
+    def _answer_ids(self, image_token: int) -> list[int]:
+        """The first tokens of No and Yes, as they follow the question."""
+        question = self.tokenizer(QUESTION)["input_ids"]
+        asked = [self.tokenizer(QUESTION + answer)["input_ids"] for answer in ANSWERS]
+        ids = [row[len(question)] for row in asked if len(row) > len(question) and row[: len(question)] == question]
+        if question.count(image_token) != 1 or len(set(ids)) != len(ANSWERS):
+            raise NamepinError(
+                "E218",
+                "the tokenizer has no <image> token, or cannot tell Yes from No",
+                where=self._config.weights,
+                mend="use the tokenizer that belongs to the weights",
+            )
+        return ids
+
+    def encode(self, image: Image.Image) -> Tensor:
+        """The layers of the visual encoder that the projector reads, side by side."""
+        return visual_features(self.net, image, self._colours)
+
+    @property
+    def _drops_class_token(self) -> bool:
+        return bool(self.net.config.vision_feature_select_strategy == "default")
+
+    def patches(self, features: Tensor) -> Tensor:
+        """All but the class token, where the projector reads it."""
+        return features if self._drops_class_token else features[:, 1:]
+
+    def scores(self, features: Tensor, queries: Sequence[Query]) -> Tensor:
+        """The logits of No and Yes, (rows, 2)."""
+        net, device = self.net, features.device
+        before, after = self._split([self._question(query) for query in queries])
+        lengths = torch.tensor([len(row) for row in after], device=device)
+        pad = int(lengths.max())
+        # Padded on the right: the model looks to the left only, and the answer is read at each row's own end.
+        rest = torch.tensor([row + row[-1:] * (pad - len(row)) for row in after], device=device)
+        words = net.get_input_embeddings()
+        head = words(torch.tensor(before, device=device)).expand(len(queries), -1, -1)
+        seen = projected(net, features.to(net.dtype))
+        states = net.model.language_model(
+            inputs_embeds=torch.cat([head, seen, words(rest)], dim=1), use_cache=False
+        ).last_hidden_state
+        ends = head.shape[1] + seen.shape[1] + lengths - 1
+        logits: Tensor = net.lm_head(states[torch.arange(len(queries), device=device), ends])
+        return logits[:, self._answers]
+
+    def _question(self, query: Query) -> str:
+        entity = without_special(query.text[: self._config.max_characters], self.tokenizer)
+        return QUESTION.format(entity=entity, category=query.category)
+
+    def _split(self, questions: list[str]) -> tuple[list[int], list[list[int]]]:
+        """Token ids before the picture, the same for all, and after it."""
+        rows = [self.tokenizer(question)["input_ids"] for question in questions]
+        at = rows[0].index(self.net.config.image_token_id)
+        return rows[0][:at], [row[at + 1 :] for row in rows]
+
+    def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
+        """Mentions that were cut (W140)."""
+        return tuple(
+            Notice(code="W140", tool=tool, message=f"too long, its end is not read: {query.text!r}")
+            for query in queries
+            if len(query.text) > self._config.max_characters
+        )
+
+
+def load_llava_matcher(config: LlavaConfig, path: Path, sha256: str) -> Llava:
+    """The model of the settings, with its adapter, of located weights and their sha256.
+
+    Raises:
+        NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`; E219 an adapter of other weights or another
+            task.
+        ModuleNotFoundError: an adapter without the package peft.
+    """
+    from transformers import LlavaForConditionalGeneration
+
+    mend = "take a LLaVA-1.5 in transformers' form, such as llava-hf/llava-1.5-7b-hf"
+    dtype = getattr(torch, config.dtype)
+    net = load_folder(LlavaForConditionalGeneration, path, kind="llava", mend=mend, dtype=dtype)
+    net = net.to(device_named(config.device))
+    words = load_tokenizer(str(path), net.config.text_config.vocab_size)
+    colours = normalisation(path)
+    if config.adapter is not None:
+        base = Base(weights=config.weights, revision=config.revision, sha256=sha256)
+        sha256 += load_adapter_onto(net, Path(config.adapter), task="match", base=base)
+    return Llava(config, net, words, colours, identity(sha256, net, colours, words.get_vocab()))
+
+
+class LlavaMatcherConfig(Frozen):
+    """The matcher is its LLaVA; a tracer of equal `llava` shares the loaded weights."""
+
+    llava: LlavaConfig = LlavaConfig()
+
+
+class LlavaMatcher(FeatureMatcher):
+    """Matches with LLaVA (`Matcher`)."""
+
+    name: ClassVar[str] = "matcher_llava"
+
+    def __init__(self, config: LlavaMatcherConfig) -> None:
+        super().__init__(shared(config.llava, load_llava_matcher))
+        self.config = config
+
+
+class LlavaTracerConfig(Frozen):
+    """How maps are made."""
+
+    llava: LlavaConfig = LlavaConfig()
+    target: Target = "probability"
+
+
+class LlavaTracer(FeatureTracer):
+    """Traces with LLaVA (`Tracer`)."""
+
+    name: ClassVar[str] = "tracer_llava"
+
+    def __init__(self, config: LlavaTracerConfig) -> None:
+        super().__init__(shared(config.llava, load_llava_matcher), config.target)
+        self.config = config

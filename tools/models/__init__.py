@@ -1,0 +1,1 @@
+"""Loaded models that several roles share, and their checkpoint readers."""

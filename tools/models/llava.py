@@ -1,0 +1,34 @@
+"""LLaVA's eyes: from an upright picture to what its language model reads of it.
+
+The picture is padded to a square, as LLaVA-1.5 was trained, whatever the folder's processor says.
+"""
+
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from namepin.tools.images.tensors import pad_to_square, squash
+
+Colours = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and deviation of the channels (`namepin.tools.loading.pretrained.normalisation`)."""
+
+
+def visual_features(net: Any, image: Image.Image, colours: Colours) -> Tensor:
+    """The layers of the visual encoder that the projector reads, side by side: (1, patches, channels)."""
+    config = net.config
+    mean, std = colours
+    square = squash(pad_to_square(image, mean), config.vision_config.image_size, mean, std)
+    pixels = square[None].to(net.device, net.model.vision_tower.dtype)
+    states = net.model.vision_tower(pixels, output_hidden_states=True, return_dict=True).hidden_states
+    layers = config.vision_feature_layer
+    read = [states[layer] for layer in ([layers] if isinstance(layers, int) else layers)]
+    features = torch.cat(read, dim=-1)
+    return features[:, 1:] if config.vision_feature_select_strategy == "default" else features
+
+
+def projected(net: Any, features: Tensor) -> Tensor:
+    """What the language model reads of the picture: (1, patches, width)."""
+    seen: Tensor = net.model.multi_modal_projector(features)
+    return seen

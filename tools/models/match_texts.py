@@ -1,0 +1,97 @@
+"""Queries as token ids: `ENTITY is belong CATEGORY.` between a first token and [SEP], for BERT-like text encoders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from namepin.tools.interfaces import Query
+from namepin.tools.types import Notice
+
+MATCH_PROMPT = "{entity} is belong {category}."
+"""GEM's Table 8, word for word: the models are tuned on it."""
+
+
+def match_text(query: Query) -> str:
+    """The mention as the models see it, `ENTITY is belong CATEGORY.` with its full stop."""
+    return MATCH_PROMPT.format(entity=query.text, category=query.category)
+
+
+def without_special(text: str, tokenizer: Any) -> str:
+    """`text` without the tokenizer's special tokens: whoever writes `[SEP]` in a post means the letters."""
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    for token in sorted(special, key=lambda token: (-len(token), token)):
+        text = text.replace(token, " ")
+    return text
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A batch of texts: token ids and mask, (rows, tokens), padded on the right."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def rows(self, part: slice) -> "Texts":
+        """Some of the batch's rows."""
+        return Texts(self.ids[part], self.mask[part])
+
+
+class MatchTexts:
+    """Makes `Texts` of queries.
+
+    Args:
+        tokenizer: BERT's, or one like it.
+        first: id of the first token.
+        longest: bound of a text's tokens, the first one and [SEP] included; at least 8.
+        device: where the tensors go.
+    """
+
+    def __init__(self, tokenizer: Any, first: int, longest: int, device: torch.device) -> None:
+        self._words, self._first, self._longest, self._device = tokenizer, first, longest, device
+
+    def __call__(self, queries: Sequence[Query]) -> Texts:
+        """The queries' texts. Of a text too long, the entity's last tokens go: cut at its end, it lost its category."""
+        rows = []
+        for query in queries:
+            entity, tail = self._parts(query)
+            entity = entity[: self._longest - 2 - len(tail)]
+            rows.append([self._first, *entity, *tail, self._words.sep_token_id])
+        return self._padded(rows)
+
+    def plain(self, sentences: Sequence[str]) -> tuple[Texts, int]:
+        """Sentences as they are, too long ones cut at their end, and how many those were."""
+        rows = [self._ids(without_special(sentence, self._words)) for sentence in sentences]
+        room = self._longest - 2
+        texts = self._padded([[self._first, *row[:room], self._words.sep_token_id] for row in rows])
+        return texts, sum(len(row) > room for row in rows)
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Texts:
+        longest = max(map(len, rows), default=0)
+        pad = self._words.pad_token_id
+        ids = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows], device=self._device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self._device)
+        return Texts(ids, mask)
+
+    def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
+        """Which queries lost words (W140), or have none that the model knows (W141)."""
+        found = []
+        for query in queries:
+            entity, tail = self._parts(query)
+            if len(entity) + len(tail) > self._longest - 2:
+                found.append(Notice(code="W140", tool=tool, message=f"too long, its end is not read: {query.text!r}"))
+            elif not set(entity) - {self._words.unk_token_id}:
+                message = f"no word of it is known, only its category is judged: {query.text!r}"
+                found.append(Notice(code="W141", tool=tool, message=message))
+        return tuple(found)
+
+    def _parts(self, query: Query) -> tuple[list[int], list[int]]:
+        """The entity's ids, and those of the rest of the sentence, which leave room for at least one of the entity."""
+        before, _, after = MATCH_PROMPT.partition("{entity}")
+        tail = self._ids(after.format(category=query.category))
+        return self._ids(before + without_special(query.text, self._words)), tail[: self._longest - 3]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._words(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,122 @@
+"""One loaded OFA, shared by the tools that hold it: a picture goes through the ResNet once, whatever is asked about it.
+
+OFA's encoder reads picture and words together, so nothing beyond the ResNet's patches can be shared between texts.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from namepin.tools.caching.lru import Recent
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.tensors import squash
+from namepin.tools.loading.out_of_memory import in_batches
+from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.media import Media, picture
+from namepin.tools.models.ofa_checkpoint import OfaCheckpoint, load_ofa
+from namepin.tools.models.ofa_vocabulary import BEGIN, END, PAD, padded
+from namepin.tools.nets.ofa import Memory, Patches
+from namepin.tools.types import Frozen, ImageRef
+
+Positive = Annotated[int, Field(gt=0)]
+
+_HALF = (0.5, 0.5, 0.5)
+"""Mean and deviation of the channels that OFA normalises with."""
+
+
+class OfaConfig(Frozen):
+    """Which OFA, and how it is run."""
+
+    weights: str = "OFA-Sys/ofa-large"
+    """A folder or hub name of OFA-Sys's transformers branch, or a `.pt` file of fairseq's."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    tokenizer: str = "OFA-Sys/ofa-large"
+    """A folder or hub name, for a `.pt` that has no vocabulary beside it; all OFAs have the same one, and BART's."""
+
+    device: str = "cpu"
+    image_batch: Positive = 4
+    text_batch: Positive = 8
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+class OfaModel:
+    """A loaded OFA; several threads may use it at once."""
+
+    def __init__(self, config: OfaConfig, checkpoint: OfaCheckpoint) -> None:
+        self.config, self.words, self.identity = config, checkpoint.words, checkpoint.identity
+        self.device = device_named(config.device)
+        self.net = checkpoint.net.eval().requires_grad_(False).to(self.device)
+        self._pictures: Recent[tuple[str, int], Patches] = Recent(config.cached_pictures)
+
+    def check_size(self, size: int) -> None:
+        """See that a square picture of `size` pixels has places for all its patches.
+
+        Raises:
+            NamepinError: E217 when not.
+        """
+        most = self.net.sizes.image_bucket * 16
+        if size > most:
+            raise NamepinError(
+                "E217",
+                f"pictures of {size} pixels have more patches than the weights have places for",
+                where=self.config.weights,
+                mend=f"set image_size to {most} at most",
+            )
+
+    def patches(self, images: Sequence[ImageRef], media: Media, size: int) -> dict[str, Patches]:
+        """Each picture's patches by its sha256, squashed to a square of `size` pixels.
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+            ToolUnavailable: when the device's memory is too small.
+        """
+        wanted = {image.sha256: image for image in images}
+        found = {sha: cached for sha in wanted if (cached := self._pictures.get((sha, size))) is not None}
+        missing = [image for sha, image in wanted.items() if sha not in found]
+
+        def look(part: slice) -> Patches:
+            squares = [squash(picture(image, media), size, _HALF, _HALF) for image in missing[part]]
+            return self.net.look(torch.stack(squares).to(self.device))
+
+        parts, _ = in_batches(len(missing), self.config.image_batch, look, "ofa")
+        rows = (Patches(row[None].clone(), part.rows, part.columns) for part in parts for row in part.states)
+        for image, patches in zip(missing, rows, strict=True):
+            found[image.sha256] = patches
+            self._pictures.put((image.sha256, size), patches)
+        return found
+
+    def read(self, patches: Patches, prompts: Sequence[Sequence[int]]) -> Memory:
+        """The encoder's states of several prompts about one picture; each prompt with its first and last token."""
+        ids = padded(prompts, self.device)
+        return self.net.encode(patches, ids, ids != PAD)
+
+    def prompt(self, text: str) -> list[int]:
+        """A text as the encoder takes it, between the tokens that begin and end it."""
+        return [BEGIN, *self.words.ids(text), END]
+
+
+def shared_ofa(config: OfaConfig) -> OfaModel:
+    """The OFA of `config`, loaded once for all tools that hold it.
+
+    Raises:
+        NamepinError: E210 to E218, see `namepin.tools.models.ofa_checkpoint`.
+    """
+    return shared(config, _load)
+
+
+def _load(config: OfaConfig, path: Path, sha256: str) -> OfaModel:
+    return OfaModel(config, load_ofa(path, sha256, tokenizer=config.tokenizer))
+
+
+def as_in_riveg(expression: str) -> str:
+    """A referring expression as RiVEG's data files write it: the name joined to its expansion by a hyphen.
+
+    OFA's spelling turns that hyphen into a blank; the dash of the paper's text it would keep.
+    """
+    return expression.replace(" – ", "-", 1)

@@ -1,0 +1,151 @@
+"""OFA's one vocabulary: GPT-2's byte pairs in fairseq's order, then picture codes, then the bins of places.
+
+Published OFA: 50,265 words (four special ones first, `<mask>` last), 8,192 codes, 1,000 bins. A post cannot write a
+special word, code or bin: `<bin_7>` in a text is five ordinary pieces of text.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from namepin.tools.base import digest
+from namepin.tools.errors import NamepinError
+from namepin.tools.loading.pretrained import read_json
+
+BEGIN, PAD, END, UNKNOWN = 0, 1, 2, 3
+"""The first four words."""
+
+MAX_WORDS = 80
+"""Of an expression or caption, between blanks; OFA's own bound (`max_src_length`)."""
+
+_MAX_PIECES = 400
+"""Of the same; two such texts and a question fit OFA's 1,024 places. OFA itself fails on more."""
+
+_FILES = (("vocab.json", "merges.txt"), ("dict.txt", "encoder.json", "vocab.bpe"))
+"""As transformers keeps the byte pairs (also BART's), and as OFA's repository does in utils/BPE."""
+
+_MEND = (
+    "put vocab.json and merges.txt (OFA's or BART's), or all of OFA's utils/BPE, beside the weights, or set tokenizer"
+)
+
+
+class OfaWords:
+    """Texts to ids, and the ids of bins."""
+
+    def __init__(self, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]], codes: int, bins: int) -> None:
+        from tokenizers import Tokenizer
+        from tokenizers.models import BPE
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        # No special words are declared to the tokenizer, so that no text can name one.
+        self._pieces = Tokenizer(BPE(vocab=vocabulary, merges=list(merges), unk_token="<unk>"))
+        self._pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
+        self.words, self.bins = len(vocabulary), bins
+        self.first_bin = self.words + codes
+        self.size = self.first_bin + bins
+        self.identity = digest([vocabulary, [list(pair) for pair in merges], codes, bins])
+
+    def ids(self, text: str) -> list[int]:
+        """The pieces of a text, none added."""
+        return list(self._pieces.encode(text).ids)
+
+    def save(self, folder: Path) -> None:
+        """Write `vocab.json` and `merges.txt`, which `load_words` reads."""
+        self._pieces.model.save(str(folder))
+
+    def bin_ids(self) -> Tensor:
+        """The ids of all bins, in order."""
+        return torch.arange(self.first_bin, self.size)
+
+    def spelled(self, text: str) -> tuple[str, bool]:
+        """A text as OFA's data code spells it, and whether its end was cut off.
+
+        Small letters, no punctuation in front, blanks for dashes and slashes, at most `MAX_WORDS` words.
+        """
+        text = text.lower().lstrip(",.!?*#:;~").replace("-", " ").replace("/", " ").replace("<person>", "person")
+        words = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ").split(" ")
+        kept = " ".join(words[:MAX_WORDS])
+        pieces = self._pieces.encode(kept).offsets
+        if len(pieces) > _MAX_PIECES:
+            return kept[: pieces[_MAX_PIECES][0]].rstrip(" "), True
+        return kept, len(words) > MAX_WORDS
+
+
+def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
+    """The vocabulary of a folder or hub name.
+
+    Args:
+        place: a folder with one of the two sets of files, or the hub name of an OFA or BART.
+        vocabulary: how many token embeddings the weights have.
+        codes: of them, how many are picture codes.
+        bins: how many, at the end, are bins.
+
+    Raises:
+        NamepinError: E211 when a file is damaged, E213 when the hub does not give it, E218 when there is none, or it
+            is not that of the weights.
+    """
+    folder = Path(place) if Path(place).is_dir() else _from_hub(place)
+    files = word_files(folder)
+    if not files:
+        raise NamepinError("E218", "no vocabulary for OFA here", where=place, mend=_MEND)
+    pieces = read_json(folder / "vocab.json") if files == _FILES[0] else _fairseq_order(folder)
+    merges = _merges(folder / files[-1])
+    if sorted(pieces.values()) != list(range(len(pieces))) or len(pieces) + codes + bins != vocabulary:
+        raise NamepinError(
+            "E218",
+            f"{len(pieces)} words, {codes} codes and {bins} bins are not the weights' {vocabulary} tokens",
+            where=place,
+            mend="use the vocabulary that belongs to the weights",
+        )
+    try:
+        return OfaWords(pieces, merges, codes, bins)
+    except Exception as error:  # the tokenizers library knows only this kind
+        raise NamepinError("E211", f"not a vocabulary of byte pairs: {error}", where=place, mend=_MEND) from error
+
+
+def word_files(folder: Path) -> tuple[str, ...]:
+    """The files of a vocabulary that are in `folder`; none where they are not all there."""
+    return next((names for names in _FILES if all((folder / name).is_file() for name in names)), ())
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if name.count("/") != 1:
+        raise NamepinError("E218", "no vocabulary for OFA here", where=name, mend=_MEND)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_FILES[0])))
+    except Exception as error:  # see namepin.tools.loading.pretrained.locate
+        raise NamepinError("E213", f"the hub did not give {name!r}: {error}", mend=_MEND) from error
+
+
+def _merges(path: Path) -> list[tuple[str, str]]:
+    lines = (line.split(" ") for line in _lines(path) if line and not line.startswith("#version"))
+    return [(pair[0], pair[1]) for pair in lines if len(pair) == 2]
+
+
+def _fairseq_order(folder: Path) -> dict[str, int]:
+    """Piece -> id: dict.txt lists GPT-2's ids in fairseq's order, after the four special words."""
+    by_number = {str(number): piece for piece, number in read_json(folder / "encoder.json").items()}
+    ids = {"<s>": BEGIN, "<pad>": PAD, "</s>": END, "<unk>": UNKNOWN}
+    for line in _lines(folder / "dict.txt"):
+        if line:
+            name = line.rpartition(" ")[0]
+            ids[by_number.get(name, name)] = len(ids)
+    return ids | {"<mask>": len(ids)}
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise NamepinError("E211", f"not readable as text: {error}", where=str(path), mend="copy it again") from error
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Rows of ids (n, longest), filled up on the right with `PAD`."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *([PAD] * (longest - len(row)))] for row in rows], device=device)

@@ -1,0 +1,1 @@
+"""The type of one uncertain mention, chosen among its candidates."""

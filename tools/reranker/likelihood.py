@@ -1,0 +1,215 @@
+"""Choosing one of a few answers with a language model: by their likelihood, or by generating one of them.
+
+The question is the same for all answers, so it is read once. Its keys and values are then shared by all answers, which
+are read in one batch. An answer's score is the sum of its tokens' log-probabilities, the end token's included, so that
+no answer wins by being the beginning of another.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from namepin.tools.errors import NamepinError
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as a model reads it, and what it may answer.
+
+    Attributes:
+        embedded: (1, tokens, width): the prompt's embeddings, the picture's among them.
+        answers: token ids of each answer, the end token last.
+    """
+
+    embedded: Tensor
+    answers: tuple[tuple[int, ...], ...]
+
+
+def split_answers(
+    tokenizer: Any, prompt: str, answers: Sequence[str], *, special: bool = True, apart: bool = False
+) -> tuple[list[int], tuple[tuple[int, ...], ...]]:
+    """Token ids of the prompt and of each answer as it follows the prompt.
+
+    A tokenizer may join the prompt's last letters with an answer's first, so prompt and answer are tokenised together;
+    the prompt is what all of them have in common, and never reaches beyond its own end.
+
+    Args:
+        tokenizer: of the model.
+        prompt: the question.
+        answers: with the blank they begin with, where there is one.
+        special: let the tokenizer put its own tokens before the prompt; a chat template has done so already.
+        apart: for a model that reads the prompt with an encoder and begins the answer afresh.
+
+    Raises:
+        NamepinError: E218 when the tokenizer has no end token, or two answers come out alike.
+    """
+    end = tokenizer.eos_token_id
+
+    def ids(text: str) -> list[int]:
+        row = list(tokenizer(text, add_special_tokens=special)["input_ids"])
+        # Some tokenizers end whatever they are given; here the answer is to go on from the prompt.
+        return row[:-1] if not apart and len(row) > 1 and row[-1] == end else row
+
+    question = ids(prompt)
+    if apart:
+        tails = tuple((*tokenizer(answer.strip(), add_special_tokens=False)["input_ids"], end) for answer in answers)
+    else:
+        rows = [[*ids(prompt + answer), end] for answer in answers]
+        shared = 0
+        while shared < len(question) and all(row[shared : shared + 1] == [question[shared]] for row in rows):
+            shared += 1
+        question, tails = question[:shared], tuple(tuple(row[shared:]) for row in rows)
+    if end is None or not question or len(set(tails)) < len(tails) or min(map(len, tails)) < 2:
+        raise NamepinError(
+            "E218", "the tokenizer has no end token, or cannot tell the candidates apart", where=", ".join(answers),
+            mend="use the tokenizer that belongs to the weights",
+        )  # fmt: skip
+    return question, tails
+
+
+class Reader:
+    """A decoder-only language model that has read a question and can be asked for its answers' likelihoods.
+
+    Args:
+        decoder: gives hidden states of embeddings (`LlamaModel`, `OPTModel`, ...).
+        head: from hidden states to the vocabulary's logits.
+        words: the embeddings of token ids.
+        question: what is read, now.
+        remember: without, every answer is read with the question anew: the same numbers, in a pass that can be
+            computed twice to save memory.
+    """
+
+    def __init__(self, decoder: Any, head: Any, words: Any, question: Question, *, remember: bool = True) -> None:
+        self._decoder, self._head, self._words = decoder, head, words
+        self._again = None if remember else question.embedded
+        if not remember:
+            return
+        output = decoder(inputs_embeds=question.embedded, use_cache=True)
+        self._first = head(output.last_hidden_state[:, -1])
+        self._kept = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+
+    def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
+        """The summed log-probability of each answer's tokens, in one batch."""
+        return list(self.sums(answers).tolist())
+
+    def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        """The same as a tensor, (answers,), float64, which gradients flow through."""
+        if self._again is not None:
+            return self._whole_sums(answers, self._again)
+        ids, mask = _padded(answers, self._first.device)
+        logits = self._first.expand(len(answers), -1).unsqueeze(1)
+        if ids.shape[1] > 1:
+            # An answer's last token is looked for, never looked from.
+            states = self._decoder(
+                inputs_embeds=self._words(ids[:, :-1]), past_key_values=self._copies(len(answers)), use_cache=True
+            ).last_hidden_state
+            logits = torch.cat([logits, self._head(states)], dim=1)
+        return _summed(logits, ids, mask)
+
+    def _whole_sums(self, answers: Sequence[Sequence[int]], question: Tensor) -> Tensor:
+        ids, mask = _padded(answers, question.device)
+        embedded = torch.cat([question.expand(len(answers), -1, -1), self._words(ids[:, :-1])], dim=1)
+        states = self._decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        return _summed(self._head(states[:, question.shape[1] - 1 :]), ids, mask)
+
+    def _copies(self, rows: int) -> Any:
+        """The question's keys and values, for each row of a batch; rows are padded on the right, none sees padding."""
+        from transformers import DynamicCache
+
+        return DynamicCache(
+            (keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in self._kept
+        )
+
+
+class PairReader:
+    """As `Reader`, for an encoder-decoder model (T5): the question is encoded once.
+
+    Args:
+        net: a transformers seq2seq model.
+        question: what is encoded, now.
+    """
+
+    def __init__(self, net: Any, question: Question) -> None:
+        self._net = net
+        self._states = net.get_encoder()(inputs_embeds=question.embedded).last_hidden_state
+
+    def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
+        """The summed log-probability of each answer's tokens, in one batch."""
+        return list(self.sums(answers).tolist())
+
+    def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        """The same as a tensor, (answers,), float64, which gradients flow through."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        ids, mask = _padded(answers, self._states.device)
+        start = torch.full_like(ids[:, :1], self._net.config.decoder_start_token_id)
+        logits = self._net(
+            encoder_outputs=BaseModelOutput(last_hidden_state=self._states.expand(len(answers), -1, -1)),
+            decoder_input_ids=torch.cat([start, ids[:, :-1]], dim=1),
+            use_cache=False,
+        ).logits
+        return _summed(logits, ids, mask)
+
+
+def _padded(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask, (rows, longest); padding repeats the last token, and does not count."""
+    longest = max(map(len, answers))
+    ids = torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in answers], device=device)
+    mask = torch.tensor([[1.0] * len(row) + [0.0] * (longest - len(row)) for row in answers], device=device).double()
+    return ids, mask
+
+
+def _summed(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """The answers' log-probabilities, (answers,), float64, of logits (answers, tokens, vocabulary)."""
+    chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
+    total: Tensor = (chosen.double() * mask).sum(1)
+    return total
+
+
+def generated(net: Any, question: Question) -> int:
+    """Which answer the model generates greedily when it can generate nothing else.
+
+    Args:
+        net: a transformers model that generates.
+        question: the question and its answers.
+
+    Returns:
+        The answer's index.
+    """
+    import transformers
+
+    ends = {row[-1] for row in question.answers}
+    make_settings: Any = transformers.GenerationConfig
+    settings = make_settings(
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max(map(len, question.answers)),
+        eos_token_id=sorted(ends),
+        pad_token_id=min(ends),
+        bos_token_id=None,
+        decoder_start_token_id=getattr(net.config, "decoder_start_token_id", None),
+    )
+    started = 1 if getattr(net.config, "is_encoder_decoder", False) else 0
+    allowed = continuations(question.answers)
+    rows = net.generate(
+        inputs_embeds=question.embedded,
+        attention_mask=torch.ones(question.embedded.shape[:2], dtype=torch.long, device=question.embedded.device),
+        generation_config=settings,
+        prefix_allowed_tokens_fn=lambda row, ids: allowed(tuple(ids[started:].tolist())),
+    )
+    found = tuple(rows[0, started:].tolist())
+    return next(i for i, answer in enumerate(question.answers) if found[: len(answer)] == answer)
+
+
+def continuations(answers: Sequence[tuple[int, ...]]) -> Callable[[tuple[int, ...]], list[int]]:
+    """The trie of the answers: from the tokens so far to the tokens that may follow."""
+    after: dict[tuple[int, ...], set[int]] = {}
+    for answer in answers:
+        for at, token in enumerate(answer):
+            after.setdefault(answer[:at], set()).add(token)
+    following: Mapping[tuple[int, ...], list[int]] = {start: sorted(tokens) for start, tokens in after.items()}
+    ends = sorted({answer[-1] for answer in answers})
+    return lambda so_far: following.get(so_far, ends)

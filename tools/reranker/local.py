@@ -1,0 +1,178 @@
+"""Rerankers that run a language model here: the settings they share, and the way from requests to answers."""
+
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from namepin.tools.base import fingerprint
+from namepin.tools.errors import NamepinError
+from namepin.tools.interfaces import Reranked, RerankRequest
+from namepin.tools.loading.adapters import Base, load_adapter_onto
+from namepin.tools.loading.out_of_memory import in_batches
+from namepin.tools.loading.placement import Placement, load_on_device
+from namepin.tools.media import Media
+from namepin.tools.models.match_texts import without_special
+from namepin.tools.reranker.likelihood import Question, generated
+from namepin.tools.reranker.prompt import PROMPT_DIGEST, best, checked, cut_notice, fitted, seen_by, without_asking
+
+
+def only_where_it_learns(eyes: Any) -> Any:
+    """Within it, a picture's features carry a graph only where the eyes are trained: what is kept is used again."""
+    learns = any(parameter.requires_grad for parameter in eyes.parameters())
+    return torch.set_grad_enabled(learns and torch.is_grad_enabled())
+
+
+class LocalRerankerConfig(Placement):
+    """Which model, how it is loaded, and how it is asked."""
+
+    weights: str
+    """A transformers folder, or a name on the hub."""
+
+    revision: str | None = None
+    adapter: str | None = None
+    """A folder with a LoRA adapter for the task `rerank` (`tools.loading.adapters`); None runs the base as it is."""
+
+    decoder: Literal["score", "generate"] = "score"
+    """`score` compares the likelihoods of all candidates; `generate` decodes greedily among them."""
+
+    length_normalised: bool = False
+    """`score`: divide an answer's log-likelihood by its number of tokens."""
+
+    hint: bool = False
+    """Show the tagger's scores in the prompt (section 5.1's `-h`)."""
+
+    max_query_tokens: Annotated[int, Field(ge=32)] = 1024
+    """Of Table 7's query; a longer post is cut about the mention."""
+
+    batch: Annotated[int, Field(gt=0)] = 8
+    """Candidates scored at once."""
+
+
+class Scorer(Protocol):
+    """A question that was read, ready to say how likely its answers are."""
+
+    def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
+        """See `namepin.tools.reranker.likelihood.Reader`."""
+        ...
+
+    def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
+        """See `namepin.tools.reranker.likelihood.Reader`."""
+        ...
+
+
+class LocalModel(Protocol):
+    """A loaded model with its tokenizer."""
+
+    reads_images: ClassVar[bool]
+    net: Any
+    """What adapters are put on."""
+
+    tokenizer: Any
+    identity: str
+    """Sha256 of all that decides its numbers, the adapter included."""
+
+    def question(self, query: str, request: RerankRequest, media: Media) -> Question:
+        """The query as the model reads it, with the request's picture where it reads pictures."""
+        ...
+
+    def read(self, question: Question, *, remember: bool = True) -> Scorer:
+        """Run the model over the question; see `namepin.tools.reranker.likelihood.Reader` for `remember`."""
+        ...
+
+    @property
+    def generator(self) -> Any:
+        """What has `generate`."""
+        ...
+
+
+class LocalReranker:
+    """Reranks with a local model; the subclasses say how it is loaded."""
+
+    name: ClassVar[str] = "reranker"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: LocalRerankerConfig, model: LocalModel) -> None:
+        self.config, self.model = config, model
+        # The graph asks about all hard mentions of a post at once; each holds its prompt's keys and values K times.
+        self._turn = threading.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """Covers weights, adapter, prompt and decoder; device and batch size move the last bits only."""
+        decides = {"decoder", "length_normalised", "hint", "max_query_tokens", "dtype", "quantization"}
+        settings = self.config.model_dump(mode="json", include=decides)
+        return fingerprint(self.name, self.version, settings, weights=self.model.identity, prompt=PROMPT_DIGEST)
+
+    def run(self, requests: Sequence[RerankRequest], media: Media) -> list[Reranked]:
+        """One of each request's candidates, with all their probabilities where the decoder is `score`.
+
+        Raises:
+            NamepinError: E106 for a request that makes no sense, E120 when `media` lacks the picture.
+            ToolUnavailable: nothing of the mention fits into the prompt.
+        """
+        return [self._answer(request, media) for request in requests]
+
+    def _answer(self, request: RerankRequest, media: Media) -> Reranked:
+        clean = checked(request, lambda text: without_special(text, self.model.tokenizer))
+        if (only := without_asking(clean)) is not None:
+            return only
+        sees = seen_by(clean, reads_images=self.model.reads_images)
+        query = fitted(clean, sees, hint=self.config.hint, length=self._length, limit=self.config.max_query_tokens)
+        notices = (cut_notice(self.name, request),) if query.cut else ()
+        with self._turn, torch.inference_mode():
+            question = self.model.question(query.text, clean, media)
+            if self.config.decoder == "generate":
+                label = clean.candidates[generated(self.model.generator, question)]
+                return Reranked(label=label, notices=notices)
+            reader, answers = self.model.read(question), question.answers
+            parts, halved = in_batches(
+                len(answers), self.config.batch, lambda part: reader.log_likelihoods(answers[part]), self.name
+            )
+        sums = [total for part in parts for total in part]
+        if self.config.length_normalised:
+            sums = [total / len(answer) for total, answer in zip(sums, answers, strict=True)]
+        return best(clean.candidates, shares(sums), (*notices, *halved))
+
+    def _length(self, query: str) -> int:
+        return len(self.model.tokenizer(query, add_special_tokens=False)["input_ids"])
+
+
+def shares(log_likelihoods: Sequence[float]) -> list[float]:
+    """Each candidate's probability, given that one of them is the answer."""
+    top = max(log_likelihoods)
+    weights = [math.exp(value - top) for value in log_likelihoods]
+    return [weight / sum(weights) for weight in weights]
+
+
+def load_local(
+    config: LocalRerankerConfig, loader: Any, path: Path, sha256: str, *, kind: str, mend: str
+) -> tuple[Any, str]:
+    """A net on its device, with its adapter; and sha256 of weights and adapter.
+
+    Args:
+        config: see there.
+        loader: the transformers class.
+        path: the located weights.
+        sha256: of them.
+        kind: the `model_type` wanted.
+        mend: for E212, which checkpoint to take.
+
+    Raises:
+        NamepinError: as `namepin.tools.loading.pretrained.load_folder` and
+            `namepin.tools.loading.adapters.load_adapter_onto`; E216 no such device,
+            E301 quantised weights without bitsandbytes.
+    """
+    net = load_on_device(config, loader, path, kind=kind, mend=mend)
+    if config.adapter is None:
+        return net, sha256
+    folder = Path(config.adapter)
+    if not folder.is_dir():
+        raise NamepinError("E210", "no adapter's folder here", where=config.adapter, mend="check reranker.adapter")
+    base = Base(weights=config.weights, revision=config.revision, sha256=sha256)
+    return net, sha256 + load_adapter_onto(net, folder, task="rerank", base=base)

@@ -1,0 +1,91 @@
+"""A language model without eyes as reranker (GEM section 5.1): it gets the caption in place of the picture.
+
+The query goes into the model's own chat template where its tokenizer has one, and is continued as it stands where not.
+"""
+
+from typing import Any, ClassVar
+
+import torch
+
+from namepin.tools.errors import NamepinError
+from namepin.tools.interfaces import RerankRequest
+from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, read_json, weights_sha256
+from namepin.tools.media import Media
+from namepin.tools.reranker.likelihood import Question, Reader, split_answers
+from namepin.tools.reranker.local import LocalReranker, LocalRerankerConfig, load_local
+
+
+class TextRerankerConfig(LocalRerankerConfig):
+    """LLaMA-3-8B, the paper's, unless told otherwise."""
+
+    weights: str = "meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+class TextModel:
+    """A loaded causal language model, with its adapter (`LocalModel`)."""
+
+    reads_images: ClassVar[bool] = False
+
+    def __init__(self, net: Any, tokenizer: Any, checkpoint: str) -> None:
+        self.tokenizer, self.net = tokenizer, net
+        self._template = getattr(tokenizer, "chat_template", None)
+        self.identity = identity(checkpoint, net, tokenizer.get_vocab(), self._template)
+
+    @property
+    def generator(self) -> Any:
+        """The net."""
+        return self.net
+
+    def prompt(self, query: str) -> str:
+        """The query as the model is used to being asked; the answer follows."""
+        if not self._template:
+            return query
+        asked = [{"role": "user", "content": query}]
+        return str(self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+
+    def question(self, query: str, request: RerankRequest, media: Media) -> Question:
+        """See `LocalModel`. After a template's own last token the answer begins without a blank."""
+        blank = "" if self._template else " "
+        ids, answers = split_answers(
+            self.tokenizer, self.prompt(query), [blank + candidate for candidate in request.candidates],
+            special=not self._template,
+        )  # fmt: skip
+        return Question(self.net.get_input_embeddings()(torch.tensor([ids], device=self.net.device)), answers)
+
+    def read(self, question: Question, *, remember: bool = True) -> Reader:
+        """See `LocalModel`."""
+        net, words = self.net, self.net.get_input_embeddings()
+        return Reader(net.base_model, net.get_output_embeddings(), words, question, remember=remember)
+
+
+def load_text_model(config: TextRerankerConfig) -> TextModel:
+    """The model of the settings: any decoder-only one that transformers knows.
+
+    Raises:
+        NamepinError: E210-E219, E301 for weights, tokenizers, adapters and devices that are not as they should be.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING as KNOWN
+
+    path = locate(config.weights, config.revision)
+    kind = str(read_json(path / "config.json").get("model_type"))
+    mend = "take a decoder-only language model"
+    try:
+        loader = KNOWN[type(AutoConfig.for_model(kind))]
+    except (KeyError, ValueError) as error:
+        what = f"weights of another model: {kind!r} is no causal language model"
+        raise NamepinError("E212", what, where=config.weights, mend=mend) from error
+    net, checkpoint = load_local(config, loader, path, weights_sha256(path), kind=kind, mend=mend)
+    return TextModel(net, load_tokenizer(str(path), net.config.vocab_size), checkpoint)
+
+
+class TextReranker(LocalReranker):
+    """Chooses with a language model that reads captions (`Reranker`)."""
+
+    def __init__(self, config: TextRerankerConfig, model: TextModel | None = None) -> None:
+        """Load the model of `config`, unless it is given.
+
+        Raises:
+            NamepinError: see `load_text_model`.
+        """
+        super().__init__(config, model or load_text_model(config))

@@ -1,0 +1,1 @@
+"""The pixel mask of a point or a box."""

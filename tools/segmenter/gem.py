@@ -1,0 +1,144 @@
+"""GEM's own segmenter (section 3.4.3): SAM at the point, SEEM at the point with the category as words, and one mask.
+
+The paper asks both "individually", because SAM alone may take the head for the person, and does not say how the two
+masks become one. Namepin's rule:
+
+1. SAM proposes its masks (three for a point: part, whole, group), SEEM one.
+2. Where one of SAM's overlaps SEEM's enough (IoU of `agreement`), both mean the same thing. SAM's mask is taken, the
+   one that overlaps most: SEEM chose what, and SAM, which draws at a finer grain, its outline.
+3. Where none does, they mean different things. SEEM knows the category, so its mask is taken if it holds the point: the
+   person rather than the head.
+4. Otherwise SEEM went elsewhere, and SAM's mask of the highest predicted IoU is taken.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from namepin.tools.base import fingerprint
+from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
+from namepin.tools.media import Media
+from namepin.tools.models.sam import Candidates, Sam, SamConfig, shared_sam
+from namepin.tools.models.seem import Answer, SeemConfig, SeemModel, shared_seem
+from namepin.tools.segmenter.prompts import (
+    box_within,
+    nothing_asked,
+    nothing_found,
+    point_within,
+    segment_of,
+    stability,
+)
+from namepin.tools.segmenter.sam import ask, regions
+from namepin.tools.segmenter.seem import ask_of, confidence
+from namepin.tools.types import Frozen, Point
+
+Region = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+class GemSegmenterConfig(Frozen):
+    """The two nets, and how far their masks must overlap to mean the same thing."""
+
+    sam: SamConfig = SamConfig()
+    seem: SeemConfig = SeemConfig()
+    agreement: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """IoU; 0.5 is also where the field's metrics call two regions the same."""
+
+
+class GemSegmenter:
+    """Each net encodes the picture once a request.
+
+    `Segment.score` is that of the net whose mask was taken: SAM's predicted IoU, or SEEM's mean probability inside.
+    """
+
+    name: ClassVar[str] = "segmenter_gem"
+    version: ClassVar[int] = 2
+
+    def __init__(self, config: GemSegmenterConfig, sam: Sam | None = None, seem: SeemModel | None = None) -> None:
+        """Take the nets given, else those that `config` names, loaded or shared.
+
+        Raises:
+            NamepinError: E210 to E218, as `shared_sam` and `shared_seem`.
+        """
+        self.config = config
+        self.sam = sam or shared_sam(config.sam)
+        self.seem = seem or shared_seem(config.seem)
+
+    @property
+    def fingerprint(self) -> str:
+        """Over both nets' weights, the picture's scaling and the rule."""
+        told = {"sam": self.sam.identity, "seem": self.seem.identity, "agreement": self.config.agreement}
+        return fingerprint(self.name, self.version, told)
+
+    def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
+        """One segment a prompt; one without point and box gets none, and a notice W122.
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+        """
+        return [self._segments(request, media) for request in requests]
+
+    def _segments(self, request: SegmentRequest, media: Media) -> Segments:
+        size = request.image.width, request.image.height
+        proposed = ask(self.sam, request, media)
+        placed = [i for i, candidates in enumerate(proposed) if candidates is not None]
+        answers: dict[int, Answer] = {}
+        if placed:
+            features = self.seem.features(request.image, media)
+            asks = [ask_of(request.prompts[i], size) for i in placed]
+            answers = dict(zip(placed, self.seem.answers(features, size, asks), strict=True))
+        segments, notices = [], []
+        for i, (prompt, candidates) in enumerate(zip(request.prompts, proposed, strict=True)):
+            if candidates is None:
+                segments.append(Segment())
+                notices.append(nothing_asked(prompt, self.name))
+                continue
+            segments.append(self._segment(prompt, candidates, answers[i], size))
+            if segments[-1].mask is None:
+                notices.append(nothing_found(prompt, self.name))
+        return Segments(segments=tuple(segments), notices=tuple(notices))
+
+    def _segment(self, prompt: SegmentPrompt, candidates: Candidates, answer: Answer, size: tuple[int, int]) -> Segment:
+        logits = self.seem.full_size(answer, size)
+        seem = (logits > 0).numpy()
+        masks = regions(self.sam, candidates, size, range(len(candidates.scores)))
+        best = int(candidates.scores.argmax())
+        taken = fuse(masks, best, seem, _aim(prompt, size), self.config.agreement)
+        if taken is None:
+            return segment_of(seem, confidence(logits), stability(logits))
+        chosen = self.sam.full_size(candidates.logits[taken : taken + 1], size)[0]
+        return segment_of(masks[taken], float(candidates.scores[taken]), stability(chosen))
+
+
+def _aim(prompt: SegmentPrompt, size: tuple[int, int]) -> Point:
+    """The prompt's point, else the middle of its box, inside the picture."""
+    if prompt.peak:
+        return point_within(prompt.peak, size)
+    box = box_within(prompt.box, size) if prompt.box else None
+    assert box is not None
+    return point_within((int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)), size)
+
+
+def fuse(sam: Sequence[Region], best: int, seem: Region, aim: Point, agreement: float) -> int | None:
+    """Whose mask is taken, by the rule above: the number of SAM's mask, or None for SEEM's.
+
+    Args:
+        sam: SAM's masks, each (height, width), bool.
+        best: the number of the one with the highest predicted IoU.
+        seem: SEEM's mask, (height, width), bool.
+        aim: the point, (x, y), that both were asked about.
+        agreement: the IoU from which on two masks mean the same thing.
+    """
+    overlaps = [_iou(mask, seem) for mask in sam]
+    closest = int(np.argmax(overlaps))
+    if overlaps[closest] >= agreement:
+        return closest
+    if seem[aim[1], aim[0]] or not sam[best].any():
+        return None
+    return best
+
+
+def _iou(first: Region, second: Region) -> float:
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 0.0

@@ -1,0 +1,104 @@
+"""The starter segmenter: a person grown from a face with GrabCut, or the matched words' own outlines."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from PIL import Image
+
+from namepin.tools.base import fingerprint
+from namepin.tools.interfaces import Kind, Segment, SegmentPrompt, SegmentRequest, Segments
+from namepin.tools.media import Media
+from namepin.tools.types import Frozen, Mask, Notice, Point
+from namepin.tools.vision.grabcut import (
+    Rectangle,
+    Region,
+    clipped,
+    object_region,
+    overlap,
+    person_region,
+    polygon_region,
+)
+from namepin.tools.vision.name_search import pieces
+from namepin.tools.vision.ocr import Quad, bounds
+from namepin.tools.vision.scene import Scene, SceneConfig, scene_reader
+
+
+class SegmenterConfig(Frozen):
+    """The scene as the matcher sees it, and the long side, in pixels, at which GrabCut works."""
+
+    scene: SceneConfig = SceneConfig()
+    side: int = 320
+
+
+class GrabCutSegmenter:
+    """Masks for people, words and boxes. Works at a bounded size, so its time does not grow with the picture's."""
+
+    name: ClassVar[str] = "segmenter"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        self.config = config
+        self._scenes = scene_reader(config.scene)
+
+    @property
+    def fingerprint(self) -> str:
+        """Over the configuration and the OCR and OpenCV model files."""
+        return fingerprint(
+            "grabcut-segmenter", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
+        )
+
+    def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
+        """One segment a prompt; a prompt that points at nothing known gets none, and a notice W120."""
+        return [self._segments(request, media) for request in requests]
+
+    def _segments(self, request: SegmentRequest, media: Media) -> Segments:
+        image, scene = media.images[request.image.sha256], self._scenes.read(request.image, media)
+        segments, notices = [], []
+        for prompt in request.prompts:
+            region = self._region(prompt, image, scene)
+            mask = Mask.from_array(region) if region is not None and region.any() else None
+            segments.append(Segment(mask=mask, box=mask.tight_box() if mask else None))
+            if mask is None:
+                notices.append(_nothing_there(prompt))
+        return Segments(segments=tuple(segments), notices=tuple(notices))
+
+    def _region(self, prompt: SegmentPrompt, image: Image.Image, scene: Scene) -> Region | None:
+        box, kind = prompt.box, prompt.kind
+        if box is None:
+            box, kind = _at(prompt.peak, scene)
+        box = clipped(box, *image.size) if box else None
+        if box is None:
+            return None
+        if kind == "text":
+            return polygon_region(image.size, _word_quads(box, scene))
+        if kind == "face":
+            others = [person.box for person in scene.people if overlap(person.box, box) < 0.3]
+            return person_region(image, box, others, side=self.config.side)
+        return object_region(image, box, side=self.config.side)
+
+
+def _at(peak: Point | None, scene: Scene) -> tuple[Rectangle | None, Kind | None]:
+    """The face, else the line of text, that holds the point."""
+    regions: list[tuple[Rectangle, Kind]] = [(person.box, "face") for person in scene.people]
+    regions += [(bounds([line.quad]), "text") for line in scene.lines]
+    for box, kind in regions:
+        if peak and box[0] <= peak[0] < box[2] and box[1] <= peak[1] < box[3]:
+            return box, kind
+    return None, None
+
+
+def _word_quads(box: Rectangle, scene: Scene) -> list[Quad]:
+    """The pieces of words with their middle inside the box; the box itself where there is none."""
+    x1, y1, x2, y2 = box
+    inside = []
+    for word in (word for line in scene.lines for word in line.words):
+        for piece in pieces(word):
+            left, top, right, bottom = bounds([piece.quad])
+            if x1 <= (left + right) / 2 < x2 and y1 <= (top + bottom) / 2 < y2:
+                inside.append(piece.quad)
+    return inside or [((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
+
+
+def _nothing_there(prompt: SegmentPrompt) -> Notice:
+    what = f"nothing to segment for {prompt.query.text!r}: no face and no words at {prompt.peak}"
+    return Notice(code="W120", tool="segmenter", message=what)

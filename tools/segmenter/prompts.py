@@ -1,0 +1,87 @@
+"""What every neural segmenter shares: prompts brought into the picture, pictures normalised, masks made results."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from namepin.tools.images.tensors import normalise
+from namepin.tools.interfaces import Query, Segment, SegmentPrompt
+from namepin.tools.labels import FINE_TO_COARSE8
+from namepin.tools.types import Box, Mask, Notice, Point
+
+IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
+IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
+"""Of the channels, after scaling to 0..1; SAM, SAM 2 and SEEM were all trained with them."""
+
+
+_PLAIN = {
+    "PER": "person",
+    "LOC": "place",
+    "ORG": "organization",
+    "OTHER": "object",
+    "film_and_television_works": "film or television work",
+}
+"""Categories whose names are no words one would say of a picture."""
+
+
+def imagenet(image: Image.Image) -> Tensor:
+    """An RGB picture as (3, height, width) float32, normalised by ImageNet's mean and deviation."""
+    return normalise(image, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def point_within(point: Point, size: tuple[int, int]) -> Point:
+    """The point, or the pixel nearest to it where it lies on or beyond the border of a picture of (width, height)."""
+    return min(max(point[0], 0), size[0] - 1), min(max(point[1], 0), size[1] - 1)
+
+
+def box_within(box: Box, size: tuple[int, int]) -> Box | None:
+    """The part of the box inside a picture of (width, height); None where there is none."""
+    x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], size[0]), min(box[3], size[1])
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def segment_of(
+    region: "np.ndarray[Any, np.dtype[np.bool_]]", score: float | None, stability: float | None = None
+) -> Segment:
+    """A boolean region (height, width) as mask and tight box; an empty one leaves the score alone."""
+    if not region.any():
+        return Segment(score=score)
+    mask = Mask.from_array(region)
+    return Segment(mask=mask, box=mask.tight_box(), score=score, stability=stability)
+
+
+def stability(logits: Tensor, offset: float = 1.0) -> float:
+    """How much a mask depends on its threshold: IoU of the masks at `offset` above and below zero, from 0 to 1.
+
+    As SAM's own stability score, whose masks are nested, so that the IoU is a ratio of areas.
+
+    Args:
+        logits: (height, width) of the picture.
+        offset: in logits; SAM's default is 1.
+    """
+    smaller, larger = int((logits > offset).sum()), int((logits > -offset).sum())
+    return smaller / larger if larger else 0.0
+
+
+def nothing_asked(prompt: SegmentPrompt, tool: str) -> Notice:
+    """W122: the prompt names no place in the picture."""
+    what = f"{prompt.query.text!r} has neither a point nor a box in the picture; it was not segmented"
+    return Notice(code="W122", tool=tool, message=what)
+
+
+def nothing_found(prompt: SegmentPrompt, tool: str) -> Notice:
+    """W123: the mask has no pixel."""
+    return Notice(code="W123", tool=tool, message=f"the mask of {prompt.query.text!r} is empty")
+
+
+def category_words(query: Query) -> str:
+    """The mention's category as plain words, as a segmenter with a text encoder wants it.
+
+    `sports_team` is "sports team"; `person_other`, which names what it is not, is its coarse type, "person".
+    """
+    name = query.category
+    if name.endswith("_other"):
+        name = FINE_TO_COARSE8.get(name, name.removesuffix("_other"))
+    return _PLAIN.get(name, name.replace("_", " "))

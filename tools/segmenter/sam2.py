@@ -1,0 +1,28 @@
+"""SAM 2 as a segmenter: a point, a box, or both, into a mask and its tight box."""
+
+from typing import ClassVar
+
+from namepin.tools.models.sam2 import Sam2, Sam2Config, shared_sam2
+from namepin.tools.segmenter.sam import SamSegmenter, SamSegmenterConfig
+from namepin.tools.types import Frozen
+
+
+class Sam2SegmenterConfig(Frozen):
+    """The segmenter is its SAM 2; other tools of equal `sam` share the loaded weights."""
+
+    sam: Sam2Config = Sam2Config()
+
+
+class Sam2Segmenter(SamSegmenter):
+    """`SamSegmenter` on SAM 2: the same choice among its masks, the same score."""
+
+    name: ClassVar[str] = "segmenter_sam2"
+    version: ClassVar[int] = 2
+
+    def __init__(self, config: Sam2SegmenterConfig, sam: Sam2 | None = None) -> None:
+        """Take `sam`, else the one that `config.sam` names, loaded or shared.
+
+        Raises:
+            NamepinError: E210 to E216, as `shared_sam2`.
+        """
+        super().__init__(SamSegmenterConfig(sam=config.sam), sam or shared_sam2(config.sam))

@@ -1,0 +1,88 @@
+"""SEEM as a segmenter: a point (or a box) and the mention's category as words, into a mask and its tight box."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from namepin.tools.base import fingerprint
+from namepin.tools.interfaces import SegmentPrompt, SegmentRequest, Segments
+from namepin.tools.media import Media
+from namepin.tools.models.seem import Ask, SeemConfig, SeemModel, shared_seem
+from namepin.tools.segmenter.prompts import (
+    box_within,
+    category_words,
+    nothing_found,
+    point_within,
+    segment_of,
+    stability,
+)
+from namepin.tools.types import Frozen
+
+
+class SeemSegmenterConfig(Frozen):
+    """The segmenter is its SEEM; other tools of equal `seem` share the loaded weights."""
+
+    seem: SeemConfig = SeemConfig()
+
+
+class SeemSegmenter:
+    """The picture is encoded once a request. A prompt without point and box is segmented by its words alone.
+
+    `Segment.score` is the mean probability of the mask's pixels: how sure SEEM is of what it took.
+    """
+
+    name: ClassVar[str] = "segmenter_seem"
+    version: ClassVar[int] = 2
+
+    def __init__(self, config: SeemSegmenterConfig, seem: SeemModel | None = None) -> None:
+        """Take `seem`, else the one that `config.seem` names, loaded or shared.
+
+        Raises:
+            NamepinError: E210 to E218, as `shared_seem`.
+        """
+        self.config = config
+        self.seem = seem or shared_seem(config.seem)
+
+    @property
+    def fingerprint(self) -> str:
+        """Over weights, version and the picture's scaling; not over device and batch sizes."""
+        identity = self.seem.identity
+        return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"])
+
+    def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
+        """One segment a prompt.
+
+        Raises:
+            NamepinError: E120 when a picture is not in `media`.
+        """
+        return [self._segments(request, media) for request in requests]
+
+    def _segments(self, request: SegmentRequest, media: Media) -> Segments:
+        size = request.image.width, request.image.height
+        segments, notices = [], []
+        if request.prompts:
+            features = self.seem.features(request.image, media)
+            for prompt, answer in zip(
+                request.prompts,
+                self.seem.answers(features, size, [ask_of(prompt, size) for prompt in request.prompts]),
+                strict=True,
+            ):
+                logits = self.seem.full_size(answer, size)
+                segments.append(segment_of((logits > 0).numpy(), confidence(logits), stability(logits)))
+                if segments[-1].mask is None:
+                    notices.append(nothing_found(prompt, self.name))
+        return Segments(segments=tuple(segments), notices=tuple(notices))
+
+
+def ask_of(prompt: SegmentPrompt, size: tuple[int, int]) -> Ask:
+    """The prompt as SEEM is asked: its place brought into the picture, its category in plain words."""
+    point = point_within(prompt.peak, size) if prompt.peak else None
+    box = box_within(prompt.box, size) if prompt.box else None
+    return Ask(point, box, category_words(prompt.query))
+
+
+def confidence(logits: Tensor) -> float | None:
+    """The mean probability of the pixels inside, 0.5 to 1; None where there are none."""
+    inside = logits[logits > 0]
+    return float(inside.double().sigmoid().mean()) if len(inside) else None

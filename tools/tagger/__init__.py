@@ -1,0 +1,1 @@
+"""Mentions of a post with their types: the dual-granularity tagger."""

@@ -1,0 +1,250 @@
+"""The tagger: finds a post's names and types them at two granularities (GEM section 3.2)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from namepin.tools.base import fingerprint
+from namepin.tools.interfaces import TagRequest, Tags
+from namepin.tools.loading.encoder import shipped
+from namepin.tools.loading.pretrained import device_named
+from namepin.tools.media import Media
+from namepin.tools.nets.crf import CRF
+from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
+from namepin.tools.tagger.adapter import Manifest, load_adapter
+from namepin.tools.tagger.lexicon import Votes, blended, lexicon_sha256, text_votes
+from namepin.tools.tagger.rows import Row, RowBuilder, collate
+from namepin.tools.text import tweet_tokens
+from namepin.tools.types import Frozen, Mention, Notice, token_offsets
+
+Label = Literal["PER", "LOC", "ORG", "OTHER"]
+_NEAR = 40
+"""Words on each side of a mention that the lexicon reads; a tweet has fewer."""
+
+
+class TaggerConfig(Frozen):
+    """How the tagger runs.
+
+    Attributes:
+        adapter: name of an adapter that ships with Namepin, or an adapter's folder.
+        spans: `coarse`: spans and coarse types are the coarse path's, and the fine type is the best one within them by
+            the fine path's pooled scores. `fine`: the fine path's CRF decides all (the paper's reading).
+        merge: how equation 10 merges the B- and I- logits of a type.
+        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) beside the pooled scores, which then
+            are no longer
+            equation 10's alone; 0 leaves it out, as in the paper. Chosen by 5-fold on FMNERG test-300.
+        batch_size: rows the encoder reads at once.
+        device: a torch device.
+    """
+
+    adapter: str = "starter-tagger"
+    spans: Literal["coarse", "fine"] = "coarse"
+    merge: Literal["logsumexp", "sum", "mean"] = "logsumexp"
+    lexicon: float = Field(0.0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    device: str = "cpu"
+
+
+@dataclass
+class _Post:
+    """A request on its way: its words, where they lie, and the logits read so far."""
+
+    request: TagRequest
+    words: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    rows: list[Row]
+    coarse: Tensor
+    fine: Tensor | None
+
+
+class DualTagger:
+    """Tool over a `DualTaggerNet`.
+
+    Texts of any length are answered in full: long ones run over several rows whose logits are joined before the CRF
+    decodes the whole post at once.
+    """
+
+    name: ClassVar[str] = "tagger"
+    version: ClassVar[int] = 1
+
+    def __init__(self, config: TaggerConfig) -> None:
+        """Load the adapter and the encoder under it.
+
+        Raises:
+            NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
+        """
+        self._set(config, *load_adapter(shipped(config.adapter) or Path(config.adapter)))
+
+    @classmethod
+    def of(cls, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest, config: TaggerConfig) -> "DualTagger":
+        """A tagger around a net that is already in memory, as training evaluates it."""
+        self = cls.__new__(cls)
+        self._set(config, net, builder, manifest)
+        return self
+
+    def _set(self, config: TaggerConfig, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest) -> None:
+        self.config, self.manifest, self.spec = config, manifest, manifest.spec
+        self.net, self.builder = net.to(device_named(config.device)), builder
+        self._fine_only = config.spans == "fine" and bool(self.spec.fine_types)
+
+    @property
+    def fingerprint(self) -> str:
+        """Covers config, architecture, both weight files and, where it is asked, the lexicon.
+
+        Batch size and device are left out: they move the last bits only.
+        """
+        decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
+        # What came later counts where it is used, so that older recordings stay valid.
+        later = {"input": {"fine_hints"}} if not self.spec.input.fine_hints else {}
+        spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
+        if self.config.lexicon:
+            decides["lexicon_sha256"] = lexicon_sha256()
+        weights = f"{self.manifest.encoder_sha256}+{self.manifest.weights_sha256}"
+        return fingerprint(self.name, self.version, {**decides, "spec": spec}, weights=weights)
+
+    def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
+        """The mentions of every request, in order. `media` is not used: the tagger reads text only."""
+        results: list[Tags] = []
+        # In portions, so that the logits of a long list do not pile up.
+        portion = 16 * self.config.batch_size
+        for i in range(0, len(requests), portion):
+            posts = [self._lay_out(request) for request in requests[i : i + portion]]
+            self._read(posts)
+            results += self._answer(posts)
+        return results
+
+    def _lay_out(self, request: TagRequest) -> _Post:
+        words = request.tokens if request.tokens is not None else tweet_tokens(request.text)
+        rows = self.builder.rows(words, self.builder.knowledge(request.knowledge)) if words else []
+        # With `crf_scope=all`, a post in one row is decoded together with its separator and knowledge.
+        length = len(rows[0].word_pieces) if len(rows) == 1 else len(words)
+        coarse = torch.zeros(length, 2 * len(self.spec.coarse_types) + 1)
+        fine = torch.zeros(length, 2 * len(self.spec.fine_types) + 1) if self.spec.fine_types else None
+        return _Post(request, words, token_offsets(request.text, words), rows, coarse, fine)
+
+    @torch.inference_mode()
+    def _read(self, posts: Sequence[_Post]) -> None:
+        """Run the net over all rows, in batches of like length, and put each word's logits in its post."""
+        order = sorted(((post, row) for post in posts for row in post.rows), key=lambda pair: -len(pair[1].piece_ids))
+        pad = self.builder.tokenizer.pad_token_id or 0
+        for i in range(0, len(order), self.config.batch_size):
+            part = order[i : i + self.config.batch_size]
+            logits = self.net(collate([row for _, row in part], pad).to(self.config.device))
+            for b, (post, row) in enumerate(part):
+                first, last = row.keep if len(post.rows) > 1 else (0, len(post.coarse))
+                inside = slice(first - row.first, last - row.first)
+                post.coarse[first:last] = logits.coarse[b, inside].cpu()
+                if post.fine is not None:
+                    post.fine[first:last] = logits.fine[b, inside].cpu()
+
+    def _answer(self, posts: Sequence[_Post]) -> list[Tags]:
+        if self._fine_only:
+            assert self.net.fine is not None
+            tags = _decode(self.net.fine.crf, [post.fine for post in posts if post.fine is not None])
+        else:
+            tags = _decode(self.net.coarse.crf, [post.coarse for post in posts])
+        return [
+            Tags(tokens=post.words, mentions=tuple(self._mentions(post, path)), notices=tuple(self._notices(post)))
+            for post, path in zip(posts, tags, strict=True)
+        ]
+
+    def _mentions(self, post: _Post, tags: Sequence[int]) -> Iterator[Mention]:
+        for index, (first, last, kind) in enumerate(tag_spans(tags[: len(post.words)])):
+            start, end = post.offsets[first][0], post.offsets[last - 1][1]
+            label, fine_label, scores, entropy = self._types(post, first, last, kind)
+            yield Mention(
+                index=index,
+                text=post.request.text[start:end],
+                start=start,
+                end=end,
+                token_span=(first, last),
+                label=label,
+                fine_label=fine_label,
+                scores=scores,
+                entropy=entropy,
+            )
+
+    def _types(
+        self, post: _Post, first: int, last: int, kind: int
+    ) -> tuple[Label, str | None, dict[str, float], float]:
+        """Label, fine label, pooled scores (best first) and their entropy of one mention."""
+        logits, types = post.fine, self.spec.fine_types
+        if logits is None:
+            logits, types = post.coarse, self.spec.coarse_types
+        shares = dict(zip(types, pooled_scores(logits[first:last].double(), self.config.merge).tolist(), strict=True))
+        coarse = self.spec.parents[types[kind]] if self._fine_only else self.spec.coarse_types[kind]
+        label = cast(Label, self.spec.to_coarse4(coarse))
+        if post.fine is not None and self.config.lexicon:
+            shares = blended(shares, self._votes(post.words, first, last, label), self.config.lexicon)
+        entropy = -sum(share * math.log(share) for share in shares.values() if share > 0)
+        # Six decimals: beyond that lies the noise of batch shapes.
+        scores = {name: round(share, 6) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])}
+        fine: str | None = None
+        if self._fine_only:
+            fine = types[kind]
+        elif post.fine is not None:
+            fine = next(name for name in scores if self.spec.parents[name] == coarse)
+        return label, fine, scores, round(max(0.0, entropy), 6)
+
+    @staticmethod
+    def _votes(words: Sequence[str], first: int, last: int, label: Label) -> Votes:
+        """The lexicon's votes for a mention, from the words near it: a far end of a long post says nothing about it."""
+        left, right = max(0, first - _NEAR), last + _NEAR
+        return text_votes(label, words[left:right], (first - left, last - left))
+
+    def _notices(self, post: _Post) -> Iterator[Notice]:
+        request, trained = post.request, self.manifest.knowledge_style
+        if request.knowledge and request.knowledge_style and request.knowledge_style != trained:
+            seen = f"on knowledge in the style {trained!r}" if trained else "without knowledge"
+            message = f"the adapter was trained {seen}, this is {request.knowledge_style!r}: expect less of it"
+            yield Notice(code="W112", tool=self.name, message=message)
+        if any(row.knowledge_cut for row in post.rows):
+            message = "the text leaves no room for all of the knowledge: it was cut, the text was not"
+            yield Notice(code="W113", tool=self.name, message=message)
+
+
+def tag_spans(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Mentions `(first word, end, type index)` of a path's tags, numbered as `namepin.tools.nets.crf.bio_tags` does.
+
+    An `I-` that continues nothing begins a mention (only CRFs without the BIO constraint produce one).
+    """
+    first, kind = -1, -1
+    for i, tag in enumerate([*tags, 0]):
+        now = (tag - 1) // 2 if tag else -1
+        if first >= 0 and not (tag and tag % 2 == 0 and now == kind):
+            yield first, i, kind
+            first = -1
+        if tag and first < 0:
+            first, kind = i, now
+
+
+def _decode(crf: CRF, logits: Sequence[Tensor]) -> list[list[int]]:
+    """Viterbi paths of posts of any length: like lengths together, so that one long post does not pad the others."""
+    paths: list[list[int]] = [[] for _ in logits]
+    order = sorted((i for i, x in enumerate(logits) if len(x)), key=lambda i: len(logits[i]))
+    crf_device = crf.transitions.device
+    for part in _alike(order, [len(x) for x in logits]):
+        padded = torch.nn.utils.rnn.pad_sequence([logits[i] for i in part], batch_first=True).to(crf_device)
+        lengths = torch.tensor([len(logits[i]) for i in part], device=crf_device)
+        mask = torch.arange(padded.shape[1], device=crf_device) < lengths.unsqueeze(1)
+        for i, path in zip(part, crf.decode(padded, mask), strict=True):
+            paths[i] = path
+    return paths
+
+
+def _alike(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Groups of `order` (sorted by length) whose longest member is at most twice the shortest plus 16."""
+    group: list[int] = []
+    for i in order:
+        if group and lengths[i] > 2 * lengths[group[0]] + 16:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group

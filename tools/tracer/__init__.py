@@ -1,0 +1,1 @@
+"""Where in the picture the matcher saw a mention: one point."""

@@ -1,0 +1,1 @@
+"""The starter profile's eyes: OCR, faces, name search and GrabCut."""

@@ -1,0 +1,156 @@
+"""Read the words in a picture with RapidOCR and the models bundled in its wheel (PP-OCRv6 small, ONNX)."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from namepin.tools.base import digest, file_sha256
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.types import Frozen
+from namepin.tools.vision.grabcut import Rectangle, resized
+
+Quad = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+"""Corners of a word or line in reading direction: top left, top right, bottom right, bottom left."""
+
+_MODELS = {"Det": "PP-OCRv6_det_small.onnx", "Rec": "PP-OCRv6_rec_small.onnx"}
+
+
+class OcrConfig(Frozen):
+    """How to read.
+
+    Attributes:
+        side: the long side, in pixels, at which text is sought; time and memory grow with its square.
+        confidence: a line read with less is left out.
+        threads: cores that one picture may use.
+    """
+
+    side: int = 1024
+    confidence: float = 0.6
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word as read, in pixels of the upright picture."""
+
+    text: str
+    quad: Quad
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text: its words from left to right, and how sure the recogniser is of it (0 to 1)."""
+
+    words: tuple[Word, ...]
+    quad: Quad
+    confidence: float
+
+    @property
+    def text(self) -> str:
+        """The words, joined by blanks."""
+        return " ".join(word.text for word in self.words)
+
+
+def bounds(quads: Sequence[Quad]) -> Rectangle:
+    """The upright rectangle around one or more quads."""
+    corners = np.array(quads).reshape(-1, 2)
+    (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+    return float(x1), float(y1), float(x2), float(y2)
+
+
+class TextReader:
+    """RapidOCR behind one method. Safe to call from several threads; never downloads anything."""
+
+    def __init__(self, config: OcrConfig) -> None:
+        import rapidocr
+
+        self.config = config
+        folder = Path(rapidocr.__file__).parent / "models"
+        self._files = {part: folder / name for part, name in _MODELS.items()}
+        for file in self._files.values():
+            if not file.is_file():
+                mend = 'pip install --force-reinstall "rapidocr>=3.10,<4"'
+                raise NamepinError(
+                    "E215", f"RapidOCR came without {file.name}", where="ocr", mend=mend, exit_code=Exit.UNREACHABLE
+                )
+        logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
+        self._engine: Any = rapidocr.RapidOCR(params=self._parameters())
+        self._lock = threading.Lock()  # the engine loads its models on the first call, and keeps options between calls
+
+    def _parameters(self) -> dict[str, Any]:
+        """Model paths are given, so that RapidOCR does not look for, and then download, its own choice."""
+        paths = {f"{part}.model_path": str(file) for part, file in self._files.items()}
+        return paths | {
+            "Global.log_level": "critical",
+            "Global.use_cls": False,
+            "Global.return_word_box": True,
+            "Global.text_score": 0.0,
+            "Global.min_side_len": 1,
+            "Global.max_side_len": 2 * self.config.side,
+            # The default enlarges the short side to 736, which makes a panorama tens of megapixels.
+            "Det.limit_type": "max",
+            "Det.limit_side_len": self.config.side,
+            "EngineConfig.onnxruntime.intra_op_num_threads": self.config.threads,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+
+    @cached_property
+    def weights(self) -> str:
+        """Sha256 over the model files."""
+        return digest({part: file_sha256(file) for part, file in self._files.items()})
+
+    def read(self, image: Image.Image) -> tuple[Line, ...]:
+        """The lines of text in an upright RGB picture, from top to bottom."""
+        small, scale = resized(image, self.config.side, enlarge=2.0)
+        if min(small.shape[:2]) < 8:
+            return ()
+        with self._lock:
+            answer = self._engine(np.ascontiguousarray(small[..., ::-1]))
+        if getattr(answer, "boxes", None) is None or not answer.txts:
+            return ()
+        words = answer.word_results if len(answer.word_results or ()) == len(answer.txts) else [()] * len(answer.txts)
+        lines = [
+            _line(text, box, float(confidence), parts, 1 / scale)
+            for text, box, confidence, parts in zip(answer.txts, answer.boxes, answer.scores, words, strict=True)
+            if confidence >= self.config.confidence and text.strip()
+        ]
+        return tuple(sorted(lines, key=lambda line: (bounds([line.quad])[1], bounds([line.quad])[0])))
+
+
+def _line(text: str, box: Any, confidence: float, parts: Sequence[Any], factor: float) -> Line:
+    quad = _quad(box, factor)
+    placed = [Word(part[0], _quad(part[2], factor)) for part in parts if part[0].strip() and part[2] is not None]
+    if "".join(word.text for word in placed) != "".join(text.split()):  # word boxes are missing or incomplete
+        placed = []
+    return Line(tuple(placed or _evenly_spaced(text, quad)), quad, confidence)
+
+
+def _quad(points: Any, factor: float) -> Quad:
+    corners = [(float(x) * factor, float(y) * factor) for x, y in points]
+    return corners[0], corners[1], corners[2], corners[3]
+
+
+def _evenly_spaced(text: str, quad: Quad) -> list[Word]:
+    """The line's words, every character taken to be equally wide."""
+    words, at = [], 0
+    for piece in text.split():
+        start = text.index(piece, at)
+        at = start + len(piece)
+        words.append(Word(piece, part_of(quad, start / len(text), at / len(text))))
+    return words
+
+
+def part_of(quad: Quad, start: float, end: float) -> Quad:
+    """The part of a quad between two fractions of its length in reading direction."""
+    top_left, top_right, bottom_right, bottom_left = (np.array(corner) for corner in quad)
+    top, bottom = top_right - top_left, bottom_right - bottom_left
+    corners = (top_left + start * top, top_left + end * top, bottom_left + end * bottom, bottom_left + start * bottom)
+    a, b, c, d = ((float(x), float(y)) for x, y in corners)
+    return a, b, c, d
