@@ -3,56 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, cast
-
-from pydantic import Field
+from typing import Protocol, cast
 
 from namepin.graphs.calls import Calls, Q, R, Role
-from namepin.graphs.policy import GatePolicy
+from namepin.graphs.policy import Policy, ReviewPolicy
 from namepin.graphs.state import PostState
 from namepin.tools.base import digest
 from namepin.tools.media import Media
-from namepin.tools.types import Extraction, Frozen
-
-if TYPE_CHECKING:
-    from namepin.graphs.review_nodes import ReviewPolicy
-
-
-class MatchPolicy(Frozen):
-    """When a mention counts as being in the picture: P_T, or the probability of entailment, >= threshold."""
-
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-
-class ExpressionPolicy(Frozen):
-    """What entailment and grounding read (RiVEG section IV-B2, Table X).
-
-    Attributes:
-        text: `both` is `Named Entity (TYPE) – expansion`, `entity` the part before the dash, `expansion` the one after.
-        most: mentions of a post that are expanded; each costs a call of the language model.
-    """
-
-    text: Literal["both", "entity", "expansion"] = "both"
-    most: Annotated[int, Field(ge=0)] = 32
-
-
-class MaskPolicy(Frozen):
-    """When a mask is taken to have missed its object (RiVEG Figure 12).
-
-    Attributes:
-        agreement: least IoU between the box that was asked about and the tight box of the mask.
-    """
-
-    agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-
-class Policy(Frozen):
-    """The decisions that are a graph's and not a tool's: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
-
-    gate: GatePolicy = GatePolicy()
-    match: MatchPolicy = MatchPolicy()
-    expression: ExpressionPolicy = ExpressionPolicy()
-    mask: MaskPolicy = MaskPolicy()
+from namepin.tools.types import Extraction
 
 
 class Watch(Protocol):
@@ -87,7 +45,7 @@ class Context:
     requested: frozenset[str] = frozenset()
     watch: Watch | None = None
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
-    review: "ReviewPolicy | None" = None
+    review: ReviewPolicy | None = None
 
     def has(self, role: Role[Q, R]) -> bool:
         """Whether the profile fills this role."""

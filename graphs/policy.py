@@ -1,7 +1,7 @@
-"""The entropy gate (GEM section 3.3.1): which mentions are hard enough for the reranker, and among which types."""
+"""Every threshold of the graphs. They lie in the graph, so a cassette can be asked "what if"."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ from namepin.tools.types import Frozen
 
 
 class GatePolicy(Frozen):
-    """Thresholds of the gate; they live in the graph, so a cassette can be asked "what if".
+    """The entropy gate (GEM section 3.3.1): which mentions are reranked, and among which types.
 
     Attributes:
         gamma: entropy in nats above which a mention is reranked (the paper's 0.2).
@@ -35,3 +35,54 @@ class GatePolicy(Frozen):
         if entropy is None or entropy <= self.gamma or len(scores) < 2:
             return ()
         return tuple(sorted(scores, key=lambda label: (-scores[label], label))[: self.k])
+
+
+class MatchPolicy(Frozen):
+    """When a mention counts as being in the picture: P_T, or the probability of entailment, >= threshold."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class ExpressionPolicy(Frozen):
+    """What entailment and grounding read (RiVEG section IV-B2, Table X).
+
+    Attributes:
+        text: `both` is `Named Entity (TYPE) – expansion`, `entity` the part before the dash, `expansion` the one after.
+        most: mentions of a post that are expanded; each costs a call of the language model.
+    """
+
+    text: Literal["both", "entity", "expansion"] = "both"
+    most: Annotated[int, Field(ge=0)] = 32
+
+
+class MaskPolicy(Frozen):
+    """When a mask is taken to have missed its object (RiVEG Figure 12).
+
+    Attributes:
+        agreement: least IoU between the box that was asked about and the tight box of the mask.
+    """
+
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class ReviewPolicy(Frozen):
+    """When a person is asked. The gate's band is `gate.margin` around gamma.
+
+    Attributes:
+        match_margin: half-width of the band around `match.threshold` in which a match score is asked about.
+    """
+
+    match_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+    def close(self, score: float | None, threshold: float) -> bool:
+        """Whether a match score lies in the band."""
+        return score is not None and abs(score - threshold) <= self.match_margin
+
+
+class Policy(Frozen):
+    """The decisions that are a graph's and not a tool's: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
+
+    gate: GatePolicy = GatePolicy()
+    match: MatchPolicy = MatchPolicy()
+    expression: ExpressionPolicy = ExpressionPolicy()
+    mask: MaskPolicy = MaskPolicy()

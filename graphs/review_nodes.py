@@ -5,13 +5,14 @@ the run goes on, maybe in another process, when it is resumed with answers.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from langgraph.runtime import Runtime
 from langgraph.types import interrupt
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from namepin.graphs.context import Context
+from namepin.graphs.policy import ReviewPolicy
 from namepin.graphs.state import Finding, Json, PostState, mentions_of
 from namepin.graphs.step import step
 from namepin.graphs.text_nodes import REVIEW, count, split_label
@@ -21,20 +22,6 @@ from namepin.tools.types import Entity, Frozen
 YES, NO = "yes", "no"
 SUFFIX = "+review"
 """Of a graph's name, and so of every fingerprint: people's answers are no function of the tools."""
-
-
-class ReviewPolicy(Frozen):
-    """When a person is asked. The gate's band is `gate.margin` around gamma.
-
-    Attributes:
-        match_margin: half-width of the band around `match.threshold` in which a match score is asked about.
-    """
-
-    match_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
-
-    def close(self, score: float | None, threshold: float) -> bool:
-        """Whether a match score lies in the band."""
-        return score is not None and abs(score - threshold) <= self.match_margin
 
 
 class Question(Frozen):

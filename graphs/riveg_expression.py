@@ -1,6 +1,6 @@
 """The referring expression (RiVEG section IV-B2): what entailment and grounding read instead of the bare name."""
 
-from namepin.graphs.context import ExpressionPolicy
+from namepin.graphs.policy import ExpressionPolicy
 from namepin.graphs.state import PostState
 from namepin.tools.interfaces import ReferringQuery
 

@@ -8,7 +8,7 @@ from namepin.agent.config.backends import BACKENDS
 from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.graphs.batched_calls import BatchedCalls
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.context import Policy
+from namepin.graphs.policy import Policy
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.llm.client import ChatConfig
 

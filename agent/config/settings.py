@@ -30,9 +30,7 @@ from namepin.agent.config.sections import (
     ServeSettings,
     TracingSettings,
 )
-from namepin.graphs.context import ExpressionPolicy, MaskPolicy, MatchPolicy
-from namepin.graphs.policy import GatePolicy
-from namepin.graphs.review_nodes import ReviewPolicy
+from namepin.graphs.policy import ExpressionPolicy, GatePolicy, MaskPolicy, MatchPolicy, ReviewPolicy
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Frozen
 

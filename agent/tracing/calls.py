@@ -9,7 +9,7 @@ from langchain_core.callbacks import AsyncCallbackManager
 from langchain_core.runnables.config import patch_config, set_config_context, var_child_runnable_config
 
 from namepin.graphs.calls import Calls
-from namepin.graphs.context import Policy
+from namepin.graphs.policy import Policy
 from namepin.tools.interfaces import Entailments, Groundings, Matches, Reranked, RerankRequest, Tags
 from namepin.tools.media import Media
 from namepin.tools.types import Frozen, Mention

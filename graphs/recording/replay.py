@@ -21,7 +21,8 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from namepin.graphs.calls import ROLES, AnyTool, LiveCalls
-from namepin.graphs.context import Context, Policy
+from namepin.graphs.context import Context
+from namepin.graphs.policy import Policy
 from namepin.graphs.recording.cassette import Cassette, PostRecord, Setup, call_key
 from namepin.graphs.recording.divergence import first_difference, shortened, unexpected_call
 from namepin.graphs.recording.recorder import Tape, answered

@@ -24,7 +24,8 @@ from namepin.finetune.data.mentions import read_split
 from namepin.finetune.matcher import MatcherRecipe
 from namepin.finetune.tagger.data import read_fmnerg
 from namepin.finetune.tagger.recipe import TaggerRecipe, spec_of
-from namepin.graphs.review_nodes import ReviewPolicy, close_calls
+from namepin.graphs.policy import ReviewPolicy
+from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError
 from support.paths import ROOT
 from support.review_pin import TEXT, make_pin

@@ -12,8 +12,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from namepin.graphs import gem
 from namepin.graphs import text_nodes as textual
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.context import Context, MatchPolicy, Policy
-from namepin.graphs.policy import GatePolicy
+from namepin.graphs.context import Context
+from namepin.graphs.policy import GatePolicy, MatchPolicy, Policy
 from namepin.graphs.run import extract_post, failed_extraction, stream_post
 from namepin.graphs.state import merge_findings, start_state
 from namepin.graphs.step import RETRY, StepEvent

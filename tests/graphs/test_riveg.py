@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from namepin.graphs import riveg
-from namepin.graphs.context import Context, ExpressionPolicy, MaskPolicy, MatchPolicy, Policy
+from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import box_iou
+from namepin.graphs.policy import ExpressionPolicy, MaskPolicy, MatchPolicy, Policy
 from namepin.graphs.recording.recorder import Recorder
 from namepin.graphs.recording.replay import replay
 from namepin.graphs.run import extract_post

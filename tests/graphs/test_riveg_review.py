@@ -9,8 +9,8 @@ from namepin.agent.api import Namepin
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.config.settings import Settings
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.context import MatchPolicy
-from namepin.graphs.review_nodes import ReviewPolicy, close_calls
+from namepin.graphs.policy import MatchPolicy, ReviewPolicy
+from namepin.graphs.review_nodes import close_calls
 from support.riveg_tools import riveg_tools
 
 POST = {"id": "p", "text": "Anna met Bob and Sam"}

@@ -5,7 +5,7 @@ from typing import Any
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import Settings
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.review_nodes import ReviewPolicy
+from namepin.graphs.policy import ReviewPolicy
 from support.scripted_tools import RegionMatcher, make_tools
 
 TEXT = "Anna met Bob in Oslo"

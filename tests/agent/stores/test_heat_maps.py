@@ -17,7 +17,7 @@ from namepin.agent.render.html import About, heat_layer, page
 from namepin.agent.render.view import Shown
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.review_nodes import ReviewPolicy
+from namepin.graphs.policy import ReviewPolicy
 from namepin.tools.images import heatmap as heat
 from namepin.tools.interfaces import Trace, TraceRequest, Traces
 from namepin.tools.media import Media

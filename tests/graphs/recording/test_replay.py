@@ -268,8 +268,7 @@ def test_fill_makes_only_what_is_missing_and_keeps_it(tmp_path: Path) -> None:
 
 
 def policy(sets: dict[str, Any]) -> Any:
-    from namepin.graphs.context import Policy
-    from namepin.graphs.policy import GatePolicy
+    from namepin.graphs.policy import GatePolicy, Policy
 
     return Policy(gate=GatePolicy(gamma=sets["gate.gamma"]))
 
