@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
+from pydantic import ValidationError
+
 
 class Exit(IntEnum):
     """Exit codes of the command line (docs/cli.md)."""
@@ -64,6 +66,17 @@ class ToolUnavailable(NamepinError):
     def __init__(self, tool: str, what: str, *, mend: str = "") -> None:
         self.tool = tool
         super().__init__("E300", what, where=tool, mend=mend, exit_code=Exit.UNREACHABLE)
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a value: `FIELD.INNER: MESSAGE`."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {_sentence(first['msg'])}" if field else _sentence(first["msg"])
+
+
+def _sentence(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 @contextmanager

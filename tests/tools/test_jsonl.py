@@ -1,0 +1,142 @@
+"""One rule for every JSONL file: what a line is, what is refused, and what is written."""
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import (
+    dump_json,
+    dump_line,
+    parse_json,
+    read_lines,
+    read_placed_rows,
+    read_rows,
+    validate_json,
+)
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Person(BaseModel):
+    """A row."""
+
+    name: str
+    age: float = 0
+
+
+@given(st.lists(VALUES, max_size=5))
+def test_read_lines_returns_what_dump_line_wrote(values: list[Any]) -> None:
+    assert [line.parse() for line in read_lines(b"".join(map(dump_line, values)))] == values
+
+
+@pytest.mark.parametrize("char", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"], ids=ascii)
+def test_read_lines_only_a_line_feed_ends_a_line(char: str) -> None:
+    text = json.dumps({"text": f"a{char}b"}, ensure_ascii=False)
+    assert [line.parse() for line in read_lines(f"{text}\r\n{text}".encode())] == [{"text": f"a{char}b"}] * 2
+
+
+@pytest.mark.parametrize("kind", ["file", "bytes", "stream"])
+def test_read_lines_skips_blank_lines_and_counts_them(tmp_path: Path, kind: str) -> None:
+    data = b'\xef\xbb\xbf{"a": 1}\n\n \t\r\n{"a": 2}'
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(data)
+    source = {"file": path, "bytes": data, "stream": io.BytesIO(data)}[kind]
+    lines = list(read_lines(source))
+    name = f"{path}:" if kind == "file" else "line "
+    assert [(line.where, line.parse_object()) for line in lines] == [(f"{name}1", {"a": 1}), (f"{name}4", {"a": 2})]
+
+
+def test_read_lines_byte_order_mark_alone_is_blank() -> None:
+    assert list(read_lines(b"\xef\xbb\xbf\r\n")) == []
+
+
+def test_line_too_long_is_refused_and_the_next_one_read() -> None:
+    rows = b"[" + b"1," * 50 + b"1]\n[2]\n"
+    long, short = read_lines(rows, max_bytes=20)
+    assert len(long.data) == 21 and (short.number, short.parse()) == (2, [2])
+    with pytest.raises(ValueError, match="more than 20 bytes"):
+        long.parse()
+    exact = next(read_lines(b"[1234]\n", max_bytes=7))
+    assert exact.parse() == [1234]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xff\xfe{\x00", "not UTF-8: byte 0xff at position 0"),
+        (b'{"a": "\xe9"}', "not UTF-8: byte 0xe9 at position 7"),
+        (b"{", "not JSON"),
+        (b"[NaN]", "NaN is not a finite number"),
+        (b"[-Infinity]", "-Infinity is not a finite number"),
+        (b"[1e999]", "1e999 is not a finite number"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b"9" * 6000, "digits"),
+    ],
+)
+def test_parse_json_refuses(data: bytes, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        parse_json(data)
+
+
+def test_parse_object_refuses_another_value() -> None:
+    with pytest.raises(ValueError, match="not a JSON object"):
+        next(read_lines(b"[1]")).parse_object()
+
+
+def test_validate_json_refuses_nan_and_names_a_field() -> None:
+    assert validate_json(Person, b'{"name": "Ada", "age": 36}').age == 36
+    with pytest.raises(ValueError, match="NaN"):
+        validate_json(Person, b'{"name": "Ada", "age": NaN}')
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("{}", "E134: not a person: name: Field required (%s:2); give a name"),
+        ("7", "E134: not a person: not a JSON object (%s:2); give a name"),
+        ('{"name": NaN}', "E134: not a person: not JSON: NaN is not a finite number (%s:2); give a name"),
+    ],
+)
+def test_read_rows_names_file_and_line(tmp_path: Path, row: str, says: str) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text('{"name": "Ada"}\n' + row, "utf-8")
+    rows = read_rows(path, Person.model_validate, "a person", "give a name")
+    assert next(rows).name == "Ada"
+    with pytest.raises(NamepinError) as caught:
+        next(rows)
+    assert str(caught.value) == says % path
+
+
+def test_read_rows_missing_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text("{}", "utf-8")
+    with pytest.raises(NamepinError, match="E134: not a person: 'name' is missing"):
+        list(read_placed_rows(path, lambda row: str(row["name"]), "a person"))
+
+
+def test_read_rows_unreadable_file_is_coded(tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E130"):
+        list(read_rows(tmp_path, dict, "a row"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, {"a": [-math.inf]}])
+def test_dump_json_refuses_what_is_not_finite(value: Any) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dump_json(value)
+
+
+def test_dump_line_lone_surrogate_is_escaped_and_other_text_is_not() -> None:
+    assert dump_line({"a": "é\u2028"}) == '{"a": "é\u2028"}\n'.encode()
+    assert json.loads(dump_line("\ud800é")) == "\ud800é"

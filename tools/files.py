@@ -1,0 +1,115 @@
+"""Files: safe names for anything, and writes of which a reader sees the old file or the new one, never half."""
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_MAX_STEM, _MAX_PREFIX, _PARTIAL = 120, 60, ".part"
+_STRANGE = re.compile(rb"[^A-Za-z0-9_.-]")
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{device}{number}" for device in ("com", "lpt") for number in range(1, 10))}
+)
+
+
+def file_name(name: str, suffix: str = "") -> str:
+    """A file's name for any text: one path component, and another one for each other text.
+
+    ASCII letters, digits, `_`, `-` and inner dots stay. Each other byte of the UTF-8 text becomes `=XX`. A long name is
+    cut, and ends in `~` and a hash of the whole. A file system that ignores case takes `A` and `a` for one name.
+
+    Args:
+        name: an id, a label or any other text, which may come from a stranger.
+        suffix: put behind it as it is, such as ".jpg".
+    """
+    data = name.encode("utf-8", "surrogatepass")
+    stem = _STRANGE.sub(lambda match: b"=%02X" % match[0][0], data).decode("ascii")
+    if stem.startswith("."):
+        stem = f"=2E{stem[1:]}"
+    if stem.endswith("."):
+        stem = f"{stem[:-1]}=2E"
+    if stem.partition(".")[0].lower() in _DEVICES:  # names that Windows keeps for itself
+        stem = f"={data[0]:02X}{stem[1:]}"
+    if len(stem) > _MAX_STEM:
+        stem = f"{stem[:_MAX_STEM]}~{hashlib.sha256(data).hexdigest()[:32]}"
+    return (stem or "=") + suffix
+
+
+def file_of(folder: Path, name: str, suffix: str = "") -> Path:
+    """Where a thing of this name is read from: the file called so, where one is there, else `file_name`'s.
+
+    Other people's data sets name files by the bare id, spaces and letters of any script included. The file lies in
+    the folder, whatever the name is.
+    """
+    bare = name + suffix
+    if name not in ("", ".", "..") and not re.search(r"[/\\\x00]", bare):
+        try:
+            if (folder / bare).exists():
+                return folder / bare
+        except (OSError, ValueError):  # too long, or text that no file system can hold
+            pass
+    return folder / file_name(name, suffix)
+
+
+def atomic_write(path: Path, data: str | bytes | Iterable[bytes]) -> None:
+    """Write a file beside `path`, have it on the disk, and move it there.
+
+    Raises:
+        OSError: when it cannot be written; the file that was there stays.
+    """
+    with atomic_stream(path) as file:
+        if isinstance(data, str):
+            file.write(data.encode())
+        elif isinstance(data, bytes):
+            file.write(data)
+        else:
+            file.writelines(data)
+
+
+@contextmanager
+def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
+    """A binary stream whose bytes become the file `path` at the end, as in `atomic_write`; not after an error."""
+    with atomic_path(path) as partial, partial.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A new, empty file beside `path` for a library to write; it takes `path`'s place at the end, unless on an error.
+
+    Raises:
+        OSError: when it cannot be written; the file that was there stays.
+    """
+    partial = path.with_name(f".{path.name[:_MAX_PREFIX]}.{secrets.token_hex(4)}{_PARTIAL}")
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield partial
+        sync(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what killed writers of `path` left beside it. Only for a process that alone may write there."""
+    for partial in path.parent.glob(f".{_literal(path.name[:_MAX_PREFIX])}.????????{_PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def sync(path: Path) -> None:
+    """Have a file's bytes, or a folder's names, on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
