@@ -20,12 +20,16 @@ from PIL import Image, ImageEnhance, ImageFilter
 from namepin.evals.datasets import gmner
 from namepin.tools.images.load import LoadedImage, load_image
 from namepin.tools.interfaces import MatchRequest, Query, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
-from namepin.tools.matcher.starter import MatcherConfig, StarterMatcher
+from namepin.tools.matcher.config import MatcherConfig
+from namepin.tools.matcher.starter import StarterMatcher
 from namepin.tools.media import Media
-from namepin.tools.segmenter.grabcut import GrabCutSegmenter, SegmenterConfig
-from namepin.tools.tracer.region import RegionTracer, TracerConfig
+from namepin.tools.segmenter.config import SegmenterConfig
+from namepin.tools.segmenter.grabcut import GrabCutSegmenter
+from namepin.tools.tracer.config import TracerConfig
+from namepin.tools.tracer.region import RegionTracer
 from namepin.tools.types import Box, Mask, Point
-from namepin.tools.vision.faces import PeopleConfig, PeopleFinder
+from namepin.tools.vision.config import PeopleConfig
+from namepin.tools.vision.faces import PeopleFinder
 from namepin.tools.vision.grabcut import Rectangle, overlap
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -29,7 +29,8 @@ from namepin.finetune.data.mentions import (
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run
 from namepin.finetune.matcher import BlipParts, itm_logits
-from namepin.tools.entailment.albef import Spelling, padded, sentence_ids
+from namepin.tools.entailment.albef import padded, sentence_ids
+from namepin.tools.entailment.config import Spelling
 from namepin.tools.entailment.ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate

@@ -33,12 +33,14 @@ from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run, Share
 from namepin.tools.images.load import load_image
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
-from namepin.tools.matcher.blip2 import Blip2Config, load_blip2_matcher
+from namepin.tools.matcher.blip2 import load_blip2_matcher
+from namepin.tools.matcher.config import Blip2Config, LlavaConfig
 from namepin.tools.matcher.feature_model import FeatureModel
-from namepin.tools.matcher.llava import LlavaConfig, load_llava_matcher
+from namepin.tools.matcher.llava import load_llava_matcher
 from namepin.tools.media import Media
-from namepin.tools.models.blip import BlipConfig, match_texts
+from namepin.tools.models.blip import match_texts
 from namepin.tools.models.blip_checkpoint import load_blip
+from namepin.tools.models.config import BlipConfig
 from namepin.tools.models.match_texts import Texts
 
 

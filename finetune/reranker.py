@@ -31,11 +31,17 @@ from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from namepin.tools.loading.pretrained import locate, quiet_transformers
 from namepin.tools.media import Media
 from namepin.tools.models.match_texts import without_special
-from namepin.tools.reranker.blip2 import Blip2RerankerConfig, load_blip2_speech
-from namepin.tools.reranker.llava import LlavaRerankerConfig, load_llava
-from namepin.tools.reranker.local import LocalModel, LocalReranker, LocalRerankerConfig
+from namepin.tools.reranker.blip2 import load_blip2_speech
+from namepin.tools.reranker.config import (
+    Blip2RerankerConfig,
+    LlavaRerankerConfig,
+    LocalRerankerConfig,
+    TextRerankerConfig,
+)
+from namepin.tools.reranker.llava import load_llava
+from namepin.tools.reranker.local import LocalModel, LocalReranker
 from namepin.tools.reranker.prompt import checked, fitted, seen_by
-from namepin.tools.reranker.text import TextRerankerConfig, load_text_model
+from namepin.tools.reranker.text import load_text_model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 
+Positive = Annotated[int, Field(gt=0)]
+
 
 class Frozen(BaseModel):
     """Base of every domain type: immutable, and an unknown field is an error."""

@@ -19,7 +19,7 @@ from namepin.agent.batch.pictures import TOO_SLOW, check_pictures
 from namepin.agent.batch.source import Row, Source
 from namepin.agent.posts import PICTURE_MISSING, Ready
 from namepin.tools.base import digest
-from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.config import ChatConfig
 from namepin.tools.types import Extraction, Notice, Post
 
 DECODE_S = 20.0

@@ -23,7 +23,7 @@ from namepin.graphs.recording.cassette import Call, PostLine, PostRecord, call_k
 from namepin.graphs.recording.recorder import RecordingCalls
 from namepin.graphs.run import extract_post, failed_extraction
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
-from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.config import ChatConfig
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
 

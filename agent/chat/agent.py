@@ -27,7 +27,7 @@ from namepin.agent.config.sections import ChatSettings
 from namepin.agent.tracing.runs import run_config, traced
 from namepin.graphs.calls import TURN
 from namepin.tools.errors import NamepinError
-from namepin.tools.llm.client import KEY_VARIABLE, OPENAI
+from namepin.tools.llm.config import KEY_VARIABLE, OPENAI
 from namepin.tools.text import clean_text
 from namepin.tools.types import ImageRef
 

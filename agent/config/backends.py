@@ -1,6 +1,7 @@
 """Which tools there are: role of the graph -> backend's name in a profile -> its class and its config's class.
 
-They are named rather than imported, so that reading a profile loads nothing that the profile does not use.
+They are named rather than imported: a tool's module imports its model's library, which takes seconds. Settings lie in
+the `config.py` beside it, which imports none, so that a mistake in a profile is reported at once.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,10 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class Backend:
-    """A tool and its config, by name, and the packages it needs beyond the light core."""
+    """A tool and its config, by name, and the packages it needs beyond the light core.
+
+    The config's class is in the module `config` of the tool's folder.
+    """
 
     module: str
     tool: str
@@ -25,7 +29,8 @@ class Backend:
 
     def config_class(self) -> type[BaseModel]:
         """The typed settings of this backend."""
-        return cast(type[BaseModel], getattr(import_module(self.module), self.config))
+        folder = self.module.rpartition(".")[0]
+        return cast(type[BaseModel], getattr(import_module(f"{folder}.config"), self.config))
 
     def build(self, config: BaseModel) -> Any:
         """The tool itself, its weights loaded."""

@@ -10,7 +10,7 @@ from namepin.graphs.batched_calls import BatchedCalls
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.policy import Policy
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.config import ChatConfig
 
 SERVER_THREADS = 8
 """Requests of a batch that wait for one role's server at a time."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.config import ChatConfig
 from namepin.tools.types import Frozen
 
 

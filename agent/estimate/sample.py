@@ -24,7 +24,7 @@ from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.agent.estimate.model import Estimate, Hardware, On, Pool, Stage, Work, bounds, estimate
 from namepin.graphs.calls import Calls
 from namepin.tools.errors import NamepinError
-from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.config import ChatConfig
 from namepin.tools.llm.usage import Spent, counted
 from namepin.tools.media import Media
 from namepin.tools.types import Frozen, Post

@@ -187,7 +187,7 @@ def _weights(settings: Settings) -> Iterator[str]:
 
 def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
     """The models behind a paid address, where the key is not set."""
-    from namepin.tools.llm.client import KEY_VARIABLE, ChatConfig
+    from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
 
     asked = {r: tool.config for r, tool in settings.tools.items() if knowledge == "live" or r != KNOWLEDGE.name}
     waiting = [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]

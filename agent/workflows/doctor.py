@@ -171,13 +171,13 @@ def _server(config: BaseModel) -> str:
     Raises:
         NamepinError: E302 when one does not answer.
     """
-    from namepin.tools.llm.client import ChatConfig
+    from namepin.tools.llm.config import ChatConfig
 
     return "".join(map(_answers, config.addresses)) if isinstance(config, ChatConfig) else ""
 
 
 def _answers(address: str) -> str:
-    from namepin.tools.llm.client import KEY_VARIABLE
+    from namepin.tools.llm.config import KEY_VARIABLE
 
     address = address.rstrip("/")
     request = urllib.request.Request(f"{address}/models")

@@ -14,12 +14,15 @@ from torch import Tensor
 from namepin.evals.bench.harness import interleaved
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD, squash
 from namepin.tools.interfaces import MatchRequest, Query, TraceQuery, TraceRequest
-from namepin.tools.matcher.blip import BlipMatcher, BlipMatcherConfig
+from namepin.tools.matcher.blip import BlipMatcher
+from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.models.blip import Blip, BlipConfig
+from namepin.tools.models.blip import Blip
 from namepin.tools.models.blip_checkpoint import BlipCheckpoint
+from namepin.tools.models.config import BlipConfig
 from namepin.tools.models.match_texts import match_text
-from namepin.tools.tracer.blip import BlipTracer, BlipTracerConfig
+from namepin.tools.tracer.blip import BlipTracer
+from namepin.tools.tracer.config import BlipTracerConfig
 from namepin.tools.types import ImageRef
 
 NAMES = ("eileen collins", "nasa", "kennedy space center", "columbia", "new york times", "ada example")

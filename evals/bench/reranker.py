@@ -16,8 +16,9 @@ from namepin.evals.bench.harness import interleaved
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.media import Media
+from namepin.tools.reranker.config import LlavaRerankerConfig
 from namepin.tools.reranker.likelihood import Question
-from namepin.tools.reranker.llava import CONVERSATION, PICTURE, LlavaModel, LlavaRerankerConfig
+from namepin.tools.reranker.llava import CONVERSATION, PICTURE, LlavaModel
 from namepin.tools.reranker.prompt import EXAMPLES, INSTRUCTION, table7
 from namepin.tools.types import ImageRef
 

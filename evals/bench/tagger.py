@@ -8,7 +8,8 @@ import torch
 from namepin.evals.bench.harness import interleaved
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.media import Media
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 
 _WORDS = (
     "RT @ # : the of in at with today Great night when Eileen Collins Rotterdam NASA won Harbour Jazz Festival 2016 "

@@ -19,7 +19,8 @@ from namepin.tools.errors import in_one_line
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.media import Media
 from namepin.tools.tagger import lexicon
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 
 STARTER_WEIGHT = 0.8
 

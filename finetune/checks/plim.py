@@ -24,7 +24,8 @@ from namepin.tools.errors import in_one_line
 from namepin.tools.examples.samples import annotated_ids
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.media import Media
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 
 EPOCHS = 2
 """Of the bare arm; the other one has half as many, each with every post twice."""

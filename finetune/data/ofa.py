@@ -11,7 +11,8 @@ from namepin.finetune.data.mentions import Pictures, Seen
 from namepin.finetune.loop.trainer import Batch
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate, weights_sha256
-from namepin.tools.models.ofa import OfaConfig, OfaModel
+from namepin.tools.models.config import OfaConfig
+from namepin.tools.models.ofa import OfaModel
 from namepin.tools.models.ofa_checkpoint import load_ofa, save_ofa
 from namepin.tools.models.ofa_vocabulary import PAD, padded
 from namepin.tools.nets.ofa import Memory, Patches

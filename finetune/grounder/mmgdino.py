@@ -21,14 +21,8 @@ from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.data.mentions import Seen, VisualTraining, jittered, read_split, shuffled, something
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
 from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate
-from namepin.tools.grounder.mmgdino import (
-    MmGroundingDinoConfig,
-    MmGroundingDinoGrounder,
-    Phrase,
-    load_mmgdino,
-    padded_ids,
-    phrase_of,
-)
+from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
+from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder, load_mmgdino, padded_ids, phrase_of
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import GroundRequest, ReferringQuery
 from namepin.tools.loading.pretrained import locate, weights_sha256

@@ -16,8 +16,9 @@ from namepin.tools.errors import in_one_line
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import TraceQuery, TraceRequest
 from namepin.tools.media import Media
-from namepin.tools.models.blip import BlipConfig
-from namepin.tools.tracer.blip import BlipTracer, BlipTracerConfig
+from namepin.tools.models.config import BlipConfig
+from namepin.tools.tracer.blip import BlipTracer
+from namepin.tools.tracer.config import BlipTracerConfig
 
 
 def hits(world: Path, split: str, weights: str, block: int = 0) -> tuple[int, int, float]:

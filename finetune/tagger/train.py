@@ -61,7 +61,8 @@ from namepin.tools.loading.encoder import load_encoder, read_safetensors
 from namepin.tools.media import Media
 from namepin.tools.nets.dual_tagger import TaggerBatch, transition_matrix
 from namepin.tools.tagger.adapter import ADAPTER_FILE, Manifest, build_net, save_adapter
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 from namepin.tools.tagger.rows import RowBuilder
 
 FREE = ("out", "data", "threads", "cpu")

@@ -14,7 +14,7 @@ from namepin.agent.cli.main import main
 from namepin.agent.config import build as build_module
 from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.graphs.calls import LiveCalls
-from namepin.tools.llm.client import ChatConfig
+from namepin.tools.llm.config import ChatConfig
 from support.cli import Cli, Ran
 from support.paths import ROOT
 

@@ -8,15 +8,15 @@ import pytest
 
 from namepin.finetune.data.mentions import read_split
 from namepin.finetune.entailment import RECIPES, EntailmentTraining, train
-from namepin.tools.entailment.albef import AlbefEntailment, AlbefEntailmentConfig
-from namepin.tools.entailment.blip import BlipEntailment, BlipEntailmentConfig
-from namepin.tools.entailment.ofa import OfaEntailment, OfaEntailmentConfig
+from namepin.tools.entailment.albef import AlbefEntailment
+from namepin.tools.entailment.blip import BlipEntailment
+from namepin.tools.entailment.config import AlbefEntailmentConfig, BlipEntailmentConfig, OfaEntailmentConfig
+from namepin.tools.entailment.ofa import OfaEntailment
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import EntailRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.models.blip import BlipConfig
-from namepin.tools.models.ofa import OfaConfig
+from namepin.tools.models.config import BlipConfig, OfaConfig
 from support import tiny_albef, tiny_blip, tiny_ofa
 from support.tiny_world import NAMES, write_world
 

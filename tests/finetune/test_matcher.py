@@ -14,8 +14,15 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import MatchRequest, TraceQuery, TraceRequest
 from namepin.tools.loading.adapters import read_adapter_manifest
-from namepin.tools.matcher.blip2 import Blip2Config, Blip2Matcher, Blip2MatcherConfig
-from namepin.tools.matcher.llava import LlavaConfig, LlavaMatcher, LlavaMatcherConfig, LlavaTracer, LlavaTracerConfig
+from namepin.tools.matcher.blip2 import Blip2Matcher
+from namepin.tools.matcher.config import (
+    Blip2Config,
+    Blip2MatcherConfig,
+    LlavaConfig,
+    LlavaMatcherConfig,
+    LlavaTracerConfig,
+)
+from namepin.tools.matcher.llava import LlavaMatcher, LlavaTracer
 from namepin.tools.media import Media
 from support import tiny_features
 from support.tiny_world import write_world

@@ -20,9 +20,10 @@ from namepin.tools.interfaces import RerankRequest
 from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from namepin.tools.loading.adapters import read_adapter_manifest
 from namepin.tools.media import Media
-from namepin.tools.reranker.blip2 import Blip2Reranker, Blip2RerankerConfig
-from namepin.tools.reranker.llava import LlavaReranker, LlavaRerankerConfig
-from namepin.tools.reranker.text import TextReranker, TextRerankerConfig
+from namepin.tools.reranker.blip2 import Blip2Reranker
+from namepin.tools.reranker.config import Blip2RerankerConfig, LlavaRerankerConfig, TextRerankerConfig
+from namepin.tools.reranker.llava import LlavaReranker
+from namepin.tools.reranker.text import TextReranker
 from support import tiny_rerankers
 
 TYPES = {"ada": ("person", "athlete"), "kfc": ("organization", "company"), "rome": ("location", "city")}

@@ -17,9 +17,10 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import SegmentRequest
 from namepin.tools.media import Media
-from namepin.tools.models.sam import SamConfig
+from namepin.tools.models.config import SamConfig
 from namepin.tools.models.sam_checkpoint import load_sam
-from namepin.tools.segmenter.sam import SamSegmenter, SamSegmenterConfig
+from namepin.tools.segmenter.config import SamSegmenterConfig
+from namepin.tools.segmenter.sam import SamSegmenter
 from namepin.tools.types import Mask
 from support import tiny_sam
 from support.tiny_world import SIZE, write_world

@@ -11,7 +11,8 @@ from namepin.tools.labels import COARSE4, FINE51
 from namepin.tools.loading.encoder import load_encoder
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import TaggerSpec, build_net, save_adapter
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 from support import tiny_gem
 
 FINE = {name: (51 - i) / 1326 for i, name in enumerate(FINE51)}

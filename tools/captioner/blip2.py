@@ -1,35 +1,19 @@
 """Captions by BLIP-2, as the papers make them (GEM section 3.2.1): the language model goes on from the picture."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 
 from namepin.tools.base import fingerprint
+from namepin.tools.captioner.config import Blip2CaptionerConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Caption, CaptionRequest
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.placement import Placement, load_on_device
+from namepin.tools.loading.placement import load_on_device
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
 from namepin.tools.media import Media, picture
 from namepin.tools.models.blip2_lm import KIND, MEND, embedder, picture_tokens
-
-
-class Blip2CaptionerConfig(Placement):
-    """Which BLIP-2, and how it decodes: beam search as LAVIS does it, 5 beams and at most 30 tokens."""
-
-    weights: str = "Salesforce/blip2-opt-2.7b"
-    """A transformers folder, or a name on the hub."""
-
-    revision: str | None = None
-    prompt: str = ""
-    """What the caption goes on from; "a photo of" for BLIP-2s tuned on COCO."""
-
-    max_tokens: Annotated[int, Field(gt=0)] = 30
-    beams: Annotated[int, Field(gt=0)] = 5
-    batch: Annotated[int, Field(gt=0)] = 4
-    """Pictures at once."""
 
 
 class Blip2Captioner:

@@ -7,20 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from namepin.tools.base import digest, file_sha256, fingerprint
+from namepin.tools.captioner.config import RecordedCaptionerConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Caption, CaptionRequest
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen
-
-
-class RecordedCaptionerConfig(Frozen):
-    """Where the captions are."""
-
-    file: str = "captions.jsonl"
-    """JSONL. A row is `{"image": sha256 of the file, "caption"}`, or `{"id", "caption"}` with `images` set."""
-
-    images: str | None = None
-    """The folder with `ID.jpg`, for rows that name posts."""
 
 
 class RecordedCaptioner:

@@ -11,56 +11,24 @@ A head of either kind is read, and the score is softmax over these two logits: n
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.config import AlbefEntailmentConfig, Spelling
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Entailments, EntailRequest
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
 from namepin.tools.models.albef_checkpoint import AlbefCheckpoint, load_albef
-from namepin.tools.types import Frozen, ImageRef, Notice
-
-Positive = Annotated[int, Field(gt=0)]
+from namepin.tools.types import ImageRef, Notice
 
 LAVIS_TOKENS = 40
 """Of a sentence in LAVIS, with its two special tokens."""
-
-Spelling = Literal["albef", "lavis"]
-"""How a sentence is prepared: as `VE.py` of the authors' code does it, or as LAVIS does."""
-
-
-class AlbefEntailmentConfig(Frozen):
-    """Which ALBEF, and how it is run."""
-
-    weights: str = "albef_snli_ve_lavis.pt"
-    """A `.pth` or `.pt` file, or a folder, tuned for visual entailment; LAVIS's for SNLI-VE is published."""
-
-    spelling: Spelling | None = None
-    """Of the sentences that the weights were tuned with. None: LAVIS's for weights without token-type embeddings, which
-    only its port lacks, and the authors' for all others."""
-
-    revision: str | None = None
-    """For names on the hub; a file has none."""
-
-    tokenizer: str = "google-bert/bert-base-uncased"
-    """A folder or hub name: the file brings none."""
-
-    image_size: Positive = 384
-    """Side of the square picture in pixels; position embeddings of another size are resized to it."""
-
-    max_words: Positive | None = None
-    """Of an expression; its further words are not read. None is the spelling's own bound: 30, or 50 for LAVIS."""
-
-    device: str = "cpu"
-    image_batch: Positive = 8
-    text_batch: Positive = 32
 
 
 class AlbefModel:

@@ -11,17 +11,12 @@ from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.config import BlipEntailmentConfig
 from namepin.tools.interfaces import Entailments, EntailRequest
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.media import Media
-from namepin.tools.models.blip import Blip, BlipConfig, shared_blip
-from namepin.tools.types import Frozen, Notice
-
-
-class BlipEntailmentConfig(Frozen):
-    """The tool is its BLIP; a matcher or tracer of equal `blip` shares the loaded weights and the encoded pictures."""
-
-    blip: BlipConfig = BlipConfig()
+from namepin.tools.models.blip import Blip, shared_blip
+from namepin.tools.types import Notice
 
 
 class BlipEntailment:

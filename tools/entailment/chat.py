@@ -7,20 +7,19 @@ answers. A server that gives none leaves the score at 1 or 0.
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from pydantic import Field
 
 from namepin.tools.base import canonical_json, digest, fingerprint
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.captioner.chat import data_url
 from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Entailment, Entailments, EntailRequest
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig, Reply
-from namepin.tools.llm.constrained import Guide, answered, guided
+from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.constrained import answered, guided
 from namepin.tools.media import Media, picture
 from namepin.tools.types import Notice
 
@@ -41,26 +40,6 @@ QUESTION = (
 )
 REPAIR = "That is neither yes nor no. Answer with exactly one of these words and nothing else."
 CHAT_DIGEST = digest([SYSTEM, QUESTION, REPAIR, FIELD])
-
-
-class ChatEntailmentConfig(ChatConfig):
-    """The chat model, how its answers are held to yes and no, and what it is shown. Off without `model`."""
-
-    max_tokens: Annotated[int, Field(gt=0)] = 16
-    guide: Guide = "json_schema"
-    """How the server is told the two answers."""
-    logprobs: bool = True
-    """Ask for log-probabilities; false for a server that refuses to give them."""
-    max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
-    """Pixels of the picture's longer side."""
-    max_post: Annotated[int, Field(ge=100)] = 2000
-    """Characters of the post; its rest is not shown."""
-    max_expression: Annotated[int, Field(ge=100)] = 500
-    """Characters of an expression; its rest is not shown."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 class ChatEntailment:

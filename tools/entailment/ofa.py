@@ -7,37 +7,27 @@ is the softmax over the two answers' log-probabilities. OFA's third answer, "may
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.config import OfaEntailmentConfig
 from namepin.tools.interfaces import Entailments, EntailRequest
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.media import Media
-from namepin.tools.models.ofa import OfaConfig, OfaModel, as_in_riveg, shared_ofa
+from namepin.tools.models.ofa import OfaModel, as_in_riveg, shared_ofa
 from namepin.tools.models.ofa_vocabulary import END, MAX_WORDS, padded
 from namepin.tools.nets.ofa import Memory, Ofa, Patches
-from namepin.tools.types import Frozen, Notice
+from namepin.tools.types import Notice
 
 QUESTION = ' can image and text1 " {expression} " imply text2 " {caption} "?'
 WITHOUT_CAPTION = ' does the image describe " {expression} "?'
 """What OFA's data code asks where it is given no caption."""
 
 ANSWERS = (" yes", " no")
-
-
-class OfaEntailmentConfig(Frozen):
-    """Which OFA, and the size of its pictures."""
-
-    ofa: OfaConfig = OfaConfig(weights="snli_ve_large_best.pt")
-    """Tuned on SNLI-VE by its authors; for RiVEG's own data tune `OFA-Sys/ofa-large` (docs/riveg.md)."""
-
-    image_size: Annotated[int, Field(ge=16)] = 480
-    """Side of the square that pictures are squashed to, in pixels."""
 
 
 class OfaEntailment:

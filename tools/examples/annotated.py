@@ -11,11 +11,10 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from PIL import Image
-from pydantic import Field, field_validator
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -24,70 +23,21 @@ from torch.nn import functional as F
 from namepin.tools.base import digest, file_sha256, fingerprint
 from namepin.tools.caching.disk import default_cache_dir
 from namepin.tools.errors import NamepinError
-from namepin.tools.examples.features import FusionEncoder, Kind, load_encoder_of
+from namepin.tools.examples.config import ExamplesConfig
+from namepin.tools.examples.features import FusionEncoder, load_encoder_of
 from namepin.tools.examples.samples import Sample, SampleSources, read_samples
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import Example, Examples, ExamplesRequest
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import device_named
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen, Notice
+from namepin.tools.types import Notice
 
 log = logging.getLogger(__name__)
 
 FEATURES_FILE, INDEX_FILE = "features.safetensors", "index.json"
 DIGITS = 4
 """Of a similarity. What differs beyond them is the machine's rounding, and must not decide an order."""
-
-
-class ExamplesConfig(Frozen):
-    """Where the annotated samples are, and how a post's are chosen."""
-
-    samples: tuple[str, ...] = ("annotations.jsonl",)
-    """JSONL files with rows `{"id", "annotation"}`, which may have `text` and `caption` too."""
-
-    data: str | None = None
-    """The data set that the samples are from: texts and captions of its train and dev posts are looked up by id."""
-
-    captions: str = "blip2"
-    """Whose captions of the data set are shown."""
-
-    images: str | None = None
-    """A folder with the samples' pictures, `ID.jpg`; read by encoders that see."""
-
-    n: Annotated[int, Field(ge=1, le=50)] = 5
-    """How many samples a post gets (the paper's N)."""
-
-    selection: Literal["similar", "fixed", "random"] = "similar"
-    """`fixed` is the paper's `w/o MSEA`: N samples drawn once with `seed`, the same for all posts. `random` draws anew
-    for each post."""
-
-    seed: int = 1
-
-    features: Kind = "sentence"
-    """`umt` is the paper's; `sentence` reads the text alone; `clip` reads both."""
-
-    weights: str | None = None
-    """Of the encoder, a folder or hub name. None: all-MiniLM-L6-v2, CLIP ViT-B/32; UMT's are not published."""
-
-    revision: str | None = None
-    device: str = "cpu"
-    batch_size: Annotated[int, Field(ge=1)] = 32
-
-    store: Path | None = None
-    """The folder that the samples' features are kept in. None: one a fingerprint, in the cache folder."""
-
-    @field_validator("samples", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("samples")
-    @classmethod
-    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("name at least one file")
-        return value
 
 
 class AnnotatedExamples:

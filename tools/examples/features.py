@@ -6,7 +6,7 @@ anybody has: a sentence encoder, which reads the text alone, and CLIP.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from namepin.tools.base import digest
+from namepin.tools.examples.config import Kind
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.encoder import MINILM, load_encoder
 from namepin.tools.loading.pretrained import (
@@ -27,7 +28,6 @@ from namepin.tools.loading.pretrained import (
 from namepin.tools.models.match_texts import MatchTexts, without_special
 from namepin.tools.models.umt_checkpoint import load_umt
 
-Kind = Literal["umt", "sentence", "clip"]
 CLIP = "openai/clip-vit-base-patch32"
 MAX_PIECES = 128
 """Of a text; a post has about 30. CLIP reads at most 77."""

@@ -6,17 +6,16 @@ sentence of bounded length, used as text and never as an instruction.
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from pydantic import Field
 
 from namepin.tools.base import canonical_json, digest, fingerprint
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.errors import NamepinError
+from namepin.tools.expansion.config import ExpansionConfig
 from namepin.tools.interfaces import ExpandRequest, Expansion
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig, Reply
+from namepin.tools.llm.client import Ask, ChatClient, Reply
 from namepin.tools.media import Media
 from namepin.tools.text import clean_text
 from namepin.tools.types import Notice
@@ -67,18 +66,6 @@ REPAIR = "That cannot be used: {problem}. Answer again, with one short phrase ab
 
 BACKGROUND_CUT, UNUSABLE, SHORTENED = "W150", "W151", "W152"
 MOST_WORDS = 40
-
-
-class ExpansionConfig(ChatConfig):
-    """The chat model, the bounds on what goes in (characters), and the cache. Off without `model`."""
-
-    max_tokens: Annotated[int, Field(gt=0)] = 80
-    max_post: Annotated[int, Field(ge=100)] = 4000
-    """Characters of the post, and of the background, that the model is shown."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 def prompt(request: ExpandRequest) -> list[BaseMessage]:

@@ -7,16 +7,9 @@ from typing import ClassVar
 
 from namepin.tools.base import digest, fingerprint
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.expansion.config import RecordedExpansionConfig
 from namepin.tools.interfaces import ExpandRequest, Expansion
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen
-
-
-class RecordedExpansionConfig(Frozen):
-    """Where the expansions are."""
-
-    file: str = "expansions.jsonl"
-    """JSONL of `{"post": the post's text, "text": the name, "expansion"}`; other keys are passed over."""
 
 
 class RecordedExpansion:

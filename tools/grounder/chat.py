@@ -5,77 +5,29 @@ The picture is sent at a size that Qwen-VL's own processor leaves alone, so that
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from pydantic import Field, model_validator
 
 from namepin.tools.base import canonical_json, fingerprint
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.captioner.chat import data_url
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.grounder.config import ChatGrounderConfig
 from namepin.tools.grounder.qwen_boxes import (
     BOXES_DIGEST,
     REPAIR,
     SYSTEM,
-    Frame,
     Size,
     boxes_in,
-    frame_of,
     question,
     shown,
 )
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig, Reply
+from namepin.tools.llm.client import Ask, ChatClient, Reply
 from namepin.tools.media import Media, picture
 from namepin.tools.types import Frozen, ImageRef, Notice
-
-
-class ChatGrounderConfig(ChatConfig):
-    """The chat model, how it counts, and what it is shown. Off without `model`."""
-
-    max_tokens: Annotated[int, Field(gt=0)] = 256
-    frame: Frame | None = None
-    """What the model's numbers count; None takes it from the model's name: Qwen2.5-VL pixels, Qwen3-VL thousandths."""
-    factor: Annotated[int, Field(ge=1, le=256)] | None = None
-    """The picture's sides are multiples of this; None is 28 for pixels (Qwen2.5-VL) and 32 for thousandths."""
-    min_pixels: Annotated[int, Field(ge=1024)] = 65_536
-    """A smaller picture is enlarged to this many pixels."""
-    max_pixels: Annotated[int, Field(ge=65_536, le=12_000_000)] = 1_000_000
-    """A larger one is made smaller; the server must take this much, else it would resize, and pixels be off."""
-    top: Annotated[int, Field(ge=1, le=50)] = 5
-    """Boxes of an answer that are kept."""
-    logprobs: bool = False
-    """Ask for log-probabilities, and score by them."""
-    max_post: Annotated[int, Field(ge=100)] = 2000
-    """Characters of the post; its rest is not shown."""
-    max_expression: Annotated[int, Field(ge=100)] = 500
-    """Characters of an expression; its rest is not shown."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
-
-    @model_validator(mode="after")
-    def _counts_are_known(self) -> Self:
-        if self.model is not None and self.frame is None and frame_of(self.model) is None:
-            raise ValueError(
-                f"how {self.model!r} counts does not follow from its name: set `frame` to pixels (of the picture, as "
-                "Qwen2.5-VL) or thousand (thousandths of its sides, as Qwen3-VL)"
-            )
-        return self
-
-    @property
-    def counts(self) -> Frame:
-        """The frame, by setting or by name."""
-        return self.frame or frame_of(self.model or "") or "thousand"
-
-    @property
-    def multiple(self) -> int:
-        """Of what the shown picture's sides are multiples."""
-        return self.factor or (28 if self.counts == "pixels" else 32)
 
 
 class _Found(Frozen):

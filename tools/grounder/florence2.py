@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.mmgdino import Phrase, phrase_of
+from namepin.tools.grounder.config import PATCH, Florence2Config
+from namepin.tools.grounder.mmgdino import phrase_of
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.loading.out_of_memory import in_batches
@@ -27,7 +27,7 @@ from namepin.tools.loading.pretrained import another_model, device_named, identi
 from namepin.tools.media import Media, picture
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.segmenter.prompts import IMAGENET_MEAN, IMAGENET_STD
-from namepin.tools.types import Box, Frozen, ImageRef, Notice
+from namepin.tools.types import Box, ImageRef, Notice
 
 FRONT, BACK = "Locate", " in the image."
 """What stands around the phrase in Florence-2's open-vocabulary detection, word for word."""
@@ -36,40 +36,10 @@ BINS = 1000
 MAX_ANSWER = 192
 """Tokens: the phrase again, and a few boxes or one outline. Florence-2 is trained on answers that go on for longer."""
 
-PATCH = 32
-"""Pixels of the squashed picture's side that become one place of what the encoder reads."""
-
 MAX_TOKENS = 256
 """Of an expression; no post needs more, and the encoder's places are shared with the picture."""
 
 _MEND = "take Florence-2 in transformers' form, such as florence-community/Florence-2-large-ft"
-
-
-class Florence2Config(Frozen):
-    """Which Florence-2, and what it is asked."""
-
-    weights: str = "florence-community/Florence-2-large-ft"
-    """A transformers folder or a name on the hub. The `ft` ones were tuned on referring expressions, too."""
-
-    revision: str | None = None
-    """The commit on the hub."""
-
-    device: str = "cpu"
-
-    phrase: Phrase = "expansion"
-    """The part of `NAME (TYPE) – EXPANSION` that is asked; a query without an expansion is asked as a whole."""
-
-    image_size: Annotated[int, Field(ge=PATCH, multiple_of=PATCH)] = 768
-    """Side of the square that pictures are squashed to, in pixels."""
-
-    beams: Annotated[int, Field(ge=2, le=50)] = 3
-    """Of the search for one answer, which may hold several boxes."""
-
-    top: Annotated[int, Field(ge=1, le=20)] = 5
-    """Boxes a query at most."""
-
-    text_batch: Annotated[int, Field(ge=1)] = 4
-    """Queries at a time."""
 
 
 class Florence2:

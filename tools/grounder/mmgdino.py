@@ -7,16 +7,16 @@ next, which the net then reads apart; one mention is one phrase, so full stops w
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
 from namepin.tools.loading.adapters import Base, load_adapter_onto
 from namepin.tools.loading.out_of_memory import in_batches
@@ -24,49 +24,12 @@ from namepin.tools.loading.pretrained import another_model, device_named, identi
 from namepin.tools.media import Media, picture
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.segmenter.prompts import imagenet
-from namepin.tools.types import Frozen, ImageRef, Notice
+from namepin.tools.types import ImageRef, Notice
 
 MARKS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 """What the net takes for the end of a phrase, by numbers that are written into its code: BERT's, uncased."""
 
 _MEND = "take MM-Grounding-DINO in transformers' form, such as openmmlab-community/mm_grounding_dino_large_all"
-
-Phrase = Literal["expression", "expansion", "entity"]
-
-
-class MmGroundingDinoConfig(Frozen):
-    """Which MM-Grounding-DINO, what it is asked, and which of its boxes count."""
-
-    weights: str = "openmmlab-community/mm_grounding_dino_large_all"
-    """A transformers folder or a name on the hub."""
-
-    revision: str | None = None
-    """The commit on the hub."""
-
-    adapter: str | None = None
-    """A folder with a LoRA adapter for the task `ground` (`namepin.tools.loading.adapters`); None runs the weights as
-    they are."""
-
-    device: str = "cpu"
-
-    phrase: Phrase = "expansion"
-    """The part of `NAME (TYPE) – EXPANSION` that is asked. A detector knows kinds of things and few names, so the
-    expansion; a query without one is asked as a whole."""
-
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.25
-    """The lowest score of a box."""
-
-    top: Annotated[int, Field(ge=1, le=900)] = 5
-    """Boxes a query at most."""
-
-    short_side: Annotated[int, Field(ge=32)] = 800
-    """Pixels of the picture's shorter side, as the net sees it."""
-
-    long_side: Annotated[int, Field(ge=32)] = 1333
-    """Pixels of its longer side at most; a narrow picture gets a shorter side below `short_side`."""
-
-    text_batch: Annotated[int, Field(ge=1)] = 4
-    """Queries at a time."""
 
 
 class MmGroundingDino:

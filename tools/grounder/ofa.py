@@ -8,36 +8,24 @@ whole vocabulary, so a box that OFA would find is found with the same score.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.grounder.config import OfaGrounderConfig
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.media import Media
-from namepin.tools.models.ofa import OfaConfig, OfaModel, as_in_riveg, shared_ofa
+from namepin.tools.models.ofa import OfaModel, as_in_riveg, shared_ofa
 from namepin.tools.models.ofa_boxes import NOWHERE, box_of
 from namepin.tools.models.ofa_vocabulary import BEGIN, END, MAX_WORDS
 from namepin.tools.nets.ofa import Beams, Memory, Patches, continuations
-from namepin.tools.types import Frozen, ImageRef, Notice
+from namepin.tools.types import ImageRef, Notice
 
 QUESTION = ' which region does the text " {expression} " describe?'
-
-
-class OfaGrounderConfig(Frozen):
-    """Which OFA, the size of its pictures, and how many boxes to look for."""
-
-    ofa: OfaConfig = OfaConfig(weights="refcoco_large_best.pt")
-    """Tuned on RefCOCO by its authors; for RiVEG's own data tune `OFA-Sys/ofa-large` (docs/riveg.md)."""
-
-    image_size: Annotated[int, Field(ge=16)] = 512
-    """Side of the square that pictures are squashed to, in pixels."""
-
-    beams: Annotated[int, Field(ge=1, le=50)] = 5
 
 
 class OfaGrounder:

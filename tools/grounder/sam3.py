@@ -6,36 +6,19 @@ the expression it gets.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.grounder.config import Part, Sam3GrounderConfig
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
 from namepin.tools.media import Media, picture
 from namepin.tools.segmenter.prompts import box_within, category_words
-from namepin.tools.segmenter.sam3 import Instances, Sam3, Sam3Config, full_size, shared_sam3
-from namepin.tools.types import Frozen, Mask, Notice
-
-Part = Literal["expansion", "entity", "category", "expression"]
-
-
-class Sam3GrounderConfig(Frozen):
-    """The net, what it is asked, and which instances are boxes."""
-
-    sam: Sam3Config = Sam3Config()
-    ask: Part = "expansion"
-    """`expansion`: what is said of the entity, and its category where nothing is. `entity`: its name. `category`: its
-    type in plain words. `expression`: all of it, as UNINEXT gets it."""
-
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """SAM 3's own, for instances."""
-
-    most: Annotated[int, Field(ge=1, le=200)] = 5
-    """Boxes a mention."""
+from namepin.tools.segmenter.sam3 import Instances, Sam3, full_size, shared_sam3
+from namepin.tools.types import Mask, Notice
 
 
 class Sam3Grounder:

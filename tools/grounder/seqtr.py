@@ -9,17 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.caching.lru import Recent
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.grounder.config import SeqtrGrounderConfig
 from namepin.tools.images.polygons import mask_of
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.loading.out_of_memory import in_batches
@@ -30,38 +30,7 @@ from namepin.tools.models.seqtr_checkpoint import SeqtrCheckpoint, load_seqtr
 from namepin.tools.models.seqtr_vocabulary import rows_of, spelled
 from namepin.tools.nets.seqtr import STRIDE, Written
 from namepin.tools.segmenter.prompts import box_within
-from namepin.tools.types import Box, Frozen, ImageRef, Mask, Notice
-
-Positive = Annotated[int, Field(gt=0)]
-
-
-class SeqtrGrounderConfig(Frozen):
-    """Which SeqTR, and how it is run."""
-
-    weights: str = "det_best.pth"
-    """A `.pth` file of the authors' code, or a folder with `model.safetensors`; none is on the hub."""
-
-    revision: str | None = None
-
-    vocabulary: str | None = None
-    """The JSON file of its words; None for `token_to_ix.json` beside the weights."""
-
-    average: bool = True
-    """Take the moving average of the weights where the file holds one."""
-
-    task: Literal["auto", "box", "mask"] = "auto"
-    """What is answered: all that the weights can write, a box alone, or also the mask, which they must be able to."""
-
-    max_words: Positive = 30
-    """Of an expression, RiVEG's; the authors' RefCOCO weights have 15, Flickr30k's 20, the pre-trained ones 40. Shorter
-    expressions are filled up to it, and the GRU reads that too: give the number that the weights were trained with."""
-
-    image_size: Annotated[int, Field(ge=STRIDE, le=2048)] = 640
-    """The longer side, in pixels."""
-
-    device: str = "cpu"
-    text_batch: Positive = 8
-    cached_pictures: Annotated[int, Field(ge=0)] = 16
+from namepin.tools.types import Box, ImageRef, Mask, Notice
 
 
 @dataclass(frozen=True)

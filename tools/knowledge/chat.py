@@ -8,17 +8,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError, field_validator
 
 from namepin.tools.base import canonical_json, digest, fingerprint
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Knowledge, KnowledgeRequest
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig, Reply
+from namepin.tools.knowledge.config import KnowledgeConfig
+from namepin.tools.llm.client import Ask, ChatClient, Reply
 from namepin.tools.media import Media
 from namepin.tools.text import clean_text
 from namepin.tools.types import Notice
@@ -77,17 +77,6 @@ REPAIR = (
     "This answer cannot be used: {problem}. Answer the same question again, with one JSON object and nothing else: "
     '{{"explanation": "..."}}'
 )
-
-
-class KnowledgeConfig(ChatConfig):
-    """The chat model, the bounds on what goes in and out (characters), and the cache. Off without `model`."""
-
-    max_post: Annotated[int, Field(ge=100)] = 8000
-    max_answer: Annotated[int, Field(ge=100)] = 2000
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 class Explanation(BaseModel):

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from namepin.tools.base import digest
 from namepin.tools.interfaces import KnowledgeRequest
-from namepin.tools.knowledge.chat import ChatKnowledge, Explanation, KnowledgeConfig, as_data
+from namepin.tools.knowledge.chat import ChatKnowledge, Explanation, as_data
 from namepin.tools.llm.client import Reply
 
 STYLE = "riveg-plim"
@@ -62,10 +62,6 @@ def read_answer(reply: Reply) -> Explanation | str:
         return Explanation(explanation=text)
     except ValidationError as error:
         return error.errors()[0]["msg"].removeprefix("Value error, ")
-
-
-class PlimKnowledgeConfig(KnowledgeConfig):
-    """The settings of `KnowledgeConfig`; how many samples are shown is up to the role `examples`."""
 
 
 class PlimKnowledge(ChatKnowledge):

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hasha
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.messages import BaseMessage
-from pydantic import Field, model_validator
 
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
+from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
 from namepin.tools.llm.permission import MAY_ASK, MustAsk
 from namepin.tools.llm.servers import servers_of
 from namepin.tools.llm.usage import note
@@ -24,81 +24,12 @@ from namepin.tools.types import Frozen
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
-OPENAI = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
 _NO_KEY = "none"
 """Sent to a server that wants no key, since the SDK sends one always."""
 
 Item = TypeVar("Item")
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
-
-
-class ChatConfig(Frozen):
-    """Where a chat model is and how it is asked. Without `model` the tool is off.
-
-    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds, and less where the server
-    is found to be down (`namepin.tools.llm.servers`): then this question and those that follow fail at once, for a
-    while. The key
-    comes from the environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a placeholder.
-    """
-
-    model: Annotated[str, Field(min_length=1)] | None = None
-    base_url: str | None = None
-    """The server's address up to and with its version, as in `http://127.0.0.1:8000/v1`; None is OpenAI's."""
-    servers: tuple[str, ...] = ()
-    """Further addresses of the same model: questions go to the one with the fewest under way, see
-    `namepin.tools.llm.servers`."""
-    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
-    """Wall-clock bound of one attempt, connection to last byte."""
-    retries: Annotated[int, Field(ge=0, le=10)] = 3
-    backoff_s: Annotated[float, Field(ge=0)] = 0.5
-    """Before the first retry; doubled at each further one, less up to half of it by chance (jitter)."""
-    backoff_max_s: Annotated[float, Field(ge=0)] = 30.0
-    """The longest wait. A server whose `Retry-After` asks for more counts as down."""
-    max_tokens: Annotated[int, Field(gt=0)] = 512
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
-    """None leaves it to the server; some models accept their default only."""
-    seed: int | None = None
-    json_mode: bool = False
-    """Ask for `response_format: json_object`; the server must know it."""
-    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
-
-    @property
-    def enabled(self) -> bool:
-        """Whether a model is configured."""
-        return self.model is not None
-
-    @model_validator(mode="after")
-    def _addresses_are_usable(self) -> Self:
-        if self.servers and self.base_url is None:
-            raise ValueError("`servers` is set, but `base_url` is not")
-        if self.base_url is None:
-            return self
-        if self.model is None:
-            raise ValueError("`base_url` is set, but `model` is not")
-        _check_address("base_url", self.base_url)
-        for address in self.servers:
-            _check_address("servers", address)
-        return self
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """Every server's, once."""
-        return tuple(dict.fromkeys((self.base_url or OPENAI, *self.servers)))
-
-
-def _check_address(name: str, address: str) -> None:
-    # Neither message shows the address: it may hold a password.
-    try:
-        url = urlsplit(address)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(f"`{name}` must be an http:// or https:// address, as http://127.0.0.1:8000/v1")
-    if url.username or url.password or url.query:
-        raise ValueError(f"`{name}` must not carry a user, password or query: put the key into {KEY_VARIABLE}")
 
 
 class Said(Frozen):

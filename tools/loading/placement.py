@@ -2,22 +2,13 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.loading.config import Placement
 from namepin.tools.loading.pretrained import device_named, load_folder
-from namepin.tools.types import Frozen
-
-
-class Placement(Frozen):
-    """Of a model's weights."""
-
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    quantization: Literal["none", "8bit", "4bit"] = "none"
-    """Of the weights, by bitsandbytes, on a CUDA device."""
 
 
 def load_on_device(placement: Placement, loader: Any, path: Path, *, kind: str, mend: str) -> Any:

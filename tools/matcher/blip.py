@@ -11,16 +11,10 @@ from torch import Tensor
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import Match, Matches, MatchRequest
 from namepin.tools.loading.out_of_memory import in_batches
+from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.models.blip import Blip, BlipConfig, shared_blip
+from namepin.tools.models.blip import Blip, shared_blip
 from namepin.tools.models.match_texts import MATCH_PROMPT
-from namepin.tools.types import Frozen
-
-
-class BlipMatcherConfig(Frozen):
-    """The matcher is its BLIP; a tracer of equal `blip` shares the loaded weights."""
-
-    blip: BlipConfig = BlipConfig()
 
 
 class BlipMatcher:

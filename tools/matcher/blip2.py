@@ -6,38 +6,19 @@ votes are averaged. The paper weights the encoder's feature maps by P_T, so the 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Query
 from namepin.tools.loading.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
+from namepin.tools.matcher.config import Blip2Config, Blip2MatcherConfig, Blip2TracerConfig
 from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
-from namepin.tools.models.gradcam import Target
 from namepin.tools.models.match_texts import MATCH_PROMPT, MatchTexts
-from namepin.tools.types import Frozen, Notice
-
-
-class Blip2Config(Frozen):
-    """Which BLIP-2, and how it is run."""
-
-    weights: str = "Salesforce/blip2-itm-vit-g"
-    """A transformers folder, or a name on the hub."""
-
-    revision: str | None = None
-    max_text_tokens: Annotated[int, Field(ge=8)] = 32
-    """With [CLS] and [SEP]; BLIP-2's own bound. A longer mention is cut, its category never."""
-
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the visual encoder's weights; the Q-Former stays in float32."""
-
-    text_batch: Annotated[int, Field(gt=0)] = 16
-    cached_pictures: Annotated[int, Field(ge=0)] = 16
+from namepin.tools.types import Notice
 
 
 class Blip2(FeatureModel):
@@ -102,12 +83,6 @@ def load_blip2_matcher(config: Blip2Config, path: Path, sha256: str) -> Blip2:
     return Blip2(config, net.to(device_named(config.device)), words, colours, checkpoint)
 
 
-class Blip2MatcherConfig(Frozen):
-    """The matcher is its BLIP-2; a tracer of equal `blip2` shares the loaded weights."""
-
-    blip2: Blip2Config = Blip2Config()
-
-
 class Blip2Matcher(FeatureMatcher):
     """Matches with BLIP-2 (`Matcher`)."""
 
@@ -116,13 +91,6 @@ class Blip2Matcher(FeatureMatcher):
     def __init__(self, config: Blip2MatcherConfig) -> None:
         super().__init__(shared(config.blip2, load_blip2_matcher))
         self.config = config
-
-
-class Blip2TracerConfig(Frozen):
-    """How maps are made."""
-
-    blip2: Blip2Config = Blip2Config()
-    target: Target = "probability"
 
 
 class Blip2Tracer(FeatureTracer):

@@ -19,7 +19,8 @@ from namepin.tools.images import heatmap as heat
 from namepin.tools.interfaces import Match, Matches, MatchRequest, Query, Trace, TraceRequest, Traces
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.media import Media, picture
-from namepin.tools.models.gradcam import Target, feature_map, score_to_trace
+from namepin.tools.models.config import Target
+from namepin.tools.models.gradcam import feature_map, score_to_trace
 from namepin.tools.types import ImageRef, Notice
 
 

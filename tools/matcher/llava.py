@@ -7,45 +7,24 @@ trained, whatever the folder's processor says.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Query
 from namepin.tools.loading.adapters import Base, load_adapter_onto
 from namepin.tools.loading.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
+from namepin.tools.matcher.config import LlavaConfig, LlavaMatcherConfig, LlavaTracerConfig
 from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
-from namepin.tools.models.gradcam import Target
 from namepin.tools.models.llava import Colours, projected, visual_features
 from namepin.tools.models.match_texts import MATCH_PROMPT, without_special
-from namepin.tools.types import Frozen, Notice
+from namepin.tools.types import Notice
 
 QUESTION = f'USER: <image>\nIs this true of the image: "{MATCH_PROMPT}" Answer with yes or no. ASSISTANT:'
 ANSWERS = (" No", " Yes")
-
-
-class LlavaConfig(Frozen):
-    """Which LLaVA, and how it is run."""
-
-    weights: str = "llava-hf/llava-1.5-7b-hf"
-    """A transformers folder, or a name on the hub; a tuned one may have its adapter merged in."""
-
-    revision: str | None = None
-    adapter: str | None = None
-    """A folder with a LoRA adapter for the task `match` (`namepin.tools.loading.adapters`); None asks the weights as
-    they are."""
-
-    max_characters: Annotated[int, Field(gt=0)] = 300
-    """Of a mention; the rest is cut."""
-
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    text_batch: Annotated[int, Field(gt=0)] = 4
-    cached_pictures: Annotated[int, Field(ge=0)] = 4
 
 
 class Llava(FeatureModel):
@@ -150,12 +129,6 @@ def load_llava_matcher(config: LlavaConfig, path: Path, sha256: str) -> Llava:
     return Llava(config, net, words, colours, identity(sha256, net, colours, words.get_vocab()))
 
 
-class LlavaMatcherConfig(Frozen):
-    """The matcher is its LLaVA; a tracer of equal `llava` shares the loaded weights."""
-
-    llava: LlavaConfig = LlavaConfig()
-
-
 class LlavaMatcher(FeatureMatcher):
     """Matches with LLaVA (`Matcher`)."""
 
@@ -164,13 +137,6 @@ class LlavaMatcher(FeatureMatcher):
     def __init__(self, config: LlavaMatcherConfig) -> None:
         super().__init__(shared(config.llava, load_llava_matcher))
         self.config = config
-
-
-class LlavaTracerConfig(Frozen):
-    """How maps are made."""
-
-    llava: LlavaConfig = LlavaConfig()
-    target: Target = "probability"
 
 
 class LlavaTracer(FeatureTracer):

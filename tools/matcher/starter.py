@@ -12,12 +12,12 @@ from typing import ClassVar, Literal
 
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import Match, Matches, MatchRequest, Query
+from namepin.tools.matcher.config import MatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen
 from namepin.tools.vision.faces import Person
 from namepin.tools.vision.grabcut import clipped, overlap
 from namepin.tools.vision.name_search import NameInText, find_name, plain
-from namepin.tools.vision.scene import Scene, SceneConfig, scene_reader
+from namepin.tools.vision.scene import Scene, scene_reader
 
 Label = Literal["PER", "LOC", "ORG", "OTHER"]
 
@@ -42,12 +42,6 @@ _GUESSED = 0.8
 
 _CROWD = 6
 """So many equally prominent people that no one of them is the one named."""
-
-
-class MatcherConfig(Frozen):
-    """The starter matcher has only the scene to configure."""
-
-    scene: SceneConfig = SceneConfig()
 
 
 class StarterMatcher:

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.caching.lru import Recent
@@ -22,39 +21,10 @@ from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
 from namepin.tools.models.blip_checkpoint import BlipCheckpoint, load_blip
-from namepin.tools.models.gradcam import Target, score_to_trace
+from namepin.tools.models.config import BlipConfig, Target
+from namepin.tools.models.gradcam import score_to_trace
 from namepin.tools.models.match_texts import MatchTexts, Texts
-from namepin.tools.types import Frozen, ImageRef
-
-Positive = Annotated[int, Field(gt=0)]
-
-
-class BlipConfig(Frozen):
-    """Which BLIP, and how it is run."""
-
-    weights: str = "Salesforce/blip-itm-large-coco"
-    """A transformers folder, an original `.pth` file, or a name on the hub."""
-
-    revision: str | None = None
-    """The commit on the hub."""
-
-    tokenizer: str = "google-bert/bert-base-uncased"
-    """For an original file, which brings none."""
-
-    first_token: Literal["enc", "cls"] = "enc"
-    """The text's first token: [ENC] as in LAVIS and in training, or [CLS] as in Salesforce's BLIP repository."""
-
-    max_text_tokens: Annotated[int, Field(ge=8)] = 35
-    """With the two special tokens; BLIP's own bound. A longer mention is cut, its category never."""
-
-    vision_norm_eps: Annotated[float, Field(gt=0)] | None = 1e-6
-    """Of the image encoder's layer norms: what BLIP was trained with. None keeps a folder's `config.json`, which says
-    1e-5 in the published conversions."""
-
-    device: str = "cpu"
-    text_batch: Positive = 32
-    image_batch: Positive = 8
-    cached_pictures: Annotated[int, Field(ge=0)] = 16
+from namepin.tools.types import ImageRef
 
 
 @dataclass

@@ -7,17 +7,10 @@ for the models without such a layer: BLIP-2 and LLaVA.
 All maps are non-negative, have no unit and no fixed scale; a row is never compared with another row.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Target = Literal["logit", "probability"]
-"""What is differentiated: the raw match logit (LAVIS), or P_T (equation 11 as printed)."""
-
-Heads = Literal["mean", "max"]
-Tokens = Literal["inner_mean", "sum"]
-"""How tokens are combined: the mean over all but the first and [SEP] (LAVIS, PNP-VQA), or the sum over all (eq. 11)."""
+from namepin.tools.models.config import Heads, Target, Tokens
 
 
 def score_to_trace(logits: Tensor, target: Target) -> Tensor:

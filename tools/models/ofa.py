@@ -5,10 +5,8 @@ OFA's encoder reads picture and words together, so nothing beyond the ResNet's p
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
 
 from namepin.tools.caching.lru import Recent
 from namepin.tools.errors import NamepinError
@@ -16,33 +14,14 @@ from namepin.tools.images.tensors import squash
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
+from namepin.tools.models.config import OfaConfig
 from namepin.tools.models.ofa_checkpoint import OfaCheckpoint, load_ofa
 from namepin.tools.models.ofa_vocabulary import BEGIN, END, PAD, padded
 from namepin.tools.nets.ofa import Memory, Patches
-from namepin.tools.types import Frozen, ImageRef
-
-Positive = Annotated[int, Field(gt=0)]
+from namepin.tools.types import ImageRef
 
 _HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of the channels that OFA normalises with."""
-
-
-class OfaConfig(Frozen):
-    """Which OFA, and how it is run."""
-
-    weights: str = "OFA-Sys/ofa-large"
-    """A folder or hub name of OFA-Sys's transformers branch, or a `.pt` file of fairseq's."""
-
-    revision: str | None = None
-    """The commit on the hub."""
-
-    tokenizer: str = "OFA-Sys/ofa-large"
-    """A folder or hub name, for a `.pt` that has no vocabulary beside it; all OFAs have the same one, and BART's."""
-
-    device: str = "cpu"
-    image_batch: Positive = 4
-    text_batch: Positive = 8
-    cached_pictures: Annotated[int, Field(ge=0)] = 16
 
 
 class OfaModel:

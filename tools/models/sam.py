@@ -7,34 +7,20 @@ in pixels of the upright picture, and masks come back at its size.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from namepin.tools.caching.lru import Recent
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
+from namepin.tools.models.config import SamConfig
 from namepin.tools.models.sam_checkpoint import SamCheckpoint, load_sam
 from namepin.tools.segmenter.prompts import imagenet
-from namepin.tools.types import Box, Frozen, ImageRef, Point
-
-
-class SamConfig(Frozen):
-    """Which SAM, and where it runs."""
-
-    weights: str = "facebook/sam-vit-huge"
-    """A transformers folder, an original `.pth` file, or a name on the hub (Apache-2.0)."""
-
-    revision: str | None = None
-    """The commit on the hub."""
-
-    device: str = "cpu"
-    cached_pictures: Annotated[int, Field(ge=0)] = 4
-    prompt_batch: Annotated[int, Field(gt=0)] = 16
+from namepin.tools.types import Box, ImageRef, Point
 
 
 @dataclass(frozen=True)

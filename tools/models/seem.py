@@ -7,11 +7,10 @@ given as SEEM was trained with points: three by three pixels of the scaled pictu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,36 +18,15 @@ from namepin.tools.caching.lru import Recent
 from namepin.tools.errors import NamepinError
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
+from namepin.tools.models.config import SEEM_STEP, SeemConfig
 from namepin.tools.models.seem_checkpoint import SeemCheckpoint, load_seem
 from namepin.tools.nets.seem import Features
 from namepin.tools.nets.seem.net import spread
 from namepin.tools.segmenter.prompts import imagenet
-from namepin.tools.types import Box, Frozen, ImageRef, Point
+from namepin.tools.types import Box, ImageRef, Point
 
 _STROKE = 512
 """Pixels of a stroke that are read, at most."""
-
-_STEP = 32
-"""Both sides of what the net sees are multiples of it."""
-
-
-class SeemConfig(Frozen):
-    """Which SEEM, and where it runs."""
-
-    weights: str = "seem_focall_v0.pt"
-    """A published file (Apache-2.0): `hf download xdecoder/SEEM seem_focall_v0.pt`."""
-
-    revision: str | None = None
-    """For names on the hub; a file has none."""
-
-    tokenizer: str = "openai/clip-vit-base-patch32"
-    """CLIP's vocabulary: a folder or hub name."""
-
-    short_side: Annotated[int, Field(ge=_STEP)] = 512
-    long_side: Annotated[int, Field(ge=_STEP)] = 1024
-    device: str = "cpu"
-    cached_pictures: Annotated[int, Field(ge=0)] = 2
-    prompt_batch: Annotated[int, Field(gt=0)] = 8
 
 
 @dataclass(frozen=True)
@@ -79,7 +57,7 @@ def scaled(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int,
 
 def padded(size: tuple[int, int]) -> tuple[int, int]:
     """Both sides rounded up to multiples of 32."""
-    return size[0] + -size[0] % _STEP, size[1] + -size[1] % _STEP
+    return size[0] + -size[0] % SEEM_STEP, size[1] + -size[1] % SEEM_STEP
 
 
 def stroke(point: Point | None, box: Box | None, size: tuple[int, int], small: tuple[int, int]) -> Tensor:

@@ -13,16 +13,10 @@ from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
 from namepin.tools.media import Media, picture
 from namepin.tools.models.blip2_lm import KIND, MEND, Colours, embedder, picture_tokens
+from namepin.tools.reranker.config import Blip2RerankerConfig
 from namepin.tools.reranker.likelihood import PairReader, Question, Reader, split_answers
-from namepin.tools.reranker.local import LocalReranker, LocalRerankerConfig, Scorer, load_local, only_where_it_learns
+from namepin.tools.reranker.local import LocalReranker, Scorer, load_local, only_where_it_learns
 from namepin.tools.types import ImageRef
-
-
-class Blip2RerankerConfig(LocalRerankerConfig):
-    """BLIP-2 with OPT-2.7B, unless told otherwise."""
-
-    weights: str = "Salesforce/blip2-opt-2.7b"
-    cached_pictures: int = 4
 
 
 class Blip2Model:

@@ -6,20 +6,19 @@ candidates only (`guide`); whatever it does, an answer that is none of them is s
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from pydantic import Field
 
 from namepin.tools.base import canonical_json, digest, fingerprint
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.captioner.chat import data_url
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Reranked, RerankRequest
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig
-from namepin.tools.llm.constrained import Guide, answered, guided
+from namepin.tools.llm.client import Ask, ChatClient
+from namepin.tools.llm.constrained import answered, guided
 from namepin.tools.media import Media, picture
+from namepin.tools.reranker.config import ChatRerankerConfig
 from namepin.tools.reranker.prompt import (
     EXAMPLES,
     PROMPT_DIGEST,
@@ -41,28 +40,6 @@ REPAIR = "That is not one of the candidates. Answer with exactly one of {candida
 FIELD = "category"
 """Of the JSON object that the guide asks for."""
 CHAT_DIGEST = digest([PROMPT_DIGEST, SYSTEM, REPAIR])
-
-
-class ChatRerankerConfig(ChatConfig):
-    """The chat model, how its answers are held to the candidates, and what it is shown. Off without `model`."""
-
-    max_tokens: Annotated[int, Field(gt=0)] = 32
-    guide: Guide = "json_schema"
-    """How the server is told the candidates."""
-    hint: bool = False
-    """Show the tagger's scores in the prompt (section 5.1's `-h`)."""
-    examples: bool = True
-    """Show the three examples of Table 7 before the question."""
-    sees_images: bool = True
-    """Send the picture; else its caption stands for it."""
-    max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
-    """Pixels of the picture's longer side."""
-    max_query: Annotated[int, Field(ge=200)] = 8000
-    """Characters of Table 7's query; a longer post is cut about the mention."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 class ChatReranker:

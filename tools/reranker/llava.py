@@ -17,8 +17,9 @@ from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
 from namepin.tools.media import Media, picture
 from namepin.tools.models.llava import Colours, projected, visual_features
+from namepin.tools.reranker.config import LlavaRerankerConfig
 from namepin.tools.reranker.likelihood import Question, Reader, split_answers
-from namepin.tools.reranker.local import LocalReranker, LocalRerankerConfig, load_local, only_where_it_learns
+from namepin.tools.reranker.local import LocalReranker, load_local, only_where_it_learns
 from namepin.tools.types import ImageRef
 
 SYSTEM = (
@@ -27,13 +28,6 @@ SYSTEM = (
 )
 CONVERSATION = SYSTEM + " USER: {picture}{query} ASSISTANT:"
 PICTURE = "<image>"
-
-
-class LlavaRerankerConfig(LocalRerankerConfig):
-    """LLaVA-1.5-7B, unless told otherwise."""
-
-    weights: str = "llava-hf/llava-1.5-7b-hf"
-    cached_pictures: int = 4
 
 
 class LlavaModel:

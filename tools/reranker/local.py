@@ -4,10 +4,9 @@ import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
@@ -15,9 +14,10 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Reranked, RerankRequest
 from namepin.tools.loading.adapters import Base, load_adapter_onto
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.placement import Placement, load_on_device
+from namepin.tools.loading.placement import load_on_device
 from namepin.tools.media import Media
 from namepin.tools.models.match_texts import without_special
+from namepin.tools.reranker.config import LocalRerankerConfig
 from namepin.tools.reranker.likelihood import Question, generated
 from namepin.tools.reranker.prompt import PROMPT_DIGEST, best, checked, cut_notice, fitted, seen_by, without_asking
 
@@ -26,32 +26,6 @@ def only_where_it_learns(eyes: Any) -> Any:
     """Within it, a picture's features carry a graph only where the eyes are trained: what is kept is used again."""
     learns = any(parameter.requires_grad for parameter in eyes.parameters())
     return torch.set_grad_enabled(learns and torch.is_grad_enabled())
-
-
-class LocalRerankerConfig(Placement):
-    """Which model, how it is loaded, and how it is asked."""
-
-    weights: str
-    """A transformers folder, or a name on the hub."""
-
-    revision: str | None = None
-    adapter: str | None = None
-    """A folder with a LoRA adapter for the task `rerank` (`tools.loading.adapters`); None runs the base as it is."""
-
-    decoder: Literal["score", "generate"] = "score"
-    """`score` compares the likelihoods of all candidates; `generate` decodes greedily among them."""
-
-    length_normalised: bool = False
-    """`score`: divide an answer's log-likelihood by its number of tokens."""
-
-    hint: bool = False
-    """Show the tagger's scores in the prompt (section 5.1's `-h`)."""
-
-    max_query_tokens: Annotated[int, Field(ge=32)] = 1024
-    """Of Table 7's query; a longer post is cut about the mention."""
-
-    batch: Annotated[int, Field(gt=0)] = 8
-    """Candidates scored at once."""
 
 
 class Scorer(Protocol):

@@ -11,14 +11,9 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, read_json, weights_sha256
 from namepin.tools.media import Media
+from namepin.tools.reranker.config import TextRerankerConfig
 from namepin.tools.reranker.likelihood import Question, Reader, split_answers
-from namepin.tools.reranker.local import LocalReranker, LocalRerankerConfig, load_local
-
-
-class TextRerankerConfig(LocalRerankerConfig):
-    """LLaMA-3-8B, the paper's, unless told otherwise."""
-
-    weights: str = "meta-llama/Meta-Llama-3-8B-Instruct"
+from namepin.tools.reranker.local import LocalReranker, load_local
 
 
 class TextModel:

@@ -12,16 +12,16 @@ masks become one. Namepin's rule:
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
-from namepin.tools.models.sam import Candidates, Sam, SamConfig, shared_sam
-from namepin.tools.models.seem import Answer, SeemConfig, SeemModel, shared_seem
+from namepin.tools.models.sam import Candidates, Sam, shared_sam
+from namepin.tools.models.seem import Answer, SeemModel, shared_seem
+from namepin.tools.segmenter.config import GemSegmenterConfig
 from namepin.tools.segmenter.prompts import (
     box_within,
     nothing_asked,
@@ -32,18 +32,9 @@ from namepin.tools.segmenter.prompts import (
 )
 from namepin.tools.segmenter.sam import ask, regions
 from namepin.tools.segmenter.seem import ask_of, confidence
-from namepin.tools.types import Frozen, Point
+from namepin.tools.types import Point
 
 Region = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-class GemSegmenterConfig(Frozen):
-    """The two nets, and how far their masks must overlap to mean the same thing."""
-
-    sam: SamConfig = SamConfig()
-    seem: SeemConfig = SeemConfig()
-    agreement: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """IoU; 0.5 is also where the field's metrics call two regions the same."""
 
 
 class GemSegmenter:

@@ -8,7 +8,8 @@ from PIL import Image
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import Kind, Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen, Mask, Notice, Point
+from namepin.tools.segmenter.config import SegmenterConfig
+from namepin.tools.types import Mask, Notice, Point
 from namepin.tools.vision.grabcut import (
     Rectangle,
     Region,
@@ -20,14 +21,7 @@ from namepin.tools.vision.grabcut import (
 )
 from namepin.tools.vision.name_search import pieces
 from namepin.tools.vision.ocr import Quad, bounds
-from namepin.tools.vision.scene import Scene, SceneConfig, scene_reader
-
-
-class SegmenterConfig(Frozen):
-    """The scene as the matcher sees it, and the long side, in pixels, at which GrabCut works."""
-
-    scene: SceneConfig = SceneConfig()
-    side: int = 320
+from namepin.tools.vision.scene import Scene, scene_reader
 
 
 class GrabCutSegmenter:

@@ -1,15 +1,15 @@
 """SAM as a segmenter: a point (GEM section 3.4.3), a box (RiVEG), or both, into a mask and its tight box."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
-from namepin.tools.models.sam import Candidates, Sam, SamConfig, shared_sam
+from namepin.tools.models.sam import Candidates, Sam, shared_sam
+from namepin.tools.segmenter.config import SamSegmenterConfig
 from namepin.tools.segmenter.prompts import (
     box_within,
     nothing_asked,
@@ -18,18 +18,9 @@ from namepin.tools.segmenter.prompts import (
     segment_of,
     stability,
 )
-from namepin.tools.types import Box, Frozen, Point
+from namepin.tools.types import Box, Point
 
 Region = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-class SamSegmenterConfig(Frozen):
-    """The segmenter is its SAM; other tools of equal `sam` share the loaded weights."""
-
-    sam: SamConfig = SamConfig()
-    specks: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Parts of a mask that are smaller than this share of its largest part are left out, since one speck makes the box
-    much larger; ours, as SAM's own generator of masks leaves small regions out."""
 
 
 class SamSegmenter:

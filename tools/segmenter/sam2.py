@@ -2,15 +2,9 @@
 
 from typing import ClassVar
 
-from namepin.tools.models.sam2 import Sam2, Sam2Config, shared_sam2
-from namepin.tools.segmenter.sam import SamSegmenter, SamSegmenterConfig
-from namepin.tools.types import Frozen
-
-
-class Sam2SegmenterConfig(Frozen):
-    """The segmenter is its SAM 2; other tools of equal `sam` share the loaded weights."""
-
-    sam: Sam2Config = Sam2Config()
+from namepin.tools.models.sam2 import Sam2, shared_sam2
+from namepin.tools.segmenter.config import Sam2SegmenterConfig, SamSegmenterConfig
+from namepin.tools.segmenter.sam import SamSegmenter
 
 
 class Sam2Segmenter(SamSegmenter):

@@ -8,12 +8,11 @@ SAM 3 can also read a box as an example of what to find; transformers does that 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,31 +29,15 @@ from namepin.tools.loading.pretrained import (
     shared,
 )
 from namepin.tools.media import Media, picture
+from namepin.tools.models.config import Sam3Config
 from namepin.tools.models.match_texts import without_special
+from namepin.tools.segmenter.config import Sam3SegmenterConfig
 from namepin.tools.segmenter.prompts import box_within, category_words, nothing_found, point_within, segment_of
-from namepin.tools.types import Box, Frozen, Point
+from namepin.tools.types import Box, Point
 
 _MEND = "take a SAM 3 checkpoint in transformers' form, such as facebook/sam3 (SAM License, on request)"
 _HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of the channels in SAM 3's training."""
-
-
-class Sam3Config(Frozen):
-    """Which SAM 3, and where it runs."""
-
-    weights: str = "facebook/sam3"
-    """A transformers folder or a name on the hub; SAM License."""
-
-    revision: str | None = None
-    device: str = "cpu"
-
-
-class Sam3SegmenterConfig(Frozen):
-    """The net, and from which score on an instance counts."""
-
-    sam: Sam3Config = Sam3Config()
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """SAM 3's own, for instances."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import Tensor
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
-from namepin.tools.models.seem import Ask, SeemConfig, SeemModel, shared_seem
+from namepin.tools.models.seem import Ask, SeemModel, shared_seem
+from namepin.tools.segmenter.config import SeemSegmenterConfig
 from namepin.tools.segmenter.prompts import (
     box_within,
     category_words,
@@ -17,13 +18,6 @@ from namepin.tools.segmenter.prompts import (
     segment_of,
     stability,
 )
-from namepin.tools.types import Frozen
-
-
-class SeemSegmenterConfig(Frozen):
-    """The segmenter is its SEEM; other tools of equal `seem` share the loaded weights."""
-
-    seem: SeemConfig = SeemConfig()
 
 
 class SeemSegmenter:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import ClassVar, Literal, cast
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
@@ -18,37 +17,15 @@ from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
 from namepin.tools.tagger.adapter import Manifest, load_adapter
+from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.lexicon import Votes, blended, lexicon_sha256, text_votes
 from namepin.tools.tagger.rows import Row, RowBuilder, collate
 from namepin.tools.text import tweet_tokens
-from namepin.tools.types import Frozen, Mention, Notice, token_offsets
+from namepin.tools.types import Mention, Notice, token_offsets
 
 Label = Literal["PER", "LOC", "ORG", "OTHER"]
 _NEAR = 40
 """Words on each side of a mention that the lexicon reads; a tweet has fewer."""
-
-
-class TaggerConfig(Frozen):
-    """How the tagger runs.
-
-    Attributes:
-        adapter: name of an adapter that ships with Namepin, or an adapter's folder.
-        spans: `coarse`: spans and coarse types are the coarse path's, and the fine type is the best one within them by
-            the fine path's pooled scores. `fine`: the fine path's CRF decides all (the paper's reading).
-        merge: how equation 10 merges the B- and I- logits of a type.
-        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) beside the pooled scores, which then
-            are no longer
-            equation 10's alone; 0 leaves it out, as in the paper. Chosen by 5-fold on FMNERG test-300.
-        batch_size: rows the encoder reads at once.
-        device: a torch device.
-    """
-
-    adapter: str = "starter-tagger"
-    spans: Literal["coarse", "fine"] = "coarse"
-    merge: Literal["logsumexp", "sum", "mean"] = "logsumexp"
-    lexicon: float = Field(0.0, ge=0)
-    batch_size: int = Field(16, ge=1)
-    device: str = "cpu"
 
 
 @dataclass

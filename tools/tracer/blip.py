@@ -5,11 +5,10 @@ logit and the mean over the tokens between the first one and [SEP]. Both are off
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
@@ -18,22 +17,11 @@ from namepin.tools.images import heatmap as heat
 from namepin.tools.interfaces import Query, Trace, TraceRequest, Traces
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.media import Media
-from namepin.tools.models.blip import Blip, BlipConfig, shared_blip
-from namepin.tools.models.gradcam import Heads, Target, Tokens, attention_map
+from namepin.tools.models.blip import Blip, shared_blip
+from namepin.tools.models.gradcam import attention_map
 from namepin.tools.models.match_texts import MATCH_PROMPT
-from namepin.tools.types import Frozen, ImageRef, Notice
-
-
-class BlipTracerConfig(Frozen):
-    """How maps are made. `target="probability", tokens="sum"` is equation 11 as printed."""
-
-    blip: BlipConfig = BlipConfig()
-    block: Annotated[int, Field(ge=0)] = 7
-    """The text layer whose cross-attention is traced, 0-based; PNP-VQA's choice for the large model."""
-
-    target: Target = "logit"
-    heads: Heads = "mean"
-    tokens: Tokens = "inner_mean"
+from namepin.tools.tracer.config import BlipTracerConfig
+from namepin.tools.types import ImageRef, Notice
 
 
 class BlipTracer:

@@ -6,16 +6,11 @@ from typing import ClassVar
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import Trace, TraceQuery, TraceRequest, Traces
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen, ImageRef, Notice, Point
+from namepin.tools.tracer.config import TracerConfig
+from namepin.tools.types import ImageRef, Notice, Point
 from namepin.tools.vision.grabcut import Rectangle
 from namepin.tools.vision.ocr import bounds
-from namepin.tools.vision.scene import Scene, SceneConfig, scene_reader
-
-
-class TracerConfig(Frozen):
-    """The scene as the matcher sees it, so that words need not be read again."""
-
-    scene: SceneConfig = SceneConfig()
+from namepin.tools.vision.scene import Scene, scene_reader
 
 
 class RegionTracer:

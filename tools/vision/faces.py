@@ -19,7 +19,7 @@ from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.types import Frozen
+from namepin.tools.vision.config import PeopleConfig
 from namepin.tools.vision.grabcut import Rectangle, overlap, resized, turned_back
 
 Grey = NDArray[np.uint8]
@@ -36,22 +36,6 @@ _CASCADES = {
 _CONFIRMED, _DOUBTFUL = 0.98, 0.5
 _PROFILE = 0.7
 """Too rare in those pictures to count; set so that it is just believed."""
-
-
-class PeopleConfig(Frozen):
-    """How hard to look.
-
-    Attributes:
-        side: the long side, in pixels, at which faces are sought; larger finds smaller faces and takes longer.
-        smallest: the smallest face sought, as a fraction of the long side.
-        tilts: degrees by which the picture is turned for another look while no face was found.
-        most: at most so many people are reported, the most prominent first.
-    """
-
-    side: int = 800
-    smallest: float = 0.03
-    tilts: tuple[float, ...] = (-25.0, 25.0)
-    most: int = 20
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,13 @@ from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.types import Frozen
+from namepin.tools.vision.config import OcrConfig
 from namepin.tools.vision.grabcut import Rectangle, resized
 
 Quad = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 """Corners of a word or line in reading direction: top left, top right, bottom right, bottom left."""
 
 _MODELS = {"Det": "PP-OCRv6_det_small.onnx", "Rec": "PP-OCRv6_rec_small.onnx"}
-
-
-class OcrConfig(Frozen):
-    """How to read.
-
-    Attributes:
-        side: the long side, in pixels, at which text is sought; time and memory grow with its square.
-        confidence: a line read with less is left out.
-        threads: cores that one picture may use.
-    """
-
-    side: int = 1024
-    confidence: float = 0.6
-    threads: int = 2
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,10 @@ from functools import cached_property, lru_cache
 
 from namepin.tools.base import digest
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen, ImageRef
-from namepin.tools.vision.faces import PeopleConfig, PeopleFinder, Person
-from namepin.tools.vision.ocr import Line, OcrConfig, TextReader
-
-
-class SceneConfig(Frozen):
-    """How the picture is looked at; `keep` is the number of pictures whose answers are remembered."""
-
-    ocr: OcrConfig = OcrConfig()
-    people: PeopleConfig = PeopleConfig()
-    keep: int = 64
+from namepin.tools.types import ImageRef
+from namepin.tools.vision.config import SceneConfig
+from namepin.tools.vision.faces import PeopleFinder, Person
+from namepin.tools.vision.ocr import Line, TextReader
 
 
 @dataclass(frozen=True)

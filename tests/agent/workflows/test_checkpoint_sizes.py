@@ -21,14 +21,14 @@ from transformers import (
 )
 
 from namepin.agent.workflows.checkpoint_sizes import PUBLISHED, Wanted, fit, wanted
-from namepin.tools.grounder.ofa import OfaGrounderConfig
-from namepin.tools.matcher.blip import BlipMatcherConfig
-from namepin.tools.models.ofa import OfaConfig
+from namepin.tools.grounder.config import OfaGrounderConfig
+from namepin.tools.matcher.config import BlipMatcherConfig
+from namepin.tools.models.config import OfaConfig
 from namepin.tools.nets.albef import Albef, AlbefSizes
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 from namepin.tools.nets.seem import Seem, SeemSizes
 from namepin.tools.nets.seem.focal import FocalSizes
-from namepin.tools.reranker.llava import LlavaRerankerConfig
+from namepin.tools.reranker.config import LlavaRerankerConfig
 
 EYES = {
     "hidden_size": 1408,

@@ -17,9 +17,10 @@ from namepin.evals.scoring.evaluate import evaluate
 from namepin.evals.scoring.predictions import Predictions
 from namepin.graphs.calls import LiveCalls
 from namepin.tools.errors import NamepinError
-from namepin.tools.examples.annotated import ExamplesConfig
+from namepin.tools.examples.config import ExamplesConfig
 from namepin.tools.interfaces import Knowledge, KnowledgeRequest, TagRequest, Tags
-from namepin.tools.knowledge.chat import KnowledgeConfig, RecordedKnowledge
+from namepin.tools.knowledge.chat import RecordedKnowledge
+from namepin.tools.knowledge.config import KnowledgeConfig
 from namepin.tools.media import Media
 from support.capital_tagger import CapitalTagger
 from support.eval_samples import gmner_folder, write_rows

@@ -13,7 +13,8 @@ from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask, centred, referring
 from namepin.finetune.grounder.ofa import train
 from namepin.finetune.loop.run_folder import CHECKPOINT
-from namepin.tools.grounder.mmgdino import MmGroundingDinoConfig, MmGroundingDinoGrounder
+from namepin.tools.grounder.config import MmGroundingDinoConfig
+from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import GroundRequest
 from namepin.tools.media import Media

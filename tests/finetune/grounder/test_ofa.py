@@ -12,11 +12,12 @@ from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.data.mentions import jittered
 from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask, train
 from namepin.tools.errors import NamepinError
-from namepin.tools.grounder.ofa import OfaGrounder, OfaGrounderConfig
+from namepin.tools.grounder.config import OfaGrounderConfig
+from namepin.tools.grounder.ofa import OfaGrounder
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import GroundRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.models.ofa import OfaConfig
+from namepin.tools.models.config import OfaConfig
 from support import tiny_ofa
 from support.tiny_world import write_world
 

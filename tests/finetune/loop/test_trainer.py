@@ -27,9 +27,10 @@ from namepin.finetune.matcher import MatcherRecipe, MatcherTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import MatchRequest, Query
-from namepin.tools.matcher.blip import BlipMatcher, BlipMatcherConfig
+from namepin.tools.matcher.blip import BlipMatcher
+from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.models.blip import BlipConfig
+from namepin.tools.models.config import BlipConfig
 from support.paths import ROOT, TESTS
 from support.tiny_blip import save_folder, tiny_net
 from support.tiny_world import write_world

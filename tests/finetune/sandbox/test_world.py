@@ -18,7 +18,8 @@ from namepin.finetune.sandbox.kinds import KINDS
 from namepin.finetune.sandbox.names import ORDINARY, words_of
 from namepin.finetune.sandbox.posts import posts
 from namepin.finetune.sandbox.write import write_world
-from namepin.tools.captioner.recorded import RecordedCaptionerConfig, read_captions
+from namepin.tools.captioner.config import RecordedCaptionerConfig
+from namepin.tools.captioner.recorded import read_captions
 from namepin.tools.errors import NamepinError
 
 COUNTS = {"train": 150, "dev": 40, "test": 120}

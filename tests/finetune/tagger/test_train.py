@@ -39,7 +39,8 @@ from namepin.tools.media import Media
 from namepin.tools.nets.crf import FORBIDDEN
 from namepin.tools.nets.dual_tagger import DualTaggerNet
 from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 from support import tiny_encoders
 from support.tagger_posts import write_posts
 

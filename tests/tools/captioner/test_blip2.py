@@ -10,8 +10,9 @@ from PIL import Image
 from transformers import Blip2ForConditionalGeneration
 
 from namepin.tools.base import file_sha256
-from namepin.tools.captioner.blip2 import Blip2Captioner, Blip2CaptionerConfig
-from namepin.tools.captioner.recorded import RecordedCaptioner, RecordedCaptionerConfig
+from namepin.tools.captioner.blip2 import Blip2Captioner
+from namepin.tools.captioner.config import Blip2CaptionerConfig, RecordedCaptionerConfig
+from namepin.tools.captioner.recorded import RecordedCaptioner
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Caption, CaptionRequest

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from namepin.tools.captioner.chat import PROMPT, CaptionerConfig, ChatCaptioner, data_url
+from namepin.tools.captioner.chat import PROMPT, ChatCaptioner, data_url
+from namepin.tools.captioner.config import CaptionerConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import CaptionRequest
 from namepin.tools.media import Media

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from namepin.tools.entailment.albef import AlbefEntailment, AlbefEntailmentConfig, as_albef, as_lavis, entailed, padded
+from namepin.tools.entailment.albef import AlbefEntailment, as_albef, as_lavis, entailed, padded
+from namepin.tools.entailment.config import AlbefEntailmentConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Entailments, EntailRequest, ReferringQuery

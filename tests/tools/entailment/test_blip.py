@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from namepin.tools.entailment.blip import BlipEntailment, BlipEntailmentConfig
+from namepin.tools.entailment.blip import BlipEntailment
+from namepin.tools.entailment.config import BlipEntailmentConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Entailments, EntailRequest, ReferringQuery
-from namepin.tools.matcher.blip import BlipMatcher, BlipMatcherConfig
+from namepin.tools.matcher.blip import BlipMatcher
+from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.models.blip import BlipConfig
+from namepin.tools.models.config import BlipConfig
 from support import tiny_blip
 from support.tiny_blip import PICTURE, VOCABULARY, image_ref
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from namepin.tools.entailment.chat import SYSTEM, ChatEntailment, ChatEntailmentConfig, p_yes
+from namepin.tools.entailment.chat import SYSTEM, ChatEntailment, p_yes
+from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Entailment, Entailments, EntailRequest, ReferringQuery
 from namepin.tools.llm.client import Reply, Said

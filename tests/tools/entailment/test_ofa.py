@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from namepin.tools.entailment.ofa import ANSWERS, OfaEntailment, OfaEntailmentConfig, answer_scores
+from namepin.tools.entailment.config import OfaEntailmentConfig
+from namepin.tools.entailment.ofa import ANSWERS, OfaEntailment, answer_scores
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Entailments, EntailRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.models.ofa import OfaConfig, OfaModel
+from namepin.tools.models.config import OfaConfig
+from namepin.tools.models.ofa import OfaModel
 from namepin.tools.nets.ofa import Ofa
 from support import tiny_ofa
 from support.tiny_blip import PICTURE, image_ref

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
-from namepin.tools.examples.annotated import FEATURES_FILE, INDEX_FILE, AnnotatedExamples, ExamplesConfig
+from namepin.tools.examples.annotated import FEATURES_FILE, INDEX_FILE, AnnotatedExamples
+from namepin.tools.examples.config import ExamplesConfig
 from namepin.tools.interfaces import ExamplesRequest, KnowledgeRequest
 from namepin.tools.knowledge.plim import prompt
 from namepin.tools.media import Media

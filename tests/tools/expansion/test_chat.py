@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from namepin.tools.errors import ToolUnavailable
-from namepin.tools.expansion.chat import MOST_WORDS, ChatExpansion, ExpansionConfig, prompt, usable
+from namepin.tools.expansion.chat import MOST_WORDS, ChatExpansion, prompt, usable
+from namepin.tools.expansion.config import ExpansionConfig
 from namepin.tools.interfaces import ExpandRequest
 from namepin.tools.llm.client import Reply
 from namepin.tools.media import Media

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.expansion.recorded import RecordedExpansion, RecordedExpansionConfig
+from namepin.tools.expansion.config import RecordedExpansionConfig
+from namepin.tools.expansion.recorded import RecordedExpansion
 from namepin.tools.interfaces import ExpandRequest
 from namepin.tools.media import Media
 

@@ -11,7 +11,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.chat import ChatGrounder, ChatGrounderConfig, _score
+from namepin.tools.grounder.chat import ChatGrounder, _score
+from namepin.tools.grounder.config import ChatGrounderConfig
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
 from namepin.tools.llm.client import Reply, Said
 from namepin.tools.media import Media

@@ -15,7 +15,8 @@ from transformers import Florence2Processor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.florence2 import Answer, Florence2, Florence2Config, Florence2Grounder, box_of, located
+from namepin.tools.grounder.config import Florence2Config
+from namepin.tools.grounder.florence2 import Answer, Florence2, Florence2Grounder, box_of, located
 from namepin.tools.interfaces import Grounded, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
 from namepin.tools.segmenter.prompts import IMAGENET_MEAN, IMAGENET_STD

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers.models.grounding_dino.image_processing_pil_grounding_dino import GroundingDinoImageProcessorPil
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.mmgdino import MmGroundingDinoConfig, MmGroundingDinoGrounder, phrase_of
+from namepin.tools.grounder.config import MmGroundingDinoConfig
+from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder, phrase_of
 from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef

@@ -8,13 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from namepin.tools.entailment.ofa import OfaEntailment, OfaEntailmentConfig
+from namepin.tools.entailment.config import OfaEntailmentConfig
+from namepin.tools.entailment.ofa import OfaEntailment
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.ofa import OfaGrounder, OfaGrounderConfig
+from namepin.tools.grounder.config import OfaGrounderConfig
+from namepin.tools.grounder.ofa import OfaGrounder
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.models.ofa import OfaConfig
+from namepin.tools.models.config import OfaConfig
 from namepin.tools.models.ofa_boxes import bins_of, box_of
 from namepin.tools.nets.ofa import Beams, continuations
 from support import tiny_ofa

@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.sam3 import Part, Sam3Grounder, Sam3GrounderConfig, phrase
+from namepin.tools.grounder.config import Part, Sam3GrounderConfig
+from namepin.tools.grounder.sam3 import Sam3Grounder, phrase
 from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.segmenter.sam3 import Instances, Sam3, Sam3Config, Sam3Segmenter, Sam3SegmenterConfig, full_size
+from namepin.tools.models.config import Sam3Config
+from namepin.tools.segmenter.config import Sam3SegmenterConfig
+from namepin.tools.segmenter.sam3 import Instances, Sam3, Sam3Segmenter, full_size
 from support.tiny_sam import PICTURE, image_ref
 from support.tiny_sam3 import tiny_net, words
 

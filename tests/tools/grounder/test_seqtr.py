@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
-from namepin.tools.grounder.seqtr import Seen, SeqtrGrounder, SeqtrGrounderConfig, box_of, corners_of, prepared
+from namepin.tools.grounder.config import SeqtrGrounderConfig
+from namepin.tools.grounder.seqtr import Seen, SeqtrGrounder, box_of, corners_of, prepared
 from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
 from namepin.tools.models.seqtr_checkpoint import load_seqtr

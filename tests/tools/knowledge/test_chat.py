@@ -19,11 +19,11 @@ from namepin.tools.knowledge.chat import (
     STYLE,
     ChatKnowledge,
     Explanation,
-    KnowledgeConfig,
     RecordedKnowledge,
     parse,
     prompt,
 )
+from namepin.tools.knowledge.config import KnowledgeConfig
 from namepin.tools.llm.client import Reply
 from namepin.tools.media import Media
 from support import tiny_chat

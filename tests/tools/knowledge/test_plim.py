@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Example, KnowledgeRequest
 from namepin.tools.knowledge.chat import ChatKnowledge
-from namepin.tools.knowledge.plim import STYLE, PlimKnowledge, PlimKnowledgeConfig, prompt, read_answer
+from namepin.tools.knowledge.config import PlimKnowledgeConfig
+from namepin.tools.knowledge.plim import STYLE, PlimKnowledge, prompt, read_answer
 from namepin.tools.llm.client import Reply
 from namepin.tools.media import Media
 from support.paths import GOLDEN

@@ -19,11 +19,14 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from pydantic import ValidationError
 
-from namepin.tools.captioner.chat import CaptionerConfig, ChatCaptioner
+from namepin.tools.captioner.chat import ChatCaptioner
+from namepin.tools.captioner.config import CaptionerConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import CaptionRequest, KnowledgeRequest
-from namepin.tools.knowledge.chat import ChatKnowledge, KnowledgeConfig
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig, Reply
+from namepin.tools.knowledge.chat import ChatKnowledge
+from namepin.tools.knowledge.config import KnowledgeConfig
+from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.config import ChatConfig
 from namepin.tools.llm.servers import servers_of
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef

@@ -13,7 +13,8 @@ from langchain_core.messages import HumanMessage
 from pydantic import ValidationError
 
 from namepin.tools.errors import ToolUnavailable
-from namepin.tools.llm.client import Ask, ChatClient, ChatConfig, Reply
+from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.config import ChatConfig
 from namepin.tools.llm.servers import LONGEST_REST_S, REST_S, Servers
 from support.scripted_chat import Server, serve
 

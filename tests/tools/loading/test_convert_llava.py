@@ -10,7 +10,8 @@ from transformers import LlavaForConditionalGeneration
 from namepin.tools.errors import NamepinError
 from namepin.tools.loading.convert_llava import main
 from namepin.tools.media import Media
-from namepin.tools.reranker.llava import CONVERSATION, LlavaReranker, LlavaRerankerConfig
+from namepin.tools.reranker.config import LlavaRerankerConfig
+from namepin.tools.reranker.llava import CONVERSATION, LlavaReranker
 from namepin.tools.reranker.prompt import table7
 from support import tiny_rerankers as tiny
 

@@ -13,9 +13,11 @@ from PIL import Image
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Matches, MatchRequest, Query
-from namepin.tools.matcher.blip import BlipMatcher, BlipMatcherConfig
+from namepin.tools.matcher.blip import BlipMatcher
+from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.models.blip import Blip, BlipConfig
+from namepin.tools.models.blip import Blip
+from namepin.tools.models.config import BlipConfig
 from support import tiny_blip
 from support.tiny_blip import PICTURE, QUERIES, VOCABULARY, image_ref
 

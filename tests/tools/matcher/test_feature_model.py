@@ -14,9 +14,17 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images import heatmap as heat
 from namepin.tools.images.tensors import pad_to_square, squash
 from namepin.tools.interfaces import MatchRequest, Query, TraceQuery, TraceRequest
-from namepin.tools.matcher.blip2 import Blip2Config, Blip2Matcher, Blip2MatcherConfig, Blip2Tracer, Blip2TracerConfig
+from namepin.tools.matcher.blip2 import Blip2Matcher, Blip2Tracer
+from namepin.tools.matcher.config import (
+    Blip2Config,
+    Blip2MatcherConfig,
+    Blip2TracerConfig,
+    LlavaConfig,
+    LlavaMatcherConfig,
+    LlavaTracerConfig,
+)
 from namepin.tools.matcher.feature_model import maps_of_features
-from namepin.tools.matcher.llava import LlavaConfig, LlavaMatcher, LlavaMatcherConfig, LlavaTracer, LlavaTracerConfig
+from namepin.tools.matcher.llava import LlavaMatcher, LlavaTracer
 from namepin.tools.media import Media
 from support import tiny_features
 from support.tiny_blip import PICTURE, QUERIES, image_ref

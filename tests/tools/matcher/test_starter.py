@@ -3,11 +3,13 @@ from itertools import pairwise
 import pytest
 
 from namepin.tools.interfaces import Match, MatchRequest, Query
-from namepin.tools.matcher.starter import IN_PICTURE, MatcherConfig, StarterMatcher, match_scene, posterior
+from namepin.tools.matcher.config import MatcherConfig
+from namepin.tools.matcher.starter import IN_PICTURE, StarterMatcher, match_scene, posterior
 from namepin.tools.types import ImageRef
-from namepin.tools.vision.faces import PeopleConfig, Person
+from namepin.tools.vision.config import PeopleConfig, SceneConfig
+from namepin.tools.vision.faces import Person
 from namepin.tools.vision.ocr import Line, Word
-from namepin.tools.vision.scene import Scene, SceneConfig
+from namepin.tools.vision.scene import Scene
 
 PICTURE = ImageRef(sha256="0" * 64, width=800, height=600)
 

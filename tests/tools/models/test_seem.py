@@ -14,14 +14,16 @@ from torch import Tensor
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Query, Segments
 from namepin.tools.media import Media
-from namepin.tools.models.seem import Ask, SeemConfig, padded, scaled, stroke
+from namepin.tools.models.config import SeemConfig
+from namepin.tools.models.seem import Ask, padded, scaled, stroke
 from namepin.tools.nets.seem import Features, Seem
 from namepin.tools.nets.seem.decoder import _outside, _who_sees_whom
 from namepin.tools.nets.seem.focal import Modulation
 from namepin.tools.nets.seem.layers import sample, sine_positions
 from namepin.tools.nets.seem.net import spread
+from namepin.tools.segmenter.config import SeemSegmenterConfig
 from namepin.tools.segmenter.prompts import category_words
-from namepin.tools.segmenter.seem import SeemSegmenter, SeemSegmenterConfig
+from namepin.tools.segmenter.seem import SeemSegmenter
 from support import tiny_seem
 from support.paths import GOLDEN
 from support.tiny_sam import PICTURE, image_ref, prompt, request

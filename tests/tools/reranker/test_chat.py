@@ -12,7 +12,8 @@ from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Reranked, RerankRequest
 from namepin.tools.llm.constrained import answered
 from namepin.tools.media import Media
-from namepin.tools.reranker.chat import SYSTEM, ChatReranker, ChatRerankerConfig
+from namepin.tools.reranker.chat import SYSTEM, ChatReranker
+from namepin.tools.reranker.config import ChatRerankerConfig
 from namepin.tools.reranker.prompt import EXAMPLES, table7
 from namepin.tools.types import ImageRef
 from support import tiny_chat, tiny_vlm

@@ -12,7 +12,8 @@ from transformers import LlavaForConditionalGeneration
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Reranked, RerankRequest
 from namepin.tools.media import Media
-from namepin.tools.reranker.llava import CONVERSATION, LlavaReranker, LlavaRerankerConfig
+from namepin.tools.reranker.config import LlavaRerankerConfig
+from namepin.tools.reranker.llava import CONVERSATION, LlavaReranker
 from namepin.tools.reranker.local import shares
 from namepin.tools.reranker.prompt import table7
 from support import tiny_rerankers as tiny

@@ -13,11 +13,12 @@ from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.media import Media
 from namepin.tools.models.blip2_lm import picture_tokens
-from namepin.tools.reranker.blip2 import Blip2Reranker, Blip2RerankerConfig
+from namepin.tools.reranker.blip2 import Blip2Reranker
+from namepin.tools.reranker.config import Blip2RerankerConfig, TextRerankerConfig
 from namepin.tools.reranker.likelihood import continuations, split_answers
 from namepin.tools.reranker.local import shares
 from namepin.tools.reranker.prompt import EXAMPLES, Query, best, checked, fitted, seen_by, table7, without_asking
-from namepin.tools.reranker.text import TextReranker, TextRerankerConfig
+from namepin.tools.reranker.text import TextReranker
 from support import tiny_rerankers as tiny
 
 MEDIA = Media(images={tiny.REF.sha256: tiny.PICTURE})

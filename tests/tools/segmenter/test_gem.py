@@ -9,11 +9,11 @@ from PIL import Image
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Segments
 from namepin.tools.media import Media
-from namepin.tools.models.sam import SamConfig
-from namepin.tools.models.seem import SeemConfig
-from namepin.tools.segmenter.gem import GemSegmenter, GemSegmenterConfig, Region, fuse
-from namepin.tools.segmenter.sam import SamSegmenter, SamSegmenterConfig
-from namepin.tools.segmenter.seem import SeemSegmenter, SeemSegmenterConfig
+from namepin.tools.models.config import SamConfig, SeemConfig
+from namepin.tools.segmenter.config import GemSegmenterConfig, SamSegmenterConfig, SeemSegmenterConfig
+from namepin.tools.segmenter.gem import GemSegmenter, Region, fuse
+from namepin.tools.segmenter.sam import SamSegmenter
+from namepin.tools.segmenter.seem import SeemSegmenter
 from support import tiny_sam, tiny_seem
 from support.tiny_sam import PICTURE, image_ref, prompt, request
 

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from namepin.tools.images.load import LoadedImage, load_image
 from namepin.tools.interfaces import Query, Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
-from namepin.tools.segmenter.grabcut import GrabCutSegmenter, SegmenterConfig
+from namepin.tools.segmenter.config import SegmenterConfig
+from namepin.tools.segmenter.grabcut import GrabCutSegmenter
 from namepin.tools.vision.grabcut import clipped, object_region, overlap, person_region
 from support.paths import EXAMPLES
 

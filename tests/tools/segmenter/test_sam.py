@@ -14,9 +14,11 @@ from torch import Tensor
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Segments
 from namepin.tools.media import Media
-from namepin.tools.models.sam import Sam, SamConfig, fit, fitted, unfit
+from namepin.tools.models.config import SamConfig
+from namepin.tools.models.sam import Sam, fit, fitted, unfit
+from namepin.tools.segmenter.config import SamSegmenterConfig
 from namepin.tools.segmenter.prompts import stability
-from namepin.tools.segmenter.sam import SamSegmenter, SamSegmenterConfig, without_specks
+from namepin.tools.segmenter.sam import SamSegmenter, without_specks
 from support import tiny_sam
 from support.paths import GOLDEN
 from support.tiny_sam import PICTURE, image_ref, prompt, request

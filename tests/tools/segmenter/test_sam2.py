@@ -12,8 +12,9 @@ from torch import Tensor
 
 from namepin.tools.errors import NamepinError
 from namepin.tools.media import Media
-from namepin.tools.models.sam2 import Sam2Config
-from namepin.tools.segmenter.sam2 import Sam2Segmenter, Sam2SegmenterConfig
+from namepin.tools.models.config import Sam2Config
+from namepin.tools.segmenter.config import Sam2SegmenterConfig
+from namepin.tools.segmenter.sam2 import Sam2Segmenter
 from support.tiny_sam import PICTURE, image_ref, prompt, request
 from support.tiny_sam2 import tiny_net
 

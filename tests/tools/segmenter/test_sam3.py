@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Segments
 from namepin.tools.media import Media
-from namepin.tools.segmenter.sam3 import Instances, Sam3Config, Sam3Segmenter, Sam3SegmenterConfig, choose
+from namepin.tools.models.config import Sam3Config
+from namepin.tools.segmenter.config import Sam3SegmenterConfig
+from namepin.tools.segmenter.sam3 import Instances, Sam3Segmenter, choose
 from support.tiny_sam import PICTURE, image_ref, prompt, request
 from support.tiny_sam3 import tiny_net, words
 

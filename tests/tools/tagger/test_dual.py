@@ -14,7 +14,8 @@ from namepin.tools.interfaces import TagRequest
 from namepin.tools.loading.encoder import load_encoder
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, load_adapter, save_adapter
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig, tag_spans
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger, tag_spans
 from namepin.tools.tagger.rows import (
     CASES,
     CONTEXTS,

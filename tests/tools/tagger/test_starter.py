@@ -12,7 +12,8 @@ from namepin.tools.labels import ALIASES, FINE_TO_COARSE4
 from namepin.tools.loading.encoder import WEIGHTS
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import read_manifest
-from namepin.tools.tagger.dual import DualTagger, TaggerConfig, tag_spans
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger, tag_spans
 
 FOLDER = WEIGHTS / "starter-tagger"
 

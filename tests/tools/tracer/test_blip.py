@@ -11,10 +11,13 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images import heatmap as heat
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import MatchRequest, Query, TraceQuery, TraceRequest
-from namepin.tools.matcher.blip import BlipMatcher, BlipMatcherConfig
+from namepin.tools.matcher.blip import BlipMatcher
+from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
-from namepin.tools.models.blip import Blip, BlipConfig
-from namepin.tools.tracer.blip import BlipTracer, BlipTracerConfig
+from namepin.tools.models.blip import Blip
+from namepin.tools.models.config import BlipConfig
+from namepin.tools.tracer.blip import BlipTracer
+from namepin.tools.tracer.config import BlipTracerConfig
 from support import tiny_blip
 from support.paths import GOLDEN
 from support.tiny_blip import PICTURE, QUERIES, VOCABULARY, image_ref

@@ -4,7 +4,8 @@ from PIL import Image, ImageDraw, ImageFont
 from namepin.tools.images.load import LoadedImage, load_image
 from namepin.tools.interfaces import Kind, Query, TraceQuery, TraceRequest, Traces
 from namepin.tools.media import Media
-from namepin.tools.tracer.region import RegionTracer, TracerConfig
+from namepin.tools.tracer.config import TracerConfig
+from namepin.tools.tracer.region import RegionTracer
 from namepin.tools.types import Box, Point
 
 QUERY = Query(text="Harbour Jazz", label="OTHER", category="festival")

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from namepin.tools.images.load import load_image
-from namepin.tools.vision.faces import PeopleConfig, PeopleFinder
+from namepin.tools.vision.config import PeopleConfig
+from namepin.tools.vision.faces import PeopleFinder
 from namepin.tools.vision.grabcut import overlap
 from support.paths import EXAMPLES
 

@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from namepin.tools.vision.config import OcrConfig
 from namepin.tools.vision.grabcut import overlap
 from namepin.tools.vision.name_search import find_name, pieces
-from namepin.tools.vision.ocr import Line, OcrConfig, Quad, TextReader, Word, bounds, part_of
+from namepin.tools.vision.ocr import Line, Quad, TextReader, Word, bounds, part_of
 
 
 def quad(x1: float, y1: float, x2: float, y2: float) -> Quad:

@@ -1,0 +1,54 @@
+"""Settings of the captioner's and the describer's backends."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from namepin.tools.llm.config import ChatConfig
+from namepin.tools.loading.config import Placement
+from namepin.tools.types import Frozen
+
+
+class CaptionerConfig(ChatConfig):
+    """The chat model, the size at which it gets the picture, and the cache. Off without `model`."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 120
+    max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
+    """Pixels of the longer side; larger pictures are scaled down before they are sent."""
+    cache: bool = True
+    cache_dir: Path | None = None
+    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
+    cache_mb: Annotated[int, Field(ge=1)] = 64
+
+
+class DescriberConfig(CaptionerConfig):
+    """As a captioner's, with room for a paragraph."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 400
+
+
+class Blip2CaptionerConfig(Placement):
+    """Which BLIP-2, and how it decodes: beam search as LAVIS does it, 5 beams and at most 30 tokens."""
+
+    weights: str = "Salesforce/blip2-opt-2.7b"
+    """A transformers folder, or a name on the hub."""
+
+    revision: str | None = None
+    prompt: str = ""
+    """What the caption goes on from; "a photo of" for BLIP-2s tuned on COCO."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 30
+    beams: Annotated[int, Field(gt=0)] = 5
+    batch: Annotated[int, Field(gt=0)] = 4
+    """Pictures at once."""
+
+
+class RecordedCaptionerConfig(Frozen):
+    """Where the captions are."""
+
+    file: str = "captions.jsonl"
+    """JSONL. A row is `{"image": sha256 of the file, "caption"}`, or `{"id", "caption"}` with `images` set."""
+
+    images: str | None = None
+    """The folder with `ID.jpg`, for rows that name posts."""

@@ -1,0 +1,78 @@
+"""Settings of the entailment's backends."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.constrained import Guide
+from namepin.tools.models.config import BlipConfig, OfaConfig
+from namepin.tools.types import Frozen, Positive
+
+
+class OfaEntailmentConfig(Frozen):
+    """Which OFA, and the size of its pictures."""
+
+    ofa: OfaConfig = OfaConfig(weights="snli_ve_large_best.pt")
+    """Tuned on SNLI-VE by its authors; for RiVEG's own data tune `OFA-Sys/ofa-large` (docs/riveg.md)."""
+
+    image_size: Annotated[int, Field(ge=16)] = 480
+    """Side of the square that pictures are squashed to, in pixels."""
+
+
+Spelling = Literal["albef", "lavis"]
+"""How a sentence is prepared: as `VE.py` of the authors' code does it, or as LAVIS does."""
+
+
+class AlbefEntailmentConfig(Frozen):
+    """Which ALBEF, and how it is run."""
+
+    weights: str = "albef_snli_ve_lavis.pt"
+    """A `.pth` or `.pt` file, or a folder, tuned for visual entailment; LAVIS's for SNLI-VE is published."""
+
+    spelling: Spelling | None = None
+    """Of the sentences that the weights were tuned with. None: LAVIS's for weights without token-type embeddings, which
+    only its port lacks, and the authors' for all others."""
+
+    revision: str | None = None
+    """For names on the hub; a file has none."""
+
+    tokenizer: str = "google-bert/bert-base-uncased"
+    """A folder or hub name: the file brings none."""
+
+    image_size: Positive = 384
+    """Side of the square picture in pixels; position embeddings of another size are resized to it."""
+
+    max_words: Positive | None = None
+    """Of an expression; its further words are not read. None is the spelling's own bound: 30, or 50 for LAVIS."""
+
+    device: str = "cpu"
+    image_batch: Positive = 8
+    text_batch: Positive = 32
+
+
+class BlipEntailmentConfig(Frozen):
+    """The tool is its BLIP; a matcher or tracer of equal `blip` shares the loaded weights and the encoded pictures."""
+
+    blip: BlipConfig = BlipConfig()
+
+
+class ChatEntailmentConfig(ChatConfig):
+    """The chat model, how its answers are held to yes and no, and what it is shown. Off without `model`."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 16
+    guide: Guide = "json_schema"
+    """How the server is told the two answers."""
+    logprobs: bool = True
+    """Ask for log-probabilities; false for a server that refuses to give them."""
+    max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
+    """Pixels of the picture's longer side."""
+    max_post: Annotated[int, Field(ge=100)] = 2000
+    """Characters of the post; its rest is not shown."""
+    max_expression: Annotated[int, Field(ge=100)] = 500
+    """Characters of an expression; its rest is not shown."""
+    cache: bool = True
+    cache_dir: Path | None = None
+    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
+    cache_mb: Annotated[int, Field(ge=1)] = 64

@@ -1,0 +1,14 @@
+"""Where a large model is put: settings that backends of several roles share."""
+
+from typing import Literal
+
+from namepin.tools.types import Frozen
+
+
+class Placement(Frozen):
+    """Of a model's weights."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Of the weights, by bitsandbytes, on a CUDA device."""

@@ -1,0 +1,85 @@
+"""Settings of the matcher's backends, and of the tracers that share their models."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from namepin.tools.models.config import BlipConfig, Target
+from namepin.tools.types import Frozen
+from namepin.tools.vision.config import SceneConfig
+
+
+class MatcherConfig(Frozen):
+    """The starter matcher has only the scene to configure."""
+
+    scene: SceneConfig = SceneConfig()
+
+
+class BlipMatcherConfig(Frozen):
+    """The matcher is its BLIP; a tracer of equal `blip` shares the loaded weights."""
+
+    blip: BlipConfig = BlipConfig()
+
+
+class Blip2Config(Frozen):
+    """Which BLIP-2, and how it is run."""
+
+    weights: str = "Salesforce/blip2-itm-vit-g"
+    """A transformers folder, or a name on the hub."""
+
+    revision: str | None = None
+    max_text_tokens: Annotated[int, Field(ge=8)] = 32
+    """With [CLS] and [SEP]; BLIP-2's own bound. A longer mention is cut, its category never."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the visual encoder's weights; the Q-Former stays in float32."""
+
+    text_batch: Annotated[int, Field(gt=0)] = 16
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+class Blip2MatcherConfig(Frozen):
+    """The matcher is its BLIP-2; a tracer of equal `blip2` shares the loaded weights."""
+
+    blip2: Blip2Config = Blip2Config()
+
+
+class Blip2TracerConfig(Frozen):
+    """How maps are made."""
+
+    blip2: Blip2Config = Blip2Config()
+    target: Target = "probability"
+
+
+class LlavaConfig(Frozen):
+    """Which LLaVA, and how it is run."""
+
+    weights: str = "llava-hf/llava-1.5-7b-hf"
+    """A transformers folder, or a name on the hub; a tuned one may have its adapter merged in."""
+
+    revision: str | None = None
+    adapter: str | None = None
+    """A folder with a LoRA adapter for the task `match` (`namepin.tools.loading.adapters`); None asks the weights as
+    they are."""
+
+    max_characters: Annotated[int, Field(gt=0)] = 300
+    """Of a mention; the rest is cut."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    text_batch: Annotated[int, Field(gt=0)] = 4
+    cached_pictures: Annotated[int, Field(ge=0)] = 4
+
+
+class LlavaMatcherConfig(Frozen):
+    """The matcher is its LLaVA; a tracer of equal `llava` shares the loaded weights."""
+
+    llava: LlavaConfig = LlavaConfig()
+
+
+class LlavaTracerConfig(Frozen):
+    """How maps are made."""
+
+    llava: LlavaConfig = LlavaConfig()
+    target: Target = "probability"

@@ -1,0 +1,113 @@
+"""Settings of the models that several roles share, and of how their heat maps are made."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from namepin.tools.types import Frozen, Positive
+
+Target = Literal["logit", "probability"]
+"""What is differentiated: the raw match logit (LAVIS), or P_T (equation 11 as printed)."""
+Heads = Literal["mean", "max"]
+Tokens = Literal["inner_mean", "sum"]
+"""How tokens are combined: the mean over all but the first and [SEP] (LAVIS, PNP-VQA), or the sum over all (eq. 11)."""
+
+
+class BlipConfig(Frozen):
+    """Which BLIP, and how it is run."""
+
+    weights: str = "Salesforce/blip-itm-large-coco"
+    """A transformers folder, an original `.pth` file, or a name on the hub."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    tokenizer: str = "google-bert/bert-base-uncased"
+    """For an original file, which brings none."""
+
+    first_token: Literal["enc", "cls"] = "enc"
+    """The text's first token: [ENC] as in LAVIS and in training, or [CLS] as in Salesforce's BLIP repository."""
+
+    max_text_tokens: Annotated[int, Field(ge=8)] = 35
+    """With the two special tokens; BLIP's own bound. A longer mention is cut, its category never."""
+
+    vision_norm_eps: Annotated[float, Field(gt=0)] | None = 1e-6
+    """Of the image encoder's layer norms: what BLIP was trained with. None keeps a folder's `config.json`, which says
+    1e-5 in the published conversions."""
+
+    device: str = "cpu"
+    text_batch: Positive = 32
+    image_batch: Positive = 8
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+class OfaConfig(Frozen):
+    """Which OFA, and how it is run."""
+
+    weights: str = "OFA-Sys/ofa-large"
+    """A folder or hub name of OFA-Sys's transformers branch, or a `.pt` file of fairseq's."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    tokenizer: str = "OFA-Sys/ofa-large"
+    """A folder or hub name, for a `.pt` that has no vocabulary beside it; all OFAs have the same one, and BART's."""
+
+    device: str = "cpu"
+    image_batch: Positive = 4
+    text_batch: Positive = 8
+    cached_pictures: Annotated[int, Field(ge=0)] = 16
+
+
+class SamConfig(Frozen):
+    """Which SAM, and where it runs."""
+
+    weights: str = "facebook/sam-vit-huge"
+    """A transformers folder, an original `.pth` file, or a name on the hub (Apache-2.0)."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    device: str = "cpu"
+    cached_pictures: Annotated[int, Field(ge=0)] = 4
+    prompt_batch: Annotated[int, Field(gt=0)] = 16
+
+
+class Sam2Config(SamConfig):
+    """Which SAM 2, and where it runs."""
+
+    weights: str = "facebook/sam2.1-hiera-large"
+    """A transformers folder or a name on the hub."""
+
+
+class Sam3Config(Frozen):
+    """Which SAM 3, and where it runs."""
+
+    weights: str = "facebook/sam3"
+    """A transformers folder or a name on the hub; SAM License."""
+
+    revision: str | None = None
+    device: str = "cpu"
+
+
+SEEM_STEP = 32
+"""Both sides of what the net sees are multiples of it."""
+
+
+class SeemConfig(Frozen):
+    """Which SEEM, and where it runs."""
+
+    weights: str = "seem_focall_v0.pt"
+    """A published file (Apache-2.0): `hf download xdecoder/SEEM seem_focall_v0.pt`."""
+
+    revision: str | None = None
+    """For names on the hub; a file has none."""
+
+    tokenizer: str = "openai/clip-vit-base-patch32"
+    """CLIP's vocabulary: a folder or hub name."""
+
+    short_side: Annotated[int, Field(ge=SEEM_STEP)] = 512
+    long_side: Annotated[int, Field(ge=SEEM_STEP)] = 1024
+    device: str = "cpu"
+    cached_pictures: Annotated[int, Field(ge=0)] = 2
+    prompt_batch: Annotated[int, Field(gt=0)] = 8

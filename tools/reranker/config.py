@@ -1,0 +1,78 @@
+"""Settings of the reranker's backends."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.constrained import Guide
+from namepin.tools.loading.config import Placement
+
+
+class LocalRerankerConfig(Placement):
+    """Which model, how it is loaded, and how it is asked."""
+
+    weights: str
+    """A transformers folder, or a name on the hub."""
+
+    revision: str | None = None
+    adapter: str | None = None
+    """A folder with a LoRA adapter for the task `rerank` (`tools.loading.adapters`); None runs the base as it is."""
+
+    decoder: Literal["score", "generate"] = "score"
+    """`score` compares the likelihoods of all candidates; `generate` decodes greedily among them."""
+
+    length_normalised: bool = False
+    """`score`: divide an answer's log-likelihood by its number of tokens."""
+
+    hint: bool = False
+    """Show the tagger's scores in the prompt (section 5.1's `-h`)."""
+
+    max_query_tokens: Annotated[int, Field(ge=32)] = 1024
+    """Of Table 7's query; a longer post is cut about the mention."""
+
+    batch: Annotated[int, Field(gt=0)] = 8
+    """Candidates scored at once."""
+
+
+class LlavaRerankerConfig(LocalRerankerConfig):
+    """LLaVA-1.5-7B, unless told otherwise."""
+
+    weights: str = "llava-hf/llava-1.5-7b-hf"
+    cached_pictures: int = 4
+
+
+class TextRerankerConfig(LocalRerankerConfig):
+    """LLaMA-3-8B, the paper's, unless told otherwise."""
+
+    weights: str = "meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+class Blip2RerankerConfig(LocalRerankerConfig):
+    """BLIP-2 with OPT-2.7B, unless told otherwise."""
+
+    weights: str = "Salesforce/blip2-opt-2.7b"
+    cached_pictures: int = 4
+
+
+class ChatRerankerConfig(ChatConfig):
+    """The chat model, how its answers are held to the candidates, and what it is shown. Off without `model`."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 32
+    guide: Guide = "json_schema"
+    """How the server is told the candidates."""
+    hint: bool = False
+    """Show the tagger's scores in the prompt (section 5.1's `-h`)."""
+    examples: bool = True
+    """Show the three examples of Table 7 before the question."""
+    sees_images: bool = True
+    """Send the picture; else its caption stands for it."""
+    max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
+    """Pixels of the picture's longer side."""
+    max_query: Annotated[int, Field(ge=200)] = 8000
+    """Characters of Table 7's query; a longer post is cut about the mention."""
+    cache: bool = True
+    cache_dir: Path | None = None
+    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
+    cache_mb: Annotated[int, Field(ge=1)] = 64

