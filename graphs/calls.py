@@ -38,7 +38,7 @@ from namepin.tools.interfaces import (
     TraceRequest,
     Traces,
 )
-from namepin.tools.llm.permission import MAY_ASK, MustAsk
+from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.media import Media
 from namepin.tools.types import Frozen
 
@@ -168,10 +168,10 @@ class LiveCalls:
         turn, here = TURN.get(), copy_context()
         if turn is None:
             return await self._run(here, self.executor, tool, request, media)
-        here.run(MAY_ASK.set, False)
+        here.run(REQUESTS_ALLOWED.set, False)
         try:
             return await self._run(here, turn.executor, tool, request, media)
-        except MustAsk:
+        except RequestNeeded:
             async with turn.away() as elsewhere:
                 return await self._run(copy_context(), elsewhere, tool, request, media)
 

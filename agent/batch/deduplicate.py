@@ -42,7 +42,7 @@ class Asked(Frozen):
         return cls(text=ready.post.text, tokens=ready.post.tokens, picture=image, notices=ready.notices)
 
 
-class Kept:
+class ResultCache:
     """What posts came to in earlier runs, on disk, safe for several processes. For one event loop.
 
     Args:
@@ -56,7 +56,7 @@ class Kept:
         self._disk = ThreadPoolExecutor(1, "kept")
 
     @classmethod
-    def of(cls, pin: Namepin) -> "Kept | None":
+    def of(cls, pin: Namepin) -> "ResultCache | None":
         """Those of a profile; None where it keeps none."""
         chosen = pin.settings.batch
         if not chosen.cache:
@@ -101,7 +101,7 @@ class Kept:
         self._fresh = []
 
 
-class Known:
+class Deduplicator:
     """What posts came to, by text, tokens and the picture's bytes. For one event loop.
 
     Only what went well is used again: a post that met a server while it was down does not speak for the others.
@@ -114,7 +114,7 @@ class Known:
         saved: posts that needed no work of their own.
     """
 
-    def __init__(self, most: int = MOST, kept: Kept | None = None) -> None:
+    def __init__(self, most: int = MOST, kept: ResultCache | None = None) -> None:
         self.most, self.kept, self.saved = most, kept, 0
         self._recent: OrderedDict[str, asyncio.Future[bytes | None]] = OrderedDict()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch.deduplicate import Kept, Known
+from namepin.agent.batch.deduplicate import Deduplicator, ResultCache
 from namepin.agent.batch.out_folder import OutFolder
 from namepin.agent.batch.pictures import TOO_SLOW, check_pictures
 from namepin.agent.batch.source import Row, Source
@@ -129,7 +129,7 @@ def run_batch(
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
     with OutFolder(out, identity_of(pin, source, masks)) as folder:
         writing = Writing(folder, pin, source, limit, told)
-        known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Known(kept=Kept.of(pin))
+        known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Deduplicator(kept=ResultCache.of(pin))
 
         async def work() -> bool:
             with _stopping() as stop:
@@ -191,7 +191,7 @@ class _Work:
 
     pin: Namepin
     masks: bool
-    known: Known | None
+    known: Deduplicator | None
 
     async def outcome(self, row: Row, turns: asyncio.Semaphore, decoders: asyncio.Semaphore) -> Outcome:
         if row.post is None:

@@ -1,4 +1,4 @@
-"""What can be found out about a post of a conversation: an `Answer` from a `Seen`, whoever leads and whatever the door.
+"""Answers about a post of a conversation: an `Answer` from a `RememberedPost`, for every interface.
 
 The tools of the chat (`namepin.agent.chat.tools`) and of the MCP server (`namepin.agent.mcp`) are thin over these, so
 that both say
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from namepin.agent.api import Namepin
 from namepin.agent.chat import phrasing as words
 from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
-from namepin.agent.chat.state import Answer, ChatContext, Seen
+from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.posts import Ready, make_post
 from namepin.agent.render.view import printable, score
 from namepin.tools.errors import NamepinError
@@ -28,7 +28,7 @@ Form = Literal["csv", "json", "table"]
 
 async def read(
     context: ChatContext, post_id: str, text: str, ref: ImageRef | None, profile: str, overrides: Mapping[str, Any]
-) -> tuple[Answer, Seen]:
+) -> tuple[Answer, RememberedPost]:
     """Find the names of a post.
 
     Args:
@@ -50,10 +50,10 @@ async def read(
     extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices), heat=heat)
     if context.heat is not None and heat:
         await asyncio.to_thread(context.heat.keep, extraction, heat)
-    return told(extraction, profile), seen_of(extraction, profile, overrides)
+    return describe(extraction, profile), remember(extraction, profile, overrides)
 
 
-def told(extraction: Extraction, profile: str) -> Answer:
+def describe(extraction: Extraction, profile: str) -> Answer:
     """A post's result, as an answer."""
     facts = {
         "names": [{"number": i, **_facts_of(entity)} for i, entity in enumerate(extraction.entities, 1)],
@@ -65,7 +65,7 @@ def told(extraction: Extraction, profile: str) -> Answer:
     return Answer(kind="extraction", words=said, facts=facts, extraction=extraction)
 
 
-async def explain(context: ChatContext, last: Seen, which: str) -> Answer:
+async def explain(context: ChatContext, last: RememberedPost, which: str) -> Answer:
     """Why one name has this type, and is (not) in the picture.
 
     Raises:
@@ -83,7 +83,7 @@ async def explain(context: ChatContext, last: Seen, which: str) -> Answer:
     return Answer(kind="explanation", words=said, facts=facts)
 
 
-async def ground(context: ChatContext, last: Seen, name: str, label: Coarse | None) -> Answer:
+async def ground(context: ChatContext, last: RememberedPost, name: str, label: Coarse | None) -> Answer:
     """Look for one name in the post's picture; its type is that of the post where it is known there.
 
     Raises:
@@ -101,8 +101,8 @@ async def ground(context: ChatContext, last: Seen, name: str, label: Coarse | No
 
 
 async def segment(
-    context: ChatContext, last: Seen, which: str | None, box: tuple[float, float, float, float] | None
-) -> tuple[Answer, Seen | None]:
+    context: ChatContext, last: RememberedPost, which: str | None, box: tuple[float, float, float, float] | None
+) -> tuple[Answer, RememberedPost | None]:
     """Mask a name's box, which changes the post's extraction, or a box that is given, which does not.
 
     Raises:
@@ -134,10 +134,10 @@ async def segment(
     entities = tuple(masked if i == index else e for i, e in enumerate(extraction.entities))
     changed = extraction.model_copy(update={"entities": entities})
     answer = Answer(kind="mask", words=said, facts=facts, extraction=changed)
-    return answer, seen_of(changed, last["profile"], last["overrides"])
+    return answer, remember(changed, last["profile"], last["overrides"])
 
 
-async def compare(context: ChatContext, last: Seen, profiles: Sequence[str]) -> Answer:
+async def compare(context: ChatContext, last: RememberedPost, profiles: Sequence[str]) -> Answer:
     """Read the post with several profiles, and show where they differ; none is all on offer."""
     extraction = extraction_of(last)
     picture = await asyncio.to_thread(context.pictures.open, extraction.image) if extraction.image else None
@@ -154,7 +154,7 @@ async def compare(context: ChatContext, last: Seen, profiles: Sequence[str]) -> 
     return Answer(kind="comparison", words=said, facts={"table": table, "failed": failed}, table=table)
 
 
-def show(last: Seen, form: Form) -> Answer:
+def show(last: RememberedPost, form: Form) -> Answer:
     """The post's result as CSV, JSON or a table."""
     extraction = extraction_of(last)
     rows = [_row(entity) for entity in extraction.entities]
@@ -171,14 +171,14 @@ def show(last: Seen, form: Form) -> Answer:
     return Answer(kind="export", words=said, facts={form: said}, table=rows, extraction=extraction)
 
 
-def extraction_of(last: Seen) -> Extraction:
+def extraction_of(last: RememberedPost) -> Extraction:
     """A remembered post's extraction."""
     return Extraction.model_validate(last["extraction"])
 
 
-def seen_of(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) -> Seen:
+def remember(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) -> RememberedPost:
     """A result as a conversation remembers it."""
-    return Seen(extraction=json.loads(extraction.to_json()), profile=profile, overrides=dict(overrides))
+    return RememberedPost(extraction=json.loads(extraction.to_json()), profile=profile, overrides=dict(overrides))
 
 
 async def _pin(context: ChatContext, profile: str, overrides: Mapping[str, Any]) -> Namepin:

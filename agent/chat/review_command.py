@@ -6,7 +6,7 @@ from namepin.agent.chat import phrasing as words
 from namepin.agent.posts import Ready, make_post
 from namepin.agent.review import Review
 from namepin.agent.stores.pictures import Pictures
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
 from namepin.graphs.review_nodes import Question, checked
 from namepin.tools.errors import NamepinError
@@ -28,7 +28,7 @@ class Reviewing:
 
     @classmethod
     async def begin(
-        cls, last: Extraction | None, pins: Pins, pictures: Pictures, profile: str, rows: Path | None
+        cls, last: Extraction | None, pins: ProfilePool, pictures: Pictures, profile: str, rows: Path | None
     ) -> "Reviewing":
         """Take the last post again, and stop where it is close.
 

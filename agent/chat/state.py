@@ -10,7 +10,7 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.agent.stores.pictures import Pictures
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.types import Extraction, Frozen
 
 Json = dict[str, Any]
@@ -20,7 +20,7 @@ MAX_SEEN = 20
 """Posts a conversation remembers; follow-ups are about the last one."""
 
 
-class Seen(TypedDict):
+class RememberedPost(TypedDict):
     """A post of the conversation: its `Extraction`, and the profile and settings that made it."""
 
     extraction: Json
@@ -34,7 +34,7 @@ class ChatState(AgentState[Any]):
     picture: NotRequired[Json | None]
     """An `ImageRef`; the bytes are in `Pictures`."""
 
-    seen: NotRequired[Annotated[list[Seen], OmitFromInput]]
+    seen: NotRequired[Annotated[list[RememberedPost], OmitFromInput]]
     """Never part of what a client sends: it names settings."""
 
 
@@ -50,7 +50,7 @@ class ChatContext:
         heat: where heat maps are kept; None where nobody draws them.
     """
 
-    pins: Pins
+    pins: ProfilePool
     pictures: Pictures
     profile: str
     overrides: Mapping[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from namepin.agent.config.settings import load_settings
 from namepin.agent.render.view import printable, short
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.agent.stores.pictures import Pictures
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction, ImageRef
 
@@ -51,7 +51,7 @@ class Terminal:
         self.model, self.settings = lead_model(settings.chat), settings.chat
         self.pictures = Pictures(data_folder() / "pictures", max_pixels=settings.images.max_pixels)
         self.heat = HeatMaps(data_folder() / "heat")
-        self.pins = Pins([self.profile], self.assignments)
+        self.pins = ProfilePool([self.profile], self.assignments)
         self.attached: ImageRef | None = None
         self.last: Extraction | None = None
         self.reviewing: Reviewing | None = None
@@ -122,7 +122,7 @@ class Terminal:
         elif name == "/profile":
             profile = load_settings(rest or None, assignments=self.assignments).profile
             self.pins, self.profile = (
-                Pins(list(dict.fromkeys([profile, *self.pins.profiles])), self.assignments),
+                ProfilePool(list(dict.fromkeys([profile, *self.pins.profiles])), self.assignments),
                 profile,
             )
             self._say(f"profile {profile}")

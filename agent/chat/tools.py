@@ -17,7 +17,7 @@ from pydantic import Field
 from namepin.agent.chat import answers
 from namepin.agent.chat.answers import Form
 from namepin.agent.chat.single_tool import Coarse
-from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, ChatState, Seen
+from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, ChatState, RememberedPost
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef
 
@@ -28,12 +28,14 @@ Which = Annotated[
 MAX_TEXT = 8000
 
 
-def _answering(work: Callable[..., Awaitable[tuple[Answer, Seen | None]]]) -> Callable[..., Awaitable[Command[Any]]]:
+def _answering(
+    work: Callable[..., Awaitable[tuple[Answer, RememberedPost | None]]],
+) -> Callable[..., Awaitable[Command[Any]]]:
     """Turn what a tool found into the conversation's next state; a coded error becomes an answer that says so."""
 
     @wraps(work)
     async def run(*args: Any, runtime: Runtime, **kwargs: Any) -> Command[Any]:
-        seen: Seen | None = None
+        seen: RememberedPost | None = None
         try:
             answer, seen = await work(*args, runtime=runtime, **kwargs)
         except NamepinError as error:
@@ -60,7 +62,7 @@ def _answering(work: Callable[..., Awaitable[tuple[Answer, Seen | None]]]) -> Ca
 async def extract(
     text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, description="The post's text, word for word.")],
     runtime: Runtime,
-) -> tuple[Answer, Seen | None]:
+) -> tuple[Answer, RememberedPost | None]:
     """Find the names of a post, their types, and where they are in the picture that came with the message."""
     context, attached = runtime.context, runtime.state.get("picture")
     ref = ImageRef.model_validate(attached) if attached else None
@@ -71,7 +73,7 @@ async def extract(
 @_answering
 async def rerun(
     gamma: Annotated[float, Field(ge=0, le=4, description="The entropy gate's threshold in nats.")], runtime: Runtime
-) -> tuple[Answer, Seen | None]:
+) -> tuple[Answer, RememberedPost | None]:
     """Read the last post again with another threshold of the entropy gate."""
     last = _last(runtime)
     extraction = answers.extraction_of(last)
@@ -83,7 +85,7 @@ async def rerun(
 
 @tool
 @_answering
-async def explain(which: Which, runtime: Runtime) -> tuple[Answer, Seen | None]:
+async def explain(which: Which, runtime: Runtime) -> tuple[Answer, RememberedPost | None]:
     """Explain a decision on a name of the last post: why this type, why (not) in the picture, which tools took part."""
     return await answers.explain(runtime.context, _last(runtime), which), None
 
@@ -94,7 +96,7 @@ async def ground(
     name: Annotated[str, Field(min_length=1, max_length=200, description="The name to look for.")],
     runtime: Runtime,
     label: Annotated[Coarse | None, Field(description="Its type, if known.")] = None,
-) -> tuple[Answer, Seen | None]:
+) -> tuple[Answer, RememberedPost | None]:
     """Look for one name in the last post's picture, also for one that was not found in the text."""
     return await answers.ground(runtime.context, _last(runtime), name, label), None
 
@@ -107,7 +109,7 @@ async def segment(
     box: Annotated[
         tuple[float, float, float, float] | None, Field(description="x1, y1, x2, y2 in pixels of the picture.")
     ] = None,
-) -> tuple[Answer, Seen | None]:
+) -> tuple[Answer, RememberedPost | None]:
     """Mask one box of the last post's picture: that of a name, or one given in pixels."""
     return await answers.segment(runtime.context, _last(runtime), which, box)
 
@@ -117,7 +119,7 @@ async def segment(
 async def compare(
     runtime: Runtime,
     profiles: Annotated[list[str] | None, Field(max_length=4, description="Profiles; none for all on offer.")] = None,
-) -> tuple[Answer, Seen | None]:
+) -> tuple[Answer, RememberedPost | None]:
     """Read the last post with several profiles and show where they differ."""
     return await answers.compare(runtime.context, _last(runtime), profiles or ()), None
 
@@ -126,7 +128,7 @@ async def compare(
 @_answering
 async def show(
     runtime: Runtime, form: Annotated[Form, Field(description="How to write it.")] = "table"
-) -> tuple[Answer, Seen | None]:
+) -> tuple[Answer, RememberedPost | None]:
     """Write the last post's result as CSV, JSON or a table."""
     return answers.show(_last(runtime), form), None
 
@@ -134,7 +136,7 @@ async def show(
 TOOLS = (extract, rerun, explain, ground, segment, compare, show)
 
 
-def _last(runtime: Runtime) -> Seen:
+def _last(runtime: Runtime) -> RememberedPost:
     posts = runtime.state.get("seen", [])
     if not posts:
         raise NamepinError("E330", "there is no post in this conversation yet", mend="send one first")

@@ -41,7 +41,7 @@ def ablate(
         _list(console)
         return Exit.DONE
     from namepin.agent.cli.eval import check_writable
-    from namepin.agent.cli.progress import counted
+    from namepin.agent.cli.progress import count_progress
     from namepin.agent.workflows.ablate import Bench, write_json
     from namepin.evals.ablations import ablation_named
     from namepin.evals.run import load_dataset
@@ -56,7 +56,7 @@ def ablate(
         check_writable(save / "runs.txt")
     data = load_dataset(dataset.value, root, split)
     bench = Bench(data, root, profile, save)
-    with counted("posts", bench.posts_to_run(ablation), Console(stderr=True)) as done:
+    with count_progress("posts", bench.posts_to_run(ablation), Console(stderr=True)) as done:
         bench.done = lambda _: done()
         results = list(bench.run(ablation))
     console.print(f"{ablation.source}: {ablation.title}\n{data.title}")

@@ -121,7 +121,7 @@ def _estimate(
     from namepin.agent.cli.eval import check_writable
     from namepin.agent.cli.progress import doing
     from namepin.agent.config.settings import load_settings
-    from namepin.agent.estimate.page import report, said
+    from namepin.agent.estimate.page import describe_estimate, report
     from namepin.agent.estimate.sample import estimated
 
     check_writable(file)
@@ -131,7 +131,7 @@ def _estimate(
         expected, work = estimated(
             settings, source, posts, at_once=at_once, together=together, limit=limit, ray=engine is Engine.ray
         )
-    print(said(expected, work))
+    print(describe_estimate(expected, work))
     if file:
         file.write_text(dumps(report(expected, work), indent=1) + "\n", "utf-8")
     return Exit.DONE
@@ -146,18 +146,18 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
 
     again = f", {progress.resumed} of them before" if progress.resumed else ""
     counts = f"{progress.failed} failed" + (f", {progress.degraded} degraded" if progress.degraded else "")
-    said = [f"{progress.done} rows{again}, {counts}, {progress.rate:.1f} posts/s: {out}"]
+    lines = [f"{progress.done} rows{again}, {counts}, {progress.rate:.1f} posts/s: {out}"]
     if progress.failed:
         with (out / FAILURES).open("rb") as file:
             failure = loads(file.readline())
-        said.append(f"failed: {failure['where']}: {failure['code']}: {failure['reason']}; {out / FAILURES} has each")
+        lines.append(f"failed: {failure['where']}: {failure['code']}: {failure['reason']}; {out / FAILURES} has each")
     if progress.degraded:
         with (out / PREDICTIONS).open("rb") as file:
             post = loads(next(line for line in file if DEGRADED in line))
         notice = post["warnings"][0]
         told = f"{post['id']}: {notice['code']} {notice['tool']}: {notice['message']}"
-        said.append(f"degraded: {told}; {out / PREDICTIONS} has each")
-    return [" ".join(printable(line).split()) for line in said]
+        lines.append(f"degraded: {told}; {out / PREDICTIONS} has each")
+    return [" ".join(printable(line).split()) for line in lines]
 
 
 class _shown:  # noqa: N801  # used as a function

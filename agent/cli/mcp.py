@@ -33,17 +33,17 @@ def mcp(
 
     from namepin.agent.checkpointer import data_folder
     from namepin.agent.config.settings import load_settings
-    from namepin.agent.mcp.owners import Desk
+    from namepin.agent.mcp.owners import McpSessions
     from namepin.agent.mcp.server import build_server, local
 
     settings = load_settings(profile, assignments=set_ or ())
     if images is not None and not images.is_dir():
         raise NamepinError("E128", "not a folder", where=str(images), mend="give --images a folder of pictures")
-    desk = Desk(settings, set_ or (), data_folder() / "mcp", images)
+    sessions = McpSessions(settings, set_ or (), data_folder() / "mcp", images)
     if not http:
         if sys.stdin.isatty():
             print("Namepin speaks MCP here: an agent starts it so. --http serves others; Ctrl-C stops", file=sys.stderr)
-        build_server(desk, local).run("stdio")
+        build_server(sessions, local).run("stdio")
         return Exit.DONE
 
     from namepin.agent.mcp.app import create_mcp_app
@@ -51,7 +51,7 @@ def mcp(
 
     tokens = tokens_from_environment()
     check_host(host, tokens)
-    app = create_mcp_app(desk, Access(tokens, settings.serve.per_minute), settings.serve, host)
-    desk.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
+    app = create_mcp_app(sessions, Access(tokens, settings.serve.per_minute), settings.serve, host)
+    sessions.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
     print(f"Namepin serves {settings.profile} by MCP at http://{host}:{port}/mcp; Ctrl-C stops", file=sys.stderr)
     return listen(app, host, port)

@@ -46,7 +46,7 @@ def extract_showing(
 
 
 @contextmanager
-def counted(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
+def count_progress(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
     """A progress bar over posts while the block runs; yields what is called after each post."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 

@@ -21,7 +21,7 @@ def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages:
     Raises:
         NamepinError: E139 on test posts, or where a setting changes nothing or cannot be judged.
     """
-    from namepin.agent.cli.progress import counted
+    from namepin.agent.cli.progress import count_progress
     from namepin.agent.workflows.sweep import fill, replayed_from
     from namepin.evals import thresholds as suggest
 
@@ -38,10 +38,10 @@ def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages:
     found: list[Suggestion] = []
     fixed: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        with counted("recording", (1 + len(needed)) * len(data.posts), messages) as done:
+        with count_progress("recording", (1 + len(needed)) * len(data.posts), messages) as done:
             fill(Path(folder), data, pin, needed, done)
         tries = sum(len(suggest.values_of(name, current[name])) for name in names)
-        with counted("replaying", tries * len(data.posts), messages) as done:
+        with count_progress("replaying", tries * len(data.posts), messages) as done:
             replay = replayed_from(Path(folder), data, done)
             for name in names:
                 found.append(suggest.suggest(data, name, current[name], replay, fixed))

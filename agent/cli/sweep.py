@@ -39,7 +39,7 @@ def sweep(
     from rich.console import Console
 
     from namepin.agent.cli.eval import check_writable
-    from namepin.agent.cli.progress import counted
+    from namepin.agent.cli.progress import count_progress
     from namepin.agent.workflows.sweep import check_policies, idle_axes, recorded_ids, replayed_from
     from namepin.agent.workflows.sweep import fill as fill_in
     from namepin.evals import sweep as grids
@@ -65,7 +65,7 @@ def sweep(
         recorded = recorded_knowledge(root, split, whole) if knowledge is Knowledge.recorded else {}
         pin = evaluated_pin(settings, knowledge.value, recorded)
         lacking = len({gold.post.id for gold in data.posts} - recorded_ids(directory))
-        with counted("filling", lacking + len(policies) * len(data.posts), messages) as done:
+        with count_progress("filling", lacking + len(policies) * len(data.posts), messages) as done:
             fill_in(directory, data, pin, policies, done)
     kept = recorded_ids(directory)
     if not any(gold.post.id in kept for gold in data.posts):
@@ -75,7 +75,7 @@ def sweep(
         messages.print(f"warning: {line}", highlight=False)
     source = digest([file_sha256(directory / LINES), data.sha256, sorted(gold.post.id for gold in data.posts)])
     found: list[grids.Point] = []
-    with counted("replaying", len(policies) * len(kept), messages) as done:
+    with count_progress("replaying", len(policies) * len(kept), messages) as done:
         known = grids.known_points(json, source) if json else []
         for point in grids.sweep(data, points, replayed_from(directory, data, done), known):
             found.append(point)

@@ -8,7 +8,7 @@ BUSY = 0.5
 """Load average a core from which on a sample's time says more about others than about the posts."""
 
 
-def said(expected: Estimate, work: Work) -> str:
+def describe_estimate(expected: Estimate, work: Work) -> str:
     """The estimate in a few lines, what a post costs by stage first."""
     rows = [("stage", "on", "calls", "core s", "wall s", "answers", "tokens in", "tokens out")]
     rows += [("picture", "cores", "", f"{work.picture_s:.4f}", "", "", "", "")]

@@ -25,7 +25,7 @@ from namepin.agent.estimate.model import Estimate, Hardware, On, Pool, Stage, Wo
 from namepin.graphs.calls import Calls
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import ChatConfig
-from namepin.tools.llm.usage import Spent, counted
+from namepin.tools.llm.usage import Usage, count_usage
 from namepin.tools.media import Media
 from namepin.tools.types import Frozen, Post
 
@@ -60,13 +60,13 @@ class MeteredCalls:
         """See `Calls.call`."""
         async with self._turn:
             cpu, wall = time.process_time(), time.perf_counter()
-            with counted() as spent:
+            with count_usage() as spent:
                 try:
                     return await self._calls.call(tool, request, media)
                 finally:
                     self._add(tool, time.process_time() - cpu, time.perf_counter() - wall, spent)
 
-    def _add(self, tool: str, cpu: float, wall: float, spent: Spent) -> None:
+    def _add(self, tool: str, cpu: float, wall: float, spent: Usage) -> None:
         total = self.sums[tool]
         total.calls += 1
         total.cpu_s += cpu

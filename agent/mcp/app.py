@@ -4,7 +4,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from namepin.agent.config.sections import ServeSettings
-from namepin.agent.mcp.owners import Desk
+from namepin.agent.mcp.owners import McpSessions
 from namepin.agent.mcp.server import OWNER, build_server, of_token
 from namepin.agent.server.access import Access, Denied, TooMany, bearer
 from namepin.agent.server.app import Bounds
@@ -14,13 +14,13 @@ _BODY = 4 / 3
 """How much longer base64 is than what it encodes."""
 
 
-def create_mcp_app(desk: Desk, access: Access, serve: ServeSettings, host: str = "127.0.0.1") -> ASGIApp:
+def create_mcp_app(sessions: McpSessions, access: Access, serve: ServeSettings, host: str = "127.0.0.1") -> ASGIApp:
     """The application; MCP is at `/mcp`.
 
     Stateless: every request stands for itself and brings its token, so there is no session to take over.
 
     Args:
-        desk: what the server remembers and may open.
+        sessions: what the server remembers and may open.
         access: tokens and their rates.
         serve: bounds.
         host: the address it listens on, one of the names it answers to.
@@ -33,7 +33,7 @@ def create_mcp_app(desk: Desk, access: Access, serve: ServeSettings, host: str =
         ],
     )
     most = int(serve.max_body_mb * 2**20 * _BODY) + 2**16
-    inner = build_server(desk, of_token).streamable_http_app(
+    inner = build_server(sessions, of_token).streamable_http_app(
         stateless_http=True, json_response=True, max_request_body_size=most, transport_security=security, host=host
     )
     return Bounds(Door(inner, access), most, serve.max_bodies_mb * 2**20)

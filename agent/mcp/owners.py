@@ -7,18 +7,18 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from namepin.agent.chat import answers
-from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, Seen
+from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, RememberedPost
 from namepin.agent.config.settings import Settings
 from namepin.agent.server.admission import Admission
 from namepin.agent.server.reviews import Reviewed, Reviews
 from namepin.agent.stores.pictures import Pictures, decoded
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef
 
 
-class Desk:
-    """The posts that were read, and the way to read another. One desk serves all owners; none sees another's posts.
+class McpSessions:
+    """The posts that were read, and the way to read another. One sessions serves all owners; none sees another's posts.
 
     Args:
         settings: the profile that serves, and its `[serve]` bounds.
@@ -31,12 +31,12 @@ class Desk:
         self, settings: Settings, assignments: Sequence[str], folder: Path, images: Path | None = None
     ) -> None:
         serve = settings.serve
-        self.pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
+        self.pins = ProfilePool(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
         self.max_bytes, self._max_pixels = serve.max_body_mb * 2**20, settings.images.max_pixels
         self._folder, self._images = folder, images.resolve() if images else None
         self._turns = {name: Admission(serve.at_once, serve.waiting, serve.asking) for name in self.pins.profiles}
         self.reviews = Reviews(folder / ".reviews", self.pins, serve.max_reviews)  # no owner's name has a dot
-        self._seen: dict[str, dict[str, Seen]] = {}
+        self._seen: dict[str, dict[str, RememberedPost]] = {}
         self._counts: dict[str, int] = {}
 
     def context(self, owner: str) -> ChatContext:
@@ -96,21 +96,21 @@ class Desk:
     def _reviewed(self, owner: str, now: Reviewed) -> Reviewed:
         if now.extraction is not None:
             overrides = {} if now.gamma is None else {"gate": {"gamma": now.gamma}}
-            self.remember(owner, answers.seen_of(now.extraction, now.profile, overrides))
+            self.remember(owner, answers.remember(now.extraction, now.profile, overrides))
         return now
 
     def turn(self, profile: str) -> AbstractAsyncContextManager[object]:
         """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""
         return self._turns[profile].turn()
 
-    def remember(self, owner: str, seen: Seen) -> None:
+    def remember(self, owner: str, seen: RememberedPost) -> None:
         """Keep a post, or what has changed about it."""
         mine = self._seen.setdefault(owner, {})
         mine[str(seen["extraction"]["id"])] = seen
         while len(mine) > MAX_SEEN:
             del mine[next(iter(mine))]
 
-    def recall(self, owner: str, post_id: str) -> Seen:
+    def recall(self, owner: str, post_id: str) -> RememberedPost:
         """One of the owner's posts.
 
         Raises:

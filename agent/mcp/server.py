@@ -13,11 +13,11 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from namepin.agent.chat import answers
-from namepin.agent.chat.answers import told
+from namepin.agent.chat.answers import describe
 from namepin.agent.chat.single_tool import Coarse
 from namepin.agent.chat.state import Answer
 from namepin.agent.chat.tools import MAX_TEXT, Which
-from namepin.agent.mcp.owners import Desk
+from namepin.agent.mcp.owners import McpSessions
 from namepin.agent.server.access import LOCAL, TooMany
 from namepin.agent.server.reviews import Reviewed
 from namepin.graphs.review_nodes import Question
@@ -73,11 +73,11 @@ Corners = Annotated[
 ]
 
 
-def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
+def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> MCPServer:
     """The server.
 
     Args:
-        desk: what it remembers and may open.
+        sessions: what it remembers and may open.
         owner_of: who a call comes from.
     """
     server = MCPServer("namepin", instructions=INSTRUCTIONS, version=version("namepin"), log_level="WARNING")
@@ -95,8 +95,8 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Find the names of a post, their types, and where they are in its picture."""
         with _coded():
             owner = owner_of(call)
-            ref = await asyncio.to_thread(desk.picture, owner, image, image_path)
-            answer = await desk.read(owner, text, ref, profile, gamma)
+            ref = await asyncio.to_thread(sessions.picture, owner, image, image_path)
+            answer = await sessions.read(owner, text, ref, profile, gamma)
             assert answer.extraction is not None
             return _told(answer.extraction.id, answer)
 
@@ -105,27 +105,27 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Explain a decision on a name of a post: why this type, why (not) in the picture, which tools took part."""
         with _coded():
             owner = owner_of(call)
-            return _told(post, await answers.explain(desk.context(owner), desk.recall(owner, post), which))
+            return _told(post, await answers.explain(sessions.context(owner), sessions.recall(owner, post), which))
 
     @offer
     async def ground(call: Context, post: PostId, name: Name, label: Label = None) -> Told:
         """Look for one name in a post's picture, also for one that was not found in the text."""
         with _coded():
             owner = owner_of(call)
-            last = desk.recall(owner, post)
-            async with desk.turn(last["profile"]):
-                return _told(post, await answers.ground(desk.context(owner), last, name, label))
+            last = sessions.recall(owner, post)
+            async with sessions.turn(last["profile"]):
+                return _told(post, await answers.ground(sessions.context(owner), last, name, label))
 
     @offer
     async def segment(call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
         """Mask one box of a post's picture: that of a name, or one given in pixels."""
         with _coded():
             owner = owner_of(call)
-            last = desk.recall(owner, post)
-            async with desk.turn(last["profile"]):
-                answer, changed = await answers.segment(desk.context(owner), last, which, box)
+            last = sessions.recall(owner, post)
+            async with sessions.turn(last["profile"]):
+                answer, changed = await answers.segment(sessions.context(owner), last, which, box)
             if changed is not None:
-                desk.remember(owner, changed)
+                sessions.remember(owner, changed)
             return _told(post, answer)
 
     @offer
@@ -133,9 +133,9 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Read a post with several profiles and show where they differ."""
         with _coded():
             owner = owner_of(call)
-            last = desk.recall(owner, post)
-            async with desk.turn(last["profile"]):
-                return _told(post, await answers.compare(desk.context(owner), last, profiles or ()))
+            last = sessions.recall(owner, post)
+            async with sessions.turn(last["profile"]):
+                return _told(post, await answers.compare(sessions.context(owner), last, profiles or ()))
 
     @offer
     async def review(
@@ -149,14 +149,14 @@ def build_server(desk: Desk, owner_of: Callable[[Context], str]) -> MCPServer:
         """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
         with _coded():
             owner = owner_of(call)
-            ref = await asyncio.to_thread(desk.picture, owner, image, image_path)
-            return _asked(await desk.review(owner, text, ref, profile, gamma))
+            ref = await asyncio.to_thread(sessions.picture, owner, image, image_path)
+            return _asked(await sessions.review(owner, text, ref, profile, gamma))
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False))
     async def decide(call: Context, review: ReviewId, choices: Choices) -> Asked:
         """Answer all questions of a review, as your user decided: the run goes on to the next ones, or to its end."""
         with _coded():
-            return _asked(await desk.decide(owner_of(call), review, choices))
+            return _asked(await sessions.decide(owner_of(call), review, choices))
 
     return server
 
@@ -193,7 +193,7 @@ def _asked(now: Reviewed) -> CallToolResult:
     whole = ReviewReply(review=now.id, state=now.state, questions=now.questions, post=post).model_dump(mode="json")
     facts = {key: value for key, value in whole.items() if value}
     if now.extraction is not None:
-        facts |= told(now.extraction, now.profile).facts
+        facts |= describe(now.extraction, now.profile).facts
         whole["extraction"] = json.loads(now.extraction.to_json())
     text = json.dumps(facts, ensure_ascii=False)
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=whole)

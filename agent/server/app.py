@@ -24,7 +24,7 @@ from namepin.agent.server.jobs import Jobs
 from namepin.agent.server.reviews import Reviews
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.heat_maps import HeatMaps
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -59,7 +59,7 @@ def create_app(
         NamepinError: E340 for unusable tokens.
     """
     serve = settings.serve
-    pins = Pins(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
+    pins = ProfilePool(list(dict.fromkeys([settings.profile, *serve.profiles])), assignments)
     access = Access(tokens_from_environment() if tokens is None else tokens, serve.per_minute)
     folder = folder or data_folder()
     heat = HeatMaps(folder / "heat")
@@ -81,7 +81,7 @@ def create_app(
     app = FastAPI(
         title="Namepin",
         version=version("namepin"),
-        summary="Pins every name of a post to what it is, and to where it is in the picture.",
+        summary="ProfilePool every name of a post to what it is, and to where it is in the picture.",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,

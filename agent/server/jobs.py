@@ -18,7 +18,7 @@ from typing import Any, Literal
 from namepin.agent.posts import read_posts
 from namepin.agent.server.access import TooMany
 from namepin.agent.server.admission import Admission
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.types import Frozen
@@ -63,7 +63,7 @@ class Jobs:
         most: jobs that one owner may keep.
     """
 
-    def __init__(self, folder: Path, pins: Pins, most: int) -> None:
+    def __init__(self, folder: Path, pins: ProfilePool, most: int) -> None:
         self.folder, self.pins, self.most = folder, pins, most
         # One post at a time, beside those of requests; its questions to servers wait in threads of their own.
         self.admission = Admission(at_once=1, waiting=0, asking=_QUESTIONS)

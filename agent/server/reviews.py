@@ -25,7 +25,7 @@ from namepin.agent.posts import Ready, make_post
 from namepin.agent.review import Review
 from namepin.agent.server.access import TooMany
 from namepin.agent.stores.heat_maps import HeatMaps
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
 from namepin.graphs.review_nodes import Question
 from namepin.tools.errors import NamepinError
@@ -77,7 +77,7 @@ class Reviews:
         heat: where the heat maps of results are kept; None where nobody draws them.
     """
 
-    def __init__(self, folder: Path, pins: Pins, most: int, heat: HeatMaps | None = None) -> None:
+    def __init__(self, folder: Path, pins: ProfilePool, most: int, heat: HeatMaps | None = None) -> None:
         self.folder, self.pins, self.most, self.heat = folder, pins, most, heat
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 

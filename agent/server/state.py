@@ -9,7 +9,7 @@ from namepin.agent.server.admission import Admission
 from namepin.agent.server.jobs import Jobs
 from namepin.agent.server.reviews import Reviews
 from namepin.agent.stores.heat_maps import HeatMaps
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ServerState:
     """
 
     settings: ServeSettings
-    pins: Pins
+    pins: ProfilePool
     access: Access
     jobs: Jobs
     reviews: Reviews

@@ -7,7 +7,7 @@ from pathlib import Path
 from namepin.tools.errors import NamepinError
 
 
-class Kept:
+class FileStore:
     """A folder of files named by a sha256; the ones that were not used for longest go first.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from namepin.agent.stores.files import Kept
+from namepin.agent.stores.files import FileStore
 from namepin.tools.types import Entity, Extraction
 
 
@@ -20,7 +20,7 @@ class HeatMaps:
     """
 
     def __init__(self, folder: Path, max_bytes: int = 2**24) -> None:
-        self._kept = Kept(folder, max_bytes)
+        self._kept = FileStore(folder, max_bytes)
 
     def keep(self, extraction: Extraction, heat: Mapping[int, bytes]) -> None:
         """Keep a run's maps, as `Namepin.astream` fills them.

@@ -5,7 +5,7 @@ import binascii
 import hashlib
 from pathlib import Path
 
-from namepin.agent.stores.files import Kept
+from namepin.agent.stores.files import FileStore
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import LoadedImage, load_image
 from namepin.tools.types import ImageRef
@@ -34,7 +34,7 @@ class Pictures:
 
     def __init__(self, folder: Path, max_bytes: int = 2**30, max_pixels: int = 64_000_000) -> None:
         self.folder, self.max_pixels = folder, max_pixels
-        self._kept = Kept(folder, max_bytes)
+        self._kept = FileStore(folder, max_bytes)
 
     def keep(self, data: bytes) -> ImageRef:
         """Check a picture by decoding it, and keep it.

@@ -14,7 +14,7 @@ _KEPT = 4
 """Profiles with overrides that stay built: each may hold models of its own."""
 
 
-class Pins:
+class ProfilePool:
     """`Namepin`s by profile and overrides. Overrides that concern the policy only share the profile's tools.
 
     Args:

@@ -12,14 +12,14 @@ from pydantic.dataclasses import dataclass
 from namepin.agent.chat.agent import Agent, build_agent, lead_model
 from namepin.agent.chat.state import ChatState
 from namepin.agent.stores.pictures import Pictures, decoded
-from namepin.agent.stores.profile_pool import Pins
-from namepin.agent.studio.runtime import coded, desk
+from namepin.agent.stores.profile_pool import ProfilePool
+from namepin.agent.studio.runtime import coded, studio_runtime
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class Talk:
+class StudioConversation:
     """A conversation's `ChatContext` as a client may set it.
 
     Attributes:
@@ -33,14 +33,14 @@ class Talk:
         self.profile = self.profile or self.pins.profiles[0]
 
     @property
-    def pins(self) -> Pins:
+    def pins(self) -> ProfilePool:
         """The profiles on offer."""
-        return desk().pins
+        return studio_runtime().pins
 
     @property
     def pictures(self) -> Pictures:
         """Where pictures are kept."""
-        return desk().pictures
+        return studio_runtime().pictures
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -77,10 +77,10 @@ class TakesPictures(AgentMiddleware[ChatState, Any]):
 def _kept(data: str | None) -> ImageRef:
     if data is None:
         raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
-    return desk().pictures.keep(decoded(data))
+    return studio_runtime().pictures.keep(decoded(data))
 
 
 def build() -> Agent:
     """The agent; LangGraph's server keeps its threads."""
-    settings = desk().chat
-    return build_agent(lead_model(settings), settings, context_schema=Talk, middleware=[TakesPictures()])
+    settings = studio_runtime().chat
+    return build_agent(lead_model(settings), settings, context_schema=StudioConversation, middleware=[TakesPictures()])

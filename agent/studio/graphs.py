@@ -4,7 +4,7 @@ import asyncio
 from functools import lru_cache
 from typing import Any
 
-from namepin.agent.studio.runtime import desk
+from namepin.agent.studio.runtime import studio_runtime
 
 
 @lru_cache(maxsize=5)
@@ -12,7 +12,7 @@ def _built(name: str) -> Any:
     from namepin.agent.studio import conversation
     from namepin.agent.studio import post_graphs as served
 
-    desk()
+    studio_runtime()
     if name == "chat":
         return conversation.build()
     contexts = {

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from namepin.agent.studio.runtime import coded, desk
+from namepin.agent.studio.runtime import coded, studio_runtime
 from namepin.graphs import gem, riveg
 from namepin.graphs.context import Context
 from namepin.graphs.review_nodes import SUFFIX
@@ -68,7 +68,7 @@ class Served:
 
     def __post_init__(self) -> None:
         """The steps' view of it: all that `Context` has."""
-        self._context = desk().context(self.graph, self.gamma)
+        self._context = studio_runtime().context(self.graph, self.gamma)
 
     def __getattr__(self, name: str) -> Any:
         """What `Context` has."""
@@ -104,8 +104,8 @@ class RivegReviewContext(RivegContext):
 async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
     """Take the post in: check it, keep its picture, and begin anew where the thread had another one before."""
     with coded():
-        prepared, ref = await asyncio.to_thread(desk().ready, state.get("post"))
-    notices = (*prepared.notices, *desk().pin(runtime.context.graph).unused)
+        prepared, ref = await asyncio.to_thread(studio_runtime().ready, state.get("post"))
+    notices = (*prepared.notices, *studio_runtime().pin(runtime.context.graph).unused)
     fresh = start_state(prepared.post, ref, notices)
     # Assigning to a channel with a reducer would add to what the last post of the thread has left there.
     reduced = {key: Overwrite(fresh[key]) for key in ("findings", "notices", "path")}
@@ -115,7 +115,7 @@ async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
 async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
     """The result, as every other way into Namepin gives it."""
     context: Context = runtime.context._context
-    pin = desk().pin(runtime.context.graph)
+    pin = studio_runtime().pin(runtime.context.graph)
     ref = ImageRef.model_validate(state["image"]) if state["image"] else None
     post = Post(id=state["id"], text=state["text"])
     fingerprint = context.fingerprint(pin.graph.name + runtime.context.suffix)

@@ -16,7 +16,7 @@ from namepin.agent.config.build import policy
 from namepin.agent.config.settings import load_settings
 from namepin.agent.posts import Ready, make_post
 from namepin.agent.stores.pictures import Pictures, decoded
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.graphs.context import Context
 from namepin.graphs.policy import GatePolicy
 from namepin.tools.errors import NamepinError
@@ -70,7 +70,7 @@ class KeptImages(Mapping[str, Image.Image]):
         return len(self._open)
 
 
-class Desk:
+class StudioRuntime:
     """One profile, in both graphs, with its tools built; and what a conversation may reach.
 
     Raises:
@@ -80,7 +80,7 @@ class Desk:
     def __init__(self) -> None:
         settings = load_settings()
         self.chat = settings.chat
-        self.pins = Pins(list(dict.fromkeys([settings.profile, *settings.serve.profiles])))
+        self.pins = ProfilePool(list(dict.fromkeys([settings.profile, *settings.serve.profiles])))
         self.pictures = Pictures(data_folder() / "studio", max_pixels=settings.images.max_pixels)
         self._images = KeptImages(self.pictures)
         self._pins = {graph: self.pins.get(settings.profile, {"graph": graph}) for graph in ("gem", "riveg")}
@@ -114,6 +114,6 @@ class Desk:
 
 
 @lru_cache(maxsize=1)
-def desk() -> Desk:
-    """The one desk of this process; the first call builds the tools."""
-    return Desk()
+def studio_runtime() -> StudioRuntime:
+    """The one runtime of this process; the first call builds the tools."""
+    return StudioRuntime()

@@ -42,7 +42,7 @@ class TracedCalls:
             return await self.inner.call(tool, request, media)
         asked = request.model_dump(mode="json")
         run = await callbacks.on_tool_start({"name": tool}, tool, inputs=asked, name=tool)
-        note(callbacks, run.run_id, {"tool": tool, "fingerprint": self.fingerprints[tool]})
+        add_metadata(callbacks, run.run_id, {"tool": tool, "fingerprint": self.fingerprints[tool]})
         began = time.perf_counter()
         try:
             # What the tool itself asks (a chat model) belongs below its run.
@@ -50,10 +50,10 @@ class TracedCalls:
                 work = asyncio.create_task(_awaited(self.inner, tool, request, media), context=inside)
                 answer = await work
         except BaseException as error:
-            note(callbacks, run.run_id, {"ms": _since(began)})
+            add_metadata(callbacks, run.run_id, {"ms": _since(began)})
             await run.on_tool_error(error)
             raise
-        note(callbacks, run.run_id, {"ms": _since(began), **self._decided(request, answer)})
+        add_metadata(callbacks, run.run_id, {"ms": _since(began), **self._decided(request, answer)})
         await run.on_tool_end(answer.model_dump(mode="json"))
         return answer
 
@@ -96,7 +96,7 @@ def _since(began: float) -> float:
     return round(1000 * (time.perf_counter() - began), 3)
 
 
-def note(callbacks: AsyncCallbackManager, run_id: Any, metadata: Metadata) -> None:
+def add_metadata(callbacks: AsyncCallbackManager, run_id: Any, metadata: Metadata) -> None:
     """Add to a run's metadata, with every handler that keeps any."""
     for handler in callbacks.handlers:
         if hasattr(handler, "note"):

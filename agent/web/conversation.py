@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from namepin.agent.api import Namepin
 from namepin.agent.chat.agent import Agent, stream_answer
-from namepin.agent.chat.state import Answer, ChatContext, Seen
+from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.render.html import About
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.server.state import ServerState
@@ -36,7 +36,7 @@ class Result:
     overrides: Mapping[str, Any]
 
 
-class Talk:
+class PageConversation:
     """The conversations of all visitors.
 
     Args:
@@ -174,7 +174,7 @@ class Talk:
 
     def _made(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The profile that a result was made with, and the settings on top."""
-        seen: list[Seen] = values.get("seen", [])
+        seen: list[RememberedPost] = values.get("seen", [])
         made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
         return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
 

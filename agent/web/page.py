@@ -22,7 +22,7 @@ from namepin.agent.server.access import Denied, TooMany
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import Pictures
 from namepin.agent.web import fragments, routes
-from namepin.agent.web.conversation import Talk, picture_of
+from namepin.agent.web.conversation import PageConversation, picture_of
 from namepin.agent.web.gradio_guard import Gate
 from namepin.agent.web.visitors import Visitors
 from namepin.tools.errors import NamepinError
@@ -54,7 +54,9 @@ def add_page(app: FastAPI, settings: Settings) -> None:
     @asynccontextmanager
     async def with_conversations(app: FastAPI) -> AsyncIterator[Any]:
         async with open_saver(state.folder) as saver, before(app) as given:
-            app.state.talk = Talk(state, app.state.pictures, visitors, build_agent(model, settings.chat, saver))
+            app.state.talk = PageConversation(
+                state, app.state.pictures, visitors, build_agent(model, settings.chat, saver)
+            )
             yield given
 
     app.router.lifespan_context = with_conversations
@@ -204,7 +206,7 @@ async def _answers(
 ) -> AsyncIterator[tuple[Any, ...]]:
     """What the page shows while a message is answered and afterwards: past, now, spoken, message, picture."""
     same = gr.skip()
-    talk: Talk = app.state.talk
+    talk: PageConversation = app.state.talk
     said, signed, profile = (value if isinstance(value, str) else "" for value in (said, signed, profile))
     try:
         visitor = talk.visitors.known(request.cookies)

@@ -6,15 +6,15 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from namepin.agent.chat import phrasing as words
-from namepin.agent.chat.answers import seen_of, told
+from namepin.agent.chat.answers import describe, remember
 from namepin.agent.chat.state import MAX_SEEN
 from namepin.agent.server.reviews import Reviewed
-from namepin.agent.web.conversation import Talk, review_call
+from namepin.agent.web.conversation import PageConversation, review_call
 from namepin.agent.web.visitors import Visitor
 from namepin.tools.errors import NamepinError
 
 
-async def begin(talk: Talk, visitor: Visitor, name: str) -> Reviewed | None:
+async def begin(talk: PageConversation, visitor: Visitor, name: str) -> Reviewed | None:
     """Take a result's post again and stop where it is close; None where the visitor has no such result.
 
     Raises:
@@ -39,7 +39,7 @@ async def begin(talk: Talk, visitor: Visitor, name: str) -> Reviewed | None:
     return begun
 
 
-async def answer(talk: Talk, visitor: Visitor, review_id: str, answers: dict[str, Any]) -> Reviewed | None:
+async def answer(talk: PageConversation, visitor: Visitor, review_id: str, answers: dict[str, Any]) -> Reviewed | None:
     """Decide; the result of a review that is done becomes a turn of the conversation. None: no such review.
 
     Raises:
@@ -57,12 +57,12 @@ async def answer(talk: Talk, visitor: Visitor, review_id: str, answers: dict[str
     return now
 
 
-async def _record(talk: Talk, visitor: Visitor, done: Reviewed) -> None:
+async def _record(talk: PageConversation, visitor: Visitor, done: Reviewed) -> None:
     """Put the decisions and the result into the conversation, so that the next question is about it."""
     if done.extraction is None:
         raise NamepinError("E333", "there are questions left", mend="answer them first")
     said = "; ".join(words.decided(one.question, one.answer) for one in done.answered)
-    found, call = told(done.extraction, done.profile), review_call(done.id)
+    found, call = describe(done.extraction, done.profile), review_call(done.id)
     messages = [
         HumanMessage(f"I decide: {said}"),
         AIMessage("", tool_calls=[{"name": "review", "args": {}, "id": call}]),
@@ -77,5 +77,5 @@ async def _record(talk: Talk, visitor: Visitor, done: Reviewed) -> None:
     overrides = {} if done.gamma is None else {"gate": {"gamma": done.gamma}}
     async with talk.lock(visitor):
         posts = (await talk.agent.aget_state(visitor.thread)).values.get("seen", [])
-        seen = [*posts, seen_of(done.extraction, done.profile, overrides)][-MAX_SEEN:]
+        seen = [*posts, remember(done.extraction, done.profile, overrides)][-MAX_SEEN:]
         await talk.agent.aupdate_state(visitor.thread, {"messages": messages, "seen": seen}, as_node="model")

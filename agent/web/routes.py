@@ -22,7 +22,7 @@ from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import Pictures
 from namepin.agent.web import fragments
 from namepin.agent.web import reviews as reviewing
-from namepin.agent.web.conversation import Talk
+from namepin.agent.web.conversation import PageConversation
 from namepin.agent.web.gradio_guard import POLICY, cookie
 from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
 from namepin.tools.errors import NamepinError
@@ -38,15 +38,15 @@ async def visitor_of(request: Request) -> Visitor:
     return visitors.known(request.cookies)
 
 
-async def counted(request: Request) -> Visitor:
+async def rate_limited_visitor(request: Request) -> Visitor:
     """As `visitor_of`, the request counted against the owner's rate."""
     visitor = await visitor_of(request)
     request.app.state.namepin.access.count(visitor.owner)
     return visitor
 
 
-Known = Annotated[Visitor, Depends(visitor_of)]
-Counted = Annotated[Visitor, Depends(counted)]
+KnownVisitor = Annotated[Visitor, Depends(visitor_of)]
+Counted = Annotated[Visitor, Depends(rate_limited_visitor)]
 Name = Annotated[str, Path(pattern="^r[0-9a-f]{16}$")]
 JobId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
@@ -79,7 +79,7 @@ def _login(problem: str | None, status: int = 200) -> Response:
 
 
 @router.post("/page/new")
-async def new_conversation(visitor: Known) -> Response:
+async def new_conversation(visitor: KnownVisitor) -> Response:
     """Begin another conversation."""
     answer = RedirectResponse("/", 303)
     answer.headers.append("set-cookie", cookie(SESSION_COOKIE, new_session()))
@@ -96,7 +96,7 @@ async def upload(request: Request, visitor: Counted) -> JSONResponse:
 
 
 @router.get("/page/pictures/{signed}.jpg")
-async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Request, visitor: Known) -> Response:
+async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Request, visitor: KnownVisitor) -> Response:
     """A picture that the visitor was given the address of: decoded and written anew, never the file as it came."""
     sha256 = request.app.state.visitors.check(visitor, signed)
     if sha256 is None:
@@ -105,7 +105,7 @@ async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Reques
 
 
 @router.get("/page/results/{name}.json")
-async def result_json(name: Name, request: Request, visitor: Known) -> Response:
+async def result_json(name: Name, request: Request, visitor: KnownVisitor) -> Response:
     """An answer's `Extraction`."""
     found = await _talk(request).result(visitor, name)
     if found is None:
@@ -130,7 +130,7 @@ async def result_png(name: Name, request: Request, visitor: Counted) -> Response
 
 
 @router.get("/page/results/{name}/heat/{index}.png")
-async def result_heat(name: Name, index: int, request: Request, visitor: Known) -> Response:
+async def result_heat(name: Name, index: int, request: Request, visitor: KnownVisitor) -> Response:
     """The heat map of one name of an answer, to be laid over its picture."""
     found = await _talk(request).result(visitor, name)
     blob = _talk(request).state.heat.of(found.extraction).get(index) if found else None
@@ -209,7 +209,7 @@ async def begin_job(request: Request, visitor: Counted, profile: str | None = No
 
 
 @router.get("/page/jobs/{job_id}.jsonl", response_class=FileResponse)
-async def job_results(job_id: JobId, request: Request, visitor: Known) -> FileResponse:
+async def job_results(job_id: JobId, request: Request, visitor: KnownVisitor) -> FileResponse:
     """The results of one of the visitor's jobs so far."""
     path = request.app.state.namepin.jobs.results(visitor.jobs_owner, job_id)
     if path is None:
@@ -277,8 +277,8 @@ def _download(body: bytes, kind: str, name: str) -> Response:
     )
 
 
-def _talk(request: Request) -> Talk:
-    talk: Talk = request.app.state.talk
+def _talk(request: Request) -> PageConversation:
+    talk: PageConversation = request.app.state.talk
     return talk
 
 

@@ -20,7 +20,7 @@ from namepin.tools.base import Tool
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import ExpandRequest, KnowledgeRequest
 from namepin.tools.labels import COARSE8_TO_4
-from namepin.tools.llm.usage import Spent, counted
+from namepin.tools.llm.usage import Usage, count_usage
 from namepin.tools.media import Media
 
 KINDS: Mapping[str, Sequence[str]] = {"knowledge": ("id", "knowledge"), "expansions": ("id", "text", "expansion")}
@@ -157,9 +157,9 @@ def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tup
         yield (post.id, entity.text), (request, {"id": post.id, "post": post.text, "text": entity.text})
 
 
-def _ask(tool: Tool[Any, Any], request: Any) -> tuple[Any, Spent]:
+def _ask(tool: Tool[Any, Any], request: Any) -> tuple[Any, Usage]:
     """The answer, None where there is none, and what it cost: an answer that nobody could use, too."""
-    with counted() as spent:
+    with count_usage() as spent:
         try:
             return tool.run([request], Media())[0], spent
         except ToolUnavailable:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from namepin.tools.errors import NamepinError
-from namepin.tools.llm.usage import Spent
+from namepin.tools.llm.usage import Usage
 
 Row = Mapping[str, Any]
 
@@ -127,7 +127,7 @@ def add_row(part: Path, row: Row) -> None:
         stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def add_tokens(part: Path, spent: Spent) -> None:
+def add_tokens(part: Path, spent: Usage) -> None:
     """Write down what a question has cost, answered or not."""
     if spent.answers:
         with part.with_suffix(".tokens").open("a", encoding="ascii") as stream:

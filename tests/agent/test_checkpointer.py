@@ -16,7 +16,7 @@ from namepin.agent.chat.state import Answer, ChatContext
 from namepin.agent.checkpointer import DATABASE_VARIABLE, open_saver, sessions_of, thread_of
 from namepin.agent.config.sections import ChatSettings
 from namepin.agent.stores.pictures import Pictures
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from support.cli import Cli
 from support.paths import ROOT
 
@@ -92,7 +92,7 @@ def say(message: str, folder: Path, owner: str = "me", picture: Path | None = No
     """One message, with everything opened for it alone and closed again, as after a restart."""
 
     async def go() -> list[Answer]:
-        context = ChatContext(Pins(["starter"]), Pictures(folder), "starter")
+        context = ChatContext(ProfilePool(["starter"]), Pictures(folder), "starter")
         ref = context.pictures.keep(picture.read_bytes()) if picture else None
         async with open_saver() as saver:
             assert isinstance(saver, AsyncPostgresSaver)

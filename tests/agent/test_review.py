@@ -17,7 +17,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.chat.terminal import Terminal
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.review import Review
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
 from namepin.evals.run import load_dataset
 from namepin.finetune.data.mentions import read_split
@@ -199,7 +199,7 @@ def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_pat
 
 async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(Pins, "get", lambda self, profile, overrides=None: make_pin(0.0))
+    monkeypatch.setattr(ProfilePool, "get", lambda self, profile, overrides=None: make_pin(0.0))
     terminal = Terminal(None, (), None)
     out = io.StringIO()
     terminal.console.file = out

@@ -19,7 +19,7 @@ from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Entailment, Entailments, EntailRequest
 from namepin.tools.llm.client import Ask, ChatClient, Reply
-from namepin.tools.llm.constrained import answered, guided
+from namepin.tools.llm.constrained import constrain, parse_choice
 from namepin.tools.media import Media, picture
 from namepin.tools.types import Notice
 
@@ -99,10 +99,10 @@ class ChatEntailment:
 
     async def _judge(self, ask: Ask, messages: list[BaseMessage]) -> Entailment:
         extra: dict[str, Any] = {"logprobs": True, "top_logprobs": 5} if self.config.logprobs else {}
-        extra |= guided(self.config.guide, ANSWERS, FIELD)
+        extra |= constrain(self.config.guide, ANSWERS, FIELD)
         for _ in range(2):
             reply = await ask(messages, extra)
-            answer = answered(reply.text, ANSWERS, FIELD)
+            answer = parse_choice(reply.text, ANSWERS, FIELD)
             if answer is not None:
                 score = p_yes(reply)
                 return judged(float(answer == YES) if score is None else score, self.name)

@@ -34,7 +34,7 @@ from namepin.tools.types import Box, ImageRef, Mask, Notice
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedPicture:
     """A picture's features, and how many of its own pixels the filled one is wide and high."""
 
     features: Tensor
@@ -50,9 +50,9 @@ class SeqtrModel:
         self.net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self.vocabulary, self.identity = checkpoint.vocabulary, checkpoint.identity
         self._size = config.image_size
-        self._pictures: Recent[str, Seen] = Recent(config.cached_pictures)
+        self._pictures: Recent[str, EncodedPicture] = Recent(config.cached_pictures)
 
-    def see(self, image: ImageRef, media: Media) -> Seen:
+    def see(self, image: ImageRef, media: Media) -> EncodedPicture:
         """The picture, encoded once.
 
         Raises:
@@ -61,7 +61,7 @@ class SeqtrModel:
         seen = self._pictures.get(image.sha256)
         if seen is None:
             pixels, width, height = prepared(np.asarray(picture(image, media)), self._size)
-            seen = Seen(self.net.look(pixels[None].to(self.device)), width, height)
+            seen = EncodedPicture(self.net.look(pixels[None].to(self.device)), width, height)
             self._pictures.put(image.sha256, seen)
         return seen
 
@@ -139,7 +139,9 @@ class SeqtrGrounder:
         ]
         return Groundings(groundings=tuple(found), notices=(*notices, *halved, *more))
 
-    def _answers(self, box: Written | None, outline: Written | None, seen: Seen, image: ImageRef) -> list[Grounded]:
+    def _answers(
+        self, box: Written | None, outline: Written | None, seen: EncodedPicture, image: ImageRef
+    ) -> list[Grounded]:
         boxes = self._boxes(box, seen, image) if box else []
         if outline is None or (box and self.config.task == "box"):
             return [Grounded(boxes=(found,) if found else ()) for found in boxes]
@@ -151,7 +153,7 @@ class SeqtrGrounder:
             answers.append(Grounded(boxes=(found,) if found else (), mask=mask))
         return answers
 
-    def _boxes(self, written: Written, seen: Seen, image: ImageRef) -> list[ScoredBox | None]:
+    def _boxes(self, written: Written, seen: EncodedPicture, image: ImageRef) -> list[ScoredBox | None]:
         boxes: list[ScoredBox | None] = []
         for tokens, chances in _rows(written):
             box = box_of(tokens, seen, self.model.net.sizes.bins, (image.width, image.height))
@@ -159,7 +161,7 @@ class SeqtrGrounder:
             boxes.append(ScoredBox(box=box, score=score) if box else None)
         return boxes
 
-    def _masks(self, written: Written, seen: Seen, image: ImageRef) -> list[tuple[Mask | None, float]]:
+    def _masks(self, written: Written, seen: EncodedPicture, image: ImageRef) -> list[tuple[Mask | None, float]]:
         masks = []
         for tokens, chances in _rows(written):
             corners = corners_of(tokens, seen, self.model.net.sizes.bins)
@@ -195,14 +197,14 @@ def prepared(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: in
     return tensor, filled.shape[1] * width / wide, filled.shape[0] * height / high
 
 
-def box_of(tokens: Sequence[int], seen: Seen, bins: int, size: tuple[int, int]) -> Box | None:
+def box_of(tokens: Sequence[int], seen: EncodedPicture, bins: int, size: tuple[int, int]) -> Box | None:
     """The part of a box inside a picture of (width, height); None when it is inverted, or there is none."""
     left, top, right, bottom = tokens
     x, y = seen.width / bins, seen.height / bins
     return box_within((left * x, top * y, right * x, bottom * y), size) if left < right and top < bottom else None
 
 
-def corners_of(tokens: Sequence[int], seen: Seen, bins: int) -> list[tuple[float, float]]:
+def corners_of(tokens: Sequence[int], seen: EncodedPicture, bins: int) -> list[tuple[float, float]]:
     """An outline's corners before its first end, in pixels of the picture; half a corner is left out."""
     written = list(tokens[: tokens.index(bins)] if bins in tokens else tokens)
     return [(x * seen.width / bins, y * seen.height / bins) for x, y in zip(written[::2], written[1::2], strict=False)]

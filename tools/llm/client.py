@@ -16,9 +16,9 @@ from langchain_core.messages import BaseMessage
 
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
 from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
-from namepin.tools.llm.permission import MAY_ASK, MustAsk
+from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.llm.servers import servers_of
-from namepin.tools.llm.usage import note
+from namepin.tools.llm.usage import record_usage
 from namepin.tools.types import Frozen
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ class ChatClient:
         Raises:
             MustAsk: nothing may be asked here (`namepin.tools.llm.permission`).
         """
-        if not MAY_ASK.get():
-            raise MustAsk
+        if not REQUESTS_ALLOWED.get():
+            raise RequestNeeded
 
         async def main() -> list[Answer | ToolUnavailable]:
             gate = asyncio.Semaphore(self.config.concurrency)
@@ -233,7 +233,7 @@ class ChatClient:
             self._servers.given_up(address)
             raise
         self._servers.answered(address)
-        note(reply.prompt_tokens, reply.completion_tokens)
+        record_usage(reply.prompt_tokens, reply.completion_tokens)
         return reply
 
 

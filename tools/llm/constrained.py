@@ -9,7 +9,7 @@ Guide = Literal["json_schema", "structured_outputs", "guided_choice", "none"]
 `guided_choice` vLLM's up to 0.11; `none` is for servers that know none of them."""
 
 
-def guided(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[str, Any]:
+def constrain(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[str, Any]:
     """The part of a request's body that allows the candidates only.
 
     Args:
@@ -33,7 +33,7 @@ def guided(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[str, 
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
-def answered(said: str, candidates: Sequence[str], field: str) -> str | None:
+def parse_choice(said: str, candidates: Sequence[str], field: str) -> str | None:
     """The candidate that an answer names, as a word or as JSON's `field`; None when it names none.
 
     What a thinking model says before `</think>` is not its answer.

@@ -2,12 +2,12 @@
 
 from contextvars import ContextVar
 
-MAY_ASK: ContextVar[bool] = ContextVar("may_ask", default=True)
-"""Where it is false, tools answer from what they keep, or raise `MustAsk`."""
+REQUESTS_ALLOWED: ContextVar[bool] = ContextVar("may_ask", default=True)
+"""Where it is false, tools answer from what they keep, or raise `RequestNeeded`."""
 
 THREADS = "namepin-asking"
 """How threads are called that wait for other machines: nobody waits for them when the process ends."""
 
 
-class MustAsk(Exception):
+class RequestNeeded(Exception):
     """The answer is not kept: a server has to be asked for it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Spent:
+class Usage:
     """Answers of a server, those that a cache gave left out; `unmetered` ones came without their tokens."""
 
     answers: int = 0
@@ -16,13 +16,13 @@ class Spent:
     unmetered: int = 0
 
 
-_COUNTER: ContextVar[Spent | None] = ContextVar("spent", default=None)
+_COUNTER: ContextVar[Usage | None] = ContextVar("spent", default=None)
 
 
 @contextmanager
-def counted() -> Iterator[Spent]:
+def count_usage() -> Iterator[Usage]:
     """Counts the answers to what is asked within the block, also in threads that run in a copy of its context."""
-    spent = Spent()
+    spent = Usage()
     token = _COUNTER.set(spent)
     try:
         yield spent
@@ -30,7 +30,7 @@ def counted() -> Iterator[Spent]:
         _COUNTER.reset(token)
 
 
-def note(prompt_tokens: int | None, completion_tokens: int | None) -> None:
+def record_usage(prompt_tokens: int | None, completion_tokens: int | None) -> None:
     """One answer came, used or not."""
     spent = _COUNTER.get()
     if spent is None:

@@ -14,7 +14,7 @@ from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, n
 from namepin.tools.media import Media, picture
 from namepin.tools.models.blip2_lm import KIND, MEND, Colours, embedder, picture_tokens
 from namepin.tools.reranker.config import Blip2RerankerConfig
-from namepin.tools.reranker.likelihood import PairReader, Question, Reader, split_answers
+from namepin.tools.reranker.likelihood import CausalScorer, Question, Seq2SeqScorer, split_answers
 from namepin.tools.reranker.local import LocalReranker, Scorer, load_local, only_where_it_learns
 from namepin.tools.types import ImageRef
 
@@ -59,9 +59,9 @@ class Blip2Model:
         """See `LocalModel`."""
         spoken = self.net.language_model
         if not self.net.config.use_decoder_only_language_model:
-            return PairReader(spoken, question)
+            return Seq2SeqScorer(spoken, question)
         head, words = spoken.get_output_embeddings(), spoken.get_input_embeddings()
-        return Reader(spoken.base_model, head, words, question, remember=remember)
+        return CausalScorer(spoken.base_model, head, words, question, remember=remember)
 
 
 def load_blip2_speech(config: Blip2RerankerConfig) -> Blip2Model:

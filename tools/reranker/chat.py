@@ -16,7 +16,7 @@ from namepin.tools.captioner.chat import data_url
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Reranked, RerankRequest
 from namepin.tools.llm.client import Ask, ChatClient
-from namepin.tools.llm.constrained import answered, guided
+from namepin.tools.llm.constrained import constrain, parse_choice
 from namepin.tools.media import Media, picture
 from namepin.tools.reranker.config import ChatRerankerConfig
 from namepin.tools.reranker.prompt import (
@@ -92,11 +92,11 @@ class ChatReranker:
 
     async def _choose(self, ask: Ask, request: RerankRequest, media: Media) -> Reranked:
         messages, cut = self.prompt(request, media)
-        guide = guided(self.config.guide, request.candidates, FIELD)
+        guide = constrain(self.config.guide, request.candidates, FIELD)
         notices = (cut_notice(self.name, request),) if cut else ()
         for _ in range(2):
             said = (await ask(messages, guide)).text
-            label = answered(said, request.candidates, FIELD)
+            label = parse_choice(said, request.candidates, FIELD)
             if label is not None:
                 return Reranked(label=label, notices=notices)
             complaint = REPAIR.format(candidates=json.dumps(request.candidates, ensure_ascii=False))

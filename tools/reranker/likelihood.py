@@ -70,7 +70,7 @@ def split_answers(
     return question, tails
 
 
-class Reader:
+class CausalScorer:
     """A decoder-only language model that has read a question and can be asked for its answers' likelihoods.
 
     Args:
@@ -124,8 +124,8 @@ class Reader:
         )
 
 
-class PairReader:
-    """As `Reader`, for an encoder-decoder model (T5): the question is encoded once.
+class Seq2SeqScorer:
+    """As `CausalScorer`, for an encoder-decoder model (T5): the question is encoded once.
 
     Args:
         net: a transformers seq2seq model.

@@ -18,7 +18,7 @@ from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, n
 from namepin.tools.media import Media, picture
 from namepin.tools.models.llava import Colours, projected, visual_features
 from namepin.tools.reranker.config import LlavaRerankerConfig
-from namepin.tools.reranker.likelihood import Question, Reader, split_answers
+from namepin.tools.reranker.likelihood import CausalScorer, Question, split_answers
 from namepin.tools.reranker.local import LocalReranker, load_local, only_where_it_learns
 from namepin.tools.types import ImageRef
 
@@ -82,10 +82,10 @@ class LlavaModel:
             self._kept.put(image.sha256, found)
         return found
 
-    def read(self, question: Question, *, remember: bool = True) -> Reader:
+    def read(self, question: Question, *, remember: bool = True) -> CausalScorer:
         """See `LocalModel`."""
         net, words = self.net, self.net.get_input_embeddings()
-        return Reader(net.model.language_model, net.lm_head, words, question, remember=remember)
+        return CausalScorer(net.model.language_model, net.lm_head, words, question, remember=remember)
 
 
 def load_llava(config: LlavaRerankerConfig) -> LlavaModel:

@@ -32,11 +32,11 @@ class Scorer(Protocol):
     """A question that was read, ready to say how likely its answers are."""
 
     def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
-        """See `namepin.tools.reranker.likelihood.Reader`."""
+        """See `namepin.tools.reranker.likelihood.CausalScorer`."""
         ...
 
     def sums(self, answers: Sequence[Sequence[int]]) -> Tensor:
-        """See `namepin.tools.reranker.likelihood.Reader`."""
+        """See `namepin.tools.reranker.likelihood.CausalScorer`."""
         ...
 
 
@@ -56,7 +56,7 @@ class LocalModel(Protocol):
         ...
 
     def read(self, question: Question, *, remember: bool = True) -> Scorer:
-        """Run the model over the question; see `namepin.tools.reranker.likelihood.Reader` for `remember`."""
+        """Run the model over the question; see `namepin.tools.reranker.likelihood.CausalScorer` for `remember`."""
         ...
 
     @property

@@ -12,7 +12,7 @@ from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, read_json, weights_sha256
 from namepin.tools.media import Media
 from namepin.tools.reranker.config import TextRerankerConfig
-from namepin.tools.reranker.likelihood import Question, Reader, split_answers
+from namepin.tools.reranker.likelihood import CausalScorer, Question, split_answers
 from namepin.tools.reranker.local import LocalReranker, load_local
 
 
@@ -47,10 +47,10 @@ class TextModel:
         )  # fmt: skip
         return Question(self.net.get_input_embeddings()(torch.tensor([ids], device=self.net.device)), answers)
 
-    def read(self, question: Question, *, remember: bool = True) -> Reader:
+    def read(self, question: Question, *, remember: bool = True) -> CausalScorer:
         """See `LocalModel`."""
         net, words = self.net, self.net.get_input_embeddings()
-        return Reader(net.base_model, net.get_output_embeddings(), words, question, remember=remember)
+        return CausalScorer(net.base_model, net.get_output_embeddings(), words, question, remember=remember)
 
 
 def load_text_model(config: TextRerankerConfig) -> TextModel:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch.deduplicate import Asked, Kept, Known
+from namepin.agent.batch.deduplicate import Asked, Deduplicator, ResultCache
 from namepin.agent.batch.local_engine import Progress, run_batch
 from namepin.agent.batch.source import Source
 from namepin.agent.config.settings import load_settings
@@ -42,8 +42,8 @@ class Work:
         )
 
 
-def asked(*posts: Ready, most: int = 10) -> tuple[list[str], list[Any], Known]:
-    work, known = Work(), Known(most)
+def asked(*posts: Ready, most: int = 10) -> tuple[list[str], list[Any], Deduplicator]:
+    work, known = Work(), Deduplicator(most)
 
     async def main() -> list[Any]:
         return await asyncio.gather(*(known.extraction(post, work) for post in posts), return_exceptions=True)
@@ -67,7 +67,7 @@ def test_what_went_wrong_is_not_used_again(first: str) -> None:
 
 def test_it_remembers_so_many() -> None:
     async def main() -> list[str]:
-        work, known = Work(), Known(2)
+        work, known = Work(), Deduplicator(2)
         for name, text in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3"), ("e", "2"), ("f", "3")):
             await known.extraction(ready(name, text), work)
         return work.asked
@@ -158,7 +158,7 @@ def test_nothing_is_kept_unless_asked_for_nor_of_posts_that_went_wrong(
 def test_what_cannot_be_read_is_worked_on_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posts, run = written(tmp_path, "p", ("Bob Dylan",)), Counted(monkeypatch, tmp_path)
     expected = run.rows(posts, "a")
-    kept = Kept.of(run.pin)
+    kept = ResultCache.of(run.pin)
     assert kept is not None
     kept._cache.put(kept._setup, Asked.of(run.pin.ready({"id": "x", "text": "Bob Dylan"})), '{"id": 1}')
     kept.close()

@@ -11,10 +11,10 @@ from namepin.agent.batch.source import Source
 from namepin.agent.config.sections import EstimateSettings
 from namepin.agent.config.settings import load_settings
 from namepin.agent.estimate.model import Hardware, Pool, Stage, Work, bounds, bounds_of_pools, estimate
-from namepin.agent.estimate.page import amount, duration, said
+from namepin.agent.estimate.page import amount, describe_estimate, duration
 from namepin.agent.estimate.sample import drawn, estimated, pools_of
 from namepin.tools.errors import NamepinError
-from namepin.tools.llm.usage import counted, note
+from namepin.tools.llm.usage import count_usage, record_usage
 from support.batch_samples import write_posts
 from support.cli import Cli
 from support.loopback import JsonHandler, completion, serving
@@ -124,11 +124,11 @@ def test_durations(seconds: float, words: str) -> None:
 
 def test_words_name_the_bound_and_what_is_not_known() -> None:
     found = estimate(WORK, HERE, EstimateSettings(), 1000)
-    words = said(found, WORK.model_copy(update={"unmetered": 3}))
+    words = describe_estimate(found, WORK.model_copy(update={"unmetered": 3}))
     assert "posts/s: gpus 2.5, servers 3.2, server threads 4," in words
     assert "bound by: gpus" in words and "3 answers came without their tokens" in words
     assert "give or take 10%" in words and "1,000,000 in, 110,000 out" in words and "1 of them failed" in words
-    assert "busy" not in words and "load 6.9 a core" in said(found, WORK.model_copy(update={"load": 6.94}))
+    assert "busy" not in words and "load 6.9 a core" in describe_estimate(found, WORK.model_copy(update={"load": 6.94}))
     assert (amount(1234.5), amount(0.00071)) == ("1,234.50", "0.00071")
 
 
@@ -144,11 +144,11 @@ def test_the_sample_is_of_posts_only_seeded_and_without_repeats(tmp_path: Path) 
 
 
 def test_answers_are_counted_within_the_block_only() -> None:
-    note(1, 1)
-    with counted() as spent:
-        note(7, 2)
-        note(None, 3)
-    note(1, 1)
+    record_usage(1, 1)
+    with count_usage() as spent:
+        record_usage(7, 2)
+        record_usage(None, 3)
+    record_usage(1, 1)
     assert (spent.answers, spent.prompt_tokens, spent.completion_tokens, spent.unmetered) == (2, 7, 5, 1)
 
 

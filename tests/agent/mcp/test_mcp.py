@@ -13,7 +13,7 @@ from mcp import Client
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import load_settings
-from namepin.agent.mcp.owners import Desk
+from namepin.agent.mcp.owners import McpSessions
 from namepin.agent.mcp.server import build_server, local
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction
@@ -110,35 +110,35 @@ def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
     (allowed / "link.jpg").symlink_to(secret)
     (allowed / "fine.jpg").write_bytes(PICTURE.read_bytes())
     settings = load_settings("starter", overrides={"serve": {"max_body_mb": 1}}, environment={})
-    desk = Desk(settings, (), tmp_path / "kept", allowed)
-    assert desk.picture("me", None, "fine.jpg") is not None
+    sessions = McpSessions(settings, (), tmp_path / "kept", allowed)
+    assert sessions.picture("me", None, "fine.jpg") is not None
     for path in ("link.jpg", "../secret.jpg", str(secret), "", "a\0b", "x" * 5000):
         with pytest.raises(NamepinError, match="E128"):
-            desk.picture("me", None, path)
+            sessions.picture("me", None, path)
     with pytest.raises(NamepinError, match="E128"):
-        Desk(settings, (), tmp_path / "kept").picture("me", None, "fine.jpg")
+        McpSessions(settings, (), tmp_path / "kept").picture("me", None, "fine.jpg")
     (allowed / "large.jpg").write_bytes(bytes(2**20 + 1))
     for large in ({"data": None, "path": "large.jpg"}, {"data": "A" * 2**21, "path": None}):
         with pytest.raises(NamepinError, match="E125"):
-            desk.picture("me", **large)
+            sessions.picture("me", **large)
 
 
 def test_posts_are_bounded_in_number(tmp_path: Path) -> None:
-    desk = Desk(load_settings("starter", environment={}), (), tmp_path)
+    sessions = McpSessions(load_settings("starter", environment={}), (), tmp_path)
     for number in range(30):
-        desk.remember("me", {"extraction": {"id": f"post-{number}"}, "profile": "starter", "overrides": {}})
-    desk.recall("me", "post-29")
+        sessions.remember("me", {"extraction": {"id": f"post-{number}"}, "profile": "starter", "overrides": {}})
+    sessions.recall("me", "post-29")
     for owner, post in (("me", "post-3"), ("you", "post-29")):
         with pytest.raises(NamepinError, match="E330"):
-            desk.recall(owner, post)
+            sessions.recall(owner, post)
 
 
 def test_more_posts_than_may_wait_are_refused(tmp_path: Path) -> None:
     settings = load_settings("starter", overrides={"serve": {"at_once": 1, "waiting": 0}}, environment={})
-    desk = Desk(settings, (), tmp_path)
+    sessions = McpSessions(settings, (), tmp_path)
 
     async def crowd() -> list[Any]:
-        async with Client(build_server(desk, local)) as client:
+        async with Client(build_server(sessions, local)) as client:
             calls = (client.call_tool("extract", {"text": "Bob Dylan in Oslo"}) for _ in range(3))
             return await asyncio.gather(*calls)
 
@@ -148,10 +148,13 @@ def test_more_posts_than_may_wait_are_refused(tmp_path: Path) -> None:
 
 
 def test_close_decisions_are_asked_and_their_owner_decides(tmp_path: Path) -> None:
-    desk = Desk(load_settings("starter", environment={}), ("review.match_margin=1",), tmp_path)
+    sessions = McpSessions(load_settings("starter", environment={}), ("review.match_margin=1",), tmp_path)
 
     async def talk() -> None:
-        async with Client(build_server(desk, local)) as me, Client(build_server(desk, lambda call: "you")) as you:
+        async with (
+            Client(build_server(sessions, local)) as me,
+            Client(build_server(sessions, lambda call: "you")) as you,
+        ):
             asked = (await me.call_tool("review", {"text": TEXT, "image": DATA})).structured_content
             assert asked["state"] == "waiting" and asked["questions"][0]["kind"] == "place"
             choices = {"review": asked["review"], "choices": {q["key"]: False for q in asked["questions"]}}

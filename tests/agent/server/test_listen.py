@@ -70,7 +70,7 @@ namepin.agent.server.listen.listen(app, "127.0.0.1", int(sys.argv[1]))
 REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-class Kept:
+class KeepAlive:
     """A server that does nothing, and connections to it that have been used once."""
 
     def __init__(self, keep_alive_s: float) -> None:
@@ -110,7 +110,7 @@ def _whole(connection: socket.socket) -> bool:
 
 def test_a_kept_connection_is_there_for_the_next_request() -> None:
     """What broke a run under load: the server had closed a kept connection when its next request came."""
-    servers = [Kept(0.3), Kept(0.0)]  # 0: as `namepin serve` has it
+    servers = [KeepAlive(0.3), KeepAlive(0.0)]  # 0: as `namepin serve` has it
     try:
         for server in servers:
             server.ask()

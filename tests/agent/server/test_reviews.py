@@ -15,7 +15,7 @@ from namepin.agent.config.settings import load_settings
 from namepin.agent.server.access import TooMany
 from namepin.agent.server.app import create_app
 from namepin.agent.server.reviews import Reviewed, Reviews
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.web import fragments
 from namepin.graphs.review_nodes import Question
 from support.paths import ROOT
@@ -176,7 +176,7 @@ def test_what_cannot_begin_leaves_nothing(
 
 
 async def test_reviews_of_a_conversation_make_room_for_one_another(tmp_path: Path) -> None:
-    reviews = Reviews(tmp_path, Pins(["starter"], CLOSE), most=1)
+    reviews = Reviews(tmp_path, ProfilePool(["starter"], CLOSE), most=1)
 
     async def begun(source: str) -> Reviewed:
         return await reviews.begin("me", {"id": "a", "text": "Bob Dylan"}, None, "starter", source=source)

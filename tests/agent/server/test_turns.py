@@ -17,7 +17,7 @@ from namepin.agent.server.admission import Admission
 from namepin.agent.server.app import create_app
 from namepin.graphs.calls import TURN, LiveCalls
 from namepin.tools.interfaces import KnowledgeRequest
-from namepin.tools.llm.permission import MAY_ASK, MustAsk
+from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.media import Media
 from support.slow_model import SlowModel, slow_model
 
@@ -174,9 +174,9 @@ async def test_without_turns_a_tool_is_called_once() -> None:
         fingerprint = "f"
 
         def run(self, requests: Sequence[Any], media: Media) -> Sequence[Any]:
-            called.append((MAY_ASK.get(), threading.current_thread().name.split("_")[0]))
-            if not MAY_ASK.get():
-                raise MustAsk
+            called.append((REQUESTS_ALLOWED.get(), threading.current_thread().name.split("_")[0]))
+            if not REQUESTS_ALLOWED.get():
+                raise RequestNeeded
             return requests
 
     calls = LiveCalls({"knowledge": Asking()})

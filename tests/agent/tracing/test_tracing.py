@@ -21,7 +21,7 @@ from PIL import Image
 from namepin.agent.api import Namepin
 from namepin.agent.chat.terminal import Terminal
 from namepin.agent.config.sections import TracingSettings
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.tracing import langsmith as to_langsmith
 from namepin.agent.tracing import otel
 from namepin.agent.tracing.runs import flush
@@ -317,7 +317,7 @@ async def test_a_chat_is_traced_as_one_tree_and_redacted(
 ) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     given = pin(redact=True)
-    monkeypatch.setattr(Pins, "get", lambda self, profile, overrides=None: given)
+    monkeypatch.setattr(ProfilePool, "get", lambda self, profile, overrides=None: given)
     terminal = Terminal(None, (), None)
     terminal.console.file = io.StringIO()
     await terminal.run(io.StringIO(TEXT))

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.config import SeqtrGrounderConfig
-from namepin.tools.grounder.seqtr import Seen, SeqtrGrounder, box_of, corners_of, prepared
+from namepin.tools.grounder.seqtr import EncodedPicture, SeqtrGrounder, box_of, corners_of, prepared
 from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
 from namepin.tools.models.seqtr_checkpoint import load_seqtr
@@ -168,7 +168,7 @@ def test_pictures_are_scaled_and_filled_up() -> None:
 
 @given(st.integers(20, 3000), st.integers(20, 3000), st.tuples(*[st.integers(0, 999)] * 4))
 def test_boxes_lie_in_the_picture(wide: int, high: int, tokens: tuple[int, int, int, int]) -> None:
-    seen = Seen(torch.zeros(0), wide * 1.05, float(high))
+    seen = EncodedPicture(torch.zeros(0), wide * 1.05, float(high))
     box = box_of(tokens, seen, 1000, (wide, high))
     left, top, right, bottom = tokens
     if left >= right or top >= bottom or left * (seen.width / 1000) >= wide:
@@ -180,7 +180,7 @@ def test_boxes_lie_in_the_picture(wide: int, high: int, tokens: tuple[int, int, 
 
 
 def test_outlines_end_where_they_say() -> None:
-    seen = Seen(torch.zeros(0), 100.0, 50.0)
+    seen = EncodedPicture(torch.zeros(0), 100.0, 50.0)
     assert corners_of([0, 10, 20, 39, 40, 5], seen, 40) == [(0, 12.5), (50, 48.75)]
     assert corners_of([0, 10, 20, 40, 3], seen, 40) == [(0, 12.5)]
     assert corners_of([40, 1, 2], seen, 40) == []

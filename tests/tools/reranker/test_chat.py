@@ -10,7 +10,7 @@ from PIL import Image
 
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Reranked, RerankRequest
-from namepin.tools.llm.constrained import answered
+from namepin.tools.llm.constrained import parse_choice
 from namepin.tools.media import Media
 from namepin.tools.reranker.chat import SYSTEM, ChatReranker
 from namepin.tools.reranker.config import ChatRerankerConfig
@@ -126,7 +126,7 @@ def test_a_long_post_is_cut(served: Server) -> None:
      ("<think>is it a city?</think>park", "park"), ("a park", None), ("", None), ("{}", None), ("[1]", None)],
 )  # fmt: skip
 def test_reading_answers(said: str, label: str | None) -> None:
-    assert answered(said, ("park", "city"), "category") == label
+    assert parse_choice(said, ("park", "city"), "category") == label
 
 
 def test_the_fingerprint_covers_what_decides() -> None:
