@@ -5,6 +5,7 @@ are read in one batch. An answer's score is the sum of its tokens' log-probabili
 no answer wins by being the beginning of another.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,14 @@ def split_answers(
     return question, tails
 
 
+def cache_name(net: Any) -> str:
+    """What a transformers model calls its keys and values, as an argument and in its output.
+
+    Since transformers 5.24 the name is `cache`. Before, and in models of other packages, it is `past_key_values`.
+    """
+    return "cache" if "cache" in inspect.signature(net.forward).parameters else "past_key_values"
+
+
 class CausalScorer:
     """A decoder-only language model that has read a question and can be asked for its answers' likelihoods.
 
@@ -87,9 +96,10 @@ class CausalScorer:
         self._again = None if remember else question.embedded
         if not remember:
             return
+        self._cache = cache_name(decoder)
         output = decoder(inputs_embeds=question.embedded, use_cache=True)
         self._first = head(output.last_hidden_state[:, -1])
-        self._kept = [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+        self._kept = [(layer.keys, layer.values) for layer in getattr(output, self._cache).layers]
 
     def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
         """The summed log-probability of each answer's tokens, in one batch."""
@@ -103,9 +113,8 @@ class CausalScorer:
         logits = self._first.expand(len(answers), -1).unsqueeze(1)
         if ids.shape[1] > 1:
             # An answer's last token is looked for, never looked from.
-            states = self._decoder(
-                inputs_embeds=self._words(ids[:, :-1]), past_key_values=self._copies(len(answers)), use_cache=True
-            ).last_hidden_state
+            cache = {self._cache: self._copies(len(answers))}
+            states = self._decoder(inputs_embeds=self._words(ids[:, :-1]), use_cache=True, **cache).last_hidden_state
             logits = torch.cat([logits, self._head(states)], dim=1)
         return _summed(logits, ids, mask)
 

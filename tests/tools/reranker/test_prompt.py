@@ -1,7 +1,9 @@
 """Table 7's prompt, word for word, and how it is cut; the other local rerankers against whole passes."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from namepin.tools.media import Media
 from namepin.tools.models.blip2_lm import picture_tokens
 from namepin.tools.reranker.blip2 import Blip2Reranker
 from namepin.tools.reranker.config import Blip2RerankerConfig, TextRerankerConfig
-from namepin.tools.reranker.likelihood import continuations, split_answers
+from namepin.tools.reranker.likelihood import Question, Reader, cache_name, continuations, split_answers
 from namepin.tools.reranker.local import shares
 from namepin.tools.reranker.prompt import EXAMPLES, Query, best, checked, fitted, seen_by, table7, without_asking
 from namepin.tools.reranker.text import TextReranker
@@ -223,3 +225,31 @@ def test_an_encoder_is_no_causal_model(tmp_path: Path) -> None:
     tiny.edit_json(tmp_path / "config.json", model_type="t5")
     with pytest.raises(NamepinError, match="E212.*'t5' is no causal"):
         TextReranker(TextRerankerConfig(weights=str(tmp_path), dtype="float32"))
+
+
+class OlderDecoder(torch.nn.Module):
+    """A decoder as before transformers 5.24, where keys and values were called `past_key_values`."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net, self.resumed = net, list[bool]()
+
+    def forward(self, inputs_embeds: Any, use_cache: bool, past_key_values: Any = None) -> Any:
+        name = cache_name(self.net)
+        self.resumed.append(past_key_values is not None)
+        found = self.net(inputs_embeds=inputs_embeds, use_cache=use_cache, **{name: past_key_values})
+        return SimpleNamespace(last_hidden_state=found.last_hidden_state, past_key_values=getattr(found, name))
+
+
+def test_reader_names_the_cache_as_the_decoder_does(tmp_path: Path) -> None:
+    net = LlamaForCausalLM.from_pretrained(tiny.save_llama(tmp_path))
+    older, answers = OlderDecoder(net.model), ((5, 6, 2), (7, 2))
+    question = Question(net.model.embed_tokens(torch.tensor([[3, 4, 5]])), answers)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("error")  # transformers tells with one that a name is out of date
+        found, expected = (
+            Reader(decoder, net.lm_head, net.model.embed_tokens, question).log_likelihoods(answers)
+            for decoder in (older, net.model)
+        )
+    assert found == expected and older.resumed == [False, True]
+    assert cache_name(older) == "past_key_values"
