@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from namepin.tools.images import heatmap as heat
@@ -89,16 +90,38 @@ def test_the_peak_scales_by_axis(cell: tuple[int, int], width: int, height: int,
     assert heat.peak(values, width, height) == expected
 
 
-@given(st.integers(2, 30), st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.sampled_from([1e-20, 1.0]))
-def test_the_peak_is_between_hot_cells(cells: int, x: float, y: float, warmth: float) -> None:
-    """Of a round spot anywhere, at the edge too, it is nearer than the cells' middles would be."""
+def round_spot(cells: int, x: float, y: float) -> NDArray[np.float64]:
+    """A map of cells x cells that is hottest at (x, y), in 0..1, and cools down within about a cell."""
     places = (np.arange(cells) + 0.5) / cells
-    spot = np.exp(-((places[None] - x) ** 2 + (places[:, None] - y) ** 2) * cells**2 / 1.5)
-    found = heat.peak((warmth * spot).astype(np.float32), 3000, 1500)
+    spot: NDArray[np.float64] = np.exp(-((places[None] - x) ** 2 + (places[:, None] - y) ** 2) * cells**2 / 1.5)
+    return spot
+
+
+@given(st.integers(3, 30), st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.sampled_from([1e-20, 1.0]))
+@example(3, 0.5, 0.5, 1.0)
+def test_peak_of_a_round_spot_lies_between_hot_cells(cells: int, x: float, y: float, warmth: float) -> None:
+    """It is nearer to the spot than the cells' middles would be, at the edge too.
+
+    Three cells are the fewest: a map must hold a cell as cold as what surrounds the spot (see the next test).
+    """
+    found = heat.peak((warmth * round_spot(cells, x, y)).astype(np.float32), 3000, 1500)
     assert found is not None
     begins, ends = 0.5 / cells, 1 - 0.5 / cells
     for at, true in ((found[0] / 3000, x), (found[1] / 1500, y)):
         assert abs(at - min(max(true, begins), ends)) < 0.3 / cells
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        (0.5, 0.5, (50, 25)),  # four equal cells: nothing is known, and the first point in reading order is taken
+        (0.5, 0.7, (1450, 1125)),  # two equal cells, and two colder ones: between the two
+        (0.7, 0.7, (2150, 1075)),  # one hottest cell: on its side towards the others
+    ],
+)
+def test_peak_of_four_cells_needs_a_colder_one(x: float, y: float, expected: tuple[int, int]) -> None:
+    """Around a map it is as cold as its coldest cell, so that a map of equal cells has no middle that is hotter."""
+    assert heat.peak(round_spot(2, x, y).astype(np.float32), 3000, 1500) == expected
 
 
 def test_what_people_see_is_hottest_at_the_peak() -> None:
