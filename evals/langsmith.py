@@ -83,8 +83,8 @@ class Experiment:
 
         client = _client(self.upload, dataset)
         with _coded_errors(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-            # LangSmith's own business: a parameter in beta, and an argument of its own that it no longer uses.
-            warnings.filterwarnings("ignore", "'upload_results' parameter is in beta")
+            # LangSmith's own business: parameters in beta, and an argument of its own that it no longer uses.
+            warnings.filterwarnings("ignore", "'upload_(results|runs)' parameter is in beta")
             warnings.filterwarnings("ignore", "The following arguments are no longer used in the create_feedback")
             examples = self._examples(client, dataset)
             results = client.evaluate(
