@@ -20,7 +20,9 @@ def data_root() -> Path:
     """The research data beside the checkout; the test is skipped where it is absent."""
     root = Path(os.environ.get("NAMEPIN_DATA", ROOT.parent / "shared" / "data"))
     if not (root / "gmner" / "txt").is_dir():
-        pytest.skip(f"research data not found at {root}: set NAMEPIN_DATA to the folder that holds gmner/ and fmnerg/")
+        pytest.skip(
+            f"research data not found at {root}: set NAMEPIN_DATA to the folder that holds gmner/, fmnerg/ and fmnerg-test300/"
+        )
     return root
 
 

@@ -11,8 +11,12 @@ from namepin.tools.types import Post
 LABELS = {label: label for label in COARSE8}
 FINE = {label: label for label in FINE51} | dict(ALIASES)
 
-RELEASES = {"362e7186631ef4e80af24d5f97062c42964eb0809e1abdf95464e60662fd583c": "Twitter-FMNERG test-300"}
-"""Text files by sha256. test-300: 300 posts of the authors' test split, which go by the name of dev here."""
+RELEASES = {
+    "b067446640d71ffad116e67c359f095f99c9d5ca2d0f2a1bc103909ebc8505e9": "Twitter-FMNERG train",
+    "3ff31ebca3c858926ec6c98694820fda39c0f9718645174c00069ee5bcffab69": "Twitter-FMNERG dev",
+    "362e7186631ef4e80af24d5f97062c42964eb0809e1abdf95464e60662fd583c": "Twitter-FMNERG test-300",
+}
+"""Text files by sha256. test-300: 300 posts of the authors' test split, in a folder of their own as its dev."""
 
 
 def read(root: Path, split: str) -> Dataset:

@@ -66,9 +66,9 @@ def without(names: frozenset[str]) -> Iterator[int]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the four scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds gmner/ and fmnerg/")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds gmner/ and fmnerg-test300/")
     root = parser.parse_args(arguments).data
-    test = load_dataset("fmnerg", root / "fmnerg", "dev")
+    test = load_dataset("fmnerg", root / "fmnerg-test300", "dev")
     seen = names_of(load_dataset("gmner", root / "gmner", "train"))
     print(f"{test.title}: F1 of span and 51 types")
     print(f"{100 * fine_f1(test, 0.0):.2f}  no lexicon")

@@ -1,6 +1,7 @@
 """The label schemes of GMNER and FMNERG."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -43,8 +44,10 @@ def test_aliases_and_unknown_labels() -> None:
         fine_types_of("person")
 
 
-def test_every_fine_label_of_the_300_posts_is_known(data_root) -> None:  # type: ignore[no-untyped-def]
-    lines = (data_root / "fmnerg/txt_fine/dev.txt").read_text().splitlines()
+@pytest.mark.data
+@pytest.mark.parametrize("file", ["fmnerg/txt_fine/train", "fmnerg/txt_fine/dev", "fmnerg-test300/txt_fine/dev"])
+def test_every_fine_label_of_the_releases_is_known(data_root: Path, file: str) -> None:
+    lines = (data_root / f"{file}.txt").read_text().splitlines()
     rows = [line.split("\t") for line in lines if line.count("\t") == 2]
     tags = {(coarse[2:], fine[2:]) for _, coarse, fine in rows if coarse != "O"}
     assert len(tags) > 30

@@ -244,8 +244,20 @@ def test_the_published_release_has_the_published_numbers(data_root: Path) -> Non
     assert dev.title.startswith("Twitter-GMNER v2.0 dev, 1500 posts")
     assert (len(entities), sum(e.groundable for e in entities)) == (2450, 991)
     assert not dev.problems
-    fine = READERS["fmnerg"](data_root / "fmnerg", "dev").usable()
-    assert fine.title.startswith("Twitter-FMNERG test-300, 300 posts") and not fine.problems
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "split", "title"),
+    [
+        ("fmnerg", "train", "Twitter-FMNERG train, 7000 posts"),
+        ("fmnerg", "dev", "Twitter-FMNERG dev, 1500 posts"),
+        ("fmnerg-test300", "dev", "Twitter-FMNERG test-300, 300 posts"),
+    ],
+)
+def test_fmnerg_release_has_its_title_and_no_problem(data_root: Path, folder: str, split: str, title: str) -> None:
+    fine = READERS["fmnerg"](data_root / folder, split).usable()
+    assert fine.title.startswith(title) and not fine.problems
 
 
 @pytest.mark.parametrize(
