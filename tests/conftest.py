@@ -21,7 +21,7 @@ def data_root() -> Path:
     root = Path(os.environ.get("NAMEPIN_DATA", ROOT.parent / "shared" / "data"))
     if not (root / "gmner" / "txt").is_dir():
         pytest.skip(
-            f"research data not found at {root}: set NAMEPIN_DATA to the folder that holds gmner/, fmnerg/ and fmnerg-test300/"
+            f"no research data at {root}: set NAMEPIN_DATA to the folder of gmner/, fmnerg/ and fmnerg-test300/"
         )
     return root
 
