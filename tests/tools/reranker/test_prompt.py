@@ -17,7 +17,7 @@ from namepin.tools.media import Media
 from namepin.tools.models.blip2_lm import picture_tokens
 from namepin.tools.reranker.blip2 import Blip2Reranker
 from namepin.tools.reranker.config import Blip2RerankerConfig, TextRerankerConfig
-from namepin.tools.reranker.likelihood import Question, Reader, cache_name, continuations, split_answers
+from namepin.tools.reranker.likelihood import CausalScorer, Question, cache_name, continuations, split_answers
 from namepin.tools.reranker.local import shares
 from namepin.tools.reranker.prompt import EXAMPLES, Query, best, checked, fitted, seen_by, table7, without_asking
 from namepin.tools.reranker.text import TextReranker
@@ -241,14 +241,14 @@ class OlderDecoder(torch.nn.Module):
         return SimpleNamespace(last_hidden_state=found.last_hidden_state, past_key_values=getattr(found, name))
 
 
-def test_reader_names_the_cache_as_the_decoder_does(tmp_path: Path) -> None:
+def test_causal_scorer_names_the_cache_as_the_decoder_does(tmp_path: Path) -> None:
     net = LlamaForCausalLM.from_pretrained(tiny.save_llama(tmp_path))
     older, answers = OlderDecoder(net.model), ((5, 6, 2), (7, 2))
     question = Question(net.model.embed_tokens(torch.tensor([[3, 4, 5]])), answers)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("error")  # transformers tells with one that a name is out of date
         found, expected = (
-            Reader(decoder, net.lm_head, net.model.embed_tokens, question).log_likelihoods(answers)
+            CausalScorer(decoder, net.lm_head, net.model.embed_tokens, question).log_likelihoods(answers)
             for decoder in (older, net.model)
         )
     assert found == expected and older.resumed == [False, True]
