@@ -15,7 +15,7 @@ from namepin.tools.errors import Exit, NamepinError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from namepin.agent.api import Namepin
+    from namepin.agent.config.settings import Settings
     from namepin.agent.posts import Ready
     from namepin.agent.render.files import Results
     from namepin.tools.types import Extraction, Post
@@ -57,23 +57,23 @@ def extract(
     if posts and image:
         raise NamepinError("E105", "--image goes with TEXT", mend="name each post's picture in the --posts file")
 
-    from namepin.agent.api import Namepin
     from namepin.agent.config.settings import load_settings
-    from namepin.agent.posts import read_posts
+    from namepin.agent.posts import as_post, read_posts
+    from namepin.agent.posts import ready as make_ready
     from namepin.agent.render.files import Results, written_files
     from namepin.agent.render.html import About
     from namepin.tools.types import Post
 
+    # Everything that can be wrong with the input is found before the graph and the tools, which take seconds to import.
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
-    pin = Namepin(settings)
-    # A single post is made ready here, so that a wrong path is told before any tool is loaded.
-    given = list(read_posts(posts)) if posts else [pin.ready(_text(text or ""), image)]
+    most = settings.images.max_pixels
+    given = list(read_posts(posts)) if posts else [make_ready(as_post(_text(text or "")), image, most)]
     if out:
         plain = [post if isinstance(post, Post) else post.post for post in given]
         _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])
     results = Results(out, About(settings.profile, settings.gate.gamma))
     failed = 0
-    for extraction, picture, heat in _extracted(pin, given, record):
+    for extraction, picture, heat in _extracted(settings, given, record):
         failed += extraction.status == "failed"
         results.add(extraction, picture, heat)
         _show(results, format)
@@ -105,16 +105,18 @@ def _text(argument: str) -> str:
 
 
 def _extracted(
-    pin: "Namepin", posts: "Iterable[Post | Ready]", record: Path | None
+    settings: "Settings", posts: "Iterable[Post | Ready]", record: Path | None
 ) -> "Iterator[tuple[Extraction, Image.Image | None, dict[int, bytes]]]":
     """Each post's extraction, its upright picture, and its heat maps.
 
     What goes wrong with a post that came ready ends the command.
     """
+    from namepin.agent.api import Namepin
     from namepin.agent.cli.progress import doing, extract_showing
     from namepin.agent.posts import Ready
     from namepin.graphs.recording.recorder import Recorder
 
+    pin = Namepin(settings)
     recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
     with doing("loading the tools"):
         pin.calls  # noqa: B018  # builds them

@@ -3,15 +3,15 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from namepin.agent.api import Namepin
-from namepin.agent.posts import Ready
-from namepin.agent.render.view import short
-from namepin.graphs.recording.recorder import Recorder
-from namepin.tools.types import Extraction
+    from namepin.agent.api import Namepin
+    from namepin.agent.posts import Ready
+    from namepin.graphs.recording.recorder import Recorder
+    from namepin.tools.types import Extraction
 
 
 @contextmanager
@@ -20,6 +20,8 @@ def doing(message: str) -> Iterator[Callable[[str], None]]:
 
     Nothing may be printed meanwhile: rich would send what goes to stdout to the progress line's terminal instead.
     """
+    from rich.console import Console
+
     console = Console(file=sys.stderr, highlight=False)
     if not console.is_terminal:
         yield lambda _: None
@@ -29,9 +31,14 @@ def doing(message: str) -> Iterator[Callable[[str], None]]:
 
 
 def extract_showing(
-    pin: Namepin, post: Ready, recorder: Recorder | None, heat: dict[int, bytes] | None = None
-) -> Extraction:
+    pin: "Namepin", post: "Ready", recorder: "Recorder | None", heat: dict[int, bytes] | None = None
+) -> "Extraction":
     """`Namepin.extract`, telling which step runs and what the last ones found; `heat` as in `Namepin.astream`."""
+    from rich.markup import escape
+
+    from namepin.agent.render.view import short
+    from namepin.tools.types import Extraction
+
     name = escape(short(post.post.id, 30))
     done: list[str] = []
     with doing(f"[bold]{name}[/bold]") as show:
@@ -46,7 +53,7 @@ def extract_showing(
 
 
 @contextmanager
-def count_progress(what: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
+def count_progress(what: str, total: int, console: "Console") -> Iterator[Callable[[], None]]:
     """A progress bar over posts while the block runs; yields what is called after each post."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
