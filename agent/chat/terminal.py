@@ -15,7 +15,7 @@ from namepin.agent.chat.agent import Agent, build_agent, lead_model, stream_answ
 from namepin.agent.chat.review_command import Reviewing
 from namepin.agent.chat.state import Answer, ChatContext
 from namepin.agent.checkpointer import Saver, data_folder, open_saver, sessions_of, thread_of
-from namepin.agent.config.settings import load_settings
+from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.render.view import printable, short
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.agent.stores.pictures import Pictures
@@ -34,18 +34,15 @@ class Terminal:
     """One `namepin chat`.
 
     Args:
-        profile: the profile, by name or path; None as everywhere.
-        assignments: `--set` flags.
+        settings: the profile's.
+        assignments: the `--set` flags, which hold for every other profile, too.
         session: a conversation's id; None begins one.
 
     Raises:
-        NamepinError: E20x for the profile, E31x for the chat's model, E107 for an id that is none.
+        NamepinError: E31x for the chat's model.
     """
 
-    def __init__(self, profile: str | None, assignments: Sequence[str], session: str | None) -> None:
-        if session is not None and not re.fullmatch(r"[\w.-]{1,64}", session):
-            raise NamepinError("E107", "a conversation's id is letters, digits, dots and dashes", where="--session")
-        settings = load_settings(profile, assignments=assignments)
+    def __init__(self, settings: Settings, assignments: Sequence[str], session: str | None) -> None:
         self.assignments, self.profile = tuple(assignments), settings.profile
         self.session = session or _new_id()
         self.model, self.settings = lead_model(settings.chat), settings.chat

@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from namepin.agent.cli.eval import DatasetName
-from namepin.agent.cli.options import Profile
+from namepin.agent.cli.checks import check_writable
+from namepin.agent.cli.options import DatasetName, Profile
+from namepin.agent.cli.progress import count_progress, say_loading
 from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from namepin.agent.workflows.ablate import RowResult
     from namepin.evals.ablations import Ablation, Cell
     from namepin.evals.scoring.entropy_bins import GateReport
 
@@ -40,9 +44,7 @@ def ablate(
     if name is None or list_:
         _list(console)
         return Exit.DONE
-    from namepin.agent.cli.eval import check_writable
-    from namepin.agent.cli.progress import count_progress
-    from namepin.agent.workflows.ablate import Bench, write_json
+    from namepin.agent.config.settings import load_settings
     from namepin.evals.ablations import ablation_named
     from namepin.evals.run import load_dataset
 
@@ -50,16 +52,30 @@ def ablate(
     if dataset is None or root is None:
         mend = f"add --dataset {ablation.datasets[0]} --root DIR"
         raise NamepinError("E139", "an ablation needs a data set", where=name, mend=mend)
-    check_writable(json)
-    check_writable(html)
-    if save:
-        check_writable(save / "runs.txt")
+    for file in (json, html, save / "runs.txt" if save else None):
+        check_writable(file)
+    if profile:
+        load_settings(profile)  # a wrong one is found here, before anything is loaded
     data = load_dataset(dataset.value, root, split)
+    say_loading("the tools of the rows that can run here")
+
+    from namepin.agent.workflows.ablate import Bench, write_json
+
     bench = Bench(data, root, profile, save)
     with count_progress("posts", bench.posts_to_run(ablation), Console(stderr=True)) as done:
         bench.done = lambda _: done()
         results = list(bench.run(ablation))
-    console.print(f"{ablation.source}: {ablation.title}\n{data.title}")
+    _show(ablation, data.title, results, console)
+    if json:
+        write_json(json, ablation, data, results)
+    if html:
+        _write_html(html, ablation, data.title, results)
+    return Exit.DONE
+
+
+def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", console: "Console") -> None:
+    """The table of the rows that ran, then what is to be said of each, then the rows that did not run."""
+    console.print(f"{ablation.source}: {ablation.title}\n{title}")
     console.print(_table(ablation, [(r.name, r.cells) for r in results if not r.why_not]))
     for result in results:
         if result.gate:
@@ -73,17 +89,14 @@ def ablate(
             for reason in result.why_not:
                 console.print(f"  because {reason}", soft_wrap=True)
             console.print(f"  {result.command}", soft_wrap=True)
-    if json:
-        write_json(json, ablation, data, results)
-    if html:
-        from namepin.evals.sweep_html import write_table
 
-        rows = [
-            [r.name, *(_shown(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results
-        ]
-        gates = {r.name: r.gate for r in results if r.gate}
-        write_table(html, f"{ablation.source}: {ablation.title}. {data.title}", ["", *ablation.columns], rows, gates)
-    return Exit.DONE
+
+def _write_html(file: Path, ablation: "Ablation", title: str, results: "Sequence[RowResult]") -> None:
+    from namepin.evals.sweep_html import write_table
+
+    rows = [[r.name, *(_shown(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results]
+    gates = {r.name: r.gate for r in results if r.gate}
+    write_table(file, f"{ablation.source}: {ablation.title}. {title}", ["", *ablation.columns], rows, gates)
 
 
 def _list(console: "Console") -> None:

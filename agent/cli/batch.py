@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from namepin.agent.cli.extract import Graph
-from namepin.agent.cli.options import Profile, Set
+from namepin.agent.cli.options import Graph, GraphName, Profile, Set
 from namepin.tools.errors import Exit
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def batch(
         Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")
     ] = None,
     profile: Profile = None,
-    graph: Annotated[Graph | None, typer.Option("--graph", help="The graph to walk through.")] = None,
+    graph: Graph = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many rows of the input.")] = None,
     at_once: Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts worked on at a time.")] = 16,
     only: Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")] = None,
@@ -64,10 +63,8 @@ def batch(
         return _estimate(input, estimate, profile, graph, limit, at_once, together, set_, json, engine)
     if out is None:
         raise typer.BadParameter("one of --out DIR and --estimate N is needed")
-    from namepin.agent.api import Namepin
-    from namepin.agent.batch.local_engine import run_batch
     from namepin.agent.batch.source import Source
-    from namepin.agent.config.build import batched_calls
+    from namepin.agent.cli.progress import say_loading
     from namepin.agent.config.settings import load_settings
 
     source = Source(input)
@@ -79,6 +76,7 @@ def batch(
         raise typer.BadParameter("--only masks runs on the local engine")
     if address and engine is not Engine.ray:
         raise typer.BadParameter("--address goes with --engine ray")
+    say_loading(f"the tools of profile {settings.profile}")
     with _shown(source.name) as told:
         if engine is Engine.ray:
             from namepin.agent.batch.ray_engine import run_ray
@@ -87,6 +85,10 @@ def batch(
                 settings, source, out, address=address, at_once=at_once, together=together, limit=limit, told=told
             )
         else:
+            from namepin.agent.api import Namepin
+            from namepin.agent.batch.local_engine import run_batch
+            from namepin.agent.config.build import batched_calls
+
             pin = Namepin(settings, batched_calls(settings, together))
             progress, stopped = run_batch(
                 pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
@@ -107,7 +109,7 @@ def _estimate(
     input: str,
     posts: int,
     profile: str | None,
-    graph: Graph | None,
+    graph: GraphName | None,
     limit: int | None,
     at_once: int,
     together: int,
@@ -118,15 +120,17 @@ def _estimate(
     from json import dumps
 
     from namepin.agent.batch.source import Source
-    from namepin.agent.cli.eval import check_writable
-    from namepin.agent.cli.progress import doing
+    from namepin.agent.cli.checks import check_writable
+    from namepin.agent.cli.progress import doing, say_loading
     from namepin.agent.config.settings import load_settings
-    from namepin.agent.estimate.page import describe_estimate, report
-    from namepin.agent.estimate.sample import estimated
 
     check_writable(file)
     source = Source(input)
     settings = load_settings(profile, assignments=assignments or (), overrides={"graph": graph.value} if graph else {})
+    say_loading(f"the tools of profile {settings.profile}")
+    from namepin.agent.estimate.page import describe_estimate, report
+    from namepin.agent.estimate.sample import estimated
+
     with doing(f"measuring a sample of {source.name}"):
         expected, work = estimated(
             settings, source, posts, at_once=at_once, together=together, limit=limit, ray=engine is Engine.ray

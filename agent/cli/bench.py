@@ -20,7 +20,7 @@ def bench(
     from rich.table import Table
 
     from namepin.agent.bench.registry import BENCHES, run
-    from namepin.agent.cli.eval import check_writable
+    from namepin.agent.cli.checks import check_writable
     from namepin.agent.cli.progress import doing
 
     check_writable(json)

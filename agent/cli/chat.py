@@ -1,12 +1,16 @@
 """`namepin chat`: a conversation in the terminal."""
 
+import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from namepin.agent.cli.checks import require_packages
 from namepin.agent.cli.options import Profile, Set
+from namepin.agent.cli.progress import say_loading
 from namepin.tools.errors import Exit, NamepinError
 
 
@@ -21,15 +25,19 @@ def chat(
     image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Picture of the first message.")] = None,
 ) -> int:
     """Talk about posts: paste one, give its picture with /image FILE, ask why. Piped, a paragraph is a message."""
-    import asyncio
+    require_packages("chat", "langchain", "aiosqlite", "prompt_toolkit", extra="chat")
+    if session is not None and not re.fullmatch(r"[\w.-]{1,64}", session):
+        what = "a conversation's id has up to 64 letters, digits, dots and dashes"
+        raise NamepinError("E107", what, where=f"--session {session}", mend="choose another id")
 
-    try:
-        from namepin.agent.chat.terminal import Terminal
-    except ModuleNotFoundError as error:
-        what = f"chat needs the package {error.name!r}"
-        raise NamepinError("E332", what, mend="pip install 'namepin[chat]'", exit_code=Exit.UNREACHABLE) from error
+    from namepin.agent.config.settings import load_settings
 
-    terminal = Terminal(profile, set_ or (), session)
+    settings = load_settings(profile, assignments=set_ or ())
+    say_loading("the chat")
+
+    from namepin.agent.chat.terminal import Terminal
+
+    terminal = Terminal(settings, set_ or (), session)
     if image:
         terminal.attach(image)
     asyncio.run(terminal.list_sessions() if sessions else terminal.run(sys.stdin))

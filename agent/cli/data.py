@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from namepin.agent.cli.eval import DatasetName, check_writable
-from namepin.agent.cli.options import Set
+from namepin.agent.cli.checks import check_writable
+from namepin.agent.cli.options import DatasetName, Set
 from namepin.tools.errors import Exit, NamepinError
 
 

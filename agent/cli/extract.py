@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from namepin.agent.cli.options import Folder, Profile, Set
+from namepin.agent.cli.options import Folder, Graph, Profile, Set
 from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from namepin.agent.posts import Ready
     from namepin.agent.render.files import Results
     from namepin.tools.types import Extraction, Post
-
-
-class Graph(StrEnum):
-    """The graphs a post can walk through."""
-
-    gem = "gem"
-    riveg = "riveg"
 
 
 class Format(StrEnum):
@@ -43,7 +36,7 @@ def extract(
         Path | None, typer.Option("--posts", metavar="FILE", help="JSONL of posts instead of TEXT: id, text, image.")
     ] = None,
     profile: Profile = None,
-    graph: Annotated[Graph | None, typer.Option("--graph", help="The graph to walk through.")] = None,
+    graph: Graph = None,
     format: Annotated[Format, typer.Option("--format", help="What to print.")] = Format.table,
     out: Folder = None,
     record: Annotated[

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from namepin.agent.cli.checks import require_packages
 from namepin.agent.cli.options import Profile, Set
-from namepin.agent.server.listen import listen
+from namepin.agent.cli.progress import say_loading
+from namepin.agent.server.listen import check_address, listen
 from namepin.tools.errors import Exit, NamepinError
 
 
@@ -24,21 +26,24 @@ def mcp(
     set_: Set = None,
 ) -> int:
     """Offer extract, ground, segment, explain and compare to agents, by the Model Context Protocol."""
-    try:
-        import mcp as _mcp  # noqa: F401  # to say what is missing before anything else is loaded
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        what = f"mcp needs the package {error.name!r}"
-        raise NamepinError("E332", what, mend="pip install 'namepin[serve]'", exit_code=Exit.UNREACHABLE) from error
+    require_packages("mcp", "mcp", "uvicorn", extra="serve")
 
-    from namepin.agent.checkpointer import data_folder
     from namepin.agent.config.settings import load_settings
-    from namepin.agent.mcp.owners import McpSessions
-    from namepin.agent.mcp.server import build_server, local
+    from namepin.agent.server.access import check_host, tokens_from_environment
 
     settings = load_settings(profile, assignments=set_ or ())
     if images is not None and not images.is_dir():
         raise NamepinError("E128", "not a folder", where=str(images), mend="give --images a folder of pictures")
+    tokens = tokens_from_environment() if http else {}
+    if http:
+        check_host(host, tokens)
+        check_address(host, port)
+    say_loading(f"the server and the tools of profile {settings.profile}" if http else "the server")
+
+    from namepin.agent.checkpointer import data_folder
+    from namepin.agent.mcp.owners import McpSessions
+    from namepin.agent.mcp.server import build_server, local
+
     sessions = McpSessions(settings, set_ or (), data_folder() / "mcp", images)
     if not http:
         if sys.stdin.isatty():
@@ -47,10 +52,8 @@ def mcp(
         return Exit.DONE
 
     from namepin.agent.mcp.app import create_mcp_app
-    from namepin.agent.server.access import Access, check_host, tokens_from_environment
+    from namepin.agent.server.access import Access
 
-    tokens = tokens_from_environment()
-    check_host(host, tokens)
     app = create_mcp_app(sessions, Access(tokens, settings.serve.per_minute), settings.serve, host)
     sessions.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
     print(f"Namepin serves {settings.profile} by MCP at http://{host}:{port}/mcp; Ctrl-C stops", file=sys.stderr)

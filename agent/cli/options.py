@@ -1,9 +1,38 @@
 """Flags that several commands share, worded once."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class DatasetName(StrEnum):
+    """The data sets that can be read."""
+
+    gmner = "gmner"
+    fmnerg = "fmnerg"
+    smner = "smner"
+    twitter = "twitter"
+    wnut17 = "wnut17"
+    sandbox = "sandbox"
+    jsonl = "jsonl"
+
+
+class Knowledge(StrEnum):
+    """Where the auxiliary knowledge comes from."""
+
+    off = "off"
+    recorded = "recorded"
+    live = "live"
+
+
+class GraphName(StrEnum):
+    """The graphs a post can walk through."""
+
+    gem = "gem"
+    riveg = "riveg"
+
 
 Profile = Annotated[str | None, typer.Option("--profile", help="Profile: a name or a TOML file. [default: starter]")]
 Set = Annotated[
@@ -11,3 +40,7 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Folder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write the results into this folder.")]
+Graph = Annotated[GraphName | None, typer.Option("--graph", help="The graph to walk through.")]
+Ids = Annotated[
+    Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose id is listed, one a line.")
+]

@@ -1,4 +1,4 @@
-"""Progress on stderr while posts are worked on: one changing line on a terminal, nothing elsewhere."""
+"""Progress on stderr: a line before a long start, and one changing line on a terminal while posts are worked on."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from namepin.agent.posts import Ready
     from namepin.graphs.recording.recorder import Recorder
     from namepin.tools.types import Extraction
+
+
+def say_loading(what: str) -> None:
+    """Say what takes the next seconds: call it after the cheap checks and before the heavy imports.
+
+    Args:
+        what: what is loaded, for example `the tools of profile starter`.
+    """
+    print(f"loading {what}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from namepin.agent.cli.eval import DatasetName, Knowledge
-from namepin.agent.cli.options import Profile, Set
+from namepin.agent.cli.options import DatasetName, Ids, Knowledge, Profile, Set
 from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ def sweep(
     fill: Annotated[bool, typer.Option("--fill", help="First record every call that the sweep needs.")] = False,
     profile: Profile = None,
     knowledge: Annotated[Knowledge, typer.Option("--knowledge", help="For --fill, as in eval.")] = Knowledge.off,
-    ids: Annotated[
-        Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose id is listed, one a line.")
-    ] = None,
+    ids: Ids = None,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the points; the same sweep again goes on.")
     ] = None,
@@ -38,7 +35,7 @@ def sweep(
     """Score recorded posts under every combination of settings. Without --fill, no tool is built."""
     from rich.console import Console
 
-    from namepin.agent.cli.eval import check_writable
+    from namepin.agent.cli.checks import check_writable
     from namepin.agent.cli.progress import count_progress
     from namepin.agent.workflows.sweep import check_policies, idle_axes, recorded_ids, replayed_from
     from namepin.agent.workflows.sweep import fill as fill_in
@@ -58,7 +55,7 @@ def sweep(
     messages = Console(stderr=True)
     if fill:
         from namepin.agent.config.settings import load_settings
-        from namepin.agent.workflows.evaluate import evaluated_pin
+        from namepin.agent.workflows.predict import evaluated_pin
         from namepin.evals.run import recorded_knowledge
 
         settings = load_settings(profile, assignments=set_ or ())

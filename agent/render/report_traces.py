@@ -6,7 +6,7 @@ from pathlib import Path
 from namepin.agent.render.files import file_name
 from namepin.agent.render.html import About, page, reduced
 from namepin.agent.render.view import Shown
-from namepin.agent.workflows.evaluate import read_saved
+from namepin.agent.stores.saved_results import read_saved
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 

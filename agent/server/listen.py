@@ -1,6 +1,7 @@
 """How a command listens: one address, no access log, time for what was begun."""
 
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,22 @@ GRACE_S = 30
 KEEP_ALIVE_S = 75
 """How long a connection that nobody uses stays open: longer than clients and proxies keep theirs (5 to 60 s), so that
 it is never the server that closes one just as the client sends its next request, which would find a reset."""
+
+
+def check_address(host: str, port: int) -> None:
+    """Fail before anything is loaded where the address cannot be listened on.
+
+    Raises:
+        NamepinError: E344.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
+            probe.bind(address)
+    except OSError as error:
+        what = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise NamepinError("E344", what, mend="choose another --port", exit_code=Exit.UNREACHABLE) from error
 
 
 def listen(app: Any, host: str, port: int) -> int:

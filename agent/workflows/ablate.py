@@ -9,9 +9,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from namepin.agent.config.settings import Settings, load_settings
+from namepin.agent.config.settings import GRAPHS, Settings, load_settings
 from namepin.agent.workflows.checkpoint_sizes import wanted
-from namepin.agent.workflows.evaluate import evaluated_pin, predict_with
 from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.report.full import full_report
@@ -19,7 +18,6 @@ from namepin.evals.run import recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import Predictions, read_predictions
 from namepin.graphs.calls import KNOWLEDGE
-from namepin.graphs.registry import GRAPHS
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction
@@ -95,6 +93,8 @@ class Bench:
     def _predictions(self, row: Row) -> Predictions:
         if row.predictions:
             return read_predictions(Path(row.predictions), self.dataset)
+        from namepin.agent.workflows.predict import evaluated_pin, predict_with
+
         key = run_key(row, self.dataset)
         if key not in self._runs:
             known = row.knowledge == "recorded"

@@ -1,128 +1,210 @@
-"""A profile's answers to a data set's posts: the tools built as the evaluation asks, the graph run on every post."""
+"""`namepin eval` as functions: read the posts, ask a profile or read predictions, score them, write the reports."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from namepin.agent.api import Namepin
-from namepin.agent.config.build import build_tools, policy
 from namepin.agent.config.settings import Settings
+from namepin.evals.datasets.conll import read_ids
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.run import Predict, predict_all
-from namepin.evals.scoring.predictions import Predictions
-from namepin.graphs.calls import EXAMPLES, KNOWLEDGE, Calls, LiveCalls
-from namepin.graphs.context import Context
-from namepin.tools.errors import NamepinError
-from namepin.tools.knowledge.chat import RecordedKnowledge
-from namepin.tools.media import Media
-from namepin.tools.types import Extraction, Frozen, Post
+from namepin.evals.report.full import FullReport, full_report, over_runs
+from namepin.evals.run import load_dataset, recorded_knowledge
+from namepin.evals.scoring.predictions import Predictions, read_predictions
+from namepin.evals.scoring.significance import Spread
 
-KnowledgeSource = Literal["off", "recorded", "live"]
-Through = Callable[[Dataset, Predict, Callable[[Extraction], None] | None], Predictions]
+if TYPE_CHECKING:
+    from namepin.agent.api import Namepin
+    from namepin.agent.workflows.predict import KnowledgeSource, Through
 
-
-def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapping[str, str]) -> Namepin:
-    """The profile's `Namepin` with its knowledge tool left out, replaced by recorded knowledge, or as configured.
-
-    Args:
-        settings: the profile.
-        knowledge: where the auxiliary knowledge comes from.
-        recorded: post text -> knowledge, for "recorded".
-
-    Raises:
-        NamepinError: whatever a tool raises that cannot start.
-    """
-    if knowledge == "live":
-        return Namepin(settings)
-    replaced = {KNOWLEDGE.name, EXAMPLES.name}  # examples are for the knowledge tool's prompt alone
-    others = {role: tool for role, tool in settings.tools.items() if role not in replaced}
-    settings = settings.model_copy(update={"tools": others, "requested": settings.requested - replaced})
-    if knowledge == "off":
-        return Namepin(settings)
-    return Namepin(settings, LiveCalls({**build_tools(settings), KNOWLEDGE.name: RecordedKnowledge(recorded)}))
+UNGROUNDED = ", everything read as not in the picture"
 
 
-class CountedCalls:
-    """Passes calls on, and adds up the tokens that models report with their answers.
+@dataclass(frozen=True)
+class EvalPosts:
+    """The posts of an evaluation.
 
     Attributes:
-        tokens: tool -> (prompt, completion) tokens so far; a tool that reports none is absent.
+        root: the data set's folder.
+        whole: the split.
+        data: those posts of it that are scored.
     """
 
-    def __init__(self, inner: Calls) -> None:
-        self.inner = inner
-        self.tokens: dict[str, tuple[int, int]] = {}
+    root: Path
+    whole: Dataset
+    data: Dataset
 
-    @property
-    def fingerprints(self) -> Mapping[str, str]:
-        """Those of the tools themselves."""
-        return self.inner.fingerprints
+    def predictions(self, file: Path, *, grounded: bool = True) -> Predictions:
+        """Anyone's predictions from a JSONL.
 
-    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
-        """See `Calls.call`."""
-        answer = await self.inner.call(tool, request, media)
-        prompt, completion = (getattr(answer, f"{kind}_tokens", None) for kind in ("prompt", "completion"))
-        if prompt is not None or completion is not None:
-            before = self.tokens.get(tool, (0, 0))
-            self.tokens[tool] = before[0] + (prompt or 0), before[1] + (completion or 0)
-        return answer
+        Args:
+            file: the JSONL.
+            grounded: False reads every entity as not in the picture.
+
+        Raises:
+            NamepinError: E130 to E139.
+        """
+        found = read_predictions(file, self.data, self.whole)
+        return found if grounded else found.ungrounded()
 
 
-def predict_with(
-    pin: Namepin,
-    dataset: Dataset,
-    done: Callable[[Extraction], None] | None = None,
-    saved: Path | None = None,
-    through: Through = predict_all,
-) -> Predictions:
-    """What the profile says about every post.
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions with their scores.
+
+    Attributes:
+        data: the posts.
+        predictions: what was scored.
+        report: the scores.
+        about: where the predictions are from, for the head of a report.
+    """
+
+    data: Dataset
+    predictions: Predictions
+    report: FullReport
+    about: str
+
+
+def read_posts(dataset: str, root: Path, split: str, ids: Path | None = None) -> EvalPosts:
+    """The posts of a split, or those of them whose ids a file lists.
 
     Args:
-        pin: the profile.
-        dataset: whose posts.
-        done: called after each post.
-        saved: JSONL to which every result is added at once. Results that it holds already, of the same text and the
-            same fingerprint, are taken from it, so that an interrupted run goes on where it was; failed ones are not.
-        through: who asks for the posts: `predict_all`, or LangSmith's `Experiment.predict`.
+        dataset: one of `namepin.evals.datasets.READERS`.
+        root: its folder.
+        split: of it.
+        ids: a file with one post id a line; None for all posts.
 
     Raises:
-        NamepinError: E500 when `saved` cannot be written; whatever a tool raises that cannot start.
+        NamepinError: E130 to E139.
     """
-    # A tool that cannot start ends the run here, before it begins.
-    counted = CountedCalls(pin.calls)
-    pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
-    if saved is None:
-        return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
-    fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
-    kept = {e.id: e for e in read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
-
-    def resumed(posts: Sequence[Post]) -> Iterator[Extraction]:
-        try:
-            with saved.open("a", encoding="utf-8") as file:
-                for post in posts:
-                    before = kept.get(post.id)
-                    if before and before.tokens == post.tokens:
-                        yield before
-                        continue
-                    for extraction in pin.batch([post]):
-                        file.write(extraction.to_json() + "\n")
-                        file.flush()
-                        yield extraction
-        except OSError as error:
-            raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
-
-    return replace(through(dataset, resumed, done), tool_tokens=counted.tokens)
+    whole = load_dataset(dataset, root, split)
+    return EvalPosts(root, whole, whole.only(read_ids(ids)) if ids else whole)
 
 
-def read_saved(path: Path) -> Iterator[Extraction]:
-    """Earlier results; a line that was cut off when the run was stopped is skipped, since its post is run again."""
-    if not path.is_file():
-        return
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            yield Extraction.model_validate_json(line)
-        except ValidationError:
-            continue
+def profile_pin(posts: EvalPosts, settings: Settings, knowledge: "KnowledgeSource" = "off") -> "Namepin":
+    """The profile as it is evaluated: with no knowledge, the data set's recorded knowledge, or its own tool.
+
+    Raises:
+        NamepinError: E130, E134 for the recorded knowledge; whatever a tool raises that cannot start.
+    """
+    from namepin.agent.workflows.predict import evaluated_pin
+
+    # The whole split's, whatever `ids` says: the knowledge is part of the fingerprint that `save` resumes by.
+    recorded = recorded_knowledge(posts.root, posts.data.split, posts.whole) if knowledge == "recorded" else {}
+    return evaluated_pin(settings, knowledge, recorded)
+
+
+def predict_profile(
+    posts: EvalPosts,
+    settings: Settings,
+    knowledge: "KnowledgeSource" = "off",
+    *,
+    done: Callable[[], None] = lambda: None,
+    save: Path | None = None,
+    through: "Through | None" = None,
+) -> tuple[Predictions, str]:
+    """A profile's predictions, and a line about the run.
+
+    Args:
+        posts: the posts.
+        settings: the profile.
+        knowledge: where the auxiliary knowledge comes from.
+        done: called after each post.
+        save: JSONL that keeps every result; a rerun resumes there.
+        through: as in `namepin.agent.workflows.predict.predict_with`.
+
+    Raises:
+        NamepinError: as `profile_pin` and `namepin.agent.workflows.predict.predict_with`.
+    """
+    from namepin.agent.workflows.predict import predict_with
+    from namepin.evals.run import predict_all
+
+    pin = profile_pin(posts, settings, knowledge)
+    began = time.perf_counter()
+    found = predict_with(pin, posts.data, lambda _: done(), save, through or predict_all)
+    rate = len(posts.data.posts) / (time.perf_counter() - began)
+    return found, f"profile {settings.profile}, knowledge {knowledge}, {rate:.1f} posts/s"
+
+
+def evaluate(
+    posts: EvalPosts,
+    predictions: Predictions,
+    about: str = "",
+    *,
+    protocol: str = "canonical",
+    iou: float = 0.5,
+    against: Path | None = None,
+    grounded: bool = True,
+) -> Evaluation:
+    """Score predictions, and explain the scores.
+
+    Args:
+        posts: the posts.
+        predictions: the system's.
+        about: where they are from.
+        protocol: one of `namepin.evals.scoring.protocols.PROTOCOLS`.
+        iou: threshold of a right region.
+        against: JSONL of a second system's predictions, compared by post.
+        grounded: False reads every entity, of both systems, as not in the picture.
+
+    Raises:
+        NamepinError: E130 to E139 for `against`.
+    """
+    other = posts.predictions(against, grounded=grounded) if against else None
+    predictions = predictions if grounded else predictions.ungrounded()
+    report = full_report(posts.data, predictions, protocol=protocol, iou=iou, against=other)
+    return Evaluation(posts.data, predictions, report, about if grounded else about + UNGROUNDED)
+
+
+def evaluate_runs(
+    posts: EvalPosts, files: Sequence[Path], *, protocol: str = "canonical", iou: float = 0.5, grounded: bool = True
+) -> tuple[dict[str, Spread], bool]:
+    """Mean and deviation of F1 over several runs, and whether a post of some run failed; arguments as `evaluate`."""
+    runs = [posts.predictions(file, grounded=grounded) for file in files]
+    return over_runs(posts.data, runs, protocol=protocol, iou=iou), any(run.failed for run in runs)
+
+
+def write_reports(
+    evaluation: Evaluation,
+    *,
+    json: Path | None = None,
+    html: Path | None = None,
+    markdown: Path | None = None,
+    saved: Path | None = None,
+    settings: Settings | None = None,
+) -> None:
+    """Write the report in the forms asked for.
+
+    Args:
+        evaluation: the scores.
+        json: file for the scores.
+        html: file for the page; where the run's results were saved, it links to a page a post.
+        markdown: file for the tables.
+        saved: the run's results.
+        settings: the profile of those results.
+
+    Raises:
+        NamepinError: E500 when a file cannot be written.
+    """
+    report, about = evaluation.report, evaluation.about
+    if json:
+        json.write_text(report.model_dump_json(indent=1) + "\n", "utf-8")
+    if html:
+        from namepin.evals.report.html import write_page
+
+        links = _traces(html, saved, evaluation.data, settings) if saved and settings else lambda post_id: None
+        write_page(html, evaluation.data, evaluation.predictions, report, about, links)
+    if markdown:
+        from namepin.evals.report.markdown import write_markdown
+
+        write_markdown(markdown, evaluation.predictions, report, about)
+
+
+def _traces(html: Path, saved: Path, data: Dataset, settings: Settings) -> Callable[[str], str | None]:
+    """Links from the report to each post's own page."""
+    from namepin.agent.render.html import About
+    from namepin.agent.render.report_traces import Traces
+
+    pictures = {gold.post.id: gold.post.image for gold in data.posts}
+    return Traces(html, saved, pictures, About(settings.profile, settings.gate.gamma))

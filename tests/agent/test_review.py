@@ -16,6 +16,7 @@ from PIL import Image
 from namepin.agent.api import Namepin
 from namepin.agent.chat.terminal import Terminal
 from namepin.agent.checkpointer import open_saver
+from namepin.agent.config.settings import load_settings
 from namepin.agent.review import Review
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
@@ -123,7 +124,7 @@ import json, os, sys
 sys.path[:0] = {path!r}
 from functools import partial
 from pathlib import Path
-from namepin.agent.stores.profile_pool import Pins
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.chat.terminal import Terminal
 from support.review_pin import TEXT, make_pin
@@ -200,7 +201,7 @@ def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_pat
 async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(ProfilePool, "get", lambda self, profile, overrides=None: make_pin(0.0))
-    terminal = Terminal(None, (), None)
+    terminal = Terminal(load_settings(), (), None)
     out = io.StringIO()
     terminal.console.file = out
     rows = tmp_path / "rows"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import Settings
-from namepin.agent.workflows.evaluate import predict_with
+from namepin.agent.workflows.predict import predict_with
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.langsmith import Experiment
 from namepin.evals.report.full import score_of

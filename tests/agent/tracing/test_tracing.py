@@ -21,6 +21,7 @@ from PIL import Image
 from namepin.agent.api import Namepin
 from namepin.agent.chat.terminal import Terminal
 from namepin.agent.config.sections import TracingSettings
+from namepin.agent.config.settings import load_settings
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.tracing import langsmith as to_langsmith
 from namepin.agent.tracing import otel
@@ -318,7 +319,7 @@ async def test_a_chat_is_traced_as_one_tree_and_redacted(
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     given = pin(redact=True)
     monkeypatch.setattr(ProfilePool, "get", lambda self, profile, overrides=None: given)
-    terminal = Terminal(None, (), None)
+    terminal = Terminal(load_settings(), (), None)
     terminal.console.file = io.StringIO()
     await terminal.run(io.StringIO(TEXT))
     flush(given.settings.tracing, 5)

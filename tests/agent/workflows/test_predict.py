@@ -9,7 +9,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.agent.render.html import About
 from namepin.agent.render.report_traces import Traces
-from namepin.agent.workflows.evaluate import evaluated_pin, predict_with
+from namepin.agent.workflows.predict import evaluated_pin, predict_with
 from namepin.evals.report.full import full_report
 from namepin.evals.report.html import write_page
 from namepin.evals.run import load_dataset, recorded_knowledge

@@ -1,0 +1,49 @@
+"""Checks that cost nothing and come before anything is loaded: packages that a command needs, files it will write."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from namepin.tools.errors import Exit, NamepinError
+
+
+def require_packages(who: str, *packages: str, extra: str, otherwise: str = "") -> None:
+    """Fail where a package is not installed, without importing any.
+
+    Args:
+        who: what needs them, for the message.
+        packages: names as they are imported.
+        extra: of Namepin, that installs them.
+        otherwise: another way out, for the message.
+
+    Raises:
+        NamepinError: E332.
+    """
+    for package in packages:
+        if not _installed(package):
+            what = f"{who} needs the package {package!r}"
+            mend = f"pip install 'namepin[{extra}]'{otherwise}"
+            raise NamepinError("E332", what, mend=mend, exit_code=Exit.UNREACHABLE)
+
+
+def check_writable(path: Path | None) -> None:
+    """Fail before the run, not after it.
+
+    Raises:
+        NamepinError: E500 when the file cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise NamepinError(
+            "E500", f"cannot write {str(path)!r}: {error.strerror}", mend="choose another place"
+        ) from error
+
+
+def _installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module that was put into sys.modules without a spec
+        return False

@@ -1,0 +1,116 @@
+"""A profile's answers to a data set's posts: the tools built as the evaluation asks, the graph run on every post."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from namepin.agent.api import Namepin
+from namepin.agent.config.build import build_tools, policy
+from namepin.agent.config.settings import Settings
+from namepin.agent.stores.saved_results import read_saved
+from namepin.evals.datasets.gold import Dataset
+from namepin.evals.run import Predict, predict_all
+from namepin.evals.scoring.predictions import Predictions
+from namepin.graphs.calls import EXAMPLES, KNOWLEDGE, Calls, LiveCalls
+from namepin.graphs.context import Context
+from namepin.tools.errors import NamepinError
+from namepin.tools.knowledge.chat import RecordedKnowledge
+from namepin.tools.media import Media
+from namepin.tools.types import Extraction, Frozen, Post
+
+KnowledgeSource = Literal["off", "recorded", "live"]
+Through = Callable[[Dataset, Predict, Callable[[Extraction], None] | None], Predictions]
+
+
+def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapping[str, str]) -> Namepin:
+    """The profile's `Namepin` with its knowledge tool left out, replaced by recorded knowledge, or as configured.
+
+    Args:
+        settings: the profile.
+        knowledge: where the auxiliary knowledge comes from.
+        recorded: post text -> knowledge, for "recorded".
+
+    Raises:
+        NamepinError: whatever a tool raises that cannot start.
+    """
+    if knowledge == "live":
+        return Namepin(settings)
+    replaced = {KNOWLEDGE.name, EXAMPLES.name}  # examples are for the knowledge tool's prompt alone
+    others = {role: tool for role, tool in settings.tools.items() if role not in replaced}
+    settings = settings.model_copy(update={"tools": others, "requested": settings.requested - replaced})
+    if knowledge == "off":
+        return Namepin(settings)
+    return Namepin(settings, LiveCalls({**build_tools(settings), KNOWLEDGE.name: RecordedKnowledge(recorded)}))
+
+
+class CountedCalls:
+    """Passes calls on, and adds up the tokens that models report with their answers.
+
+    Attributes:
+        tokens: tool -> (prompt, completion) tokens so far; a tool that reports none is absent.
+    """
+
+    def __init__(self, inner: Calls) -> None:
+        self.inner = inner
+        self.tokens: dict[str, tuple[int, int]] = {}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Those of the tools themselves."""
+        return self.inner.fingerprints
+
+    async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
+        """See `Calls.call`."""
+        answer = await self.inner.call(tool, request, media)
+        prompt, completion = (getattr(answer, f"{kind}_tokens", None) for kind in ("prompt", "completion"))
+        if prompt is not None or completion is not None:
+            before = self.tokens.get(tool, (0, 0))
+            self.tokens[tool] = before[0] + (prompt or 0), before[1] + (completion or 0)
+        return answer
+
+
+def predict_with(
+    pin: Namepin,
+    dataset: Dataset,
+    done: Callable[[Extraction], None] | None = None,
+    saved: Path | None = None,
+    through: Through = predict_all,
+) -> Predictions:
+    """What the profile says about every post.
+
+    Args:
+        pin: the profile.
+        dataset: whose posts.
+        done: called after each post.
+        saved: JSONL to which every result is added at once. Results that it holds already, of the same text and the
+            same fingerprint, are taken from it, so that an interrupted run goes on where it was; failed ones are not.
+        through: who asks for the posts: `predict_all`, or LangSmith's `Experiment.predict`.
+
+    Raises:
+        NamepinError: E500 when `saved` cannot be written; whatever a tool raises that cannot start.
+    """
+    # A tool that cannot start ends the run here, before it begins.
+    counted = CountedCalls(pin.calls)
+    pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
+    if saved is None:
+        return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
+    fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
+    kept = {e.id: e for e in read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
+
+    def resumed(posts: Sequence[Post]) -> Iterator[Extraction]:
+        try:
+            with saved.open("a", encoding="utf-8") as file:
+                for post in posts:
+                    before = kept.get(post.id)
+                    if before and before.tokens == post.tokens:
+                        yield before
+                        continue
+                    for extraction in pin.batch([post]):
+                        file.write(extraction.to_json() + "\n")
+                        file.flush()
+                        yield extraction
+        except OSError as error:
+            raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
+
+    return replace(through(dataset, resumed, done), tool_tokens=counted.tokens)
