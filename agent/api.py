@@ -144,7 +144,7 @@ class Namepin:
         Raises:
             NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
         """
-        prepared = post if isinstance(post, Ready) else self.ready(post, image)
+        prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
         given, ref, notices = prepared.post, prepared.image, (*prepared.notices, *self.unused)
         context = self.context(prepared)
         if recorder is not None:
@@ -186,7 +186,7 @@ class Namepin:
         from namepin.agent.checkpointer import open_saver as kept
         from namepin.agent.review import Review
 
-        prepared = post if isinstance(post, Ready) else self.ready(post, image)
+        prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
         return await Review(self, prepared, open_saver or kept, thread).abegin()
 
     def review(

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from pydantic import ValidationError
 
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import LoadedImage, load_image
+from namepin.tools.images.load import NOT_IN_TIME, LoadedImage, load_image
 from namepin.tools.text import clean_text
 from namepin.tools.types import ImageRef, Notice, Post
 
@@ -131,7 +131,7 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
     """Clean the text and load the picture.
 
     A picture handed over with the post must be readable. The one a post names by itself may be missing: that is a
-    warning, since in a batch it should not cost the text.
+    warning, since in a batch it should not cost the text. Either may be given up because its decoder takes too long.
 
     Raises:
         NamepinError: E101, E102 for the text; E12x for a picture handed over.
@@ -140,12 +140,14 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
     if picture is not None:
         if isinstance(picture, str | Path):  # a cassette keeps the name, by which `replay --images` finds the file
             cleaned = cleaned.model_copy(update={"image": str(picture)})
-        return Ready(cleaned, load_picture(picture, max_pixels), notices)
-    if post.image is None:
+    named = post.image if picture is None else picture
+    if named is None:
         return Ready(cleaned, None, notices)
     try:
-        return Ready(cleaned, load_image(post.image, max_pixels=max_pixels), notices)
+        return Ready(cleaned, load_picture(named, max_pixels), notices)
     except NamepinError as error:
+        if picture is not None and error.code != NOT_IN_TIME:
+            raise
         missing = Notice(code=PICTURE_MISSING, tool="images", message=f"went on without its picture: {error}")
         return Ready(cleaned, None, (*notices, missing))
 

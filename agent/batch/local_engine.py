@@ -15,15 +15,13 @@ from typing import Any
 from namepin.agent.api import Namepin
 from namepin.agent.batch.deduplicate import Deduplicator, ResultCache
 from namepin.agent.batch.out_folder import OutFolder
-from namepin.agent.batch.pictures import TOO_SLOW, check_pictures
+from namepin.agent.batch.pictures import check_pictures
 from namepin.agent.batch.source import Row, Source
-from namepin.agent.posts import PICTURE_MISSING, Ready
+from namepin.agent.posts import Ready
 from namepin.tools.base import digest
 from namepin.tools.llm.config import ChatConfig
-from namepin.tools.types import Extraction, Notice, Post
+from namepin.tools.types import Extraction, Post
 
-DECODE_S = 20.0
-"""A picture that is not decoded by then is given up (W101): a decoder can take minutes over a hostile file."""
 _DECODERS = 4
 """Pictures decoded at a time."""
 _BY_ID = frozenset({"examples"})
@@ -213,17 +211,12 @@ class _Work:
 
 
 async def decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
-    """The row's post, its picture decoded; without it (W101) where that takes too long."""
+    """The row's post, its picture decoded; without it (W101) where that takes too long (`tools.images.load`)."""
     assert row.post is not None
     if row.post.image is None:
         return pin.ready(row.post)
-    async with decoders:  # the deadline begins when the decoder does, not while it waits for others
-        try:
-            return await asyncio.wait_for(_in_thread(pin.ready, row.post), DECODE_S)
-        except TimeoutError:
-            bare = pin.ready(row.post.model_copy(update={"image": None}))
-    what = f"went on without its picture: {TOO_SLOW} {DECODE_S:g} s"
-    return Ready(bare.post, None, (*bare.notices, Notice(code=PICTURE_MISSING, tool="images", message=what)))
+    async with decoders:
+        return await _in_thread(pin.ready, row.post)
 
 
 async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:

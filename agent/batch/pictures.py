@@ -17,10 +17,8 @@ from namepin.agent.posts import PICTURE_MISSING
 from namepin.tools.base import file_sha256
 from namepin.tools.concurrency import map_ahead
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import load_image
+from namepin.tools.images.load import TOO_SLOW, load_image
 
-TOO_SLOW = "it was not decoded within"
-"""Of a picture that was given up: it may well be decoded in time now, and has not changed."""
 _AT_ONCE = 8
 """Files read at a time."""
 

@@ -44,7 +44,7 @@ async def read(
             `Namepin.aextract`.
     """
     pin = await _pin(context, profile, overrides)
-    picture = await asyncio.to_thread(context.pictures.open, ref) if ref else None
+    picture = await context.pictures.aopen(ref) if ref else None
     prepared = pin.ready(make_post({"id": post_id, "text": text}))
     heat: dict[int, bytes] = {}
     extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices), heat=heat)
@@ -140,7 +140,7 @@ async def segment(
 async def compare(context: ChatContext, last: RememberedPost, profiles: Sequence[str]) -> Answer:
     """Read the post with several profiles, and show where they differ; none is all on offer."""
     extraction = extraction_of(last)
-    picture = await asyncio.to_thread(context.pictures.open, extraction.image) if extraction.image else None
+    picture = await context.pictures.aopen(extraction.image) if extraction.image else None
     names = list(dict.fromkeys(profiles or context.pins.profiles))
     results, failed = {}, []
     for name in names:
@@ -191,7 +191,7 @@ async def _pin(context: ChatContext, profile: str, overrides: Mapping[str, Any])
 async def _picture(context: ChatContext, extraction: Extraction) -> LoadedImage:
     if extraction.image is None:
         raise NamepinError("E330", "the last post has no picture", mend="send the post again with its picture")
-    return await asyncio.to_thread(context.pictures.open, extraction.image)
+    return await context.pictures.aopen(extraction.image)
 
 
 def _index(extraction: Extraction, which: str) -> int:

@@ -123,7 +123,7 @@ class McpSessions:
                 "E330", f"there is no post {post_id!r} here (any more)", mend="call extract, and take its answer's post"
             ) from None
 
-    def picture(self, owner: str, data: str | None, path: str | None) -> ImageRef | None:
+    async def picture(self, owner: str, data: str | None, path: str | None) -> ImageRef | None:
         """The picture of a call, checked and kept.
 
         Args:
@@ -138,12 +138,12 @@ class McpSessions:
         if data is not None and path is not None:
             raise NamepinError("E105", "give either image or image_path", mend="leave one of them out")
         if path is not None:
-            return self.context(owner).pictures.keep(self._file(path))
+            return await self.context(owner).pictures.akeep(await asyncio.to_thread(self._file, path))
         if data is None:
             return None
         if len(data) > self.max_bytes * 4 / 3:
             raise self._too_large()
-        return self.context(owner).pictures.keep(decoded(data))
+        return await self.context(owner).pictures.akeep(await asyncio.to_thread(decoded, data))
 
     def _file(self, path: str) -> bytes:
         # One answer for what is absent, outside and not a file: a caller learns nothing about the rest of the disk.

@@ -1,6 +1,5 @@
 """The MCP server's tools: those of the chat, each with the id of the post it is about instead of a conversation."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,7 +94,7 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
         """Find the names of a post, their types, and where they are in its picture."""
         with _coded():
             owner = owner_of(call)
-            ref = await asyncio.to_thread(sessions.picture, owner, image, image_path)
+            ref = await sessions.picture(owner, image, image_path)
             answer = await sessions.read(owner, text, ref, profile, gamma)
             assert answer.extraction is not None
             return _told(answer.extraction.id, answer)
@@ -149,7 +148,7 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
         """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
         with _coded():
             owner = owner_of(call)
-            ref = await asyncio.to_thread(sessions.picture, owner, image, image_path)
+            ref = await sessions.picture(owner, image, image_path)
             return _asked(await sessions.review(owner, text, ref, profile, gamma))
 
     @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False))

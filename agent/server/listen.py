@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.images.load import end_decoders
 
 GRACE_S = 30
 """How long requests that were begun may go on when the server is told to stop."""
@@ -51,7 +52,13 @@ def listen(app: Any, host: str, port: int) -> int:
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
     )
-    server = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: Any = None) -> None:
+            await super().shutdown(sockets)
+            end_decoders()  # a thread that waits for a picture would hold up the end
+
+    server = Server(config)
     if hasattr(app, "state"):
         app.state.stopping = lambda: server.should_exit  # for streams that have no end of their own
     with _sigterm_is_no_failure():

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
@@ -16,6 +17,7 @@ from namepin.agent.server.remote_images import fetch
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import decoded
 from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.images.load import check_image
 from namepin.tools.types import Extraction
 
 
@@ -127,7 +129,12 @@ async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extracti
         # A picture that somebody else's server sends takes that server's time, not this one's.
         async with turn.away() if body.image_url is not None else nullcontext(turn.executor) as threads:
             picture = await loop.run_in_executor(threads, picture_of_body, body, state.settings.urls)
-        ready = await loop.run_in_executor(turn.executor, _ready, pin, body, picture)
+        check = partial(_is_cheap, picture, pin.settings.images.max_pixels)
+        cheap = await loop.run_in_executor(turn.executor, check)
+        await loop.run_in_executor(turn.executor, lambda: pin.calls)  # the first post builds the tools
+        # A picture that a process decodes may take long: other posts have the turn meanwhile.
+        async with nullcontext(turn.executor) if cheap else turn.away() as threads:
+            ready = await loop.run_in_executor(threads, _ready, pin, body, picture)
         return await pin.aextract(ready)
 
 
@@ -180,9 +187,12 @@ def _missing() -> HTTPException:
 
 
 def _ready(pin: Namepin, body: PostBody, picture: bytes | None) -> Ready:
-    pin.calls  # noqa: B018  # a profile's first post builds its tools: in this thread, not on the event loop
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
     return pin.ready(make_post(row), picture)
+
+
+def _is_cheap(picture: bytes | None, max_pixels: int) -> bool:
+    return picture is None or check_image(picture, max_pixels=max_pixels)
 
 
 def _job_post(body: PostBody, urls: bool) -> JobPost:

@@ -1,13 +1,17 @@
 """The pictures of conversations: files named by their content's sha256, in a folder of the user's, bounded in size."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from namepin.agent.stores.files import FileStore
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import LoadedImage, load_image
+from namepin.tools.images.load import LoadedImage, check_image, load_image
+from namepin.tools.llm.permission import THREADS
 from namepin.tools.types import ImageRef
 
 
@@ -21,6 +25,17 @@ def decoded(data: str) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise NamepinError("E123", "the picture is not base64", mend="encode the file's bytes as base64") from error
+
+
+_costly = ThreadPoolExecutor(16, f"{THREADS}-pictures")
+"""Wait for decoders' processes, so that the threads for other work never do."""
+
+
+async def load_apart(data: bytes, max_pixels: int) -> LoadedImage:
+    """`load_image` in a thread; pictures that may take long have threads of their own."""
+    cheap = await asyncio.to_thread(check_image, data, max_pixels=max_pixels)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None if cheap else _costly, partial(load_image, data, max_pixels=max_pixels))
 
 
 class Pictures:
@@ -46,9 +61,23 @@ class Pictures:
         self._kept.put(ref.sha256, data)
         return ref
 
+    async def akeep(self, data: bytes) -> ImageRef:
+        """As `keep`, without holding up the event loop or its threads."""
+        ref = (await load_apart(data, self.max_pixels)).ref
+        await asyncio.to_thread(self._kept.put, ref.sha256, data)
+        return ref
+
     def open(self, ref: ImageRef) -> LoadedImage:
         """A kept picture; errors as `find`."""
         return self.find(ref.sha256)
+
+    async def aopen(self, ref: ImageRef) -> LoadedImage:
+        """As `open`, without holding up the event loop or its threads."""
+        return await self.afind(ref.sha256)
+
+    async def afind(self, sha256: str) -> LoadedImage:
+        """As `find`, without holding up the event loop or its threads."""
+        return await load_apart(await asyncio.to_thread(self.read, sha256), self.max_pixels)
 
     def find(self, sha256: str) -> LoadedImage:
         """A kept picture, by its content alone.

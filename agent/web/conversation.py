@@ -127,7 +127,7 @@ class PageConversation:
     async def picture(self, extraction: Extraction) -> LoadedImage | None:
         """An extraction's picture, where it has one and it is still kept."""
         try:
-            return await asyncio.to_thread(self.pictures.open, extraction.image) if extraction.image else None
+            return await self.pictures.aopen(extraction.image) if extraction.image else None
         except NamepinError:
             return None
 
@@ -184,7 +184,7 @@ def review_call(review_id: str) -> str:
     return f"review-{review_id}"
 
 
-def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> ImageRef | None:
+async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> ImageRef | None:
     """The picture that the visitor uploaded; None for no picture.
 
     Raises:
@@ -195,4 +195,4 @@ def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed:
     sha256 = visitors.check(visitor, signed)
     if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise NamepinError("E120", "the picture is not kept any more", mend="choose it again")
-    return pictures.find(sha256).ref
+    return (await pictures.afind(sha256)).ref

@@ -157,7 +157,7 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
             try:
                 visitor = visitors.known(request.cookies)
                 data = (EXAMPLES.parent / post["image"]).read_bytes()
-                signed = visitors.sign(visitor, app.state.pictures.keep(data).sha256)
+                signed = visitors.sign(visitor, (await app.state.pictures.akeep(data)).sha256)
             except (Denied, OSError, NamepinError):
                 signed = ""
             async for shown in _answers(app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
@@ -210,7 +210,7 @@ async def _answers(
     said, signed, profile = (value if isinstance(value, str) else "" for value in (said, signed, profile))
     try:
         visitor = talk.visitors.known(request.cookies)
-        picture = picture_of(talk.visitors, talk.pictures, visitor, signed)
+        picture = await picture_of(talk.visitors, talk.pictures, visitor, signed)
         async for html in talk.answer(visitor, said, picture, profile or None):
             yield same, html, same, same, same
         spoken = fragments.part("spoken", text=await talk.spoken(visitor))

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from PIL import Image
 from pydantic import ValidationError
 
 from namepin.agent.posts import make_post
@@ -90,7 +91,7 @@ async def new_conversation(visitor: KnownVisitor) -> Response:
 async def upload(request: Request, visitor: Counted) -> JSONResponse:
     """Keep a picture for the next message; the body is the file."""
     pictures: Pictures = request.app.state.pictures
-    ref = await asyncio.to_thread(pictures.keep, await request.body())
+    ref = await pictures.akeep(await request.body())
     signed = request.app.state.visitors.sign(visitor, ref.sha256)
     return JSONResponse({"picture": signed, "width": ref.width, "height": ref.height})
 
@@ -101,7 +102,8 @@ async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Reques
     sha256 = request.app.state.visitors.check(visitor, signed)
     if sha256 is None:
         raise HTTPException(404, "there is no such picture of yours")
-    return await asyncio.to_thread(_as_jpeg, request.app.state.pictures, sha256)
+    found = await request.app.state.pictures.afind(sha256)
+    return await asyncio.to_thread(_as_jpeg, found.image)
 
 
 @router.get("/page/results/{name}.json")
@@ -264,10 +266,9 @@ def _object(line: str) -> dict[str, object]:
     return value
 
 
-def _as_jpeg(pictures: Pictures, sha256: str) -> Response:
+def _as_jpeg(image: Image.Image) -> Response:
     file = io.BytesIO()
-    image = pictures.find(sha256)
-    reduced(image.image).save(file, "JPEG", quality=86)
+    reduced(image).save(file, "JPEG", quality=86)
     return Response(file.getvalue(), media_type="image/jpeg", headers=_PRIVATE)
 
 

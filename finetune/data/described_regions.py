@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from namepin.finetune.data.mentions import Seen, Split
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import FORMATS
+from namepin.tools.images.decode import FORMATS
 from namepin.tools.interfaces import Query
 from namepin.tools.types import Box, Mask
 

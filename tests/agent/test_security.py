@@ -256,7 +256,7 @@ def test_usage_reporting_is_off_before_a_library_is_imported() -> None:
 
 
 def test_usage_reporting_that_somebody_wants_stays_on() -> None:
-    script = "import os, tools; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
+    script = "import os, namepin; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
     env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "1"}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=env, timeout=60)
     assert ran.stdout.strip() == "1"

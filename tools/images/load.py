@@ -1,44 +1,33 @@
 """Pictures from files or bytes: read once, bounded, upright, RGB.
 
-Only the decoders in `FORMATS` are tried, so that a file never reaches a plug-in that runs other programs (EPS) or is
-rarely exercised. Sizes are checked on the header, before any pixel is decoded.
+What a file's header says about its cost is checked before any pixel is decoded (`headers`). What is cheap for sure is
+then decoded here; the rest is decoded in a process that is ended at its deadline (`decoder_pool`). No lock is held
+meanwhile, so a slow picture holds up nobody else's.
 """
 
 import hashlib
-import io
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.images.decode import FORMATS, Damaged, decode, is_heic
+from namepin.tools.images.decoder_pool import DecoderPool, TooSlow
+from namepin.tools.images.headers import MAX_PIXELS, TooLarge, check_header
 from namepin.tools.types import ImageRef
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 64_000_000
 MAX_BYTES = 256 * 2**20
+DEADLINE_S = 20.0
+"""A picture that is not decoded by then is given up."""
+NOT_IN_TIME = "E129"
+TOO_SLOW = "was not decoded within"
+"""Of a picture that was given up: another time it may well be decoded, and has not changed."""
+_PROCESSES = max(2, min(4, os.cpu_count() or 1))
 
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF")
 """First bytes that tell a damaged picture from a file that never was one."""
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> the turn that makes the picture upright (EXIF 2.32, tag 0x0112)."""
-
-_ORIENTATION = 0x0112
-_WARNINGS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -47,40 +36,77 @@ class LoadedImage:
 
     Attributes:
         ref: sha256 of the file's bytes, and the upright size.
-        image: the upright RGB pixels of the first frame, alpha flattened on white.
+        image: the upright RGB pixels of the first frame, transparency flattened (`flatten`).
     """
 
     ref: ImageRef
     image: Image.Image
 
 
-def load_image(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> LoadedImage:
+def load_image(
+    source: str | Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    deadline_s: float | None = None,
+) -> LoadedImage:
     """Read a picture from a path, or from a file's bytes.
 
-    Pillow's own bound of 179 megapixels holds even where `max_pixels` is higher.
+    Args:
+        source: the path, or the file's bytes.
+        max_pixels: of the picture; Pillow's own bound of 179 megapixels holds even where this is higher.
+        max_bytes: of the file.
+        deadline_s: of the decoder, for a picture that is not cheap for sure; None is `DEADLINE_S`.
 
     Raises:
         NamepinError: E120 missing or unreadable, E121 not a regular file, E122 empty, E123 not a picture of a known
-            format, E124 truncated or damaged, E125 too many bytes or pixels.
+            format, E124 truncated or damaged, E125 too many bytes, pixels or parts, E129 not decoded by the deadline.
     """
+    deadline_s = DEADLINE_S if deadline_s is None else deadline_s
     where = "bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else _read(source, max_bytes)
+    try:
+        if _check(data, where, max_pixels, max_bytes):
+            image = decode(data, max_pixels)
+        else:
+            image = _processes.decode(data, max_pixels, deadline_s)
+    except TooLarge as error:
+        raise _too_large(str(error), where) from error
+    except Damaged as error:
+        raise _unreadable(data, where) from error
+    except TooSlow as error:
+        what = f"the picture {TOO_SLOW} {deadline_s:g} s"
+        raise NamepinError(NOT_IN_TIME, what, where=where, mend="save it again in an ordinary form") from error
+    ref = ImageRef(sha256=hashlib.sha256(data).hexdigest(), width=image.width, height=image.height)
+    return LoadedImage(ref, image)
+
+
+def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> bool:
+    """Check a picture's file without decoding it; whether decoding it is cheap for sure.
+
+    Raises:
+        NamepinError: E122 empty, E123 not of a known format, E125 too large.
+    """
+    try:
+        cheap = _check(data, "bytes", max_pixels, max_bytes)
+    except TooLarge as error:
+        raise _too_large(str(error), "bytes") from error
+    if not _is_known(data):
+        raise _unreadable(data, "bytes")
+    return cheap
+
+
+def end_decoders() -> None:
+    """End the decoders' processes for good: for a process that is about to end."""
+    _processes.close()
+
+
+def _check(data: bytes, where: str, max_pixels: int, max_bytes: int) -> bool:
     if not data:
         raise NamepinError("E122", "the picture is empty (0 bytes)", where=where, mend="give a file that has content")
     if len(data) > max_bytes:
         raise _too_large(f"more than {max_bytes / 2**20:g} MiB", where)
-    try:
-        with _pillow_silenced():
-            image = _decode(data, max_pixels, where)
-    except NamepinError:
-        raise
-    except (Image.DecompressionBombError, MemoryError) as error:
-        bound = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise _too_large(f"more than {bound:,} pixels", where) from error
-    except Exception as error:  # Pillow's decoders raise nearly every built-in type on damaged data
-        raise _unreadable(data, where) from error
-    ref = ImageRef(sha256=hashlib.sha256(data).hexdigest(), width=image.width, height=image.height)
-    return LoadedImage(ref, image)
+    return check_header(data, max_pixels)
 
 
 def _read(source: str | Path, max_bytes: int) -> bytes:
@@ -100,62 +126,35 @@ def _read(source: str | Path, max_bytes: int) -> bytes:
         raise NamepinError("E120", f"picture not readable: {reason}", where=where, mend="check the path") from error
 
 
-def _decode(data: bytes, max_pixels: int, where: str) -> Image.Image:
-    picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise _too_large(f"{width}x{height} pixels, over the limit of {max_pixels:,}", where)
-    picture.load()
-    # After load(), because Pillow turns TIFF pictures itself there and then drops the tag.
-    orientation = _orientation(picture)
-    upright = _to_rgb(picture)
-    return upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright
-
-
-def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation; 1 where the tag is absent or the EXIF block is damaged, since the pixels are fine."""
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a damaged EXIF block raises struct.error, SyntaxError, KeyError, ...
-        return 1
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB: 16-bit scaled rather than clipped, transparency flattened on white."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):  # 32-bit integers and floats have no agreed white: stretch what is there
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
-        span = max(float(np.ptp(values)), 1e-12)
-        return Image.fromarray(((values - values.min()) * (255.0 / span)).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return picture.convert("RGB")
-
-
-@contextmanager
-def _pillow_silenced() -> Iterator[None]:
-    """Keep Pillow's warnings (large pictures, odd metadata) off the terminal.
-
-    Python's warning filters belong to the whole process; the lock keeps two of our own loads from restoring each
-    other's, and the `PIL` pattern leaves every other module's warnings alone.
-    """
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\..*")
-        yield
-
-
 def _too_large(what: str, where: str) -> NamepinError:
     return NamepinError("E125", f"the picture is too large: {what}", where=where, mend="scale it down")
 
 
-def _unreadable(data: bytes, where: str) -> NamepinError:
+def _is_known(data: bytes) -> bool:
     bitmap = data[:2] == b"BM" and data[6:10] == bytes(4)
-    if data.startswith(_SIGNATURES) or bitmap:
+    return data.startswith(_SIGNATURES) or data[4:8] == b"ftyp" or bitmap
+
+
+def _unreadable(data: bytes, where: str) -> NamepinError:
+    if is_heic(data):
+        what = "a HEIC picture, damaged or not readable without pillow-heif"
+        return NamepinError("E123", what, where=where, mend="pip install 'namepin[heic]', or save it as JPEG")
+    if _is_known(data):
         return NamepinError(
             "E124", "the picture is truncated, damaged or of a rare kind", where=where, mend="save or download it again"
         )
     mend = f"convert it to one of {', '.join(FORMATS)}"
     return NamepinError("E123", "not a picture in a known format", where=where, mend=mend)
+
+
+_processes = DecoderPool(_PROCESSES)
+
+
+def _after_fork() -> None:
+    global _processes
+    _processes.let_go()
+    _processes = DecoderPool(_PROCESSES)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch import local_engine as engine
 from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.pictures import check_pictures
 from namepin.agent.batch.source import Source
 from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
+from namepin.tools.images import load
 from support.batch_samples import timeless
 
 TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
@@ -104,7 +104,8 @@ def test_a_picture_given_up_or_a_post_that_failed_says_nothing(
         return await real(ready)
 
     monkeypatch.setattr(pin, "aextract", extract)
-    monkeypatch.setattr(engine, "DECODE_S", 0.0)
+    monkeypatch.setattr(load, "DEADLINE_S", 0.0)
+    monkeypatch.setattr(load, "check_header", lambda data, max_pixels: False)
     out = trial(pin, posts)
     rows = timeless(out / "predictions.jsonl")
     assert rows[1]["status"] == "failed" and "not decoded within" in rows[0]["warnings"][0]["message"]

@@ -103,7 +103,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
+async def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
     allowed, secret = tmp_path / "allowed", tmp_path / "secret.jpg"
     allowed.mkdir()
     secret.write_bytes(PICTURE.read_bytes())
@@ -111,16 +111,16 @@ def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
     (allowed / "fine.jpg").write_bytes(PICTURE.read_bytes())
     settings = load_settings("starter", overrides={"serve": {"max_body_mb": 1}}, environment={})
     sessions = McpSessions(settings, (), tmp_path / "kept", allowed)
-    assert sessions.picture("me", None, "fine.jpg") is not None
+    assert await sessions.picture("me", None, "fine.jpg") is not None
     for path in ("link.jpg", "../secret.jpg", str(secret), "", "a\0b", "x" * 5000):
         with pytest.raises(NamepinError, match="E128"):
-            sessions.picture("me", None, path)
+            await sessions.picture("me", None, path)
     with pytest.raises(NamepinError, match="E128"):
-        McpSessions(settings, (), tmp_path / "kept").picture("me", None, "fine.jpg")
+        await McpSessions(settings, (), tmp_path / "kept").picture("me", None, "fine.jpg")
     (allowed / "large.jpg").write_bytes(bytes(2**20 + 1))
     for large in ({"data": None, "path": "large.jpg"}, {"data": "A" * 2**21, "path": None}):
         with pytest.raises(NamepinError, match="E125"):
-            sessions.picture("me", **large)
+            await sessions.picture("me", **large)
 
 
 def test_posts_are_bounded_in_number(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
@@ -110,6 +110,50 @@ def test_alpha_is_flattened_on_white() -> None:
     loaded = load_image(encoded(picture, "PNG"))
     assert loaded.image.getpixel((20, 8)) == WHITE
     assert near(loaded.image, (21, 8), (127, 127, 127), 2)
+
+
+@pytest.mark.parametrize(
+    ("colours", "ground"),
+    [
+        (["white"], (0, 0, 0)),
+        (["#ffe600"], (0, 0, 0)),
+        (["black"], WHITE),
+        (["#1d4ed8"], WHITE),
+        (["#808080"], WHITE),
+        (["white", "black"], (118, 118, 118)),
+    ],
+)
+def test_what_is_cut_out_of_transparency_keeps_its_contrast(colours: list[str], ground: tuple[int, int, int]) -> None:
+    picture = Image.new("RGBA", (200, 80))
+    draw = ImageDraw.Draw(picture)
+    for number, colour in enumerate(colours):
+        draw.text((10, 10 + 30 * number), "Rotterdam", fill=colour, font_size=24)
+    for kind in ("PNG", "WEBP", "TIFF"):
+        loaded = load_image(encoded(picture, kind, **({"lossless": True} if kind == "WEBP" else {})))
+        assert loaded.image.getpixel((199, 79)) == ground, kind
+
+
+def test_a_white_page_with_transparent_corners_or_a_shadow_stays_on_white() -> None:
+    corners = Image.new("RGBA", (100, 100), "white")
+    corners.paste((0, 0, 0, 0), (0, 0, 10, 10))
+    shadowed = Image.new("RGBA", (140, 140))
+    shadowed.paste((0, 0, 0, 90), (10, 10, 130, 130))
+    shadowed.paste((255, 255, 255, 255), (20, 20, 120, 120))
+    for picture in (corners, shadowed):
+        assert load_image(encoded(picture, "PNG")).image.getpixel((0, 0)) == WHITE
+
+
+def test_avif_and_heic() -> None:
+    assert near(load_image(encoded(two_tone(64, 32), "AVIF", quality=95)).image, (20, 20), RED, 30)
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(two_tone(64, 32)).save(file, quality=95)
+    assert near(load_image(file.getvalue()).image, (20, 20), RED, 30)
+
+
+def test_heic_is_named_where_nothing_reads_it() -> None:
+    with pytest.raises(NamepinError, match="E123.*HEIC"):
+        load_image(b"\0\0\0\x18ftypheic" + bytes(40))
 
 
 def test_palette_with_transparency() -> None:

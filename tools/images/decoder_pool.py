@@ -1,0 +1,234 @@
+"""Pictures decoded in processes that can be ended: a decoder that does not come to an end holds up nobody.
+
+A process starts at the first picture that needs one, by `exec` and not by `fork`, so that threads, models and CUDA of
+this process do not matter. It gets a picture's bytes and gives back pixels, one picture at a time. It has no secret in
+its environment. It ends with this process, or at the latest at the deadline of the picture that it works on.
+"""
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from io import BufferedReader
+from pathlib import Path
+from typing import Self, cast
+
+from PIL import Image
+
+import namepin
+from namepin.tools.images.decode import Damaged
+from namepin.tools.images.headers import TooLarge
+
+REQUEST = struct.Struct(">QQd")
+"""Bytes of the file, pixels at most, seconds at most."""
+ANSWER = struct.Struct(">BIIQ")
+"""How it ended, width, height, bytes that follow: pixels, or a message."""
+PIXELS, TOO_LARGE, DAMAGED = 0, 1, 2
+READY = b"R"
+
+_ROOT = str(Path(namepin.__file__).resolve().parents[1])
+_START_S = 60.0
+_KEPT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "SYSTEMROOT", "TMPDIR")
+
+
+class TooSlow(Exception):
+    """The picture was not decoded within its deadline, or its decoder cannot run."""
+
+
+class _Ended(Exception):
+    """The process has ended without being told to."""
+
+
+class _Deadline:
+    """Kills a process after some seconds, unless the block has ended before: never afterwards."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", seconds: float) -> None:
+        self.passed, self._process, self._over = False, process, False
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._over = True
+        self._timer.cancel()
+
+    def _pass(self) -> None:
+        with self._lock:
+            if not self._over:
+                self.passed = True
+                self._process.kill()
+
+
+class _Worker:
+    """One process, for one thread at a time.
+
+    Raises:
+        TooSlow: it does not start.
+    """
+
+    def __init__(self) -> None:
+        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join([_ROOT, *filter(None, sys.path)])
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", "from namepin.tools.images.decoder_worker import main; main()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                process_group=0 if os.name == "posix" else None,  # Ctrl-C is for this process
+            )
+        except OSError as error:
+            raise TooSlow from error
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._to, self._back = self._process.stdin, self._process.stdout
+        with _Deadline(self._process, _START_S):
+            if self._back.read(1) != READY:
+                self.end()
+                raise TooSlow
+
+    def decode(self, data: bytes, max_pixels: int, deadline_s: float) -> Image.Image:
+        """Decode; the process is of no use after any error but TooLarge and Damaged.
+
+        Raises:
+            TooLarge, Damaged: as `decode.decode`; TooSlow, _Ended.
+        """
+        with _Deadline(self._process, deadline_s) as deadline:
+            try:
+                self._to.write(REQUEST.pack(len(data), max_pixels, deadline_s))
+                self._to.write(data)
+                self._to.flush()
+                how, width, height, length = ANSWER.unpack(self._read(ANSWER.size))
+                content = self._read(length)
+            except OSError as error:
+                raise (TooSlow if deadline.passed else _Ended) from error
+        if how == TOO_LARGE:
+            raise TooLarge(content.decode())
+        if how == DAMAGED:
+            raise Damaged(content.decode())
+        return Image.frombytes("RGB", (width, height), content)
+
+    def kill(self) -> None:
+        """Kill the process, and leave the rest to the thread that waits for it."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        for wire in (self._to, self._back):
+            with suppress(OSError):
+                wire.close()
+        self._process.wait()
+
+    def let_go(self) -> None:
+        """In a forked child: give up the pipes, which would keep the process from ending with its parent."""
+        for wire in (self._to, self._back):
+            with suppress(OSError):
+                cast(BufferedReader, wire).raw.close()
+        self._process.returncode = 0  # it is not this process's child
+
+    def _read(self, length: int) -> bytes:
+        content = self._back.read(length)
+        if len(content) < length:
+            raise OSError("it has ended")
+        return content
+
+
+class DecoderPool:
+    """At most so many worker processes, started when they are needed. Safe to share between threads.
+
+    Args:
+        most: processes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._closed = most, False
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._starting = 0
+        self._changed = threading.Condition()
+
+    def decode(self, data: bytes, max_pixels: int, deadline_s: float) -> Image.Image:
+        """Decode in a process, once one is free; the deadline begins then.
+
+        Raises:
+            TooLarge, Damaged: as `decode.decode`.
+            TooSlow: it was not done by the deadline, or the decoder cannot run.
+        """
+        for _ in range(2):
+            worker, fresh = self._take()
+            usable = False
+            try:
+                image = worker.decode(data, max_pixels, deadline_s)
+                usable = True
+                return image
+            except (TooLarge, Damaged):
+                usable = True
+                raise
+            except _Ended as error:
+                if self._closed:
+                    raise TooSlow from error
+                if fresh:  # an older process may have been ended by somebody else, long before this picture
+                    raise Damaged("the decoder broke down over it") from error
+            finally:
+                self._give(worker, usable)
+        raise TooSlow
+
+    def close(self) -> None:
+        """End all processes; pictures that are being decoded, and later ones, are `TooSlow`."""
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.kill()
+            self._changed.notify_all()
+        for worker in idle:
+            worker.end()
+
+    def _take(self) -> tuple[_Worker, bool]:
+        """A process, and whether it is a new one."""
+        with self._changed:
+            while not self._closed and not self._idle and len(self._busy) + self._starting >= self._most:
+                self._changed.wait()
+            if self._closed:
+                raise TooSlow
+            if self._idle:
+                worker = self._idle.pop()
+                self._busy.add(worker)
+                return worker, False
+            self._starting += 1
+        try:
+            worker = _Worker()
+        except BaseException:
+            with self._changed:
+                self._starting -= 1
+                self._changed.notify()
+            raise
+        with self._changed:
+            self._starting -= 1
+            self._busy.add(worker)
+            if self._closed:
+                worker.kill()
+        return worker, True
+
+    def _give(self, worker: _Worker, usable: bool) -> None:
+        with self._changed:
+            self._busy.discard(worker)
+            keep = usable and not self._closed
+            if keep:
+                self._idle.append(worker)
+            self._changed.notify()
+        if not keep:
+            worker.end()
+
+    def let_go(self) -> None:
+        """In a forked child: forget the parent's processes."""
+        for worker in (*self._idle, *self._busy):
+            worker.let_go()
