@@ -12,10 +12,11 @@ def doctor(profile: Profile = None, set_: Set = None, json: Json = False) -> int
     """Check that everything a profile needs is here: packages, weights, servers."""
     from namepin.agent.cli.progress import doing
     from namepin.agent.config.settings import load_settings
-    from namepin.agent.workflows.doctor import examine
 
     settings = load_settings(profile, assignments=set_ or ())
     with doing(f"building the tools of profile {settings.profile}"):
+        from namepin.agent.workflows.doctor import examine
+
         checks = list(examine(settings))
     missing = [check for check in checks if check.state == "missing"]
     if json:

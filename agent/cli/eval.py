@@ -15,7 +15,7 @@ from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
     from namepin.agent.config.settings import Settings
-    from namepin.agent.workflows.evaluate import EvalPosts
+    from namepin.agent.workflows.evaluate import EvalPosts, Evaluation
     from namepin.agent.workflows.predict import Through
     from namepin.evals.scoring.predictions import Predictions
 
@@ -118,11 +118,8 @@ def evaluate(
     grounded, files = visual is Visual.predicted, predictions or []
     _check_flags(profile, files, knowledge, grounded, against or html or markdown, save, langsmith, suggest)
 
-    from rich.console import Console
-
     from namepin.agent.config.settings import load_settings
     from namepin.agent.workflows import evaluate as workflow
-    from namepin.evals.report.console import show
     from namepin.evals.scoring.evaluate import check_arguments
 
     check_arguments(protocol.value, iou)
@@ -142,13 +139,8 @@ def evaluate(
     scored = workflow.evaluate(
         posts, found, about, protocol=protocol.value, iou=iou, against=against, grounded=grounded
     )
-    show(scored.report, Console(), scored.about)
     workflow.write_reports(scored, json=json, html=html, markdown=markdown, saved=save, settings=settings)
-    if failed := scored.report.failed_ids:
-        shown = ", ".join(failed[:SHOWN_IDS]) + (", ..." if len(failed) > SHOWN_IDS else "")
-        line = f"failed: {len(failed)} of {scored.report.n_posts} posts: {shown}"
-        Console(stderr=True).print(line, highlight=False)
-    return Exit.SOME_FAILED if scored.report.failed_ids else Exit.DONE
+    return _show(scored)
 
 
 def register(app: typer.Typer) -> None:
@@ -183,6 +175,22 @@ def _check_flags(
     if len(files) > 1 and one_run_only:
         what = "several --predictions give means only"
         raise NamepinError("E139", what, mend="leave out --against, --html, --md")
+
+
+def _show(scored: "Evaluation") -> int:
+    """Print the report and the posts that failed; the exit code."""
+    from rich.console import Console
+
+    from namepin.evals.report.console import show
+
+    show(scored.report, Console(), scored.about)
+    failed = scored.report.failed_ids
+    if not failed:
+        return Exit.DONE
+    shown = ", ".join(failed[:SHOWN_IDS]) + (", ..." if len(failed) > SHOWN_IDS else "")
+    line = f"failed: {len(failed)} of {scored.report.n_posts} posts: {shown}"
+    Console(stderr=True).print(line, highlight=False)
+    return Exit.SOME_FAILED
 
 
 def _over_runs(

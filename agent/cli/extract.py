@@ -104,15 +104,16 @@ def _extracted(
 
     What goes wrong with a post that came ready ends the command.
     """
-    from namepin.agent.api import Namepin
     from namepin.agent.cli.progress import doing, extract_showing
     from namepin.agent.posts import Ready
     from namepin.graphs.recording.recorder import Recorder
 
-    pin = Namepin(settings)
-    recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
     with doing("loading the tools"):
+        from namepin.agent.api import Namepin
+
+        pin = Namepin(settings)
         pin.calls  # noqa: B018  # builds them
+    recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
     with recorder or nullcontext():
         for post in posts:
             heat: dict[int, bytes] = {}

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from namepin.agent.cli.checks import check_writable
 from namepin.agent.cli.options import DatasetName, Ids, Knowledge, Profile, Set
-from namepin.tools.errors import Exit, NamepinError
+from namepin.agent.cli.progress import count_progress, say_loading
+from namepin.tools.errors import Exit
 
 if TYPE_CHECKING:
     from namepin.evals.sweep import Point
@@ -35,50 +37,32 @@ def sweep(
     """Score recorded posts under every combination of settings. Without --fill, no tool is built."""
     from rich.console import Console
 
-    from namepin.agent.cli.checks import check_writable
-    from namepin.agent.cli.progress import count_progress
-    from namepin.agent.workflows.sweep import check_policies, idle_axes, recorded_ids, replayed_from
-    from namepin.agent.workflows.sweep import fill as fill_in
+    from namepin.agent.config.settings import load_settings
+    from namepin.agent.workflows import sweep as workflow
+    from namepin.agent.workflows.evaluate import profile_pin, read_posts
     from namepin.evals import sweep as grids
-    from namepin.evals.datasets.conll import read_ids
-    from namepin.evals.run import load_dataset
-    from namepin.graphs.recording.cassette import LINES
-    from namepin.tools.base import digest, file_sha256
 
     for file in (json, html):
         check_writable(file)
     points = grids.grid(grids.axes(over))
     policies = grids.policies(points)
-    check_policies(policies)
-    whole = load_dataset(dataset.value, root, split)
-    data = whole.only(read_ids(ids)) if ids else whole
+    workflow.check_policies(policies)
+    settings = load_settings(profile, assignments=set_ or ()) if fill else None
+    posts = read_posts(dataset.value, root, split, ids)
     messages = Console(stderr=True)
-    if fill:
-        from namepin.agent.config.settings import load_settings
-        from namepin.agent.workflows.predict import evaluated_pin
-        from namepin.evals.run import recorded_knowledge
-
-        settings = load_settings(profile, assignments=set_ or ())
-        recorded = recorded_knowledge(root, split, whole) if knowledge is Knowledge.recorded else {}
-        pin = evaluated_pin(settings, knowledge.value, recorded)
-        lacking = len({gold.post.id for gold in data.posts} - recorded_ids(directory))
-        with count_progress("filling", lacking + len(policies) * len(data.posts), messages) as done:
-            fill_in(directory, data, pin, policies, done)
-    kept = recorded_ids(directory)
-    if not any(gold.post.id in kept for gold in data.posts):
-        raise NamepinError("E401", "the cassette holds none of the posts", where=str(directory), mend="add --fill")
-    data = data.only(kept & {gold.post.id for gold in data.posts})
-    for line in idle_axes(directory, points[0]):
+    if settings:
+        say_loading(f"the tools of profile {settings.profile}")
+        pin = profile_pin(posts, settings, knowledge.value)
+        calls = workflow.lacking(directory, posts.data) + len(policies) * len(posts.data.posts)
+        with count_progress("filling", calls, messages) as done:
+            workflow.fill(directory, posts.data, pin, policies, done)
+    data = workflow.recorded_posts(directory, posts.data)
+    for line in workflow.idle_axes(directory, points[0]):
         messages.print(f"warning: {line}", highlight=False)
-    source = digest([file_sha256(directory / LINES), data.sha256, sorted(gold.post.id for gold in data.posts)])
-    found: list[grids.Point] = []
-    with count_progress("replaying", len(policies) * len(kept), messages) as done:
-        known = grids.known_points(json, source) if json else []
-        for point in grids.sweep(data, points, replayed_from(directory, data, done), known):
-            found.append(point)
-            if json:
-                result = grids.Sweep(source=source, dataset=data.title, points=found)
-                json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+    say_loading("the graph")
+    replays = len(policies) * len(workflow.recorded_ids(directory))
+    with count_progress("replaying", replays, messages) as done:
+        found = workflow.score_points(directory, data, points, json, done)
     console = Console(highlight=False, markup=False)
     console.print(f"{data.title}\n{len(data.posts)} recorded posts")
     console.print(_table(found))

@@ -1,6 +1,6 @@
 """Replaying a cassette with tools and pictures at hand for the calls it lacks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -9,9 +9,8 @@ from namepin.agent.config.build import build_tool
 from namepin.agent.config.layers import from_assignments
 from namepin.agent.config.sections import TracingSettings
 from namepin.agent.config.settings import load_settings
-from namepin.agent.tracing.runs import traced
-from namepin.graphs.recording.cassette import Cassette
-from namepin.graphs.recording.replay import replay
+from namepin.graphs.recording.cassette import Cassette, check_cassette
+from namepin.graphs.recording.overrides import Overrides
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.media import Media
@@ -33,12 +32,22 @@ def replayed(
     Raises:
         NamepinError: E40x, as `namepin.graphs.recording.replay.replay`; E20x for an unknown setting.
     """
+    check_cassette(directory)
+    sets = {key: value.value for key, value in from_assignments(assignments).items()}
+    Overrides.of(sets)  # a wrong setting is found before the graph is imported
     with _untraced():
-        yield from _replayed(directory, check=check, assignments=assignments, fill=fill, images=images)
+        if not fill:
+            from namepin.graphs.recording.replay import replay
+
+            yield from replay(directory, check=check, sets=sets)
+        else:
+            yield from _filled(directory, sets, check=check, assignments=assignments, images=images)
 
 
 def _untraced() -> AbstractContextManager[None]:
     """A replay asks nobody, and LangGraph by itself would send what was recorded to LangSmith as it is."""
+    from namepin.agent.tracing.runs import traced
+
     if not traced(TracingSettings()):
         return nullcontext()
     from langsmith import tracing_context
@@ -46,13 +55,12 @@ def _untraced() -> AbstractContextManager[None]:
     return cast(AbstractContextManager[None], tracing_context(enabled=False))
 
 
-def _replayed(
-    directory: Path, *, check: bool, assignments: Sequence[str], fill: bool, images: Path | None
+def _filled(
+    directory: Path, sets: Mapping[str, Any], *, check: bool, assignments: Sequence[str], images: Path | None
 ) -> Iterator[Extraction]:
-    sets = {key: value.value for key, value in from_assignments(assignments).items()}
-    if not fill:
-        yield from replay(directory, check=check, sets=sets)
-        return
+    """A replay that makes the calls that the cassette lacks."""
+    from namepin.graphs.recording.replay import replay
+
     recorded = [setup.profile for setup in Cassette.load(directory).setups.values()]
     if len(recorded) != 1:
         what = f"the cassette was recorded with {len(recorded)} profiles, and --fill needs one"

@@ -2,18 +2,22 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from namepin.agent.api import Namepin
 from namepin.evals.datasets.gold import Dataset
+from namepin.evals.sweep import Point, Sweep, known_points, sweep
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.recording.cassette import MANIFEST, Cassette
+from namepin.graphs.recording.cassette import LINES, MANIFEST, Cassette
+from namepin.graphs.recording.overrides import Overrides
 from namepin.graphs.recording.recorder import Recorder
-from namepin.graphs.recording.replay import Overrides, replay
+from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, ImageRef, Post
+
+if TYPE_CHECKING:
+    from namepin.agent.api import Namepin
 
 SAVED_EVERY = 100
 """Posts between two saves of a cassette that is being recorded: what an interruption can cost."""
@@ -46,8 +50,56 @@ def recorded_ids(directory: Path) -> set[str]:
     return set(Cassette.load(directory).posts) if (directory / MANIFEST).exists() else set()
 
 
+def lacking(directory: Path, dataset: Dataset) -> int:
+    """How many posts of the data set the cassette does not hold."""
+    return len({gold.post.id for gold in dataset.posts} - recorded_ids(directory))
+
+
+def recorded_posts(directory: Path, dataset: Dataset) -> Dataset:
+    """Those posts of the data set that the cassette holds.
+
+    Raises:
+        NamepinError: E401 when it holds none of them, or is damaged.
+    """
+    both = recorded_ids(directory) & {gold.post.id for gold in dataset.posts}
+    if not both:
+        raise NamepinError("E401", "the cassette holds none of the posts", where=str(directory), mend="add --fill")
+    return dataset.only(both)
+
+
+def score_points(
+    directory: Path,
+    dataset: Dataset,
+    points: Sequence[dict[str, str]],
+    json: Path | None = None,
+    done: Done = lambda: None,
+) -> list[Point]:
+    """Replay the recorded posts under every point's settings, and score them.
+
+    Args:
+        directory: the cassette.
+        dataset: its posts.
+        points: the grid, as `namepin.evals.sweep.grid` makes it.
+        json: file that is written after each point; points that it holds already, of the same recording and posts, are
+            taken from it.
+        done: called after each post that was replayed.
+
+    Raises:
+        NamepinError: E40x, as `namepin.graphs.recording.replay.replay`.
+    """
+    source = digest([file_sha256(directory / LINES), dataset.sha256, sorted(gold.post.id for gold in dataset.posts)])
+    known = known_points(json, source) if json else []
+    found: list[Point] = []
+    for point in sweep(dataset, points, replayed_from(directory, dataset, done), known):
+        found.append(point)
+        if json:
+            result = Sweep(source=source, dataset=dataset.title, points=found)
+            json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
+    return found
+
+
 def fill(
-    directory: Path, dataset: Dataset, pin: Namepin, policies: Sequence[Mapping[str, Any]], done: Done = lambda: None
+    directory: Path, dataset: Dataset, pin: "Namepin", policies: Sequence[Mapping[str, Any]], done: Done = lambda: None
 ) -> None:
     """Make and keep every call that the policies need and the cassette lacks; an interrupted fill goes on.
 
@@ -61,6 +113,8 @@ def fill(
     Raises:
         NamepinError: E405 when the cassette was recorded with other tools; E50x when it cannot be written.
     """
+    from namepin.graphs.recording.replay import replay
+
     kept = recorded_ids(directory)
     if kept:
         _check_tools(directory, pin)
@@ -99,7 +153,7 @@ def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:
     ]
 
 
-def _check_tools(directory: Path, pin: Namepin) -> None:
+def _check_tools(directory: Path, pin: "Namepin") -> None:
     """A cassette is filled by the tools that recorded it, or its posts would be those of two systems."""
     for setup in Cassette.load(directory).setups.values():
         if dict(setup.tools) != dict(pin.calls.fingerprints):
@@ -115,6 +169,8 @@ def replayed_from(
     directory: Path, dataset: Dataset, done: Done = lambda: None
 ) -> Callable[[Mapping[str, Any]], Iterator[Extraction]]:
     """Replays of the data set's posts, no tool at hand: a call that was not recorded is an error."""
+    from namepin.graphs.recording.replay import replay
+
     wanted = {gold.post.id for gold in dataset.posts}
 
     def run(policy: Mapping[str, Any]) -> Iterator[Extraction]:

@@ -202,6 +202,15 @@ class Cassette:
             raise NamepinError("E501", what, where=str(directory), mend="name a folder you can write to") from error
 
 
+def check_cassette(directory: Path) -> None:
+    """Fail where there is no cassette that this version reads; only its manifest is looked at.
+
+    Raises:
+        NamepinError: E401.
+    """
+    _manifest(directory)
+
+
 def _manifest(directory: Path) -> Json:
     try:
         manifest = json.loads(_read(directory / MANIFEST))
