@@ -26,6 +26,7 @@ from namepin.agent.batch.stages import Failure, Passage, Stage, StageWorker, sta
 from namepin.agent.config.build import policy
 from namepin.agent.config.settings import Settings
 from namepin.tools.base import digest
+from namepin.tools.deprecations import hide_foreign_deprecations
 from namepin.tools.errors import Exit, NamepinError
 
 _HELD = 4
@@ -153,6 +154,7 @@ class _Actor:
     """A process of a stage, as Ray starts it."""
 
     def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
+        hide_foreign_deprecations()
         os.chdir(folder)  # paths are as on the command line
         self.refused: Failure | None = None
         try:
