@@ -72,7 +72,7 @@ FORMS: dict[str, st.SearchStrategy[bytes]] = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_bytes(name: str) -> None:
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck), database=None)
     @given(st.binary(max_size=300) | FORMS[name])
     def holds(data: bytes) -> None:
         TARGETS[name].run(data)
