@@ -27,7 +27,7 @@ from namepin.agent.config.build import policy
 from namepin.agent.config.settings import Settings
 from namepin.tools.base import digest
 from namepin.tools.deprecations import hide_foreign_deprecations
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 
 _HELD = 4
 """Chunks that wait before each actor; more would only take memory."""
@@ -178,7 +178,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        mend = "pip install 'namepin[scale]'"
+        mend = install_command("namepin[scale]")
         what = f"--engine ray needs the package {error.name!r}"
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
     address = address or os.environ.get("RAY_ADDRESS")

@@ -13,7 +13,7 @@ import numpy as np
 
 from namepin.agent.posts import make_post
 from namepin.evals.datasets import POSTS
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.types import Post
 
 LONGEST_LINE = 2**24
@@ -133,7 +133,7 @@ class Source:
         try:
             from pyarrow import parquet
         except ModuleNotFoundError as error:
-            mend = "pip install 'namepin[scale]'"
+            mend = install_command("namepin[scale]")
             raise NamepinError("E301", "Parquet needs the package 'pyarrow'", where=self.name, mend=mend) from error
         try:
             with parquet.ParquetFile(self.path) as file:

@@ -82,7 +82,7 @@ def test_any_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_short_guided_run(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("atheris", reason="no coverage-guided fuzzer: pip install 'namepin[fuzz]'")
+    pytest.importorskip("atheris", reason="no coverage-guided fuzzer: pip install '.[fuzz]'")
     command = [sys.executable, str(FUZZER), name, "--seconds", str(SHORT_S), "--corpus", str(tmp_path / "corpus")]
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
