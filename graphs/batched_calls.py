@@ -8,6 +8,7 @@ alone, so that only the one that fails for itself fails.
 """
 
 import asyncio
+import atexit
 import contextvars
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from namepin.graphs.calls import AnyTool, TransientFailure, transient_errors, without_credentials
 from namepin.tools.errors import ToolUnavailable
@@ -107,6 +109,26 @@ class _Line:
                 waiting.place.set_result(None)
                 self._changed.notify()
 
+    def abandon(self) -> None:
+        """Close, and leave what waits here without an answer."""
+        with self._changed:
+            self._inside.clear()
+            self._outside.clear()
+        self.close()
+
+
+_OPEN: "WeakSet[BatchedCalls]" = WeakSet()
+_EXIT_S = 5.0
+"""How long the end of the process waits for requests that tools are at work on."""
+
+
+@atexit.register
+def _end_threads() -> None:
+    """Python ends threads that are in a library's C++ code by an abort of the whole process: none may be there."""
+    deadline = time.monotonic() + _EXIT_S
+    for calls in list(_OPEN):
+        calls.abandon(deadline)
+
 
 class BatchedCalls:
     """`Calls` that ask the tools for several posts at once.
@@ -135,12 +157,15 @@ class BatchedCalls:
         self.tools, self.most, self.wait_s, self.timeout_s = dict(tools), most, wait_s, timeout_s
         self._fingerprints = {name: tool.fingerprint for name, tool in self.tools.items()}
         self._lines = {name: _Line(room) for name in self.tools}
+        self._threads: list[threading.Thread] = []
+        _OPEN.add(self)
         for name, tool in self.tools.items():
             for number in range((threads or {}).get(name, 1)):
                 work = threading.Thread(
                     target=self._work, args=(tool, self._lines[name]), name=f"{name}-{number}", daemon=True
                 )
                 work.start()
+                self._threads.append(work)
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
@@ -172,6 +197,17 @@ class BatchedCalls:
         """Let the threads end when what waits is done."""
         for line in self._lines.values():
             line.close()
+
+    def abandon(self, deadline: float) -> None:
+        """Let the threads end with the requests that they are at work on, and wait for that; what waits is dropped.
+
+        Args:
+            deadline: when to stop waiting, as `time.monotonic` has it.
+        """
+        for line in self._lines.values():
+            line.abandon()
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self, tool: AnyTool, line: _Line) -> None:
         while taken := line.take(self.most, self.wait_s):

@@ -23,8 +23,7 @@ from namepin.agent.cli.replay import replay
 from namepin.agent.cli.serve import serve
 from namepin.agent.cli.sweep import sweep
 from namepin.agent.cli.trace import trace
-from namepin.tools.deprecations import hide_foreign_deprecations
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.llm.permission import THREADS
 
 INTERRUPTED, BUG = 130, 70
@@ -90,13 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
-    hide_foreign_deprecations()
     code = main()
     asking = any(thread.name.startswith(THREADS) for thread in threading.enumerate())
-    if asking:
+    failed = code not in (Exit.DONE, Exit.SOME_FAILED, Exit.DIVERGED)
+    if asking or (failed and code != INTERRUPTED):
         atexit._run_exitfuncs()  # what was traced is sent
-    if asking or code == INTERRUPTED:
-        # A tool's thread may be in the middle of a long computation or question, which a normal exit would wait for.
+    if asking or failed:
+        # A tool's thread may be in the middle of a long computation or question. A normal exit would wait for it, or
+        # abort the process where the thread is in C++ code.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
