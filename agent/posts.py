@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,16 @@ AnyPost = Post | str | Mapping[str, Any]
 """A post, its text alone, or a row `{"id", "text" | "tokens", "image"}`."""
 
 PICTURE_MISSING, TEXT_CLEANED = "W101", "W104"
+_OTHER_NAMES = {
+    "id_str": "id",
+    "tweet_id": "id",
+    "post_id": "id",
+    "full_text": "text",
+    "content": "text",
+    "sentence": "text",
+    "words": "tokens",
+    "image_path": "image",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,11 @@ def make_post(row: Any, where: str = "") -> Post:
         row = _readable(row)
     except RecursionError as error:
         raise NamepinError("E103", "not a post: nested too deeply", where=where, mend="give flat rows") from error
+    except ValueError as error:
+        mend = "leave such values out, or give them as text"
+        raise NamepinError("E103", f"not a post: {error}", where=where, mend=mend) from error
+    if isinstance(row, dict) and isinstance(row.get("id"), int) and not isinstance(row["id"], bool):
+        row = {**row, "id": str(row["id"])}
     text = row.get("text") if isinstance(row, dict) else None
     if isinstance(text, str) and not text.strip():
         raise NamepinError(
@@ -70,7 +86,17 @@ def make_post(row: Any, where: str = "") -> Post:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         message = f"not a post: {field + ': ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
-        raise NamepinError("E103", message, where=where, mend="see docs/cli.md for the form of a post") from error
+        mend = _renaming(row) or "see docs/cli.md for the form of a post"
+        raise NamepinError("E103", message, where=where, mend=mend) from error
+
+
+def _renaming(row: Any) -> str:
+    """What to rename where a row has a post's fields under the names that other programs give them."""
+    if not isinstance(row, dict):
+        return ""
+    names = {**row, **(row["extra"] if isinstance(row.get("extra"), dict) else {})}
+    found = [f"{other} to {own}" for other, own in _OTHER_NAMES.items() if other in names and own not in row]
+    return f"rename {', '.join(found)}" if found else ""
 
 
 def read_posts(path: Path) -> Iterator[Post]:
@@ -103,9 +129,17 @@ def read_posts(path: Path) -> Iterator[Post]:
 
 
 def _readable(value: Any) -> Any:
-    """A row with every string made encodable, one character for one."""
+    """A row with every string made encodable, one character for one.
+
+    Raises:
+        ValueError: for what no JSON can hold: numbers that are not finite, and bytes.
+    """
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    if isinstance(value, bytes | bytearray):
+        raise ValueError("a value of bytes")
     if isinstance(value, Mapping):
         return {_readable(key): _readable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,9 +1,7 @@
-"""Where the posts of a batch come from: JSONL, Parquet, or a split of a data set, one row after the other."""
+"""Where the posts of a batch come from: a file, or a split of a data set, one row after the other."""
 
 import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from namepin.agent.batch.input_files import InputFile, plain
 from namepin.agent.posts import make_post
 from namepin.evals.datasets import POSTS
-from namepin.tools.errors import NamepinError, install_command
+from namepin.tools.errors import NamepinError
 from namepin.tools.types import Post
 
-LONGEST_LINE = 2**24
 _OWN = ("id", "text", "tokens", "image", "extra")
+_RESULT = ("entities", "status", "warnings", "fingerprint", "timings_ms")
+"""What an `Extraction` has besides."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Row:
         where: for people: file and line.
         post: the post; None where the row is none.
         given: what the row says of entities, for the graph `masks`.
+        picture: the picture's bytes, where the row itself holds them.
         error: why it is none.
     """
 
@@ -37,24 +38,32 @@ class Row:
     post: Post | None
     given: tuple[dict[str, Any], ...] = ()
     error: NamepinError | None = None
+    picture: bytes | None = None
 
 
 class Source:
-    """An input, named as on the command line: FILE.jsonl, FILE.parquet, or DATASET:ROOT:SPLIT.
+    """An input, named as on the command line: a file (`namepin.agent.batch.input_files`), or DATASET:ROOT:SPLIT.
+
+    Args:
+        name: the input's.
+        predictions: whether rows are predictions, whose `entities` are given.
 
     Raises:
-        NamepinError: E104 when it is missing or of another kind.
+        NamepinError: E104 when it is missing or of a kind that is not read.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, predictions: bool = False) -> None:
+        self.name, self._predictions = name, predictions
         dataset, _, rest = name.partition(":")
         root, _, split = rest.rpartition(":")
         self._dataset = (dataset, Path(root), split) if dataset in POSTS and root and split else None
         self.path = Path(name)
-        if self._dataset is None and not self.path.is_file():
-            mend = "give a JSONL or Parquet file, or a data set as gmner:ROOT:SPLIT"
+        if self._dataset is not None:
+            return
+        if not self.path.is_file():
+            mend = "give a file of JSONL, CSV or Parquet, or a data set as gmner:ROOT:SPLIT"
             raise NamepinError("E104", "there is no such input", where=name, mend=mend)
+        self._file = InputFile(self.path)
 
     def sha256(self) -> str:
         """Of the file's bytes; of the posts, for a data set."""
@@ -65,14 +74,8 @@ class Source:
 
     @cached_property
     def count(self) -> int:
-        """Rows; for JSONL, lines, blank ones too."""
-        if self._dataset:
-            return self._read_through[1]
-        if self.path.suffix == ".parquet":
-            with self._parquet_file() as file:
-                return int(file.metadata.num_rows)
-        with self.path.open("rb") as file:
-            return sum(part.count(b"\n") for part in iter(lambda: file.read(2**20), b""))
+        """Rows; for text, lines, blank ones too."""
+        return self._read_through[1] if self._dataset else self._file.count()
 
     def rows(self) -> Iterator[Row]:
         """Every row, in order; rows that are no posts, and ids that came before, carry their error."""
@@ -80,14 +83,33 @@ class Source:
             yield from self._of_dataset()
             return
         seen = SeenIds()
-        lines: Iterator[tuple[str, bytes | dict[str, Any]]]
-        lines = self._parquet() if self.path.suffix == ".parquet" else self._jsonl()
-        for number, (where, raw) in enumerate(lines, 1):
-            row = _row(number, where, raw, self.path.parent)
+        for number, (where, raw) in enumerate(self._file.rows(), 1):
+            row = self._row(number, where, raw)
             if row.post is not None and not seen.add(row.post.id):
                 what = f"post id {row.post.id!r} comes twice"
                 row = Row(number, where, None, error=NamepinError("E104", what, where=where))
             yield row
+
+    def _row(self, number: int, where: str, raw: dict[str, Any] | NamepinError) -> Row:
+        try:
+            if isinstance(raw, NamepinError):
+                raise raw
+            row, given = dict(raw), ()
+            if self._predictions:
+                given = row.pop("entities", None) or ()
+            picture = _take_picture(row)
+            if _is_prediction(raw) or (self._predictions and given):
+                row = _of_prediction(row)
+            own = {key: row.pop(key) for key in _OWN if key in row}
+            extra = own.pop("extra", None) or {}
+            rest = {key: plain(value) for key, value in row.items()}
+            own["extra"] = {**extra, **rest} if isinstance(extra, dict) else extra  # anything else `make_post` refuses
+            post = make_post(own, where)
+            if post.image:
+                post = post.model_copy(update={"image": str(self.path.parent / post.image)})
+            return Row(number, where, post, tuple(given) if isinstance(given, list | tuple) else (), None, picture)
+        except NamepinError as error:
+            return Row(number, where, None, error=error)
 
     def _of_dataset(self) -> Iterator[Row]:
         assert self._dataset is not None
@@ -110,79 +132,35 @@ class Source:
             raise NamepinError("E139", "the split holds no post", where=self.name, mend="check the root and the split")
         return digest.hexdigest(), count
 
-    def _jsonl(self) -> Iterator[tuple[str, bytes | dict[str, Any]]]:
-        with self.path.open("rb") as file:
-            number = 0
-            while line := file.readline(LONGEST_LINE + 1):
-                number += 1
-                if line.strip():
-                    yield f"{self.path}:{number}", line
-                while not line.endswith(b"\n") and (line := file.readline(LONGEST_LINE)):
-                    pass  # the rest of a line that is too long is never held
 
-    def _parquet(self) -> Iterator[tuple[str, bytes | dict[str, Any]]]:
-        number = 0
-        with self._parquet_file() as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{self.path}:{number}", {key: value for key, value in row.items() if value is not None}
-
-    @contextmanager
-    def _parquet_file(self) -> Iterator[Any]:
-        try:
-            from pyarrow import parquet
-        except ModuleNotFoundError as error:
-            mend = install_command("namepin[scale]")
-            raise NamepinError("E301", "Parquet needs the package 'pyarrow'", where=self.name, mend=mend) from error
-        try:
-            with parquet.ParquetFile(self.path) as file:
-                yield file
-        except (OSError, ValueError) as error:
-            raise NamepinError("E104", f"not a Parquet file: {error}", where=self.name) from error
+def _take_picture(row: dict[str, Any]) -> bytes | None:
+    """The bytes in a row's `image`, in the form of Hugging Face's data sets: `{bytes, path}`. A bare path stays."""
+    image = row.get("image")
+    if isinstance(image, bytes):
+        row.pop("image")
+        return image
+    if not isinstance(image, dict) or not image or image.keys() - {"bytes", "path"}:
+        return None
+    row["image"] = None if image.get("bytes") else image.get("path")
+    data = image.get("bytes")
+    return data if isinstance(data, bytes) and data else None
 
 
-def _row(number: int, where: str, raw: bytes | dict[str, Any], beside: Path) -> Row:
-    try:
-        if isinstance(raw, bytes):
-            if len(raw) > LONGEST_LINE:
-                raise NamepinError("E103", f"a line of more than {LONGEST_LINE} bytes", where=where)
-            raw = _parsed(raw, where)
-        row = dict(raw)
-        given = row.pop("entities", None) or ()
-        own: dict[str, Any] = {key: row.pop(key) for key in _OWN if key in row}
-        for key in ("status", "warnings", "fingerprint", "timings_ms"):  # of predictions that come back as input
-            row.pop(key, None)
-        if given:
-            own = _of_prediction(own)
-        extra = own.pop("extra", None) or {}
-        own["extra"] = {**extra, **row} if isinstance(extra, dict) else extra  # anything else `make_post` refuses
-        post = make_post(own, where)
-        if post.image:
-            post = post.model_copy(update={"image": str(beside / post.image)})
-        return Row(number, where, post, tuple(given) if isinstance(given, list | tuple) else ())
-    except NamepinError as error:
-        return Row(number, where, None, error=error)
+def _is_prediction(row: Mapping[str, Any]) -> bool:
+    """Whether the row is an `Extraction`, which comes back as input."""
+    kinds = {"entities": list, "warnings": list, "status": str, "fingerprint": str, "tokens": list}
+    return all(isinstance(row.get(key), kind) for key, kind in kinds.items())
 
 
-def _of_prediction(own: dict[str, Any]) -> dict[str, Any]:
-    """A prediction's own keys as a post's: an `Extraction` names no file, and its tokens are those of a tweet."""
+def _of_prediction(row: dict[str, Any]) -> dict[str, Any]:
+    """A prediction as a post: an `Extraction` names no picture's file, and its tokens are those of a tweet."""
+    own = {key: value for key, value in row.items() if key not in _RESULT}
     if isinstance(own.get("image"), dict):
         own.pop("image")
     tokens = own.get("tokens")
     if isinstance(tokens, list) and own.get("text") not in (None, " ".join(map(str, tokens))):
         own.pop("tokens")
     return own
-
-
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig", "surrogateescape"))
-    except (ValueError, RecursionError) as error:
-        raise NamepinError("E103", f"not JSON: {error}", where=where, mend="give one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise NamepinError("E103", "not a JSON object", where=where, mend="give one JSON object a line")
-    return row
 
 
 class SeenIds:

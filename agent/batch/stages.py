@@ -86,6 +86,7 @@ class Passage:
         where: the row's.
         post: the row's; None where it is none.
         failure: why the row is no post, or why its post failed.
+        picture: the row's.
         ready: the post with its text clean and what there was to say about it, once the first stage has seen it.
         image: its picture by content.
         notices: of making it ready.
@@ -101,6 +102,7 @@ class Passage:
     where: str
     post: Post | None
     failure: Failure | None = None
+    picture: bytes | None = None
     ready: Post | None = None
     image: ImageRef | None = None
     notices: tuple[Notice, ...] = ()
@@ -114,11 +116,11 @@ class Passage:
     @classmethod
     def of(cls, row: Row) -> "Passage":
         """A row that is about to begin."""
-        return cls(row.number, row.where, row.post, Failure.of(row.error) if row.error else None)
+        return cls(row.number, row.where, row.post, Failure.of(row.error) if row.error else None, row.picture)
 
     def row(self) -> Row:
         """The row again."""
-        return Row(self.number, self.where, self.post)
+        return Row(self.number, self.where, self.post, picture=self.picture)
 
 
 class _HandedOn(Exception):
@@ -242,4 +244,4 @@ def _timings(measured: Mapping[str, float], earlier: Mapping[str, float]) -> dic
 
 
 def _finished(passage: Passage, extraction: Extraction, failure: Failure | None) -> Passage:
-    return replace(passage, extraction=extraction, failure=failure, calls=[], blobs={}, timings_ms={})
+    return replace(passage, extraction=extraction, failure=failure, picture=None, calls=[], blobs={}, timings_ms={})
