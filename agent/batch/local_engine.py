@@ -3,24 +3,28 @@
 import asyncio
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from namepin.agent.api import Namepin
 from namepin.agent.batch.deduplicate import Deduplicator, ResultCache
 from namepin.agent.batch.out_folder import OutFolder
-from namepin.agent.batch.pictures import check_pictures
 from namepin.agent.batch.source import Row, Source
-from namepin.agent.posts import Ready
+from namepin.agent.batch.writing import Progress, Writing
+from namepin.agent.config.build import policy
+from namepin.agent.posts import PICTURE_MISSING, Ready
+from namepin.graphs.context import Context
+from namepin.graphs.masks_only import NAME as MASKS
 from namepin.tools.base import digest
+from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import ChatConfig
-from namepin.tools.types import Extraction, Post
+from namepin.tools.types import Extraction, Notice, Post
 
 _DECODERS = 4
 """Pictures decoded at a time."""
@@ -39,67 +43,6 @@ class Outcome:
     error: Exception | None = None
 
 
-@dataclass
-class Progress:
-    """How far a run is."""
-
-    done: int
-    failed: int
-    resumed: int
-    seconds: float
-    total: int | None = None
-    """Rows that there are; near enough for a clock."""
-    degraded: int = 0
-
-    @property
-    def rate(self) -> float:
-        """Rows a second of this run."""
-        return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds that the rest takes at this rate."""
-        if self.total is None or not self.rate:
-            return None
-        return max(self.total - self.done, 0) / self.rate
-
-
-class Writing:
-    """A run's outcomes on their way into its folder, whichever engine they come from.
-
-    Attributes:
-        progress: how far the run is.
-    """
-
-    def __init__(
-        self, folder: OutFolder, pin: Namepin, source: Source, limit: int | None, told: Callable[[Progress], None]
-    ) -> None:
-        check_pictures(source, folder.folder, folder.done, pin.settings.images.max_pixels)
-        self._folder, self._told, self._began = folder, told, time.monotonic()
-        folder.say(status="running", resumed=folder.done, started=now())
-        total = source.count if limit is None else min(source.count, limit)
-        self.progress = Progress(folder.done, folder.failed, folder.done, 0.0, total, folder.degraded)
-
-    def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
-        """Write the outcome of the next row, and tell the progress."""
-        self._folder.put(row, extraction, error)
-        self.progress.done, self.progress.failed = self._folder.done, self._folder.failed
-        self.progress.degraded = self._folder.degraded
-        self.progress.seconds = time.monotonic() - self._began
-        self._told(self.progress)
-
-    def end(self, stopped: bool) -> None:
-        """Write the manifest of a run that is over."""
-        self._folder.say(
-            status="stopped" if stopped else "done",
-            rows=self._folder.done,
-            failed=self._folder.failed,
-            resumed=self.progress.resumed,
-            finished=now(),
-            seconds=round(time.monotonic() - self._began, 3),
-        )
-
-
 def run_batch(
     pin: Namepin,
     source: Source,
@@ -108,6 +51,7 @@ def run_batch(
     at_once: int = 16,
     limit: int | None = None,
     masks: bool = False,
+    repair: bool = False,
     told: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
     """Work through an input into a folder, or go on with it; the last progress, and whether it was stopped.
@@ -119,19 +63,22 @@ def run_batch(
         at_once: posts on their way through the graph at a time.
         limit: rows of the input to stop after.
         masks: whether the rows are predictions that only get masks (`namepin.graphs.masks_only`).
+        repair: go on with a folder that is damaged, and keep the rows whose lines are whole.
         told: called after each row.
 
     Raises:
         NamepinError: E50x for the folder, E104 for the input, E21x and E30x when a required tool cannot start.
     """
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
-    with OutFolder(out, identity_of(pin, source, masks)) as folder:
-        writing = Writing(folder, pin, source, limit, told)
+    with (
+        OutFolder(out, identity_of(pin, source, masks), repair=repair) as folder,
+        Writing(folder, pin.settings.images.max_pixels, source, limit, told, _fingerprint(pin, masks)) as writing,
+    ):
         known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Deduplicator(kept=ResultCache.of(pin))
 
         async def work() -> bool:
             with _stopping() as stop:
-                rows = rows_left(source, folder.done, limit)
+                rows = writing.rows_left()
                 async for outcome in _outcomes(_Work(pin, masks, known), rows, at_once, stop):
                     writing.put(outcome.row, outcome.extraction, outcome.error)
                 return stop.is_set()
@@ -157,6 +104,11 @@ def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, 
         "settings_sha256": digest({"only": "masks" if masks else None, **settings}),
         "graph": "masks" if masks else pin.graph.name,
     }
+
+
+def _fingerprint(pin: Namepin, masks: bool) -> str:
+    """What every result of this run carries."""
+    return Context(pin.calls, policy=policy(pin.settings)).fingerprint(MASKS if masks else pin.graph.name)
 
 
 async def _outcomes(work: "_Work", rows: Iterator[Row], at_once: int, stop: asyncio.Event) -> AsyncIterator[Outcome]:
@@ -213,10 +165,22 @@ class _Work:
 async def decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
     """The row's post, its picture decoded; without it (W101) where that takes too long (`tools.images.load`)."""
     assert row.post is not None
-    if row.post.image is None:
+    if row.post.image is None and row.picture is None:
         return pin.ready(row.post)
     async with decoders:
-        return await _in_thread(pin.ready, row.post)
+        return await _in_thread(partial(_ready, pin, row), row.post)
+
+
+def _ready(pin: Namepin, row: Row, post: Post) -> Ready:
+    """The post with its picture, or without it (W101) where that cannot be read."""
+    if row.picture is None:
+        return pin.ready(post)
+    bare = pin.ready(post)
+    try:
+        return pin.ready(post, row.picture)
+    except NamepinError as error:
+        missing = Notice(code=PICTURE_MISSING, tool="images", message=f"went on without its picture: {error}")
+        return Ready(bare.post, None, (*bare.notices, missing))
 
 
 async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:
@@ -244,15 +208,6 @@ async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:
     return await done
 
 
-def rows_left(source: Source, done: int, limit: int | None) -> Iterator[Row]:
-    """The rows that are still to be done: after the first `done`, up to number `limit`."""
-    for row in source.rows():
-        if limit is not None and row.number > limit:
-            return
-        if row.number > done:
-            yield row
-
-
 @contextmanager
 def _stopping() -> Iterator[asyncio.Event]:
     """An event that the first Ctrl-C or SIGTERM (a scheduler's) sets; the second one stops at once."""
@@ -277,8 +232,3 @@ def _stopping() -> Iterator[asyncio.Event]:
         yield stop
     finally:
         leave()
-
-
-def now() -> str:
-    """The time for a manifest."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

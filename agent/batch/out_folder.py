@@ -8,20 +8,23 @@ A killed process loses what it had not handed to the system: at most the line it
 loses what the disk had not got: failures are on it before the prediction that follows them, predictions every second.
 """
 
-import json
 import os
+import stat
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from namepin.agent.batch.finished import FAILURES, PREDICTIONS, REPAIR, read_finished
+from namepin.agent.batch.repair import SET_ASIDE, set_aside
 from namepin.agent.batch.source import Row
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write, remove_leftovers, sync
+from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.types import Extraction
 
-PREDICTIONS, FAILURES, MANIFEST, LOCK = "predictions.jsonl", "failures.jsonl", "manifest.json", ".lock"
+MANIFEST, LOCK, TABLE = "manifest.json", ".lock", "predictions.parquet"
 DEGRADED = b'"status":"degraded","warnings"'
 """In the line of a degraded post, and of no other: quotes within a post's text are escaped."""
 SYNC_S = 1.0
@@ -29,37 +32,51 @@ SYNC_S = 1.0
 
 
 class OutFolder:
-    """A batch's output folder, held by one process at a time.
+    """A batch's output folder, held by one process at a time. Nothing in it changes before the first `say` or `put`.
 
     Args:
         folder: made when it is not there.
         identity: what must be the same for a run to go on: the input's and the settings' hashes.
+        repair: set the results aside and begin anew, see `namepin.agent.batch.repair`.
+
+    Attributes:
+        done: rows of the input that are finished.
+        failed: those that failed.
+        degraded: posts that are degraded.
+        fingerprint: of the tools that made the results; None before the first result.
+        unnamed: whether the manifest was damaged or missing, so that nothing says what the results were made with.
 
     Raises:
-        NamepinError: E500 not writable, E501 another process works on it, E502 it belongs to another input or profile.
+        NamepinError: E500 not writable, E501 another process works on it, E502 it belongs to another input or profile,
+            or what it holds is damaged.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], *, repair: bool = False) -> None:
         self.folder, self.identity = folder, identity
         self._open = ExitStack()
+        self._files: dict[str, IO[bytes]] = {}
+        self._synced = time.monotonic()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _refuse_links(folder)
             lock = self._open.enter_context((folder / LOCK).open("a+"))
             _hold(lock, folder)
-            self.before = self._manifest()
-            self._check()
-            self.done, self.failed, self.degraded = self._taken_up()
-            # Unbuffered: a line is on its way to the disk when `write` returns, and closing has nothing left to do.
-            self._predictions = self._open.enter_context((folder / PREDICTIONS).open("ab", buffering=0))
-            self._failures = self._open.enter_context((folder / FAILURES).open("ab", buffering=0))
-            _sync_folder(folder)
-            self._synced = time.monotonic()
+            remove_leftovers(folder / MANIFEST)
+            manifest = self._manifest(repair)
+            self._check(manifest)
+            self.unnamed = repair and manifest is None
+            if repair:
+                set_aside(folder)
+            finished = read_finished(folder)
         except OSError as error:
             self._open.close()
             raise _unwritable(folder, error) from error
         except NamepinError:
             self._open.close()
             raise
+        self.done, self.failed, self.degraded = finished.rows, finished.failed, finished.degraded
+        self.fingerprint = finished.fingerprint
+        self._whole = {PREDICTIONS: finished.predictions_bytes, FAILURES: finished.failures_bytes}
 
     def __enter__(self) -> "OutFolder":
         return self
@@ -68,88 +85,109 @@ class OutFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with suppress(OSError):  # of a disk that is full or gone, which `put` has said
-            os.fsync(self._predictions.fileno())
+            for file in self._files.values():
+                os.fsync(file.fileno())
         self._open.close()
 
     def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
         """Write the outcome of the next row: the system has it on return, the disk within `SYNC_S` of work.
 
         Raises:
-            NamepinError: E500 when the disk is full or gone: what was written stays, and the next run goes on.
+            NamepinError: E500 when the disk is full or gone: what was written stays, and the next run goes on. E502
+                when it was made with other tools than the rows before it.
+            ValueError: when no JSON can hold the extraction; nothing was written.
         """
+        line = b"" if extraction is None else extraction.to_json().encode() + b"\n"
+        if extraction is not None and extraction.status != "failed":
+            self._check_tools(extraction.fingerprint)
         try:
             if error is not None:
                 self.failed += 1
-                self._line(self._failures, json.dumps(_failure(row, error), ensure_ascii=False))
-                os.fsync(self._failures.fileno())
+                self._write(FAILURES, dump_json(_failure(row, error)).encode() + b"\n")
+                os.fsync(self._files[FAILURES].fileno())
             if extraction is not None:
-                self._line(self._predictions, extraction.to_json())
+                self._write(PREDICTIONS, line)
                 self.degraded += extraction.status == "degraded"
-            self.done += 1
-            if time.monotonic() - self._synced >= SYNC_S:
-                os.fsync(self._predictions.fileno())
-                self._synced = time.monotonic()
+            self._finish_row()
+        except OSError as problem:
+            raise _unwritable(self.folder, problem) from problem
+
+    def put_line(self, line: bytes, degraded: bool) -> None:
+        """Write the finished line of the next row, as it is.
+
+        Raises:
+            NamepinError: E500, as `put`.
+        """
+        try:
+            self._write(PREDICTIONS, line)
+            self.degraded += degraded
+            self._finish_row()
         except OSError as problem:
             raise _unwritable(self.folder, problem) from problem
 
     def say(self, **fields: Any) -> None:
         """Write the manifest."""
-        part = self.folder / f"{MANIFEST}.part"
         try:
-            with part.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({**self.identity, **fields}, indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.fsync(self._predictions.fileno())  # a manifest never says more than the disk has
-            os.replace(part, self.folder / MANIFEST)
-            _sync_folder(self.folder)
+            if PREDICTIONS in self._files:
+                os.fsync(self._files[PREDICTIONS].fileno())  # a manifest never says more than the disk has
+            atomic_write(self.folder / MANIFEST, dump_json({**self.identity, **fields}, indent=1) + "\n")
+            for name in (FAILURES, PREDICTIONS):  # there from the beginning, the manifest before them
+                self._file(name)
         except OSError as error:
             raise _unwritable(self.folder, error) from error
 
-    @staticmethod
-    def _line(file: IO[bytes], line: str) -> None:
-        left = memoryview(line.encode("utf-8", "surrogatepass") + b"\n")
+    def _finish_row(self) -> None:
+        self.done += 1
+        if time.monotonic() - self._synced >= SYNC_S:
+            os.fsync(self._file(PREDICTIONS).fileno())
+            self._synced = time.monotonic()
+
+    def _check_tools(self, fingerprint: str) -> None:
+        if self.fingerprint not in (None, fingerprint):
+            what = "the finished rows were made with other tools: another release, other weights, or other settings"
+            mend = "go on with the release and weights that it was begun with, or choose another folder with --out"
+            raise NamepinError("E502", what, where=str(self.folder), mend=mend)
+        self.fingerprint = fingerprint
+
+    def _file(self, name: str) -> IO[bytes]:
+        """One of the two files, open at the end of its whole lines."""
+        if name not in self._files:
+            # Unbuffered: a line is on its way to the disk when `write` returns, and closing has nothing left to do.
+            file = self._open.enter_context(open(self.folder / name, "ab", buffering=0, opener=_without_links))
+            file.truncate(self._whole[name])
+            self._files[name] = file
+            sync(self.folder)
+        return self._files[name]
+
+    def _write(self, name: str, data: bytes) -> None:
+        file, left = self._file(name), memoryview(data)
         while left:
             left = left[file.write(left) :]
 
-    def _manifest(self) -> dict[str, Any] | None:
+    def _manifest(self, repair: bool) -> dict[str, Any] | None:
         try:
-            found = json.loads((self.folder / MANIFEST).read_text("utf-8"))
+            found = parse_json((self.folder / MANIFEST).read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it is not a JSON object")
+            return found
         except FileNotFoundError:
-            if (self.folder / PREDICTIONS).exists():
-                what, mend = "the folder holds results of something else", "choose another folder with --out"
+            if not repair and any(_has_bytes(self.folder / name) for name in (PREDICTIONS, FAILURES)):
+                what = "the folder holds results of something else: it has no manifest"
+                mend = f"choose another folder with --out; if the results are this command's, {REPAIR}"
                 raise NamepinError("E502", what, where=str(self.folder), mend=mend) from None
             return None
         except ValueError as error:
-            raise NamepinError("E502", "the folder's manifest is damaged", where=str(self.folder)) from error
-        return found if isinstance(found, dict) else None
+            if repair:
+                return None
+            what = f"the folder's manifest is damaged: {error}"
+            raise NamepinError("E502", what, where=str(self.folder / MANIFEST), mend=REPAIR) from error
 
-    def _check(self) -> None:
+    def _check(self, manifest: dict[str, Any] | None) -> None:
         for key, value in self.identity.items():
-            if self.before is not None and self.before.get(key) != value:
+            if manifest is not None and manifest.get(key) != value:
                 what = f"the folder was begun with another {key.replace('_', ' ')}"
                 mend = "choose another folder with --out, or go on with what it was begun with"
                 raise NamepinError("E502", what, where=str(self.folder), mend=mend)
-
-    def _taken_up(self) -> tuple[int, int, int]:
-        """Cut away what a crash tore, and count the rows that are done, the failures and the degraded posts among them.
-
-        Failures are in the order of the rows. Those of rows whose prediction is missing are the last ones: cut, too.
-        """
-        posts = degraded = 0
-        for line in _whole_lines(self.folder / PREDICTIONS):
-            posts += 1
-            degraded += DEGRADED in line
-        bad = failed = end = 0
-        for line in _whole_lines(self.folder / FAILURES):
-            failure = json.loads(line)
-            if failure["row"] - bad - (not failure["post"]) > posts:  # more posts up to there than were predicted
-                os.truncate(self.folder / FAILURES, end)
-                break
-            bad += not failure["post"]
-            failed += 1
-            end += len(line)
-        return posts + bad, failed, degraded
 
 
 def _failure(row: Row, error: Exception) -> dict[str, Any]:
@@ -164,31 +202,26 @@ def _failure(row: Row, error: Exception) -> dict[str, Any]:
     }
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    """The finished lines of a file, each one object; what follows the first line that is none is cut off the file.
-
-    A killed process leaves the beginning of a line. A machine that lost power may leave zeros where lines should be.
-    """
-    if not path.exists():
-        return
-    end = 0
-    with path.open("r+b") as file:
-        for line in file:
-            if line.startswith(b"{") and line.endswith(b"}\n"):
-                end += len(line)
-                yield line
-            else:
-                file.truncate(end)
-                return
+def _has_bytes(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
-def _sync_folder(folder: Path) -> None:
-    """Have the names of the files on the disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _refuse_links(folder: Path) -> None:
+    """What is written in the folder must not end up outside it."""
+    for name in (PREDICTIONS, FAILURES, *SET_ASIDE.values(), MANIFEST, LOCK, TABLE):
+        path = folder / name
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            what = f"{name} is a link, or not a file"
+            mend = "put a copy of the file in its place, or choose another folder with --out"
+            raise NamepinError("E502", what, where=str(path), mend=mend)
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def _hold(lock: Any, folder: Path) -> None:

@@ -1,16 +1,16 @@
 """The results of a batch as one Parquet file, for those who go on with tables."""
 
 import json
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from namepin.agent.batch.out_folder import PREDICTIONS
-from namepin.tools.errors import Exit, NamepinError, install_command
+from namepin.agent.batch.finished import PREDICTIONS
+from namepin.agent.batch.out_folder import TABLE
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.files import atomic_path
 
-PARQUET = "predictions.parquet"
 _GROUP = 1000
 """Rows of a row group; so many are held."""
 
@@ -28,7 +28,7 @@ def write_parquet(folder: Path) -> Path:
         import pyarrow as pa
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        mend = install_command("namepin[scale]")
+        mend = "pip install 'namepin[scale]'"
         what = "Parquet needs the package 'pyarrow'"
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
     entity = pa.struct(
@@ -53,20 +53,19 @@ def write_parquet(folder: Path) -> Path:
             "json": pa.large_string(),
         }
     )
-    part = folder / f"{PARQUET}.part"
     try:
         with (
-            (folder / PREDICTIONS).open(encoding="utf-8") as lines,
+            (folder / PREDICTIONS).open(encoding="utf-8", newline="\n") as lines,
+            atomic_path(folder / TABLE) as part,
             parquet.ParquetWriter(part, schema) as writer,
         ):
             rows = _rows(lines, entity)
             while group := list(islice(rows, _GROUP)):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
-        os.replace(part, folder / PARQUET)
     except OSError as error:
         mend = "make room; the same command writes it again"
         raise NamepinError("E500", f"cannot write the table: {error}", where=str(folder), mend=mend) from error
-    return folder / PARQUET
+    return folder / TABLE
 
 
 def _rows(lines: Iterator[str], entity: Any) -> Iterator[dict[str, Any]]:

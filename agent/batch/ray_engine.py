@@ -14,20 +14,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch.local_engine import Progress, Writing, identity_of, rows_left
+from namepin.agent.batch.local_engine import identity_of
 from namepin.agent.batch.out_folder import OutFolder
-from namepin.agent.batch.source import Source
+from namepin.agent.batch.source import Row, Source
 from namepin.agent.batch.stages import Failure, Passage, Stage, StageWorker, stages_of
+from namepin.agent.batch.writing import Progress, Writing, rows_left
 from namepin.agent.config.build import policy
 from namepin.agent.config.settings import Settings
 from namepin.tools.base import digest
-from namepin.tools.deprecations import hide_foreign_deprecations
-from namepin.tools.errors import Exit, NamepinError, install_command
+from namepin.tools.errors import Exit, NamepinError
 
 _HELD = 4
 """Chunks that wait before each actor; more would only take memory."""
@@ -50,6 +51,7 @@ def run_ray(
     at_once: int = 16,
     together: int = 1,
     limit: int | None = None,
+    repair: bool = False,
     told: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
     """Work through an input into a folder, or go on with it, as `namepin.agent.batch.local_engine.run_batch`.
@@ -62,6 +64,7 @@ def run_ray(
         at_once: posts of a chunk on their way through the graph at a time.
         together: requests that a tool is asked at once.
         limit: rows of the input to stop after.
+        repair: go on with a folder that is damaged, and keep the rows whose lines are whole.
         told: called after each row.
 
     Raises:
@@ -69,17 +72,19 @@ def run_ray(
             for the input, E21x and E30x when a required tool cannot start there.
     """
     pin = Namepin(settings)
-    with OutFolder(out, identity_of(pin, source)) as folder, _cluster(address, settings):
-        writing = Writing(folder, pin, source, limit, told)
-        passages = _passages(settings, source, folder.done, limit, at_once, together)
+    with (
+        OutFolder(out, identity_of(pin, source), repair=repair) as folder,
+        _cluster(address, settings),
+        Writing(folder, settings.images.max_pixels, source, limit, told, None) as writing,
+    ):
+        left = partial(rows_left, source, folder.done, limit, writing.usable.rows)
+        passages = _passages(settings, left, at_once, together)
         decides = {"graph": pin.graph.name, "policy": policy(settings).model_dump(mode="json")}
         fingerprint: str | None = None
         with _stopping() as stop:
             for passage in passages:
                 if passage.refused is not None:
                     raise passage.refused.error()
-                if passage.number != folder.done + 1:
-                    raise AssertionError(f"row {passage.number} after row {folder.done}")
                 mine = digest({**decides, "tools": passage.fingerprints})
                 fingerprint = fingerprint or mine
                 if mine != fingerprint:
@@ -94,13 +99,13 @@ def run_ray(
 
 
 def _passages(
-    settings: Settings, source: Source, done: int, limit: int | None, at_once: int, together: int
+    settings: Settings, rows_left: Callable[[], Iterator[Row]], at_once: int, together: int
 ) -> Iterator[Passage]:
     """The rows that are left, done, in order."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    if next(rows_left(source, done, limit), None) is None:
+    if next(rows_left(), None) is None:
         return
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
@@ -110,7 +115,7 @@ def _passages(
 
     def read(_: Any) -> Iterator[Any]:
         os.chdir(folder)
-        rows = rows_left(source, done, limit)
+        rows = rows_left()
         while chunk := [Passage.of(row) for row in islice(rows, pools.chunk)]:
             yield _table([chunk])
 
@@ -154,7 +159,6 @@ class _Actor:
     """A process of a stage, as Ray starts it."""
 
     def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
-        hide_foreign_deprecations()
         os.chdir(folder)  # paths are as on the command line
         self.refused: Failure | None = None
         try:
@@ -178,7 +182,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        mend = install_command("namepin[scale]")
+        mend = "pip install 'namepin[scale]'"
         what = f"--engine ray needs the package {error.name!r}"
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
     address = address or os.environ.get("RAY_ADDRESS")

@@ -14,7 +14,7 @@ from namepin.tools.errors import Exit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from namepin.agent.batch.local_engine import Progress
+    from namepin.agent.batch.writing import Progress
 
 INTERRUPTED = 130
 EVERY_S = 10.0
@@ -55,6 +55,9 @@ def batch(
     address: Annotated[
         str | None, typer.Option("--address", help="Of a running Ray cluster, as HOST:6379; else Ray starts here.")
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Go on with damaged results: keep whole rows, work on the others again.")
+    ] = False,
     parquet: Annotated[bool, typer.Option("--parquet", help="Write the results as Parquet, too.")] = False,
     set_: Set = None,
 ) -> int:
@@ -67,7 +70,7 @@ def batch(
     from namepin.agent.cli.progress import say_loading
     from namepin.agent.config.settings import load_settings
 
-    source = Source(input)
+    source = Source(input, predictions=only is Only.masks)
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
     if only:
         kept = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
@@ -82,7 +85,15 @@ def batch(
             from namepin.agent.batch.ray_engine import run_ray
 
             progress, stopped = run_ray(
-                settings, source, out, address=address, at_once=at_once, together=together, limit=limit, told=told
+                settings,
+                source,
+                out,
+                address=address,
+                at_once=at_once,
+                together=together,
+                limit=limit,
+                repair=repair,
+                told=told,
             )
         else:
             from namepin.agent.api import Namepin
@@ -91,7 +102,7 @@ def batch(
 
             pin = Namepin(settings, batched_calls(settings, together))
             progress, stopped = run_batch(
-                pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, told=told
+                pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, repair=repair, told=told
             )
     if parquet and not stopped:
         from namepin.agent.batch.parquet import write_parquet
@@ -145,7 +156,8 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
     """How many rows went how; of those that went wrong, the first one's reason and the file that has the others'."""
     from json import loads
 
-    from namepin.agent.batch.out_folder import DEGRADED, FAILURES, PREDICTIONS
+    from namepin.agent.batch.finished import FAILURES, PREDICTIONS
+    from namepin.agent.batch.out_folder import DEGRADED
     from namepin.agent.render.view import printable
 
     again = f", {progress.resumed} of them before" if progress.resumed else ""

@@ -43,7 +43,7 @@ from namepin.finetune.loop.run_folder import (
     write_checkpoint,
     write_manifest,
 )
-from namepin.tools.errors import NamepinError, install_command
+from namepin.tools.errors import NamepinError
 
 Batch = Mapping[str, Any]
 Positive = Annotated[int, Field(ge=1)]
@@ -172,8 +172,8 @@ class Run:
         self.recipe, self.task, self.out = recipe, task, Path(recipe.out)
         logs = None if recipe.report_to == "none" else recipe.report_to
         if logs and find_spec(logs) is None:
-            package = "namepin[curves]" if logs == "tensorboard" else logs
-            mend = f"{install_command(package)}, or set report_to to none"
+            package = "'namepin[curves]'" if logs == "tensorboard" else logs
+            mend = f"pip install {package}, or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
         AcceleratorState._reset_state()  # it keeps the precision of the process's first run for all
         self.accelerator = Accelerator(

@@ -10,8 +10,9 @@ from PIL import Image
 
 from namepin.agent.api import Namepin
 from namepin.agent.batch.deduplicate import Asked, Deduplicator, ResultCache
-from namepin.agent.batch.local_engine import Progress, run_batch
+from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.source import Source
+from namepin.agent.batch.writing import Progress
 from namepin.agent.config.settings import load_settings
 from namepin.agent.posts import Ready
 from namepin.tools.types import Extraction, Post

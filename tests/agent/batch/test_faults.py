@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch.local_engine import Progress, run_batch
+from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.source import Source
+from namepin.agent.batch.writing import Progress
 from namepin.agent.config.build import batched_calls
 from namepin.agent.config.settings import load_settings
 from namepin.graphs.batched_calls import BatchedCalls

@@ -5,12 +5,12 @@ import os
 import random
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from namepin.agent.batch import source
-from namepin.agent.batch.out_folder import FAILURES, PREDICTIONS, OutFolder
+from namepin.agent.batch import input_files, source
+from namepin.agent.batch.finished import FAILURES, PREDICTIONS
+from namepin.agent.batch.out_folder import OutFolder
 from namepin.agent.batch.source import Row, Source
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction, Post
@@ -61,23 +61,26 @@ def test_failures_reach_the_disk_before_their_predictions(tmp_path: Path, monkey
         said.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
         real(handle)
 
-    line = OutFolder._line
+    write = OutFolder._write
 
-    def write_line(file: Any, text: str) -> None:
-        said.append(f"write {Path(file.name).name}")
-        line(file, text)
+    def write_line(folder: OutFolder, name: str, data: bytes) -> None:
+        said.append(f"write {name}")
+        write(folder, name, data)
 
-    monkeypatch.setattr(OutFolder, "_line", staticmethod(write_line))
+    monkeypatch.setattr(OutFolder, "_write", write_line)
     with OutFolder(out, IDENTITY) as folder:
+        folder.say(status="running")
         monkeypatch.setattr(os, "fsync", fsync)
         folder.put(*outcome(1, "failed"))
-    assert said == [f"write {FAILURES}", f"sync {FAILURES}", f"write {PREDICTIONS}", f"sync {PREDICTIONS}"]
+    order = [f"write {FAILURES}", f"sync {FAILURES}", f"write {PREDICTIONS}", f"sync {FAILURES}", f"sync {PREDICTIONS}"]
+    assert said == order
 
 
 def test_going_on_holds_no_failures_in_memory(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, ["post"])
-    bad = [json.dumps({"row": n, "post": False, "reason": "x" * 100}) for n in range(2, 50_002)]
+    about = {"id": None, "where": "in", "code": "E103", "reason": "x" * 100, "post": False}
+    bad = [json.dumps({**about, "row": n}) for n in range(2, 50_002)]
     (out / FAILURES).write_text("\n".join(bad) + "\n")
     tracemalloc.start()
     with OutFolder(out, IDENTITY) as folder:
@@ -88,7 +91,7 @@ def test_going_on_holds_no_failures_in_memory(tmp_path: Path) -> None:
 
 
 def test_a_line_too_long_is_a_failure_and_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(input_files, "MAX_LINE_BYTES", 1000)
     file = tmp_path / "posts.jsonl"
     long = json.dumps({"id": "long", "text": "x" * 10_000_000})
     file.write_text(f'{{"id": "a", "text": "one"}}\n{long}\n\n{{"id": "b", "text": "two"}}\n{long}')

@@ -11,7 +11,7 @@ from PIL import Image
 
 from namepin.agent.api import Namepin
 from namepin.agent.batch.local_engine import run_batch
-from namepin.agent.batch.pictures import check_pictures
+from namepin.agent.batch.pictures import check_finished
 from namepin.agent.batch.source import Source
 from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
@@ -109,7 +109,7 @@ def test_a_picture_given_up_or_a_post_that_failed_says_nothing(
     out = trial(pin, posts)
     rows = timeless(out / "predictions.jsonl")
     assert rows[1]["status"] == "failed" and "not decoded within" in rows[0]["warnings"][0]["message"]
-    check_pictures(Source(str(posts)), out, 6, 10**6)
+    check_finished(Source(str(posts)), out, 6, 10**6)
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -1,0 +1,206 @@
+"""What a batch's folder holds already: every finished line is checked before a run goes on, and nothing is changed.
+
+A killed process leaves the beginning of a line at the end of a file, and a power cut may leave zeros there. Only that
+may go. Any other line that cannot be read, is missing, or belongs to another row ends the run (E502): the rows behind
+it are finished work, which `--repair` keeps (`namepin.agent.batch.repair`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from namepin.agent.batch.source import Row, Source
+from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import parse_json
+
+PREDICTIONS, FAILURES = "predictions.jsonl", "failures.jsonl"
+MAX_LINE_BYTES = 2**28
+"""A longer line is damage: a disk may fill a file with zeros."""
+REPAIR = "run the same command with --repair: it keeps every row whose line is whole, and works on the others again"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedLine:
+    """A whole line: its number from 1, the byte where it begins, the byte behind it, and its object."""
+
+    number: int
+    start: int
+    end: int
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the two files of results say.
+
+    Attributes:
+        rows: rows of the input that are finished.
+        failed: those that failed.
+        degraded: posts that are degraded.
+        fingerprint: of the tools that made the results; None where there is no result.
+        predictions_bytes: length of the finished lines in `predictions.jsonl`; what follows is torn.
+        failures_bytes: the same of `failures.jsonl`.
+    """
+
+    rows: int
+    failed: int
+    degraded: int
+    fingerprint: str | None
+    predictions_bytes: int
+    failures_bytes: int
+
+
+def read_finished(folder: Path) -> Finished:
+    """Read both files through, and count; torn last lines do not count.
+
+    Failures are in the order of the rows. The last ones may be of rows whose prediction is missing: they do not count.
+
+    Raises:
+        NamepinError: E502 for a line that is damaged, or was made with other tools than those before it.
+    """
+    posts = degraded = posts_end = 0
+    fingerprint: str | None = None
+    for line in whole_lines(folder / PREDICTIONS, check_prediction):
+        posts, posts_end = line.number, line.end
+        degraded += line.value["status"] == "degraded"
+        if line.value["status"] == "failed":
+            continue
+        if fingerprint not in (None, line.value["fingerprint"]):
+            raise damaged(folder / PREDICTIONS, line.number, "it was made with other tools than the lines before it")
+        fingerprint = line.value["fingerprint"]
+    not_posts = failed = failures_end = last = 0
+    for line in whole_lines(folder / FAILURES, check_failure):
+        row, is_post = line.value["row"], line.value["post"]
+        if row <= last:
+            raise damaged(folder / FAILURES, line.number, f"row {row} comes after row {last}")
+        if row - not_posts - (not is_post) > posts:  # more posts up to there than were predicted
+            break
+        not_posts += not is_post
+        last, failed, failures_end = row, failed + 1, line.end
+    return Finished(posts + not_posts, failed, degraded, fingerprint, posts_end, failures_end)
+
+
+def finished_posts(source: Source, folder: Path, rows: int) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """The posts among the first `rows` rows of the input, each with its prediction.
+
+    Raises:
+        NamepinError: E502 where a row has no line, or that of another row.
+    """
+    if not rows:
+        return
+    predictions = whole_lines(folder / PREDICTIONS, check_prediction)
+    failures = whole_lines(folder / FAILURES, check_failure)
+    failure = next(failures, None)
+    for row in takewhile(lambda row: row.number <= rows, source.rows()):
+        failed = failure is not None and failure.value["row"] == row.number
+        if failed and failure is not None:
+            _match_failure(folder, row, failure)
+            failure = next(failures, None)
+        if row.post is None:
+            if not failed:
+                raise _missing(folder / FAILURES, row, "is not a post")
+            continue
+        line = next(predictions, None)
+        if line is None:
+            raise _missing(folder / PREDICTIONS, row, f"is post {row.post.id!r}")
+        if line.value["id"] != row.post.id:
+            what = f"it is about post {line.value['id']!r}, and row {row.number} of the input is {row.post.id!r}"
+            raise damaged(folder / PREDICTIONS, line.number, what)
+        if failed != (line.value["status"] == "failed"):
+            raise (
+                _missing(folder / FAILURES, row, "failed")
+                if not failed
+                else damaged(
+                    folder / PREDICTIONS, line.number, f"row {row.number} failed, and this line says otherwise"
+                )
+            )
+        yield row, line.value
+    if (line := next(predictions, None)) is not None:
+        raise damaged(folder / PREDICTIONS, line.number, "the input has no row for it")
+
+
+def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[FinishedLine]:
+    """The lines of a file of results, one after the other; a torn last one is left out.
+
+    Args:
+        path: the file; one that is missing has no lines.
+        check: raises ValueError for a value that is not a result.
+
+    Raises:
+        NamepinError: E502 for any other line that is damaged.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        number = start = 0
+        while data := file.readline(MAX_LINE_BYTES):
+            number, end = number + 1, start + len(data)
+            try:
+                if not data.endswith(b"\n"):
+                    raise ValueError("it does not end")
+                value = parse_json(data)
+                check(value)
+            except ValueError as error:
+                torn = not data.endswith(b"\n") or b"\0" in data
+                if torn and not file.read(1):
+                    return
+                raise damaged(path, number, str(error)) from error
+            yield FinishedLine(number, start, end, value)
+            start = end
+
+
+def check_prediction(value: Any) -> None:
+    """Raise ValueError where a value does not have what is needed of a prediction."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    image = value.get("image")
+    good = (
+        isinstance(value.get("id"), str),
+        value.get("status") in ("ok", "degraded", "failed"),
+        isinstance(value.get("text"), str),
+        isinstance(value.get("fingerprint"), str),
+        isinstance(value.get("entities"), list),
+        "image" in value,
+        image is None or (isinstance(image, dict) and isinstance(image.get("sha256"), str)),
+        isinstance(value.get("warnings"), list) and all(map(_is_notice, value["warnings"])),
+    )
+    if not all(good):
+        raise ValueError("not an Extraction")
+
+
+def _is_notice(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), str) for key in ("code", "tool", "message"))
+
+
+def check_failure(value: Any) -> None:
+    """Raise ValueError where a value is not a line of `failures.jsonl`."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    row = value.get("row")
+    good = (
+        isinstance(row, int) and not isinstance(row, bool) and row > 0,
+        isinstance(value.get("post"), bool),
+        value.get("id") is None or isinstance(value["id"], str),
+        all(isinstance(value.get(key), str) for key in ("where", "code", "reason")),
+    )
+    if not all(good):
+        raise ValueError("not a line about a failed row")
+
+
+def damaged(path: Path, number: int, why: str) -> NamepinError:
+    """The error for a finished line that cannot be relied on."""
+    return NamepinError("E502", f"a finished line is damaged: {why}", where=f"{path}:{number}", mend=REPAIR)
+
+
+def _match_failure(folder: Path, row: Row, failure: FinishedLine) -> None:
+    name = row.post.id if row.post else None
+    if failure.value["post"] != (row.post is not None) or failure.value["id"] != name:
+        what = f"row {row.number} of the input is another one ({row.where})"
+        raise damaged(folder / FAILURES, failure.number, what)
+
+
+def _missing(path: Path, row: Row, kind: str) -> NamepinError:
+    what = f"row {row.number} of the input {kind}, and has no line"
+    return NamepinError("E502", what, where=f"{path}, {row.where}", mend=REPAIR)

@@ -1,0 +1,150 @@
+"""How far a batch is, and the way of its outcomes into the folder, whichever engine they come from."""
+
+import time
+from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+
+from namepin.agent.batch.out_folder import OutFolder
+from namepin.agent.batch.pictures import check_finished
+from namepin.agent.batch.repair import UsableLines
+from namepin.agent.batch.source import Row, Source
+from namepin.graphs.run import failed_extraction
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Extraction
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    done: int
+    failed: int
+    resumed: int
+    seconds: float
+    total: int | None = None
+    """Rows that there are; near enough for a clock."""
+    degraded: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Rows a second of this run."""
+        return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at this rate."""
+        if self.total is None or not self.rate:
+            return None
+        return max(self.total - self.done, 0) / self.rate
+
+
+class Writing:
+    """Writes a run's outcomes, and between them the usable lines of rows that were set aside by a repair.
+
+    Args:
+        folder: where to.
+        max_pixels: bound of a picture.
+        source: the input.
+        limit: rows of the input to stop after.
+        told: called after each row.
+        fingerprint: of this run's tools; None where it is known only with the first result.
+
+    Attributes:
+        progress: how far the run is.
+        usable: rows that need no work.
+
+    Raises:
+        NamepinError: E502 when what the folder holds does not fit the input, or cannot be repaired with this engine.
+    """
+
+    def __init__(
+        self,
+        folder: OutFolder,
+        max_pixels: int,
+        source: Source,
+        limit: int | None,
+        told: Callable[[Progress], None],
+        fingerprint: str | None,
+    ) -> None:
+        if folder.unnamed and fingerprint is None:
+            what = "the folder's manifest is damaged, and this engine cannot tell what the results were made with"
+            mend = "run the same command with --engine local --repair"
+            raise NamepinError("E502", what, where=str(folder.folder), mend=mend)
+        check_finished(source, folder.folder, folder.done, max_pixels)
+        self.usable = UsableLines(folder.folder, source, folder.done, max_pixels, fingerprint or folder.fingerprint)
+        self._folder, self._source, self._limit, self._told = folder, source, limit, told
+        self._began = time.monotonic()
+        folder.say(status="running", resumed=folder.done, started=now())
+        total = source.count if limit is None else min(source.count, limit)
+        self.progress = Progress(folder.done, folder.failed, folder.done, 0.0, total, folder.degraded)
+
+    def __enter__(self) -> "Writing":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            self.usable.close()
+
+    def rows_left(self) -> Iterator[Row]:
+        """The rows that need work."""
+        return rows_left(self._source, self._folder.done, self._limit, self.usable)
+
+    def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
+        """Write the outcome of the next row that needed work, and tell the progress.
+
+        Raises:
+            NamepinError: as `OutFolder.put`.
+        """
+        self._put_usable()
+        if row.number != self._folder.done + 1:
+            raise AssertionError(f"row {row.number} after row {self._folder.done}")
+        try:
+            self._folder.put(row, extraction, error)
+        except ValueError as unwritable:  # a batch goes on, whatever one post brings about
+            assert row.post is not None and extraction is not None
+            bare = row.post.model_copy(update={"extra": {}})
+            failed = failed_extraction(bare, None, unwritable, extraction.fingerprint)
+            self._folder.put(row, failed, unwritable)
+        self._tell()
+
+    def end(self, stopped: bool) -> None:
+        """Write the manifest of a run that is over."""
+        self._put_usable()
+        self._folder.say(
+            status="stopped" if stopped else "done",
+            rows=self._folder.done,
+            failed=self._folder.failed,
+            resumed=self.progress.resumed,
+            finished=now(),
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+
+    def _put_usable(self) -> None:
+        while (number := self._folder.done + 1) in self.usable and (self._limit is None or number <= self._limit):
+            self._folder.put_line(*self.usable.take(number))
+            self.progress.resumed += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        self.progress.done, self.progress.failed = self._folder.done, self._folder.failed
+        self.progress.degraded = self._folder.degraded
+        self.progress.seconds = time.monotonic() - self._began
+        self._told(self.progress)
+
+
+def rows_left(source: Source, done: int, limit: int | None, usable: Container[int] = ()) -> Iterator[Row]:
+    """The rows that need work: after the first `done`, up to number `limit`, without those whose line is usable."""
+    for row in source.rows():
+        if limit is not None and row.number > limit:
+            return
+        if row.number > done and row.number not in usable:
+            yield row
+
+
+def now() -> str:
+    """The time for a manifest."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
