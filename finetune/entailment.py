@@ -5,7 +5,7 @@ there is no third class (RiVEG section IV-C1).
 """
 
 import random
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,9 @@ from namepin.finetune.data.mentions import (
     shuffled,
 )
 from namepin.finetune.data.ofa import OfaParts, read
-from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run
+from namepin.finetune.loop.settings import Positive, Rate
+from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.loop.trainer import Run
 from namepin.finetune.matcher import BlipParts, itm_logits
 from namepin.tools.entailment.albef import padded, sentence_ids
 from namepin.tools.entailment.config import Spelling
@@ -113,11 +115,10 @@ class BlipEntailmentRecipe(EntailmentTraining):
     attend: Annotated[float, Field(ge=0)] = 0.0
 
 
-class EntailmentTask(ABC):
-    """What the three backends share (`namepin.finetune.loop.trainer.Task`)."""
+class EntailmentTask(Task):
+    """What the three backends share."""
 
     name = "entailment"
-    net: nn.Module
 
     def __init__(self, recipe: EntailmentTraining, captions: str = "", dev_captions: str = "") -> None:
         """Read the data.
@@ -125,7 +126,14 @@ class EntailmentTask(ABC):
         Raises:
             NamepinError: E120 to E139.
         """
-        train = read_split(recipe, recipe.train, captions=captions, expansions=recipe.expansions, reading=recipe.text)
+        train = read_split(
+            recipe,
+            recipe.train,
+            limit=recipe.limit,
+            captions=captions,
+            expansions=recipe.expansions,
+            reading=recipe.text,
+        )
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text, mixed=False)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
@@ -135,10 +143,6 @@ class EntailmentTask(ABC):
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions."""
         return shuffled(self.train, rng, lambda row: row.image)
-
-    @abstractmethod
-    def collate(self, rows: list[Seen]) -> Batch:
-        """What `logits` reads of these rows, and their labels."""
 
     @abstractmethod
     def logits(self, net: nn.Module, batch: Batch) -> Tensor:

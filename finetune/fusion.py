@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from namepin.evals.datasets.conll import bio_spans
 from namepin.evals.datasets.gold import GoldPost
 from namepin.finetune.data.splits import file_of, pictures_there, read_gold, tokens_there
-from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run, Training
+from namepin.finetune.loop.settings import Positive, Rate, Training
+from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.loop.trainer import Run
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.images.tensors import squash
@@ -58,8 +60,8 @@ class UmtRecipe(Training):
     pieces: Positive = 256
 
 
-class UmtTask:
-    """UMT with its posts (`namepin.finetune.loop.trainer.Task`)."""
+class UmtTask(Task):
+    """UMT with its posts."""
 
     name = "fusion"
 
@@ -73,7 +75,7 @@ class UmtTask:
 
         self.recipe = recipe
         self.data: dict[str, str] = {}
-        self.train, self.dev = self._posts(recipe.train), self._posts(recipe.dev)
+        self.train, self.dev = self._posts(recipe.train, recipe.limit), self._posts(recipe.dev)
         bert, resnet = locate(recipe.text), locate(recipe.vision)
         text = load_folder(_WithoutPooler(BertModel), bert, kind="bert", mend="give a BERT")
         vision = load_folder(ResNetModel, resnet, kind="resnet", mend="give a ResNet")
@@ -83,14 +85,14 @@ class UmtTask:
         self.net: nn.Module = Umt(text, vision, len(COARSE4))
         self.tags = bio_tags(COARSE4)
 
-    def _posts(self, split: str) -> list[GoldPost]:
+    def _posts(self, split: str, limit: int = 0) -> list[GoldPost]:
         dataset = read_gold(self.recipe.dataset, Path(self.recipe.root), split)
         self.data[f"{dataset.name} {split}"] = dataset.sha256
         if not any(gold.entities for gold in dataset.posts):
             raise NamepinError("E139", f"no mention in {split}", where=file_of(dataset))
         tokens_there(dataset.posts)
         pictures_there(dataset)
-        return list(dataset.posts)
+        return list(dataset.posts[: limit or None])
 
     def rows(self, rng: random.Random) -> Sequence[GoldPost]:
         """The posts."""

@@ -29,7 +29,9 @@ from namepin.finetune.data.mentions import (
     shuffled,
 )
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
-from namepin.finetune.loop.trainer import Batch, Positive, Rate, Run, Share
+from namepin.finetune.loop.settings import Positive, Rate, Share
+from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.loop.trainer import Run
 from namepin.tools.images.load import load_image
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
@@ -105,7 +107,7 @@ class LlavaMatcherRecipe(MatcherTraining):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
 
 
-class MatcherRows:
+class MatcherRows(Task):
     """The rows of every backend."""
 
     name = "matcher"
@@ -116,7 +118,7 @@ class MatcherRows:
         Raises:
             NamepinError: E120 to E139.
         """
-        train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
+        train, dev = read_split(recipe, recipe.train, limit=recipe.limit), read_split(recipe, recipe.dev)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
         self.by_image: dict[str, list[Seen]] = {}
         for row in self.train:
@@ -143,7 +145,7 @@ class MatcherRows:
 
 
 class MatcherTask(MatcherRows):
-    """BLIP with its rows (`namepin.finetune.loop.trainer.Task`)."""
+    """BLIP with its rows."""
 
     def __init__(self, recipe: MatcherRecipe) -> None:
         """Load weights and data.
@@ -266,7 +268,7 @@ class FeatureMatcherTask(MatcherRows):
 
 
 class Blip2MatcherTask(FeatureMatcherTask):
-    """BLIP-2 with its rows (`namepin.finetune.loop.trainer.Task`)."""
+    """BLIP-2 with its rows."""
 
     def __init__(self, recipe: Blip2MatcherRecipe) -> None:
         """Load weights and data.
@@ -288,7 +290,7 @@ class Blip2MatcherTask(FeatureMatcherTask):
 
 
 class LlavaMatcherTask(FeatureMatcherTask):
-    """LLaVA with LoRA and its rows (`namepin.finetune.loop.trainer.Task`)."""
+    """LLaVA with LoRA and its rows."""
 
     def __init__(self, recipe: LlavaMatcherRecipe) -> None:
         """Load weights and data, and put LoRA on.

@@ -22,7 +22,9 @@ from namepin.evals.datasets.gold import GoldEntity, GoldPost
 from namepin.finetune.data.mentions import lines_of, some_fit
 from namepin.finetune.data.splits import file_of, pictures_there, read_gold, tokens_there
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
-from namepin.finetune.loop.trainer import Batch, Count, Positive, Rate, Run, Training
+from namepin.finetune.loop.settings import Count, Positive, Rate, Training
+from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.loop.trainer import Run
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
@@ -126,8 +128,8 @@ class Row:
         return self.entity.fine or self.entity.label
 
 
-class RerankerTask:
-    """A base with LoRA and its rows (`namepin.finetune.loop.trainer.Task`)."""
+class RerankerTask(Task):
+    """A base with LoRA and its rows."""
 
     name = "reranker"
 
@@ -142,6 +144,7 @@ class RerankerTask:
         told = {post: text for post, text in lines_of(recipe.captions, "caption")} if recipe.captions else {}
         self.data: dict[str, str] = {}
         self.train, dev = (self._rows(split, told) for split in (recipe.train, recipe.dev))
+        self.train = self.train[: recipe.limit or None]
         if recipe.captions:
             self.data[Path(recipe.captions).name] = file_sha256(Path(recipe.captions))
         named = {row.answer for row in self.train}

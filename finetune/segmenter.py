@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from namepin.finetune.data.mentions import Pictures, Seen, VisualTraining, jittered, read_split, shuffled, something
-from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate, Run, Share
+from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
+from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.loop.trainer import Run
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
@@ -61,8 +63,8 @@ class Region:
     """Asked with instead of the box."""
 
 
-class SamTask:
-    """SAM with one row a mask (`namepin.finetune.loop.trainer.Task`)."""
+class SamTask(Task):
+    """SAM with one row per mask."""
 
     name = "segmenter"
 
@@ -73,7 +75,7 @@ class SamTask:
             NamepinError: E210 to E216 weights, E120 to E139 data.
         """
         self.recipe = recipe
-        train, dev = read_split(recipe, recipe.train), read_split(recipe, recipe.dev)
+        train, dev = read_split(recipe, recipe.train, limit=recipe.limit), read_split(recipe, recipe.dev)
         self.train, self.dev = ([one for row in split.rows for one in regions_of(row)] for split in (train, dev))
         something(self.train, train, "mask")
         something(self.dev, dev, "mask")

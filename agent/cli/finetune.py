@@ -31,11 +31,11 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
     import torch
 
     from namepin.agent.workflows.recipes import load_recipe
-    from namepin.finetune.loop.run_folder import made
+    from namepin.finetune.loop.run_folder import ensure_writable
 
     home = _recipe_home(module)
     recipe = load_recipe(home.RECIPES, config, assignments)
-    made(Path(recipe.out))  # before anything that takes long
+    ensure_writable(Path(recipe.out))  # before anything that takes long
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
     if first:
         for name, value in asdict(recipe).items():

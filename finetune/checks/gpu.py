@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from namepin.evals.bench.harness import machine
 from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask
-from namepin.finetune.loop.trainer import Run, Task, Training
+from namepin.finetune.loop.settings import Training
+from namepin.finetune.loop.task import Task
+from namepin.finetune.loop.trainer import Run
 from namepin.finetune.matcher import MatcherRecipe, MatcherTask
 from namepin.finetune.reranker import LlavaRecipe, RerankerTask
 from namepin.finetune.sandbox.nets import make_nets

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost, RawBox
 from namepin.finetune.data.splits import file_of, read_gold
-from namepin.finetune.loop.trainer import Training
+from namepin.finetune.loop.settings import Training
 from namepin.graphs.riveg_expression import DASH
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
@@ -97,6 +97,7 @@ def read_split(
     recipe: VisualTraining,
     split: str,
     *,
+    limit: int = 0,
     captions: str = "",
     expansions: Sequence[str] = (),
     reading: Reading = "both",
@@ -107,6 +108,7 @@ def read_split(
     Args:
         recipe: names the data set.
         split: of it.
+        limit: read only so many rows, the first ones; 0 for all.
         captions: JSONL of `{"id", "caption"}`, where the tool reads the picture's caption.
         expansions: JSONL files of `{"id", "text", "expansion"}`; several lines of a mention, in one file or in several,
             are RiVEG's "Mix".
@@ -122,7 +124,8 @@ def read_split(
     if recipe.dataset == "regions":
         from namepin.finetune.data.described_regions import read_regions
 
-        return read_regions(root, split)
+        described = read_regions(root, split)
+        return replace(described, rows=described.rows[: limit or None])
     dataset = read_gold(recipe.dataset, root, split, regions=True)
     if not dataset.has_boxes and not dataset.has_masks:
         raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))
@@ -150,7 +153,7 @@ def read_split(
     ]
     regions = [[Path(row.image).name, row.query.text, row.boxes, row.masks] for row in rows]
     data[f"{dataset.name} {split} regions"] = hashlib.sha256(repr(regions).encode()).hexdigest()
-    return Split(tuple(dict.fromkeys(rows)), data, file_of(dataset))
+    return Split(tuple(dict.fromkeys(rows))[: limit or None], data, file_of(dataset))
 
 
 def _sha256(files: Iterable[Path], split: str) -> dict[str, str]:

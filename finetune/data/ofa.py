@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from namepin.finetune.data.mentions import Pictures, Seen
-from namepin.finetune.loop.trainer import Batch
+from namepin.finetune.loop.task import Batch
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate, weights_sha256
 from namepin.tools.models.config import OfaConfig

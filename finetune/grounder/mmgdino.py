@@ -20,7 +20,8 @@ from namepin.evals.datasets.gold import RawBox
 from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.data.mentions import Seen, VisualTraining, jittered, read_split, shuffled, something
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
-from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate
+from namepin.finetune.loop.settings import Jitter, Positive, Rate
+from namepin.finetune.loop.task import Batch, Task
 from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
 from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder, load_mmgdino, padded_ids, phrase_of
 from namepin.tools.images.load import load_image
@@ -68,8 +69,8 @@ class MmGroundingDinoRecipe(VisualTraining):
     jitter: Jitter = 0.0
 
 
-class MmGroundingDinoTask:
-    """MM-Grounding-DINO with LoRA and the mentions that have a box (`namepin.finetune.loop.trainer.Task`)."""
+class MmGroundingDinoTask(Task):
+    """MM-Grounding-DINO with LoRA and the mentions that have a box."""
 
     name = "grounder"
 
@@ -80,7 +81,7 @@ class MmGroundingDinoTask:
             NamepinError: E210 to E218 weights, E120 to E139 data, E301 without peft.
         """
         self.recipe = recipe
-        train = read_split(recipe, recipe.train, expansions=recipe.expansions)
+        train = read_split(recipe, recipe.train, limit=recipe.limit, expansions=recipe.expansions)
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         dev = read_split(recipe, recipe.dev, expansions=known, mixed=False)
         self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))

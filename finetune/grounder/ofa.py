@@ -18,7 +18,9 @@ from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.data.mentions import Reading, Seen, VisualTraining, jittered, read_split, shuffled, something
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
-from namepin.finetune.loop.trainer import Batch, Jitter, Positive, Rate, Run, Share
+from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
+from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.loop.trainer import Run
 from namepin.tools.grounder.ofa import QUESTION
 from namepin.tools.images.load import load_image
 from namepin.tools.models.ofa import as_in_riveg
@@ -62,8 +64,8 @@ class OfaGrounderRecipe(VisualTraining):
     ungroundable: bool = False
 
 
-class OfaGrounderTask:
-    """OFA with the mentions that have a box (`namepin.finetune.loop.trainer.Task`)."""
+class OfaGrounderTask(Task):
+    """OFA with the mentions that have a box ."""
 
     name = "grounder"
 
@@ -75,7 +77,7 @@ class OfaGrounderTask:
         """
         self.recipe = recipe
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
-        train = read_split(recipe, recipe.train, expansions=recipe.expansions, reading=recipe.text)
+        train = read_split(recipe, recipe.train, limit=recipe.limit, expansions=recipe.expansions, reading=recipe.text)
         dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text, mixed=False)
         self.train, self.dev = (
             [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)

@@ -37,7 +37,7 @@ def settle(accelerator: Accelerator) -> None:
 
 def layers_of(net: nn.Module) -> list[str]:
     """Classes of the layers that may be spread one by one, by name: what transformers says must stay together."""
-    named = set(getattr(net, "_no_split_modules", None) or ())
+    named = {name for part in (net, *net.children()) for name in getattr(part, "_no_split_modules", None) or ()}
     return sorted(named & {type(module).__name__ for module in net.modules()})
 
 

@@ -25,7 +25,7 @@ from namepin.tools.loading.pretrained import damaged, load_errors
 CHECKPOINT = "checkpoint.pt"
 MANIFEST = "namepin.json"
 
-_FREE = ("out", "root", "workers", "cpu", "report_to", "checkpoint_steps")
+_FREE = ("out", "root", "data", "workers", "threads", "cpu", "report_to", "checkpoint_steps")
 """Settings that a resumed run may change: what is learnt does not depend on them."""
 
 
@@ -104,7 +104,7 @@ def _another(what: str, file: Path) -> NamepinError:
     return NamepinError("E205", f"the run to resume had another {what}", where=str(file), mend=mend)
 
 
-def see_finite(what: str, value: float, out: Path) -> None:
+def require_finite(what: str, value: float, out: Path) -> None:
     """Stop a training that has diverged.
 
     Raises:
@@ -114,7 +114,7 @@ def see_finite(what: str, value: float, out: Path) -> None:
         raise _diverged(what, out)
 
 
-def see_weights_finite(net: nn.Module, out: Path) -> None:
+def require_finite_weights(net: nn.Module, out: Path) -> None:
     """Stop before weights are kept that are no numbers.
 
     Raises:
@@ -166,7 +166,7 @@ def disk_errors(out: Path) -> Iterator[None]:
         raise NamepinError("E500", f"the run cannot be written: {said}", where=str(out), mend=mend) from error
 
 
-def made(out: Path) -> Path:
+def ensure_writable(out: Path) -> Path:
     """The run folder, there and writable.
 
     Raises:

@@ -303,7 +303,10 @@ class Batcher:
 
 def by_length(items: Sequence[tuple[Example, bool]], size: int, rng: random.Random | None,
               knowledge_pieces: int = 64) -> list[list[tuple[Example, bool]]]:  # fmt: skip
-    """Batches of `size` items of like length; shuffled when `rng` is given, else longest first."""
+    """Batches of `size` items of like length; shuffled when `rng` is given, else longest first.
+
+    A batch of fewer items is the last one.
+    """
 
     def length(item: tuple[Example, bool]) -> int:
         example, informed = item
@@ -320,4 +323,4 @@ def by_length(items: Sequence[tuple[Example, bool]], size: int, rng: random.Rand
         part = sorted(order[i : i + chunk], key=length)
         batches += [part[j : j + size] for j in range(0, len(part), size)]
     rng.shuffle(batches)
-    return batches
+    return sorted(batches, key=lambda batch: len(batch) < size)

@@ -1,7 +1,6 @@
-"""The parts of a tagger training step: the loss, parameter groups, moving average, transition counts."""
+"""The parts of a tagger training step: the loss, frozen tables, transition counts."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -32,56 +31,11 @@ def tagger_loss(
     return loss
 
 
-class MovingAverage:
-    """Exponential moving average of a net's trained parameters."""
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.values = {name: p.detach().clone() for name, p in trained(net).items()}
-
-    @torch.no_grad()
-    def update(self, net: nn.Module) -> None:
-        """Take one step in; early steps count more, so that the start is forgotten."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, p in trained(net).items():
-            self.values[name].lerp_(p, 1 - decay)
-
-
-def trained(net: nn.Module) -> dict[str, Tensor]:
-    """The parameters that training moves, which are those that an adapter stores."""
-    return {name: p for name, p in net.named_parameters() if p.requires_grad}
-
-
-@torch.no_grad()
-def put(net: nn.Module, values: Mapping[str, Tensor]) -> None:
-    """Overwrite parameters of the net by name."""
-    parameters = dict(net.named_parameters())
-    for name, value in values.items():
-        parameters[name].copy_(value)
-
-
 def freeze_tables(net: DualTaggerNet) -> None:
     """Freeze the encoder's embedding tables: most of a small encoder's weights, and the least to gain from tuning."""
     for module in net.encoder.modules():
         if isinstance(module, nn.Embedding):
             module.requires_grad_(False)
-
-
-def parameter_groups(
-    net: DualTaggerNet, *, lr_encoder: float, lr_heads: float, layer_decay: float, weight_decay: float
-) -> list[dict[str, Any]]:
-    """AdamW groups: the learning rate falls from the top layer down; biases and norms do not decay."""
-    config: Any = net.encoder.config
-    layers = int(config.num_hidden_layers)
-    groups = []
-    for name, p in trained(net).items():
-        rate = lr_heads
-        if name.startswith("encoder."):
-            numbers = [int(part) for part in name.split(".") if part.isdigit()]
-            rate = lr_encoder * layer_decay ** (layers - 1 - numbers[0] if numbers else layers)
-        groups.append({"params": [p], "lr": rate, "weight_decay": weight_decay if p.dim() > 1 else 0.0})
-    return groups
 
 
 def co_occurrence(examples: Sequence[Example], spec: TaggerSpec) -> Tensor:

@@ -1,6 +1,7 @@
 """Two ranks of one run on loopback, forked from one process so that its imports are paid once.
 
-python two_processes.py WORLD WEIGHTS OUT    # OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed
+python two_processes.py TOOL WORLD WEIGHTS OUT
+OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed. TOOL is `matcher` or `tagger`.
 """
 
 import os
@@ -30,16 +31,37 @@ class Stopped(BaseException):
     """In place of a kill."""
 
 
-def finetune(ports: list[int], world: str, weights: str, out: Path, *more: str) -> None:
-    """`namepin finetune matcher`, in this process; the ranks meet on the next port.
+SETTINGS = {
+    "matcher": {"lr": 1e-3},
+    "tagger": {
+        "lr_encoder": 1e-3,
+        "lr_heads": 5e-3,
+        "ema": 0.9,
+        "dropout": 0,
+        "hide": 0,
+        "precision": "no",
+        "threads": 1,
+        "knowledge_pieces": 24,
+    },
+}
+
+
+def settings_of(tool: str, world: str, weights: str, out: Path) -> dict[str, object]:
+    """A recipe's settings, the same for one process and for two."""
+    names = {"matcher": ("root", "weights"), "tagger": ("data", "encoder")}[tool]
+    settings = {**dict(zip(names, (world, weights), strict=True)), "out": out, "epochs": 2, "warmup": 0.0}
+    return settings | {"batch_size": 3, "patience": 9, "cpu": "true"} | SETTINGS[tool]
+
+
+def finetune(ports: list[int], tool: str, world: str, weights: str, out: Path, *more: str) -> None:
+    """`namepin finetune TOOL`, in this process; the ranks meet on the next port.
 
     On one port, the quicker rank's next run could meet the slower one's last, and wait for ever.
     """
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ["MASTER_PORT"] = str(ports.pop(0))
-    settings = {"root": world, "weights": weights, "out": out, "epochs": 2, "lr": 1e-3, "warmup": 0.0, "batch_size": 3}
-    settings |= {"patience": 9, "cpu": "true"}
-    sys.argv = ["namepin", "finetune", "matcher"]
+    settings = settings_of(tool, world, weights, out)
+    sys.argv = ["namepin", "finetune", tool]
     sys.argv += [part for key, value in settings.items() for part in ("--set", f"{key}={value}")] + list(more)
     try:
         run()
@@ -51,9 +73,9 @@ def finetune(ports: list[int], world: str, weights: str, out: Path, *more: str) 
             dist.destroy_process_group()
 
 
-def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
+def rank(ports: list[int], tool: str, world: str, weights: str, out: Path) -> None:
     """What either process does."""
-    finetune(ports, world, weights, out / "ddp")
+    finetune(ports, tool, world, weights, out / "ddp")
     os.environ.update(FSDP)
     whole = Run._checkpoint
 
@@ -67,10 +89,10 @@ def rank(ports: list[int], world: str, weights: str, out: Path) -> None:
 
     Run._checkpoint = stop  # type: ignore[method-assign]
     try:
-        finetune(ports, world, weights, out / "fsdp", "--set", "checkpoint_steps=3")
+        finetune(ports, tool, world, weights, out / "fsdp", "--set", "checkpoint_steps=3")
     except Stopped:
         Run._checkpoint = whole  # type: ignore[method-assign]
-        finetune(ports, world, weights, out / "fsdp", "--resume")
+        finetune(ports, tool, world, weights, out / "fsdp", "--resume")
 
 
 def free_ports(count: int) -> list[int]:
@@ -94,7 +116,7 @@ def main() -> None:
             os.environ.update({"RANK": number, "LOCAL_RANK": number})
             failed = 1
             try:
-                rank(ports, sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+                rank(ports, *sys.argv[1:4], Path(sys.argv[4]))
                 failed = 0
             except BaseException:
                 traceback.print_exc()

@@ -223,7 +223,7 @@ def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path:
     """Shared batches, uneven ones too, and a net that is spread over both (FSDP): all as in one process."""
     train(a_recipe(world, weights, tmp_path / "one", epochs=2, batch_size=3))
     script = TESTS / "support" / "two_processes.py"
-    command = [sys.executable, str(script), str(world), str(weights), str(tmp_path)]
+    command = [sys.executable, str(script), "matcher", str(world), str(weights), str(tmp_path)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=250, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )

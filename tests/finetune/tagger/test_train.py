@@ -5,6 +5,9 @@ import json
 import random
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from namepin.finetune.loop.run_folder import MANIFEST
+from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
+from namepin.finetune.loop.trainer import Run, _moved
 from namepin.finetune.tagger.average import soup
 from namepin.finetune.tagger.data import (
     Batcher,
@@ -30,14 +34,14 @@ from namepin.finetune.tagger.data import (
 )
 from namepin.finetune.tagger.recipe import TaggerRecipe, load_data
 from namepin.finetune.tagger.steps import tagger_loss
-from namepin.finetune.tagger.train import TaggerTraining, main, train
+from namepin.finetune.tagger.train import TaggerTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.knowledge.chat import RECORDED_STYLE
 from namepin.tools.loading.encoder import read_safetensors
 from namepin.tools.media import Media
 from namepin.tools.nets.crf import FORBIDDEN
-from namepin.tools.nets.dual_tagger import DualTaggerNet
+from namepin.tools.nets.dual_tagger import DualTaggerNet, Emissions
 from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
@@ -51,6 +55,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_posts(folder / "gmner", "train", 96)
     write_posts(folder / "gmner", "dev", 24)
     tiny_encoders.save_tiny_bert(folder / "bert")
+    (folder / "ccby" / "btc").mkdir(parents=True)
+    tweets = "".join(f"{name}\tB-LOC\nis\tO\nfine\tO\n\n" for name in ("Rome", "Oslo") * 8)
+    (folder / "ccby" / "btc" / "a.conll").write_text(tweets)
     return folder
 
 
@@ -64,7 +71,7 @@ def _keep_threads() -> object:
 def recipe(root: Path, out: Path, **changes: object) -> TaggerRecipe:
     base = TaggerRecipe(
         data=str(root), out=str(out), encoder=str(root / "bert"), batch_size=8, epochs=3, knowledge=0.5, threads=1,
-        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, bf16=False, dropout=0.0, hide=0.0, knowledge_pieces=24, cpu=True,
+        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, precision="no", dropout=0.0, hide=0.0, knowledge_pieces=24, cpu=True,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
@@ -89,68 +96,129 @@ def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> Non
     assert f"dev_f1 {report['dev_f1']}" in card and sha256 in card and "seconds" not in card
 
 
-def test_a_killed_run_resumes_to_the_same_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, broken = recipe(root, tmp_path / "whole", epochs=2), recipe(root, tmp_path / "broken", epochs=2)
+@pytest.mark.parametrize("pretraining", [0, 1])
+def test_tagger_after_kill_within_an_epoch_resumes_to_the_same_weights(
+    root: Path, tmp_path: Path, pretraining: int
+) -> None:
+    """SIGKILL within an epoch: weights, moving average and history are those of an undisturbed run."""
+    whole, broken = (
+        recipe(root, tmp_path / run, epochs=2, dropout=0.1, hide=0.1, checkpoint_steps=3, ccby_epochs=pretraining)
+        for run in ("whole", "broken")
+    )
     train(whole)
-    steps, update = [], TaggerTraining._update
-
-    def dies(self: TaggerTraining, *args: object) -> float:
-        steps.append(1)
-        if len(steps) == 25:
-            raise KeyboardInterrupt
-        return update(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(TaggerTraining, "_update", dies)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken)
-    monkeypatch.setattr(TaggerTraining, "_update", update)
+    code = f"""
+import sys; sys.path[:0] = {sys.path!r}
+import os, signal
+from namepin.finetune.loop.trainer import Run
+from namepin.finetune.tagger.recipe import TaggerRecipe
+from namepin.finetune.tagger.train import train
+step = Run._step
+def killed_at_its_end(self, parts):
+    if self.now.step == 23:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, parts)
+Run._step = killed_at_its_end
+train(TaggerRecipe(**{dataclasses.asdict(broken)!r}))
+"""
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    before = torch.load(tmp_path / "broken" / CHECKPOINT, weights_only=True)["now"]
+    assert before["step"] == 21 and before["done"] > 0, "within an epoch"
     train(broken, resume=True)
-    one, other = (torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("whole", "broken"))
-    assert one["epoch"] == other["epoch"] == 2
-    for part in ("net", "average"):
-        assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
+    one, other = (torch.load(tmp_path / run / CHECKPOINT, weights_only=True) for run in ("whole", "broken"))
+    assert one["now"] == other["now"] and one["now"]["epoch"] == 2 + pretraining and one["history"] == other["history"]
+    assert len(one["history"]) == 2, "pretraining has no dev score"
+    assert one["average"]["steps"] == other["average"]["steps"] == one["now"]["step"] - 2 * pretraining
+    for first, second in ((one["net"], other["net"]), (one["average"]["values"], other["average"]["values"])):
+        assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(one["net"]["coarse.linear.bias"], one["average"]["values"]["coarse.linear.bias"])
 
 
-def test_a_batch_in_parts_is_the_same_batch(root: Path, tmp_path: Path) -> None:
-    values, gradients = [], []
-    for accumulate in (1, 3):
-        training = TaggerTraining(recipe(root, tmp_path, accumulate=accumulate))
-        training.net.eval()
-        values.append(training._update([(example, True) for example in training.train[:8]], random.Random(0)))
-        gradients.append({name: p.grad for name, p in training.net.named_parameters() if p.grad is not None})
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
-    assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-5) for name in gradients[0])
+def gradients(root: Path, out: Path, **changes: object) -> tuple[float, dict[str, torch.Tensor]]:
+    """The loss of one batch, and its gradients."""
+    settings = recipe(root, out, **changes)
+    task = TaggerTask(settings)
+    run = Run(settings, task)
+    rows = task._in_batches([(example, True) for example in task.train[:8]], random.Random(0))
+    run.objective.train()
+    total = 0.0
+    for weight, batch in next(run._prepared([rows])):
+        loss = run.objective(batch) * weight
+        loss.backward()
+        total += float(loss.detach())
+    return total, {name: p.grad for name, p in task.net.named_parameters() if p.grad is not None}
 
 
-def test_the_gpu_is_taken_where_there_is_one(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved: list[str] = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(DualTaggerNet, "to", lambda net, device: moved.append(str(device)))
-    for cpu in (False, True):
-        TaggerTraining(recipe(root, tmp_path, cpu=cpu))
-    assert moved == ["cuda", "cpu"]
+@pytest.mark.parametrize("changes", [{"accumulate": 3}, {"gradient_checkpointing": True}, {"workers": 1}])
+def test_tagger_batch_computed_otherwise_has_the_same_gradients(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *given, **named: x)
+    value, expected = gradients(root, tmp_path)
+    again, found = gradients(root, tmp_path, **changes)
+    assert again == pytest.approx(value, rel=1e-5) and found.keys() == expected.keys()
+    assert any(name.startswith("encoder.encoder.layer.0.") for name in found)
+    assert all(torch.allclose(expected[name], found[name], atol=1e-5) for name in expected)
 
 
-def test_all_that_the_loss_reads_goes_to_the_device(
+def test_tagger_loss_reads_only_what_the_loop_moves(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = TaggerTraining(recipe(root, tmp_path, hide=0.1))
-    batch, targets = training.batcher.batch([(example, True) for example in training.train[:4]])
-    words = torch.zeros(*batch.word_mask.shape, training.net.coarse.linear.in_features, device="meta")
-    # Nobody has the device `meta`; it refuses tensors of any other. transformers asks for numbers, which it lacks.
-    monkeypatch.setattr(training.net, "encode", lambda batch: words)
+    task = TaggerTask(recipe(root, tmp_path, hide=0.1))
+    batch = task.collate(list(task.rows(random.Random(1)))[:4])
+    moved = {key: _moved(value, torch.device("meta")) for key, value in batch.items()}
+    words = torch.zeros(*batch["inputs"].word_mask.shape, task.net.coarse.linear.in_features, device="meta")
+    # The device `meta` refuses tensors of any other. transformers asks for numbers, which it lacks.
+    monkeypatch.setattr(task.net, "encode", lambda batch: words)
     monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
-    training.device = torch.device("meta")
-    training.net.to(training.device)
-    assert training._loss(batch, targets, 0.5).device.type == "meta"
+    task.net.to("meta")
+    assert task.loss(task.net, moved).device.type == "meta"
+
+
+def test_tagger_in_bf16_computes_its_paths_in_float32(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    types: list[tuple[torch.dtype, bool]] = []
+    paths = DualTaggerNet.paths
+
+    def watched(net: DualTaggerNet, words: torch.Tensor) -> Emissions:
+        types.append((words.dtype, torch.is_autocast_enabled("cpu")))
+        return paths(net, words)
+
+    monkeypatch.setattr(DualTaggerNet, "paths", watched)
+    report = train(recipe(root, tmp_path, precision="bf16", epochs=1, limit=8, knowledge=0.0))
+    assert set(types) == {(torch.float32, False)} and 0 <= report["dev_f1"] <= 1
 
 
 def test_a_gpu_learns_and_resumes(root: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    first = recipe(root, tmp_path, cpu=False, bf16=True, accumulate=2)
+    first = recipe(root, tmp_path, cpu=False, precision="bf16", accumulate=2)
     assert train(first)["dev_f1"] > 0.9
     assert train(dataclasses.replace(first, cpu=True), resume=True)["dev_f1"] > 0.9
+
+
+def test_tagger_average_is_what_is_saved(root: Path, tmp_path: Path) -> None:
+    report = train(recipe(root, tmp_path, epochs=1))
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    saved = read_safetensors(Path(report["adapter"]) / ADAPTER_FILE)
+    assert all(torch.equal(saved[name], value.half()) for name, value in state["average"]["values"].items())
+
+
+def test_tagger_limit_takes_the_first_posts(root: Path, tmp_path: Path) -> None:
+    task = TaggerTask(recipe(root, tmp_path, limit=5, swap=0.0, lower=0.0))
+    assert {row.example.id for row in task.rows(random.Random(1))} == {f"train{number}" for number in range(5)}
+    assert len(task.dev) == 24
+
+
+def test_tagger_checkpoint_of_an_older_release_is_refused(root: Path, tmp_path: Path) -> None:
+    first = recipe(root, tmp_path, epochs=1, limit=8)
+    train(first)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    del state["now"]
+    torch.save(state, tmp_path / CHECKPOINT)
+    with pytest.raises(NamepinError, match=r"E205.*older release"):
+        train(first, resume=True)
 
 
 def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path) -> None:
@@ -171,14 +239,16 @@ def test_resuming_with_other_data_is_refused(root: Path, tmp_path: Path) -> None
         train(dataclasses.replace(first, data=str(tmp_path / "other")), resume=True)
 
 
-def test_a_gradient_that_is_no_number_stops_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = TaggerTraining._loss
+def test_tagger_with_a_gradient_that_is_not_finite_stops(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = TaggerTask.loss
 
-    def broken(self: TaggerTraining, *given: Any) -> torch.Tensor:
-        first = next(p for p in self.net.parameters() if p.requires_grad)
-        return whole(self, *given) + 0 * torch.sqrt(first - first).sum()  # 0 has no slope there
+    def broken(self: TaggerTask, net: Any, batch: Any) -> torch.Tensor:
+        first = next(p for p in net.parameters() if p.requires_grad)
+        return loss(self, net, batch) + 0 * torch.sqrt(first - first).sum()  # 0 has no slope there
 
-    monkeypatch.setattr(TaggerTraining, "_loss", broken)
+    monkeypatch.setattr(TaggerTask, "loss", broken)
     with pytest.raises(NamepinError, match=r"E220: the gradient's norm is nan at step 1"):
         train(recipe(root, tmp_path, epochs=1))
     assert not (tmp_path / "adapter").exists()
@@ -234,7 +304,7 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
 
 
 def batcher(root: Path, out: Path) -> Batcher:
-    return TaggerTraining(recipe(root, out)).batcher
+    return TaggerTask(recipe(root, out)).batcher
 
 
 @pytest.mark.parametrize(
@@ -285,7 +355,7 @@ def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> No
 
 
 def test_an_unknown_fine_type_costs_less_than_a_known_one(root: Path, tmp_path: Path) -> None:
-    training = TaggerTraining(recipe(root, tmp_path))
+    training = TaggerTask(recipe(root, tmp_path))
     losses = []
     for weights in ({}, {"city": 0.5, "country": 0.5}, {"city": 1.0}):
         batch, targets = training.batcher.batch([(Example("a", ("Rome",), (Span(0, 1, "LOC", weights),)), False)])
@@ -320,19 +390,13 @@ def test_batches_hold_every_item_once(root: Path) -> None:
     for rng in (None, random.Random(0)):
         batches = by_length(items, 7, rng)
         assert sorted(e.id for part in batches for e, _ in part) == sorted(e.id for e, _ in items)
-        assert max(map(len, batches)) <= 7
+        assert {len(batch) for batch in batches[:-1]} == {7}, "a shorter batch is the last one"
 
 
 def test_spans_of_repairs_lone_insides() -> None:
     assert spans_of(["I-PER", "B-PER", "I-PER", "O", "I-LOC", "I-ORG"]) == [
         (0, 1, "PER"), (1, 3, "PER"), (4, 5, "LOC"), (5, 6, "ORG"),
     ]  # fmt: skip
-
-
-def test_the_module_runs_from_flags(root: Path, tmp_path: Path) -> None:
-    flags = ["--data", str(root), "--out", str(tmp_path), "--encoder", str(root / "bert"), "--knowledge", "0"]
-    main([*flags, "--epochs", "1", "--bf16", "false", "--scheme", "4", "--threads", "1"])
-    assert (tmp_path / "adapter" / "adapter.safetensors").is_file()
 
 
 def test_a_soup_is_the_mean_and_still_tags(root: Path, tmp_path: Path) -> None:

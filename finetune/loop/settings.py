@@ -1,0 +1,92 @@
+"""Settings that every recipe has."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import nn
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Clip = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Jitter = Annotated[float, Field(ge=0, lt=0.5)]
+"""Share of a box's side by which an edge moves. From one half on, a box could be turned inside out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings(ABC):
+    """Settings of the loop. A recipe adds its own, and says at which rates its parameters learn.
+
+    Attributes:
+        out: run folder; the weights are written to `out/weights`.
+        epochs: passes over the training rows.
+        limit: use only the first rows of the training split, so many; 0 for all.
+        batch_size: rows a step, over all processes.
+        accumulate: number of parts that a batch is computed in, for batches that do not fit into memory.
+        weight_decay: of all weights but biases and norms.
+        warmup: share of the steps in which the rate rises linearly; it then falls linearly to zero.
+        clip: largest norm of the gradient.
+        ema: decay of a moving average of the weights. The average is then scored on dev and saved. 0 for none.
+        precision: `no`, `bf16` or `fp16`; of the forward pass. The weights keep the precision they were loaded in.
+        gradient_checkpointing: compute activations twice instead of keeping them in memory.
+        patience: stop after so many epochs without a better dev score.
+        checkpoint_steps: also write a checkpoint every so many steps; 0 for one checkpoint an epoch.
+        seed: of order, augmentation and dropout.
+        workers: processes that prepare batches.
+        cpu: train on the CPU even where there is an accelerator.
+        report_to: `tensorboard` or `wandb`, written to `out/logs`; `none` for neither.
+    """
+
+    out: str
+    epochs: Positive = 1
+    limit: Count = 0
+    batch_size: Positive = 4
+    accumulate: Positive = 1
+    weight_decay: Share = 0.01
+    warmup: Share = 0.1
+    clip: Clip = 1.0
+    ema: Share = 0.0
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    gradient_checkpointing: bool = False
+    patience: Positive = 3
+    checkpoint_steps: Count = 0
+    seed: int = 1
+    workers: Count = 0
+    cpu: bool = False
+    report_to: Literal["none", "tensorboard", "wandb"] = "none"
+
+    @abstractmethod
+    def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
+        """AdamW's groups of the trainable parameters, each with its peak `lr` and its `weight_decay`."""
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of a step, as a share of the peak rate: linear warm-up, then linear decay.
+
+        Args:
+            step: from 0.
+            total: number of steps.
+        """
+        warm = int(total * self.warmup)
+        return (step + 1) / (warm + 1) if step < warm else (total - step) / (total - warm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(LoopSettings):
+    """Settings of a recipe with one learning rate. Its defaults are those of its paper.
+
+    Attributes:
+        lr: peak learning rate of AdamW.
+    """
+
+    lr: Rate = 5e-5
+
+    def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
+        """Two groups: matrices, which decay, and biases and norms, which do not."""
+        trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        return [
+            {"params": [p for p in trainable if p.ndim > 1], "lr": self.lr, "weight_decay": self.weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "lr": self.lr, "weight_decay": 0.0},
+        ]

@@ -1,0 +1,79 @@
+"""What a recipe brings to the loop: a net, rows, a loss and a dev score."""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from namepin.finetune.loop.fsdp import layers_of
+
+Batch = Mapping[str, Any]
+
+
+class Task(ABC):
+    """What a recipe brings to the loop.
+
+    Attributes:
+        name: the tool that is trained.
+        net: what the tool loads.
+        data: sha256 of the texts, boxes and masks that were read; pictures are not hashed.
+        folder: of the run folder, where the weights are saved.
+        pretraining_epochs: epochs on other rows before the recipe's own. They have their own warm-up and moving
+            average, and no dev score.
+        history: scores of the epochs so far; the loop sets it before it calls `save`.
+    """
+
+    name: str
+    net: nn.Module
+    data: dict[str, str]
+    folder: str = "weights"
+    pretraining_epochs: int = 0
+    history: Sequence[Mapping[str, float]] = ()
+
+    @abstractmethod
+    def rows(self, rng: random.Random) -> Sequence[Any]:
+        """The training rows of an epoch in their order; `rng` draws the order and the augmentation."""
+
+    def pretraining_rows(self, rng: random.Random) -> Sequence[Any]:
+        """The rows of a pretraining epoch, as `rows`."""
+        return ()
+
+    @abstractmethod
+    def collate(self, rows: list[Any]) -> Batch:
+        """The batch of some rows, on the CPU."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss of a batch."""
+
+    @abstractmethod
+    def score(self) -> dict[str, float]:
+        """Dev scores of the net as it is, in evaluation mode. The first chooses the best epoch; higher is better."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the weights in the form that the tool loads."""
+
+
+class Objective(nn.Module):
+    """A net with its loss as the forward pass, so that accelerate can wrap it for several processes."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.net, self._loss = task.net, task.loss
+        self._no_split_modules = layers_of(task.net)  # where FSDP may cut
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The mean loss."""
+        return self._loss(self.net, batch)
+
+    def train(self, mode: bool = True) -> "Objective":
+        """As every module, but batch norms keep their statistics: the batches are small."""
+        super().train(mode)
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
