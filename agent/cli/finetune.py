@@ -17,7 +17,7 @@ from namepin.tools.errors import Exit, NamepinError
 app = typer.Typer(name="finetune", help="Train the weights of a tool.")
 
 Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file of recipe settings.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on after the last finished epoch of the run folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run folder.")]
 
 
 @app.callback(invoke_without_command=True)

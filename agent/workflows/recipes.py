@@ -23,6 +23,9 @@ RECIPE_MODULES: Mapping[str, str] = {
 }
 """The module of each tool's recipe: its `RECIPES` by backend, and its `train`."""
 
+_RENAMED: Mapping[str, str] = {"bf16": "precision (precision=bf16 or precision=no)"}
+"""Settings of earlier releases, and what they are called now."""
+
 
 def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignments: Sequence[str]) -> Recipe:
     """A recipe, `--set` over the file over its defaults.
@@ -43,6 +46,9 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
     kind = kinds[backend]
     valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
     for key, value in values.items():
+        if key in _RENAMED:
+            what, mend = f"unknown setting {key!r}", f"it is called {_RENAMED[key]} now"
+            raise NamepinError("E202", what, where=value.origin, mend=mend)
         if key not in valid:
             raise unknown_setting(key, value, valid)
     try:

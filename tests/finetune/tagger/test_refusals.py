@@ -154,6 +154,12 @@ def test_settings_out_of_range_are_named(setting: str) -> None:
         load_recipe(RECIPES, None, [setting])
 
 
+def test_settings_of_earlier_releases_are_refused_with_their_new_name() -> None:
+    with pytest.raises(NamepinError, match=r"E202.*'bf16'.*\n?.*it is called precision"):
+        load_recipe(RECIPES, None, ["bf16=false"])
+    assert load_recipe(RECIPES, None, ["precision=no"]).precision == "no"
+
+
 @pytest.mark.parametrize("out", [lambda folder: folder / "file", lambda folder: Path("/proc/nope")])
 def test_a_run_that_cannot_be_written_stops_before_it_reads(tmp_path: Path, out: Callable[[Path], Path]) -> None:
     (tmp_path / "file").touch()
