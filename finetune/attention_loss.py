@@ -14,21 +14,21 @@ from namepin.finetune.data.mentions import Seen
 from namepin.tools.images.load import load_image
 
 
-class Attending:
-    """The cross-attention of every text layer of one BLIP, seen as it is computed."""
+class AttentionLoss:
+    """The cross-attention of every text layer of one BLIP, recorded as it is computed."""
 
     def __init__(self, net: Any) -> None:
         """Watch the net's text layers."""
         vision = net.config.vision_config
         self._side = int(vision.image_size) // int(vision.patch_size)
-        self._seen: list[Tensor] = []
+        self._inputs: list[Tensor] = []
         self._sizes: dict[str, tuple[int, int]] = {}
         for layer in net.text_encoder.encoder.layer:
             layer.crossattention.self.dropout.register_forward_pre_hook(self._see)
 
     def _see(self, _: Any, inputs: tuple[Tensor, ...]) -> None:
         if torch.is_grad_enabled():
-            self._seen.append(inputs[0])
+            self._inputs.append(inputs[0])
 
     def regions(self, rows: Sequence[Seen]) -> Tensor:
         """(rows, patches): how much of each patch lies within a mention's boxes, 0 to 1; all 0 where it has none.
@@ -59,7 +59,7 @@ class Attending:
         Args:
             batch: `regions`, (rows, patches), and the text's `mask`, (rows, tokens), of the forward pass just taken.
         """
-        seen, self._seen = self._seen, []
+        inputs_of_layers, self._inputs = self._inputs, []
         here = batch["regions"].any(-1)
         if not here.any():
             return batch["regions"].new_zeros(())
@@ -67,7 +67,7 @@ class Attending:
         words[:, 0] = 0
         words = words / words.sum(-1, keepdim=True)
         losses = []
-        for attention in seen:
+        for attention in inputs_of_layers:
             of_words = torch.einsum("btk,bt->bk", attention[here].mean(1), words)
             within = (of_words[:, 1:] * regions).sum(-1)
             losses.append(-torch.log(within + 1e-4).mean())

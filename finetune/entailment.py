@@ -21,10 +21,10 @@ from namepin.finetune.data.mentions import (
     Reading,
     Seen,
     VisualTraining,
-    both_classes,
     in_picture,
     read_split,
-    shuffled,
+    require_both_classes,
+    shuffle_rows,
 )
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.loop.settings import Positive, Rate
@@ -137,12 +137,12 @@ class EntailmentTask(Task):
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text, mixed=False)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
-        both_classes(train)
-        both_classes(dev)
+        require_both_classes(train)
+        require_both_classes(dev)
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions."""
-        return shuffled(self.train, rng, lambda row: row.image)
+        return shuffle_rows(self.train, rng, lambda row: row.image)
 
     @abstractmethod
     def logits(self, net: nn.Module, batch: Batch) -> Tensor:
@@ -219,8 +219,10 @@ class AlbefEntailmentTask(EntailmentTask):
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, sentences and labels."""
         spelling: Spelling = "albef" if self._sizes.kinds else "lavis"
-        read_ = [sentence_ids(row.expression, self._words, spelling, self._sizes.positions, None)[0] for row in rows]
-        ids, mask = padded(read_, int(self._words.pad_token_id))
+        sentences = [
+            sentence_ids(row.expression, self._words, spelling, self._sizes.positions, None)[0] for row in rows
+        ]
+        ids, mask = padded(sentences, int(self._words.pad_token_id))
         pixels, which = self._pictures(rows)
         return {"pixels": pixels, "which": which, "ids": ids, "mask": mask, "labels": labels_of(rows)}
 
@@ -251,7 +253,7 @@ class BlipEntailmentTask(EntailmentTask):
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy of the two classes, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
-        return super().loss(net, batch) + self.parts.attending(batch)
+        return super().loss(net, batch) + self.parts.attention_loss(batch)
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, expressions and labels."""

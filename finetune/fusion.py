@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from namepin.evals.datasets.conll import bio_spans
 from namepin.evals.datasets.gold import GoldPost
-from namepin.finetune.data.splits import file_of, pictures_there, read_gold, tokens_there
+from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.settings import Positive, Rate, Training
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
@@ -90,8 +90,8 @@ class UmtTask(Task):
         self.data[f"{dataset.name} {split}"] = dataset.sha256
         if not any(gold.entities for gold in dataset.posts):
             raise NamepinError("E139", f"no mention in {split}", where=file_of(dataset))
-        tokens_there(dataset.posts)
-        pictures_there(dataset)
+        require_tokens(dataset.posts)
+        require_pictures(dataset)
         return list(dataset.posts[: limit or None])
 
     def rows(self, rng: random.Random) -> Sequence[GoldPost]:
@@ -100,14 +100,14 @@ class UmtTask(Task):
 
     def collate(self, rows: list[GoldPost]) -> Batch:
         """Word pieces, where each word begins, tags and pictures."""
-        spelled = [self._pieces(gold.post.tokens or ()) for gold in rows]
-        ids = _padded([pieces for pieces, _ in spelled], self.words.pad_token_id)
-        starts = _padded([starts for _, starts in spelled], 0)
-        lengths = torch.tensor([len(starts) for _, starts in spelled])
-        tags = _padded([self._tags(gold)[: len(starts)] for gold, (_, starts) in zip(rows, spelled, strict=True)], 0)
+        spelling = [self._pieces(gold.post.tokens or ()) for gold in rows]
+        ids = _padded([pieces for pieces, _ in spelling], self.words.pad_token_id)
+        starts = _padded([starts for _, starts in spelling], 0)
+        lengths = torch.tensor([len(starts) for _, starts in spelling])
+        tags = _padded([self._tags(gold)[: len(starts)] for gold, (_, starts) in zip(rows, spelling, strict=True)], 0)
         return {
             "ids": ids,
-            "piece_mask": torch.arange(ids.shape[1]) < torch.tensor([[len(pieces)] for pieces, _ in spelled]),
+            "piece_mask": torch.arange(ids.shape[1]) < torch.tensor([[len(pieces)] for pieces, _ in spelling]),
             "starts": starts,
             "word_mask": torch.arange(starts.shape[1]) < lengths[:, None],
             "tags": tags,
@@ -158,9 +158,9 @@ class UmtTask(Task):
             rows = self.dev[at : at + 16]
             batch = {key: value.to(device) for key, value in self.collate(rows).items()}
             for post, tags in zip(rows, umt.decode(_batch(batch), batch["starts"], batch["word_mask"]), strict=True):
-                said = set(bio_spans([self.tags[tag] for tag in tags])[0])
+                predicted = set(bio_spans([self.tags[tag] for tag in tags])[0])
                 true = set(bio_spans([self.tags[tag] for tag in self._tags(post)])[0])
-                right, found, gold = right + len(said & true), found + len(said), gold + len(true)
+                right, found, gold = right + len(predicted & true), found + len(predicted), gold + len(true)
         return {"f1": 2 * right / max(found + gold, 1)}
 
     def save(self, folder: Path) -> None:

@@ -18,15 +18,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.attention_loss import Attending
+from namepin.finetune.attention_loss import AttentionLoss
 from namepin.finetune.data.mentions import (
     Pictures,
     Seen,
     VisualTraining,
-    both_classes,
     in_picture,
     read_split,
-    shuffled,
+    require_both_classes,
+    shuffle_rows,
 )
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
 from namepin.finetune.loop.settings import Positive, Rate, Share
@@ -82,7 +82,7 @@ class MatcherRecipe(MatcherTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class Blip2MatcherRecipe(MatcherTraining):
-    """BLIP-2 in its place (section 5.2): its Q-Former and matching head, not its eyes; attributes as there."""
+    """BLIP-2 in its place (section 5.2): its Q-Former and matching head learn, its vision encoder is frozen."""
 
     backend: Literal["blip2"] = "blip2"
     weights: str = "Salesforce/blip2-itm-vit-g"
@@ -124,14 +124,14 @@ class MatcherRows(Task):
         for row in self.train:
             self.by_image.setdefault(row.image, []).append(row)
         self._negatives, self._alike = recipe.negatives, recipe.alike
-        both_classes(train, negatives=recipe.negatives > 0)
-        both_classes(dev)
+        require_both_classes(train, negatives=recipe.negatives > 0)
+        require_both_classes(dev)
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
         count = int(len(self.train) * self._negatives)
         added = [self._other(rng.choice(self.train), rng) for _ in range(count)]
-        return shuffled([*self.train, *added], rng, lambda row: row.image)
+        return shuffle_rows([*self.train, *added], rng, lambda row: row.image)
 
     def _other(self, row: Seen, rng: random.Random) -> Seen:
         named = {other.query.text for other in self.by_image[row.image]}
@@ -163,7 +163,7 @@ class MatcherTask(MatcherRows):
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy of the ITM head, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
-        return functional.cross_entropy(itm_logits(net, batch), batch["labels"]) + self.parts.attending(batch)
+        return functional.cross_entropy(itm_logits(net, batch), batch["labels"]) + self.parts.attention_loss(batch)
 
     def score(self) -> dict[str, float]:
         """F1 of "in the picture" on dev, and its parts, at P_T of one half."""
@@ -199,18 +199,18 @@ class BlipParts:
         side, mean, std = self.net.config.vision_config.image_size, self._checkpoint.mean, self._checkpoint.std
         self.pictures = Pictures(lambda image: squash(image, side, mean, std))
         self.texts = match_texts(config, self.net, self._checkpoint.tokenizer, torch.device("cpu"))
-        self._attend, self._attending = attend, Attending(self.net) if attend else None
+        self._attend, self._attention_loss = attend, AttentionLoss(self.net) if attend else None
 
     def batch(self, rows: Sequence[Seen], texts: Texts) -> dict[str, Tensor]:
         """Pictures, texts, and whether each row's mention is in its picture, for `itm_logits`."""
         pixels, which = self.pictures(rows)
         labels = torch.tensor([int(row.groundable) for row in rows])
         batch = {"pixels": pixels, "which": which, "ids": texts.ids, "mask": texts.mask, "labels": labels}
-        return batch | ({"regions": self._attending.regions(rows)} if self._attending else {})
+        return batch | ({"regions": self._attention_loss.regions(rows)} if self._attention_loss else {})
 
-    def attending(self, batch: Batch) -> Tensor | float:
+    def attention_loss(self, batch: Batch) -> Tensor | float:
         """The weighted attention loss of the forward pass just taken; 0 where it is not asked for."""
-        return self._attend * self._attending.loss(batch) if self._attending else 0.0
+        return self._attend * self._attention_loss.loss(batch) if self._attention_loss else 0.0
 
     def save(self, folder: Path) -> None:
         """A transformers folder, with the mean and deviation of its pictures."""
@@ -222,22 +222,22 @@ def save_folder(net: Any, tokenizer: Any, colours: tuple[Sequence[float], Sequen
     with quiet_transformers():
         net.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    told = {"image_mean": list(colours[0]), "image_std": list(colours[1])}
-    (folder / "preprocessor_config.json").write_text(json.dumps(told) + "\n", encoding="utf-8")
+    settings = {"image_mean": list(colours[0]), "image_std": list(colours[1])}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 def itm_logits(net: Any, batch: Batch) -> Tensor:
     """(rows, 2): no match, match; every picture is encoded once."""
-    seen = net.vision_model(batch["pixels"]).last_hidden_state[batch["which"]]
+    states_of_picture = net.vision_model(batch["pixels"]).last_hidden_state[batch["which"]]
     states = net.text_encoder(
-        input_ids=batch["ids"], attention_mask=batch["mask"], encoder_hidden_states=seen
+        input_ids=batch["ids"], attention_mask=batch["mask"], encoder_hidden_states=states_of_picture
     ).last_hidden_state
     logits: Tensor = net.itm_head(states[:, 0])
     return logits
 
 
 class FeatureMatcherTask(MatcherRows):
-    """What BLIP-2 and LLaVA share: eyes that stay as they are, and what reads them learns."""
+    """What BLIP-2 and LLaVA share: a frozen vision encoder, and a part that reads it and learns."""
 
     net: nn.Module
     model: FeatureModel
@@ -257,7 +257,7 @@ class FeatureMatcherTask(MatcherRows):
         return functional.cross_entropy(self._logits(batch).float(), batch["labels"])
 
     def _logits(self, batch: Batch) -> Tensor:
-        # The eyes see as in the tool, whatever precision the rest is trained in.
+        # The vision encoder runs as in the tool, whatever precision the rest is trained in.
         with torch.autocast(self.model.net.device.type, enabled=False):
             features = torch.cat([self.model.features(image, batch["media"]) for image in batch["images"]])
         return self.model.scores(features, batch["queries"])

@@ -19,8 +19,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost
-from namepin.finetune.data.mentions import lines_of, some_fit
-from namepin.finetune.data.splits import file_of, pictures_there, read_gold, tokens_there
+from namepin.finetune.data.mentions import lines_of, require_fit
+from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
 from namepin.finetune.loop.settings import Count, Positive, Rate, Training
 from namepin.finetune.loop.task import Batch, Task
@@ -115,7 +115,7 @@ class TextRecipe(RerankerTraining):
 
 
 @dataclass(frozen=True)
-class Row:
+class RerankRow:
     """A question before it has candidates: the mention of a post, and the right type."""
 
     gold: GoldPost
@@ -141,9 +141,9 @@ class RerankerTask(Task):
         """
         self.recipe = recipe
         config_type, load = _MODELS[type(recipe)]
-        told = {post: text for post, text in lines_of(recipe.captions, "caption")} if recipe.captions else {}
+        captions = {post: text for post, text in lines_of(recipe.captions, "caption")} if recipe.captions else {}
         self.data: dict[str, str] = {}
-        self.train, dev = (self._rows(split, told) for split in (recipe.train, recipe.dev))
+        self.train, dev = (self._rows(split, captions) for split in (recipe.train, recipe.dev))
         self.train = self.train[: recipe.limit or None]
         if recipe.captions:
             self.data[Path(recipe.captions).name] = file_sha256(Path(recipe.captions))
@@ -152,36 +152,38 @@ class RerankerTask(Task):
             what, where = f"every mention is {named.pop()!r}: nothing to choose among", self.train[0].gold.where
             raise NamepinError("E139", what, where=where.rpartition(":")[0], mend="use another split")
         self.types = tuple(fine for fine in FINE51 if fine in named)
-        picked = random.Random(f"{recipe.seed}/dev")
-        kept = dev if len(dev) <= recipe.dev_rows else picked.sample(dev, recipe.dev_rows)
-        self.dev = [(row, candidates_of(row.answer, recipe.candidates, self.types, picked)) for row in kept]
-        placed = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
+        rng = random.Random(f"{recipe.seed}/dev")
+        sampled = dev if len(dev) <= recipe.dev_rows else rng.sample(dev, recipe.dev_rows)
+        self.dev = [(row, candidates_of(row.answer, recipe.candidates, self.types, rng)) for row in sampled]
+        settings = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
         if recipe.whole and "cached_pictures" in config_type.model_fields:
-            placed["cached_pictures"] = 0  # what is learnt changes what is seen
-        self.config = config_type.model_validate(placed)
+            settings["cached_pictures"] = 0  # what is learnt changes what is seen
+        self.config = config_type.model_validate(settings)
         self.model = load(self.config)
         net: Any = self.model.net
         self.net: nn.Module = net.float().requires_grad_(True) if recipe.whole else with_lora(net, recipe, LANGUAGE)
 
-    def _rows(self, split: str, captions: Mapping[str, str]) -> list[Row]:
+    def _rows(self, split: str, captions: Mapping[str, str]) -> list[RerankRow]:
         dataset = read_gold(self.recipe.dataset, Path(self.recipe.root), split)
         self.data[f"{dataset.name} {split}"] = dataset.sha256
-        rows = [Row(gold, entity, captions.get(gold.post.id)) for gold in dataset.posts for entity in gold.entities]
+        rows = [
+            RerankRow(gold, entity, captions.get(gold.post.id)) for gold in dataset.posts for entity in gold.entities
+        ]
         if not rows:
             raise NamepinError("E139", f"no mention in {split}", where=file_of(dataset))
         if self.recipe.captions:
-            some_fit(self.recipe.captions, any(row.caption is not None for row in rows), f"post of {split}")
-        tokens_there(gold for gold in dataset.posts if gold.entities)
-        pictures_there(dataset)
+            require_fit(self.recipe.captions, any(row.caption is not None for row in rows), f"post of {split}")
+        require_tokens(gold for gold in dataset.posts if gold.entities)
+        require_pictures(dataset)
         return rows
 
-    def rows(self, rng: random.Random) -> Sequence[tuple[Row, tuple[str, ...]]]:
+    def rows(self, rng: random.Random) -> Sequence[tuple[RerankRow, tuple[str, ...]]]:
         """Every mention with the candidates of this epoch."""
         count = self.recipe.train_rows
-        taken = rng.sample(self.train, count if 0 < count < len(self.train) else len(self.train))
-        return [(row, candidates_of(row.answer, self.recipe.candidates, self.types, rng)) for row in taken]
+        sample = rng.sample(self.train, count if 0 < count < len(self.train) else len(self.train))
+        return [(row, candidates_of(row.answer, self.recipe.candidates, self.types, rng)) for row in sample]
 
-    def collate(self, rows: list[tuple[Row, tuple[str, ...]]]) -> Batch:
+    def collate(self, rows: list[tuple[RerankRow, tuple[str, ...]]]) -> Batch:
         """Requests with their pictures, and the right answer's place among the candidates."""
         requests: list[RerankRequest] = []
         images: dict[str, Image.Image] = {}
@@ -192,7 +194,7 @@ class RerankerTask(Task):
         answers = [candidates.index(row.answer) for row, candidates in rows]
         return {"requests": requests, "media": Media(images=images), "answers": answers}
 
-    def request(self, row: Row, candidates: tuple[str, ...]) -> tuple[RerankRequest, Media]:
+    def request(self, row: RerankRow, candidates: tuple[str, ...]) -> tuple[RerankRequest, Media]:
         """What the graph would ask about this mention."""
         post = row.gold.post
         loaded = load_image(post.image) if post.image and self.model.reads_images else None
@@ -211,8 +213,8 @@ class RerankerTask(Task):
         losses = []
         for request, answer in zip(batch["requests"], batch["answers"], strict=True):
             clean = checked(request, lambda text: without_special(text, self.model.tokenizer))
-            sees = seen_by(clean, reads_images=self.model.reads_images)
-            query = fitted(clean, sees, hint=False, length=self._length, limit=self.config.max_query_tokens)
+            visual = seen_by(clean, reads_images=self.model.reads_images)
+            query = fitted(clean, visual, hint=False, length=self._length, limit=self.config.max_query_tokens)
             question = self.model.question(query.text, clean, batch["media"])
             right = question.answers[answer]
             # Activations that are computed twice have no memory, so the answer is then read with its question.

@@ -16,7 +16,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import Pictures, Seen, VisualTraining, jittered, read_split, shuffled, something
+from namepin.finetune.data.mentions import (
+    Pictures,
+    Seen,
+    VisualTraining,
+    jitter_box,
+    read_split,
+    require_rows,
+    shuffle_rows,
+)
 from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
@@ -56,7 +64,7 @@ class SamRecipe(VisualTraining):
 class Region:
     """One mask of a mention, and the box that asks for it."""
 
-    seen: Seen
+    mention: Seen
     mask: Mask
     box: Box
     point: Point | None = None
@@ -77,8 +85,8 @@ class SamTask(Task):
         self.recipe = recipe
         train, dev = read_split(recipe, recipe.train, limit=recipe.limit), read_split(recipe, recipe.dev)
         self.train, self.dev = ([one for row in split.rows for one in regions_of(row)] for split in (train, dev))
-        something(self.train, train, "mask")
-        something(self.dev, dev, "mask")
+        require_rows(self.train, train, "mask")
+        require_rows(self.dev, dev, "mask")
         self.data = {**train.data, **dev.data}
         path = locate(recipe.weights)
         self.net: Any = load_sam(path, weights_sha256(path)).net
@@ -93,8 +101,8 @@ class SamTask(Task):
     def rows(self, rng: random.Random) -> Sequence[Region]:
         """The masks, their boxes moved a little, or points within them."""
         return [
-            Region(row.seen, row.mask, jittered(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
-            for row in shuffled(self.train, rng, lambda row: row.seen.image)
+            Region(row.mention, row.mask, jitter_box(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
+            for row in shuffle_rows(self.train, rng, lambda row: row.mention.image)
         ]
 
     def _point(self, mask: Mask, rng: random.Random) -> Point | None:
@@ -106,7 +114,7 @@ class SamTask(Task):
 
     def collate(self, rows: list[Region]) -> Batch:
         """Pictures, boxes in the net's square, and the masks as the decoder draws them, (rows, h, w)."""
-        pixels, which = self.pictures([row.seen for row in rows])
+        pixels, which = self.pictures([row.mention for row in rows])
         sizes = [row.mask.size[::-1] for row in rows]
         frames = [fitted((width, height), self.side) for width, height in sizes]
         boxes = [
@@ -117,7 +125,7 @@ class SamTask(Task):
             [(at + 0.5) * new / old for at, new, old in zip(row.point or (0, 0), frame, size, strict=True)]
             for row, frame, size in zip(rows, frames, sizes, strict=True)
         ]
-        masks = [drawn(row.mask, frame, self.side, self.pixel) for row, frame in zip(rows, frames, strict=True)]
+        masks = [target_grid(row.mask, frame, self.side, self.pixel) for row, frame in zip(rows, frames, strict=True)]
         return {
             "pixels": pixels,
             "which": which,
@@ -132,9 +140,9 @@ class SamTask(Task):
         rows = batch["by_point"] == by_point
         with torch.set_grad_enabled(self.recipe.whole and torch.is_grad_enabled()):
             # transformers' own `get_image_embeddings` never differentiates.
-            seen = net.vision_encoder(batch["pixels"]).last_hidden_state[batch["which"][rows]]
-        asked = {"input_points": batch["points"][rows]} if by_point else {"input_boxes": batch["boxes"][rows]}
-        output = net(image_embeddings=seen, multimask_output=by_point, **asked)
+            states = net.vision_encoder(batch["pixels"]).last_hidden_state[batch["which"][rows]]
+        prompt = {"input_points": batch["points"][rows]} if by_point else {"input_boxes": batch["boxes"][rows]}
+        output = net(image_embeddings=states, multimask_output=by_point, **prompt)
         return output.pred_masks[:, 0], output.iou_scores[:, 0]
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
@@ -152,9 +160,9 @@ class SamTask(Task):
         for row in self.dev:
             batch = {key: value.to(device) for key, value in self.collate([row]).items()}
             logits, _ = self._ask(self.net, batch, by_point=False)
-            said = unfit(logits[0].detach().cpu(), row.mask.size[::-1], self.side)[0].numpy() > 0
+            predicted = unfit(logits[0].detach().cpu(), row.mask.size[::-1], self.side)[0].numpy() > 0
             gold = row.mask.to_array()
-            total += float((said & gold).sum() / max((said | gold).sum(), 1))
+            total += float((predicted & gold).sum() / max((predicted | gold).sum(), 1))
         return {"iou": total / len(self.dev)}
 
     def save(self, folder: Path) -> None:
@@ -181,7 +189,7 @@ def regions_of(row: Seen) -> list[Region]:
     return found
 
 
-def drawn(mask: Mask, frame: tuple[int, int], side: int, pixel: int = 4) -> Tensor:
+def target_grid(mask: Mask, frame: tuple[int, int], side: int, pixel: int = 4) -> Tensor:
     """A mask as the decoder draws it: scaled to `frame` (width, height) in the square, `pixel` of its pixels to one."""
     picture = Image.fromarray(mask.to_array().astype(np.uint8) * 255).resize(frame, Image.Resampling.BOX)
     square = functional.pad(
@@ -209,8 +217,8 @@ def mask_loss(logits: Tensor, scores: Tensor, masks: Tensor) -> Tensor:
     focal = (weight * (1 - hit) ** 2 * each).mean((2, 3))
     both, sizes = (inside * right).sum((2, 3)), inside.sum((2, 3)) + right.sum((2, 3))
     drawn_badly = 20 * focal + 1 - (2 * both + 1) / (sizes + 1)
-    said = logits.detach() > 0
-    overlap = (said & (right > 0)).sum((2, 3)) / (said | (right > 0)).sum((2, 3)).clamp(min=1)
+    predicted = logits.detach() > 0
+    overlap = (predicted & (right > 0)).sum((2, 3)) / (predicted | (right > 0)).sum((2, 3)).clamp(min=1)
     return drawn_badly.amin(1) + ((scores - overlap) ** 2).mean(1)
 
 

@@ -133,11 +133,11 @@ def measured(case: Case, steps: int) -> dict[str, float]:
     task = case.task(recipe)
     counted = tokens_read(task.net.get_submodule(case.reads))
     run = Run(recipe, task)
-    taken = run.steps(steps + 1)
-    next(taken)
+    losses_so_far = run.steps(steps + 1)
+    next(losses_so_far)
     counted.clear()
     start = time.perf_counter()
-    losses = list(taken)
+    losses = list(losses_so_far)
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start

@@ -54,9 +54,9 @@ def names_of(data: Dataset) -> frozenset[str]:
 def without(names: frozenset[str]) -> Iterator[int]:
     """The lexicon without these names; yields how many it had of them."""
     known = lexicon.known_names
-    kept: Mapping[str, tuple[str, ...]] = {key: types for key, types in known().items() if key not in names}
-    struck = len(known()) - len(kept)
-    lexicon.known_names = lambda: kept  # type: ignore[assignment]  # the cached function of no arguments
+    remaining: Mapping[str, tuple[str, ...]] = {key: types for key, types in known().items() if key not in names}
+    struck = len(known()) - len(remaining)
+    lexicon.known_names = lambda: remaining  # type: ignore[assignment]  # the cached function of no arguments
     try:
         yield struck
     finally:
@@ -69,12 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds gmner/ and fmnerg-test300/")
     root = parser.parse_args(arguments).data
     test = load_dataset("fmnerg", root / "fmnerg-test300", "dev")
-    seen = names_of(load_dataset("gmner", root / "gmner", "train"))
+    train_names = names_of(load_dataset("gmner", root / "gmner", "train"))
     print(f"{test.title}: F1 of span and 51 types")
     print(f"{100 * fine_f1(test, 0.0):.2f}  no lexicon")
     cases = {
         "the whole lexicon": frozenset[str](),
-        "without these posts' names that GMNER train lacks": names_of(test) - seen,
+        "without these posts' names that GMNER train lacks": names_of(test) - train_names,
         "without any of these posts' names": names_of(test),
     }
     for about, names in cases.items():

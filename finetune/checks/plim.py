@@ -49,12 +49,12 @@ def recipe(arm: str, seed: int, data: str, out: Path, threads: int) -> TaggerRec
 def run(arm: str, seed: int, data: str, out: Path, threads: int) -> float:
     """Dev F1 (spans with their coarse type) after the last epoch of one run, trained now or read from its folder."""
     settings = recipe(arm, seed, data, out, threads)
-    kept = Path(settings.out) / "result.json"
-    if not kept.is_file():
+    result = Path(settings.out) / "result.json"
+    if not result.is_file():
         train(settings, resume=True)
         history = json.loads((Path(settings.out) / "adapter" / "config.json").read_text("utf-8"))["training"]["history"]
-        kept.write_text(json.dumps(history[-1]), "utf-8")
-    last = json.loads(kept.read_text("utf-8"))
+        result.write_text(json.dumps(history[-1]), "utf-8")
+    last = json.loads(result.read_text("utf-8"))
     return float(last["dev_f1_knowledge" if arm == "plim" else "dev_f1"])
 
 

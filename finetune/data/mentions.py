@@ -137,19 +137,19 @@ def read_split(
         raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
     data = {f"{dataset.name} {split}": dataset.sha256}
     data |= _sha256((Path(file) for file in (captions, *expansions) if Path(file).is_file()), split)
-    told = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
+    caption_of = {post: text for post, text in lines_of(captions, "caption")} if captions else {}
     if captions:
-        some_fit(captions, any(gold.post.id in told for gold in dataset.posts), f"post of {split}")
-    said: dict[tuple[str, str], list[str]] = {}
+        require_fit(captions, any(gold.post.id in caption_of for gold in dataset.posts), f"post of {split}")
+    expansions_of: dict[tuple[str, str], list[str]] = {}
     mentions = {(gold.post.id, entity.text) for gold in dataset.posts for entity in gold.entities}
     for file in expansions:
-        fitting = _add_expansions(said, file, mixed) & mentions
-        some_fit(file, bool(fitting), f"mention of {split}")
+        fitting = _add_expansions(expansions_of, file, mixed) & mentions
+        require_fit(file, bool(fitting), f"mention of {split}")
     rows = [
-        replace(_seen(gold, entity, told.get(gold.post.id), expansion), reading=reading)
+        replace(_mention_row(gold, entity, caption_of.get(gold.post.id), expansion), reading=reading)
         for gold in dataset.posts
         for entity in gold.entities
-        for expansion in said.get((gold.post.id, entity.text)) or (None,)
+        for expansion in expansions_of.get((gold.post.id, entity.text)) or (None,)
     ]
     regions = [[Path(row.image).name, row.query.text, row.boxes, row.masks] for row in rows]
     data[f"{dataset.name} {split} regions"] = hashlib.sha256(repr(regions).encode()).hexdigest()
@@ -165,7 +165,7 @@ def _sha256(files: Iterable[Path], split: str) -> dict[str, str]:
     return found
 
 
-def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
+def _mention_row(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
     return Seen(
         post=gold.post.id,
         text=gold.post.text,
@@ -178,7 +178,7 @@ def _seen(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: st
     )
 
 
-def _add_expansions(said: dict[tuple[str, str], list[str]], file: str, mixed: bool) -> set[tuple[str, str]]:
+def _add_expansions(expansions_of: dict[tuple[str, str], list[str]], file: str, mixed: bool) -> set[tuple[str, str]]:
     """Add a file's expansions to those of (post, mention); returns whose they are.
 
     Raises:
@@ -186,7 +186,7 @@ def _add_expansions(said: dict[tuple[str, str], list[str]], file: str, mixed: bo
     """
     found = set()
     for where, (post, text, expansion) in placed_lines(file, "text", "expansion"):
-        known = said.setdefault((post, text), [])
+        known = expansions_of.setdefault((post, text), [])
         if known and expansion not in known and not mixed:
             what = f"a second expansion of {text!r} in post {post!r}: dev is never mixed"
             raise NamepinError("E139", what, where=where, mend="give one line a mention")
@@ -195,7 +195,7 @@ def _add_expansions(said: dict[tuple[str, str], list[str]], file: str, mixed: bo
     return found
 
 
-def some_fit(file: str, fits: bool, kind: str) -> None:
+def require_fit(file: str, fits: bool, kind: str) -> None:
     """See that a file belongs to the data.
 
     Raises:
@@ -257,12 +257,14 @@ class Pictures:
         return pixels, torch.tensor([paths.index(row.image) for row in rows])
 
 
-Row = TypeVar("Row")
+RowType = TypeVar("RowType")
 
 
-def shuffled(rows: Sequence[Row], rng: random.Random, picture: Callable[[Row], str] | None = None) -> list[Row]:
+def shuffle_rows(
+    rows: Sequence[RowType], rng: random.Random, picture: Callable[[RowType], str] | None = None
+) -> list[RowType]:
     """The rows in random order; those of one picture stay together, so that a batch encodes it once."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[RowType]] = {}
     for at, row in enumerate(rows):
         groups.setdefault(picture(row) if picture else str(at), []).append(row)
     order = list(groups)
@@ -270,7 +272,7 @@ def shuffled(rows: Sequence[Row], rng: random.Random, picture: Callable[[Row], s
     return [row for key in order for row in groups[key]]
 
 
-def both_classes(split: Split, *, negatives: bool = False) -> None:
+def require_both_classes(split: Split, *, negatives: bool = False) -> None:
     """See that there is something to tell apart.
 
     Args:
@@ -289,7 +291,7 @@ def both_classes(split: Split, *, negatives: bool = False) -> None:
     raise NamepinError("E139", what, where=split.file, mend="use another split")
 
 
-def something(rows: Sequence[object], split: Split, kind: str) -> None:
+def require_rows(rows: Sequence[object], split: Split, kind: str) -> None:
     """See that rows of a split are left.
 
     Args:
@@ -311,18 +313,18 @@ def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) 
         rows: mentions, with their truth.
         judge: what is said of some of them, (rows,) booleans.
     """
-    said = [bool(one) for at in range(0, len(rows), 16) for one in judge(rows[at : at + 16]).tolist()]
+    predicted = [bool(one) for at in range(0, len(rows), 16) for one in judge(rows[at : at + 16]).tolist()]
     truth = [row.groundable for row in rows]
-    both = sum(a and b for a, b in zip(truth, said, strict=True))
+    both = sum(a and b for a, b in zip(truth, predicted, strict=True))
     return {
-        "f1": 2 * both / max(sum(said) + sum(truth), 1),
-        "precision": both / max(sum(said), 1),
+        "f1": 2 * both / max(sum(predicted) + sum(truth), 1),
+        "precision": both / max(sum(predicted), 1),
         "recall": both / max(sum(truth), 1),
-        "accuracy": sum(a == b for a, b in zip(truth, said, strict=True)) / max(len(rows), 1),
+        "accuracy": sum(a == b for a, b in zip(truth, predicted, strict=True)) / max(len(rows), 1),
     }
 
 
-def jittered(box: RawBox, most: float, rng: random.Random) -> RawBox:
+def jitter_box(box: RawBox, most: float, rng: random.Random) -> RawBox:
     """The box with each edge moved by up to `most` of its side; never inverted for `most` below one half."""
     width, height = (box[2] - box[0]) * most, (box[3] - box[1]) * most
     left, top, right, bottom = (

@@ -52,7 +52,7 @@ class OfaParts:
 
 def read(net: Any, batch: Batch) -> Memory:
     """The encoder's states of `OfaParts.questions`; every picture goes through the ResNet once."""
-    seen = net.look(batch["pixels"])
-    patches = Patches(seen.states[batch["which"]], seen.rows, seen.columns)
+    view = net.look(batch["pixels"])
+    patches = Patches(view.states[batch["which"]], view.rows, view.columns)
     memory: Memory = net.encode(patches, batch["ids"], batch["ids"] != PAD)
     return memory

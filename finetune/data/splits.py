@@ -31,10 +31,10 @@ def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Da
     if regions:
         _most_are_used(dataset, "boxes")
         _most_are_used(dataset, "masks")
-    listed = [problem for problem in dataset.problems if problem.code == "E132" or regions and problem.code == "E133"]
-    if listed and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
-        first = f"the first is {listed[0].code}: {listed[0].what} ({listed[0].where})"
-        print(f"warning: {len(listed)} problems in {name} {split}, {first}; see namepin data check", file=sys.stderr)
+    problems = [problem for problem in dataset.problems if problem.code == "E132" or regions and problem.code == "E133"]
+    if problems and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        first = f"the first is {problems[0].code}: {problems[0].what} ({problems[0].where})"
+        print(f"warning: {len(problems)} problems in {name} {split}, {first}; see namepin data check", file=sys.stderr)
     return dataset
 
 
@@ -56,7 +56,7 @@ def file_of(dataset: Dataset) -> str:
     return dataset.posts[0].where.rpartition(":")[0]
 
 
-def pictures_there(dataset: Dataset) -> None:
+def require_pictures(dataset: Dataset) -> None:
     """See that every picture that is named exists; a post may have none.
 
     Raises:
@@ -68,7 +68,7 @@ def pictures_there(dataset: Dataset) -> None:
         raise NamepinError("E120", what, where=missing[0].where, mend="add them, or take their posts out of the split")
 
 
-def tokens_there(posts: Iterable[GoldPost]) -> None:
+def require_tokens(posts: Iterable[GoldPost]) -> None:
     """See that every post has tokens, and every mention those that its text is made of.
 
     Raises:

@@ -18,7 +18,7 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import bui
 
 from namepin.evals.datasets.gold import RawBox
 from namepin.evals.scoring.protocols import box_iou
-from namepin.finetune.data.mentions import Seen, VisualTraining, jittered, read_split, shuffled, something
+from namepin.finetune.data.mentions import Seen, VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
 from namepin.finetune.loop.settings import Jitter, Positive, Rate
 from namepin.finetune.loop.task import Batch, Task
@@ -85,8 +85,8 @@ class MmGroundingDinoTask(Task):
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         dev = read_split(recipe, recipe.dev, expansions=known, mixed=False)
         self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
-        something(self.train, train, "box")
-        something(self.dev, dev, "box")
+        require_rows(self.train, train, "box")
+        require_rows(self.dev, dev, "box")
         self.data = {**train.data, **dev.data}
         asked = {name: getattr(recipe, name) for name in ("weights", "phrase", "short_side", "long_side")}
         config, path = MmGroundingDinoConfig(**asked, threshold=0.0, top=1), locate(recipe.weights)
@@ -95,8 +95,8 @@ class MmGroundingDinoTask(Task):
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, their target boxes moved a little where the recipe says so."""
-        rows, most = shuffled(self.train, rng, lambda row: row.image), self.recipe.jitter
-        return [replace(row, boxes=(jittered(row.largest, most, rng),)) for row in rows] if most else rows
+        rows, most = shuffle_rows(self.train, rng, lambda row: row.image), self.recipe.jitter
+        return [replace(row, boxes=(jitter_box(row.largest, most, rng),)) for row in rows] if most else rows
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, each in the corner of a common rectangle, phrases, and the target boxes, (rows, 4).

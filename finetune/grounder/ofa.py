@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from namepin.evals.scoring.protocols import box_iou
-from namepin.finetune.data.mentions import Reading, Seen, VisualTraining, jittered, read_split, shuffled, something
+from namepin.finetune.data.mentions import (
+    Reading,
+    Seen,
+    VisualTraining,
+    jitter_box,
+    read_split,
+    require_rows,
+    shuffle_rows,
+)
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
 from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
@@ -83,7 +91,7 @@ class OfaGrounderTask(Task):
             [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
         )
         for split in (train, dev):
-            something([row for row in split.rows if row.boxes], split, "box")
+            require_rows([row for row in split.rows if row.boxes], split, "box")
         self.data = {**train.data, **dev.data}
         self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
         self.net: nn.Module = self.parts.net
@@ -91,11 +99,11 @@ class OfaGrounderTask(Task):
 
     def rows(self, rng: random.Random) -> Sequence[Seen]:
         """The mentions, their target boxes moved a little where the recipe says so."""
-        rows = shuffled(self.train, rng, lambda row: row.image)
+        rows = shuffle_rows(self.train, rng, lambda row: row.image)
         if not self.recipe.jitter:
             return rows
         most = self.recipe.jitter
-        return [replace(row, boxes=(jittered(row.largest, most, rng),)) if row.boxes else row for row in rows]
+        return [replace(row, boxes=(jitter_box(row.largest, most, rng),)) if row.boxes else row for row in rows]
 
     def collate(self, rows: list[Seen]) -> Batch:
         """Pictures, questions, and the bins of the answers."""

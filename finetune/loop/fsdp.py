@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from namepin.tools.errors import NamepinError
 
 
-def settle(accelerator: Accelerator) -> None:
+def set_up_fsdp(accelerator: Accelerator) -> None:
     """Spread the net where accelerate's configuration asks for FSDP, on CPUs too, where accelerate itself does not.
 
     Raises:
@@ -61,19 +61,19 @@ def like(value: Tensor, place: Any) -> Tensor:
     return distribute_tensor(value.to(place.device, place.dtype), place.device_mesh, place.placements)
 
 
-def whole_states(optimiser: Any) -> dict[str, Any]:
+def full_states(optimiser: Any) -> dict[str, Any]:
     """An optimiser's state with whole tensors, as one process has it."""
-    told: dict[str, Any] = optimiser.state_dict()
-    if not any(is_spread(value) for one in told["state"].values() for value in one.values()):
-        return told
+    state: dict[str, Any] = optimiser.state_dict()
+    if not any(is_spread(value) for one in state["state"].values() for value in one.values()):
+        return state
     states = {
         key: {name: whole(value) if isinstance(value, Tensor) else value for name, value in one.items()}
-        for key, one in told["state"].items()
+        for key, one in state["state"].items()
     }
-    return {**told, "state": states}
+    return {**state, "state": states}
 
 
-def put_states(optimiser: Any, told: Mapping[str, Any]) -> None:
+def load_states(optimiser: Any, state: Mapping[str, Any]) -> None:
     """The reverse of `whole_states`."""
     places = [place for group in optimiser.param_groups for place in group["params"]]
     states = {
@@ -81,13 +81,13 @@ def put_states(optimiser: Any, told: Mapping[str, Any]) -> None:
             name: like(value, places[key]) if isinstance(value, Tensor) and value.ndim else value
             for name, value in one.items()
         }
-        for key, one in told["state"].items()
+        for key, one in state["state"].items()
     }
-    optimiser.load_state_dict({**told, "state": states})
+    optimiser.load_state_dict({**state, "state": states})
 
 
 @contextmanager
-def gathered(net: nn.Module, *, keep: bool) -> Iterator[None]:
+def gather_parameters(net: nn.Module, *, keep: bool) -> Iterator[None]:
     """Parameters that are spread stand whole on the CPU for a while, to be saved; every process must take part.
 
     Args:
@@ -100,13 +100,13 @@ def gathered(net: nn.Module, *, keep: bool) -> Iterator[None]:
         for name, value in module._parameters.items()
         if value is not None and is_spread(value)
     ]
-    made: dict[int, nn.Parameter] = {}  # tied parameters stay tied
+    replacements: dict[int, nn.Parameter] = {}  # tied parameters stay tied
     for _, _, value in places:
-        if id(value) not in made:
+        if id(value) not in replacements:
             full = whole(value)
-            made[id(value)] = nn.Parameter(full if keep else torch.empty(0), requires_grad=value.requires_grad)
+            replacements[id(value)] = nn.Parameter(full if keep else torch.empty(0), requires_grad=value.requires_grad)
     for module, name, value in places:
-        module._parameters[name] = made[id(value)]
+        module._parameters[name] = replacements[id(value)]
     try:
         yield
     finally:

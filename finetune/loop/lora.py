@@ -86,14 +86,14 @@ def save_lora(
     net: nn.Module, recipe: _Adapted, layers: Layers, folder: Path, task: Literal["rerank", "match", "ground"]
 ) -> None:
     """An adapter's folder for the tool of a task (`namepin.tools.loading.adapters`)."""
-    told = {key: value for key, value in settings_of(recipe).items() if key not in ("out", "root", "weights")}
+    settings = {key: value for key, value in settings_of(recipe).items() if key not in ("out", "root", "weights")}
     base = locate(recipe.weights)
     manifest = AdapterManifest(
         task=task,
         base_model=recipe.weights if not Path(recipe.weights).exists() else Path(recipe.weights).name,
         base_sha256=weights_sha256(base),
         rank=recipe.rank,
-        training=told,
+        training=settings,
     )
     full = [name for name, _ in net.named_parameters() if is_whole(name, layers)]
     save_adapter_of(net, folder, manifest, lora_settings(net, recipe, layers), full)

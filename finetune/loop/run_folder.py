@@ -38,8 +38,8 @@ def settings_of(recipe: Any) -> dict[str, Any]:
 def trained(net: nn.Module) -> dict[str, Tensor]:
     """The net's trainable tensors and its running statistics, whole and on the CPU."""
     learnt = {name: value for name, value in net.named_parameters() if value.requires_grad}
-    kept = {name: value for name, value in net.named_buffers() if "running_" in name}
-    return {name: whole(value) for name, value in (learnt | kept).items()}
+    statistics = {name: value for name, value in net.named_buffers() if "running_" in name}
+    return {name: whole(value) for name, value in (learnt | statistics).items()}
 
 
 def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -159,11 +159,11 @@ def disk_errors(out: Path) -> Iterator[None]:
         # torch's writer finds that bytes are missing and says so, while the system's own error is on its way; the
         # writers of safetensors and tokenizers tell the system's error in their own.
         cause = error if isinstance(error, OSError) else error.__context__
-        said = cause.strerror or str(cause) if isinstance(cause, OSError) else str(error)
-        if not isinstance(cause, OSError) and not re.search(r"\(os error \d+\)", said):
+        message = cause.strerror or str(cause) if isinstance(cause, OSError) else str(error)
+        if not isinstance(cause, OSError) and not re.search(r"\(os error \d+\)", message):
             raise
         mend = "make room or choose another `out`; --resume goes on from the last checkpoint, where there is one"
-        raise NamepinError("E500", f"the run cannot be written: {said}", where=str(out), mend=mend) from error
+        raise NamepinError("E500", f"the run cannot be written: {message}", where=str(out), mend=mend) from error
 
 
 def ensure_writable(out: Path) -> Path:
@@ -210,12 +210,12 @@ def model_card(record: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {key} | {value} |" for key, value in record["settings"].items())
     files = "\n".join(f"- `{name}`, sha256 {sha}" for name, sha in record["data_sha256"].items())
     scores = ", ".join(f"{key} {value}" for key, value in best.items() if key not in ("epoch", "loss", "score"))
-    made = f"Namepin {record['code']} (`{record['recipe']}`) on {record['machine']}"
+    maker = f"Namepin {record['code']} (`{record['recipe']}`) on {record['machine']}"
     return f"""---
 tags: [namepin, {record["tool"]}]
 ---
 # {record["tool"]}
-Trained with {made}. Best epoch {best["epoch"]:g} on dev: {scores}.
+Trained with {maker}. Best epoch {best["epoch"]:g} on dev: {scores}.
 
 ## Data
 {files}

@@ -27,7 +27,14 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from torch import nn
 from torch.utils.data import DataLoader
 
-from namepin.finetune.loop.fsdp import callable_in_parts, gathered, put_states, settle, whole, whole_states
+from namepin.finetune.loop.fsdp import (
+    callable_in_parts,
+    full_states,
+    gather_parameters,
+    load_states,
+    set_up_fsdp,
+    whole,
+)
 from namepin.finetune.loop.moving_average import MovingAverage
 from namepin.finetune.loop.progress import ProgressReport
 from namepin.finetune.loop.run_folder import (
@@ -89,7 +96,7 @@ class Run:
             # Heads that a loss does not use, such as BLIP's projections, get no gradient.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        settle(self.accelerator)
+        set_up_fsdp(self.accelerator)
         if recipe.gradient_checkpointing:
             compute_activations_twice(task.net, task.name)
         self.per_epoch = self._batches(task.rows(random.Random(0)))
@@ -189,14 +196,14 @@ class Run:
             parts = [list(batch[index::count][at : at + size]) for at in range(0, longest, size)]
             return [(len(part) * count / len(batch), self.task.collate(part or [batch[0]])) for part in parts]
 
-        def told(one: list[Sequence[Any]]) -> list[tuple[float, Batch]] | NamepinError:
+        def prepare_or_error(one: list[Sequence[Any]]) -> list[tuple[float, Batch]] | NamepinError:
             try:
                 return prepare(one)
             except NamepinError as error:  # raised in a worker, it would reach us as another one
                 return error
 
         order: Any = list(batches)
-        for parts in DataLoader(order, batch_size=1, collate_fn=told, num_workers=self.recipe.workers):
+        for parts in DataLoader(order, batch_size=1, collate_fn=prepare_or_error, num_workers=self.recipe.workers):
             if isinstance(parts, NamepinError):
                 raise parts
             yield parts
@@ -261,7 +268,7 @@ class Run:
     def _keep(self) -> None:
         """Save the weights as they are, for the tool."""
         first, self.task.history = self.accelerator.is_main_process, self.history
-        with gathered(self.task.net, keep=first):
+        with gather_parameters(self.task.net, keep=first):
             if first:
                 require_finite_weights(self.task.net, self.out)
                 with disk_errors(self.out), whole_folder(self.out / self.task.folder) as folder:
@@ -275,7 +282,7 @@ class Run:
             "now": asdict(self.now),
             "history": self.history,
             "net": trained(self.task.net),
-            "optimiser": whole_states(self.optimiser),
+            "optimiser": full_states(self.optimiser),
             "average": self.average.state() if self.average else None,
         }
         if self.accelerator.is_main_process:
@@ -291,7 +298,7 @@ class Run:
                 what, mend = "the checkpoint is of an older release", "start again in another `out`"
                 raise NamepinError("E205", what, where=str(self.out / CHECKPOINT), mend=mend)
             put(self.task.net, state["net"])
-            put_states(self.optimiser, state["optimiser"])
+            load_states(self.optimiser, state["optimiser"])
             self.now, self.history = Position(**state["now"]), state["history"]
             if self.average and state.get("average"):
                 self.average.restore(state["average"], self.task.net)

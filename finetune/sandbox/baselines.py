@@ -56,11 +56,11 @@ def gmner_f1(root: Path, split: str) -> dict[str, float]:
     dataset = load_dataset("sandbox", root, split)
     lines = (root / "truth" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     truth = {str(row["id"]): row["objects"] for row in map(json.loads, lines)}
-    told = {
-        (post, text): said
-        for post, text, said in lines_of(str(root / f"expansions/{split}.jsonl"), "text", "expansion")
+    expansions = {
+        (post, text): expansion
+        for post, text, expansion in lines_of(str(root / f"expansions/{split}.jsonl"), "text", "expansion")
     }
-    found = {name: _score(dataset, choose, truth, told) for name, choose in BASELINES.items()}
+    found = {name: _score(dataset, choose, truth, expansions) for name, choose in BASELINES.items()}
     rng = random.Random(1)
     labels = [e.fine for gold in load_dataset("sandbox", root, "train").posts for e in gold.entities]
     guessed = [[_row(e, str(rng.choice(labels)), None) for e in gold.entities] for gold in dataset.posts]
@@ -68,10 +68,13 @@ def gmner_f1(root: Path, split: str) -> dict[str, float]:
 
 
 def _score(
-    dataset: Dataset, choose: Choose, truth: Mapping[str, Sequence[Thing]], told: Mapping[tuple[str, str], str]
+    dataset: Dataset, choose: Choose, truth: Mapping[str, Sequence[Thing]], expansions: Mapping[tuple[str, str], str]
 ) -> float:
     rows = [
-        [_row(e, str(e.fine), choose(e, told.get((gold.post.id, e.text)), truth[gold.post.id])) for e in gold.entities]
+        [
+            _row(e, str(e.fine), choose(e, expansions.get((gold.post.id, e.text)), truth[gold.post.id]))
+            for e in gold.entities
+        ]
         for gold in dataset.posts
     ]
     return _evaluated(dataset, rows)

@@ -19,18 +19,18 @@ LEVELS = ("looks", "kind", "type")
 def described(post: SandboxPost, seed: int) -> dict[str, Any]:
     """A line of `regions/SPLIT.jsonl`, drawn from (seed, post) alone."""
     rng = random.Random(f"{seed}/described/{post.id}")
-    there = {said(one.thing, level) for one in post.drawn for level in LEVELS}
+    there = {description_of(one.thing, level) for one in post.drawn for level in LEVELS}
     rows: dict[str, dict[str, Any]] = {}
     for one in post.drawn:
         for level in ("looks", rng.choice(LEVELS[1:])):
-            right, wrong = said(one.thing, level), said(_other(one.thing, level, rng), level)
+            right, wrong = description_of(one.thing, level), description_of(_other(one.thing, level, rng), level)
             rows[right] = _right(post, right, level)
             if wrong not in there:
                 rows[wrong] = {"text": wrong, "boxes": []}
     return {"id": post.id, "regions": list(rows.values())}
 
 
-def said(thing: Thing, level: str) -> str:
+def description_of(thing: Thing, level: str) -> str:
     """A description."""
     if level == "type":
         return thing.kind.fine.replace("_", " ")
@@ -38,9 +38,9 @@ def said(thing: Thing, level: str) -> str:
 
 
 def _right(post: SandboxPost, text: str, level: str) -> dict[str, Any]:
-    shown = [one for one in post.drawn if said(one.thing, level) == text]
-    masks = [Mask.from_array(one.region).model_dump() for one in shown]
-    return {"text": text, "boxes": [one.box for one in shown], "masks": masks}
+    matching = [one for one in post.drawn if description_of(one.thing, level) == text]
+    masks = [Mask.from_array(one.region).model_dump() for one in matching]
+    return {"text": text, "boxes": [one.box for one in matching], "masks": masks}
 
 
 def _other(thing: Thing, level: str, rng: random.Random) -> Thing:

@@ -47,8 +47,8 @@ TRACED = {"peaks in the box, trained matcher": "matcher/weights", "peaks in the 
 def command(name: str, out: Path, split: str) -> list[str]:
     """What a person would type for a measure."""
     world = ["--dataset", "sandbox", "--root", f"{out}/world", "--split", split, "--knowledge", "recorded"]
-    told = [word.format(out=out, split=split) for word in MEASURES[name]]
-    return ["namepin", "eval", *world, "--profile", f"{out}/{PROFILE}", *told, "--json", str(_result(name, out, split))]
+    more = [word.format(out=out, split=split) for word in MEASURES[name]]
+    return ["namepin", "eval", *world, "--profile", f"{out}/{PROFILE}", *more, "--json", str(_result(name, out, split))]
 
 
 def measure(outs: Sequence[Path], split: str) -> None:
@@ -66,9 +66,9 @@ def measure(outs: Sequence[Path], split: str) -> None:
         (out / "logs").mkdir(exist_ok=True)
         write_profile(out)
     with ThreadPoolExecutor(2) as pool:
-        begun = [pool.submit(_evaluate, name, out, split) for out in outs for name in MEASURES]
-        begun += [pool.submit(_trace, out, split) for out in outs]
-        for one in begun:
+        futures = [pool.submit(_evaluate, name, out, split) for out in outs for name in MEASURES]
+        futures += [pool.submit(_trace, out, split) for out in outs]
+        for one in futures:
             one.result()
 
 
@@ -77,8 +77,8 @@ def _result(name: str, out: Path, split: str) -> Path:
 
 
 def _fresh(result: Path, out: Path) -> bool:
-    made = max(file.stat().st_mtime for file in (out / PROFILE, *out.glob("*/done.json")))
-    return result.is_file() and result.stat().st_size > 0 and result.stat().st_mtime > made
+    newest = max(file.stat().st_mtime for file in (out / PROFILE, *out.glob("*/done.json")))
+    return result.is_file() and result.stat().st_size > 0 and result.stat().st_mtime > newest
 
 
 def _evaluate(name: str, out: Path, split: str) -> None:
@@ -98,8 +98,8 @@ def table(outs: Sequence[Path], split: str) -> str:
     """Markdown: a row a measure and the tracing, percent, mean and standard deviation over `outs`."""
     lines = [f"| | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
     for name in MEASURES:
-        told = [json.loads(_result(name, out, split).read_text(encoding="utf-8")) for out in outs]
-        cells = [_cell([value_at(one, path) for one in told]) for path in COLUMNS.values()]
+        results = [json.loads(_result(name, out, split).read_text(encoding="utf-8")) for out in outs]
+        cells = [_cell([value_at(one, path) for one in results]) for path in COLUMNS.values()]
         lines.append(f"| {name.replace('-', ' ')} | {' | '.join(cells)} |")
     traced = [json.loads(_result("tracing", out, split).read_text(encoding="utf-8")) for out in outs]
     lines += ["", *(f"{name}: {_cell([one[name] for one in traced])}" for name in TRACED)]
@@ -119,9 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="+")
     parser.add_argument("--split", default="test", choices=("dev", "test"))
-    asked = parser.parse_args(argv)
-    measure(asked.out, asked.split)
-    print(f"\n{asked.split}, {len(asked.out)} trainings\n\n{table(asked.out, asked.split)}")
+    options = parser.parse_args(argv)
+    measure(options.out, options.split)
+    print(f"\n{options.split}, {len(options.out)} trainings\n\n{table(options.out, options.split)}")
 
 
 if __name__ == "__main__":

@@ -26,15 +26,15 @@ def words_of(seed: int, count: int = 6000) -> dict[str, list[str]]:
     rng = random.Random(f"names/{seed}")
     found: dict[str, None] = {}
     while len(found) < count:
-        made = word(rng)
-        if made not in ORDINARY and len(made) > 3:
-            found[made] = None
-    every, parted, start = list(found), {}, 0
+        name = word(rng)
+        if name not in ORDINARY and len(name) > 3:
+            found[name] = None
+    every, by_split, start = list(found), {}, 0
     for split in SPLITS:
         stop = start + int(count * _SHARES[split])
-        parted[split] = [made.capitalize() for made in every[start:stop]]
+        by_split[split] = [name.capitalize() for name in every[start:stop]]
         start = stop
-    return parted
+    return by_split
 
 
 def endless(words: list[str], rng: random.Random) -> Iterator[str]:

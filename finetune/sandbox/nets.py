@@ -36,12 +36,12 @@ def make_nets(world: Path, out: Path, seed: int = 1) -> None:
 
     What is there and whole stays; each is moved into place once it is whole.
     """
-    said = corpus(world)
+    texts = corpus(world)
     for name, make in (("bert", _bert), ("blip", _blip), ("sam", _sam), ("llava", _llava), ("ofa", _ofa)):
         if not _drawn_before(out / name):
             torch.manual_seed(seed)
             with whole_folder(out / name) as folder, quiet_transformers():
-                make(folder, said)
+                make(folder, texts)
 
 
 def _drawn_before(folder: Path) -> bool:
@@ -53,7 +53,7 @@ def corpus(world: Path) -> list[str]:
     texts = [gold.post.text for gold in load_dataset("sandbox", world, "train").posts]
     texts += [known for _, known in lines_of(str(world / "knowledge/train.jsonl"), "knowledge")]
     texts += [known for _, known in lines_of(str(world / "expansions/train.jsonl"), "expansion")]
-    texts += [said for _, said in lines_of(str(world / "captions/long-train.jsonl"), "caption")]
+    texts += [caption for _, caption in lines_of(str(world / "captions/long-train.jsonl"), "caption")]
     prompts = [
         MATCH_PROMPT,
         INSTRUCTION.format(beside=BESIDE["image"]),
@@ -63,14 +63,14 @@ def corpus(world: Path) -> list[str]:
     return texts + 20 * [*prompts, *FINE51, *COARSE4]
 
 
-def _pieces(said: Sequence[str], size: int = 1200) -> list[str]:
-    """Word pieces that shorten what is said: names of syllables, too, so that knowledge about several names fits."""
+def _pieces(texts: Sequence[str], size: int = 1200) -> list[str]:
+    """Word pieces that shorten the texts: names of syllables, too, so that knowledge about several names fits."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     core: Any = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     core.normalizer, core.pre_tokenizer = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
-    core.train_from_iterator([*said, *map(chr, range(33, 127))], trainer)
+    core.train_from_iterator([*texts, *map(chr, range(33, 127))], trainer)
     vocabulary = core.get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
@@ -83,10 +83,10 @@ def _bert_words(words: Sequence[str], folder: Path) -> Any:
     return tokenizer
 
 
-def _bert(folder: Path, said: Sequence[str]) -> None:
+def _bert(folder: Path, texts: Sequence[str]) -> None:
     from transformers import BertConfig, BertModel
 
-    words = _pieces(said)
+    words = _pieces(texts)
     config = BertConfig(
         vocab_size=len(words), hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
         max_position_embeddings=320,
@@ -95,10 +95,10 @@ def _bert(folder: Path, said: Sequence[str]) -> None:
     _bert_words(words, folder)
 
 
-def _blip(folder: Path, said: Sequence[str]) -> None:
+def _blip(folder: Path, texts: Sequence[str]) -> None:
     from transformers import BlipConfig, BlipForImageTextRetrieval
 
-    words = _pieces(said)
+    words = _pieces(texts)
     vision = {
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
         "image_size": BLIP_SIDE, "patch_size": 12, "layer_norm_eps": 1e-6,
@@ -114,7 +114,7 @@ def _blip(folder: Path, said: Sequence[str]) -> None:
     _bert_words(words, folder)
 
 
-def _sam(folder: Path, said: Sequence[str]) -> None:
+def _sam(folder: Path, texts: Sequence[str]) -> None:
     from transformers import SamConfig, SamModel
 
     vision = {
@@ -131,7 +131,7 @@ def _sam(folder: Path, said: Sequence[str]) -> None:
     net.save_pretrained(folder)
 
 
-def _llava(folder: Path, said: Sequence[str]) -> None:
+def _llava(folder: Path, texts: Sequence[str]) -> None:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
     from transformers import (
         CLIPVisionConfig,
@@ -141,7 +141,7 @@ def _llava(folder: Path, said: Sequence[str]) -> None:
         PreTrainedTokenizerFast,
     )
 
-    pieces = [*_pieces(said), "<image>"]
+    pieces = [*_pieces(texts), "<image>"]
     core: Any = Tokenizer(models.WordPiece({word: at for at, word in enumerate(pieces)}, unk_token="[UNK]"))
     core.normalizer = normalizers.BertNormalizer(lowercase=True)
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -155,7 +155,7 @@ def _llava(folder: Path, said: Sequence[str]) -> None:
         additional_special_tokens=["<image>"],
     )
     tokenizer.save_pretrained(folder)
-    vision = CLIPVisionConfig(  # as BLIP's, see `lend_eyes`
+    vision = CLIPVisionConfig(  # as BLIP's, see `copy_vision_encoder`
         hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=LLAVA_SIDE,
         patch_size=12, layer_norm_eps=1e-6, hidden_act="gelu",
     )  # fmt: skip
@@ -168,7 +168,7 @@ def _llava(folder: Path, said: Sequence[str]) -> None:
     LlavaForConditionalGeneration(config).save_pretrained(folder)
 
 
-def _ofa(folder: Path, said: Sequence[str]) -> None:
+def _ofa(folder: Path, texts: Sequence[str]) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     core: Any = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -177,7 +177,7 @@ def _ofa(folder: Path, said: Sequence[str]) -> None:
         vocab_size=1500, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
-    core.train_from_iterator([f" {text.lower()}" for text in [*said, *(["yes", "no"] * 50)]], trainer)
+    core.train_from_iterator([f" {text.lower()}" for text in [*texts, *(["yes", "no"] * 50)]], trainer)
     learnt = json.loads(core.to_str())["model"]
     vocabulary = {**learnt["vocab"], "<mask>": len(learnt["vocab"])}
     words = OfaWords(vocabulary, [(left, right) for left, right in learnt["merges"]], 16, BINS)
@@ -185,10 +185,10 @@ def _ofa(folder: Path, said: Sequence[str]) -> None:
         vocabulary=words.size, width=128, inner=256, encoder_layers=3, decoder_layers=3, heads=4, token_bucket=64,
         image_bucket=8, blocks=(1, 1, 1),
     )  # fmt: skip
-    save_ofa(_drawn(Ofa(sizes), words.first_bin), words, folder)
+    save_ofa(_with_drawn_weights(Ofa(sizes), words.first_bin), words, folder)
 
 
-def _drawn(net: Ofa, first_bin: int) -> Ofa:
+def _with_drawn_weights(net: Ofa, first_bin: int) -> Ofa:
     """Embeddings as small as transformers draws them, being the logits' weights, too; near bins begin alike."""
     places = torch.arange(BINS)[:, None] * BINS ** -torch.linspace(0, 1, net.sizes.width // 2)
     with torch.no_grad():
@@ -200,7 +200,7 @@ def _drawn(net: Ofa, first_bin: int) -> Ofa:
     return net
 
 
-def lend_eyes(blip: Path, llava: Path, out: Path) -> None:
+def copy_vision_encoder(blip: Path, llava: Path, out: Path) -> None:
     """A LLaVA that begins with what a BLIP has learnt to see: its CLIP tower becomes the BLIP's picture encoder.
 
     LLaVA's own tower had been trained on pictures with texts, too, before it met its language model.
@@ -216,12 +216,12 @@ def lend_eyes(blip: Path, llava: Path, out: Path) -> None:
         return
     with whole_folder(out) as folder, quiet_transformers():
         shutil.copytree(llava, folder, dirs_exist_ok=True)
-        eyes: Any = BlipForImageTextRetrieval.from_pretrained(blip)
+        vision: Any = BlipForImageTextRetrieval.from_pretrained(blip)
         net: Any = LlavaForConditionalGeneration.from_pretrained(llava)
         # The norm before CLIP's layers, which BLIP has not, takes on the scale that tokens have there.
         colours = torch.linspace(-2, 2, 64).reshape(-1, 1, 1, 1).expand(-1, 3, LLAVA_SIDE, LLAVA_SIDE)
-        scale = float(eyes.vision_model.embeddings(colours)[:, 1:].detach().std(-1).mean())
-        net.model.vision_tower.load_state_dict(_as_clip(eyes.vision_model.state_dict(), scale))
+        scale = float(vision.vision_model.embeddings(colours)[:, 1:].detach().std(-1).mean())
+        net.model.vision_tower.load_state_dict(_as_clip(vision.vision_model.state_dict(), scale))
         net.save_pretrained(folder)
 
 

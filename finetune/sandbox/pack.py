@@ -19,14 +19,14 @@ KINDS = ("entailment", "matcher", "segmenter", "grounder", "reranker")
 
 
 def pack(out: Path, target: Path) -> int:
-    """Write every stage that is finished; returns the bytes of all.
+    """Write every run that is finished; returns the bytes of all.
 
     Args:
         out: where `namepin.finetune.sandbox.train` worked.
         target: a folder for each tool is written there.
 
     Raises:
-        NamepinError: E210 when no stage is finished.
+        NamepinError: E210 when no run is finished.
     """
     if not any((out / name).is_dir() for name in ("tagger/adapter", *(f"{kind}/weights" for kind in KINDS))):
         raise NamepinError(
@@ -39,10 +39,10 @@ def pack(out: Path, target: Path) -> int:
         _copied(out / "nets" / "bert", target / "bert")
         _copied(out / "tagger" / "adapter", target / "tagger")
         manifest = target / "tagger" / "config.json"
-        told = json.loads(manifest.read_text(encoding="utf-8"))
-        told["spec"]["encoder"] = f"{target.name}/bert"
-        told["training"]["recipe"]["encoder"] = told["spec"]["encoder"]
-        manifest.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content["spec"]["encoder"] = f"{target.name}/bert"
+        content["training"]["recipe"]["encoder"] = content["spec"]["encoder"]
+        manifest.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for file in target.rglob("tokenizer.json"):
         file.write_text(json.dumps(json.loads(file.read_text("utf-8")), separators=(",", ":")) + "\n", encoding="utf-8")
     return sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("target", type=Path)
-    asked = parser.parse_args(argv)
-    print(f"{pack(asked.out, asked.target) / 1e6:.1f} MB in {asked.target}")
+    options = parser.parse_args(argv)
+    print(f"{pack(options.out, options.target) / 1e6:.1f} MB in {options.target}")
 
 
 if __name__ == "__main__":

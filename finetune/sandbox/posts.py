@@ -96,15 +96,15 @@ class SandboxPost:
     def caption(self, colours: bool) -> str:
         """What the picture shows, from left to right."""
         order = sorted(self.drawn, key=lambda one: one.box[0])
-        said = [one.thing.description if colours else one.thing.short for one in order]
-        return " and ".join(said) if said else "an empty background"
+        descriptions = [one.thing.description if colours else one.thing.short for one in order]
+        return " and ".join(descriptions) if descriptions else "an empty background"
 
 
 def posts(split: str, count: int, words: list[str], seed: int) -> Iterator[SandboxPost]:
     """`count` posts of a split, each from (seed, split, number) alone, given the split's words."""
     for number in range(count):
         rng = random.Random(f"{seed}/{split}/{number}")
-        names, tokens = _said(rng, words)
+        names, tokens = _sentence(rng, words)
         post = SandboxPost(f"{split}-{number:05}", tokens, names, background(_size(rng), rng))
         _show(post, rng)
         yield post
@@ -114,7 +114,7 @@ def _size(rng: random.Random) -> tuple[int, int]:
     return rng.choice([(128, 128), (144, 112), (112, 144), (160, 128)])
 
 
-def _said(rng: random.Random, words: list[str]) -> tuple[list[Named], list[str]]:
+def _sentence(rng: random.Random, words: list[str]) -> tuple[list[Named], list[str]]:
     tokens = ["RT", f"@{rng.choice(words).lower()}", ":"] if rng.random() < 0.2 else []
     names: list[Named] = []
     kinds = rng.sample(KINDS, rng.choices((1, 2, 3, 4), (0.35, 0.35, 0.2, 0.1))[0])
@@ -122,27 +122,27 @@ def _said(rng: random.Random, words: list[str]) -> tuple[list[Named], list[str]]
         if at:
             tokens.append(rng.choice((".", ",", "and", "!")))
         name = _name(kind, words, rng, {word for other in names for word in other.tokens})
-        said = rng.choice(kind.says if rng.random() < TELLING else NEUTRAL).split()
-        place = said.index("{}")
+        frame = rng.choice(kind.says if rng.random() < TELLING else NEUTRAL).split()
+        place = frame.index("{}")
         known = None
         if rng.random() < KNOWN:
             known = rng.choice(KINDS) if rng.random() < WRONG else kind
         signed = not kind.is_person and rng.random() < SIGNED
         thing = replace(_thing(kind, rng), sign=name[0] if signed else None)
         names.append(Named(name, thing, len(tokens) + place, known))
-        tokens += [*said[:place], *name, *said[place + 1 :]]
+        tokens += [*frame[:place], *name, *frame[place + 1 :]]
     if rng.random() < 0.3:
         tokens.append(f"#{rng.choice(('wow', 'news', 'love', 'live', 'today'))}")
     return names, tokens
 
 
-def _name(kind: Kind, words: list[str], rng: random.Random, taken: set[str]) -> tuple[str, ...]:
-    free = [word for word in rng.sample(words, 8) if word not in taken]
+def _name(kind: Kind, words: list[str], rng: random.Random, used: set[str]) -> tuple[str, ...]:
+    free = [word for word in rng.sample(words, 8) if word not in used]
     if kind.is_person:
         return tuple(free[:2]) if rng.random() < 0.7 else (free[0],)
     # The first words of a split are last names now and then, so that a brand and an athlete may share them.
     first = rng.choice(words[:40]) if rng.random() < SHARED else free[0]
-    first = first if first not in taken else free[1]
+    first = first if first not in used else free[1]
     return (first, kind.tail) if kind.tail and rng.random() < 0.3 else (first,)
 
 
@@ -184,7 +184,7 @@ def _twin(thing: Thing, rng: random.Random) -> Thing:
     return Thing(thing.kind, other, rng.choice(list(HAIR)) if thing.hair else None)
 
 
-def _place(size: tuple[int, int], shape: float, taken: list[Frame], rng: random.Random) -> Frame | None:
+def _place(size: tuple[int, int], shape: float, used: list[Frame], rng: random.Random) -> Frame | None:
     """A frame of the shape (width over height) that touches no other; None where none was found."""
     width, height = size
     for _ in range(40):
@@ -195,7 +195,7 @@ def _place(size: tuple[int, int], shape: float, taken: list[Frame], rng: random.
             continue
         left, top = rng.uniform(0, width - wide), rng.uniform(0, height - high)
         frame = (round(left), round(top), round(left + wide), round(top + high))
-        if all(_apart(frame, other) for other in taken):
+        if all(_apart(frame, other) for other in used):
             return frame
     return None
 

@@ -28,18 +28,18 @@ def hits(world: Path, split: str, weights: str, block: int = 0) -> tuple[int, in
         NamepinError: E120 to E139 data, E210 to E218 weights.
     """
     tracer = BlipTracer(BlipTracerConfig(blip=BlipConfig(weights=weights), block=block))
-    asked = [
+    boxed = [
         row for row in read_split(VisualTraining(out="", root=str(world), dataset="sandbox"), split).rows if row.boxes
     ]
     inside, covered = 0, 0.0
-    for path, group in groupby(asked, lambda row: row.image):
+    for path, group in groupby(boxed, lambda row: row.image):
         rows, loaded = list(group), load_image(path)
         request = TraceRequest(image=loaded.ref, queries=tuple(TraceQuery(query=row.query) for row in rows))
         [traces] = tracer.run([request], Media(images={loaded.ref.sha256: loaded.image}))
         for row, trace in zip(rows, traces.traces, strict=True):
             inside += trace.peak is not None and any(_within(trace.peak, box) for box in row.boxes)
             covered += _area(row.largest) / (loaded.image.width * loaded.image.height)
-    return inside, len(asked), covered / max(len(asked), 1)
+    return inside, len(boxed), covered / max(len(boxed), 1)
 
 
 def _within(peak: tuple[float, float], box: RawBox) -> bool:
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--weights", nargs="+", required=True)
     parser.add_argument("--block", type=int, default=0)
-    asked = parser.parse_args(argv)
-    print(f"sandbox {asked.split}, sha256 {load_dataset('sandbox', asked.world, asked.split).sha256[:12]}")
-    for weights in asked.weights:
-        inside, count, covered = hits(asked.world, asked.split, weights, asked.block)
+    options = parser.parse_args(argv)
+    print(f"sandbox {options.split}, sha256 {load_dataset('sandbox', options.world, options.split).sha256[:12]}")
+    for weights in options.weights:
+        inside, count, covered = hits(options.world, options.split, weights, options.block)
         print(f"{weights}: {inside} of {count} peaks in the box, {inside / count:.3f}; anywhere, {covered:.3f}")
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from namepin.finetune.loop.run_folder import disk_errors
-from namepin.finetune.sandbox.nets import lend_eyes, make_nets
+from namepin.finetune.sandbox.nets import copy_vision_encoder, make_nets
 from namepin.finetune.sandbox.write import WHOLE, write_world
 from namepin.tools.errors import in_one_line
 
@@ -31,12 +31,12 @@ POSTS, WORLD_SEED = {"train": 12000, "dev": 500, "test": 500}, 1
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One recipe's run.
+class RecipeRun:
+    """A run of one recipe.
 
     Attributes:
         tool: of `namepin finetune`.
-        after: stages whose weights it begins with.
+        after: runs whose weights it begins with.
         settings: `--set`, with `{out}` for the folder of all runs.
     """
 
@@ -47,38 +47,38 @@ class Stage:
 
 _WORLD = "root={out}/world"
 _EXPANSIONS = ("expansions={out}/world/expansions/train.jsonl", "dev_expansions={out}/world/expansions/dev.jsonl")
-STAGES: Mapping[str, Stage] = {
-    "seeing": Stage("entailment", settings=(_WORLD, "weights={out}/nets/blip")),
-    "pointing": Stage("grounder", settings=(_WORLD, "weights={out}/nets/ofa")),
-    "tagger": Stage("tagger", settings=("data={out}/world", "encoder={out}/nets/bert")),
-    "matcher": Stage("matcher", ("seeing",), (_WORLD, "weights={out}/seeing/weights")),
-    "entailment": Stage("entailment", ("seeing",), (_WORLD, "weights={out}/seeing/weights", *_EXPANSIONS)),
-    "segmenter": Stage("segmenter", settings=(_WORLD, "weights={out}/nets/sam")),
-    "grounder": Stage("grounder", ("pointing",), (_WORLD, "weights={out}/pointing/weights", *_EXPANSIONS)),
-    "reranker": Stage("reranker", ("seeing",), (_WORLD, "weights={out}/nets/llava-seeing")),
+RUNS: Mapping[str, RecipeRun] = {
+    "seeing": RecipeRun("entailment", settings=(_WORLD, "weights={out}/nets/blip")),
+    "pointing": RecipeRun("grounder", settings=(_WORLD, "weights={out}/nets/ofa")),
+    "tagger": RecipeRun("tagger", settings=("data={out}/world", "encoder={out}/nets/bert")),
+    "matcher": RecipeRun("matcher", ("seeing",), (_WORLD, "weights={out}/seeing/weights")),
+    "entailment": RecipeRun("entailment", ("seeing",), (_WORLD, "weights={out}/seeing/weights", *_EXPANSIONS)),
+    "segmenter": RecipeRun("segmenter", settings=(_WORLD, "weights={out}/nets/sam")),
+    "grounder": RecipeRun("grounder", ("pointing",), (_WORLD, "weights={out}/pointing/weights", *_EXPANSIONS)),
+    "reranker": RecipeRun("reranker", ("seeing",), (_WORLD, "weights={out}/nets/llava-seeing")),
 }
-"""In the order in which they are begun: the long ones first, and none long before what it begins with."""
+"""In the order in which they start: the long ones first, and none long before the runs that it begins with."""
 
 PRETRAINED = ("seeing", "pointing", "segmenter")
-"""Stages that stand for weights that the papers take as they were published."""
+"""Runs that stand for weights that the papers take as they were published."""
 
 
 def command(name: str, out: Path, seed: int) -> list[str]:
-    """What a person would type for a stage."""
-    stage = STAGES[name]
-    settings = [f"out={out / name}", f"seed={seed}", *(one.format(out=out) for one in stage.settings)]
+    """The command that a person would type for a run."""
+    recipe_run = RUNS[name]
+    settings = [f"out={out / name}", f"seed={seed}", *(one.format(out=out) for one in recipe_run.settings)]
     pairs = [word for one in settings for word in ("--set", one)]
-    return ["namepin", "finetune", stage.tool, "--config", str(RECIPES / f"{name}.toml"), *pairs, "--resume"]
+    return ["namepin", "finetune", recipe_run.tool, "--config", str(RECIPES / f"{name}.toml"), *pairs, "--resume"]
 
 
 def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None) -> None:
-    """Run the stages that are not finished.
+    """Start the runs that are not finished, and wait for them.
 
     Args:
         out: folder of all runs.
         seed: of the nets that are drawn, and of the recipes.
-        names: of the stages.
-        share: another `out`, whose world and `PRETRAINED` stages are taken as they are.
+        names: of the runs.
+        share: another `out`, whose world and `PRETRAINED` runs are taken as they are.
 
     Raises:
         SystemExit: when one fails, what it said is in `OUT/logs`; when there is nothing to share.
@@ -93,13 +93,13 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
             write_world(out / "world", POSTS, WORLD_SEED)
         make_nets(out / "world", out / "nets", seed)
         write_profile(out)
-    begun: dict[str, Future[None]] = {}
+    futures: dict[str, Future[None]] = {}
     with ThreadPoolExecutor(2) as pool:
         for name in names:
-            first = [begun[one] for one in STAGES[name].after if one in begun]
-            begun[name] = pool.submit(_stage, name, out, seed, first)
-    for stage in begun.values():
-        stage.result()
+            first = [futures[one] for one in RUNS[name].after if one in futures]
+            futures[name] = pool.submit(_run_recipe, name, out, seed, first)
+    for recipe_run in futures.values():
+        recipe_run.result()
     print(f"all trained; what they are worth: python -m namepin.finetune.sandbox.measure {out}")
 
 
@@ -134,11 +134,11 @@ def run(words: Sequence[str], log: Path) -> None:
         raise SystemExit(f"{log.stem}: ended with {code}, see {log}")
 
 
-def _stage(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> None:
+def _run_recipe(name: str, out: Path, seed: int, first: Sequence["Future[None]"]) -> None:
     for one in first:
         one.result()
     if name == "reranker":
-        lend_eyes(out / "seeing" / "weights", out / "nets" / "llava", out / "nets" / "llava-seeing")
+        copy_vision_encoder(out / "seeing" / "weights", out / "nets" / "llava", out / "nets" / "llava-seeing")
     done, words = out / name / "done.json", command(name, out, seed)
     if _finished(done, words):
         print(f"{name}: finished before", flush=True)
@@ -158,17 +158,17 @@ def _finished(done: Path, words: Sequence[str]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train all stages, or those that are named."""
+    """Start all runs, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="+", choices=list(STAGES), default=list(STAGES))
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
     parser.add_argument(
         "--share", type=Path, metavar="OUT", help="take its world and what stands for published weights"
     )
-    asked = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     with in_one_line():
-        train(asked.out, asked.seed, asked.only, asked.share)
+        train(options.out, options.seed, options.only, options.share)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions",
 
 
 WHOLE, BEGUN = "sandbox.json", "sandbox.begun.json"
-"""What the world is made of: under the second name until everything is there."""
+"""The settings of the world: under the second name until everything is there."""
 
 
 def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool = False) -> None:
@@ -40,38 +40,38 @@ def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool
         NamepinError: E501 when there is something else in the folder, or it cannot be written.
     """
     made_of = {"generator": "namepin sandbox", "version": VERSION, "seed": seed, "posts": dict(counts)}
-    told = json.dumps(made_of, indent=1) + "\n"
+    description = json.dumps(made_of, indent=1) + "\n"
     try:
-        if not _free(root, told):
+        if not _free(root, description):
             raise NamepinError("E501", "there is something here already", where=str(root), mend="name a new folder")
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
-        (root / BEGUN).write_text(told, encoding="utf-8")
+        (root / BEGUN).write_text(description, encoding="utf-8")
         words = words_of(seed)
         for split in SPLITS:
-            made = posts(split, counts[split], words[split], seed)
-            shown = track(made, split, total=counts[split], disable=quiet)
-            _write_split(root, split, shown, seed)
+            written_posts = posts(split, counts[split], words[split], seed)
+            tracked = track(written_posts, split, total=counts[split], disable=quiet)
+            _write_split(root, split, tracked, seed)
         os.replace(root / BEGUN, root / WHOLE)
     except OSError as error:
         what = f"the world cannot be written: {error.strerror}"
         raise NamepinError("E501", what, where=str(root), mend="name a folder you can write to") from error
 
 
-def _free(root: Path, told: str) -> bool:
-    """Whether nothing in a folder is lost when the world that `told` tells of is written into it."""
+def _free(root: Path, description: str) -> bool:
+    """Whether nothing in a folder is lost when the world with this description is written into it."""
     if not root.exists():
         return True
-    begun = root / BEGUN
-    if begun.is_file() and begun.read_bytes() == told.encode():
+    marker = root / BEGUN
+    if marker.is_file() and marker.read_bytes() == description.encode():
         return not (root / WHOLE).exists()
     found = [path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()]
-    return root.is_dir() and (not found or found == [begun] and not begun.stat().st_size)
+    return root.is_dir() and (not found or found == [marker] and not marker.stat().st_size)
 
 
-def _write_split(root: Path, split: str, made: Iterable[SandboxPost], seed: int) -> None:
+def _write_split(root: Path, split: str, written_posts: Iterable[SandboxPost], seed: int) -> None:
     files = {name: StringIO() for name in ("txt", "txt_fine", _REGIONS, *_LINES)}
-    for post in made:
+    for post in written_posts:
         for name in ("txt", "txt_fine"):
             files[name].write(_conll(post, fine=name == "txt_fine"))
         for name, rows in _LINES.items():

@@ -16,7 +16,7 @@ from namepin.tools.loading.encoder import read_safetensors
 from namepin.tools.tagger.adapter import ADAPTER_FILE, Manifest, read_manifest, save_adapter
 
 
-def averaged(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+def mean_parameters(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Mean of each parameter over the parts that have it, in float32."""
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: torch.stack([part[name].float() for part in parts if name in part]).mean(0) for name in names}
@@ -47,7 +47,7 @@ def soup(folders: Sequence[Path], out: Path, weights: Sequence[int] | None = Non
             for manifest, count in zip(manifests, counts, strict=True)
         ]
     }
-    return save_adapter(out, averaged(repeated), last.spec, last.encoder_sha256, last.knowledge_style, record)
+    return save_adapter(out, mean_parameters(repeated), last.spec, last.encoder_sha256, last.knowledge_style, record)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -122,11 +122,11 @@ def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[s
             first = error.errors()[0]
             what = f"not a row of recorded knowledge: {' '.join(map(str, (*first['loc'], first['msg'])))}"
             raise NamepinError("E134", what, where=f"{file}:{number}", mend='a row is {"id", "knowledge"}') from error
-        said = found.setdefault(str(row.id), [])
-        if said and not mixed:
+        texts = found.setdefault(str(row.id), [])
+        if texts and not mixed:
             what = f"post {str(row.id)!r} has several rows of knowledge, but only train is learnt from several models"
             raise NamepinError("E139", what, where=f"{file}:{number}", mend="leave one row a post")
-        said.append(row.knowledge)
+        texts.append(row.knowledge)
     if found.keys().isdisjoint(posts):
         what = f"none of the {len(found)} posts that it is about is in the split"
         raise NamepinError("E135", what, where=str(file), mend="record this split's knowledge, or move the file away")

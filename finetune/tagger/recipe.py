@@ -160,7 +160,7 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     if recipe.ccby_epochs and not ccby_files(root / "ccby"):
         raise NamepinError("E130", "no tweets for ccby_epochs", where=str(root / "ccby"), mend="set ccby_epochs to 0")
     for split in ("train", "dev"):
-        learnable(load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt")
+        require_learnable(load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt")
     if recipe.dataset in ("fmnerg", "sandbox"):
         splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
     else:
@@ -179,7 +179,7 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     )
 
 
-def learnable(dataset: Dataset, file: Path) -> None:
+def require_learnable(dataset: Dataset, file: Path) -> None:
     """See that the tags of a split can be learnt from: to learn from wrong ones is worse than to stop.
 
     Args:

@@ -138,9 +138,9 @@ class TaggerTask(Task):
         """The batch with the mask token in place of some word pieces of the text."""
         if not self.recipe.hide:
             return inputs
-        drawn = torch.rand(inputs.piece_ids.shape).to(inputs.piece_ids.device) < self.recipe.hide
+        chosen = torch.rand(inputs.piece_ids.shape).to(inputs.piece_ids.device) < self.recipe.hide
         mask_id = getattr(self.builder.tokenizer, "mask_token_id", None) or self.builder.unknown
-        pieces = inputs.piece_ids.masked_fill(drawn & (inputs.piece_shapes[:, :, 0] > 0), mask_id)
+        pieces = inputs.piece_ids.masked_fill(chosen & (inputs.piece_shapes[:, :, 0] > 0), mask_id)
         return dataclasses.replace(inputs, piece_ids=pieces)
 
     def score(self) -> dict[str, float]:

@@ -41,7 +41,7 @@ def test_attention_moves_into_the_boxes(world: Path, tmp_path: Path) -> None:
 
     def outside() -> float:
         itm_logits(task.net, batch)
-        return float(torch.as_tensor(task.parts.attending(batch)).detach())
+        return float(torch.as_tensor(task.parts.attention_loss(batch)).detach())
 
     before = outside()
     optimiser = torch.optim.Adam(task.net.parameters(), 3e-3)
@@ -56,7 +56,7 @@ def test_attention_moves_into_the_boxes(world: Path, tmp_path: Path) -> None:
 
 def test_unasked_for_nothing_is_watched_and_no_loss_changes(world: Path, tmp_path: Path) -> None:
     plain, drawn = a_task(world, tmp_path / "a", 0.0), a_task(world, tmp_path / "b", 1.0)
-    assert "regions" not in plain.collate(list(plain.train)) and plain.parts.attending({}) == 0.0
+    assert "regions" not in plain.collate(list(plain.train)) and plain.parts.attention_loss({}) == 0.0
     rows = [row for row in plain.train if not row.boxes]
     losses = [float(task.loss(task.net.eval(), task.collate(rows)).detach()) for task in (plain, drawn)]
     assert losses[0] == losses[1], "mentions that are not in the picture have no place to look at"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from namepin.evals.scoring.protocols import box_iou
-from namepin.finetune.data.mentions import jittered
+from namepin.finetune.data.mentions import jitter_box
 from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.grounder.config import OfaGrounderConfig
@@ -69,7 +69,7 @@ def test_of_several_boxes_the_largest_is_the_target(weights: Path, tmp_path: Pat
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0, 400), st.floats(0, 400), st.floats(1, 400), st.floats(1, 400), st.floats(0, 0.49), st.integers())
 def test_a_moved_box_is_a_box(x: float, y: float, w: float, h: float, most: float, seed: int) -> None:
-    left, top, right, bottom = jittered((x, y, x + w, y + h), most, random.Random(seed))
+    left, top, right, bottom = jitter_box((x, y, x + w, y + h), most, random.Random(seed))
     assert left < right and top < bottom
     slack = most + 1e-9
     assert abs(left - x) <= slack * w + 1e-9 and abs(bottom - y - h) <= slack * h + 1e-9

@@ -20,7 +20,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from namepin.finetune.data.mentions import read_split
-from namepin.finetune.loop.fsdp import settle
+from namepin.finetune.loop.fsdp import set_up_fsdp
 from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
 from namepin.finetune.loop.trainer import Run
 from namepin.finetune.matcher import MatcherRecipe, MatcherTask, train
@@ -263,4 +263,4 @@ def test_fsdp_of_the_first_version_is_refused() -> None:
         state=SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1)),
     )
     with pytest.raises(NamepinError, match=r"E203.*first version"):
-        settle(asked)  # type: ignore[arg-type]
+        set_up_fsdp(asked)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The sandbox's nets: every stage is a command that a person can type, and what is packed is what was trained."""
+"""The sandbox's nets: every run is a command that a person can type, and what is packed is what was trained."""
 
 from importlib import import_module
 from pathlib import Path
@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from namepin.agent.workflows.recipes import RECIPE_MODULES, load_recipe
 from namepin.finetune.sandbox import train as module
-from namepin.finetune.sandbox.nets import lend_eyes, make_nets
+from namepin.finetune.sandbox.nets import copy_vision_encoder, make_nets
 from namepin.finetune.sandbox.pack import pack
-from namepin.finetune.sandbox.train import PRETRAINED, STAGES, command, main, train
+from namepin.finetune.sandbox.train import PRETRAINED, RUNS, command, main, train
 from namepin.finetune.sandbox.write import write_world
 from namepin.tools.loading.encoder import load_encoder
 from namepin.tools.loading.pretrained import weights_sha256
@@ -27,23 +27,21 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_is_a_command_of_a_recipe(name: str) -> None:
+@pytest.mark.parametrize("name", RUNS)
+def test_sandbox_run_is_a_command_of_a_recipe(name: str) -> None:
     words = command(name, Path("out/sandbox"), 3)
-    assert (
-        words[:3] == ["namepin", "finetune", STAGES[name].tool] and words[3] == "--config" and words[-1] == "--resume"
-    )
-    recipes = import_module(RECIPE_MODULES[STAGES[name].tool]).RECIPES
+    assert words[:3] == ["namepin", "finetune", RUNS[name].tool] and words[3] == "--config" and words[-1] == "--resume"
+    recipes = import_module(RECIPE_MODULES[RUNS[name].tool]).RECIPES
     recipe = load_recipe(recipes, Path(words[4]), words[6:-1:2])
     assert (recipe.out, recipe.seed) == (f"out/sandbox/{name}", 3) and recipe.dataset in ("sandbox", "regions")
 
 
-def test_a_stage_begins_with_what_was_made_before_it() -> None:
-    names = list(STAGES)
-    for name, stage in STAGES.items():
-        assert all(names.index(one) < names.index(name) for one in stage.after)
+def test_sandbox_run_starts_after_the_runs_it_begins_with() -> None:
+    names = list(RUNS)
+    for name, recipe_run in RUNS.items():
+        assert all(names.index(one) < names.index(name) for one in recipe_run.after)
         given = " ".join(command(name, Path("X"), 1))
-        assert all(f"X/{one}/weights" in given or f"X/nets/llava-{one}" in given for one in stage.after)
+        assert all(f"X/{one}/weights" in given or f"X/nets/llava-{one}" in given for one in recipe_run.after)
 
 
 def test_nets_are_drawn_from_the_seed_once(nets: Path, tmp_path: Path) -> None:
@@ -66,7 +64,7 @@ def test_a_llava_borrows_eyes(nets: Path) -> None:
     """Apart from the norm that only CLIP has, it sees what the BLIP sees."""
     from transformers import BlipForImageTextRetrieval, LlavaForConditionalGeneration
 
-    lend_eyes(nets / "nets/blip", nets / "nets/llava", nets / "borrowed")
+    copy_vision_encoder(nets / "nets/blip", nets / "nets/llava", nets / "borrowed")
     blip: Any = BlipForImageTextRetrieval.from_pretrained(nets / "nets/blip")  # in evaluation mode
     llava: Any = LlavaForConditionalGeneration.from_pretrained(nets / "borrowed")
     before: Any = LlavaForConditionalGeneration.from_pretrained(nets / "nets/llava")
@@ -99,13 +97,13 @@ def test_the_taggers_words_are_pieces_of_names_too(nets: Path) -> None:
 
 def test_a_second_seed_shares_what_no_paper_tunes(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
-    monkeypatch.setattr(module, "_stage", lambda name, out, seed, first: ran.append(name))
+    monkeypatch.setattr(module, "_run_recipe", lambda name, out, seed, first: ran.append(name))
     with pytest.raises(SystemExit, match="seeing is not there: train"):
-        train(tmp_path / "early", 2, list(STAGES), nets)
+        train(tmp_path / "early", 2, list(RUNS), nets)
     for name in PRETRAINED:
         (nets / name / "weights").mkdir(parents=True, exist_ok=True)
-    train(tmp_path / "two", 2, list(STAGES), nets)
-    assert sorted(ran) == sorted(set(STAGES) - set(PRETRAINED))
+    train(tmp_path / "two", 2, list(RUNS), nets)
+    assert sorted(ran) == sorted(set(RUNS) - set(PRETRAINED))
     assert (tmp_path / "two/world/sandbox.json").is_file() and not (tmp_path / "two/nets").is_symlink()
     assert all((tmp_path / "two" / name).resolve() == nets / name for name in PRETRAINED)
 
@@ -126,7 +124,7 @@ def test_a_run_that_was_killed_early_is_just_started_again(tmp_path: Path, monke
     assert load_encoder(str(tmp_path / "nets/bert"))
     (tmp_path / "lent").mkdir()
     (tmp_path / "lent/config.json").write_text("{")
-    lend_eyes(tmp_path / "nets/blip", tmp_path / "nets/llava", tmp_path / "lent")
+    copy_vision_encoder(tmp_path / "nets/blip", tmp_path / "nets/llava", tmp_path / "lent")
     assert weights_sha256(tmp_path / "lent") != weights_sha256(tmp_path / "nets/llava")
 
 
