@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from namepin.finetune.data.mentions import Seen
+from namepin.finetune.data.mentions import MentionRow
 from namepin.tools.images.load import load_image
 
 
@@ -30,7 +30,7 @@ class AttentionLoss:
         if torch.is_grad_enabled():
             self._inputs.append(inputs[0])
 
-    def regions(self, rows: Sequence[Seen]) -> Tensor:
+    def regions(self, rows: Sequence[MentionRow]) -> Tensor:
         """(rows, patches): how much of each patch lies within a mention's boxes, 0 to 1; all 0 where it has none.
 
         Raises:
@@ -38,7 +38,7 @@ class AttentionLoss:
         """
         return torch.stack([self._region(row) for row in rows])
 
-    def _region(self, row: Seen) -> Tensor:
+    def _region(self, row: MentionRow) -> Tensor:
         covered, begins = torch.zeros(self._side, self._side), torch.arange(self._side) / self._side
         if row.boxes and row.image not in self._sizes:
             self._sizes[row.image] = load_image(row.image).image.size

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from namepin.finetune.data.mentions import (
+    MentionRow,
     Pictures,
     Reading,
-    Seen,
     VisualTraining,
     in_picture,
     read_split,
@@ -140,7 +140,7 @@ class EntailmentTask(Task):
         require_both_classes(train)
         require_both_classes(dev)
 
-    def rows(self, rng: random.Random) -> Sequence[Seen]:
+    def rows(self, rng: random.Random) -> Sequence[MentionRow]:
         """The mentions."""
         return shuffle_rows(self.train, rng, lambda row: row.image)
 
@@ -156,7 +156,7 @@ class EntailmentTask(Task):
         """F1 of entailment on dev, and its parts."""
         device = next(self.net.parameters()).device
 
-        def judge(rows: Sequence[Seen]) -> Tensor:
+        def judge(rows: Sequence[MentionRow]) -> Tensor:
             batch = {key: value.to(device) for key, value in self.collate(list(rows)).items()}
             return self.logits(self.net, batch).argmax(-1) == 1
 
@@ -177,13 +177,13 @@ class OfaEntailmentTask(EntailmentTask):
         self.net = self.parts.net
         self._answers = [(*self.parts.words.ids(answer), END) for answer in reversed(ANSWERS)]
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, questions and labels."""
         prompts = [self._prompt(row) for row in rows]
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         return {**self.parts.questions(rows, prompts), "lengths": lengths, "labels": labels_of(rows)}
 
-    def _prompt(self, row: Seen) -> list[int]:
+    def _prompt(self, row: MentionRow) -> list[int]:
         words = self.parts.words
         caption = words.spelled(row.caption or "")[0]
         question = QUESTION if any(map(str.isalnum, caption)) else WITHOUT_CAPTION
@@ -216,7 +216,7 @@ class AlbefEntailmentTask(EntailmentTask):
         self._sizes = self.net.sizes
         self._pictures = Pictures(lambda image: squash(image, recipe.image_size))
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, sentences and labels."""
         spelling: Spelling = "albef" if self._sizes.kinds else "lavis"
         sentences = [
@@ -255,7 +255,7 @@ class BlipEntailmentTask(EntailmentTask):
         """Cross-entropy of the two classes, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
         return super().loss(net, batch) + self.parts.attention_loss(batch)
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, expressions and labels."""
         return self.parts.batch(rows, self.parts.texts.plain([row.expression for row in rows])[0])
 
@@ -268,7 +268,7 @@ class BlipEntailmentTask(EntailmentTask):
         self.parts.save(folder)
 
 
-def labels_of(rows: Sequence[Seen]) -> Tensor:
+def labels_of(rows: Sequence[MentionRow]) -> Tensor:
     """1 where the mention is in the picture."""
     return torch.tensor([int(row.groundable) for row in rows])
 

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from namepin.finetune.attention_loss import AttentionLoss
 from namepin.finetune.data.mentions import (
+    MentionRow,
     Pictures,
-    Seen,
     VisualTraining,
     in_picture,
     read_split,
@@ -120,20 +120,20 @@ class MatcherRows(Task):
         """
         train, dev = read_split(recipe, recipe.train, limit=recipe.limit), read_split(recipe, recipe.dev)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
-        self.by_image: dict[str, list[Seen]] = {}
+        self.by_image: dict[str, list[MentionRow]] = {}
         for row in self.train:
             self.by_image.setdefault(row.image, []).append(row)
         self._negatives, self._alike = recipe.negatives, recipe.alike
         require_both_classes(train, negatives=recipe.negatives > 0)
         require_both_classes(dev)
 
-    def rows(self, rng: random.Random) -> Sequence[Seen]:
+    def rows(self, rng: random.Random) -> Sequence[MentionRow]:
         """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
         count = int(len(self.train) * self._negatives)
         added = [self._other(rng.choice(self.train), rng) for _ in range(count)]
         return shuffle_rows([*self.train, *added], rng, lambda row: row.image)
 
-    def _other(self, row: Seen, rng: random.Random) -> Seen:
+    def _other(self, row: MentionRow, rng: random.Random) -> MentionRow:
         named = {other.query.text for other in self.by_image[row.image]}
         wanted = {row.query.category} if rng.random() < self._alike else set()
         theirs = {other.query.category for other in self.by_image[row.image]}
@@ -157,7 +157,7 @@ class MatcherTask(MatcherRows):
         self.parts = BlipParts(recipe.weights, recipe.tokenizer, recipe.attend)
         self.net: nn.Module = self.parts.net
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, texts and whether they match."""
         return self.parts.batch(rows, self.parts.texts([row.query for row in rows]))
 
@@ -169,7 +169,7 @@ class MatcherTask(MatcherRows):
         """F1 of "in the picture" on dev, and its parts, at P_T of one half."""
         return in_picture(self.dev, lambda rows: itm_logits(self.net, self._here(rows)).argmax(-1) == 1)
 
-    def _here(self, rows: Sequence[Seen]) -> Batch:
+    def _here(self, rows: Sequence[MentionRow]) -> Batch:
         device = next(self.net.parameters()).device
         return {key: value.to(device) for key, value in self.collate(list(rows)).items()}
 
@@ -201,7 +201,7 @@ class BlipParts:
         self.texts = match_texts(config, self.net, self._checkpoint.tokenizer, torch.device("cpu"))
         self._attend, self._attention_loss = attend, AttentionLoss(self.net) if attend else None
 
-    def batch(self, rows: Sequence[Seen], texts: Texts) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[MentionRow], texts: Texts) -> dict[str, Tensor]:
         """Pictures, texts, and whether each row's mention is in its picture, for `itm_logits`."""
         pixels, which = self.pictures(rows)
         labels = torch.tensor([int(row.groundable) for row in rows])
@@ -242,7 +242,7 @@ class FeatureMatcherTask(MatcherRows):
     net: nn.Module
     model: FeatureModel
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Queries with their pictures, and whether they match."""
         loaded = {row.image: load_image(row.image) for row in rows}
         return {

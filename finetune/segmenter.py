@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from namepin.finetune.data.mentions import (
+    MentionRow,
     Pictures,
-    Seen,
     VisualTraining,
     jitter_box,
     read_split,
@@ -64,7 +64,7 @@ class SamRecipe(VisualTraining):
 class Region:
     """One mask of a mention, and the box that asks for it."""
 
-    mention: Seen
+    mention: MentionRow
     mask: Mask
     box: Box
     point: Point | None = None
@@ -171,7 +171,7 @@ class SamTask(Task):
             self.net.save_pretrained(folder)
 
 
-def regions_of(row: Seen) -> list[Region]:
+def regions_of(row: MentionRow) -> list[Region]:
     """A mention's masks, each with its own tight box.
 
     Raises:

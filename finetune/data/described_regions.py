@@ -14,7 +14,7 @@ from typing import Annotated
 from PIL import ExifTags, Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from namepin.finetune.data.mentions import Seen, Split
+from namepin.finetune.data.mentions import MentionRow, Split
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.decode import FORMATS
@@ -54,7 +54,7 @@ def read_regions(root: Path, split: str) -> Split:
     return Split(tuple(dict.fromkeys(rows)), {f"regions {split}": file_sha256(path)}, str(path))
 
 
-def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:
+def _rows(path: Path, number: int, line: bytes) -> Iterator[MentionRow]:
     if not line.strip():
         return
     try:
@@ -73,7 +73,7 @@ def _rows(path: Path, number: int, line: bytes) -> Iterator[Seen]:
             if size and not _within(box, size):
                 what = f"box {box} of {one.text!r} leaves the {size[0]}x{size[1]} picture"
                 raise NamepinError("E134", what, where=f"{path}:{number}")
-        yield Seen(
+        yield MentionRow(
             post=picture.id,
             text="",
             image=str(image),

@@ -50,7 +50,7 @@ class VisualTraining(Training):
 
 
 @dataclass(frozen=True)
-class Seen:
+class MentionRow:
     """A gold mention and the picture of its post."""
 
     post: str
@@ -88,7 +88,7 @@ class Seen:
 class Split:
     """A split's mentions, the sha256 of what was read (not of pictures), and the file that they stand in."""
 
-    rows: tuple[Seen, ...]
+    rows: tuple[MentionRow, ...]
     data: Mapping[str, str]
     file: str
 
@@ -165,8 +165,8 @@ def _sha256(files: Iterable[Path], split: str) -> dict[str, str]:
     return found
 
 
-def _mention_row(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> Seen:
-    return Seen(
+def _mention_row(gold: GoldPost, entity: GoldEntity, caption: str | None, expansion: str | None) -> MentionRow:
+    return MentionRow(
         post=gold.post.id,
         text=gold.post.text,
         image=str(gold.post.image),
@@ -246,7 +246,7 @@ class Pictures:
         """Take what makes a picture (3, height, width)."""
         self._prepare = prepare
 
-    def __call__(self, rows: Sequence[Seen]) -> tuple[Tensor, Tensor]:
+    def __call__(self, rows: Sequence[MentionRow]) -> tuple[Tensor, Tensor]:
         """The pictures, (pictures, 3, height, width), and which of them each row is about, (rows,).
 
         Raises:
@@ -306,7 +306,7 @@ def require_rows(rows: Sequence[object], split: Split, kind: str) -> None:
         raise NamepinError("E139", f"no mention has a {kind}", where=split.file, mend="use another split")
 
 
-def in_picture(rows: Sequence[Seen], judge: Callable[[Sequence[Seen]], Tensor]) -> dict[str, float]:
+def in_picture(rows: Sequence[MentionRow], judge: Callable[[Sequence[MentionRow]], Tensor]) -> dict[str, float]:
     """F1 of "in the picture", then its parts, as fractions; zero where there is nothing to divide by.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from namepin.finetune.data.mentions import Pictures, Seen
+from namepin.finetune.data.mentions import MentionRow, Pictures
 from namepin.finetune.loop.task import Batch
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate, weights_sha256
@@ -40,7 +40,7 @@ class OfaParts:
         self.net, self.words = checkpoint.net.requires_grad_(), checkpoint.words
         self.pictures = Pictures(lambda image: squash(image, image_size, _HALF, _HALF))
 
-    def questions(self, rows: Sequence[Seen], prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    def questions(self, rows: Sequence[MentionRow], prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Pictures and questions of rows, for `read`."""
         pixels, which = self.pictures(rows)
         return {"pixels": pixels, "which": which, "ids": padded(prompts, _CPU)}

@@ -18,7 +18,14 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import bui
 
 from namepin.evals.datasets.gold import RawBox
 from namepin.evals.scoring.protocols import box_iou
-from namepin.finetune.data.mentions import Seen, VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import (
+    MentionRow,
+    VisualTraining,
+    jitter_box,
+    read_split,
+    require_rows,
+    shuffle_rows,
+)
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
 from namepin.finetune.loop.settings import Jitter, Positive, Rate
 from namepin.finetune.loop.task import Batch, Task
@@ -93,12 +100,12 @@ class MmGroundingDinoTask(Task):
         self.tool = MmGroundingDinoGrounder(config, load_mmgdino(config, path, weights_sha256(path)))
         self.net: nn.Module = with_lora(self.tool.model.net, recipe, DETECTOR)
 
-    def rows(self, rng: random.Random) -> Sequence[Seen]:
+    def rows(self, rng: random.Random) -> Sequence[MentionRow]:
         """The mentions, their target boxes moved a little where the recipe says so."""
         rows, most = shuffle_rows(self.train, rng, lambda row: row.image), self.recipe.jitter
         return [replace(row, boxes=(jitter_box(row.largest, most, rng),)) for row in rows] if most else rows
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, each in the corner of a common rectangle, phrases, and the target boxes, (rows, 4).
 
         Boxes are centre, width and height, as shares of the picture without what is beside it.
@@ -161,7 +168,7 @@ class MmGroundingDinoTask(Task):
         save_lora(self.net, self.recipe, DETECTOR, folder, "ground")
 
 
-def referring(row: Seen) -> ReferringQuery:
+def referring(row: MentionRow) -> ReferringQuery:
     """What the graph would ask."""
     query = row.query
     return ReferringQuery(text=query.text, label=query.label, category=query.category, expression=row.expression)

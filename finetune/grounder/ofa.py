@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.data.mentions import (
+    MentionRow,
     Reading,
-    Seen,
     VisualTraining,
     jitter_box,
     read_split,
@@ -97,7 +97,7 @@ class OfaGrounderTask(Task):
         self.net: nn.Module = self.parts.net
         self.sizes = {row.image: load_image(row.image).image.size for row in (*self.train, *self.dev)}
 
-    def rows(self, rng: random.Random) -> Sequence[Seen]:
+    def rows(self, rng: random.Random) -> Sequence[MentionRow]:
         """The mentions, their target boxes moved a little where the recipe says so."""
         rows = shuffle_rows(self.train, rng, lambda row: row.image)
         if not self.recipe.jitter:
@@ -105,16 +105,16 @@ class OfaGrounderTask(Task):
         most = self.recipe.jitter
         return [replace(row, boxes=(jitter_box(row.largest, most, rng),)) if row.boxes else row for row in rows]
 
-    def collate(self, rows: list[Seen]) -> Batch:
+    def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, questions, and the bins of the answers."""
         answers = [self._bins(row) for row in rows]
         targets = [[*(self.parts.words.first_bin + place for place in bins), END] for bins in answers]
         return {**self._questions(rows), "targets": torch.tensor(targets)}
 
-    def _bins(self, row: Seen) -> tuple[int, int, int, int]:
+    def _bins(self, row: MentionRow) -> tuple[int, int, int, int]:
         return bins_of(row.largest, *self.sizes[row.image], self.parts.words.bins) if row.boxes else NOWHERE
 
-    def _questions(self, rows: Sequence[Seen]) -> dict[str, Tensor]:
+    def _questions(self, rows: Sequence[MentionRow]) -> dict[str, Tensor]:
         words = self.parts.words
         spelled = [words.spelled(as_in_riveg(row.expression))[0] for row in rows]
         prompts = [[BEGIN, *words.ids(QUESTION.format(expression=text)), END] for text in spelled]

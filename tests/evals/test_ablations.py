@@ -21,7 +21,7 @@ from namepin.evals.report.full import full_report
 from namepin.evals.scoring.entropy_bins import gate_report
 from namepin.evals.scoring.evaluate import TASKS
 from namepin.evals.scoring.predictions import Predictions, check, from_extractions
-from namepin.finetune.sandbox.train import STAGES
+from namepin.finetune.sandbox.train import RUNS
 from namepin.tools.errors import NamepinError
 from support import sweep_tools
 from support.eval_samples import write_rows
@@ -86,7 +86,7 @@ def test_make_sandbox_makes_what_its_table_needs(path: str) -> None:
         next(line for line in MAKEFILE.read_text().splitlines() if "namepin.finetune.sandbox.train" in line)
     )
     out, name, _ = path.removeprefix(words[words.index("-m") + 2]), *path.split("/")[2:4]
-    assert out.startswith("/") and (name in STAGES or name in ("nets", "world"))
+    assert out.startswith("/") and (name in RUNS or name in ("nets", "world"))
 
 
 def test_there_is_no_recipe_for_seqtr() -> None:

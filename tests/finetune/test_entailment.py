@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from namepin.finetune.data.mentions import read_split
-from namepin.finetune.entailment import RECIPES, EntailmentTraining, train
+from namepin.finetune.entailment import (
+    RECIPES,
+    BlipEntailmentRecipe,
+    BlipEntailmentTask,
+    EntailmentTraining,
+    train,
+)
 from namepin.tools.entailment.albef import AlbefEntailment
 from namepin.tools.entailment.blip import BlipEntailment
 from namepin.tools.entailment.config import AlbefEntailmentConfig, BlipEntailmentConfig, OfaEntailmentConfig
@@ -113,3 +119,9 @@ def test_rows_that_are_none_are_named(world: Path, tmp_path: Path) -> None:
         train(a_recipe(world, tmp_path, "blip", expansions=(str(bad),)))
     with pytest.raises(NamepinError, match="E130"):
         train(a_recipe(world, tmp_path, "blip", expansions=(str(tmp_path / "nowhere"),)))
+
+
+def test_entailment_limit_takes_the_first_mentions(world: Path, tmp_path: Path) -> None:
+    recipes = (a_recipe(world, tmp_path, "blip", limit=limit) for limit in (0, 3))
+    whole, part = (BlipEntailmentTask(recipe) for recipe in recipes if isinstance(recipe, BlipEntailmentRecipe))
+    assert part.train == whole.train[:3] and part.dev == whole.dev and len(whole.train) > 3

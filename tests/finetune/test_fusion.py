@@ -91,3 +91,8 @@ def test_mentions_are_tokens(parts: dict[str, str], tmp_path: Path, row: dict[st
     write_jsonl(tmp_path, train=[good, {"id": "b", **row}], dev=[good])
     with pytest.raises(NamepinError, match=rf"E106.*{what}.*train\.jsonl:2"):
         UmtTask(a_recipe(tmp_path, parts, tmp_path / "run", dataset="jsonl"))
+
+
+def test_fusion_limit_takes_the_first_posts(parts: dict[str, str], tmp_path: Path) -> None:
+    task = UmtTask(a_recipe(write_world(tmp_path / "world"), parts, tmp_path / "run", limit=3))
+    assert [gold.post.id for gold in task.train] == ["train0", "train1", "train2"] and len(task.dev) > 3

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from namepin.finetune.data.mentions import Seen
+from namepin.finetune.data.mentions import MentionRow
 from namepin.finetune.loop.run_folder import CHECKPOINT
 from namepin.finetune.matcher import RECIPES, Blip2MatcherTask, LlavaMatcherTask, MatcherTraining, train
 from namepin.tools.errors import NamepinError
@@ -40,7 +40,7 @@ def a_recipe(world: Path, weights: Path, out: Path, backend: str, **changes: Any
     return RECIPES[backend](root=str(world), weights=str(weights), out=str(out), **(given | changes))
 
 
-def scores(tool: Any, rows: tuple[Seen, ...]) -> list[float]:
+def scores(tool: Any, rows: tuple[MentionRow, ...]) -> list[float]:
     found = []
     for row in rows:
         loaded = load_image(row.image)

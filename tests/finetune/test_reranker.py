@@ -170,3 +170,8 @@ def test_a_fine_type_outside_the_scheme_is_named(world: Path, tmp_path: Path) ->
     file.write_text(file.read_text().replace("B-company", "B-unicorn", 1))
     with pytest.raises(NamepinError, match=r"E132.*unicorn.*dev\.txt:6"):
         train(RECIPES["llava"](root=str(root), out=str(tmp_path / "run")))
+
+
+def test_reranker_limit_takes_the_first_mentions(world: Path, tmp_path: Path) -> None:
+    whole, part = (RerankerTask(a_recipe(world, tmp_path, "text", limit=limit)) for limit in (0, 3))
+    assert part.train == whole.train[:3] and part.dev == whole.dev and len(whole.train) > 3

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import SamModel
 
-from namepin.finetune.segmenter import SamRecipe, SamTask, drawn, mask_loss, train
+from namepin.finetune.segmenter import SamRecipe, SamTask, mask_loss, target_grid, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import SegmentRequest
@@ -63,7 +63,7 @@ def test_it_learns_and_the_tool_draws_what_was_learnt(weights: Path, tmp_path: P
     report = train(recipe)
     assert report["iou"] > 0.75 > before + 0.2
     row = SamTask(recipe).dev[0]
-    loaded = load_image(row.seen.image)
+    loaded = load_image(row.mention.image)
     request = SegmentRequest(image=loaded.ref, prompts=(tiny_sam.prompt(box=row.box),))
     tool = SamSegmenter(SamSegmenterConfig(sam=SamConfig(weights=report["weights"])))
     found = tool.run([request], Media(images={loaded.ref.sha256: loaded.image}))[0].segments[0]
@@ -98,7 +98,7 @@ def test_what_is_drawn_covers_what_was_annotated(width: int, height: int, seed: 
     from namepin.tools.models.sam import fitted
 
     frame = fitted((width, height), 256)
-    square = drawn(Mask.from_array(mask), frame, 256)
+    square = target_grid(Mask.from_array(mask), frame, 256)
     assert square.shape == (64, 64)
     share = square.sum() * 16 / (frame[0] * frame[1])
     assert abs(float(share) - mask.mean()) < 0.15 + 16 / min(frame)
@@ -131,3 +131,9 @@ def test_points_lie_in_their_masks(weights: Path, tmp_path: Path) -> None:
     corner = batch["points"][batch["by_point"]][0, 0, 0].tolist()
     first = next(row for row in rows[:8] if row.point)
     assert corner == pytest.approx([(at + 0.5) * 64 / 48 for at in first.point or ()])
+
+
+def test_segmenter_limit_takes_the_first_mentions(weights: Path, tmp_path: Path) -> None:
+    task = SamTask(a_recipe(a_world(tmp_path / "world"), weights, tmp_path / "run", limit=3))
+    assert {Path(region.mention.image).stem for region in task.train} <= {"train0", "train1", "train2"}
+    assert len({region.mention.image for region in task.dev}) > 2

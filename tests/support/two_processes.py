@@ -81,7 +81,9 @@ def rank(ports: list[int], tool: str, world: str, weights: str, out: Path) -> No
 
     def stop(self: Run) -> None:
         whole(self)
-        assert self.now.epoch and not self.now.done, "a net that is spread cannot be scored before it has taken a step"
+        if self.now.done:  # within an epoch
+            return
+        assert self.now.epoch, "a net that is spread cannot be scored before it has taken a step"
         parameters = list(self.task.net.parameters())
         spread = sum(value.to_local().numel() for value in parameters)  # type: ignore[operator]
         assert spread < 0.6 * sum(value.numel() for value in parameters), "each has its half"

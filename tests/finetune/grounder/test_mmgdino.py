@@ -91,3 +91,9 @@ def test_a_rows_loss_is_its_own(detector: Path, tmp_path: Path) -> None:
 def test_targets_are_shares_of_the_picture() -> None:
     assert centred((10.0, 20.0, 30.0, 60.0), (100, 80)) == pytest.approx((0.2, 0.5, 0.2, 0.5))
     assert centred((-10.0, 0.0, 50.0, 90.0), (100, 80)) == pytest.approx((0.25, 0.5, 0.5, 1.0))
+
+
+def test_dino_limit_takes_the_first_mentions(detector: Path, tmp_path: Path) -> None:
+    task = MmGroundingDinoTask(a_dino_recipe(write_world(tmp_path / "world"), detector, tmp_path / "run", limit=3))
+    assert {Path(row.image).stem for row in task.train} <= {"train0", "train1", "train2"}
+    assert len(task.dev) > 2

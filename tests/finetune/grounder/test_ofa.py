@@ -80,3 +80,9 @@ def test_nothing_to_learn_from(weights: Path, tmp_path: Path) -> None:
         train(a_recipe(write_world(tmp_path / "none", groundable=False), weights, tmp_path / "run"))
     with pytest.raises(NamepinError, match=r"E217.*image_size"):
         train(a_recipe(write_world(tmp_path / "some"), weights, tmp_path / "run", image_size=512))
+
+
+def test_grounder_limit_takes_the_first_mentions(weights: Path, tmp_path: Path) -> None:
+    task = OfaGrounderTask(a_recipe(write_world(tmp_path / "world"), weights, tmp_path / "run", limit=3))
+    assert {Path(row.image).stem for row in task.train} <= {"train0", "train1", "train2"}
+    assert len(task.dev) > 2

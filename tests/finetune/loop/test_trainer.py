@@ -80,6 +80,27 @@ def test_it_learns_and_the_tool_loads_what_was_learnt(world: Path, weights: Path
     assert "f1 1.0" in card and str(world) not in card
 
 
+def test_matcher_limit_takes_the_first_mentions(world: Path, weights: Path, tmp_path: Path) -> None:
+    whole, part = (MatcherTask(a_recipe(world, weights, tmp_path, limit=limit)) for limit in (0, 3))
+    assert part.train == whole.train[:3] and part.dev == whole.dev and len(whole.train) > 3
+
+
+def test_moving_average_of_any_recipe_is_saved_and_changes_no_step(
+    world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.2, 0.1, 0.2])
+    monkeypatch.setattr(MatcherTask, "score", lambda self: {"f1": next(scores)})
+    for run, ema in (("average", 0.9), ("latest", 0.0)):
+        train(a_recipe(world, weights, tmp_path / run, epochs=2, ema=ema))
+    averaged, latest = (torch.load(tmp_path / run / CHECKPOINT, weights_only=True) for run in ("average", "latest"))
+    assert all(torch.equal(averaged["net"][name], value) for name, value in latest["net"].items())
+    assert latest["average"] is None and averaged["average"]["steps"] == averaged["now"]["step"]
+    name, values = "itm_head.weight", averaged["average"]["values"]
+    saved = {run: load_file(tmp_path / run / "weights" / "model.safetensors")[name] for run in ("average", "latest")}
+    assert torch.equal(saved["average"], values[name]) and torch.equal(saved["latest"], latest["net"][name])
+    assert not torch.equal(values[name], latest["net"][name])
+
+
 def test_a_batch_in_parts_is_the_same_batch(world: Path, weights: Path, tmp_path: Path) -> None:
     whole, parts = (
         train(a_recipe(world, weights, tmp_path / str(n), accumulate=n, epochs=1, weight_decay=0.0)) for n in (1, 3)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import re
 import shutil
@@ -46,7 +47,9 @@ from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 from support import tiny_encoders
+from support.paths import TESTS
 from support.tagger_posts import write_posts
+from support.two_processes import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +255,33 @@ def test_tagger_with_a_gradient_that_is_not_finite_stops(
     with pytest.raises(NamepinError, match=r"E220: the gradient's norm is nan at step 1"):
         train(recipe(root, tmp_path, epochs=1))
     assert not (tmp_path / "adapter").exists()
+
+
+def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Path) -> None:
+    """Data parallel, and spread over both (FSDP), stopped after an epoch and resumed."""
+    data = tmp_path / "data"
+    for split, count in (("train", 20), ("dev", 8)):
+        write_posts(data / "gmner", split, count)
+    given = settings_of("tagger", str(data), str(root / "bert"), tmp_path / "one")
+    train(TypeAdapter(TaggerRecipe).validate_python(given | {"out": str(tmp_path / "one")}))
+    script = TESTS / "support" / "two_processes.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "tagger", str(data), str(root / "bert"), str(tmp_path)],
+        capture_output=True, text=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    wanted = torch.load(tmp_path / "one" / CHECKPOINT, weights_only=True)
+    for name in ("ddp", "fsdp"):
+        found = torch.load(tmp_path / name / CHECKPOINT, weights_only=True)
+        for one, two in zip(wanted["history"], found["history"], strict=True):
+            assert two == pytest.approx(one, rel=1e-3, abs=1e-3)
+        assert found["average"]["steps"] == wanted["average"]["steps"]
+        values = found["average"]["values"]
+        # AdamW steps by a gradient's sign where the gradient is next to nothing.
+        assert (
+            max(float((values[key] - value).abs().max()) for key, value in wanted["average"]["values"].items()) < 2e-2
+        )
+        assert DualTagger(TaggerConfig(adapter=str(tmp_path / name / "adapter")))
 
 
 @pytest.mark.parametrize("scheme", ["4", "4/51"])
