@@ -1,6 +1,6 @@
 """Where BLIP's words look while it learns: a loss that draws their cross-attention into the gold boxes.
 
-Ours, off unless asked for. GEM trains on matching alone and traces the attention that comes of it (section 3.4.2); a
+Ours, off by default. GEM trains on matching alone and traces the attention that comes of it (section 3.4.2); a
 BLIP that was never pre-trained hardly learns to match so (docs/sandbox.md), and shown where to look it does.
 """
 

@@ -1,7 +1,7 @@
 """Train visual entailment: `namepin finetune entailment`, on OFA, ALBEF or BLIP.
 
-A referring expression whose mention the annotators found in the picture is entailed by it, any other contradicts it;
-there is no third class (RiVEG section IV-C1).
+A picture entails a referring expression if the annotators found the mention in it; otherwise it contradicts it.
+There is no third class (RiVEG section IV-C1).
 """
 
 import random
@@ -64,9 +64,9 @@ class OfaEntailmentRecipe(EntailmentTraining):
 
     Attributes:
         weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
-        tokenizer: for a `.pt` that has no vocabulary beside it.
+        tokenizer: for a `.pt` without a vocabulary in its folder.
         captions: JSONL of `{"id", "caption"}` for the training split: OFA's question has a place for it.
-        dev_captions: likewise for the dev split.
+        dev_captions: the same for the dev split.
         image_size: side of the square that pictures are squashed to, in pixels.
     """
 

@@ -40,9 +40,9 @@ class UmtRecipe(Training):
         train: the split to learn from.
         dev: the split that epochs are chosen by.
         text: the BERT to begin with: a folder or a name on the hub.
-        vision: the ResNet, likewise.
+        vision: the ResNet to begin with, as `text`.
         image_size: side of the square that pictures are squashed to, in pixels.
-        pieces: word pieces of a post at most, with [CLS] and [SEP]; what lies beyond is not learnt from.
+        pieces: largest number of word pieces of a post, with [CLS] and [SEP]; the rest is cut off.
     """
 
     backend: Literal["umt"] = "umt"

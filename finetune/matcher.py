@@ -48,7 +48,7 @@ from namepin.tools.models.match_texts import Texts
 
 @dataclass(frozen=True, kw_only=True)
 class MatcherTraining(VisualTraining):
-    """GEM's settings (appendix: one epoch at 5e-5, for BLIP); what the paper is silent about is marked ours.
+    """GEM's settings (appendix: one epoch at 5e-5, for BLIP); settings that the paper does not give are marked ours.
 
     Attributes:
         weights: what to begin with: a transformers folder, or a name on the hub.

@@ -58,14 +58,14 @@ class RerankerTraining(Training):
         captions: JSONL of `{"id", "caption"}`, for a model that reads no pictures.
         weights: the base, a transformers folder or a name on the hub.
         rank: of LoRA.
-        alpha: LoRA's scale; 16 is LLaVA's own default, the paper is silent.
+        alpha: LoRA's scale; 16 is LLaVA's own default, the paper does not say.
         dropout: of LoRA's input.
         candidates: K.
         device: where the base is loaded to.
         dtype: of the base.
         quantization: `4bit` for QLoRA.
-        dev_rows: mentions of dev that are asked about, at most; drawn once.
-        train_rows: mentions of train that an epoch takes, at most, drawn anew each epoch; 0 for all.
+        dev_rows: largest number of dev mentions that are scored; drawn once.
+        train_rows: largest number of training mentions per epoch, drawn anew in each; 0 for all.
         whole: train all weights instead of LoRA, for a model that starts from nothing; saved as a folder of its own.
     """
 
@@ -157,7 +157,7 @@ class RerankerTask(Task):
         self.dev = [(row, candidates_of(row.answer, recipe.candidates, self.types, rng)) for row in sampled]
         settings = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
         if recipe.whole and "cached_pictures" in config_type.model_fields:
-            settings["cached_pictures"] = 0  # what is learnt changes what is seen
+            settings["cached_pictures"] = 0  # training changes the features of pictures
         self.config = config_type.model_validate(settings)
         self.model = load(self.config)
         net: Any = self.model.net
@@ -264,7 +264,7 @@ def candidates_of(answer: str, count: int, types: Sequence[str], rng: random.Ran
 
 
 def save_whole(net: Any, tokenizer: Any, base: Path, folder: Path) -> None:
-    """A transformers folder, with what the base's folder says about pictures."""
+    """A transformers folder, with the picture settings of the base's folder."""
     with quiet_transformers():
         net.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Rows for the recipes that look: a data set's gold mentions with their post's picture and regions.
+"""Rows for the recipes that read pictures: gold mentions with their post's picture and regions.
 
 A mention in the picture has its boxes; one that is not has none, and is what matchers and entailment learn to refuse
 (GEM section 3.4.1, RiVEG section IV-C1).
@@ -86,7 +86,7 @@ class MentionRow:
 
 @dataclass(frozen=True)
 class Split:
-    """A split's mentions, the sha256 of what was read (not of pictures), and the file that they stand in."""
+    """A split's mentions, the sha256 of what was read (not of pictures), and the file of their texts."""
 
     rows: tuple[MentionRow, ...]
     data: Mapping[str, str]
@@ -179,7 +179,7 @@ def _mention_row(gold: GoldPost, entity: GoldEntity, caption: str | None, expans
 
 
 def _add_expansions(expansions_of: dict[tuple[str, str], list[str]], file: str, mixed: bool) -> set[tuple[str, str]]:
-    """Add a file's expansions to those of (post, mention); returns whose they are.
+    """Add a file's expansions to those of (post, mention); returns the (post, mention) pairs of the file.
 
     Raises:
         NamepinError: as `lines_of`, and E139 at the second expansion of a mention, unless they may be mixed.
@@ -189,14 +189,14 @@ def _add_expansions(expansions_of: dict[tuple[str, str], list[str]], file: str, 
         known = expansions_of.setdefault((post, text), [])
         if known and expansion not in known and not mixed:
             what = f"a second expansion of {text!r} in post {post!r}: dev is never mixed"
-            raise NamepinError("E139", what, where=where, mend="give one line a mention")
+            raise NamepinError("E139", what, where=where, mend="give one line per mention")
         known.append(expansion)
         found.add((post, text))
     return found
 
 
 def require_fit(file: str, fits: bool, kind: str) -> None:
-    """See that a file belongs to the data.
+    """Require that a file belongs to the data.
 
     Raises:
         NamepinError: E135 when none of its lines fits any of this kind, such as "mention of train".
@@ -273,7 +273,7 @@ def shuffle_rows(
 
 
 def require_both_classes(split: Split, *, negatives: bool = False) -> None:
-    """See that there is something to tell apart.
+    """Require both classes, mentions in their picture and mentions that are not.
 
     Args:
         split: to learn from or to choose by.
@@ -292,7 +292,7 @@ def require_both_classes(split: Split, *, negatives: bool = False) -> None:
 
 
 def require_rows(rows: Sequence[object], split: Split, kind: str) -> None:
-    """See that rows of a split are left.
+    """Require at least one usable row.
 
     Args:
         rows: those that can be used.
@@ -311,7 +311,7 @@ def in_picture(rows: Sequence[MentionRow], judge: Callable[[Sequence[MentionRow]
 
     Args:
         rows: mentions, with their truth.
-        judge: what is said of some of them, (rows,) booleans.
+        judge: predictions for some of them, (rows,) booleans.
     """
     predicted = [bool(one) for at in range(0, len(rows), 16) for one in judge(rows[at : at + 16]).tolist()]
     truth = [row.groundable for row in rows]

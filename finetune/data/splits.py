@@ -1,4 +1,4 @@
-"""Splits to learn from and to choose by. Evaluation lists what is wrong with a file and goes on; training must not."""
+"""Training and dev splits. An evaluation lists the faults of a file and goes on; a training stops."""
 
 import os
 import sys
@@ -12,13 +12,13 @@ from namepin.tools.errors import NamepinError
 
 
 def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Dataset:
-    """A split that can be learnt from; what is left out of it is counted in one line on stderr.
+    """A split for training; posts and regions that are left out are counted in one line on stderr.
 
     Args:
         name: the data set's layout, as `namepin eval --dataset` knows it.
         root: its folder.
         split: of it.
-        regions: whether its boxes and masks are learnt from.
+        regions: whether its boxes and masks are used.
 
     Raises:
         NamepinError: E130 to E139 when the split is missing or unusable; E132 at the first type outside the scheme;
@@ -27,7 +27,7 @@ def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Da
     dataset = load_dataset(name, root, split)
     for problem in dataset.problems:
         if problem.loses == "type":
-            raise NamepinError(problem.code, problem.what, where=problem.where, mend="mend the file")
+            raise NamepinError(problem.code, problem.what, where=problem.where, mend="fix the file")
     if regions:
         _most_are_used(dataset, "boxes")
         _most_are_used(dataset, "masks")
@@ -39,7 +39,7 @@ def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Da
 
 
 def _most_are_used(dataset: Dataset, kind: Literal["boxes", "masks"]) -> None:
-    """See that the regions belong to the text; a name with its regions counts once a post.
+    """Require that the regions belong to the text; a name with its regions counts once per post.
 
     Raises:
         NamepinError: E133 at the first region that is left out, when most are.
@@ -57,7 +57,7 @@ def file_of(dataset: Dataset) -> str:
 
 
 def require_pictures(dataset: Dataset) -> None:
-    """See that every picture that is named exists; a post may have none.
+    """Require that every named picture exists; a post may have none.
 
     Raises:
         NamepinError: E120 at the first post whose picture is missing.
@@ -69,7 +69,7 @@ def require_pictures(dataset: Dataset) -> None:
 
 
 def require_tokens(posts: Iterable[GoldPost]) -> None:
-    """See that every post has tokens, and every mention those that its text is made of.
+    """Require that every post has tokens, and that every mention consists of whole tokens.
 
     Raises:
         NamepinError: E106 at the first post where that is not so.

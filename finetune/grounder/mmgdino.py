@@ -101,14 +101,14 @@ class MmGroundingDinoTask(Task):
         self.net: nn.Module = with_lora(self.tool.model.net, recipe, DETECTOR)
 
     def rows(self, rng: random.Random) -> Sequence[MentionRow]:
-        """The mentions, their target boxes moved a little where the recipe says so."""
+        """The mentions, their target boxes moved a little if the recipe has `jitter`."""
         rows, most = shuffle_rows(self.train, rng, lambda row: row.image), self.recipe.jitter
         return [replace(row, boxes=(jitter_box(row.largest, most, rng),)) for row in rows] if most else rows
 
     def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, each in the corner of a common rectangle, phrases, and the target boxes, (rows, 4).
 
-        Boxes are centre, width and height, as shares of the picture without what is beside it.
+        Boxes are centre, width and height, as shares of the picture without its padding.
         """
         images = {row.image: load_image(row.image).image for row in rows}
         pictures = {path: self.tool.pixels(image) for path, image in images.items()}

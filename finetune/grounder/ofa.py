@@ -43,7 +43,7 @@ class OfaGrounderRecipe(VisualTraining):
 
     Attributes:
         weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
-        tokenizer: for a `.pt` that has no vocabulary beside it.
+        tokenizer: for a `.pt` without a vocabulary in its folder.
         expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
         dev_expansions: one such file for the dev split.
         image_size: side of the square that pictures are squashed to, in pixels.
@@ -98,7 +98,7 @@ class OfaGrounderTask(Task):
         self.sizes = {row.image: load_image(row.image).image.size for row in (*self.train, *self.dev)}
 
     def rows(self, rng: random.Random) -> Sequence[MentionRow]:
-        """The mentions, their target boxes moved a little where the recipe says so."""
+        """The mentions, their target boxes moved a little if the recipe has `jitter`."""
         rows = shuffle_rows(self.train, rng, lambda row: row.image)
         if not self.recipe.jitter:
             return rows
@@ -133,7 +133,7 @@ class OfaGrounderTask(Task):
     def score(self) -> dict[str, float]:
         """Prec@0.5 on dev: the share of mentions whose best beam has an IoU of 0.5 or more with a gold box.
 
-        A mention without any is answered right by no box.
+        For a mention without a gold box, no box is the right answer.
         """
         net, words = self.parts.net, self.parts.words
         device = next(net.parameters()).device

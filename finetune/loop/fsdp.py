@@ -1,6 +1,6 @@
-"""Nets that are spread over several processes (FSDP): made whole to be scored, saved and resumed.
+"""Nets that are sharded over several processes (FSDP): gathered to be scored, saved and resumed.
 
-Where nothing is spread, all of this does nothing.
+Without FSDP, all of this does nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,10 @@ from namepin.tools.errors import NamepinError
 
 
 def set_up_fsdp(accelerator: Accelerator) -> None:
-    """Spread the net where accelerate's configuration asks for FSDP, on CPUs too, where accelerate itself does not.
+    """Shard the net where accelerate's configuration asks for FSDP; also on CPUs, where accelerate does not.
 
     Raises:
-        NamepinError: E203 for FSDP's first version, whose flattened parameters the recipes' saved weights do not know.
+        NamepinError: E203 for FSDP's first version, which flattens parameters.
     """
     state: Any = accelerator.state
     several = accelerator.num_processes > 1
@@ -36,24 +36,24 @@ def set_up_fsdp(accelerator: Accelerator) -> None:
 
 
 def layers_of(net: nn.Module) -> list[str]:
-    """Classes of the layers that may be spread one by one, by name: what transformers says must stay together."""
+    """Names of the layer classes that FSDP may shard one by one: those that transformers marks as indivisible."""
     named = {name for part in (net, *net.children()) for name in getattr(part, "_no_split_modules", None) or ()}
     return sorted(named & {type(module).__name__ for module in net.modules()})
 
 
 def is_spread(value: Any) -> bool:
-    """Whether it is a tensor of which this process has a part; torch's own class takes a second to import."""
+    """Whether a tensor is sharded. torch's own class is not imported, which takes a second."""
     return hasattr(value, "full_tensor")
 
 
 def whole(value: Any) -> Tensor:
-    """All of a tensor on the CPU; of one that is spread, every process must ask."""
+    """The whole tensor on the CPU. For a sharded tensor every process must call this."""
     full: Tensor = value.full_tensor() if is_spread(value) else value
     return full.detach().cpu().clone()
 
 
 def like(value: Tensor, place: Any) -> Tensor:
-    """A whole tensor as the parameter that it belongs to, spread where that is."""
+    """A whole tensor, sharded as the parameter that it belongs to."""
     if not is_spread(place):
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -88,11 +88,11 @@ def load_states(optimiser: Any, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def gather_parameters(net: nn.Module, *, keep: bool) -> Iterator[None]:
-    """Parameters that are spread stand whole on the CPU for a while, to be saved; every process must take part.
+    """For a while sharded parameters are whole on the CPU, to be saved; every process must take part.
 
     Args:
-        net: what is spread.
-        keep: whether this process wants them; the others only give their parts.
+        net: a sharded net.
+        keep: whether this process keeps them; the others only send their parts.
     """
     places = [
         (module, name, value)
@@ -116,7 +116,7 @@ def gather_parameters(net: nn.Module, *, keep: bool) -> Iterator[None]:
 
 @contextmanager
 def callable_in_parts(objective: Any) -> Iterator[None]:
-    """For a while parts of the net may be called without the whole: what no layer gathers for itself is gathered."""
+    """For a while parts of the net may be called on their own: parameters outside the layers are gathered."""
     spread = hasattr(objective, "unshard")
     if spread:
         objective.unshard()

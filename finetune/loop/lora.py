@@ -1,4 +1,4 @@
-"""LoRA for the recipes of large nets: where it is put, and how it is saved so that their tools load it."""
+"""LoRA for the recipes of large nets: its layers, and its adapter folder."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from namepin.tools.loading.pretrained import locate, weights_sha256
 
 @dataclass(frozen=True)
 class Layers:
-    """What of a net is trained, by whole names, as patterns: linear layers with LoRA, few parameters as they are."""
+    """The trained parts of a net, as patterns of full names: linear layers with LoRA, few parameters as they are."""
 
     adapted: str
     spared: str | None = None
@@ -27,11 +27,11 @@ LANGUAGE = Layers(
     r".*\.(q_proj|k_proj|v_proj|o_proj|out_proj|gate_proj|up_proj|down_proj|fc1|fc2|q|k|v|o|wi_0|wi_1|wo)$",
     spared=r".*(vision|qformer|multi_modal|language_projection).*",
 )
-"""Of a language model; what reads the picture stays as it is."""
+"""The layers of a language model; the parts that read the picture are frozen."""
 
 
 class _Adapted(Protocol):
-    """What a recipe says of its LoRA."""
+    """A recipe's LoRA settings."""
 
     @property
     def weights(self) -> str: ...
@@ -50,7 +50,7 @@ class _Adapted(Protocol):
 
 
 def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
-    """The net with LoRA on some layers, and nothing to learn beside them but what is trained whole.
+    """The net with LoRA on some layers. Of the other parameters only those of `whole` are trainable.
 
     Raises:
         NamepinError: E301 without peft.
@@ -70,7 +70,7 @@ def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
 
 
 def is_whole(name: str, layers: Layers) -> bool:
-    """Whether a parameter is trained without LoRA."""
+    """Whether a parameter is trained as it is, without LoRA."""
     return layers.whole is not None and re.fullmatch(layers.whole, name) is not None
 
 

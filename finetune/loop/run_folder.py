@@ -1,4 +1,4 @@
-"""What a training run leaves on disk: a checkpoint to go on from, the best weights, their manifest and model card."""
+"""The files of a training run: its checkpoint, the best weights, their manifest and model card."""
 
 import json
 import math
@@ -26,7 +26,7 @@ CHECKPOINT = "checkpoint.pt"
 MANIFEST = "namepin.json"
 
 _FREE = ("out", "root", "data", "workers", "threads", "cpu", "report_to", "checkpoint_steps")
-"""Settings that a resumed run may change: what is learnt does not depend on them."""
+"""Settings that a resumed run may change: they do not change the result."""
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
-    """Write beside, then move into place: a kill at any moment leaves the one before."""
+    """Write to a temporary file, then move it into place: a kill at any moment leaves the previous checkpoint."""
     partial = file.with_suffix(".partial")
     try:
         with partial.open("wb") as stream:
@@ -69,13 +69,13 @@ def read_checkpoint(
     free: Collection[str] = _FREE,
     data: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """The state to go on from; None where the run has not come to its first checkpoint.
+    """The state to go on from; None before the first checkpoint.
 
     Args:
         file: the checkpoint.
-        settings: of the run that is to go on.
-        free: those that may be others than before.
-        data: sha256 of what it reads, where that must be what it was.
+        settings: of the run that is resumed.
+        free: names of the settings that may differ.
+        data: sha256 of the files that it reads, which must be the same as before.
 
     Raises:
         NamepinError: E205 when the run was begun with other settings or data, E211 or E214 when the file is damaged or
@@ -86,7 +86,7 @@ def read_checkpoint(
     try:
         with load_errors(str(file)):
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except RuntimeError as error:  # what torch's reader of archives says of a file that was cut
+    except RuntimeError as error:  # torch's error for a truncated file
         raise damaged(str(error).splitlines()[0], str(file)) from error
     before = state.get("settings", {})
     changed = [key for key in settings if key not in free and before.get(key, settings[key]) != settings[key]]
@@ -108,21 +108,21 @@ def require_finite(what: str, value: float, out: Path) -> None:
     """Stop a training that has diverged.
 
     Raises:
-        NamepinError: E220 where `value` is no number.
+        NamepinError: E220 where `value` is not finite.
     """
     if not math.isfinite(value):
         raise _diverged(what, out)
 
 
 def require_finite_weights(net: nn.Module, out: Path) -> None:
-    """Stop before weights are kept that are no numbers.
+    """Stop before weights that are not finite are saved.
 
     Raises:
         NamepinError: E220 where one is not.
     """
     for name, value in net.named_parameters():
         if value.requires_grad and not bool(value.isfinite().all()):
-            raise _diverged(f"{name} holds no numbers after the epoch's last step", out)
+            raise _diverged(f"{name} is not finite after the epoch's last step", out)
 
 
 def _diverged(what: str, out: Path) -> NamepinError:
@@ -132,7 +132,7 @@ def _diverged(what: str, out: Path) -> NamepinError:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes `folder`'s place once it is whole."""
+    """A new folder to fill. It replaces `folder` when it is complete."""
     partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -156,8 +156,8 @@ def disk_errors(out: Path) -> Iterator[None]:
     except NamepinError:
         raise
     except Exception as error:
-        # torch's writer finds that bytes are missing and says so, while the system's own error is on its way; the
-        # writers of safetensors and tokenizers tell the system's error in their own.
+        # torch's writer reports missing bytes, with the system's error as its context; the writers of safetensors
+        # and tokenizers put the system's error into their own message.
         cause = error if isinstance(error, OSError) else error.__context__
         message = cause.strerror or str(cause) if isinstance(cause, OSError) else str(error)
         if not isinstance(cause, OSError) and not re.search(r"\(os error \d+\)", message):
@@ -167,10 +167,10 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 
 def ensure_writable(out: Path) -> Path:
-    """The run folder, there and writable.
+    """Create the run folder, and require that it is writable.
 
     Raises:
-        NamepinError: E500 where it is neither.
+        NamepinError: E500 where it cannot be created or written.
     """
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -198,14 +198,14 @@ def write_manifest(
 
 
 def _nameable(value: Any) -> Any:
-    """A path of this machine, or each of several, as its last part: nobody else has the rest."""
+    """A path of this machine, or each of several, as its last part: other machines do not have the rest."""
     if isinstance(value, list):
         return [_nameable(one) for one in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """A draft: what is known of the weights by having made them; what only their maker knows is left to fill in."""
+    """A draft of a model card with the facts of the run; the rest is left to fill in."""
     best = max(record["history"], key=lambda row: row["score"])
     rows = "\n".join(f"| {key} | {value} |" for key, value in record["settings"].items())
     files = "\n".join(f"- `{name}`, sha256 {sha}" for name, sha in record["data_sha256"].items())

@@ -87,7 +87,7 @@ class Run:
             package = "'namepin[curves]'" if logs == "tensorboard" else logs
             mend = f"pip install {package}, or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
-        AcceleratorState._reset_state()  # it keeps the precision of the process's first run for all
+        AcceleratorState._reset_state()  # it would keep the precision of the first run in this process
         self.accelerator = Accelerator(
             mixed_precision=recipe.precision,
             cpu=recipe.cpu,
@@ -113,7 +113,7 @@ class Run:
 
     def _batches(self, rows: Sequence[Any]) -> int:
         if not rows:
-            raise NamepinError("E139", "there is no row to train on", mend="see that the split has what the tool needs")
+            raise NamepinError("E139", "there is no row to train on", mend="use a split with rows that the tool can learn from")
         return math.ceil(len(rows) / self.recipe.batch_size)
 
     def _new_average(self) -> MovingAverage | None:
@@ -127,7 +127,7 @@ class Run:
 
         Raises:
             NamepinError: E205 a resume with another configuration or other data, E220 a loss or a gradient that is
-                no number, E500 a disk that cannot be written.
+                not finite, E500 a disk that cannot be written.
         """
         ensure_writable(self.out)
         if resume:
@@ -182,10 +182,10 @@ class Run:
                 self._checkpoint()
 
     def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[float, Batch]]]:
-        """Of each batch this process's rows, in `accumulate` parts, each with its weight in the batch's mean.
+        """This process's rows of each batch, in `accumulate` parts, each with its weight in the batch's mean.
 
-        Processes talk with each other in every part, so all have as many; one that has no row left takes another's,
-        which does not count.
+        Processes communicate in every part, so all have the same number of parts. A process without a row left
+        computes another's with weight 0.
         """
         count, index = self.accelerator.num_processes, self.accelerator.process_index
 
@@ -199,7 +199,7 @@ class Run:
         def prepare_or_error(one: list[Sequence[Any]]) -> list[tuple[float, Batch]] | NamepinError:
             try:
                 return prepare(one)
-            except NamepinError as error:  # raised in a worker, it would reach us as another one
+            except NamepinError as error:  # DataLoader would raise another type
                 return error
 
         order: Any = list(batches)
@@ -222,7 +222,7 @@ class Run:
         mean = float(self.accelerator.reduce(total, "mean"))
         self._finite("the loss is", mean)
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
-        if self.recipe.precision != "fp16":  # whose scaler leaves out such a step
+        if self.recipe.precision != "fp16":  # its scaler skips such a step
             self._finite("the gradient's norm is", float(whole(norm)))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""What there is in the world: 25 of FMNERG's types, what is drawn for each, and what posts say about it."""
+"""The kinds of things in the world: 25 of FMNERG's types, the drawing of each, and the sentences about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ NEUTRAL: tuple[str, ...] = (
     "one word : {}",
     "nothing beats {}",
 )
-"""What may be said about anything."""
+"""Sentences that fit every type."""
 
 
 _USUAL = {

@@ -26,7 +26,7 @@ MEASURES: Mapping[str, Sequence[str]] = {
     ),
     "text-only": ("--set", "reranker.backend=off", "--visual", "none"),
 }  # fmt: skip
-"""What `namepin eval` is told beside the profile."""
+"""Arguments of `namepin eval` after the profile."""
 
 COLUMNS = {
     "MNER 4": "mner.f1",
@@ -56,7 +56,7 @@ def measure(outs: Sequence[Path], split: str) -> None:
 
     Raises:
         NamepinError: E210 when an OUT is none of `namepin.finetune.sandbox.train`.
-        SystemExit: when a run fails; what it said is in `OUT/logs`.
+        SystemExit: when a run fails; its output is in `OUT/logs`.
     """
     for out in outs:
         if not out.is_dir():

@@ -1,4 +1,4 @@
-"""Names that nobody has: syllables from a seed. Every word is in one split only: no test name is ever trained on."""
+"""Invented names: syllables from a seed. Every word is in one split only: no test name is ever trained on."""
 
 import random
 from collections.abc import Iterator

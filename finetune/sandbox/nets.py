@@ -49,7 +49,7 @@ def _drawn_before(folder: Path) -> bool:
 
 
 def corpus(world: Path) -> list[str]:
-    """What the training posts say, their knowledge, expansions and captions, and the tools' prompts."""
+    """The training posts' texts, knowledge, expansions and captions, and the tools' prompts."""
     texts = [gold.post.text for gold in load_dataset("sandbox", world, "train").posts]
     texts += [known for _, known in lines_of(str(world / "knowledge/train.jsonl"), "knowledge")]
     texts += [known for _, known in lines_of(str(world / "expansions/train.jsonl"), "expansion")]
@@ -208,7 +208,7 @@ def copy_vision_encoder(blip: Path, llava: Path, out: Path) -> None:
     Args:
         blip: folder of a trained BLIP.
         llava: folder of a LLaVA whose tower has the same sizes.
-        out: a folder for the LLaVA; what is there and whole stays.
+        out: a folder for the LLaVA; a complete one stays.
     """
     from transformers import BlipForImageTextRetrieval, LlavaForConditionalGeneration
 

@@ -1,6 +1,6 @@
 """The trained nets as they ship: `python -m namepin.finetune.sandbox.pack OUT tools/weights/sandbox`.
 
-Weights in half precision, without checkpoints; beside them what each run wrote about itself. The tagger's encoder is
+Weights in half precision, without checkpoints, with the manifest and model card of each run. The tagger's encoder is
 kept as it is, since its adapter names it by its sha256.
 """
 
@@ -62,7 +62,7 @@ def _halved(source: Path, target: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Pack, and say how much it is."""
+    """Pack, and print the size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("target", type=Path)

@@ -1,4 +1,4 @@
-"""A post: who is named in it, what is said, what its picture shows, what an LLM would know, what a captioner would say.
+"""A post: its names, its text, its picture, an LLM's knowledge of the names, and a captioner's caption.
 
 About half of what is said gives a type away; the rest only knowledge or the picture tells. Knowledge covers four names
 of five, and errs now and then; it says how the named things look, whether or not they are in the picture. Of the
@@ -19,7 +19,7 @@ SHOWN = 0.39
 """How often a named thing is in the picture."""
 
 TELLING = 0.5
-"""How often what is said of a name gives its type away."""
+"""Share of the sentences that give a name's type away."""
 
 KNOWN, WRONG = 0.8, 0.04
 """How often the knowledge has a name, and how often it then has another type."""
@@ -60,7 +60,7 @@ class Named:
 
 @dataclass
 class Drawn:
-    """A thing in a picture; `name` is the index of the `Named` it is, None for nobody's."""
+    """A thing in a picture; `name` is the index of the `Named` it is, None for a thing without a name."""
 
     thing: Thing
     name: int | None
@@ -152,7 +152,7 @@ def _thing(kind: Kind, rng: random.Random) -> Thing:
 
 
 def _show(post: SandboxPost, rng: random.Random) -> None:
-    """Draw what is in the picture: some of the names, perhaps a twin of one of them, and nobody's things."""
+    """Draw what is in the picture: some of the names, perhaps a twin of one of them, and things without a name."""
     wanted: list[tuple[Thing, int | None]] = [
         (name.thing, at) for at, name in enumerate(post.names) if rng.random() < SHOWN
     ]

@@ -1,7 +1,7 @@
 """Does a trace fall on the thing? `python -m namepin.finetune.sandbox.tracing WORLD --weights FOLDER [FOLDER ...]`.
 
-Every gold mention of a split that is in its picture is traced by each BLIP (equation 11). Printed is the share whose
-peak lies within one of its gold boxes, and beside it that of a point drawn anywhere in the picture.
+Each BLIP traces every gold mention of a split that is in its picture (equation 11). The output is the share of peaks
+within one of the mention's gold boxes, and the same share for a random point of the picture.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Every net of the sandbox from nothing: `python -m namepin.finetune.sandbox.train OUT --seed 1`, or `make sandbox`.
 
 A world, nets drawn from the seed, then one recipe a tool, each by the very command that a person would type; two at a
-time, one core each. What is finished is skipped and what was stopped goes on, so a killed run is just started again.
+time, one core each. Finished runs are skipped and stopped runs are resumed, so a killed command is just started again.
 
 `OUT2 --seed 2 --share OUT` tunes again what the papers tune, on OUT's world and with what stands for published weights.
 """
@@ -25,7 +25,7 @@ from namepin.tools.errors import in_one_line
 
 RECIPES = Path(__file__).parent / "recipes"
 PROFILE = "profile.toml"
-"""In OUT: both graphs on what was trained there."""
+"""In OUT: the profile of both graphs with the weights trained there."""
 SHIPPED = Path(__file__).parents[2] / "agent" / "profiles" / "sandbox.toml"
 POSTS, WORLD_SEED = {"train": 12000, "dev": 500, "test": 500}, 1
 
@@ -60,7 +60,7 @@ RUNS: Mapping[str, RecipeRun] = {
 """In the order in which they start: the long ones first, and none long before the runs that it begins with."""
 
 PRETRAINED = ("seeing", "pointing", "segmenter")
-"""Runs that stand for weights that the papers take as they were published."""
+"""Runs in place of weights that the papers take as published."""
 
 
 def command(name: str, out: Path, seed: int) -> list[str]:
@@ -81,7 +81,7 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
         share: another `out`, whose world and `PRETRAINED` runs are taken as they are.
 
     Raises:
-        SystemExit: when one fails, what it said is in `OUT/logs`; when there is nothing to share.
+        SystemExit: when one fails (its output is in `OUT/logs`), or when there is nothing to share.
         NamepinError: E500 or E501 when `out` cannot be written, or something else is in the world's place.
     """
     with disk_errors(out):
@@ -121,7 +121,7 @@ def write_profile(out: Path) -> None:
 
 
 def run(words: Sequence[str], log: Path) -> None:
-    """Run a `namepin` command on one core; what it says goes into `log`.
+    """Run a `namepin` command on one core; its output goes into `log`.
 
     Raises:
         SystemExit: when it fails.

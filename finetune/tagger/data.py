@@ -24,7 +24,7 @@ FineWeights = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Span:
-    """A gold mention: words `start:end`, its coarse type, and what is known of its fine type."""
+    """A gold mention: words `start:end`, its coarse type, and the distribution over its fine type."""
 
     start: int
     end: int
@@ -94,7 +94,7 @@ def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, S
 
 
 class Recorded(BaseModel):
-    """A row of recorded knowledge; what else it says, such as the model, is not read."""
+    """A row of recorded knowledge; its other keys, such as the model, are not read."""
 
     id: str | int
     knowledge: str
@@ -125,7 +125,7 @@ def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[s
         texts = found.setdefault(str(row.id), [])
         if texts and not mixed:
             what = f"post {str(row.id)!r} has several rows of knowledge, but only train is learnt from several models"
-            raise NamepinError("E139", what, where=f"{file}:{number}", mend="leave one row a post")
+            raise NamepinError("E139", what, where=f"{file}:{number}", mend="leave one row per post")
         texts.append(row.knowledge)
     if found.keys().isdisjoint(posts):
         what = f"none of the {len(found)} posts that it is about is in the split"
@@ -222,7 +222,7 @@ class Targets:
     Attributes:
         coarse: `(B, W)` gold tags of the coarse path.
         fine: `(B, W, F)` log-weights of the fine tags: `FORBIDDEN` where the annotation excludes one.
-        spans: one `(row, start, end)` a mention whose fine type is known.
+        spans: `(row, start, end)` per mention with a known fine type.
         span_weights: `(len(spans), types)` the distribution over its fine types.
     """
 
@@ -291,7 +291,7 @@ class Batcher:
                 share = self.fine_distribution(span)
                 allowed = np.flatnonzero(share)
                 fine[b, span.start : span.end, 0] = FORBIDDEN
-                # The weight counts once a mention: it sits on the first word, the others only exclude.
+                # The weight counts once per mention: on the first word. The other words only exclude.
                 fine[b, span.start, 2 * allowed + 1] = np.log(share[allowed]) if span.fine else 0
                 fine[b, span.start + 1 : span.end, 2 * allowed[:, None] + 2] = 0
                 if span.fine:

@@ -1,4 +1,4 @@
-"""What a tagger is trained on and how: the recipe's settings, and the posts that they name."""
+"""The tagger's recipe: its settings, and the posts that it reads."""
 
 import os
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class TaggerRecipe(LoopSettings):
         out: run folder; the adapter is written to `out/adapter`, not to `out/weights`.
         scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
         encoder: base encoder, by hub name or folder.
-        start: adapter folder whose weights to begin with; empty for the base encoder.
+        start: adapter folder with the weights to begin with; empty for the base encoder.
         marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
         fine_hints: tell it, too, which of the 51 types the knowledge gives a name word for word, see `InputSpec`.
         alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
@@ -180,7 +180,7 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
 
 
 def require_learnable(dataset: Dataset, file: Path) -> None:
-    """See that the tags of a split can be learnt from: to learn from wrong ones is worse than to stop.
+    """Require correct tags: to learn from wrong ones is worse than to stop.
 
     Args:
         dataset: the split as it was read.
@@ -192,6 +192,6 @@ def require_learnable(dataset: Dataset, file: Path) -> None:
     """
     for problem in dataset.problems:
         if problem.code == "E132":
-            raise NamepinError("E132", problem.what, where=problem.where, mend="mend the file")
+            raise NamepinError("E132", problem.what, where=problem.where, mend="fix the file")
     if not any(gold.entities for gold in dataset.posts):
         raise NamepinError("E139", "no post has a mention: nothing to learn or to choose epochs by", where=str(file))

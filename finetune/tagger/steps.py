@@ -16,8 +16,8 @@ def tagger_loss(
 ) -> Tensor:
     """Equation 8 as a mean over posts, plus the pooled term.
 
-    The fine path is scored on what is known: within a mention every sequence that the annotation allows counts, by its
-    weight.
+    The fine path is scored on the known part of the annotation: within a mention every sequence that the annotation
+    allows counts, by its weight.
     """
     coarse = net.coarse.crf.nll(logits.coarse, targets.coarse, mask).mean()
     if net.fine is None or logits.fine is None or targets.fine is None:
