@@ -36,9 +36,13 @@ def set_up_fsdp(accelerator: Accelerator) -> None:
 
 
 def layers_of(net: nn.Module) -> list[str]:
-    """Names of the layer classes that FSDP may shard one by one: those that transformers marks as indivisible."""
+    """Names of the layer classes that FSDP may shard one by one: those that transformers marks as indivisible.
+
+    Embedding tables are left out: nets may read a table without calling the module that holds it.
+    """
     named = {name for part in (net, *net.children()) for name in getattr(part, "_no_split_modules", None) or ()}
-    return sorted(named & {type(module).__name__ for module in net.modules()})
+    tables = {type(one).__name__ for one in net.modules() if any(isinstance(c, nn.Embedding) for c in one.children())}
+    return sorted(named & {type(module).__name__ for module in net.modules()} - tables)
 
 
 def is_spread(value: Any) -> bool:

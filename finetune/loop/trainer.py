@@ -113,7 +113,7 @@ class Run:
 
     def _batches(self, rows: Sequence[Any]) -> int:
         if not rows:
-            raise NamepinError("E139", "there is no row to train on", mend="use a split with rows that the tool can learn from")
+            raise NamepinError("E139", "there is no row to train on", mend="use another split")
         return math.ceil(len(rows) / self.recipe.batch_size)
 
     def _new_average(self) -> MovingAverage | None:

@@ -1,7 +1,7 @@
 """Described regions: true and false descriptions of the things in a picture, without its post.
 
-Every thing, with or without a name, is described by its looks or its kind. Beside it stands something that is not in the
-picture: a thing of another kind, or, for looks, half of the time one of the same kind in another colour.
+Every thing, with or without a name, is described by its looks or its kind. Beside it stands something that is not in
+the picture: a thing of another kind, or, for looks, half of the time one of the same kind in another colour.
 """
 
 import random
