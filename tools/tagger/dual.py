@@ -56,18 +56,19 @@ class DualTagger:
         Raises:
             NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
         """
-        self._set(config, *load_adapter(shipped(config.adapter) or Path(config.adapter)))
+        net, builder, manifest = load_adapter(shipped(config.adapter) or Path(config.adapter))
+        self._set(config, net.to(device_named(config.device)), builder, manifest)
 
     @classmethod
     def of(cls, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest, config: TaggerConfig) -> "DualTagger":
-        """A tagger around a net that is already in memory, as training evaluates it."""
+        """A tagger around a net that is already in memory, on the device of `config`, as training evaluates it."""
         self = cls.__new__(cls)
         self._set(config, net, builder, manifest)
         return self
 
     def _set(self, config: TaggerConfig, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest) -> None:
         self.config, self.manifest, self.spec = config, manifest, manifest.spec
-        self.net, self.builder = net.to(device_named(config.device)), builder
+        self.net, self.builder = net, builder
         self._fine_only = config.spans == "fine" and bool(self.spec.fine_types)
 
     @property

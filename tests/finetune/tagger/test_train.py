@@ -262,11 +262,14 @@ def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Pa
     data = tmp_path / "data"
     for split, count in (("train", 20), ("dev", 8)):
         write_posts(data / "gmner", split, count)
-    given = settings_of("tagger", str(data), str(root / "bert"), tmp_path / "one")
+    bert = shutil.copytree(root / "bert", tmp_path / "bert")
+    config = json.loads((bert / "config.json").read_text())  # processes draw dropout of their own
+    (bert / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0}))
+    given = settings_of("tagger", str(data), str(bert), tmp_path / "one")
     train(TypeAdapter(TaggerRecipe).validate_python(given | {"out": str(tmp_path / "one")}))
     script = TESTS / "support" / "two_processes.py"
     done = subprocess.run(
-        [sys.executable, str(script), "tagger", str(data), str(root / "bert"), str(tmp_path)],
+        [sys.executable, str(script), "tagger", str(data), str(bert), str(tmp_path)],
         capture_output=True, text=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
