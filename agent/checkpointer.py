@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from platformdirs import user_data_path
 
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 
 DATABASE_VARIABLE = "NAMEPIN_DATABASE_URL"
 """`postgresql://...`: it may hold a password, so it comes from the environment only."""
@@ -58,7 +58,7 @@ async def open_saver(folder: Path | None = None) -> AsyncIterator[Saver]:
             async with _sqlite(folder or data_folder()) as saver:
                 yield saver
     except ModuleNotFoundError as error:
-        mend = f"pip install 'namepin[{'postgres' if address else 'chat'}]'"
+        mend = install_command(f"namepin[{'postgres' if address else 'chat'}]")
         raise NamepinError("E332", f"conversations need the package {error.name!r}", mend=mend) from error
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.paths import ROOT
 
 # Before any test runs: tests marked `langsmith` go out to LangSmith only where somebody asks for that.
 os.environ.setdefault("LANGSMITH_TEST_TRACKING", "false")
+
+# The same examples in every run, however busy the machine; `--hypothesis-profile=explore` draws new ones.
+settings.register_profile("same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+settings.register_profile("explore", settings.get_profile("same"), derandomize=False, max_examples=1000)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from support.loopback import JsonHandler, serving
 
 AUDIT = Path(__file__).parents[1] / ".ci" / "audit.py"
-pytest.importorskip("pip_audit", reason="no pip-audit: pip install 'namepin[dev]'")
+pytest.importorskip("pip_audit", reason="no pip-audit: pip install '.[dev]'")
 
 
 @contextmanager

@@ -51,12 +51,12 @@ def test_lock_with_a_version_out_of_range_is_refused(lock: ModuleType, demo: str
 def test_lock_with_pytorch_or_cuda_is_refused(lock: ModuleType, demo: str, line: str) -> None:
     found = lock.problems("demo", f"{demo}{line} \\\n    --hash=sha256:{'0' * 64}\n")
 
-    assert found == [f"{line.split('==')[0]} does not belong here"]
+    assert f"{line.split('==')[0]} does not belong here" in found
 
 
 @pytest.mark.parametrize("line", ["left-pad==1.0", "left-pad>=1.0", "--index-url https://example.org/simple"])
 def test_lock_line_without_a_hash_is_refused(lock: ModuleType, demo: str, line: str) -> None:
-    assert lock.problems("demo", f"{demo}{line}\n") == [f"no exact version with hashes: {line}"]
+    assert f"no exact version with hashes: {line}" in lock.problems("demo", f"{demo}{line}\n")
 
 
 def test_common_marker_is_removed(lock: ModuleType) -> None:

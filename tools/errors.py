@@ -1,9 +1,11 @@
 """Every failure a user can meet: a code, what was wrong, where, how to mend it, and the exit code it leads to."""
 
+import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +19,19 @@ class Exit(IntEnum):
     UNUSABLE = 2
     UNREACHABLE = 3
     DIVERGED = 4
+
+
+def install_command(package: str, *options: str) -> str:
+    """The shell command that adds a package, or `namepin[EXTRA]`, to the environment that runs now.
+
+    It names the interpreter, because a shell's `pip` may belong to another environment. Namepin is installed in this
+    one, so pip reads the extra's packages there and looks for Namepin in no registry.
+    """
+    python = Path(sys.executable)
+    with suppress(ValueError, OSError):  # elsewhere, or the folder is gone
+        python = python.relative_to(Path.cwd())
+    words = [shlex.quote(str(python)), "-m", "pip", "install", *options, f"'{package}'"]
+    return " ".join(words)
 
 
 class NamepinError(Exception):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from uuid import UUID
 
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.jsonl import MAX_LINE_BYTES, parse_json, read_lines
 
 Kind = Literal["jsonl", "csv", "parquet"]
@@ -257,7 +257,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     try:
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        mend = "pip install 'namepin[scale]'"
+        mend = install_command("namepin[scale]")
         raise NamepinError("E301", "Parquet needs the package 'pyarrow'", where=str(path), mend=mend) from error
     try:
         with parquet.ParquetFile(path) as file:

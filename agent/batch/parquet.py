@@ -8,7 +8,7 @@ from typing import Any
 
 from namepin.agent.batch.finished import PREDICTIONS
 from namepin.agent.batch.out_folder import TABLE
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.files import atomic_path
 
 _GROUP = 1000
@@ -28,7 +28,7 @@ def write_parquet(folder: Path) -> Path:
         import pyarrow as pa
         from pyarrow import parquet
     except ModuleNotFoundError as error:
-        mend = "pip install 'namepin[scale]'"
+        mend = install_command("namepin[scale]")
         what = "Parquet needs the package 'pyarrow'"
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
     entity = pa.struct(

@@ -28,7 +28,8 @@ from namepin.agent.batch.writing import Progress, Writing, rows_left
 from namepin.agent.config.build import policy
 from namepin.agent.config.settings import Settings
 from namepin.tools.base import digest
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.deprecations import hide_foreign_deprecations
+from namepin.tools.errors import Exit, NamepinError, install_command
 
 _HELD = 4
 """Chunks that wait before each actor; more would only take memory."""
@@ -159,6 +160,7 @@ class _Actor:
     """A process of a stage, as Ray starts it."""
 
     def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
+        hide_foreign_deprecations()
         os.chdir(folder)  # paths are as on the command line
         self.refused: Failure | None = None
         try:
@@ -182,7 +184,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         import ray
         import ray.data
     except ModuleNotFoundError as error:
-        mend = "pip install 'namepin[scale]'"
+        mend = install_command("namepin[scale]")
         what = f"--engine ray needs the package {error.name!r}"
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
     address = address or os.environ.get("RAY_ADDRESS")

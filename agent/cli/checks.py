@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 
 
 def require_packages(who: str, *packages: str, extra: str, otherwise: str = "") -> None:
@@ -21,7 +21,7 @@ def require_packages(who: str, *packages: str, extra: str, otherwise: str = "") 
     for package in packages:
         if not _installed(package):
             what = f"{who} needs the package {package!r}"
-            mend = f"pip install 'namepin[{extra}]'{otherwise}"
+            mend = f"{install_command(f'namepin[{extra}]')}{otherwise}"
             raise NamepinError("E332", what, mend=mend, exit_code=Exit.UNREACHABLE)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from namepin.agent.cli.options import Set
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 
 app = typer.Typer(name="finetune", help="Train the weights of a tool.")
 
@@ -65,7 +65,7 @@ def _recipe_home(module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "accelerate":
             raise
-        what, mend = f"finetune {module} needs the package 'accelerate'", "pip install 'namepin[gpu]'"
+        what, mend = f"finetune {module} needs the package 'accelerate'", install_command("namepin[gpu]")
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
 
 

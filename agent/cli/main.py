@@ -23,6 +23,7 @@ from namepin.agent.cli.replay import replay
 from namepin.agent.cli.serve import serve
 from namepin.agent.cli.sweep import sweep
 from namepin.agent.cli.trace import trace
+from namepin.tools.deprecations import hide_foreign_deprecations
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.llm.permission import THREADS
 
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> None:
     """The console script."""
+    hide_foreign_deprecations()
     code = main()
     asking = any(thread.name.startswith(THREADS) for thread in threading.enumerate())
     failed = code not in (Exit.DONE, Exit.SOME_FAILED, Exit.DIVERGED)

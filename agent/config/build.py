@@ -9,7 +9,7 @@ from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.graphs.batched_calls import BatchedCalls
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.policy import Policy
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.llm.config import ChatConfig
 
 SERVER_THREADS = 8
@@ -31,7 +31,7 @@ def build_tool(role: str, chosen: ToolSettings) -> Any:
             "E301",
             f"{role} {chosen.backend!r} needs the package {error.name!r}",
             where=f"{role}.backend",
-            mend=f"pip install '{package}'",
+            mend=install_command(package),
             exit_code=Exit.UNREACHABLE,
         ) from error
 

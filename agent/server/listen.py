@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.images.load import end_decoders
 
 GRACE_S = 30
 """How long requests that were begun may go on when the server is told to stop."""
@@ -41,6 +40,8 @@ def listen(app: Any, host: str, port: int) -> int:
         NamepinError: E344 when the address and port cannot be listened on.
     """
     import uvicorn
+
+    from namepin.tools.images.load import end_decoders
 
     config = uvicorn.Config(
         app,

@@ -10,7 +10,7 @@ from langchain_core.runnables.config import RunnableConfig, var_child_runnable_c
 from PIL import Image
 
 from namepin.agent.config.sections import TracingSettings
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.types import ImageRef
 
 
@@ -64,7 +64,7 @@ def run_config(
         try:
             from namepin.agent.tracing.otel import SpanHandler
         except ModuleNotFoundError as error:
-            mend = "pip install 'namepin[otel]', or leave `tracing.otel` out"
+            mend = f"{install_command('namepin[otel]')}, or leave `tracing.otel` out"
             raise NamepinError("E323", f"OpenTelemetry needs the package {error.name!r}", mend=mend) from error
         handlers.append(SpanHandler(settings))
     return RunnableConfig(**config, callbacks=handlers)

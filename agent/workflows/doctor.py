@@ -21,7 +21,7 @@ from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.agent.workflows.checkpoint_sizes import Wanted, fit, wanted
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.registry import ROLES_OF
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.types import Frozen
 
 SERVER_TIMEOUT_S = 5.0
@@ -94,7 +94,7 @@ def _packages() -> Check:
             missing.append(name)
     if missing:
         detail = f"not installed: {', '.join(missing)}"
-        return Check(name="packages", state="missing", detail=detail, mend=f"pip install {' '.join(missing)}")
+        return Check(name="packages", state="missing", detail=detail, mend="; ".join(map(install_command, missing)))
     return Check(name="packages", state="ok", detail=", ".join(found))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from namepin.evals.bench.harness import interleaved
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.nets.crf import CRF
 
 POSTS, WORDS, TAGS = 64, 40, 103
@@ -25,7 +25,7 @@ def bench(rounds: int = 15) -> dict[str, float]:
     try:
         from torchcrf import CRF as Baseline
     except ModuleNotFoundError as error:
-        mend = "pip install 'namepin[dev]'"
+        mend = install_command("namepin[dev]")
         raise NamepinError("E301", "this bench compares with pytorch-crf, which is missing", mend=mend) from error
 
     torch.manual_seed(0)

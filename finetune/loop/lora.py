@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from namepin.finetune.loop.run_folder import settings_of
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.loading.adapters import AdapterManifest, save_adapter_of
 from namepin.tools.loading.pretrained import locate, weights_sha256
 
@@ -58,7 +58,7 @@ def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:
-        raise NamepinError("E301", "the package peft is missing", mend="pip install 'namepin[gpu]'") from error
+        raise NamepinError("E301", "the package peft is missing", mend=install_command("namepin[gpu]")) from error
     torch.manual_seed(recipe.seed)
     net.requires_grad_(False)
     inject_adapter_in_model(LoraConfig(lora_dropout=recipe.dropout, **lora_settings(net, recipe, layers)), net)

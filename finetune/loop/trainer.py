@@ -53,7 +53,7 @@ from namepin.finetune.loop.run_folder import (
 )
 from namepin.finetune.loop.settings import LoopSettings
 from namepin.finetune.loop.task import Batch, Objective, Task
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 
 
 @dataclass
@@ -84,8 +84,8 @@ class Run:
         self.recipe, self.task, self.out = recipe, task, Path(recipe.out)
         logs = None if recipe.report_to == "none" else recipe.report_to
         if logs and find_spec(logs) is None:
-            package = "'namepin[curves]'" if logs == "tensorboard" else logs
-            mend = f"pip install {package}, or set report_to to none"
+            package = "namepin[curves]" if logs == "tensorboard" else logs
+            mend = f"{install_command(package)}, or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
         AcceleratorState._reset_state()  # it would keep the precision of the first run in this process
         self.accelerator = Accelerator(

@@ -2,13 +2,21 @@
 
 import asyncio
 import inspect
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import namepin
 from namepin import Extraction, Namepin, NamepinError, Post, StepEvent
+from namepin.agent.config.settings import Settings
+from namepin.graphs.calls import LiveCalls
+from namepin.tools.interfaces import TagRequest, Tags
+from namepin.tools.media import Media
+from support.capital_tagger import CapitalTagger
 from support.paths import ROOT
 
 POST = "Eileen Collins commanded the Space Shuttle for NASA"
@@ -127,3 +135,24 @@ def test_a_profile_of_the_other_graph_says_what_is_missing() -> None:
 @pytest.mark.parametrize("graph", ["gem", "riveg"])
 def test_a_profile_of_both_graphs_lacks_nothing(graph: str) -> None:
     assert Namepin.from_profile("sandbox", graph=graph).unused == ()
+
+
+class WarningTagger(CapitalTagger):
+    """Warns as a deprecated argument of another package does."""
+
+    def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
+        warnings.warn_explicit("an argument has a new name", FutureWarning, "other/package.py", 1)
+        return super().run(requests, media)
+
+
+@pytest.mark.parametrize(("action", "status"), [("ignore", "ok"), ("always", "ok"), ("error", "failed")])
+def test_warning_inside_a_tool_never_degrades_a_post(action: Any, status: str) -> None:
+    """A filter that turns warnings into errors fails the post with the warning's text, as any exception does."""
+    pin = Namepin(Settings(profile="test"), LiveCalls({"tagger": WarningTagger()}))
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter(action)
+        (found,) = pin.batch([Post(id="one", text="Ada met Bob")])
+    assert found.status == status and len(found.entities) == (2 if status == "ok" else 0)
+    assert [notice.message for notice in found.warnings] == (
+        [] if status == "ok" else ["FutureWarning: an argument has a new name"]
+    )

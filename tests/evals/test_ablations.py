@@ -142,7 +142,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
-    monkeypatch.setattr("namepin.agent.workflows.ablate.evaluated_pin", lambda *_: sweep_tools.pin(made))
+    monkeypatch.setattr("namepin.agent.workflows.predict.evaluated_pin", lambda *_: sweep_tools.pin(made))
     rows = (
         Row(name="all", profile="starter", knowledge="off"),
         Row(name="none", profile="starter", knowledge="off", visual="none"),
@@ -153,7 +153,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
     assert none.cells["gmner.f1"] and none.cells["gmner.f1"].value == pytest.approx(1 / 3)
     assert none.cells["mner.f1"] and none.cells["mner.f1"].value == 1 and none.command.endswith("--visual none")
     again = sweep_tools.tools()
-    monkeypatch.setattr("namepin.agent.workflows.ablate.evaluated_pin", lambda *_: sweep_tools.pin(again))
+    monkeypatch.setattr("namepin.agent.workflows.predict.evaluated_pin", lambda *_: sweep_tools.pin(again))
     resumed = list(Bench(data, tmp_path / "gmner", save=tmp_path).run(small(*rows)))
     assert resumed == [both, none] and again["tagger"].calls == 0
 
@@ -179,7 +179,7 @@ def test_a_row_that_cannot_run_says_why_and_has_no_number(
     data = sweep_tools.data(tmp_path / "gmner")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("namepin.agent.workflows.ablate.evaluated_pin", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr("namepin.agent.workflows.predict.evaluated_pin", lambda *_: pytest.fail("it ran"))
     (result,) = Bench(data, tmp_path / "gmner").run(small(row))
     assert any(reason in why for why in result.why_not), result.why_not
     assert not result.cells and result.gate is None and result.command.startswith("namepin eval --dataset gmner")

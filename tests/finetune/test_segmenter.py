@@ -88,7 +88,7 @@ def test_no_masks(weights: Path, tmp_path: Path) -> None:
         train(a_recipe(write_world(tmp_path / "world"), weights, tmp_path / "run"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 2**32 - 1))
 def test_what_is_drawn_covers_what_was_annotated(width: int, height: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

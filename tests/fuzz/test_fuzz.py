@@ -72,7 +72,7 @@ FORMS: dict[str, st.SearchStrategy[bytes]] = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_bytes(name: str) -> None:
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck), database=None)
     @given(st.binary(max_size=300) | FORMS[name])
     def holds(data: bytes) -> None:
         TARGETS[name].run(data)
@@ -82,7 +82,7 @@ def test_any_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_short_guided_run(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("atheris", reason="no coverage-guided fuzzer: pip install 'namepin[fuzz]'")
+    pytest.importorskip("atheris", reason="no coverage-guided fuzzer: pip install '.[fuzz]'")
     command = [sys.executable, str(FUZZER), name, "--seconds", str(SHORT_S), "--corpus", str(tmp_path / "corpus")]
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -188,7 +188,7 @@ def test_forty_mentions_are_bounded(graph: Graph) -> None:
     assert "W153" in [w.code for w in found.warnings]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 2**16))
 def test_the_order_never_depends_on_timing(graph: Graph, seed: int) -> None:
     draw = random.Random(seed)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from namepin.tools.errors import NamepinError
@@ -94,7 +94,6 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=60))
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_tokens_cover_the_text_in_order(text: str) -> None:
     tokens = tweet_tokens(text)
@@ -106,7 +105,6 @@ def test_tokens_cover_the_text_in_order(text: str) -> None:
     assert not any(character.isspace() for token in tokens for character in token)
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_a_tokenised_text_stays_as_it_is(text: str) -> None:
     tokens = tweet_tokens(text)
@@ -153,7 +151,6 @@ def test_cleaning_keeps_every_offset() -> None:
     assert len(clean_text("ab" * (MAX_CHARACTERS // 2))) == MAX_CHARACTERS
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_cleaned_text_is_valid_and_as_long(text: str) -> None:
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.images.decode import FORMATS, Damaged, decode, is_heic
 from namepin.tools.images.decoder_pool import DecoderPool, TooSlow
 from namepin.tools.images.headers import MAX_PIXELS, TooLarge, check_header
@@ -138,7 +138,7 @@ def _is_known(data: bytes) -> bool:
 def _unreadable(data: bytes, where: str) -> NamepinError:
     if is_heic(data):
         what = "a HEIC picture, damaged or not readable without pillow-heif"
-        return NamepinError("E123", what, where=where, mend="pip install 'namepin[heic]', or save it as JPEG")
+        return NamepinError("E123", what, where=where, mend=f"{install_command('namepin[heic]')}, or save it as JPEG")
     if _is_known(data):
         return NamepinError(
             "E124", "the picture is truncated, damaged or of a rare kind", where=where, mend="save or download it again"

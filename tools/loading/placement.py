@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.loading.config import Placement
 from namepin.tools.loading.pretrained import device_named, load_folder
 
@@ -52,7 +52,7 @@ class Quantised:
         if find_spec("bitsandbytes") is None:
             raise NamepinError(
                 "E301", f"{bits}-bit weights need the package bitsandbytes", where="quantization",
-                mend="pip install 'namepin[gpu]', or set quantization to none", exit_code=Exit.UNREACHABLE,
+                mend=f"{install_command('namepin[gpu]')}, or set quantization to none", exit_code=Exit.UNREACHABLE,
             )  # fmt: skip
         if torch.device(device).type != "cuda" or not torch.cuda.is_available():
             raise NamepinError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.vision.config import PeopleConfig
 from namepin.tools.vision.grabcut import Rectangle, overlap, resized, turned_back
 
@@ -69,7 +69,7 @@ class PeopleFinder:
         self._files = {name: Path(self._cv2.data.haarcascades) / file for name, file in _CASCADES.items()}
         absent = [str(file.name) for file in self._files.values() if not file.is_file()]
         if absent:
-            mend = 'pip install "opencv-python-headless>=4.10,<5"'
+            mend = install_command("opencv-python-headless>=4.10,<5")
             raise NamepinError(
                 "E215",
                 f"OpenCV came without {', '.join(absent)}",

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.vision.config import OcrConfig
 from namepin.tools.vision.grabcut import Rectangle, resized
 
@@ -62,7 +62,7 @@ class TextReader:
         self._files = {part: folder / name for part, name in _MODELS.items()}
         for file in self._files.values():
             if not file.is_file():
-                mend = 'pip install --force-reinstall "rapidocr>=3.10,<4"'
+                mend = install_command("rapidocr>=3.10,<4", "--force-reinstall")
                 raise NamepinError(
                     "E215", f"RapidOCR came without {file.name}", where="ocr", mend=mend, exit_code=Exit.UNREACHABLE
                 )

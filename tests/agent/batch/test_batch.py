@@ -81,14 +81,15 @@ def test_what_is_wrong_with_rows_is_listed(cli: Cli, tmp_path: Path) -> None:
     posts.write_bytes("\n".join(rows).encode() + b'\n\xff\xfe{"id"')
     ran = cli("batch", posts, "--out", out)
     assert ran.code == 1
-    counts, failed, degraded = ran.err.splitlines()
+    loading, counts, failed, degraded = ran.err.splitlines()
+    assert loading == "loading the tools of profile starter"
     assert counts.startswith("9 rows, 6 failed, 1 degraded, ")
     assert failed.startswith(f"failed: {posts}:2: E103: not JSON") and failed.endswith("failures.jsonl has each")
     assert degraded.startswith("degraded: c: W101 images: ") and degraded.endswith("predictions.jsonl has each")
     assert [row["id"] for row in timeless(out / "predictions.jsonl")] == ["a", "c", "d"]
     assert [f["code"] for f in failures(out)] == ["E103", "E103", "E104", "E101", "E103", "E103"]
     assert timeless(out / "predictions.jsonl")[1]["status"] == "degraded"
-    again = cli("batch", posts, "--out", out).err.splitlines()
+    _, *again = cli("batch", posts, "--out", out).err.splitlines()
     assert again[0].startswith("9 rows, 9 of them before, 6 failed, 1 degraded, ") and again[1:] == [failed, degraded]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from namepin.tools.errors import install_command
 from namepin.tools.types import Extraction
 from support.cli import Cli
 from support.paths import ROOT
@@ -160,7 +161,9 @@ def test_training_names_the_package_that_a_plain_installation_lacks(cli: Cli, mo
     lacked = "accelerate"
     ran = cli("finetune", "matcher")
     assert (ran.code, ran.out) == (3, "")
-    assert ran.err == "error: E301: finetune matcher needs the package 'accelerate'; pip install 'namepin[gpu]'\n"
+    assert (
+        ran.err == f"error: E301: finetune matcher needs the package 'accelerate'; {install_command('namepin[gpu]')}\n"
+    )
     lacked = "namepin.finetune.matcher"
     assert cli("finetune", "matcher").code == 70, "a module of our own is a bug"
 

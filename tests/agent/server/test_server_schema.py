@@ -39,7 +39,6 @@ def test_answers_are_as_documented(tmp_path: Path) -> None:
 
         @settings(
             max_examples=20,
-            deadline=None,
             derandomize=True,
             database=None,
             suppress_health_check=list(HealthCheck),

@@ -77,7 +77,7 @@ def test_without_grounding_only_the_text_is_judged() -> None:
 
 
 @given(data_and_predictions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_causes_and_repairs_add_up(drawn: tuple[Dataset, Predictions]) -> None:
     data, found = drawn
     result, report = attribute(data, found), evaluate(data, found)

@@ -18,7 +18,7 @@ from support.scoring_strategies import BOXES, data_and_predictions, posts_of, re
 
 
 @given(tag_rows, st.lists(regions, min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_perfect_predictions_score_one_under_every_protocol(
     rows: list[list[str]], boxes: list[tuple[tuple[float, ...], ...]]
 ) -> None:
@@ -33,7 +33,7 @@ def test_perfect_predictions_score_one_under_every_protocol(
 
 
 @given(data_and_predictions(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_order_of_posts_and_of_entities_does_not_matter(
     drawn: tuple[Dataset, Predictions], shuffle: random.Random
 ) -> None:
@@ -47,7 +47,7 @@ def test_the_order_of_posts_and_of_entities_does_not_matter(
 
 
 @given(data_and_predictions())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_protocol_counts_more_right_than_there_are(drawn: tuple[Dataset, Predictions]) -> None:
     data, found = drawn
     for protocol in PROTOCOLS:
@@ -61,7 +61,7 @@ def test_no_protocol_counts_more_right_than_there_are(drawn: tuple[Dataset, Pred
 
 
 @given(tag_rows, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_swapping_gold_and_predictions_swaps_precision_and_recall(rows: list[list[str]], draw: st.DataObject) -> None:
     guesses = [draw.draw(st.lists(st.sampled_from(t), min_size=len(t), max_size=len(t))) for t in rows]
     one, other = (dataset(*posts_of(tags, [()])) for tags in (rows, guesses))
@@ -72,7 +72,7 @@ def test_swapping_gold_and_predictions_swaps_precision_and_recall(rows: list[lis
 
 
 @given(tag_rows, st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mner_agrees_with_seqeval(rows: list[list[str]], draw: st.DataObject) -> None:
     from seqeval.metrics import f1_score, precision_score, recall_score
 
@@ -85,7 +85,7 @@ def test_mner_agrees_with_seqeval(rows: list[list[str]], draw: st.DataObject) ->
 
 
 @given(data_and_predictions(), st.floats(0.01, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_higher_threshold_never_finds_more(drawn: tuple[Dataset, Predictions], iou: float) -> None:
     data, found = drawn
     low, high = (total(count_posts(data, found, "gmner", iou=t)).correct for t in (iou / 2, iou))
@@ -93,7 +93,7 @@ def test_a_higher_threshold_never_finds_more(drawn: tuple[Dataset, Predictions],
 
 
 @given(data_and_predictions())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_losses_add_up_to_what_is_missing(drawn: tuple[Dataset, Predictions]) -> None:
     report = evaluate(*drawn)
     assert report.loss is not None and report.mner is not None

@@ -66,7 +66,7 @@ def test_of_several_boxes_the_largest_is_the_target(weights: Path, tmp_path: Pat
     assert [place - first for place in targets[:4]] == [0, 0, 832, 832] and targets[4] == 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0, 400), st.floats(0, 400), st.floats(1, 400), st.floats(1, 400), st.floats(0, 0.49), st.integers())
 def test_a_moved_box_is_a_box(x: float, y: float, w: float, h: float, most: float, seed: int) -> None:
     left, top, right, bottom = jitter_box((x, y, x + w, y + h), most, random.Random(seed))

@@ -21,7 +21,7 @@ def a_recipe(folder: Path, **changes: Any) -> MatcherRecipe:
 
 
 def test_tensorboard_reads_losses_and_dev_scores(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="pip install 'namepin[curves]'")
+    pytest.importorskip("tensorboard", reason="pip install '.[curves]'")
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util import tensor_util
 

@@ -40,7 +40,7 @@ def test_replay_is_byte_identical(tmp_path: Path) -> None:
 NAMES = st.sampled_from(["Anna", "Bob", "Zed", "Oslo", "Éva", "and", "\u2028", "🦊", "李", "'s", "Mia…"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(NAMES, min_size=1, max_size=6), roles=st.sets(st.sampled_from(sorted(ALL))))
 def test_replay_of_a_record_is_the_record(
     tmp_path_factory: pytest.TempPathFactory, words: list[str], roles: set[str]

@@ -108,7 +108,7 @@ words = st.text("abc ", min_size=1, max_size=6).filter(lambda text: text.strip()
 runs = st.lists(st.integers(0, 999), min_size=4, max_size=13)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(words, runs), max_size=4), st.integers(1, 4000), st.integers(1, 4000))
 def test_answers_are_read_as_transformers_reads_them(
     kept: Florence2Grounder, parts: list[tuple[str, list[int]]], width: int, height: int

@@ -112,7 +112,7 @@ def test_a_mention_is_one_phrase(folder: Path, media: Media) -> None:
     assert one == other
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 5000), st.integers(1, 5000))
 @example(1, 192)
 def test_sizes_are_the_processors(kept: MmGroundingDinoGrounder, width: int, height: int) -> None:
@@ -122,7 +122,7 @@ def test_sizes_are_the_processors(kept: MmGroundingDinoGrounder, width: int, hei
     assert kept.seen((width, height)) == (max(1, wanted[1]), max(1, wanted[0]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
     st.tuples(*[st.floats(0, 1, width=32)] * 4),

@@ -16,7 +16,7 @@ def iou(a: "np.ndarray", b: "np.ndarray") -> float:  # type: ignore[type-arg]
     return float((a & b).sum() / union) if union else 1.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_any_pixels_come_back(array: "np.ndarray") -> None:  # type: ignore[type-arg]
     polygons = polygons_of(Mask.from_array(array))
@@ -27,7 +27,7 @@ def test_any_pixels_come_back(array: "np.ndarray") -> None:  # type: ignore[type
         assert iou(mask_of(polygons, (height, width)).to_array(), array) == 1.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(20, 120), st.integers(20, 120))
 def test_blobs_with_holes_come_back(seed: int, height: int, width: int) -> None:
     field = gaussian_filter(np.random.default_rng(seed).random((height, width)), 3)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage
 
@@ -71,7 +71,6 @@ INJECTION = (
 )
 
 
-@settings(deadline=None)
 @given(st.text(max_size=50), st.sampled_from(["text", "caption"]))
 def test_strangers_cannot_leave_their_tags(noise: str, where: str) -> None:
     hostile = noise + INJECTION + noise
@@ -127,7 +126,6 @@ def test_a_broken_escape_becomes_a_character_that_can_be_stored() -> None:
     assert parse(Reply(text='{"explanation": "A \\ud800 cat."}')) == Explanation(explanation="A \ufffd cat.")
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200), st.booleans())
 def test_any_answer_is_read_or_named(text: str, cut: bool) -> None:
     assert isinstance(parse(Reply(text=text, cut=cut)), Explanation | str)

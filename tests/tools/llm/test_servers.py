@@ -88,7 +88,7 @@ def test_where_all_rest_nobody_is_asked() -> None:
     assert servers.take() == "a"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(["take", "ok", "fail", "off", "wait"]), max_size=80), st.integers(1, 4))
 def test_nothing_is_lost(events: list[str], count: int) -> None:
     """Whatever happens: no more is under way than was taken, and once all rests are over somebody is asked again."""

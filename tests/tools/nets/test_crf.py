@@ -38,7 +38,7 @@ cases = given(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @cases
 def test_all_quantities_equal_enumeration(num_tags: int, lengths: list[int], seed: int, scale: float) -> None:
     crf = random_crf(num_tags, seed, scale)
@@ -73,7 +73,7 @@ def test_all_quantities_equal_enumeration(num_tags: int, lengths: list[int], see
         assert torch.allclose(marginals[b].double(), expected, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 4))
 def test_illegal_moves_have_no_probability(seed: int, length: int) -> None:
     legal = bio_legal_moves(2)

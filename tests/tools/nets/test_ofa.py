@@ -149,7 +149,7 @@ def by_hand(
 
 
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 4), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_beams_are_those_found_by_hand(seed: int, vocabulary: int, places: int, data: st.DataObject) -> None:
     ids = st.lists(st.integers(0, vocabulary - 1), min_size=1, unique=True)
     allowed = data.draw(st.lists(ids, min_size=places, max_size=places))
@@ -163,7 +163,7 @@ def test_beams_are_those_found_by_hand(seed: int, vocabulary: int, places: int, 
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_wide_enough_beams_find_the_best_of_all(seed: int) -> None:
     model = a_model(seed, 3, 4)
     found = search([model], [[0, 1, 2]] * 4, 27)

@@ -1,7 +1,7 @@
 import socket
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
@@ -158,7 +158,6 @@ def test_part_of_a_slanted_quad() -> None:
 NAMES = st.lists(st.text("abcdefghijklmnopqrstuvwxyz", min_size=4, max_size=9), min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(NAMES, st.sampled_from([str.upper, str.lower, str.title]))
 def test_a_name_finds_itself_in_any_case(words: list[str], case: object) -> None:
     text = case("zz " + " ".join(words) + " zz")  # type: ignore[operator]
