@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from namepin.evals.datasets.conll import bio_spans
 from namepin.evals.datasets.gold import GoldPost
 from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.settings import Positive, Rate, Training
@@ -158,8 +157,8 @@ class UmtTask(Task):
             rows = self.dev[at : at + 16]
             batch = {key: value.to(device) for key, value in self.collate(rows).items()}
             for post, tags in zip(rows, umt.decode(_batch(batch), batch["starts"], batch["word_mask"]), strict=True):
-                predicted = set(bio_spans([self.tags[tag] for tag in tags])[0])
-                true = set(bio_spans([self.tags[tag] for tag in self._tags(post)])[0])
+                predicted = set(spans_of_tags([self.tags[tag] for tag in tags])[0])
+                true = set(spans_of_tags([self.tags[tag] for tag in self._tags(post)])[0])
                 right, found, gold = right + len(predicted & true), found + len(predicted), gold + len(true)
         return {"f1": 2 * right / max(found + gold, 1)}
 

@@ -26,7 +26,7 @@ def read(root: Path, split: str) -> Dataset:
         NamepinError: E130 when the folder or the split is missing.
     """
     path = split_file(root, FILES.get(split, f"{split}.conll"))
-    return read_dataset("wnut17", split, path, "WNUT-17", {}, LABELS, headed=False)
+    return read_dataset("wnut17", split, path, "WNUT-17", {}, LABELS, head="none")
 
 
 def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
@@ -35,4 +35,4 @@ def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
     Raises:
         NamepinError: E130 when the folder or the split is missing.
     """
-    return stream_posts(split_file(root, FILES.get(split, f"{split}.conll")), headed=False)
+    return stream_posts(split_file(root, FILES.get(split, f"{split}.conll")), head="none")

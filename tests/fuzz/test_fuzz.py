@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from namepin.agent.config.layers import from_file
 from namepin.agent.posts import read_posts
-from namepin.evals.datasets.conll import bio_spans
+from namepin.evals.datasets.tags import spans_of_tags
 from namepin.evals.datasets.voc import read_boxes, read_masks
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Mask
@@ -121,7 +121,7 @@ def test_found_profiles_that_are_none(table: bytes, tmp_path: Path) -> None:
 
 
 def test_found_a_type_that_is_called_like_no_mention() -> None:
-    assert bio_spans(["I-O", "O", "I-O"]) == ([(0, 1, "O"), (2, 3, "O")], [0, 2])
+    assert spans_of_tags(["I-O", "O", "I-O"]) == ([(0, 1, "O"), (2, 3, "O")], [0, 2])
 
 
 def test_found_an_encoding_that_nobody_has(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from namepin.agent.config.settings import load_settings
 from namepin.agent.posts import read_posts, ready
-from namepin.evals.datasets.conll import bio_spans, read_dataset, read_rows
+from namepin.evals.datasets.conll import read_dataset, read_tagged_posts
+from namepin.evals.datasets.tags import spans_of_tags
 from namepin.evals.datasets.voc import read_boxes, read_masks
 from namepin.evals.scoring.agreement import read_annotator
 from namepin.tools.errors import NamepinError
@@ -65,14 +66,14 @@ def _cleaned(text: str) -> tuple[str, ...]:
 def conll(data: bytes) -> None:
     """A data set's text file, with one tag and with two."""
     path = _file("dev.txt", data)
-    rows, _ = read_rows(path, 1)
+    rows, _ = read_tagged_posts(path, 1)
     for row in rows:
-        spans, _ = bio_spans(row.columns[0])
+        spans, _ = spans_of_tags(row.columns[0])
         assert all(0 <= first < end <= len(row.tokens) for first, end, _ in spans)
     types = {"PER": "PER", "LOC": "LOC"}
     for fine in (None, {"athlete": "athlete"}):
         read_dataset("fuzz", "dev", path, "none", {}, types, fine=fine)
-    read_dataset("fuzz", "dev", path, "none", {}, types, headed=False)
+    read_dataset("fuzz", "dev", path, "none", {}, types, head="none")
 
 
 def xml(data: bytes) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from namepin.evals.datasets.conll import bio_spans
 from namepin.evals.datasets.gold import Dataset, GoldPost
+from namepin.evals.datasets.tags import spans_of_tags
 from namepin.evals.scoring.predictions import Predictions, check
 from namepin.tools.labels import COARSE4
 from support.eval_samples import dataset, from_gold, gold
@@ -24,7 +24,7 @@ def posts_of(rows: Sequence[Sequence[str]], boxes: "list[tuple[tuple[float, ...]
     """One post a tag row, its mentions with boxes in turn."""
     posts = []
     for number, tags in enumerate(rows):
-        spans = [(a, b, label, boxes[(number + a) % len(boxes)]) for a, b, label in bio_spans(tags)[0]]
+        spans = [(a, b, label, boxes[(number + a) % len(boxes)]) for a, b, label in spans_of_tags(tags)[0]]
         posts.append(gold(str(number), " ".join(f"w{i % 4}" for i in range(len(tags))), *spans))  # type: ignore[arg-type]
     return posts
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from namepin.evals.datasets import POSTS, READERS
-from namepin.evals.datasets.conll import bio_spans, read_rows
+from namepin.evals.datasets.conll import read_tagged_posts
+from namepin.evals.datasets.tags import spans_of_tags
 from namepin.evals.datasets.voc import read_boxes, read_masks
 from namepin.tools.errors import NamepinError
 from support.eval_samples import XML, gmner_folder, write_rows
@@ -50,7 +51,7 @@ def test_without_xml_there_are_no_gold_boxes(tmp_path: Path) -> None:
 def test_broken_bio_is_read_as_seqeval_does_and_listed(
     tags: str, spans: list[tuple[int, int, str]], broken: list[int]
 ) -> None:
-    assert bio_spans(tags.split()) == (spans, broken)
+    assert spans_of_tags(tags.split()) == (spans, broken)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +76,14 @@ def test_malformed_gold_names_its_line_and_cannot_be_scored(tmp_path: Path, text
 def test_bytes_that_are_not_utf8_name_their_line(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"IMGID:1\ngood\tO\nbad\xff\tO\n")
-    rows, problems = read_rows(path, 1)
+    rows, problems = read_tagged_posts(path, 1)
     assert rows[0].tokens == ("good",) and problems[0].where.endswith("a.txt:3")
 
 
 def test_line_separators_of_unicode_are_part_of_a_token(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffIMGID:1\r\na\u2028b\tO\r\n\xa0\tO\r\n".encode())
-    rows, problems = read_rows(path, 1)
+    rows, problems = read_tagged_posts(path, 1)
     assert rows[0].tokens == ("a\u2028b", "\xa0") and not problems
 
 

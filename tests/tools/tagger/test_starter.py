@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from namepin.evals.datasets.conll import read_rows
+from namepin.evals.datasets.conll import read_tagged_posts
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.labels import ALIASES, FINE_TO_COARSE4
 from namepin.tools.loading.encoder import WEIGHTS
@@ -52,7 +52,7 @@ def test_names_in_plain_posts(starter: DualTagger) -> None:
 @pytest.mark.data
 def test_scores_on_a_part_of_gmner_dev_and_fmnerg(starter: DualTagger, data_root: Path) -> None:
     def score(file: Path, columns: int, posts: int, knowledge: dict[str, str]) -> tuple[float, float]:
-        rows = read_rows(file, columns)[0][:posts]
+        rows = read_tagged_posts(file, columns)[0][:posts]
         requests = [
             TagRequest(text=" ".join(row.tokens), tokens=row.tokens, knowledge=knowledge.get(row.id)) for row in rows
         ]
