@@ -21,8 +21,8 @@ from langsmith.evaluation import EvaluationResult, EvaluationResults
 from langsmith.utils import LangSmithError
 from PIL import Image
 
-from namepin.evals.datasets.convert import row_of
 from namepin.evals.datasets.gold import Dataset, GoldPost
+from namepin.evals.datasets.rows import row_of
 from namepin.evals.report.full import score_of
 from namepin.evals.run import Predict
 from namepin.evals.scoring.evaluate import TASKS, Score, evaluate

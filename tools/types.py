@@ -5,7 +5,7 @@ post's text, end exclusive. Boxes are `(x1, y1, x2, y2)` in pixels of the uprigh
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -52,11 +52,17 @@ MAX_MASK_PIXELS = 2**28
 class Mask(Frozen):
     """A pixel mask as COCO's compressed run-length encoding; `size` is (height, width).
 
-    The runs must cover exactly height x width pixels: the decoder writes what the runs say, unchecked.
+    A list of run lengths is accepted, too, and compressed. The runs must cover exactly height x width pixels: the
+    decoder writes what the runs say, unchecked.
     """
 
     size: tuple[Annotated[int, Field(gt=0, le=100_000)], Annotated[int, Field(gt=0, le=100_000)]]
     counts: str
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _compressed(cls, counts: Any) -> Any:
+        return _run_string(counts) if isinstance(counts, list | tuple) else counts
 
     @model_validator(mode="after")
     def _runs_cover_the_picture(self) -> Self:
@@ -113,6 +119,22 @@ def _run_lengths(counts: str) -> list[int]:
     if shift:
         raise ValueError("the mask's run lengths break off")
     return runs
+
+
+def _run_string(runs: Sequence[Any]) -> str:
+    """Numbers as COCO's string of run lengths; see `_run_lengths`."""
+    if not all(isinstance(run, int | float) and 0 <= run <= MAX_MASK_PIXELS and run == int(run) for run in runs):
+        raise ValueError("the mask's run lengths are not whole numbers from 0 on")
+    chars = []
+    for i, run in enumerate(runs):
+        value = int(run) - (int(runs[i - 2]) if i > 2 else 0)
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            chars.append(chr(48 + (bits | 32 if more else bits)))
+            if not more:
+                break
+    return "".join(chars)
 
 
 def token_offsets(text: str, tokens: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

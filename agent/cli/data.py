@@ -21,20 +21,6 @@ class Form(StrEnum):
     label_studio = "label-studio"
 
 
-class SourceName(StrEnum):
-    """The forms that can be read."""
-
-    gmner = "gmner"
-    fmnerg = "fmnerg"
-    smner = "smner"
-    twitter = "twitter"
-    wnut17 = "wnut17"
-    jsonl = "jsonl"
-    labelme = "labelme"
-    coco = "coco"
-    label_studio = "label-studio"
-
-
 data = typer.Typer(help="Check data sets and convert them.", no_args_is_help=True)
 
 
@@ -67,18 +53,24 @@ def convert(
     to: Annotated[Form, typer.Option("--to", help="The form to write.")],
     split: Annotated[str, typer.Option("--split", help="Which split.")],
     dataset: Annotated[
-        SourceName | None, typer.Option("--dataset", help="What the source is. [default: by its layout]")
+        DatasetName | None, typer.Option("--dataset", help="What the source is. [default: by its layout]")
     ] = None,
 ) -> int:
-    """Write a split in another form: CoNLL (as Twitter-GMNER), JSONL, labelme, COCO or Label Studio."""
+    """Write a split in another form: CoNLL (as Twitter-GMNER), JSONL, labelme, COCO or Label Studio.
+
+    What the source has wrong and what the form cannot hold is listed; exit 1 where something was left out.
+    """
     from rich.console import Console
 
     from namepin.evals.datasets.check import detect
     from namepin.evals.datasets.convert import convert as write
 
-    number = write(source, dataset.value if dataset else detect(source), split, target, to.value)
-    Console().print(f"{number} posts written to {target} as {to.value}", highlight=False, soft_wrap=True)
-    return Exit.DONE
+    done = write(source, dataset.value if dataset else detect(source), split, target, to.value)
+    messages = Console(stderr=True, soft_wrap=True)
+    for problem in done.problems:
+        messages.print(f"{problem.code} {problem.where}: {problem.what}", markup=False, highlight=False)
+    Console().print(f"{done.posts} posts written to {target} as {to.value}", highlight=False, soft_wrap=True)
+    return Exit.DONE if done.complete else Exit.SOME_FAILED
 
 
 @data.command()

@@ -16,7 +16,11 @@ class DatasetName(StrEnum):
     twitter = "twitter"
     wnut17 = "wnut17"
     sandbox = "sandbox"
+    conll = "conll"
     jsonl = "jsonl"
+    labelme = "labelme"
+    coco = "coco"
+    label_studio = "label-studio"
 
 
 class Knowledge(StrEnum):

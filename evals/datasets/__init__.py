@@ -1,10 +1,22 @@
-"""Published data sets, one reader a file; each turns `(root, split)` into an `namepin.evals.datasets.gold.Dataset`."""
+"""Data sets, one reader per file; each turns `(root, split)` into an `namepin.evals.datasets.gold.Dataset`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from namepin.evals.datasets import fmnerg, gmner, jsonl, sandbox, smner, twitter, wnut17
+from namepin.evals.datasets import (
+    coco,
+    fmnerg,
+    gmner,
+    jsonl,
+    label_studio,
+    labelme,
+    plain_conll,
+    sandbox,
+    smner,
+    twitter,
+    wnut17,
+)
 from namepin.evals.datasets.gold import Dataset
 from namepin.tools.types import Post
 
@@ -16,7 +28,11 @@ READERS: Mapping[str, Callable[[Path, str], Dataset]] = MappingProxyType(
         "twitter": twitter.read,
         "wnut17": wnut17.read,
         "sandbox": sandbox.read,
+        "conll": plain_conll.read,
         "jsonl": jsonl.read,
+        "labelme": labelme.read,
+        "coco": coco.read,
+        "label-studio": label_studio.read,
     }
 )
 """Every data set by the name that `--dataset` gives it."""
@@ -29,7 +45,11 @@ POSTS: Mapping[str, Callable[[Path, str], Iterator[tuple[str, Post]]]] = Mapping
         "twitter": twitter.posts,
         "wnut17": wnut17.posts,
         "sandbox": sandbox.posts,
+        "conll": plain_conll.posts,
         "jsonl": jsonl.posts,
+        "labelme": labelme.posts,
+        "coco": coco.posts,
+        "label-studio": label_studio.posts,
     }
 )
 """The posts of the same data sets as streams, without their gold: (place, post)."""

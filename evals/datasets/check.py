@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from namepin.evals.datasets import READERS, wnut17
+from namepin.evals.datasets import READERS, plain_conll, wnut17
 from namepin.evals.datasets.gold import Dataset, GoldPost
 from namepin.tools.errors import NamepinError
 
@@ -79,15 +79,27 @@ def detect(root: Path) -> str:
         return "sandbox" if (root / "masks").is_dir() else "fmnerg"
     if (root / "txt").is_dir():
         return "smner" if (root / "masks").is_dir() else "gmner"
-    if any((root / f"{split}.txt").is_file() for split in SPLITS):
-        return "twitter"
+    texts = [root / f"{split}.txt" for split in SPLITS]
+    if any(path.is_file() for path in texts):
+        return "twitter" if any(path.is_file() and _has_heads(path) for path in texts) else "conll"
     if any((root / file).is_file() for file in wnut17.FILES.values()):
         return "wnut17"
-    if any((root / f"{split}.jsonl").is_file() for split in SPLITS):
-        return "jsonl"
+    for name, suffix in (("jsonl", ".jsonl"), ("coco", ".coco.json"), ("label-studio", ".label-studio.json")):
+        if any((root / f"{split}{suffix}").is_file() for split in SPLITS):
+            return name
+    if plain_conll.splits(root):
+        return "conll"
+    if any(next((root / split).glob("*.json"), None) for split in SPLITS):
+        return "labelme"
     what = "is no data set folder" if root.is_dir() else "does not exist"
     mend = f"point to a folder of {', '.join(READERS)} (docs/evaluation.md has their layouts)"
     raise NamepinError("E130", f"{str(root)!r} {what}", mend=mend)
+
+
+def _has_heads(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    return b"IMGID:" in head or not head.strip()
 
 
 def check_folder(root: Path, name: str | None = None) -> Check:
@@ -102,7 +114,8 @@ def check_folder(root: Path, name: str | None = None) -> Check:
     """
     name = name or detect(root)
     found: dict[str, Dataset] = {}
-    for split in SPLITS:
+    splits = SPLITS if name != "conll" else (*SPLITS, *sorted(set(plain_conll.splits(root)) - set(SPLITS)))
+    for split in splits:
         if split == "valid" and "dev" in found:
             continue  # the same file by its other name
         try:

@@ -121,7 +121,7 @@ class Dataset:
         """
         for problem in self.problems:
             if problem.fatal:
-                raise NamepinError(problem.code, problem.what, where=problem.where, mend="mend the file")
+                raise NamepinError(problem.code, problem.what, where=problem.where, mend="fix the file")
         if not self.posts:
             raise NamepinError("E139", f"split {self.split!r} of {self.name} holds no post")
         return self

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from namepin.evals.datasets import gmner
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.datasets.voc import with_masks
+from namepin.evals.datasets.masks import with_masks
 
 posts = gmner.posts
 

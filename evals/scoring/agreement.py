@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.optimize import linear_sum_assignment
 
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.datasets.voc import read_masks
+from namepin.evals.datasets.masks import read_masks
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Mask
 

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from namepin.agent.config.layers import from_file
 from namepin.agent.posts import read_posts
+from namepin.evals.datasets.masks import read_masks
 from namepin.evals.datasets.tags import spans_of_tags
-from namepin.evals.datasets.voc import read_boxes, read_masks
+from namepin.evals.datasets.voc import read_boxes
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Mask
 from support.fuzz_targets import TARGETS
@@ -143,7 +144,7 @@ def test_found_a_point_of_four_hundred_digits(tmp_path: Path) -> None:
     shapes = [{"label": "A", "points": [[int("9" * 400), 1], [1, 2], [3, 4]]}]
     path.write_text(json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": shapes}))
     masks, [problem] = read_masks(path)
-    assert masks == {} and "shape 0 is left out" in problem.what
+    assert masks == {} and "shape 0 'A' is left out" in problem.what
 
 
 def test_a_mask_that_would_fill_the_memory() -> None:

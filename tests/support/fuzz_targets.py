@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from namepin.agent.config.settings import load_settings
 from namepin.agent.posts import read_posts, ready
 from namepin.evals.datasets.conll import read_dataset, read_tagged_posts
+from namepin.evals.datasets.masks import read_masks
 from namepin.evals.datasets.tags import spans_of_tags
-from namepin.evals.datasets.voc import read_boxes, read_masks
+from namepin.evals.datasets.voc import read_boxes
 from namepin.evals.scoring.agreement import read_annotator
 from namepin.tools.errors import NamepinError
 from namepin.tools.expansion.chat import usable

@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from namepin.agent.cli.data import register
 from namepin.evals.datasets import READERS
-from namepin.evals.datasets.convert import FORMS, convert, read_rows
+from namepin.evals.datasets.convert import convert
+from namepin.evals.datasets.rows import row_of
 from namepin.tools.errors import NamepinError
 from support.eval_samples import XML, gmner_folder, write_rows
 
@@ -18,13 +19,13 @@ READ_AS = {"conll": "gmner", "jsonl": "jsonl", "labelme": "labelme", "coco": "co
 
 
 def rows(source: Path, name: str) -> list[dict[str, Any]]:
-    return list(read_rows(source, name, "dev"))
+    return [row_of(gold, source) for gold in READERS[name](source, "dev").usable().posts]
 
 
 @pytest.mark.parametrize("form", READ_AS)
 def test_there_and_back_is_the_same(tmp_path: Path, form: str) -> None:
     source = gmner_folder(tmp_path / "source")
-    assert convert(source, "gmner", "dev", tmp_path / "out", form) == 2
+    assert convert(source, "gmner", "dev", tmp_path / "out", form).posts == 2
     back, expected = rows(tmp_path / "out", READ_AS[form]), rows(source, "gmner")
     assert sorted(back, key=lambda row: row["id"]) == expected
 
@@ -90,14 +91,18 @@ def test_coco_is_coco(tmp_path: Path) -> None:
     assert coco.loadCats(annotation["category_id"])[0]["name"] == "PER"
 
 
-def test_entities_within_tokens_cannot_become_conll(tmp_path: Path) -> None:
-    row = {"id": "a", "text": "Adas", "entities": [{"label": "PER", "start": 0, "end": 3}]}
+def test_tokens_are_cut_where_a_mention_begins_or_ends(tmp_path: Path) -> None:
+    row = {"id": "a", "text": "Adas (Bob)", "entities": [{"label": "PER", "start": 0, "end": 3}]}
+    row["entities"] += [{"label": "PER", "start": 6, "end": 9}]  # type: ignore[operator]
     write_rows(tmp_path / "dev.jsonl", [row])
-    with pytest.raises(NamepinError, match="E131.*token"):
-        convert(tmp_path, "jsonl", "dev", tmp_path / "out", "conll")
+    done = convert(tmp_path, "jsonl", "dev", tmp_path / "out", "conll")
+    (post,) = READERS["gmner"](tmp_path / "out", "dev").usable().posts
+    assert post.post.tokens == ("Ada", "s", "(", "Bob", ")")
+    assert [entity.text for entity in post.entities] == ["Ada", "Bob"]
+    assert done.complete and {problem.code for problem in done.problems} == {"W132"}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["labelme", "coco", "label-studio"])
 def test_what_is_not_there_or_broken_is_a_coded_error(tmp_path: Path, form: str) -> None:
     with pytest.raises(NamepinError, match="E130"):
         rows(tmp_path, form)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from namepin.agent.cli.main import main
 from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost
-from namepin.evals.datasets.voc import read_masks
+from namepin.evals.datasets.masks import read_masks
 from namepin.evals.scoring.agreement import Annotator, agreement, fleiss_kappa, read_annotator
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.polygons import polygons_of

@@ -1,0 +1,164 @@
+"""Posts that come back from an annotation tool: which regions were drawn for which mention.
+
+A tool's file carries each post as a row in a key of its own, `namepin`; regions are its own business. The row says with
+`has_boxes` and `has_masks` what the split is annotated with, so that no region means "not in the picture".
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from namepin.evals.datasets.gold import Dataset, GoldPost, RawBox
+from namepin.evals.datasets.masks import Region, box_around, joined
+from namepin.evals.datasets.rows import PostRow, SplitCollector, gold_of
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Mask, Post
+
+_SLACK = 0.5
+"""Pixels that a box may leave the picture by without a word: tools round percents."""
+
+
+def row_for_tool(row: PostRow, *regions: str) -> PostRow:
+    """The row for the key `namepin`, without the lists of entities that the tool holds as regions of its own."""
+    bare = [{key: value for key, value in entity.items() if key not in regions} for entity in row["entities"]]
+    flags = {f"has_{kind}": any(kind in entity for entity in row["entities"]) for kind in ("boxes", "masks")}
+    return {**row, "entities": bare, **flags}
+
+
+def words_of(row: PostRow, entity: Mapping[str, Any]) -> str:
+    """The words of an entity of a row."""
+    return str(row["text"])[entity["start"] : entity["end"]]
+
+
+@dataclass
+class DrawnPost:
+    """A post and the regions that are found for its entities.
+
+    Attributes:
+        gold: the post without the tool's regions.
+        where: file and task, for people.
+        collector: takes the problems.
+        has_boxes: whether the split has boxes; None where its row does not say.
+        has_masks: likewise.
+    """
+
+    gold: GoldPost
+    where: str
+    collector: SplitCollector
+    has_boxes: bool | None
+    has_masks: bool | None
+    boxes: dict[int, list[RawBox]] = field(default_factory=dict)
+    masks: dict[int, list[Mask]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, row: Any, folder: Path, where: str, collector: SplitCollector) -> "DrawnPost":
+        """The post of a row.
+
+        Raises:
+            ValueError: when the row cannot be understood.
+        """
+        if not isinstance(row, Mapping):
+            raise ValueError("the key `namepin` does not hold a post")
+        flags = {kind: row.get(kind) for kind in ("has_boxes", "has_masks")}
+        has_boxes, has_masks = (value if isinstance(value, bool) else None for value in flags.values())
+        bare = {key: value for key, value in row.items() if key not in flags}
+        return cls(gold_of(bare, folder, where), where, collector, has_boxes, has_masks)
+
+    def lost(self, what: str) -> None:
+        """List a region that is left out."""
+        self.collector.problem("E133", self.where, f"{what}; it is left out", loses="boxes")
+
+    def changed(self, what: str) -> None:
+        """List a region that is read in another form than it was drawn in."""
+        self.collector.problem("W133", self.where, what)
+
+    def draw_box(self, numbers: Sequence[int], box: Sequence[float], name: str) -> None:
+        """Take a box for some entities; an empty one is listed."""
+        x1, y1, x2, y2 = (float(value) for value in box)
+        if not (x1 < x2 and y1 < y2):
+            self.lost(f"{name} is empty: {[x1, y1, x2, y2]}")
+            return
+        if self.gold.size:
+            width, height = self.gold.size
+            if x1 < -_SLACK or y1 < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
+                self.changed(f"{name} leaves the {width}x{height} picture: {[x1, y1, x2, y2]}; it is read as drawn")
+        if self.has_masks and not self.has_boxes and self.gold.size:
+            self.draw_mask(numbers, joined([[(x1, y1), (x2, y1), (x2, y2), (x1, y2)]], self.gold.size[::-1]))
+            return
+        for number in numbers:
+            self.boxes.setdefault(number, []).append((x1, y1, x2, y2))
+
+    def draw_mask(self, numbers: Sequence[int], mask: Mask) -> None:
+        """Take a mask for some entities."""
+        for number in numbers:
+            self.masks.setdefault(number, []).append(mask)
+
+    def draw_region(self, numbers: Sequence[int], regions: Sequence[Region], name: str) -> None:
+        """Take a region that is not an upright box: a mask, or the box around it where the split has boxes only."""
+        sizes = {region.size for region in regions if isinstance(region, Mask)}
+        picture = self.gold.size[::-1] if self.gold.size else None
+        size = next(iter(sizes)) if len(sizes) == 1 else picture
+        if not (self.has_masks or (self.has_boxes is None and size)):
+            self.draw_around(numbers, regions, name)
+            return
+        try:
+            if size is None:
+                raise ValueError("its picture's size is unknown")
+            if len(sizes) > 1:
+                raise ValueError(f"its parts are of the sizes {sorted(sizes)} (height, width)")
+            if picture and size != picture:
+                self.changed(
+                    f"{name} is a mask of {size}, the picture is {picture} (height, width); it is read as it is"
+                )
+            self.draw_mask(numbers, joined(regions, size))
+        except (ValueError, MemoryError) as error:
+            self.lost(f"{name} cannot be read: {error}")
+
+    def draw_around(self, numbers: Sequence[int], regions: Sequence[Region], name: str) -> None:
+        """Take the upright box around some regions."""
+        try:
+            corners = [box_around(region) for region in regions]
+            xs1, ys1, xs2, ys2 = zip(*corners, strict=True)
+            box = self._clipped([min(xs1), min(ys1), max(xs2), max(ys2)])
+        except (ValueError, MemoryError) as error:
+            self.lost(f"{name} cannot be read: {error}")
+            return
+        self.changed(f"{name} is not an upright box; the box around it is read: {box}")
+        self.draw_box(numbers, box, name)
+
+    def _clipped(self, box: list[float]) -> list[float]:
+        if not self.gold.size:
+            return box
+        width, height = self.gold.size
+        x1, y1, x2, y2 = (
+            min(max(value, 0), bound) for value, bound in zip(box, (width, height, width, height), strict=True)
+        )
+        if not (x1 < x2 and y1 < y2):
+            raise ValueError("it lies outside the picture")
+        return [round(value, 2) for value in (x1, y1, x2, y2)]
+
+    def finished(self) -> GoldPost:
+        """The post with its regions; in a split with boxes, no box is "not in the picture", and so with masks."""
+        with_boxes, with_masks = self.has_boxes or bool(self.boxes), self.has_masks or bool(self.masks)
+        entities = []
+        for number, entity in enumerate(self.gold.entities):
+            if with_boxes:
+                entity = replace(entity, boxes=tuple(self.boxes.get(number, ())))
+            if with_masks:
+                entity = replace(entity, masks=tuple(self.masks.get(number, ())))
+            entities.append(entity)
+        return replace(self.gold, entities=tuple(entities))
+
+
+def posts_of(read: Callable[[Path, str], Dataset], root: Path, split: str) -> Iterator[tuple[str, Post]]:
+    """The posts of a data set that is read as a whole, each with its place.
+
+    Raises:
+        NamepinError: as `read`, and the first fatal problem.
+    """
+    data = read(root, split)
+    fatal = next((problem for problem in data.problems if problem.fatal), None)
+    if fatal:
+        raise NamepinError(fatal.code, fatal.what, where=fatal.where, mend="fix the file")
+    return ((gold.where, gold.post) for gold in data.posts)

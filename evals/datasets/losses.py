@@ -1,0 +1,36 @@
+"""What a form cannot hold: counted by kind, with some of the posts, so that nothing is lost without a word."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from namepin.evals.datasets.gold import Problem
+
+_SHOWN = 5
+
+
+@dataclass
+class Losses:
+    """Counts what one conversion changes or leaves out."""
+
+    _posts: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def changed(self, post_id: str, what: str) -> None:
+        """Something of a post is written in another way; `what` says what, in the plural."""
+        self._posts["W132", what].append(post_id)
+
+    def lost(self, post_id: str, what: str) -> None:
+        """Something of a post is left out; `what` says what, in the plural."""
+        self._posts["E140", what].append(post_id)
+
+    def problems(self, where: str) -> list[Problem]:
+        """One problem per kind, with its count."""
+        return [
+            Problem(code, where, f"{len(ids)} {what} (in {_names(ids)})") for (code, what), ids in self._posts.items()
+        ]
+
+
+def _names(ids: list[str]) -> str:
+    posts = list(dict.fromkeys(ids))
+    shown = ", ".join(repr(post_id) for post_id in posts[:_SHOWN])
+    more = f" and {len(posts) - _SHOWN} more" if len(posts) > _SHOWN else ""
+    return f"post{'s' if len(posts) > 1 else ''} {shown}{more}"

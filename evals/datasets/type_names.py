@@ -1,0 +1,20 @@
+"""The names that other people's data give the types: other cases, the 8 and the 51 types, MISC."""
+
+from namepin.tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4
+
+_COARSE = {label.lower(): label for label in COARSE4} | {label: COARSE8_TO_4[label] for label in COARSE8}
+_COARSE |= {"misc": "OTHER", "organisation": "ORG"}
+_FINE = {label.lower(): label for label in FINE51} | dict(ALIASES)
+
+
+def coarse_type(name: str) -> str | None:
+    """The one of the 4 types that a name of a coarse or fine type means, in any case; None where it means none."""
+    name = " ".join(name.split()).lower()
+    if name in _COARSE:
+        return _COARSE[name]
+    return FINE_TO_COARSE4.get(_FINE.get(name, ""))
+
+
+def fine_type(name: str) -> str | None:
+    """The one of the 51 types that a name means, in any case; None where it means none."""
+    return _FINE.get("_".join(name.split()).lower())
