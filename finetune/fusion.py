@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from namepin.evals.datasets.gold import GoldPost
+from namepin.evals.datasets.tags import spans_of_tags
 from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.settings import Positive, Rate, Training
 from namepin.finetune.loop.task import Batch, Task
