@@ -1,7 +1,6 @@
 """Posts and pictures as people give them, made into what the graph takes."""
 
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from typing import Any
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, first_problem
 from namepin.tools.images.load import NOT_IN_TIME, LoadedImage, load_image
+from namepin.tools.jsonl import Line, read_lines
 from namepin.tools.text import clean_text
 from namepin.tools.types import ImageRef, Notice, Post
 
@@ -83,9 +83,7 @@ def make_post(row: Any, where: str = "") -> Post:
     try:
         return Post.model_validate(row)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        message = f"not a post: {field + ': ' if field else ''}{first['msg'].removeprefix('Value error, ')}"
+        message = f"not a post: {first_problem(error)}"
         mend = _renaming(row) or "see docs/cli.md for the form of a post"
         raise NamepinError("E103", message, where=where, mend=mend) from error
 
@@ -105,27 +103,24 @@ def read_posts(path: Path) -> Iterator[Post]:
     Raises:
         NamepinError: E104 when the file cannot be read or an id comes twice, E103 with the line that is no post.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise NamepinError(
-            "E104", f"posts file not readable: {reason}", where=str(path), mend="check the path"
-        ) from error
     seen: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        post = make_post(_row(line, where), where)
+    for line in _lines(path):
+        post = make_post(_post_row(line), line.where)
         if post.id in seen:
-            raise NamepinError(
-                "E104", f"post id {post.id!r} comes twice", where=where, mend="give each post its own id"
-            )
+            what = f"post id {post.id!r} comes twice"
+            raise NamepinError("E104", what, where=line.where, mend="give each post its own id")
         seen.add(post.id)
         yield post.model_copy(update={"image": str(path.parent / post.image)}) if post.image else post
     if not seen:
         raise NamepinError("E104", "the file holds no posts", where=str(path), mend="give one JSON object a line")
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    try:
+        yield from read_lines(path)
+    except OSError as error:
+        what = f"posts file not readable: {error.strerror or error}"
+        raise NamepinError("E104", what, where=str(path), mend="check the path") from error
 
 
 def _readable(value: Any) -> Any:
@@ -147,13 +142,16 @@ def _readable(value: Any) -> Any:
     return value
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
+def _object(line: Line) -> dict[str, Any]:
     try:
-        row = json.loads(line.decode("utf-8-sig", "surrogateescape"))
-    except (ValueError, RecursionError) as error:
-        raise NamepinError("E103", f"not JSON: {error}", where=where, mend="give one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise NamepinError("E103", "not a JSON object", where=where, mend='give {"id": ..., "text": ..., "image": ...}')
+        return line.parse_object()
+    except ValueError as error:
+        mend = 'give one object a line: {"id": ..., "text": ..., "image": ...}'
+        raise NamepinError("E103", str(error), where=line.where, mend=mend) from error
+
+
+def _post_row(line: Line) -> dict[str, Any]:
+    row, where = _object(line), line.where
     own = {key: row.pop(key) for key in ("id", "text", "tokens", "image", "extra") if key in row}
     extra = own.get("extra") or {}
     if not isinstance(extra, dict):

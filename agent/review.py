@@ -3,26 +3,47 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from langchain_core.runnables.config import RunnableConfig, merge_configs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command
 
+from namepin.agent.config.settings import Settings
 from namepin.agent.posts import Ready
+from namepin.graphs.context import Context
 from namepin.graphs.registry import GRAPHS
 from namepin.graphs.review_nodes import Question, checked, questions_from
 from namepin.graphs.run import extraction_from, heat_maps
 from namepin.graphs.state import PostState, start_state
 from namepin.tools.concurrency import run_sync
 from namepin.tools.errors import NamepinError
-from namepin.tools.types import Extraction
-
-if TYPE_CHECKING:
-    from namepin.agent.api import Namepin
+from namepin.tools.types import Extraction, Notice
 
 Saver = BaseCheckpointSaver[Any]
 OpenSaver = Callable[[], AbstractAsyncContextManager[Saver]]
+
+
+class Reviewer(Protocol):
+    """The profile that a review runs a post through; `namepin.agent.api.Namepin` is one."""
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings: the graph, and when a person is asked."""
+        ...
+
+    @property
+    def unused(self) -> tuple[Notice, ...]:
+        """What to say of tools that the graph does not ask."""
+        ...
+
+    def context(self, prepared: Ready) -> Context:
+        """A fresh context for one post."""
+        ...
+
+    def config(self, prepared: Ready) -> RunnableConfig | None:
+        """What LangGraph is given for a post's run where it is traced."""
+        ...
 
 
 class Review:
@@ -43,7 +64,7 @@ class Review:
         answered: question and answer so far, of this process and of those before.
     """
 
-    def __init__(self, pin: "Namepin", post: Ready, open_saver: OpenSaver, thread: str | None = None) -> None:
+    def __init__(self, pin: Reviewer, post: Ready, open_saver: OpenSaver, thread: str | None = None) -> None:
         self.pin, self.post, self._open_saver = pin, post, open_saver
         self.thread = thread or thread_of(post)
         self.questions: tuple[Question, ...] = ()

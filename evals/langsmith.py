@@ -27,9 +27,8 @@ from namepin.evals.report.full import score_of
 from namepin.evals.run import Predict
 from namepin.evals.scoring.evaluate import TASKS, Score, evaluate
 from namepin.evals.scoring.predictions import Predictions, check, from_extractions
-from namepin.graphs.calls import without_credentials
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.redaction import Scrubber
+from namepin.tools.redaction import Scrubber, without_credentials
 from namepin.tools.types import Extraction
 
 Upload = Literal["nothing", "texts", "images"]

@@ -1,6 +1,5 @@
 """One evaluation, from names on the command line to a report."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from namepin.evals.datasets.conll import split_file
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.predictions import Predictions, from_extractions
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import read_rows
 from namepin.tools.types import Extraction, Post
 
 Predict = Callable[[Sequence[Post]], Iterable[Extraction]]
@@ -47,17 +47,7 @@ def recorded_knowledge(root: Path, split: str, dataset: Dataset) -> dict[str, st
         NamepinError: E130 when the file is missing, E134 when a row cannot be understood or a post has none.
     """
     path = split_file(root, f"knowledge/{split}.jsonl")
-    known: dict[str, str] = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            known[str(row["id"])] = str(row["knowledge"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise NamepinError(
-                "E134", f"not a row of recorded knowledge: {error!r}", where=f"{path}:{number}"
-            ) from error
+    known = dict(read_rows(path, lambda row: (str(row["id"]), str(row["knowledge"])), "a row of recorded knowledge"))
     lacking = [gold.post.id for gold in dataset.posts if gold.post.id not in known]
     if lacking:
         raise NamepinError(

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from namepin.evals.datasets import gmner
+from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.images.load import LoadedImage, load_image
 from namepin.tools.interfaces import MatchRequest, Query, SegmentPrompt, SegmentRequest, TraceQuery, TraceRequest
 from namepin.tools.matcher.config import MatcherConfig
@@ -30,7 +31,6 @@ from namepin.tools.tracer.region import RegionTracer
 from namepin.tools.types import Box, Mask, Point
 from namepin.tools.vision.config import PeopleConfig
 from namepin.tools.vision.faces import PeopleFinder
-from namepin.tools.vision.grabcut import Rectangle, overlap
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -102,7 +102,7 @@ def open_posts(data: Path) -> Iterator[str]:
         pins = pin(load_image(data / "posts" / f"{post}.jpg"), [(name, label) for name, label, _ in mentions])
         for found, (_, _, gold) in zip(pins, mentions, strict=True):
             box = found.box
-            iou = f"IoU {max((overlap(box, g) for g in gold), default=0.0):.3f}" if box else "no box"
+            iou = f"IoU {max((box_iou(box, g) for g in gold), default=0.0):.3f}" if box else "no box"
             where = tuple(round(v) for v in box) if box else ""
             note = " (ambiguous)" if found.ambiguous else ""
             yield f"{post:8} {found.name:30} score {found.score:.2f} {iou} {where}{note}: {found.evidence}"
@@ -118,7 +118,7 @@ def pasted_faces() -> Iterator[str]:
     def rate(name: str, pictures: Sequence[tuple[Image.Image, Rectangle]]) -> str:
         hits = extra = 0
         for picture, face in pictures:
-            ious = [overlap(person.box, face) for person in finder.find(picture)]
+            ious = [box_iou(person.box, face) for person in finder.find(picture)]
             hits += any(iou > 0.4 for iou in ious)
             extra += sum(iou <= 0.4 for iou in ious)
         return f"{name:28} found {hits} of {len(pictures)}, false {extra}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from namepin.finetune.data.mentions import MentionRow
+from namepin.finetune.data.rows import MentionRow
 from namepin.tools.images.load import load_image
 
 

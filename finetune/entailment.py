@@ -17,9 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from namepin.finetune.data.mentions import (
-    MentionRow,
     Pictures,
-    Reading,
     VisualTraining,
     in_picture,
     read_split,
@@ -27,6 +25,7 @@ from namepin.finetune.data.mentions import (
     shuffle_rows,
 )
 from namepin.finetune.data.ofa import OfaParts, read
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.settings import Positive, Rate
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
@@ -39,6 +38,7 @@ from namepin.tools.loading.pretrained import locate
 from namepin.tools.models.albef_checkpoint import albef_to_train, save_albef
 from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.ofa_vocabulary import BEGIN, END
+from namepin.tools.referring import Reading
 
 
 @dataclass(frozen=True, kw_only=True)

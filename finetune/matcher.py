@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from namepin.finetune.attention_loss import AttentionLoss
 from namepin.finetune.data.mentions import (
-    MentionRow,
     Pictures,
     VisualTraining,
     in_picture,
@@ -28,6 +27,7 @@ from namepin.finetune.data.mentions import (
     require_both_classes,
     shuffle_rows,
 )
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
 from namepin.finetune.loop.settings import Positive, Rate, Share
 from namepin.finetune.loop.task import Batch, Task

@@ -16,15 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import (
-    MentionRow,
-    Pictures,
-    VisualTraining,
-    jitter_box,
-    read_split,
-    require_rows,
-    shuffle_rows,
-)
+from namepin.finetune.data.mentions import Pictures, VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
-from namepin.graphs.calls import AnyTool, TransientFailure, transient_errors, without_credentials
+from namepin.graphs.calls import AnyTool, TransientFailure, transient_errors
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.media import Media
+from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Frozen
 
 

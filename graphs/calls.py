@@ -1,104 +1,22 @@
 """How the nodes of a graph reach the tools: one awaitable call, live here, recorded or replayed elsewhere."""
 
 import asyncio
-import re
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, ContextVar, copy_context
-from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from namepin.tools.base import Tool
 from namepin.tools.errors import ToolUnavailable
-from namepin.tools.interfaces import (
-    Caption,
-    CaptionRequest,
-    Entailments,
-    EntailRequest,
-    Examples,
-    ExamplesRequest,
-    ExpandRequest,
-    Expansion,
-    Groundings,
-    GroundRequest,
-    Knowledge,
-    KnowledgeRequest,
-    Matches,
-    MatchRequest,
-    Reranked,
-    RerankRequest,
-    SegmentRequest,
-    Segments,
-    TagRequest,
-    Tags,
-    TraceRequest,
-    Traces,
-)
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.media import Media
+from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Frozen
 
-Q = TypeVar("Q", bound=Frozen)
-R = TypeVar("R", bound=Frozen)
-
 AnyTool = Tool[Any, Any]
-
-
-@dataclass(frozen=True)
-class Role(Generic[Q, R]):
-    """A place in the graph that a tool can fill.
-
-    Attributes:
-        name: its name in profiles, timings, provenance.
-        request: what it is asked.
-        result: what whoever fills it answers with.
-        items: the request's and the result's field that run in parallel, where each item is answered for itself and
-            the batch only saves encoding the picture again; so a part of a recorded batch is as good as a call. Not
-            so for the matcher: one that works by regions gives each of them to one name.
-    """
-
-    name: str
-    request: type[Q]
-    result: type[R]
-    items: tuple[str, str] | None = None
-
-
-CAPTIONER = Role("captioner", CaptionRequest, Caption)
-EXAMPLES = Role("examples", ExamplesRequest, Examples)
-KNOWLEDGE = Role("knowledge", KnowledgeRequest, Knowledge)
-TAGGER = Role("tagger", TagRequest, Tags)
-RERANKER = Role("reranker", RerankRequest, Reranked)
-MATCHER = Role("matcher", MatchRequest, Matches)
-TRACER = Role("tracer", TraceRequest, Traces, items=("queries", "traces"))
-DESCRIBER = Role("describer", CaptionRequest, Caption)
-EXPANSION = Role("expansion", ExpandRequest, Expansion)
-ENTAILMENT = Role("entailment", EntailRequest, Entailments, items=("queries", "entailments"))
-GROUNDER = Role("grounder", GroundRequest, Groundings, items=("queries", "groundings"))
-SEGMENTER = Role("segmenter", SegmentRequest, Segments, items=("prompts", "segments"))
-
-ROLES: Mapping[str, Role[Any, Any]] = MappingProxyType(
-    {
-        role.name: role
-        for role in (
-            CAPTIONER,
-            EXAMPLES,
-            KNOWLEDGE,
-            TAGGER,
-            RERANKER,
-            MATCHER,
-            TRACER,
-            DESCRIBER,
-            EXPANSION,
-            ENTAILMENT,
-            GROUNDER,
-            SEGMENTER,
-        )
-    }
-)
 
 
 class TransientFailure(ToolUnavailable):
@@ -195,11 +113,3 @@ def transient_errors() -> tuple[type[Exception], ...]:
     # torch is asked for only where a tool has loaded it already: replay and --help must not pay for the import.
     torch = sys.modules.get("torch")
     return (ConnectionError, TimeoutError, *((torch.OutOfMemoryError,) if torch else ()))
-
-
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bsk-[\w-]{8,}|(?<=Bearer )\S+")
-
-
-def without_credentials(text: str) -> str:
-    """A message with `user:password@` of addresses, bearer tokens and API keys blanked out."""
-    return _CREDENTIALS.sub("***", text)

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from namepin.graphs.calls import Calls, Q, R, Role
+from namepin.graphs.calls import Calls
 from namepin.graphs.policy import Policy, ReviewPolicy
+from namepin.graphs.roles import Q, R, Role
 from namepin.graphs.state import PostState
 from namepin.tools.base import digest
 from namepin.tools.media import Media

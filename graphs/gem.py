@@ -14,10 +14,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from namepin.graphs import routes
-from namepin.graphs.calls import MATCHER, SEGMENTER, TRACER
 from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import check_masks
 from namepin.graphs.review_nodes import SUFFIX, ask_label, ask_place
+from namepin.graphs.roles import MATCHER, SEGMENTER, TRACER
 from namepin.graphs.state import Finding, Json, PostState, image_of, mentions_of
 from namepin.graphs.step import RETRY, step
 from namepin.graphs.text_nodes import (

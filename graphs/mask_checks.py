@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.geometry import box_iou
 from namepin.tools.interfaces import Segment, SegmentPrompt
 from namepin.tools.types import Box, ImageRef, Mask, Notice
 
@@ -35,12 +36,3 @@ def missed_notice(prompt: SegmentPrompt, segment: Segment) -> Notice:
     iou = box_iou(prompt.box, segment.box)
     what = f"the mask of {prompt.query.text!r} does not fill its box (IoU of the boxes {iou:.2f}); look before use"
     return Notice(code=MISSED, tool="segmenter", message=what)
-
-
-def box_iou(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes in one frame, from 0 to 1."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return shared / (areas - shared)

@@ -9,9 +9,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from namepin.graphs.calls import SEGMENTER
 from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import check_masks, mask_missed, missed_notice
+from namepin.graphs.roles import SEGMENTER
 from namepin.graphs.state import Json, PostState, image_of
 from namepin.graphs.step import DEGRADING, RETRY, step
 from namepin.graphs.text_nodes import Graph, count, dumps

@@ -1,10 +1,11 @@
 """Every threshold of the graphs. They lie in the graph, so a cassette can be asked "what if"."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
+from namepin.tools.referring import Reading
 from namepin.tools.types import Frozen
 
 
@@ -51,7 +52,7 @@ class ExpressionPolicy(Frozen):
         most: mentions of a post that are expanded; each costs a call of the language model.
     """
 
-    text: Literal["both", "entity", "expansion"] = "both"
+    text: Reading = "both"
     most: Annotated[int, Field(ge=0)] = 32
 
 

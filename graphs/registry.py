@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from namepin.graphs import gem, riveg
-from namepin.graphs.calls import (
+from namepin.graphs.roles import (
     CAPTIONER,
     DESCRIBER,
     ENTAILMENT,

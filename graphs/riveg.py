@@ -15,11 +15,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from namepin.graphs import riveg_routes as routes
-from namepin.graphs.calls import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, SEGMENTER
 from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import check_masks, mask_missed, missed_notice
 from namepin.graphs.review_nodes import SUFFIX, ask_label, ask_place
 from namepin.graphs.riveg_expression import expression_of, referring_query
+from namepin.graphs.roles import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, SEGMENTER
 from namepin.graphs.routes import after_tag
 from namepin.graphs.state import ExpandTask, Finding, Json, PostState, image_of, mentions_of
 from namepin.graphs.step import RETRY, step

@@ -1,11 +1,9 @@
-"""The referring expression (RiVEG section IV-B2): what entailment and grounding read instead of the bare name."""
+"""Mentions as RiVEG's second stage sees them: the type that stands, and the referring expression."""
 
 from namepin.graphs.policy import ExpressionPolicy
 from namepin.graphs.state import PostState
 from namepin.tools.interfaces import ReferringQuery
-
-DASH = " – "
-"""An en dash between blanks, as the paper prints it."""
+from namepin.tools.referring import referring_expression
 
 
 def typed(state: PostState, index: int) -> tuple[str, str | None]:
@@ -16,16 +14,10 @@ def typed(state: PostState, index: int) -> tuple[str, str | None]:
 
 
 def expression_of(state: PostState, index: int, policy: ExpressionPolicy) -> str:
-    """`Named Entity (TYPE) – expansion`, or the part of it that the policy asks for.
-
-    TYPE is the 4-type label as the data set writes it (the paper's tables say MISC where GMNER has OTHER). A mention
-    that has no expansion is `Named Entity (TYPE)` under every policy.
-    """
-    entity = f"{state['mentions'][index]['text']} ({typed(state, index)[0]})"
+    """A mention's `namepin.tools.referring.referring_expression`, or the part of it that the policy asks for."""
+    label, _ = typed(state, index)
     expansion = state["findings"][index].get("expansion")
-    if not expansion or policy.text == "entity":
-        return entity
-    return expansion if policy.text == "expansion" else f"{entity}{DASH}{expansion}"
+    return referring_expression(state["mentions"][index]["text"], label, expansion, policy.text)
 
 
 def referring_query(state: PostState, index: int, policy: ExpressionPolicy) -> ReferringQuery:

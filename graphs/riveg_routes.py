@@ -4,9 +4,9 @@ from langgraph.runtime import Runtime
 from langgraph.types import Send
 
 from namepin.graphs import routes
-from namepin.graphs.calls import CAPTIONER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, KNOWLEDGE, SEGMENTER
 from namepin.graphs.context import Context
 from namepin.graphs.riveg_expression import typed
+from namepin.graphs.roles import CAPTIONER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, KNOWLEDGE, SEGMENTER
 from namepin.graphs.state import ExpandTask, Finding, PostState
 from namepin.tools.interfaces import ExpandRequest
 

@@ -7,8 +7,8 @@ coroutines because LangGraph would run a plain function in a thread, at ten time
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 
-from namepin.graphs.calls import CAPTIONER, KNOWLEDGE, MATCHER, RERANKER, SEGMENTER, TRACER
 from namepin.graphs.context import Context
+from namepin.graphs.roles import CAPTIONER, KNOWLEDGE, MATCHER, RERANKER, SEGMENTER, TRACER
 from namepin.graphs.state import Finding, PostState, RerankTask
 from namepin.tools.interfaces import RerankRequest
 

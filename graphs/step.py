@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar, cast
 from langgraph.runtime import Runtime
 from langgraph.types import RetryPolicy
 
-from namepin.graphs.calls import TransientFailure, without_credentials
+from namepin.graphs.calls import TransientFailure
 from namepin.graphs.context import Context
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Notice
 
 RETRY = RetryPolicy(max_attempts=3, initial_interval=0.5, retry_on=TransientFailure)

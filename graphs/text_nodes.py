@@ -9,8 +9,8 @@ from typing import Any
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from namepin.graphs.calls import CAPTIONER, EXAMPLES, KNOWLEDGE, RERANKER, TAGGER
 from namepin.graphs.context import Context
+from namepin.graphs.roles import CAPTIONER, EXAMPLES, KNOWLEDGE, RERANKER, TAGGER
 from namepin.graphs.state import Finding, Json, PostState, RerankTask, image_of, mentions_of
 from namepin.graphs.step import DEGRADING, TOOL_MISSING, step
 from namepin.tools.errors import ToolUnavailable

@@ -5,12 +5,13 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 _MAX_STEM, _MAX_PREFIX, _PARTIAL = 120, 60, ".part"
 _STRANGE = re.compile(rb"[^A-Za-z0-9_.-]")
+_OUTSIDE = re.compile(r"[\\:\x00]")
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", *(f"{device}{number}" for device in ("com", "lpt") for number in range(1, 10))}
 )
@@ -42,16 +43,14 @@ def file_name(name: str, suffix: str = "") -> str:
 def file_of(folder: Path, name: str, suffix: str = "") -> Path:
     """Where a thing of this name is read from: the file called so, where one is there, else `file_name`'s.
 
-    Other people's data sets name files by the bare id, spaces and letters of any script included. The file lies in
-    the folder, whatever the name is.
+    Other people's data sets name files by the bare id: spaces, letters of any script and folders included. The file
+    lies within the folder, whatever the name is.
     """
-    bare = name + suffix
-    if name not in ("", ".", "..") and not re.search(r"[/\\\x00]", bare):
-        try:
-            if (folder / bare).exists():
-                return folder / bare
-        except (OSError, ValueError):  # too long, or text that no file system can hold
-            pass
+    bare = folder / (name + suffix)
+    if not any(part in ("", ".", "..") or _OUTSIDE.search(part) for part in name.split("/")):
+        with suppress(OSError, ValueError):  # too long, or text that no file system can hold
+            if bare.is_file():
+                return bare
     return folder / file_name(name, suffix)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from namepin.tools.errors import NamepinError, first_problem
 
@@ -20,7 +20,6 @@ MAX_LINE_BYTES = 2**24
 """A longer line is refused without being held in memory."""
 
 Row = TypeVar("Row")
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,48 +144,48 @@ def parse_json(data: bytes | str) -> Any:
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start}") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error}") from error
+        raise ValueError(f"not JSON: {error.msg} at position {error.pos}") from error
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
 
 
-def validate_json(model: type[Model], data: bytes | str) -> Model:
-    """A JSON text as a model; unlike pydantic's own reader, NaN and Infinity are refused.
-
-    Raises:
-        ValueError: as `parse_json`; pydantic's ValidationError, which is one, when the value does not fit.
-    """
-    return model.model_validate(parse_json(data))
-
-
-def dump_json(value: Any, indent: int | None = None) -> str:
+def dump_json(value: Any, *, indent: int | None = None, compact: bool = False, sort_keys: bool = False) -> str:
     """A value as strict JSON text that any UTF-8 file can hold: lone surrogates are escaped, other text is not.
 
-    Raises:
-        ValueError: when it holds a number that is not finite.
-    """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
-    return text if _encodable(text) else json.dumps(value, allow_nan=False, indent=indent)
-
-
-def dump_line(value: Any) -> bytes:
-    """A value as a line of a JSONL file.
+    Args:
+        value: what `json.dumps` takes.
+        indent: spaces of each level; None for one line.
+        compact: no blanks after commas and colons.
+        sort_keys: order objects by their keys.
 
     Raises:
         ValueError: when it holds a number that is not finite.
     """
-    return dump_json(value).encode() + b"\n"
+    separators = (",", ":") if compact else None
 
+    def dump(ensure_ascii: bool) -> str:
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, allow_nan=False, indent=indent, separators=separators, sort_keys=sort_keys
+        )
 
-_BOM = b"\xef\xbb\xbf"
-
-
-def _encodable(text: str) -> bool:
+    text = dump(ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        return dump(ensure_ascii=True)
+    return text
+
+
+def dump_line(value: Any, *, compact: bool = False) -> bytes:
+    """A value as a line of a JSONL file; as `dump_json`.
+
+    Raises:
+        ValueError: when it holds a number that is not finite.
+    """
+    return dump_json(value, compact=compact).encode() + b"\n"
+
+
+_BOM = b"\xef\xbb\xbf"
 
 
 def _refuse(name: str) -> Any:

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from namepin.graphs.calls import without_credentials
-
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bsk-[\w-]{8,}|(?<=Bearer )\S+")
 _SECRET_NAMES = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|DATABASE_URL|_PAT|_HEADERS)$")
 _SHORTEST = 6
 """A secret shorter than this is not looked for: it would blank out ordinary words."""
+
+
+def without_credentials(text: str) -> str:
+    """A message with `user:password@` of addresses, bearer tokens and API keys blanked out."""
+    return _CREDENTIALS.sub("***", text)
 
 
 def secrets_of(environment: Mapping[str, str]) -> set[str]:

@@ -17,9 +17,9 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Frozen(BaseModel):
-    """Base of every domain type: immutable, and an unknown field is an error."""
+    """Base of every domain type: immutable; an unknown field, NaN and Infinity are errors, so JSON holds all of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _checked_box(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

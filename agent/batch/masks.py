@@ -10,9 +10,10 @@ from namepin.graphs import masks_only as masks
 from namepin.graphs.run import extract_post
 from namepin.graphs.text_nodes import Graph
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import clip_box
 from namepin.tools.labels import ALIASES, COARSE4, COARSE8_TO_4, FINE_TO_COARSE4
 from namepin.tools.text import tweet_tokens
-from namepin.tools.types import Entity, Extraction, token_offsets
+from namepin.tools.types import Box, Entity, Extraction, token_offsets
 
 MOST = 500
 """Entities of a post."""
@@ -68,18 +69,20 @@ def _entity(item: Any, ready: Ready, offsets: tuple[tuple[int, int], ...], row: 
             fine_label=fine,
             groundable=box is not None if ready.picture else None,
             match_score=float(score) if score is not None else None,
-            box=_clipped(box, ready) if box is not None and ready.picture else None,
+            box=_box(box, ready) if box is not None and ready.picture else None,
             provenance=("given",),
         )
     except ValueError as error:
         raise NamepinError("E137", f"the box {box!r} of {fields['text']!r}: {error}"[:300], where=row.where) from error
 
 
-def _clipped(box: Any, ready: Ready) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = (float(value) for value in box)
+def _box(box: Any, ready: Ready) -> Box:
     assert ready.image is not None
-    width, height = ready.image.width, ready.image.height
-    return max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    x1, y1, x2, y2 = (float(value) for value in box)
+    clipped = clip_box((x1, y1, x2, y2), (ready.image.width, ready.image.height))
+    if clipped is None:
+        raise ValueError("it is inverted, empty or outside the picture")
+    return clipped
 
 
 def _types(label: str) -> tuple[str, str | None]:

@@ -18,9 +18,10 @@ from namepin.agent.batch.source import Row
 from namepin.agent.config.build import batched_calls
 from namepin.agent.config.settings import Settings
 from namepin.agent.posts import Ready
-from namepin.graphs.calls import ROLES, Calls
+from namepin.graphs.calls import Calls
 from namepin.graphs.recording.cassette import Call, PostLine, PostRecord, call_key
 from namepin.graphs.recording.recorder import RecordingCalls
+from namepin.graphs.roles import ROLES
 from namepin.graphs.run import extract_post, failed_extraction
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
 from namepin.tools.llm.config import ChatConfig

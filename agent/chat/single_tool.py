@@ -5,7 +5,8 @@ from typing import Literal
 
 from namepin.agent.api import Namepin
 from namepin.agent.posts import Ready
-from namepin.graphs.calls import CAPTIONER, KNOWLEDGE, RERANKER, SEGMENTER, TAGGER, Calls
+from namepin.graphs.calls import Calls
+from namepin.graphs.roles import CAPTIONER, KNOWLEDGE, RERANKER, SEGMENTER, TAGGER
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import LoadedImage

@@ -1,6 +1,5 @@
 """The output folder: predictions, one annotated picture a post, one page."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from namepin.agent.render.html import About, page, reduced
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import Shown
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write, file_name
 from namepin.tools.types import Extraction
 
 PREDICTIONS, PAGE = "predictions.jsonl", "index.html"
@@ -32,7 +32,6 @@ class Results:
     def __init__(self, folder: Path | None, about: About) -> None:
         self.folder, self.about = folder, about
         self.shown: list[Shown] = []
-        self._names: set[str] = set()
         if folder is not None:
             with _writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -43,12 +42,11 @@ class Results:
         self.shown.append(Shown(extraction, reduced(picture) if picture else None, heat or {}))
         if self.folder is None:
             return
-        name = file_name(extraction.id, self._names)
         with _writing(self.folder):
             with (self.folder / PREDICTIONS).open("a", encoding="utf-8") as file:
                 file.write(extraction.to_json() + "\n")
             if picture:
-                annotate(picture, extraction).save(self.folder / f"{name}.png", optimize=True)
+                annotate(picture, extraction).save(self.folder / file_name(extraction.id, ".png"), optimize=True)
 
     def page(self) -> str:
         """The page of all posts so far."""
@@ -58,13 +56,12 @@ class Results:
         """Write `index.html`."""
         if self.folder is not None:
             with _writing(self.folder):
-                (self.folder / PAGE).write_text(self.page(), encoding="utf-8")
+                atomic_write(self.folder / PAGE, self.page())
 
 
 def written_files(folder: Path, ids: Iterable[str]) -> set[Path]:
     """Every file that `Results` may write for these posts, resolved."""
-    taken: set[str] = set()
-    names = [PREDICTIONS, PAGE, *(f"{file_name(post_id, taken)}.png" for post_id in ids)]
+    names = [PREDICTIONS, PAGE, *(file_name(post_id, ".png") for post_id in ids)]
     return {(folder / name).resolve() for name in names}
 
 
@@ -76,14 +73,3 @@ def _writing(folder: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         mend = "choose another folder with --out"
         raise NamepinError("E500", f"cannot write the results: {reason}", where=str(folder), mend=mend) from error
-
-
-def file_name(post_id: str, taken: set[str]) -> str:
-    """A file name for a post: safe on every file system, and unlike those `taken`, to which it is added."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "_", post_id).strip("._")[:80] or "post"
-    name, number = stem, 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem}-{number}"
-    taken.add(name.lower())
-    return name

@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 
+from namepin.tools.geometry import shared_area
+
 Rect = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)`, pixels of the canvas."""
 
 _OWN, _OTHER, _LABEL = 1.0, 2.0, 10.0
 """Price of a covered pixel: of the label's own box, of another entity's box, of another label."""
-
-
-def overlap(a: Rect, b: Rect) -> float:
-    """Area that two rectangles share, in square pixels."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0)
 
 
 def place_label(
@@ -32,9 +27,9 @@ def place_label(
     corners += [(x, y) for y in (y1 + gap, y2 - gap - height) for x in (x1 + gap, x2 - gap - width)]
 
     def covered(rect: Rect) -> float:
-        price = _OWN * overlap(rect, own)
-        price += _OTHER * sum(overlap(rect, other) for other in others)
-        return price + _LABEL * sum(overlap(rect, label) for label in labels)
+        price = _OWN * shared_area(rect, own)
+        price += _OTHER * sum(shared_area(rect, other) for other in others)
+        return price + _LABEL * sum(shared_area(rect, label) for label in labels)
 
     return min((_inside((x, y, x + width, y + height), bounds) for x, y in corners), key=covered)
 

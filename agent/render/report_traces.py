@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from namepin.agent.render.files import file_name
 from namepin.agent.render.html import About, page, reduced
 from namepin.agent.render.view import Shown
 from namepin.agent.stores.saved_results import read_saved
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write, file_name
 from namepin.tools.images.load import load_image
 
 
@@ -25,7 +25,6 @@ class Traces:
         self.folder = report.with_name(f"{report.stem}-traces")
         self.results = {extraction.id: extraction for extraction in read_saved(saved)}
         self.pictures, self.about = pictures, about
-        self._names: set[str] = set()
 
     def __call__(self, post_id: str) -> str | None:
         """The link, relative to the report, to a post's page, which is written now; None for a post without a result.
@@ -35,13 +34,13 @@ class Traces:
         """
         if post_id not in self.results:
             return None
-        name = f"{file_name(post_id, self._names)}.html"
+        name = file_name(post_id, ".html")
         picture = None
         if (path := self.pictures.get(post_id)) and self.results[post_id].image:
             picture = reduced(load_image(path).image)
         try:
             self.folder.mkdir(exist_ok=True)
-            (self.folder / name).write_text(page([Shown(self.results[post_id], picture)], self.about), "utf-8")
+            atomic_write(self.folder / name, page([Shown(self.results[post_id], picture)], self.about))
         except OSError as error:
             raise NamepinError("E500", f"cannot write the traces: {error.strerror}", where=str(self.folder)) from error
         return f"{self.folder.name}/{name}"

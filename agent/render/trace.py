@@ -12,7 +12,7 @@ from PIL import Image
 from namepin.agent.render.html import data_uri, environment, heat_layer, png_uri, segments_of, source_hash, warmth
 from namepin.agent.render.view import COLOURS, ink_on, kind, presence, printable, short
 from namepin.agent.stores.saved_results import read_saved
-from namepin.graphs import calls as roles
+from namepin.graphs import roles
 from namepin.graphs.recording.cassette import LINES, Call, Cassette, PostRecord, Setup
 from namepin.graphs.run import heat_maps
 from namepin.graphs.state import PostState

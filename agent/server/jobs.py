@@ -5,9 +5,7 @@ grows a whole line at a time. What was accepted is therefore finished or handed 
 """
 
 import asyncio
-import json
 import logging
-import os
 import re
 import shutil
 import uuid
@@ -20,7 +18,9 @@ from namepin.agent.server.access import TooMany
 from namepin.agent.server.admission import Admission
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write
 from namepin.tools.images.load import load_image
+from namepin.tools.jsonl import dump_line, read_lines
 from namepin.tools.types import Frozen
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -82,13 +82,13 @@ class Jobs:
         folder = self.folder / owner / job.id
         try:
             folder.mkdir(parents=True, mode=0o700)
-            with (folder / POSTS).open("x", encoding="utf-8") as file:
+            with (folder / POSTS).open("xb") as file:
                 for post in posts:
                     row = {key: value for key, value in post.row.items() if key != "image"}
                     if post.picture is not None:
                         row["image"] = load_image(post.picture).ref.sha256
                         (folder / row["image"]).write_bytes(post.picture)
-                    file.write(json.dumps(row, ensure_ascii=True) + "\n")
+                    file.write(dump_line(row))
             for _ in read_posts(folder / POSTS):
                 pass
             self._write(folder, job)
@@ -144,7 +144,7 @@ class Jobs:
         if job is None:
             return
         done = _whole_lines(folder / RESULTS)
-        failed = sum('"status":"failed"' in line for line in done)
+        failed = sum(b'"status":"failed"' in line for line in done)
         try:
             pin = self.pins.get(job.profile)
             # All results may be there, but for the word that says so.
@@ -180,10 +180,8 @@ class Jobs:
 
     @staticmethod
     def _write(folder: Path, job: Job) -> None:
-        part = folder / f"{STATE}.part"
         try:
-            part.write_text(job.model_dump_json(), "utf-8")
-            os.replace(part, folder / STATE)
+            atomic_write(folder / STATE, job.model_dump_json())
         except FileNotFoundError:
             if folder.exists():
                 raise
@@ -203,7 +201,7 @@ def _read(folder: Path) -> Job | None:
         return None  # not written whole: it was never accepted
 
 
-def _whole_lines(path: Path) -> "list[str]":
+def _whole_lines(path: Path) -> list[bytes]:
     """The finished lines of a file; one that a crash broke off is cut away."""
     if not path.exists():
         return []
@@ -212,4 +210,4 @@ def _whole_lines(path: Path) -> "list[str]":
     if len(whole) < len(data):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return whole.decode("utf-8").splitlines()
+    return [line.data for line in read_lines(whole)]

@@ -6,8 +6,6 @@ its run has come is kept by the checkpointer that keeps conversations. Answers t
 """
 
 import asyncio
-import json
-import os
 import re
 import shutil
 import tempfile
@@ -29,6 +27,8 @@ from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
 from namepin.graphs.review_nodes import Question
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write
+from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.types import Extraction, Frozen
 
 STATE, POST, PICTURE = "review.json", "post.json", "picture"
@@ -254,7 +254,7 @@ def _thread(owner: str, review_id: str) -> str:
 
 
 def _ready(pin: Namepin, folder: Path) -> Ready:
-    row = json.loads((folder / POST).read_text("utf-8"))
+    row = parse_json((folder / POST).read_bytes())
     picture = folder / PICTURE
     return pin.ready(make_post(row), picture.read_bytes() if picture.is_file() else None)
 
@@ -262,18 +262,16 @@ def _ready(pin: Namepin, folder: Path) -> Ready:
 def _write_post(folder: Path, row: Mapping[str, Any], picture: bytes | None) -> None:
     try:
         folder.mkdir(parents=True, mode=0o700)
-        (folder / POST).write_text(json.dumps(dict(row), ensure_ascii=True), "utf-8")
+        atomic_write(folder / POST, dump_json(dict(row)))
         if picture is not None:
-            (folder / PICTURE).write_bytes(picture)
+            atomic_write(folder / PICTURE, picture)
     except OSError as error:
         raise NamepinError("E500", f"the review cannot be written: {error.strerror}") from error
 
 
 def _write(folder: Path, kept: Reviewed) -> None:
-    part = folder / f"{STATE}.part"
     try:
-        part.write_text(kept.model_dump_json(), "utf-8")
-        os.replace(part, folder / STATE)
+        atomic_write(folder / STATE, kept.model_dump_json())
     except OSError as error:
         raise NamepinError("E500", f"the review cannot be written: {error.strerror}") from error
 

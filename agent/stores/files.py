@@ -1,10 +1,10 @@
 """Files of conversations under a name that their content decides, in a folder of the user's, bounded in size."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write
 
 
 class FileStore:
@@ -27,9 +27,7 @@ class FileStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not (self.folder / name).exists():
-                with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
-                    file.write(data)
-                os.replace(file.name, self.folder / name)
+                atomic_write(self.folder / name, data)
             self._make_room(name)
         except OSError as error:
             reason = error.strerror or str(error)

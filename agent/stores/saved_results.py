@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from namepin.tools.jsonl import read_lines
 from namepin.tools.types import Extraction
 
 
 def read_saved(path: Path) -> Iterator[Extraction]:
     """Earlier results; a line that was cut off when the run was stopped is skipped, since its post is run again."""
-    if not path.is_file():
-        return
-    for line in path.read_bytes().split(b"\n"):
+    for line in read_lines(path) if path.is_file() else ():
         try:
-            yield Extraction.model_validate_json(line)
-        except ValidationError:
+            result = Extraction.model_validate(line.parse())
+        except ValueError:
             continue
+        yield result

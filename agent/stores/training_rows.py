@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 from PIL import Image
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write
 from namepin.tools.labels import FINE_TO_COARSE8
 from namepin.tools.types import Entity, Extraction
 
@@ -48,8 +49,8 @@ def save_rows(root: Path, extraction: Extraction, picture: Image.Image | None = 
                 (root / "matcher" / folder).mkdir(parents=True, exist_ok=True)
             buffer = io.BytesIO()
             picture.convert("RGB").save(buffer, "JPEG", quality=95)
-            (root / "matcher" / "images" / f"{name}.jpg").write_bytes(buffer.getvalue())
-            (root / "matcher" / "xml" / f"{name}.xml").write_text(_boxes(name, extraction, picture), "utf-8")
+            atomic_write(root / "matcher" / "images" / f"{name}.jpg", buffer.getvalue())
+            atomic_write(root / "matcher" / "xml" / f"{name}.xml", _boxes(name, extraction, picture))
         for file in files:
             file.parent.mkdir(parents=True, exist_ok=True)
             known = file.read_text("utf-8") if file.is_file() else ""

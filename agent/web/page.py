@@ -1,6 +1,5 @@
 """The page itself: Gradio's layout and events around Namepin's own HTML."""
 
-import json
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -26,6 +25,7 @@ from namepin.agent.web.conversation import PageConversation, picture_of
 from namepin.agent.web.gradio_guard import Gate
 from namepin.agent.web.visitors import Visitors
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import read_lines
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "posts.jsonl"
 """Posts to try; a checkout has them."""
@@ -229,4 +229,4 @@ def _html(value: str, **more: Any) -> gr.HTML:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.parse_object() for line in read_lines(path)]

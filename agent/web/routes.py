@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 from typing import Annotated
 from urllib.parse import parse_qs
 
@@ -27,6 +26,7 @@ from namepin.agent.web.conversation import PageConversation
 from namepin.agent.web.gradio_guard import POLICY, cookie
 from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import Line, read_lines
 
 router = APIRouter(include_in_schema=False)
 _SIGNED = r"^[0-9a-f]{64}\.[0-9a-f]{32}$"
@@ -231,39 +231,30 @@ def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
         NamepinError: E104 for a file of no posts, E103 with the line that is no post, E108 for too many, E12x.
     """
     posts: list[JobPost] = []
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise NamepinError("E104", "the file is not UTF-8 text", mend="give one JSON object a line") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for line in read_lines(data):
         if len(posts) == most:
             raise NamepinError("E108", f"a job has at most {most} posts", mend="split the file")
         try:
-            body = PostBody.model_validate({"id": f"line-{number}", **_object(line)})
+            body = PostBody.model_validate({"id": f"line-{line.number}", **_object(line)})
             row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
             make_post(row)
             posts.append(JobPost(row=row, picture=picture_of_body(body, urls)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise NamepinError("E103", f"line {number}: {printable(where)}: {first['msg']}") from error
+            raise NamepinError("E103", f"{line.where}: {printable(where)}: {first['msg']}") from error
         except NamepinError as error:
-            raise NamepinError(error.code, f"line {number}: {error.what}", mend=error.mend) from error
+            raise NamepinError(error.code, f"{line.where}: {error.what}", mend=error.mend) from error
     if not posts:
         raise NamepinError("E104", "the file has no posts", mend='one a line: {"id": "a", "text": "..."}')
     return posts
 
 
-def _object(line: str) -> dict[str, object]:
+def _object(line: Line) -> dict[str, object]:
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise NamepinError("E103", "not JSON", mend='a post is {"id": "a", "text": "..."}') from error
-    if not isinstance(value, dict):
-        raise NamepinError("E103", "not an object", mend='a post is {"id": "a", "text": "..."}')
-    return value
+        return line.parse_object()
+    except ValueError as error:
+        raise NamepinError("E103", str(error), mend='a post is {"id": "a", "text": "..."}') from error
 
 
 def _as_jpeg(image: Image.Image) -> Response:

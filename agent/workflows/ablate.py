@@ -17,7 +17,7 @@ from namepin.evals.report.full import full_report
 from namepin.evals.run import recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import Predictions, read_predictions
-from namepin.graphs.calls import KNOWLEDGE
+from namepin.graphs.roles import KNOWLEDGE
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction

@@ -5,7 +5,6 @@ of two numbers for every question that was paid for. `FOLDER/SPLIT.jsonl` is mad
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write, file_name
+from namepin.tools.jsonl import Line, dump_line, read_lines, reason
 from namepin.tools.llm.usage import Usage
 
 Row = Mapping[str, Any]
@@ -42,7 +43,7 @@ class Parts:
 
     def part(self, model: str) -> Path:
         """Of a model."""
-        return self.folder / f"{self.split}.{_safe(model)}.jsonl"
+        return self.folder / f"{self.split}.{file_name(model)}.jsonl"
 
     def every(self) -> list[Path]:
         """All parts that are there, what was there before first, the others by name."""
@@ -55,22 +56,19 @@ class Parts:
         Raises:
             NamepinError: E134 for a line that is none of ours.
         """
-        lines = file.read_bytes().split(b"\n") if file.is_file() else []
         rows: list[Row] = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        for line in read_lines(file) if file.is_file() else ():
             try:
                 rows.append(self._row(line))
-            except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines) and file != self.merged:
+            except (ValueError, KeyError) as error:
+                if not line.data.endswith(b"\n") and file != self.merged:
                     break
-                what = f"not a row of {', '.join(self.needed)}: {error!r}"
-                raise NamepinError("E134", what, where=f"{file}:{number}", mend="mend the line") from error
+                what = f"not a row of {', '.join(self.needed)}: {reason(error)}"
+                raise NamepinError("E134", what, where=line.where, mend="mend the line") from error
         return rows
 
-    def _row(self, line: bytes) -> Row:
-        row: Row = json.loads(line)
+    def _row(self, line: Line) -> Row:
+        row = line.parse_object()
         for key in self.needed:
             row[key]
         return row
@@ -89,8 +87,8 @@ class Parts:
             if not data[whole:]:
                 return
             try:
-                self._row(data[whole:])
-            except (ValueError, KeyError, TypeError):
+                self._row(Line(data[whole:], 0))
+            except (ValueError, KeyError):
                 stream.truncate(whole)
             else:
                 stream.write(b"\n")
@@ -123,8 +121,8 @@ def key_of(row: Row) -> tuple[str, str]:
 
 def add_row(part: Path, row: Row) -> None:
     """Write down an answer, at once."""
-    with part.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    with part.open("ab") as stream:
+        stream.write(dump_line(row))
 
 
 def add_tokens(part: Path, spent: Usage) -> None:
@@ -156,18 +154,8 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 def _put(file: Path, rows: Iterable[Row]) -> None:
     """Write beside, then move into place: a kill at any moment leaves the file before."""
-    partial = file.with_name(f"{file.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
+    atomic_write(file, map(dump_line, rows))
 
 
 def _line(row: Row) -> str:
     return json.dumps(row, sort_keys=True)
-
-
-def _safe(model: str) -> str:
-    """A model's name as a part of a file's."""
-    return "".join(char if char.isalnum() or char in "-_." else "-" for char in model).strip(".") or "model"

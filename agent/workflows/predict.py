@@ -12,8 +12,9 @@ from namepin.agent.stores.saved_results import read_saved
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.run import Predict, predict_all
 from namepin.evals.scoring.predictions import Predictions
-from namepin.graphs.calls import EXAMPLES, KNOWLEDGE, Calls, LiveCalls
+from namepin.graphs.calls import Calls, LiveCalls
 from namepin.graphs.context import Context
+from namepin.graphs.roles import EXAMPLES, KNOWLEDGE
 from namepin.tools.errors import NamepinError
 from namepin.tools.knowledge.chat import RecordedKnowledge
 from namepin.tools.media import Media

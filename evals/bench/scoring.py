@@ -12,7 +12,7 @@ from typing import Any
 from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost
 from namepin.evals.scoring.evaluate import count_posts, evaluate, total
 from namepin.evals.scoring.predictions import Predictions, check
-from namepin.evals.scoring.protocols import box_iou
+from namepin.tools.geometry import box_iou
 from namepin.tools.labels import COARSE4
 from namepin.tools.types import Post
 

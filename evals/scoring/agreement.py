@@ -11,19 +11,20 @@ coefficient of 0.85, without saying over which items. Here:
   kappa.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy.optimize import linear_sum_assignment
 
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.datasets.masks import read_masks
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import mask_iou
+from namepin.tools.jsonl import read_rows
 from namepin.tools.types import Mask
 
 CONSISTENT = 0.5
@@ -122,7 +123,7 @@ def _count(one: Sequence[Mask], other: Sequence[Mask], tally: _Tally) -> None:
     if not one and not other:
         tally.votes.append((0, 2))
         return
-    table = np.array([[_iou(a, b) for b in other] for a in one]).reshape(len(one), len(other))
+    table = np.array([[mask_iou(a, b) for b in other] for a in one]).reshape(len(one), len(other))
     pairs = [(i, j) for i, j in zip(*linear_sum_assignment(table, maximize=True), strict=True) if table[i, j] > 0]
     for i, j in pairs:
         iou = float(table[i, j])
@@ -132,15 +133,6 @@ def _count(one: Sequence[Mask], other: Sequence[Mask], tally: _Tally) -> None:
     alone = len(one) + len(other) - 2 * len(pairs)
     tally.alone += alone
     tally.votes += [(1, 1)] * alone
-
-
-def _iou(a: Mask, b: Mask) -> float:
-    from pycocotools import mask as coco
-
-    if a.size != b.size:
-        return 0.0
-    one, other = ({"size": list(m.size), "counts": m.counts.encode("ascii")} for m in (a, b))
-    return float(coco.iou([one], [other], [0])[0][0])
 
 
 def _overlap(tally: _Tally, regions: int) -> Overlap:
@@ -180,9 +172,8 @@ def read_annotator(path: Path) -> Annotator:
         problems = tuple(f"{p.where}: {p.what}" for _, some in found.values() for p in some)
         annotator = Annotator(str(path), {post: regions for post, (regions, _) in found.items()}, problems)
     elif path.is_file():
-        lines = path.read_text("utf-8", "replace").splitlines()
-        rows = (_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip())
-        annotator = Annotator(str(path), dict(rows))
+        mend = 'a row is {"id", "text", "entities": [{"start", "end", "mask" or "masks"}]}'
+        annotator = Annotator(str(path), dict(read_rows(path, _row, "annotations", mend)))
     else:
         raise NamepinError(
             "E130", "no annotations here", where=str(path), mend="give a folder of labelme files or a JSONL"
@@ -192,15 +183,10 @@ def read_annotator(path: Path) -> Annotator:
     return annotator
 
 
-def _row(line: str, where: str) -> tuple[str, Regions]:
-    mend = 'a row is {"id", "text", "entities": [{"start", "end", "mask" or "masks"}]}'
-    try:
-        row: dict[str, Any] = json.loads(line)
-        regions: Regions = {}
-        for entity in row["entities"]:
-            name = entity.get("text") or row["text"][entity["start"] : entity["end"]]
-            masks: Iterable[Any] = entity.get("masks") or [m for m in [entity.get("mask")] if m]
-            regions.setdefault(str(name), []).extend(Mask.model_validate(mask) for mask in masks)
-        return str(row["id"]), {name: masks for name, masks in regions.items() if masks}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
-        raise NamepinError("E134", f"not annotations: {type(error).__name__}", where=where, mend=mend) from error
+def _row(row: dict[str, Any]) -> tuple[str, Regions]:
+    regions: Regions = {}
+    for entity in row["entities"]:
+        name = entity.get("text") or row["text"][entity["start"] : entity["end"]]
+        masks: Iterable[Any] = entity.get("masks") or [m for m in [entity.get("mask")] if m]
+        regions.setdefault(str(name), []).extend(Mask.model_validate(mask) for mask in masks)
+    return str(row["id"]), {name: masks for name, masks in regions.items() if masks}

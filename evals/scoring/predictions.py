@@ -4,7 +4,6 @@ Nothing is dropped in silence. A row that cannot be understood is an error; what
 span outside the text, an inverted box) is listed as a problem and scored as wrong.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 from namepin.evals.datasets.gold import Dataset, GoldPost, Problem, RawBox, Span
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
 from namepin.tools.text import clean_text
 from namepin.tools.types import Extraction, Mask, token_offsets
@@ -144,16 +144,11 @@ def read_predictions(path: Path, dataset: Dataset, whole: Dataset | None = None)
         whole: the split that `dataset` is a part of (`--ids`); rows for its other posts are left out.
 
     Raises:
-        NamepinError: E134 when a row cannot be understood, E135 when an id comes twice or none is known.
+        NamepinError: E130 when the file cannot be read, E134 when a row cannot be understood, E135 when an id comes
+            twice or none is known.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise NamepinError("E134", f"cannot read predictions: {error.strerror}", where=str(path)) from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            rows.append((f"{path}:{number}", _row(line, f"{path}:{number}")))
+    mend = 'a row is {"id": ..., "entities": [{"label", "start", "end"}, ...]}'
+    rows = list(read_placed_rows(path, _row, "a row of predictions", mend))
     return check(rows, dataset, (gold.post.id for gold in (whole or dataset).posts))
 
 
@@ -162,14 +157,9 @@ def from_extractions(extractions: Iterable[Extraction], dataset: Dataset) -> Pre
     return check([(f"post {e.id}", e.model_dump(mode="python")) for e in extractions], dataset)
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise NamepinError("E134", f"the row is not JSON: {error}", where=where) from error
-    if not isinstance(row, dict) or not isinstance(row.get("entities"), list) or "id" not in row:
-        mend = 'a row is {"id": ..., "entities": [{"label", "start", "end"}, ...]}'
-        raise NamepinError("E134", "the row lacks `id` or a list of `entities`", where=where, mend=mend)
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(row.get("entities"), list) or "id" not in row:
+        raise ValueError("it lacks `id` or a list of `entities`")
     return row
 
 

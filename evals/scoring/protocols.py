@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pycocotools import mask as coco
-
 from namepin.evals.datasets.gold import RawBox, Span
+from namepin.tools.geometry import box_iou, mask_iou
 from namepin.tools.types import Mask
 
 Region = RawBox | Mask
@@ -76,24 +75,6 @@ class Count:
 
 Protocol = Callable[[Case, float], Count]
 """`(case, iou threshold) -> count`."""
-
-
-def box_iou(a: RawBox, b: RawBox) -> float:
-    """Intersection over union of two boxes, without the "+ 1" of integer pixels."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
-
-
-def mask_iou(a: Mask, b: Mask) -> float:
-    """Intersection over union in pixels; 0 for masks of different sizes."""
-    if a.size != b.size:
-        return 0.0
-    first, second = ({"size": list(m.size), "counts": m.counts.encode("ascii")} for m in (a, b))
-    return float(coco.iou([first], [second], [0])[0, 0])
 
 
 def region_iou(a: Region, b: Region) -> float:

@@ -1,6 +1,5 @@
 """RiVEG's Table II: how many groundable entities a detector's first N boxes would let a chooser reach."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.protocols import region_iou
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import read_placed_rows
 
 Boxes = list[tuple[float, float, float, float]]
 
@@ -67,20 +67,9 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
     Raises:
         NamepinError: E130 when the file is missing, E134 when a row cannot be understood or an id comes twice.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NamepinError("E130", "no boxes here", where=str(path), mend="give a JSONL of boxes") from error
     found: dict[str, Boxes] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where, mend = f"{path}:{number}", 'a row is {"id", "boxes": [[x1, y1, x2, y2, score], ...]}'
-        try:
-            row: dict[str, Any] = json.loads(line)
-            post, boxes = str(row["id"]), [_box(box) for box in row["boxes"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise NamepinError("E134", f"not a row of boxes: {error}", where=where, mend=mend) from error
+    mend = 'a row is {"id", "boxes": [[x1, y1, x2, y2, score], ...]}'
+    for where, (post, boxes) in read_placed_rows(path, _row, "a row of boxes", mend):
         if post in found or len(boxes) > MAX_BOXES:
             what = f"post {post!r} comes twice" if post in found else f"{len(boxes)} boxes"
             raise NamepinError("E134", what, where=where, mend=mend)
@@ -88,6 +77,10 @@ def read_boxes(path: Path) -> dict[str, Boxes]:
             boxes.sort(key=lambda box: -box[4])
         found[post] = [(box[0], box[1], box[2], box[3]) for box in boxes]
     return found
+
+
+def _row(row: dict[str, Any]) -> tuple[str, list[tuple[float, ...]]]:
+    return str(row["id"]), [_box(box) for box in row["boxes"]]
 
 
 def _box(value: Sequence[Any]) -> tuple[float, ...]:

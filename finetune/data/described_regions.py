@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Annotated
 
 from PIL import ExifTags, Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from namepin.finetune.data.mentions import MentionRow, Split
+from namepin.finetune.data.rows import MentionRow, Split
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import file_of
+from namepin.tools.geometry import inside_picture
 from namepin.tools.images.decode import FORMATS
 from namepin.tools.interfaces import Query
+from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.types import Box, Mask
 
 
@@ -35,7 +38,7 @@ class Picture(BaseModel):
     """A picture with its regions."""
 
     model_config = ConfigDict(extra="forbid")
-    id: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    id: Annotated[str, Field(min_length=1)]
     regions: list[Described]
 
 
@@ -50,29 +53,21 @@ def read_regions(root: Path, split: str) -> Split:
     if not path.is_file():
         mend = "described regions are read from regions/SPLIT.jsonl; see docs/finetune.md"
         raise NamepinError("E130", "no such file", where=str(path), mend=mend)
-    rows = [row for number, line in enumerate(path.read_bytes().split(b"\n"), 1) for row in _rows(path, number, line)]
+    pictures = read_placed_rows(path, Picture.model_validate, "a picture with its regions")
+    rows = [row for where, picture in pictures for row in _rows(root, where, picture)]
     return Split(tuple(dict.fromkeys(rows)), {f"regions {split}": file_sha256(path)}, str(path))
 
 
-def _rows(path: Path, number: int, line: bytes) -> Iterator[MentionRow]:
-    if not line.strip():
-        return
-    try:
-        picture = Picture.model_validate_json(line)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        what = f"not a picture with its regions: {place + ': ' if place else ''}{first['msg']}"
-        raise NamepinError("E134", what, where=f"{path}:{number}") from error
-    image = path.parent.parent / "images" / f"{picture.id}.jpg"
+def _rows(root: Path, where: str, picture: Picture) -> Iterator[MentionRow]:
+    image = file_of(root / "images", picture.id, ".jpg")
     if not image.is_file():
-        raise NamepinError("E120", f"there is no picture {image}", where=f"{path}:{number}", mend="add it")
+        raise NamepinError("E120", f"there is no picture {image}", where=where, mend="add it")
     size = _size(image)
     for one in picture.regions:
         for box in one.boxes:
-            if size and not _within(box, size):
+            if size and not inside_picture(box, size, tolerance=1):
                 what = f"box {box} of {one.text!r} leaves the {size[0]}x{size[1]} picture"
-                raise NamepinError("E134", what, where=f"{path}:{number}")
+                raise NamepinError("E134", what, where=where)
         yield MentionRow(
             post=picture.id,
             text="",
@@ -93,7 +88,3 @@ def _size(image: Path) -> tuple[int, int] | None:
     except Exception:  # Pillow raises nearly every built-in type on damaged data
         return None
     return (height, width) if turned in (5, 6, 7, 8) else (width, height)
-
-
-def _within(box: Box, size: tuple[int, int]) -> bool:
-    return min(box) >= -1 and box[2] <= size[0] + 1 and box[3] <= size[1] + 1

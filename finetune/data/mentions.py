@@ -5,30 +5,28 @@ A mention in the picture has its boxes; one that is not has none, and is what ma
 """
 
 import hashlib
-import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost, RawBox
+from namepin.finetune.data.described_regions import read_regions
+from namepin.finetune.data.rows import MentionRow, Split
 from namepin.finetune.data.splits import file_of, read_gold
 from namepin.finetune.loop.settings import Training
-from namepin.graphs.riveg_expression import DASH
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import Query
+from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import FINE_TO_COARSE4
-from namepin.tools.types import Mask
-
-Reading = Literal["both", "entity", "expansion"]
-"""What of a referring expression is read (RiVEG, Table X), as `expression.text` of a profile has it."""
+from namepin.tools.referring import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,50 +45,6 @@ class VisualTraining(Training):
     dataset: str = "gmner"
     train: str = "train"
     dev: str = "dev"
-
-
-@dataclass(frozen=True)
-class MentionRow:
-    """A gold mention and the picture of its post."""
-
-    post: str
-    """The post's id."""
-
-    text: str
-    image: str
-    query: Query
-    boxes: tuple[RawBox, ...]
-    masks: tuple[Mask, ...] = ()
-    expansion: str | None = None
-    caption: str | None = None
-    reading: Reading = "both"
-
-    @property
-    def groundable(self) -> bool:
-        """Whether the mention is in the picture."""
-        return bool(self.boxes or self.masks)
-
-    @property
-    def expression(self) -> str:
-        """The referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2), or the part to be read."""
-        entity = f"{self.query.text} ({self.query.label})"
-        if not self.expansion or self.reading == "entity":
-            return entity
-        return self.expansion if self.reading == "expansion" else f"{entity}{DASH}{self.expansion}"
-
-    @property
-    def largest(self) -> RawBox:
-        """The box with the largest area: RiVEG's only gold label of grounding."""
-        return max(self.boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]))
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split's mentions, the sha256 of what was read (not of pictures), and the file of their texts."""
-
-    rows: tuple[MentionRow, ...]
-    data: Mapping[str, str]
-    file: str
 
 
 def read_split(
@@ -122,8 +76,6 @@ def read_split(
     """
     root = Path(recipe.root)
     if recipe.dataset == "regions":
-        from namepin.finetune.data.described_regions import read_regions
-
         described = read_regions(root, split)
         return replace(described, rows=described.rows[: limit or None])
     dataset = read_gold(recipe.dataset, root, split, regions=True)
@@ -219,18 +171,14 @@ def placed_lines(file: str, *keys: str) -> Iterator[tuple[str, tuple[str, ...]]]
     path = Path(file)
     if not path.is_file():
         raise NamepinError("E130", "no such file", where=file, mend="check the recipe's settings")
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                strange = [key for key in keys if not isinstance(row[key], str)]
-                if strange or not isinstance(row["id"], str | int):
-                    raise ValueError(f"{(strange or ['id'])[0]} is no text")
-                values = (str(row["id"]), *(" ".join(row[key].split()) for key in keys))
-            except (ValueError, KeyError, TypeError) as error:
-                what = f"not a row of id, {', '.join(keys)}: {error!r}"
-                raise NamepinError("E134", what, where=f"{path}:{number}") from error
-            yield f"{path}:{number}", values
+
+    def values(row: dict[str, Any]) -> tuple[str, ...]:
+        strange = [key for key in keys if not isinstance(row[key], str)]
+        if strange or not isinstance(row["id"], str | int):
+            raise ValueError(f"{(strange or ['id'])[0]!r} is not a text")
+        return str(row["id"]), *(" ".join(row[key].split()) for key in keys)
+
+    yield from read_placed_rows(path, values, f"a row of id, {', '.join(keys)}")
 
 
 def query_of(entity: GoldEntity) -> Query:

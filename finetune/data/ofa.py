@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from namepin.finetune.data.mentions import MentionRow, Pictures
+from namepin.finetune.data.mentions import Pictures
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.task import Batch
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.pretrained import locate, weights_sha256

@@ -17,18 +17,12 @@ from torch import Tensor, nn
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import build_label_maps, build_text_mask
 
 from namepin.evals.datasets.gold import RawBox
-from namepin.evals.scoring.protocols import box_iou
-from namepin.finetune.data.mentions import (
-    MentionRow,
-    VisualTraining,
-    jitter_box,
-    read_split,
-    require_rows,
-    shuffle_rows,
-)
+from namepin.finetune.data.mentions import VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
 from namepin.finetune.loop.settings import Jitter, Positive, Rate
 from namepin.finetune.loop.task import Batch, Task
+from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
 from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder, load_mmgdino, padded_ids, phrase_of
 from namepin.tools.images.load import load_image

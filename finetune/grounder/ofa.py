@@ -14,27 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.evals.scoring.protocols import box_iou
-from namepin.finetune.data.mentions import (
-    MentionRow,
-    Reading,
-    VisualTraining,
-    jitter_box,
-    read_split,
-    require_rows,
-    shuffle_rows,
-)
+from namepin.finetune.data.mentions import VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
 from namepin.finetune.data.ofa import OfaParts, read
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
 from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
+from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.ofa import QUESTION
 from namepin.tools.images.load import load_image
 from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.ofa_boxes import NOWHERE, bins_of, box_of
 from namepin.tools.models.ofa_vocabulary import BEGIN, END
 from namepin.tools.nets.ofa import continuations
+from namepin.tools.referring import Reading
 
 
 @dataclass(frozen=True, kw_only=True)

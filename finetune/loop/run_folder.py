@@ -1,6 +1,5 @@
 """The files of a training run: its checkpoint, the best weights, their manifest and model card."""
 
-import json
 import math
 import os
 import platform
@@ -20,6 +19,8 @@ from torch import Tensor, nn
 
 from namepin.finetune.loop.fsdp import like, whole
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_stream, atomic_write, remove_leftovers
+from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.loading.pretrained import damaged, load_errors
 
 CHECKPOINT = "checkpoint.pt"
@@ -31,7 +32,7 @@ _FREE = ("out", "root", "data", "workers", "threads", "cpu", "report_to", "check
 
 def settings_of(recipe: Any) -> dict[str, Any]:
     """A recipe's settings as JSON has them."""
-    settings: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    settings: dict[str, Any] = parse_json(dump_json(asdict(recipe)))
     return settings
 
 
@@ -51,16 +52,10 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
-    """Write to a temporary file, then move it into place: a kill at any moment leaves the previous checkpoint."""
-    partial = file.with_suffix(".partial")
-    try:
-        with partial.open("wb") as stream:
-            torch.save(dict(state), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Replace the checkpoint: a kill at any moment leaves the one before."""
+    remove_leftovers(file)
+    with atomic_stream(file) as stream:
+        torch.save(dict(state), stream)
 
 
 def read_checkpoint(
@@ -193,8 +188,8 @@ def write_manifest(
         | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
     }
-    (folder / MANIFEST).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+    atomic_write(folder / MANIFEST, dump_json(record, indent=1) + "\n")
+    atomic_write(folder / "README.md", model_card(record))
 
 
 def _nameable(value: Any) -> Any:

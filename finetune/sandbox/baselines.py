@@ -6,7 +6,6 @@ All see the things in a picture with their exact boxes (`truth/`), which no mode
 """
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from namepin.evals.scoring.evaluate import evaluate
 from namepin.evals.scoring.predictions import check
 from namepin.finetune.data.mentions import lines_of
 from namepin.tools.errors import in_one_line
+from namepin.tools.jsonl import read_lines
 
 Thing = Mapping[str, Any]
 """A row of `truth/`: what it shows, its fine type, its box."""
@@ -54,8 +54,8 @@ BASELINES: Mapping[str, Choose] = {
 def gmner_f1(root: Path, split: str) -> dict[str, float]:
     """GMNER F1 of every baseline, and of types drawn from those of train, all ungroundable (`text alone`)."""
     dataset = load_dataset("sandbox", root, split)
-    lines = (root / "truth" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    truth = {str(row["id"]): row["objects"] for row in map(json.loads, lines)}
+    lines = read_lines(root / "truth" / f"{split}.jsonl")
+    truth = {str(row["id"]): row["objects"] for row in (line.parse_object() for line in lines)}
     expansions = {
         (post, text): expansion
         for post, text, expansion in lines_of(str(root / f"expansions/{split}.jsonl"), "text", "expansion")

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from namepin.evals.datasets.gold import RawBox
 from namepin.evals.run import load_dataset
 from namepin.finetune.data.mentions import VisualTraining, read_split
 from namepin.tools.errors import in_one_line
+from namepin.tools.geometry import box_area, holds_point
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import TraceQuery, TraceRequest
 from namepin.tools.media import Media
@@ -37,17 +37,9 @@ def hits(world: Path, split: str, weights: str, block: int = 0) -> tuple[int, in
         request = TraceRequest(image=loaded.ref, queries=tuple(TraceQuery(query=row.query) for row in rows))
         [traces] = tracer.run([request], Media(images={loaded.ref.sha256: loaded.image}))
         for row, trace in zip(rows, traces.traces, strict=True):
-            inside += trace.peak is not None and any(_within(trace.peak, box) for box in row.boxes)
-            covered += _area(row.largest) / (loaded.image.width * loaded.image.height)
+            inside += trace.peak is not None and any(holds_point(box, trace.peak) for box in row.boxes)
+            covered += box_area(row.largest) / (loaded.image.width * loaded.image.height)
     return inside, len(boxed), covered / max(len(boxed), 1)
-
-
-def _within(peak: tuple[float, float], box: RawBox) -> bool:
-    return box[0] <= peak[0] < box[2] and box[1] <= peak[1] < box[3]
-
-
-def _area(box: RawBox) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

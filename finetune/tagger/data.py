@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import Tensor
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import canonical_label
 from namepin.tools.nets.crf import FORBIDDEN
 from namepin.tools.nets.dual_tagger import TaggerBatch
@@ -113,19 +114,12 @@ def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[s
             has several rows and may not.
     """
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = Recorded.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors()[0]
-            what = f"not a row of recorded knowledge: {' '.join(map(str, (*first['loc'], first['msg'])))}"
-            raise NamepinError("E134", what, where=f"{file}:{number}", mend='a row is {"id", "knowledge"}') from error
+    mend = 'a row is {"id", "knowledge"}'
+    for where, row in read_placed_rows(file, Recorded.model_validate, "a row of recorded knowledge", mend):
         texts = found.setdefault(str(row.id), [])
         if texts and not mixed:
             what = f"post {str(row.id)!r} has several rows of knowledge, but only train is learnt from several models"
-            raise NamepinError("E139", what, where=f"{file}:{number}", mend="leave one row per post")
+            raise NamepinError("E139", what, where=where, mend="leave one row per post")
         texts.append(row.knowledge)
     if found.keys().isdisjoint(posts):
         what = f"none of the {len(found)} posts that it is about is in the split"

@@ -12,7 +12,7 @@ of its type, pooled from independent pieces of evidence, each a vote of a fixed 
 
 Votes are added, not multiplied (a linear opinion pool), so one wrong source cannot veto a right one.
 
-`python -m namepin.finetune.tagger.weak_labels --root GMNER [--fmnerg FILE]` prints coverage, and how much a simple
+`python -m namepin.finetune.tagger.weak_report --root GMNER [--fmnerg FILE]` prints coverage, and how much a simple
 classifier
 learns from the labels.
 """
@@ -248,9 +248,3 @@ def listed_mentions() -> list[tuple[tuple[str, ...], str, dict[str, float]]]:
             # GMNER parts names at punctuation: "B.B. King" is B . B . King
             mentions.append((tuple(re.findall(r"\w+|[^\w\s]", name)), coarse, listed_types(coarse, name)))
     return mentions
-
-
-if __name__ == "__main__":
-    from namepin.finetune.tagger.weak_report import main
-
-    main()

@@ -23,7 +23,7 @@ BLENDS = (0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print coverage, samples, and with `--fmnerg` the accuracy on gold spans."""
-    parser = argparse.ArgumentParser(prog="python -m namepin.finetune.tagger.weak_labels", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m namepin.finetune.tagger.weak_report", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="gmner folder: txt/ and knowledge/")
     parser.add_argument("--split", default="train")
     parser.add_argument("--fmnerg", type=Path, help="FMNERG file with both tag columns: accuracy on its gold spans")
@@ -118,3 +118,7 @@ def report(title: str, scores: Sequence[Mapping[str, float]], gold: Sequence[tup
         right[mention.coarse] += max(row, key=lambda kind: row[kind]) == fine
     by_type = ", ".join(f"{c} {right[c] / max(1, seen[c]):.3f}" for c in COARSE4)
     print(f"  {sum(right.values()) / max(1, sum(seen.values())):.3f}  {title} ({by_type})")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,24 +8,26 @@ No line names a path or depends on timing: calls are sorted, steps are in the or
 order in which their recording began. Pixels are not kept. Every file is replaced atomically.
 """
 
-import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from namepin.graphs.calls import ROLES
+from namepin.graphs.roles import ROLES
 from namepin.graphs.state import Json
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_write
+from namepin.tools.jsonl import dump_json, dump_line, parse_json, read_lines, reason
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
 
 FORMAT = 1
 MANIFEST, LINES, BLOBS = "manifest.json", "cassette.jsonl", "blobs"
+
+MAX_BYTES = 2**30
+"""Of a line: a whole state with its masks."""
 
 Line = TypeVar("Line", bound=Frozen)
 
@@ -120,7 +122,7 @@ class PostRecord:
         for step in self.steps:
             yield {"kind": "step", **key, **step.model_dump(mode="json")}
         if self.result is not None:
-            yield {"kind": "result", **key, "extraction": json.loads(self.result.to_json())}
+            yield {"kind": "result", **key, "extraction": parse_json(self.result.to_json())}
 
 
 @dataclass
@@ -144,12 +146,11 @@ class Cassette:
             cassette.setups = {key: Setup.model_validate(value) for key, value in manifest["setups"].items()}
         except (KeyError, AttributeError, ValidationError) as error:
             raise _damaged(directory / MANIFEST, "its setups cannot be read") from error
-        # Not splitlines: U+2028 and its like may stand in a post's text.
-        for number, text in enumerate(_read(directory / LINES).split("\n")[:-1], 1):
+        for line in read_lines(_read_bytes(directory / LINES), MAX_BYTES):
             try:
-                cassette._take(json.loads(text))
+                cassette._take(line.parse_object())
             except (ValueError, KeyError, TypeError) as error:  # pydantic's ValidationError is a ValueError
-                raise _damaged(directory / LINES, f"line {number} cannot be read") from error
+                raise _damaged(directory / LINES, f"line {line.number} cannot be read: {reason(error)}") from error
         for record in cassette.posts.values():
             if record.result is None or record.line.setup not in cassette.setups:
                 raise _damaged(directory / LINES, f"post {record.line.post.id!r} is incomplete")
@@ -185,16 +186,16 @@ class Cassette:
             (directory / BLOBS).mkdir(parents=True, exist_ok=True)
             for key in keys:
                 if not (directory / BLOBS / key).exists():
-                    _replace(directory / BLOBS / key, [self.blobs[key]])
+                    atomic_write(directory / BLOBS / key, self.blobs[key])
             # Old setups stay until the lines that refer to them are gone, so that a crash in between loses nothing.
             old = _manifest(directory)["setups"] if (directory / MANIFEST).exists() else {}
             if old.keys() - used:
-                _replace(directory / MANIFEST, [_pretty({**manifest, "setups": old | manifest["setups"]})])
-                _replace(directory / LINES, lines)
-                _replace(directory / MANIFEST, [_pretty(manifest)])
+                atomic_write(directory / MANIFEST, _pretty({**manifest, "setups": old | manifest["setups"]}))
+                atomic_write(directory / LINES, lines)
+                atomic_write(directory / MANIFEST, _pretty(manifest))
             else:
-                _replace(directory / MANIFEST, [_pretty(manifest)])
-                _replace(directory / LINES, lines)
+                atomic_write(directory / MANIFEST, _pretty(manifest))
+                atomic_write(directory / LINES, lines)
             for stale in {path.name for path in (directory / BLOBS).iterdir()} - keys:
                 (directory / BLOBS / stale).unlink()
         except OSError as error:
@@ -213,20 +214,13 @@ def check_cassette(directory: Path) -> None:
 
 def _manifest(directory: Path) -> Json:
     try:
-        manifest = json.loads(_read(directory / MANIFEST))
+        manifest = parse_json(_read_bytes(directory / MANIFEST))
     except ValueError as error:
-        raise _damaged(directory / MANIFEST, "it is not JSON") from error
+        raise _damaged(directory / MANIFEST, f"it is {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise _damaged(directory / MANIFEST, f"its format is {found!r}, this version reads {FORMAT}")
     return manifest
-
-
-def _read(path: Path) -> str:
-    try:
-        return _read_bytes(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "it is not UTF-8") from error
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -244,21 +238,8 @@ def _damaged(path: Path, what: str) -> NamepinError:
 
 def _dumped(line: Json) -> bytes:
     # Keys keep their order: results hold mappings, such as scores, whose order is part of the answer.
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("utf-8") + b"\n"
+    return dump_line(line, compact=True)
 
 
 def _pretty(manifest: Json) -> bytes:
-    return json.dumps(manifest, ensure_ascii=False, indent=1, sort_keys=True).encode("utf-8") + b"\n"
-
-
-def _replace(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file beside `path` and move it there, so that readers see the old or the new one, never half."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(pieces)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return dump_json(manifest, indent=1, sort_keys=True).encode() + b"\n"

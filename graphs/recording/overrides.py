@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from namepin.graphs.calls import ROLES
 from namepin.graphs.policy import Policy
+from namepin.graphs.roles import ROLES
 from namepin.graphs.state import Json
 from namepin.tools.errors import NamepinError
 

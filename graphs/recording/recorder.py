@@ -12,13 +12,14 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
-from namepin.graphs.calls import Calls, without_credentials
+from namepin.graphs.calls import Calls
 from namepin.graphs.context import Context
 from namepin.graphs.recording.cassette import MANIFEST, Call, Cassette, PostLine, PostRecord, Setup, Step
 from namepin.graphs.state import PostState
 from namepin.tools.base import canonical_json, digest
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.media import Media
+from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
 
 

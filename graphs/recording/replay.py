@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from namepin.graphs.calls import ROLES, AnyTool, LiveCalls
+from namepin.graphs.calls import AnyTool, LiveCalls
 from namepin.graphs.context import Context
 from namepin.graphs.policy import Policy
 from namepin.graphs.recording.cassette import Cassette, PostRecord, Setup, call_key
@@ -24,6 +24,7 @@ from namepin.graphs.recording.divergence import first_difference, shortened, une
 from namepin.graphs.recording.overrides import Overrides
 from namepin.graphs.recording.recorder import Tape, answered
 from namepin.graphs.registry import GRAPHS
+from namepin.graphs.roles import ROLES
 from namepin.graphs.run import extract_post
 from namepin.graphs.state import Json
 from namepin.graphs.text_nodes import Graph

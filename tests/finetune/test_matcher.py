@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from namepin.finetune.data.mentions import MentionRow
+from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.run_folder import CHECKPOINT
 from namepin.finetune.matcher import RECIPES, Blip2MatcherTask, LlavaMatcherTask, MatcherTraining, train
 from namepin.tools.errors import NamepinError

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from namepin.graphs import riveg
 from namepin.graphs.context import Context
-from namepin.graphs.mask_checks import box_iou
 from namepin.graphs.policy import ExpressionPolicy, MaskPolicy, MatchPolicy, Policy
 from namepin.graphs.recording.recorder import Recorder
 from namepin.graphs.recording.replay import replay
@@ -19,6 +18,7 @@ from namepin.graphs.run import extract_post
 from namepin.graphs.state import start_state
 from namepin.graphs.text_nodes import Graph
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.geometry import box_iou
 from namepin.tools.types import Extraction, ImageRef, Post
 from support.riveg_tools import BoxSegmenter, ScriptedExpansion, ScriptedGrounder, riveg_tools
 from support.scripted_tools import IMAGE, Scripted, down, make_context

@@ -57,13 +57,16 @@ def test_file_name_written_by_a_stranger_stays_in_the_folder(tmp_path: Path) -> 
 
 def test_file_of_finds_the_bare_name_and_else_the_safe_one(tmp_path: Path) -> None:
     (tmp_path / "ein Bild ü.jpg").touch()
-    (tmp_path.parent / "out.jpg").touch()
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024" / "a.jpg").touch()
     assert file_of(tmp_path, "ein Bild ü", ".jpg").name == "ein Bild ü.jpg"
-    assert file_of(tmp_path, "other one", ".jpg") == tmp_path / "other=20one.jpg"
+    assert file_of(tmp_path, "2024/a", ".jpg") == tmp_path / "2024" / "a.jpg"
+    assert file_of(tmp_path, "2024/b", ".jpg") == tmp_path / "2024=2Fb.jpg"
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_file_of_hostile_text_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path.parent.parent / "escaped.jpg").touch()
     assert Path(os.path.normpath(file_of(tmp_path, name, ".jpg"))).parent == tmp_path
 
 

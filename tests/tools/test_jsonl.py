@@ -19,7 +19,6 @@ from namepin.tools.jsonl import (
     read_lines,
     read_placed_rows,
     read_rows,
-    validate_json,
 )
 
 VALUES = st.recursive(
@@ -33,7 +32,6 @@ class Person(BaseModel):
     """A row."""
 
     name: str
-    age: float = 0
 
 
 @given(st.lists(VALUES, max_size=5))
@@ -93,12 +91,6 @@ def test_parse_json_refuses(data: bytes, says: str) -> None:
 def test_parse_object_refuses_another_value() -> None:
     with pytest.raises(ValueError, match="not a JSON object"):
         next(read_lines(b"[1]")).parse_object()
-
-
-def test_validate_json_refuses_nan_and_names_a_field() -> None:
-    assert validate_json(Person, b'{"name": "Ada", "age": 36}').age == 36
-    with pytest.raises(ValueError, match="NaN"):
-        validate_json(Person, b'{"name": "Ada", "age": NaN}')
 
 
 @pytest.mark.parametrize(

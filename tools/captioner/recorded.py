@@ -1,15 +1,17 @@
 """Captions that were made earlier, by picture: from a file, or from a data set's `captions/` and its pictures."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from namepin.tools.base import digest, file_sha256, fingerprint
 from namepin.tools.captioner.config import RecordedCaptionerConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.files import file_of
 from namepin.tools.interfaces import Caption, CaptionRequest
+from namepin.tools.jsonl import read_rows
 from namepin.tools.media import Media
 
 
@@ -59,29 +61,20 @@ def read_captions(config: RecordedCaptionerConfig) -> dict[str, str]:
         raise NamepinError(
             "E130", "no recorded captions here", where=str(missing), mend="check captioner.file, .images"
         )
-    captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        if line.strip():
-            sha256, caption = _row(line, folder, f"{path}:{number}")
-            if sha256:
-                captions[sha256] = caption
-    return captions
-
-
-def _row(line: str, folder: Path | None, where: str) -> tuple[str | None, str]:
     mend = 'a row is {"image": sha256, "caption"}, or {"id", "caption"} with captioner.images set'
-    try:
-        row = json.loads(line)
-        caption = " ".join(str(row["caption"]).split())
-        if "image" in row:
-            if not re.fullmatch("[0-9a-f]{64}", row["image"]):
-                raise ValueError("`image` is no sha256")
-            return row["image"], caption
-        if folder is None:
-            raise ValueError("the row names a post, but captioner.images is not set")
-        picture = folder / f"{Path(str(row['id'])).name}.jpg"
-    except (ValueError, TypeError, KeyError) as error:
-        raise NamepinError("E134", f"not a recorded caption: {error}", where=where, mend=mend) from error
+    rows = read_rows(path, partial(_row, folder), "a recorded caption", mend)
+    return {sha256: caption for sha256, caption in rows if sha256}
+
+
+def _row(folder: Path | None, row: dict[str, Any]) -> tuple[str | None, str]:
+    caption = " ".join(str(row["caption"]).split())
+    if "image" in row:
+        if not re.fullmatch("[0-9a-f]{64}", row["image"]):
+            raise ValueError("`image` is not a sha256")
+        return row["image"], caption
+    if folder is None:
+        raise ValueError("the row names a post, but captioner.images is not set")
+    picture = file_of(folder, str(row["id"]), ".jpg")
     return (file_sha256(picture) if picture.is_file() else None), caption
 
 

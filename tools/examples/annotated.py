@@ -4,9 +4,7 @@ Fusion features of the annotated samples are computed once and kept in a folder;
 highest cosine. The paper's ablation takes N samples by chance instead, always the same ones.
 """
 
-import json
 import logging
-import os
 import random
 import sys
 from collections.abc import Sequence
@@ -26,8 +24,10 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.examples.config import ExamplesConfig
 from namepin.tools.examples.features import FusionEncoder, load_encoder_of
 from namepin.tools.examples.samples import Sample, SampleSources, read_samples
+from namepin.tools.files import atomic_path, atomic_write
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import Example, Examples, ExamplesRequest
+from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import device_named
 from namepin.tools.media import Media
@@ -194,7 +194,7 @@ def _read_features(folder: Path, identity: str, ids: Sequence[str]) -> Tensor | 
     from safetensors.torch import load_file
 
     try:
-        index = json.loads((folder / INDEX_FILE).read_text("utf-8"))
+        index = parse_json((folder / INDEX_FILE).read_bytes())
         if index != {"fingerprint": identity, "ids": list(ids)}:
             return None
         features = load_file(folder / FEATURES_FILE)["features"]
@@ -207,14 +207,12 @@ def _write_features(folder: Path, identity: str, ids: Sequence[str], features: T
     """The index goes away first and comes back last: it never names features that are not whole."""
     from safetensors.torch import save_file
 
-    partial = folder / f"partial-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / INDEX_FILE).unlink(missing_ok=True)
-        save_file({"features": features.contiguous()}, partial)
-        os.replace(partial, folder / FEATURES_FILE)
-        partial.write_text(json.dumps({"fingerprint": identity, "ids": list(ids)}), "utf-8")
-        os.replace(partial, folder / INDEX_FILE)
+        with atomic_path(folder / FEATURES_FILE) as partial:
+            save_file({"features": features.contiguous()}, partial)
+        atomic_write(folder / INDEX_FILE, dump_json({"fingerprint": identity, "ids": list(ids)}))
     except OSError as error:
         log.warning("the samples' features cannot be kept in %s (%s): they are computed at each start", folder, error)
 

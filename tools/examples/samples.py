@@ -5,15 +5,16 @@ are looked up in a data set's folder, by id. A sample whose text nobody knows ca
 out.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import file_of
+from namepin.tools.jsonl import read_placed_rows, read_rows
 
 SPLITS = ("train", "dev", "valid")
 """Where texts are looked up: never in a test split."""
@@ -82,7 +83,7 @@ def read_samples(sources: SampleSources) -> tuple[list[Sample], list[str]]:
         if text is None:
             dropped.append(row.id)
             continue
-        picture = folder / f"{Path(row.id).name}.jpg" if folder else None
+        picture = file_of(folder, row.id, ".jpg") if folder else None
         samples.append(
             Sample(
                 id=row.id,
@@ -112,16 +113,8 @@ def annotated_ids(files: tuple[str, ...]) -> frozenset[str]:
 def _rows(files: tuple[str, ...]) -> Iterator[AnnotatedRow]:
     seen: dict[str, str] = {}
     for name in files:
-        for where, line in _lines(Path(name)):
-            try:
-                row = AnnotatedRow.model_validate_json(line)
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                what = ".".join(map(str, first["loc"])) + ": " + first["msg"].removeprefix("Value error, ")
-                raise NamepinError(
-                    "E134", f"not an annotated sample: {what.removeprefix(': ')}", where=where,
-                    mend='a row is {"id", "annotation"}, and may have "text" and "caption"',
-                ) from error  # fmt: skip
+        mend = 'a row is {"id", "annotation"}, and may have "text" and "caption"'
+        for where, row in read_placed_rows(Path(name), AnnotatedRow.model_validate, "an annotated sample", mend):
             if row.id in seen:
                 raise NamepinError(
                     "E131", f"the sample {row.id!r} is annotated twice", where=f"{seen[row.id]} and {where}",
@@ -131,18 +124,12 @@ def _rows(files: tuple[str, ...]) -> Iterator[AnnotatedRow]:
             yield row
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The non-blank lines of a file, each with its place."""
+def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text("utf-8").split("\n")
+        return path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise NamepinError(
-            "E130", "annotated samples or their captions are not readable here", where=str(path),
-            mend="check examples.samples and examples.data",
-        ) from error  # fmt: skip
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield f"{path}:{number}", line
+        what, mend = f"a data set's text is not readable: {error}", "check examples.data"
+        raise NamepinError("E130", what, where=str(path), mend=mend) from error
 
 
 def _folder(name: str, setting: str) -> Path:
@@ -163,25 +150,16 @@ def _data_set(sources: SampleSources) -> tuple[Mapping[str, str], Mapping[str, s
                 texts |= _texts(file)
         file = root / "captions" / f"{sources.captions}-{split}.jsonl"
         if file.is_file():
-            for where, line in _lines(file):
-                row = _caption(line, where)
-                captions[str(row["id"])] = str(row["caption"])
+            mend = 'a row is {"id", "caption"}'
+            captions |= read_rows(file, lambda row: (str(row["id"]), str(row["caption"])), "a caption", mend)
     return texts, captions
-
-
-def _caption(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        row: dict[str, Any] = json.loads(line)
-        return {"id": row["id"], "caption": row["caption"]}
-    except (ValueError, TypeError, KeyError) as error:
-        raise NamepinError("E134", "not a caption", where=where, mend='a row is {"id", "caption"}') from error
 
 
 def _texts(file: Path) -> dict[str, str]:
     """Id -> the tokens of each post of a CoNLL file, joined by a space."""
     words: dict[str, list[str]] = {}
     post = ""
-    for _, line in _lines(file):
+    for line in _lines(file):
         if line.startswith("IMGID:"):
             post = line.removeprefix("IMGID:").strip()
         elif "\t" in line and post:

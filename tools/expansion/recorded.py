@@ -1,14 +1,14 @@
 """Expansions that were written earlier, by post and name: from a file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from namepin.tools.base import digest, fingerprint
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.expansion.config import RecordedExpansionConfig
 from namepin.tools.interfaces import ExpandRequest, Expansion
+from namepin.tools.jsonl import read_rows
 from namepin.tools.media import Media
 
 
@@ -56,17 +56,12 @@ def read_expansions(path: Path) -> Mapping[tuple[str, str], str]:
     """
     if not path.is_file():
         raise NamepinError("E130", "no recorded expansions here", where=str(path), mend="check expansion.file")
-    rows = {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                post, name, expansion = (str(row[key]) for key in ("post", "text", "expansion"))
-            except (ValueError, KeyError, TypeError) as error:
-                what = f"not a row of post, text, expansion: {error!r}"
-                raise NamepinError("E134", what, where=f"{path}:{number}") from error
-            rows[_key(post), _key(name)] = " ".join(expansion.split())
-    return rows
+    return dict(read_rows(path, _row, "a row of post, text, expansion"))
+
+
+def _row(row: dict[str, Any]) -> tuple[tuple[str, str], str]:
+    post, name, expansion = (_key(str(row[key])) for key in ("post", "text", "expansion"))
+    return (post, name), expansion
 
 
 def _key(text: str) -> str:

@@ -20,13 +20,12 @@ from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.config import PATCH, Florence2Config
 from namepin.tools.grounder.mmgdino import phrase_of
-from namepin.tools.images.tensors import squash
+from namepin.tools.images.tensors import IMAGENET_MEAN, IMAGENET_STD, squash
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import another_model, device_named, identity, load_folder, load_tokenizer, shared
 from namepin.tools.media import Media, picture
 from namepin.tools.models.match_texts import without_special
-from namepin.tools.segmenter.prompts import IMAGENET_MEAN, IMAGENET_STD
 from namepin.tools.types import Box, ImageRef, Notice
 
 FRONT, BACK = "Locate", " in the image."

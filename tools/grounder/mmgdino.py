@@ -16,14 +16,15 @@ from torch import Tensor
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.geometry import clip_box
 from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
+from namepin.tools.images.tensors import imagenet
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
 from namepin.tools.loading.adapters import Base, load_adapter_onto
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.loading.pretrained import another_model, device_named, identity, load_folder, load_tokenizer, shared
 from namepin.tools.media import Media, picture
 from namepin.tools.models.match_texts import without_special
-from namepin.tools.segmenter.prompts import imagenet
 from namepin.tools.types import ImageRef, Notice
 
 MARKS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
@@ -132,10 +133,10 @@ class MmGroundingDinoGrounder:
         boxes = []
         for score, place in zip(scores[order].tolist(), places[order].tolist(), strict=True):
             x, y, width, height = place
-            left, right = (min(max(edge, 0.0), 1.0) * image.width for edge in (x - width / 2, x + width / 2))
-            top, bottom = (min(max(edge, 0.0), 1.0) * image.height for edge in (y - height / 2, y + height / 2))
-            if left < right and top < bottom:
-                boxes.append(ScoredBox(box=(left, top, right, bottom), score=score))
+            left, right = ((x + part * width) * image.width for part in (-0.5, 0.5))
+            top, bottom = ((y + part * height) * image.height for part in (-0.5, 0.5))
+            if box := clip_box((left, top, right, bottom), (image.width, image.height)):
+                boxes.append(ScoredBox(box=box, score=score))
         return Grounded(boxes=tuple(boxes)), len(order) - len(boxes)
 
     def _notices(self, empty: int, cut: int) -> list[Notice]:

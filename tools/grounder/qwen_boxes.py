@@ -13,6 +13,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from namepin.tools.base import digest
+from namepin.tools.geometry import clip_box
 from namepin.tools.types import Box
 
 Frame = Literal["pixels", "thousand"]
@@ -106,9 +107,8 @@ def in_picture(numbers: tuple[float, float, float, float], frame: Frame, shown_a
         The box in pixels of the upright picture; None where it is inverted, empty, or wholly outside.
     """
     wide, high = _scales(frame, shown_at, size)
-    left, right = (min(max(number * wide, 0.0), float(size[0])) for number in numbers[::2])
-    top, bottom = (min(max(number * high, 0.0), float(size[1])) for number in numbers[1::2])
-    return (left, top, right, bottom) if left < right and top < bottom else None
+    left, top, right, bottom = numbers
+    return clip_box((left * wide, top * high, right * wide, bottom * high), size)
 
 
 def _scales(frame: Frame, shown_at: Size, size: Size) -> tuple[float, float]:

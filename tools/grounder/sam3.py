@@ -13,10 +13,11 @@ import torch
 from namepin.tools.base import fingerprint
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.geometry import clip_box
 from namepin.tools.grounder.config import Part, Sam3GrounderConfig
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
 from namepin.tools.media import Media, picture
-from namepin.tools.segmenter.prompts import box_within, category_words
+from namepin.tools.segmenter.prompts import category_words
 from namepin.tools.segmenter.sam3 import Instances, Sam3, full_size, shared_sam3
 from namepin.tools.types import Mask, Notice
 
@@ -85,7 +86,7 @@ class Sam3Grounder:
         first = None
         for i in ranked:
             x1, y1, x2, y2 = (found.boxes[i].double() * scale).tolist()
-            box = box_within((x1, y1, x2, y2), size)
+            box = clip_box((x1, y1, x2, y2), size)
             if box is not None:
                 first = i if first is None else first
                 boxes.append(ScoredBox(box=box, score=float(found.scores[i])))

@@ -19,6 +19,7 @@ from namepin.tools.base import fingerprint
 from namepin.tools.caching.lru import Recent
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.geometry import clip_box
 from namepin.tools.grounder.config import SeqtrGrounderConfig
 from namepin.tools.images.polygons import mask_of
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
@@ -29,7 +30,6 @@ from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.seqtr_checkpoint import SeqtrCheckpoint, load_seqtr
 from namepin.tools.models.seqtr_vocabulary import rows_of, spelled
 from namepin.tools.nets.seqtr import STRIDE, Written
-from namepin.tools.segmenter.prompts import box_within
 from namepin.tools.types import Box, ImageRef, Mask, Notice
 
 
@@ -201,7 +201,7 @@ def box_of(tokens: Sequence[int], seen: EncodedPicture, bins: int, size: tuple[i
     """The part of a box inside a picture of (width, height); None when it is inverted, or there is none."""
     left, top, right, bottom = tokens
     x, y = seen.width / bins, seen.height / bins
-    return box_within((left * x, top * y, right * x, bottom * y), size) if left < right and top < bottom else None
+    return clip_box((left * x, top * y, right * x, bottom * y), size) if left < right and top < bottom else None
 
 
 def corners_of(tokens: Sequence[int], seen: EncodedPicture, bins: int) -> list[tuple[float, float]]:

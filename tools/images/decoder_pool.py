@@ -17,7 +17,6 @@ from typing import Self, cast
 
 from PIL import Image
 
-import namepin
 from namepin.tools.images.decode import Damaged
 from namepin.tools.images.headers import TooLarge
 
@@ -28,7 +27,7 @@ ANSWER = struct.Struct(">BIIQ")
 PIXELS, TOO_LARGE, DAMAGED = 0, 1, 2
 READY = b"R"
 
-_ROOT = str(Path(namepin.__file__).resolve().parents[1])
+_ROOT = str(Path(__file__).absolute().parents[3])  # the folder that holds the package
 _START_S = 60.0
 _KEPT_VARIABLES = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX", "PATH", "SYSTEMROOT", "TMPDIR")
 

@@ -8,6 +8,10 @@ from torch import Tensor
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
+IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
+"""Of the channels, after scaling to 0..1; SAM, SAM 2 and SEEM were all trained with them."""
+
 
 def squash(
     image: Image.Image, size: int, mean: tuple[float, ...] = CLIP_MEAN, std: tuple[float, ...] = CLIP_STD
@@ -38,3 +42,8 @@ def normalise(image: Image.Image, mean: tuple[float, ...] = CLIP_MEAN, std: tupl
     """An RGB picture as (3, height, width) float32: scaled to 0..1, then `(x - mean) / std` by channel."""
     pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255.0).permute(2, 0, 1)
     return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def imagenet(image: Image.Image) -> Tensor:
+    """An RGB picture as (3, height, width) float32, normalised by ImageNet's mean and deviation."""
+    return normalise(image, IMAGENET_MEAN, IMAGENET_STD)

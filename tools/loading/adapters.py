@@ -4,7 +4,6 @@ A folder holds `adapter.json` (an `AdapterManifest`), PEFT's own `adapter_config
 so that PEFT reads it too, and, where other tensors were trained whole (LLaVA's projector), `full.safetensors`.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_path, atomic_write
+from namepin.tools.jsonl import dump_json
 from namepin.tools.loading.encoder import read_safetensors
 from namepin.tools.loading.pretrained import check_names
 from namepin.tools.types import Frozen
@@ -193,10 +194,11 @@ def write_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     for file, tensors in ((LORA, lora), (FULL, full)):
         if tensors:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / file)
+            with atomic_path(folder / file) as partial:
+                save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
     told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": manifest.base_model, **settings}
-    (folder / SETTINGS).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
-    (folder / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", "utf-8")
+    atomic_write(folder / SETTINGS, dump_json(told, indent=1) + "\n")
+    atomic_write(folder / MANIFEST, dump_json(manifest.model_dump(mode="json"), indent=1) + "\n")
 
 
 def _mismatch(what: str, where: str, mend: str) -> NamepinError:

@@ -11,11 +11,11 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from namepin.tools.base import fingerprint
+from namepin.tools.geometry import box_iou, clip_box
 from namepin.tools.interfaces import Match, Matches, MatchRequest, Query
 from namepin.tools.matcher.config import MatcherConfig
 from namepin.tools.media import Media
 from namepin.tools.vision.faces import Person
-from namepin.tools.vision.grabcut import clipped, overlap
 from namepin.tools.vision.name_search import NameInText, find_name, plain
 from namepin.tools.vision.scene import Scene, scene_reader
 
@@ -74,7 +74,7 @@ def match_scene(request: MatchRequest, scene: Scene) -> Matches:
     matches = []
     for i, query in enumerate(request.queries):
         match = people[i] if query.label == "PER" else _match_name(query, written[i])
-        region = clipped(match.region, *size) if match.region else None
+        region = clip_box(match.region, size) if match.region else None
         matches.append(match.model_copy(update={"region": region, "kind": match.kind if region else None}))
     return Matches(matches=tuple(_with_rivals(matches)))
 
@@ -206,6 +206,6 @@ def _with_rivals(matches: Sequence[Match]) -> list[Match]:
     marked = []
     for i, match in enumerate(matches):
         rivals = [other.region for j, other in enumerate(matches) if i != j and other.kind == match.kind == "text"]
-        shared = any(r and match.region and overlap(r, match.region) > 0.5 for r in rivals)
+        shared = any(r and match.region and box_iou(r, match.region) > 0.5 for r in rivals)
         marked.append(match.model_copy(update={"ambiguous": match.ambiguous or shared}))
     return marked

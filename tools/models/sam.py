@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from namepin.tools.caching.lru import Recent
+from namepin.tools.images.tensors import imagenet
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
 from namepin.tools.models.config import SamConfig
 from namepin.tools.models.sam_checkpoint import SamCheckpoint, load_sam
-from namepin.tools.segmenter.prompts import imagenet
 from namepin.tools.types import Box, ImageRef, Point
 
 

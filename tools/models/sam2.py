@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from namepin.tools.images.tensors import imagenet
 from namepin.tools.loading.pretrained import another_model, identity, load_folder, read_json, shared
 from namepin.tools.models.config import Sam2Config
 from namepin.tools.models.sam import Sam
 from namepin.tools.models.sam_checkpoint import SamCheckpoint
-from namepin.tools.segmenter.prompts import imagenet
 
 _MEND = "take a SAM 2 checkpoint in transformers' form, such as facebook/sam2.1-hiera-large"
 

@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from namepin.tools.caching.lru import Recent
 from namepin.tools.errors import NamepinError
+from namepin.tools.images.tensors import imagenet
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
 from namepin.tools.models.config import SEEM_STEP, SeemConfig
 from namepin.tools.models.seem_checkpoint import SeemCheckpoint, load_seem
 from namepin.tools.nets.seem import Features
 from namepin.tools.nets.seem.net import spread
-from namepin.tools.segmenter.prompts import imagenet
 from namepin.tools.types import Box, ImageRef, Point
 
 _STROKE = 512

@@ -17,19 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from namepin.tools.base import fingerprint
+from namepin.tools.geometry import clip_box, clip_point, region_iou
 from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.models.sam import Candidates, Sam, shared_sam
 from namepin.tools.models.seem import Answer, SeemModel, shared_seem
 from namepin.tools.segmenter.config import GemSegmenterConfig
-from namepin.tools.segmenter.prompts import (
-    box_within,
-    nothing_asked,
-    nothing_found,
-    point_within,
-    segment_of,
-    stability,
-)
+from namepin.tools.segmenter.prompts import nothing_asked, nothing_found, segment_of, stability
 from namepin.tools.segmenter.sam import ask, regions
 from namepin.tools.segmenter.seem import ask_of, confidence
 from namepin.tools.types import Point
@@ -105,10 +99,10 @@ class GemSegmenter:
 def _aim(prompt: SegmentPrompt, size: tuple[int, int]) -> Point:
     """The prompt's point, else the middle of its box, inside the picture."""
     if prompt.peak:
-        return point_within(prompt.peak, size)
-    box = box_within(prompt.box, size) if prompt.box else None
+        return clip_point(prompt.peak, size)
+    box = clip_box(prompt.box, size) if prompt.box else None
     assert box is not None
-    return point_within((int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)), size)
+    return clip_point((int((box[0] + box[2]) / 2), int((box[1] + box[3]) / 2)), size)
 
 
 def fuse(sam: Sequence[Region], best: int, seem: Region, aim: Point, agreement: float) -> int | None:
@@ -121,15 +115,10 @@ def fuse(sam: Sequence[Region], best: int, seem: Region, aim: Point, agreement: 
         aim: the point, (x, y), that both were asked about.
         agreement: the IoU from which on two masks mean the same thing.
     """
-    overlaps = [_iou(mask, seem) for mask in sam]
+    overlaps = [region_iou(mask, seem) for mask in sam]
     closest = int(np.argmax(overlaps))
     if overlaps[closest] >= agreement:
         return closest
     if seem[aim[1], aim[0]] or not sam[best].any():
         return None
     return best
-
-
-def _iou(first: Region, second: Region) -> float:
-    union = int((first | second).sum())
-    return int((first & second).sum()) / union if union else 0.0

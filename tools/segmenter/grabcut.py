@@ -6,19 +6,12 @@ from typing import ClassVar
 from PIL import Image
 
 from namepin.tools.base import fingerprint
+from namepin.tools.geometry import Rectangle, Region, box_iou, clip_box
 from namepin.tools.interfaces import Kind, Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.segmenter.config import SegmenterConfig
 from namepin.tools.types import Mask, Notice, Point
-from namepin.tools.vision.grabcut import (
-    Rectangle,
-    Region,
-    clipped,
-    object_region,
-    overlap,
-    person_region,
-    polygon_region,
-)
+from namepin.tools.vision.grabcut import object_region, person_region, polygon_region
 from namepin.tools.vision.name_search import pieces
 from namepin.tools.vision.ocr import Quad, bounds
 from namepin.tools.vision.scene import Scene, scene_reader
@@ -60,13 +53,13 @@ class GrabCutSegmenter:
         box, kind = prompt.box, prompt.kind
         if box is None:
             box, kind = _at(prompt.peak, scene)
-        box = clipped(box, *image.size) if box else None
+        box = clip_box(box, image.size) if box else None
         if box is None:
             return None
         if kind == "text":
             return polygon_region(image.size, _word_quads(box, scene))
         if kind == "face":
-            others = [person.box for person in scene.people if overlap(person.box, box) < 0.3]
+            others = [person.box for person in scene.people if box_iou(person.box, box) < 0.3]
             return person_region(image, box, others, side=self.config.side)
         return object_region(image, box, side=self.config.side)
 

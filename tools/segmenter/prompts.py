@@ -3,18 +3,11 @@
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from namepin.tools.images.tensors import normalise
 from namepin.tools.interfaces import Query, Segment, SegmentPrompt
 from namepin.tools.labels import FINE_TO_COARSE8
-from namepin.tools.types import Box, Mask, Notice, Point
-
-IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
-IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
-"""Of the channels, after scaling to 0..1; SAM, SAM 2 and SEEM were all trained with them."""
-
+from namepin.tools.types import Mask, Notice
 
 _PLAIN = {
     "PER": "person",
@@ -24,22 +17,6 @@ _PLAIN = {
     "film_and_television_works": "film or television work",
 }
 """Categories whose names are no words one would say of a picture."""
-
-
-def imagenet(image: Image.Image) -> Tensor:
-    """An RGB picture as (3, height, width) float32, normalised by ImageNet's mean and deviation."""
-    return normalise(image, IMAGENET_MEAN, IMAGENET_STD)
-
-
-def point_within(point: Point, size: tuple[int, int]) -> Point:
-    """The point, or the pixel nearest to it where it lies on or beyond the border of a picture of (width, height)."""
-    return min(max(point[0], 0), size[0] - 1), min(max(point[1], 0), size[1] - 1)
-
-
-def box_within(box: Box, size: tuple[int, int]) -> Box | None:
-    """The part of the box inside a picture of (width, height); None where there is none."""
-    x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], size[0]), min(box[3], size[1])
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def segment_of(

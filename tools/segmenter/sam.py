@@ -6,18 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from namepin.tools.base import fingerprint
+from namepin.tools.geometry import clip_box, clip_point
 from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.models.sam import Candidates, Sam, shared_sam
 from namepin.tools.segmenter.config import SamSegmenterConfig
-from namepin.tools.segmenter.prompts import (
-    box_within,
-    nothing_asked,
-    nothing_found,
-    point_within,
-    segment_of,
-    stability,
-)
+from namepin.tools.segmenter.prompts import nothing_asked, nothing_found, segment_of, stability
 from namepin.tools.types import Box, Point
 
 Region = np.ndarray[Any, np.dtype[np.bool_]]
@@ -106,8 +100,8 @@ def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | No
 
 
 def _placed(prompt: SegmentPrompt, size: tuple[int, int]) -> tuple[Point | None, Box | None]:
-    point = point_within(prompt.peak, size) if prompt.peak else None
-    return point, box_within(prompt.box, size) if prompt.box else None
+    point = clip_point(prompt.peak, size) if prompt.peak else None
+    return point, clip_box(prompt.box, size) if prompt.box else None
 
 
 def regions(sam: Sam, candidates: Candidates, size: tuple[int, int], which: Sequence[int]) -> list[Region]:

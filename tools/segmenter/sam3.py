@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from namepin.tools.base import digest, fingerprint
+from namepin.tools.geometry import box_iou, clip_box, clip_point
 from namepin.tools.images.tensors import normalise
 from namepin.tools.interfaces import SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.loading.pretrained import (
@@ -32,7 +33,7 @@ from namepin.tools.media import Media, picture
 from namepin.tools.models.config import Sam3Config
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.segmenter.config import Sam3SegmenterConfig
-from namepin.tools.segmenter.prompts import box_within, category_words, nothing_found, point_within, segment_of
+from namepin.tools.segmenter.prompts import category_words, nothing_found, segment_of
 from namepin.tools.types import Box, Point
 
 _MEND = "take a SAM 3 checkpoint in transformers' form, such as facebook/sam3 (SAM License, on request)"
@@ -140,8 +141,8 @@ class Sam3Segmenter:
     def _region(
         self, features: Any, prompt: SegmentPrompt, size: tuple[int, int]
     ) -> tuple["np.ndarray[Any, np.dtype[np.bool_]]", float | None]:
-        box = box_within(prompt.box, size) if prompt.box else None
-        point = point_within(prompt.peak, size) if prompt.peak else None
+        box = clip_box(prompt.box, size) if prompt.box else None
+        point = clip_point(prompt.peak, size) if prompt.peak else None
         found = self.sam.instances(features, category_words(prompt.query))
         chosen = choose(found, point, box, size, self.config.threshold)
         if chosen is None:
@@ -167,7 +168,8 @@ def choose(
     ranked = [int(i) for i in found.scores.argsort(descending=True, stable=True) if found.scores[i] > threshold]
     if box is not None:
         scale = torch.tensor([size[0], size[1]] * 2)
-        overlaps = {i: _iou((found.boxes[i] * scale).tolist(), box) for i in ranked}
+        edges = {i: (found.boxes[i] * scale).tolist() for i in ranked}
+        overlaps = {i: box_iou((x1, y1, x2, y2), box) for i, (x1, y1, x2, y2) in edges.items()}
         best = max(ranked, key=lambda i: overlaps[i], default=None)
         return best if best is not None and overlaps[best] > 0 else None
     if point is not None:
@@ -178,14 +180,6 @@ def choose(
 def full_size(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """A mask's probabilities, (h, w), at the picture's size (width, height): (height, width)."""
     return functional.interpolate(mask[None, None], (size[1], size[0]), mode="bilinear", align_corners=False)[0, 0]
-
-
-def _iou(first: Sequence[float], second: Sequence[float]) -> float:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared_area = max(width, 0.0) * max(height, 0.0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return shared_area / (sum(areas) - shared_area) if shared_area else 0.0
 
 
 def shared_sam3(config: Sam3Config) -> Sam3:

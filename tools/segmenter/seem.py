@@ -6,18 +6,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
+from namepin.tools.geometry import clip_box, clip_point
 from namepin.tools.interfaces import SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.models.seem import Ask, SeemModel, shared_seem
 from namepin.tools.segmenter.config import SeemSegmenterConfig
-from namepin.tools.segmenter.prompts import (
-    box_within,
-    category_words,
-    nothing_found,
-    point_within,
-    segment_of,
-    stability,
-)
+from namepin.tools.segmenter.prompts import category_words, nothing_found, segment_of, stability
 
 
 class SeemSegmenter:
@@ -71,8 +65,8 @@ class SeemSegmenter:
 
 def ask_of(prompt: SegmentPrompt, size: tuple[int, int]) -> Ask:
     """The prompt as SEEM is asked: its place brought into the picture, its category in plain words."""
-    point = point_within(prompt.peak, size) if prompt.peak else None
-    box = box_within(prompt.box, size) if prompt.box else None
+    point = clip_point(prompt.peak, size) if prompt.peak else None
+    box = clip_box(prompt.box, size) if prompt.box else None
     return Ask(point, box, category_words(prompt.query))
 
 

@@ -4,7 +4,6 @@ An adapter folder holds `config.json` (a `Manifest`) and `adapter.safetensors`: 
 precision. What training left frozen, such as MiniLM's word embeddings, comes from the encoder's base weights.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
+from namepin.tools.files import atomic_path, atomic_write
+from namepin.tools.jsonl import dump_json
 from namepin.tools.labels import COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
 from namepin.tools.loading.encoder import MINILM, load_encoder, read_safetensors
 from namepin.tools.nets.dual_tagger import DualTaggerNet
@@ -110,9 +111,8 @@ def save_adapter(
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ADAPTER_FILE
-    partial = file.with_suffix(".partial")
-    save_file({name: p.detach().half().contiguous() for name, p in parameters.items()}, partial)
-    partial.replace(file)
+    with atomic_path(file) as partial:
+        save_file({name: p.detach().half().contiguous() for name, p in parameters.items()}, partial)
     manifest = Manifest(
         spec=spec,
         encoder_sha256=encoder_sha256,
@@ -120,7 +120,7 @@ def save_adapter(
         knowledge_style=knowledge_style,
         training=training,
     )
-    (folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", "utf-8")
+    atomic_write(folder / MANIFEST_FILE, dump_json(manifest.model_dump(mode="json"), indent=1) + "\n")
     return manifest
 
 

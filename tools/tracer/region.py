@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from namepin.tools.base import fingerprint
+from namepin.tools.geometry import Rectangle
 from namepin.tools.interfaces import Trace, TraceQuery, TraceRequest, Traces
 from namepin.tools.media import Media
 from namepin.tools.tracer.config import TracerConfig
 from namepin.tools.types import ImageRef, Notice, Point
-from namepin.tools.vision.grabcut import Rectangle
 from namepin.tools.vision.ocr import bounds
 from namepin.tools.vision.scene import Scene, scene_reader
 

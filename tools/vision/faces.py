@@ -19,8 +19,9 @@ from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
+from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.vision.config import PeopleConfig
-from namepin.tools.vision.grabcut import Rectangle, overlap, resized, turned_back
+from namepin.tools.vision.grabcut import resized, turned_back
 
 Grey = NDArray[np.uint8]
 
@@ -132,7 +133,7 @@ class PeopleFinder:
         left = self._detect("profile", grey, smallest, neighbours=4)
         mirrored = self._detect("profile", np.ascontiguousarray(grey[:, ::-1]), smallest, neighbours=4)
         right = [(width - x2, y1, width - x1, y2) for x1, y1, x2, y2 in mirrored]
-        agreed = [box for box in right if any(overlap(box, other) > 0.3 for other in left)]
+        agreed = [box for box in right if any(box_iou(box, other) > 0.3 for other in left)]
         return [Person(box, _PROFILE, self._sharpness(grey, box)) for box in agreed]
 
     def _smallest(self, grey: Grey) -> int:
@@ -170,7 +171,7 @@ def _without_repeats(people: Sequence[Person]) -> list[Person]:
     """One detection a person: of two that overlap, the more confident, then the larger."""
     kept: list[Person] = []
     for person in sorted(people, key=lambda p: (-p.confidence, p.box[0] - p.box[2], p.box)):
-        if all(overlap(person.box, other.box) < 0.3 for other in kept):
+        if all(box_iou(person.box, other.box) < 0.3 for other in kept):
             kept.append(person)
     return kept
 

@@ -1,6 +1,6 @@
 """Rectangles and pixel regions of the starter vision: overlap, scaling, and GrabCut grown from a face.
 
-Rectangles are `(x1, y1, x2, y2)` in pixels, x2 and y2 exclusive, like `namepin.tools.types.Box` but unchecked.
+Rectangles are `(x1, y1, x2, y2)` in pixels, x2 and y2 exclusive.
 """
 
 from collections.abc import Sequence
@@ -9,24 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Rectangle = tuple[float, float, float, float]
+from namepin.tools.geometry import Rectangle, Region
+
 Pixels = NDArray[np.uint8]
-Region = NDArray[np.bool_]
-
-
-def overlap(a: Rectangle, b: Rectangle) -> float:
-    """Intersection over union; 0 where either is empty."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
-
-
-def clipped(box: Rectangle, width: int, height: int) -> Rectangle | None:
-    """The part of the box inside a picture of this size, or None where there is none."""
-    x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def resized(image: Image.Image, side: int, *, enlarge: float = 1.0) -> tuple[Pixels, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
-from namepin.tools.vision.grabcut import Rectangle, overlap
+from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.vision.ocr import Line, Quad, Word, bounds, part_of
 
 _RUN = re.compile(r"[^\W_]+")
@@ -65,7 +65,7 @@ def find_name(mention: str, lines: Sequence[Line]) -> NameInText | None:
     best = max(hits, key=lambda hit: (round(hit.quality, 2), _area(hit.box), hit.quads))
     places: list[Rectangle] = []
     for hit in hits:
-        if hit.quality >= best.quality - 0.05 and all(overlap(hit.box, other) < 0.3 for other in places):
+        if hit.quality >= best.quality - 0.05 and all(box_iou(hit.box, other) < 0.3 for other in places):
             places.append(hit.box)
     return NameInText(best.text, best.quads, best.quality, len(places))
 

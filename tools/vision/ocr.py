@@ -13,8 +13,9 @@ from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
+from namepin.tools.geometry import Rectangle
 from namepin.tools.vision.config import OcrConfig
-from namepin.tools.vision.grabcut import Rectangle, resized
+from namepin.tools.vision.grabcut import resized
 
 Quad = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 """Corners of a word or line in reading direction: top left, top right, bottom right, bottom left."""

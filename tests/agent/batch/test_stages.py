@@ -15,7 +15,7 @@ from namepin.agent.batch.source import Source
 from namepin.agent.batch.stages import Passage, Stage, StageWorker, stages_of
 from namepin.agent.config.build import batched_calls
 from namepin.agent.config.settings import Settings, load_settings
-from namepin.graphs.calls import ROLES
+from namepin.graphs.roles import ROLES
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
 from support.batch_samples import timeless, write_posts

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from namepin.agent.render import picture as drawing
 from namepin.agent.render.fonts import lettering
-from namepin.agent.render.layout import Rect, overlap, place_label
+from namepin.agent.render.layout import Rect, place_label
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import COLOURS
+from namepin.tools.geometry import shared_area
 from support.agent_samples import TEXT, entity, full, placed, shown
 
 coordinate = st.integers(0, 600)
@@ -25,7 +26,7 @@ def test_a_label_stays_in_bounds_and_off_its_own_box(own: Rect, others: list[Rec
     assert rect[0] >= 0 and rect[1] >= 0 and rect[2] <= 900 and rect[3] <= 900
     assert (rect[2] - rect[0], rect[3] - rect[1]) == (80.0, 20.0)
     if not others:
-        assert overlap(rect, own) == 0
+        assert shared_area(rect, own) == 0
 
 
 def test_a_label_avoids_a_neighbour_and_earlier_labels() -> None:
@@ -33,7 +34,7 @@ def test_a_label_avoids_a_neighbour_and_earlier_labels() -> None:
     first = place_label((80.0, 20.0), own, [above], [], BOUNDS, 2.0)
     assert first[1] > 200, "below, since another box is above"
     second = place_label((80.0, 20.0), own, [above], [first], BOUNDS, 2.0)
-    assert overlap(first, second) == 0
+    assert shared_area(first, second) == 0
 
 
 def test_a_box_that_fills_everything_has_its_label_inside() -> None:
@@ -83,7 +84,7 @@ def test_labels_do_not_cover_any_box(monkeypatch: pytest.MonkeyPatch) -> None:
     annotate(item.picture, item.extraction)
     assert len(placed_at) == 2
     for rect, taken in placed_at:
-        assert all(overlap(rect, other) == 0 for other in taken)  # type: ignore[arg-type]
+        assert all(shared_area(rect, other) == 0 for other in taken)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["القاهرة", "東京タワー", "Δelphi", "🚀🚀", "Zoë", "नमस्ते", "\u202e\x00"])

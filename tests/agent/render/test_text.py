@@ -4,7 +4,6 @@ import io
 
 import pytest
 
-from namepin.agent.render.files import file_name
 from namepin.agent.render.table import print_table
 from namepin.agent.render.view import COLOURS, Shown, ink_on, presence, printable, score, short
 from support.agent_samples import TEXT, entity, full, shown
@@ -84,11 +83,3 @@ def test_score_and_presence() -> None:
     assert score(entity(TEXT, "Ada Example", scores={})) is None
     states = [presence(entity(TEXT, "Ada Example", groundable=state)) for state in (True, False, None)]
     assert states == ["yes", "no", "?"]
-
-
-def test_file_names_are_safe_and_differ() -> None:
-    taken: set[str] = set()
-    names = [file_name(i, taken) for i in ("a/b", "a?b", "A_B", "../x", "", "é", "con" * 99, "..")]
-    assert names[:4] == ["a_b", "a_b-2", "A_B-3", "x"]
-    assert len({name.lower() for name in names}) == len(names)
-    assert all(name and "/" not in name and not name.startswith(".") and len(name) < 90 for name in names)

@@ -185,9 +185,9 @@ def test_pictures_come_with_a_file_of_posts() -> None:
     ("body", "code", "says"),
     [
         (b"", "E104", "no posts"),
-        (b"\xff\xfe", "E104", "UTF-8"),
+        (b"\xff\xfe", "E103", "line 1: not UTF-8"),
         (b"{", "E103", "line 1: not JSON"),
-        (b"[1]", "E103", "line 1: not an object"),
+        (b"[1]", "E103", "line 1: not a JSON object"),
         (b'{"text": "x"}\n{"text": "y", "image_path": "/etc/passwd"}', "E103", "line 2: image_path"),
         (b'{"text": "x", "image": "/etc/passwd"}', "E123", "line 1"),
         (b'{"text": "x", "image_url": "http://127.0.0.1/"}', "E126", "line 1"),

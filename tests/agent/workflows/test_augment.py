@@ -117,7 +117,7 @@ def test_what_the_data_set_came_with_is_mixed_in_and_nothing_is_lost(tmp_path: P
     assert [row["knowledge"] for row in rows(world / "knowledge" / "train.before.jsonl")] == ["known"] * 2
     found = [row["model"] for row in rows(world / "expansions" / "train.jsonl") if row["text"] == "ada"]
     assert sorted(found) == ["old", "old", "one", "two"]
-    assert not list(world.rglob("*.partial"))
+    assert not list(world.rglob("*.part"))
 
 
 def test_a_server_that_is_down_takes_nothing_away(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_merge_that_was_killed_leaves_the_file_before(tmp_path: Path, monkeypa
 
     with serve("", kind=Models) as server:
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("namepin.agent.workflows.augment_files.os.replace", killed)
+            patch.setattr("namepin.tools.files.os.replace", killed)
             augment("gmner", world, "train", ["one"], world, settings(server))
         assert merged.read_bytes() == before
         augment("gmner", world, "train", ["one"], world, settings(server))

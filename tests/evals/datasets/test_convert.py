@@ -126,3 +126,21 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "dev.coco.json").is_file()
     blocked = run(source, source / "txt" / "dev.txt", "--to", "coco", "--split", "dev")
     assert isinstance(blocked.exception, NamepinError) and blocked.exception.code == "E500"
+
+
+@pytest.mark.parametrize("form", READ_AS)
+def test_convert_hostile_ids_stay_in_the_target_and_come_back(tmp_path: Path, form: str) -> None:
+    ids = ["../../escaped", "2024/05/a", "2024_05_a", "/absolute", "..", "a b", "é"]
+    given = []
+    for i, post_id in enumerate(ids):
+        entity = {"label": "PER", "start": 0, "end": 3, "boxes": [[10, 10, 30, 40 + i]]}
+        given.append({"id": post_id, "text": "Ada met Bob", "size": [100, 80], "entities": [entity]})
+    source, out = tmp_path / "source", tmp_path / "deep" / "inside" / "out"
+    source.mkdir()
+    (source / "dev.jsonl").write_text("\n".join(map(json.dumps, given)), "utf-8")
+    assert convert(source, "jsonl", "dev", out, form) == len(ids)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents] == [
+        source / "dev.jsonl"
+    ]
+    boxes = {row["id"]: row["entities"][0]["boxes"] for row in rows(out, READ_AS[form])}
+    assert boxes == {row["id"]: row["entities"][0]["boxes"] for row in given}

@@ -61,7 +61,7 @@ def test_rows_that_cannot_be_understood_are_errors_with_their_line(tmp_path: Pat
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(NamepinError, match="E134"):
+    with pytest.raises(NamepinError, match="E130"):
         read_predictions(tmp_path / "none.jsonl", DATA)
 
 

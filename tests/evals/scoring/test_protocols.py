@@ -2,7 +2,8 @@
 
 import pytest
 
-from namepin.evals.scoring.protocols import PROTOCOLS, Case, Count, Item, box_iou, mask_iou
+from namepin.evals.scoring.protocols import PROTOCOLS, Case, Count, Item
+from namepin.tools.geometry import box_iou, mask_iou
 from support.eval_samples import mask_of
 
 HALF, FULL = (0.0, 0.0, 5.0, 10.0), (0.0, 0.0, 10.0, 10.0)

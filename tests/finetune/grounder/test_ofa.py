@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from namepin.evals.scoring.protocols import box_iou
 from namepin.finetune.data.mentions import jitter_box
 from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask, train
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.config import OfaGrounderConfig
 from namepin.tools.grounder.ofa import OfaGrounder
 from namepin.tools.images.load import load_image

@@ -57,12 +57,12 @@ def test_a_crash_while_writing_loses_nothing(monkeypatch: pytest.MonkeyPatch, tm
             raise OSError("disk full")
         shutil.move(source, target)
 
-    monkeypatch.setattr("namepin.graphs.recording.cassette.os.replace", failing)
+    monkeypatch.setattr("namepin.tools.files.os.replace", failing)
     with pytest.raises(NamepinError, match="E501.*disk full"):
         record(tmp_path, ["Anna left"], make_tools("tagger"))
     monkeypatch.undo()
     assert [result.text for result in replay(tmp_path, check=True)] == ["Anna"]
-    assert not list(tmp_path.glob(".writing-*"))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

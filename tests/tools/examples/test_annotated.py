@@ -213,7 +213,7 @@ def test_missing_files_and_bad_settings(tmp_path: Path, weights: dict[str, str])
     with pytest.raises(NamepinError, match="E131.*annotations.jsonl:3 and .*more.jsonl:1"):
         tool(tmp_path, weights, samples=(first, second))
     (tmp_path / "annotations.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(NamepinError, match="E130"):
+    with pytest.raises(NamepinError, match="E134.*not UTF-8.*annotations.jsonl:1"):
         tool(tmp_path, weights)
     bad: list[dict[str, Any]] = [{"n": 0}, {"n": 51}, {"selection": "best"}, {"samples": []}, {"features": "bert"}]
     for wrong in bad:

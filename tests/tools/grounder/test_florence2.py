@@ -17,9 +17,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.config import Florence2Config
 from namepin.tools.grounder.florence2 import Answer, Florence2, Florence2Grounder, box_of, located
+from namepin.tools.images.tensors import IMAGENET_MEAN, IMAGENET_STD
 from namepin.tools.interfaces import Grounded, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.segmenter.prompts import IMAGENET_MEAN, IMAGENET_STD
 from support.tiny_blip import PICTURE, image_ref
 from support.tiny_grounders import QUERIES, a_query, florence_words, ground_request, save_florence2, tiny_florence2
 

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from namepin.tools.geometry import box_iou
 from namepin.tools.images.load import LoadedImage, load_image
 from namepin.tools.interfaces import Query, Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.segmenter.config import SegmenterConfig
 from namepin.tools.segmenter.grabcut import GrabCutSegmenter
-from namepin.tools.vision.grabcut import clipped, object_region, overlap, person_region
+from namepin.tools.vision.grabcut import object_region, person_region
 from support.paths import EXAMPLES
 
 FACE = (173.0, 65.0, 275.0, 167.0)
@@ -50,7 +51,7 @@ def test_a_face_grows_to_the_person(astronaut: LoadedImage) -> None:
     assert mask[116, 224] and mask[300, 200], "face and chest belong to her"
     assert not mask[60, 60] and not mask[100, 470], "flag and shuttle do not"
     # Her outline, hair to lower edge, drawn by hand; the helmet at the right may or may not count.
-    assert overlap(segment.box, (15, 5, 380, 512)) > 0.7
+    assert box_iou(segment.box, (15, 5, 380, 512)) > 0.7
 
 
 def test_twice_the_same(astronaut: LoadedImage) -> None:
@@ -72,7 +73,7 @@ def test_a_point_on_nothing_gives_nothing_and_says_so(astronaut: LoadedImage) ->
 def test_words_are_their_own_outline(poster: LoadedImage) -> None:
     (segment,) = segmented(poster, box=(15, 15, 225, 62), peak=(60, 40), kind="text").segments
     assert segment.mask is not None and segment.box is not None
-    assert overlap(segment.box, (20, 25, 215, 60)) > 0.6
+    assert box_iou(segment.box, (20, 25, 215, 60)) > 0.6
     mask = segment.mask.to_array()
     assert mask[40, 60] and not mask[140, 60], "the other line is left out"
 
@@ -81,7 +82,7 @@ def test_an_object_in_a_box() -> None:
     picture = Image.new("RGB", (200, 160), (40, 120, 60))
     ImageDraw.Draw(picture).ellipse((70, 40, 130, 110), fill=(220, 40, 40))
     (segment,) = segmented(loaded(picture), box=(55, 25, 150, 125)).segments
-    assert segment.box is not None and overlap(segment.box, (70, 40, 131, 111)) > 0.8
+    assert segment.box is not None and box_iou(segment.box, (70, 40, 131, 111)) > 0.8
 
 
 @pytest.mark.parametrize("size", [(1, 1), (640, 40), (40, 640), (33, 17)])
@@ -111,8 +112,3 @@ def test_an_object_never_leaves_its_box() -> None:
     region = object_region(Image.new("RGB", (90, 50), "grey"), (10.2, 5.5, 40.0, 30.0))
     ys, xs = np.nonzero(region)
     assert xs.min() >= 10 and xs.max() < 40 and ys.min() >= 5 and ys.max() < 30
-
-
-def test_clipped() -> None:
-    assert clipped((-5, -5, 5, 5), 10, 10) == (0, 0, 5, 5)
-    assert clipped((20, 20, 30, 30), 10, 10) is None

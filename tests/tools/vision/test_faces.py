@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
+from namepin.tools.geometry import box_iou
 from namepin.tools.images.load import load_image
 from namepin.tools.vision.config import PeopleConfig
 from namepin.tools.vision.faces import PeopleFinder
-from namepin.tools.vision.grabcut import overlap
 from support.paths import EXAMPLES
 
 FACE = (173, 65, 275, 167)
@@ -24,20 +24,20 @@ def astronaut() -> Image.Image:
 
 def test_one_sharp_face_where_it_is(finder: PeopleFinder, astronaut: Image.Image) -> None:
     (person,) = finder.find(astronaut)
-    assert overlap(person.box, FACE) > 0.6
+    assert box_iou(person.box, FACE) > 0.6
     assert person.confidence > 0.9 and person.sharpness > 0.3
 
 
 def test_mirrored_dark_and_grey(finder: PeopleFinder, astronaut: Image.Image) -> None:
     (person,) = finder.find(ImageOps.mirror(astronaut))
-    assert overlap(person.box, (512 - FACE[2], FACE[1], 512 - FACE[0], FACE[3])) > 0.6
+    assert box_iou(person.box, (512 - FACE[2], FACE[1], 512 - FACE[0], FACE[3])) > 0.6
     (person,) = finder.find(ImageEnhance.Brightness(astronaut.convert("L").convert("RGB")).enhance(0.4))
-    assert overlap(person.box, FACE) > 0.6
+    assert box_iou(person.box, FACE) > 0.6
 
 
 def test_boxes_are_in_pixels_of_the_given_picture(finder: PeopleFinder, astronaut: Image.Image) -> None:
     (person,) = finder.find(astronaut.resize((1536, 1536)))
-    assert overlap(person.box, tuple(3 * v for v in FACE)) > 0.6
+    assert box_iou(person.box, tuple(3 * v for v in FACE)) > 0.6
 
 
 @pytest.mark.parametrize("angle", [-25, 25])

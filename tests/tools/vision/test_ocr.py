@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
+from namepin.tools.geometry import box_iou
 from namepin.tools.vision.config import OcrConfig
-from namepin.tools.vision.grabcut import overlap
 from namepin.tools.vision.name_search import find_name, pieces
 from namepin.tools.vision.ocr import Line, Quad, TextReader, Word, bounds, part_of
 
@@ -44,7 +44,7 @@ def test_reads_words_and_says_where(reader: TextReader) -> None:
         [lines[0].words[0], lines[1].words[0]], [("Harbour", 60, 40), ("Festival", 300, 200)], strict=True
     ):
         left, top, right, bottom = font.getbbox(text)
-        assert overlap(bounds([found.quad]), (x + left, y + top, x + right, y + bottom)) > 0.5, found
+        assert box_iou(bounds([found.quad]), (x + left, y + top, x + right, y + bottom)) > 0.5, found
 
 
 def test_boxes_are_in_pixels_of_the_given_picture(reader: TextReader) -> None:

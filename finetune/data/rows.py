@@ -1,0 +1,51 @@
+"""Rows of the recipes that look: a mention, the picture of its post, and its regions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from namepin.evals.datasets.gold import RawBox
+from namepin.tools.geometry import box_area
+from namepin.tools.interfaces import Query
+from namepin.tools.referring import Reading, referring_expression
+from namepin.tools.types import Mask
+
+
+@dataclass(frozen=True)
+class MentionRow:
+    """A gold mention and the picture of its post."""
+
+    post: str
+    """The post's id."""
+
+    text: str
+    image: str
+    query: Query
+    boxes: tuple[RawBox, ...]
+    masks: tuple[Mask, ...] = ()
+    expansion: str | None = None
+    caption: str | None = None
+    reading: Reading = "both"
+
+    @property
+    def groundable(self) -> bool:
+        """Whether the mention is in the picture."""
+        return bool(self.boxes or self.masks)
+
+    @property
+    def expression(self) -> str:
+        """The referring expression, `Named Entity (TYPE) – expansion` (RiVEG section IV-B2), or the part to be read."""
+        return referring_expression(self.query.text, self.query.label, self.expansion, self.reading)
+
+    @property
+    def largest(self) -> RawBox:
+        """The box with the largest area: RiVEG's only gold label of grounding."""
+        return max(self.boxes, key=box_area)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split's mentions, the sha256 of what was read (not of pictures), and the file of their texts."""
+
+    rows: tuple[MentionRow, ...]
+    data: Mapping[str, str]
+    file: str
