@@ -28,7 +28,7 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import read_lines
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "posts.jsonl"
-"""Posts to try; a checkout has them."""
+"""Posts to try."""
 
 _log = logging.getLogger(__name__)
 

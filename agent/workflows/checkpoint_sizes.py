@@ -127,6 +127,10 @@ class Wanted:
     def command(self) -> str:
         """What fetches them."""
         path = Path(self.weights)
+        if self.weights.startswith("sandbox/"):
+            from namepin.tools.loading.encoder import CLONE_COMMAND
+
+            return CLONE_COMMAND
         if path.suffix in (".pt", ".pth"):
             if path.name in _ADDRESSES:
                 return f"curl --fail --create-dirs -o {path} {_ADDRESSES[path.name]}{path.name}"

@@ -29,6 +29,23 @@ def shipped(name: str) -> Path | None:
     return folder if folder.is_dir() and folder.is_relative_to(WEIGHTS) and folder != WEIGHTS else None
 
 
+CLONE_COMMAND = "git clone the repository, and there: python -m pip install -e ."
+"""What adds the sandbox's weights."""
+
+
+def find_shipped(name: str) -> Path | None:
+    """As `shipped`, for a loader.
+
+    Raises:
+        NamepinError: E221 for the sandbox's weights where Namepin was installed from a wheel, which has none.
+    """
+    folder = shipped(name)
+    if folder is None and name.startswith("sandbox/") and not Path(name).exists():
+        what = "the sandbox's weights (19 MB) lie in a clone, not in an installed Namepin"
+        raise NamepinError("E221", what, where=name, mend=CLONE_COMMAND)
+    return folder
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A transformers encoder without its pooler, its tokenizer, and the sha256 of its weights."""
@@ -42,11 +59,12 @@ def encoder_folder(name: str) -> Path:
     """The local folder of an encoder: a path, one that ships with Namepin, MiniLM's package, or the hub's snapshot.
 
     Raises:
-        NamepinError: E213 when there is none and the hub cannot be reached, E211 when MiniLM's file is damaged.
+        NamepinError: E213 when there is none and the hub cannot be reached, E211 when MiniLM's file is damaged, E221 as
+            `find_shipped`.
     """
     if Path(name).is_dir():
         return Path(name)
-    if here := shipped(name):
+    if here := find_shipped(name):
         return here
     folder = _packaged_minilm() if name == MINILM else None
     if folder is None:

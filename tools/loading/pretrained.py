@@ -21,19 +21,20 @@ from torch import Tensor
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
-from namepin.tools.loading.encoder import shipped
+from namepin.tools.loading.encoder import find_shipped
 
 
 def locate(weights: str, revision: str | None = None) -> Path:
     """The local folder or file of `weights`: a path, one that ships with Namepin, or a hub name, fetched or cached.
 
     Raises:
-        NamepinError: E210 when a path does not exist, E213 when the hub does not give it.
+        NamepinError: E210 when a path does not exist, E213 when the hub does not give it, E221 as
+            `find_shipped`.
     """
     path = Path(weights)
     if path.exists():
         return path
-    if here := shipped(weights):
+    if here := find_shipped(weights):
         return here
     if path.suffix in (".pth", ".pt", ".safetensors") or weights.count("/") != 1 or weights[0] in "./~":
         raise NamepinError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import TagRequest, Tags
-from namepin.tools.loading.encoder import shipped
+from namepin.tools.loading.encoder import find_shipped
 from namepin.tools.loading.pretrained import device_named
 from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF
@@ -56,7 +56,7 @@ class DualTagger:
         Raises:
             NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
         """
-        net, builder, manifest = load_adapter(shipped(config.adapter) or Path(config.adapter))
+        net, builder, manifest = load_adapter(find_shipped(config.adapter) or Path(config.adapter))
         self._set(config, net.to(device_named(config.device)), builder, manifest)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from safetensors.torch import save_file
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.loading import encoder as checkpoints
 from namepin.tools.loading.encoder import MINILM, encoder_folder, load_encoder, read_safetensors
+from namepin.tools.loading.pretrained import locate
+from namepin.tools.tagger.config import TaggerConfig
+from namepin.tools.tagger.dual import DualTagger
 from support import tiny_encoders
 
 
@@ -71,3 +75,22 @@ def test_reading_safetensors(tmp_path: Path) -> None:
     assert read_safetensors(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]
     with pytest.raises(NamepinError, match="E210"):
         read_safetensors(tmp_path / "y.safetensors")
+
+
+@pytest.mark.parametrize("load", [encoder_folder, locate, lambda name: DualTagger(TaggerConfig(adapter=name))])
+def test_sandbox_weights_outside_a_clone_name_the_command(
+    load: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(NamepinError, match="E221.*clone.*pip install -e"):
+        load("sandbox/tagger")
+
+
+def test_own_weights_in_a_folder_called_sandbox_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sandbox" / "matcher").mkdir(parents=True)
+
+    assert locate("sandbox/matcher") == Path("sandbox/matcher")
