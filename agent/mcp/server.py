@@ -80,10 +80,23 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
         owner_of: who a call comes from.
     """
     server = MCPServer("namepin", instructions=INSTRUCTIONS, version=version("namepin"), log_level="WARNING")
-    offer = server.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
+    tools = McpTools(sessions, owner_of)
+    reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    writes = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
+    for tool in (tools.extract, tools.explain, tools.ground, tools.segment, tools.compare, tools.review):
+        server.tool(annotations=reads)(tool)
+    server.tool(annotations=writes)(tools.decide)
+    return server
 
-    @offer
+
+class McpTools:
+    """What the server offers: each method is a tool, its docstring is what an agent reads of it."""
+
+    def __init__(self, sessions: McpSessions, owner_of: Callable[[Context], str]) -> None:
+        self.sessions, self.owner_of = sessions, owner_of
+
     async def extract(
+        self,
         call: Context,
         text: Text,
         image: Picture = None,
@@ -93,51 +106,49 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
     ) -> Told:
         """Find the names of a post, their types, and where they are in its picture."""
         with _coded():
-            owner = owner_of(call)
-            ref = await sessions.picture(owner, image, image_path)
-            answer = await sessions.read(owner, text, ref, profile, gamma)
+            owner = self.owner_of(call)
+            ref = await self.sessions.picture(owner, image, image_path)
+            answer = await self.sessions.read(owner, text, ref, profile, gamma)
             assert answer.extraction is not None
             return _told(answer.extraction.id, answer)
 
-    @offer
-    async def explain(call: Context, post: PostId, which: Which) -> Told:
+    async def explain(self, call: Context, post: PostId, which: Which) -> Told:
         """Explain a decision on a name of a post: why this type, why (not) in the picture, which tools took part."""
         with _coded():
-            owner = owner_of(call)
-            return _told(post, await answers.explain(sessions.context(owner), sessions.recall(owner, post), which))
+            owner = self.owner_of(call)
+            return _told(
+                post, await answers.explain(self.sessions.context(owner), self.sessions.recall(owner, post), which)
+            )
 
-    @offer
-    async def ground(call: Context, post: PostId, name: Name, label: Label = None) -> Told:
+    async def ground(self, call: Context, post: PostId, name: Name, label: Label = None) -> Told:
         """Look for one name in a post's picture, also for one that was not found in the text."""
         with _coded():
-            owner = owner_of(call)
-            last = sessions.recall(owner, post)
-            async with sessions.turn(last["profile"]):
-                return _told(post, await answers.ground(sessions.context(owner), last, name, label))
+            owner = self.owner_of(call)
+            last = self.sessions.recall(owner, post)
+            async with self.sessions.turn(last["profile"]):
+                return _told(post, await answers.ground(self.sessions.context(owner), last, name, label))
 
-    @offer
-    async def segment(call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
+    async def segment(self, call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
         """Mask one box of a post's picture: that of a name, or one given in pixels."""
         with _coded():
-            owner = owner_of(call)
-            last = sessions.recall(owner, post)
-            async with sessions.turn(last["profile"]):
-                answer, changed = await answers.segment(sessions.context(owner), last, which, box)
+            owner = self.owner_of(call)
+            last = self.sessions.recall(owner, post)
+            async with self.sessions.turn(last["profile"]):
+                answer, changed = await answers.segment(self.sessions.context(owner), last, which, box)
             if changed is not None:
-                sessions.remember(owner, changed)
+                self.sessions.remember(owner, changed)
             return _told(post, answer)
 
-    @offer
-    async def compare(call: Context, post: PostId, profiles: Profiles = None) -> Told:
+    async def compare(self, call: Context, post: PostId, profiles: Profiles = None) -> Told:
         """Read a post with several profiles and show where they differ."""
         with _coded():
-            owner = owner_of(call)
-            last = sessions.recall(owner, post)
-            async with sessions.turn(last["profile"]):
-                return _told(post, await answers.compare(sessions.context(owner), last, profiles or ()))
+            owner = self.owner_of(call)
+            last = self.sessions.recall(owner, post)
+            async with self.sessions.turn(last["profile"]):
+                return _told(post, await answers.compare(self.sessions.context(owner), last, profiles or ()))
 
-    @offer
     async def review(
+        self,
         call: Context,
         text: Text,
         image: Picture = None,
@@ -147,17 +158,14 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
     ) -> Asked:
         """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
         with _coded():
-            owner = owner_of(call)
-            ref = await sessions.picture(owner, image, image_path)
-            return _asked(await sessions.review(owner, text, ref, profile, gamma))
+            owner = self.owner_of(call)
+            ref = await self.sessions.picture(owner, image, image_path)
+            return _asked(await self.sessions.review(owner, text, ref, profile, gamma))
 
-    @server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False))
-    async def decide(call: Context, review: ReviewId, choices: Choices) -> Asked:
+    async def decide(self, call: Context, review: ReviewId, choices: Choices) -> Asked:
         """Answer all questions of a review, as your user decided: the run goes on to the next ones, or to its end."""
         with _coded():
-            return _asked(await sessions.decide(owner_of(call), review, choices))
-
-    return server
+            return _asked(await self.sessions.decide(self.owner_of(call), review, choices))
 
 
 def local(call: Context) -> str:
