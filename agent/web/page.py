@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,91 +115,133 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
     examples = _rows(EXAMPLES) if EXAMPLES.is_file() else []
     blocks: gr.Blocks = gr.Blocks(title="Namepin", analytics_enabled=False)
     with blocks:
-        _html(fragments.part("top", rules=rules))
-        with gr.Tabs():
-            with gr.Tab("Post", id="post"):
-                past = _html("", elem_id="np-past")
-                now = _html("", elem_id="np-now")
-                spoken = _html("", elem_id="np-spoken")
-                message = gr.Textbox(
-                    label="Post, or a question about the last one",
-                    placeholder="Paste a post. Add its picture below, or paste it here.",
-                    lines=1,
-                    max_lines=12,
-                    max_length=8000,
-                    elem_id="np-message",
-                    autofocus=True,
-                )
-                again = gr.Button("Show the conversation", visible="hidden", elem_id="np-again")
-                token = gr.Textbox(visible="hidden", elem_id="np-token", label="picture", max_length=120)
-                _html(fragments.part("upload"))
-                with gr.Row(elem_id="np-send"):
-                    profile = gr.Radio(list(state.pins.profiles), value=state.pins.profiles[0], label="Profile")
-                    send = gr.Button("Send", variant="primary", elem_id="np-go")
-                buttons = []
-                if examples:
-                    gr.HTML("<h2 class='np-label'>Or try an example</h2>", apply_default_css=False)
-                    with gr.Row(elem_id="np-examples"):
-                        buttons = [gr.Button(post["text"][:60] + "…", size="sm") for post in examples]
-            with gr.Tab("Batch", id="batch"):
-                _html(fragments.part("batch", profiles=state.pins.profiles, most=state.settings.max_job_posts))
-                with gr.Row():
-                    refresh = gr.Button("Refresh", elem_id="np-refresh", size="sm")
-                    remove = gr.Button("Remove finished jobs", size="sm")
-                table = _html("", elem_id="np-jobs")
-                timer = gr.Timer(1, active=False)
-
-        async def answer(said: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-            async for shown in _answers(app, request, said, signed, chosen):
-                yield shown
-
-        async def example(number: int, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-            post = examples[number]
-            try:
-                visitor = visitors.known(request.cookies)
-                data = (EXAMPLES.parent / post["image"]).read_bytes()
-                signed = visitors.sign(visitor, (await app.state.pictures.akeep(data)).sha256)
-            except (Denied, OSError, NamepinError):
-                signed = ""
-            async for shown in _answers(app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
-                yield shown
-
-        async def begin(request: gr.Request) -> tuple[str, str, Any]:
-            visitor = visitors.known(request.cookies)
-            return await app.state.talk.history(visitor), *jobs(request)
-
-        async def show(request: gr.Request) -> tuple[str, str]:
-            visitor = visitors.known(request.cookies)
-            told = fragments.part("spoken", text=await app.state.talk.spoken(visitor))
-            return await app.state.talk.history(visitor), told
-
-        def jobs(request: gr.Request) -> tuple[str, Any]:
-            mine = state.jobs.list(visitors.known(request.cookies).jobs_owner)
-            return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
-
-        def clean(request: gr.Request) -> tuple[str, Any]:
-            owner = visitors.known(request.cookies).jobs_owner
-            for job in state.jobs.list(owner):
-                if job.state in ("done", "failed"):
-                    state.jobs.delete(owner, job.id)
-            return jobs(request)
-
-        visitors: Visitors = app.state.visitors
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
-        shown = [past, now, spoken, message, token]
-        clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
-        for event in (message.submit, send.click):
-            event(answer, [message, token, profile], shown, preprocess=False, **quiet).then(**clear)
-        for number, button in enumerate(buttons):
-            which = gr.State(number)
-            button.click(example, [which, profile], shown, preprocess=False, **quiet).then(**clear)
-        again.click(show, None, [past, spoken], **quiet).then(**clear)
-        blocks.load(begin, None, [past, table, timer], **quiet)
-        for event in (refresh.click, timer.tick):
-            event(jobs, None, [table, timer], **quiet)
-        remove.click(clean, None, [table, timer], **quiet)
+        parts = _layout(state, examples, rules)
+        _connect(blocks, parts, PageEvents(app, examples))
     blocks.queue(default_concurrency_limit=None, max_size=state.settings.waiting + 64, api_open=False)
     return blocks
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The components of the page that events read or change."""
+
+    past: gr.HTML
+    now: gr.HTML
+    spoken: gr.HTML
+    message: gr.Textbox
+    again: gr.Button
+    token: gr.Textbox
+    profile: gr.Radio
+    send: gr.Button
+    examples: list[gr.Button]
+    refresh: gr.Button
+    remove: gr.Button
+    table: gr.HTML
+    timer: gr.Timer
+
+
+def _layout(state: ServerState, examples: list[dict[str, Any]], rules: bool) -> _Parts:
+    _html(fragments.part("top", rules=rules))
+    with gr.Tabs():
+        with gr.Tab("Post", id="post"):
+            past = _html("", elem_id="np-past")
+            now = _html("", elem_id="np-now")
+            spoken = _html("", elem_id="np-spoken")
+            message = gr.Textbox(
+                label="Post, or a question about the last one",
+                placeholder="Paste a post. Add its picture below, or paste it here.",
+                lines=1,
+                max_lines=12,
+                max_length=8000,
+                elem_id="np-message",
+                autofocus=True,
+            )
+            again = gr.Button("Show the conversation", visible="hidden", elem_id="np-again")
+            token = gr.Textbox(visible="hidden", elem_id="np-token", label="picture", max_length=120)
+            _html(fragments.part("upload"))
+            with gr.Row(elem_id="np-send"):
+                profile = gr.Radio(list(state.pins.profiles), value=state.pins.profiles[0], label="Profile")
+                send = gr.Button("Send", variant="primary", elem_id="np-go")
+            buttons = []
+            if examples:
+                gr.HTML("<h2 class='np-label'>Or try an example</h2>", apply_default_css=False)
+                with gr.Row(elem_id="np-examples"):
+                    buttons = [gr.Button(post["text"][:60] + "…", size="sm") for post in examples]
+        with gr.Tab("Batch", id="batch"):
+            _html(fragments.part("batch", profiles=state.pins.profiles, most=state.settings.max_job_posts))
+            with gr.Row():
+                refresh = gr.Button("Refresh", elem_id="np-refresh", size="sm")
+                remove = gr.Button("Remove finished jobs", size="sm")
+            table = _html("", elem_id="np-jobs")
+            timer = gr.Timer(1, active=False)
+    return _Parts(past, now, spoken, message, again, token, profile, send, buttons, refresh, remove, table, timer)
+
+
+class PageEvents:
+    """What happens on the page: each method answers an event with the new values of its components."""
+
+    def __init__(self, app: FastAPI, examples: list[dict[str, Any]]) -> None:
+        self.app, self.examples = app, examples
+        self.state: ServerState = app.state.namepin
+        self.visitors: Visitors = app.state.visitors
+
+    async def answer(self, said: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """Answer a message."""
+        async for shown in _answers(self.app, request, said, signed, chosen):
+            yield shown
+
+    async def example(self, number: int, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """Answer an example post."""
+        post = self.examples[number]
+        try:
+            visitor = self.visitors.known(request.cookies)
+            data = (EXAMPLES.parent / post["image"]).read_bytes()
+            signed = self.visitors.sign(visitor, (await self.app.state.pictures.akeep(data)).sha256)
+        except (Denied, OSError, NamepinError):
+            signed = ""
+        async for shown in _answers(self.app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
+            yield shown
+
+    async def begin(self, request: gr.Request) -> tuple[str, str, Any]:
+        """The conversation and the jobs so far, when the page is opened."""
+        visitor = self.visitors.known(request.cookies)
+        return await self.app.state.talk.history(visitor), *self.jobs(request)
+
+    async def show(self, request: gr.Request) -> tuple[str, str]:
+        """The conversation again, and what is read aloud."""
+        visitor = self.visitors.known(request.cookies)
+        told = fragments.part("spoken", text=await self.app.state.talk.spoken(visitor))
+        return await self.app.state.talk.history(visitor), told
+
+    def jobs(self, request: gr.Request) -> tuple[str, Any]:
+        """The visitor's jobs, and whether to ask again in a second."""
+        mine = self.state.jobs.list(self.visitors.known(request.cookies).jobs_owner)
+        return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
+
+    def clean(self, request: gr.Request) -> tuple[str, Any]:
+        """Remove the jobs that have ended."""
+        owner = self.visitors.known(request.cookies).jobs_owner
+        for job in self.state.jobs.list(owner):
+            if job.state in ("done", "failed"):
+                self.state.jobs.delete(owner, job.id)
+        return self.jobs(request)
+
+
+def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
+    shown = [parts.past, parts.now, parts.spoken, parts.message, parts.token]
+    clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
+    for event in (parts.message.submit, parts.send.click):
+        given = [parts.message, parts.token, parts.profile]
+        event(events.answer, given, shown, preprocess=False, **quiet).then(**clear)
+    for number, button in enumerate(parts.examples):
+        which = gr.State(number)
+        button.click(events.example, [which, parts.profile], shown, preprocess=False, **quiet).then(**clear)
+    parts.again.click(events.show, None, [parts.past, parts.spoken], **quiet).then(**clear)
+    blocks.load(events.begin, None, [parts.past, parts.table, parts.timer], **quiet)
+    for event in (parts.refresh.click, parts.timer.tick):
+        event(events.jobs, None, [parts.table, parts.timer], **quiet)
+    parts.remove.click(events.clean, None, [parts.table, parts.timer], **quiet)
 
 
 async def _answers(
