@@ -7,7 +7,7 @@ zero.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -231,21 +231,8 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         NamepinError: E139 for an unknown protocol or a threshold outside (0, 1].
     """
     check_arguments(protocol, iou)
-    scores: dict[str, Score | None] = {}
-    built: dict[str, list[Case]] = {}
-    by_type: dict[str, dict[str, Score]] = {}
-    notes: list[str] = []
-    for name, task in TASKS.items():
-        reason = _not_evaluated(dataset, predictions, task)
-        if reason:
-            scores[name] = None
-            notes += [reason] * (reason not in notes and _expected(dataset, task))
-            continue
-        every = built[name] = cases(dataset, predictions, task)
-        scores[name] = Score.of(total(PROTOCOLS[protocol](case, iou) for case in every))
-        if task.scheme:
-            scheme = dataset.scheme if task.scheme == OWN else task.scheme
-            by_type[name] = _by_type(every, SCHEMES[scheme], protocol, iou)
+    scored = _score_tasks(dataset, predictions, protocol, iou)
+    scores, built, notes = scored.scores, scored.cases, scored.notes
     if predictions.unstated:
         notes.append(f"{predictions.unstated} entities say nothing about the picture: read as not in it")
     span = scores["span"]
@@ -266,8 +253,8 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
         span=span,
         fine=fine if dataset.has_fine else None,
         coarse4=coarse4 if dataset.scheme != "gmner4" else None,
-        by_type=by_type.get("mner", {}),
-        by_type_of=by_type,
+        by_type=scored.by_type.get("mner", {}),
+        by_type_of=scored.by_type,
         loss=_loss(dataset, predictions, built) if scores["mner"] else None,
         groundability=groundability(pairs) if "eeg" in built else None,
         regions=regions(pairs, built["eeg"], iou) if "eeg" in built else None,
@@ -280,6 +267,39 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
             {"code": p.code, "where": p.where, "what": p.what} for p in (*dataset.problems, *predictions.problems)
         ],
     )
+
+
+@dataclass
+class _ScoredTasks:
+    """Every task's score, None where it was not evaluated.
+
+    Attributes:
+        scores: by task.
+        cases: what was counted, by task that was evaluated.
+        by_type: scores by type, by task with types.
+        notes: why a task that a reader expects was not evaluated.
+    """
+
+    scores: dict[str, Score | None] = field(default_factory=dict)
+    cases: dict[str, list[Case]] = field(default_factory=dict)
+    by_type: dict[str, dict[str, Score]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _score_tasks(dataset: Dataset, predictions: Predictions, protocol: str, iou: float) -> _ScoredTasks:
+    scored = _ScoredTasks()
+    for name, task in TASKS.items():
+        reason = _not_evaluated(dataset, predictions, task)
+        if reason:
+            scored.scores[name] = None
+            scored.notes += [reason] * (reason not in scored.notes and _expected(dataset, task))
+            continue
+        every = scored.cases[name] = cases(dataset, predictions, task)
+        scored.scores[name] = Score.of(total(PROTOCOLS[protocol](case, iou) for case in every))
+        if task.scheme:
+            scheme = dataset.scheme if task.scheme == OWN else task.scheme
+            scored.by_type[name] = _by_type(every, SCHEMES[scheme], protocol, iou)
+    return scored
 
 
 def _by_type(every: Sequence[Case], labels: Sequence[str], protocol: str, iou: float) -> dict[str, Score]:
