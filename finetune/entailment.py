@@ -7,29 +7,25 @@ There is no third class (RiVEG section IV-C1).
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import (
-    Pictures,
-    VisualTraining,
-    in_picture,
-    read_split,
-    require_both_classes,
-    shuffle_rows,
-)
+from namepin.finetune.data.mentions import Pictures, in_picture, read_split, require_both_classes, shuffle_rows
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.data.rows import MentionRow
-from namepin.finetune.loop.settings import Positive, Rate
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
 from namepin.finetune.matcher import BlipParts, itm_logits
+from namepin.finetune.recipes.entailment import (
+    AlbefEntailmentRecipe,
+    BlipEntailmentRecipe,
+    EntailmentTraining,
+    OfaEntailmentRecipe,
+)
 from namepin.tools.entailment.albef import padded, sentence_ids
 from namepin.tools.entailment.config import Spelling
 from namepin.tools.entailment.ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
@@ -38,81 +34,6 @@ from namepin.tools.loading.pretrained import locate
 from namepin.tools.models.albef_checkpoint import albef_to_train, save_albef
 from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.ofa_vocabulary import BEGIN, END
-from namepin.tools.referring import Reading
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntailmentTraining(VisualTraining):
-    """Settings of every backend.
-
-    Attributes:
-        expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
-        dev_expansions: one such file for the dev split.
-        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
-    """
-
-    out: str = "out/entailment"
-    lr: Rate = 2e-5
-    text: Reading = "both"
-    expansions: tuple[str, ...] = ()
-    dev_expansions: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfaEntailmentRecipe(EntailmentTraining):
-    """RiVEG's settings for OFA-large (section V-A): 6 epochs at 2e-5 in batches of 32.
-
-    Attributes:
-        weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
-        tokenizer: for a `.pt` without a vocabulary in its folder.
-        captions: JSONL of `{"id", "caption"}` for the training split: OFA's question has a place for it.
-        dev_captions: the same for the dev split.
-        image_size: side of the square that pictures are squashed to, in pixels.
-    """
-
-    backend: Literal["ofa"] = "ofa"
-    batch_size: Positive = 32
-    epochs: Positive = 6
-    weights: str = "OFA-Sys/ofa-large"
-    tokenizer: str = "OFA-Sys/ofa-large"
-    captions: str = ""
-    dev_captions: str = ""
-    image_size: Positive = 480
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlbefEntailmentRecipe(EntailmentTraining):
-    """RiVEG's settings for ALBEF-14M (section V-A): 5 epochs at 2e-5 in batches of 24.
-
-    Attributes:
-        weights: the ALBEF to begin with; a pre-trained one gets a new head of two classes.
-        tokenizer: bert-base-uncased's, as a folder or hub name.
-        image_size: side of the square picture in pixels.
-    """
-
-    backend: Literal["albef"] = "albef"
-    batch_size: Positive = 24
-    epochs: Positive = 5
-    weights: str = "ALBEF.pth"
-    tokenizer: str = "google-bert/bert-base-uncased"
-    image_size: Positive = 384
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlipEntailmentRecipe(EntailmentTraining):
-    """BLIP in their place; the paper has no such row, so the settings are GEM's for its matcher.
-
-    Attributes:
-        weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
-        tokenizer: for an original file, which brings none.
-        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off.
-    """
-
-    backend: Literal["blip"] = "blip"
-    lr: Rate = 5e-5
-    weights: str = "Salesforce/blip-itm-large-coco"
-    tokenizer: str = "google-bert/bert-base-uncased"
-    attend: Annotated[float, Field(ge=0)] = 0.0
 
 
 class EntailmentTask(Task):
@@ -273,7 +194,6 @@ def labels_of(rows: Sequence[MentionRow]) -> Tensor:
     return torch.tensor([int(row.groundable) for row in rows])
 
 
-RECIPES = {"ofa": OfaEntailmentRecipe, "albef": AlbefEntailmentRecipe, "blip": BlipEntailmentRecipe}
 _TASKS: Mapping[type, Any] = {
     OfaEntailmentRecipe: OfaEntailmentTask,
     AlbefEntailmentRecipe: AlbefEntailmentTask,

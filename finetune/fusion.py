@@ -6,9 +6,8 @@ fusion features of a post (section IV-A). A post without a picture is read with 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 from namepin.evals.datasets.gold import GoldPost
 from namepin.evals.datasets.tags import spans_of_tags
 from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
-from namepin.finetune.loop.settings import Positive, Rate, Training
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
+from namepin.finetune.recipes.fusion import UmtRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.images.tensors import squash
@@ -28,36 +27,6 @@ from namepin.tools.models.match_texts import without_special
 from namepin.tools.models.umt_checkpoint import MEAN, STD, save_umt
 from namepin.tools.nets.crf import bio_tags
 from namepin.tools.nets.umt import Umt, UmtBatch
-
-
-@dataclass(frozen=True, kw_only=True)
-class UmtRecipe(Training):
-    """RiVEG's settings for MNER with BERT (section V-A): 20 epochs at 5e-5 in batches of 16, 256 pieces at most.
-
-    Attributes:
-        root: folder of the data set; `images/` may be absent, or a post name no picture.
-        dataset: its layout, by the name that `namepin eval --dataset` knows.
-        train: the split to learn from.
-        dev: the split that epochs are chosen by.
-        text: the BERT to begin with: a folder or a name on the hub.
-        vision: the ResNet to begin with, as `text`.
-        image_size: side of the square that pictures are squashed to, in pixels.
-        pieces: largest number of word pieces of a post, with [CLS] and [SEP]; the rest is cut off.
-    """
-
-    backend: Literal["umt"] = "umt"
-    out: str = "out/fusion"
-    root: str
-    dataset: str = "gmner"
-    train: str = "train"
-    dev: str = "dev"
-    lr: Rate = 5e-5
-    epochs: Positive = 20
-    batch_size: Positive = 16
-    text: str = "google-bert/bert-base-uncased"
-    vision: str = "microsoft/resnet-152"
-    image_size: Positive = 224
-    pieces: Positive = 256
 
 
 class UmtTask(Task):
@@ -190,9 +159,6 @@ def _batch(batch: Batch) -> UmtBatch:
 def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     longest = max(map(len, rows))
     return torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
-
-
-RECIPES = {"umt": UmtRecipe}
 
 
 def train(recipe: UmtRecipe, resume: bool = False) -> dict[str, Any]:

@@ -11,20 +11,19 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor, nn
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost
 from namepin.finetune.data.mentions import lines_of, require_fit
 from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
-from namepin.finetune.loop.settings import Count, Positive, Rate, Training
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
+from namepin.finetune.recipes.reranker import Blip2Recipe, LlavaRecipe, RerankerTraining, TextRecipe
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
@@ -44,74 +43,6 @@ from namepin.tools.reranker.llava import load_llava
 from namepin.tools.reranker.local import LocalModel, LocalReranker
 from namepin.tools.reranker.prompt import checked, fitted, seen_by
 from namepin.tools.reranker.text import load_text_model
-
-
-@dataclass(frozen=True, kw_only=True)
-class RerankerTraining(Training):
-    """GEM's settings (appendix): LoRA of rank 64, 5e-6, three epochs, K = 5; batches of 4 as for its tagger.
-
-    Attributes:
-        root: folder of the data set.
-        dataset: its layout, by the name that `namepin eval --dataset` knows; one with fine types is meant.
-        train: the split to learn from.
-        dev: the split that epochs are chosen by.
-        captions: JSONL of `{"id", "caption"}`, for a model that reads no pictures.
-        weights: the base, a transformers folder or a name on the hub.
-        rank: of LoRA.
-        alpha: LoRA's scale; 16 is LLaVA's own default, the paper does not say.
-        dropout: of LoRA's input.
-        candidates: K.
-        device: where the base is loaded to.
-        dtype: of the base.
-        quantization: `4bit` for QLoRA.
-        dev_rows: largest number of dev mentions that are scored; drawn once.
-        train_rows: largest number of training mentions per epoch, drawn anew in each; 0 for all.
-        whole: train all weights instead of LoRA, for a model that starts from nothing; saved as a folder of its own.
-    """
-
-    out: str = "out/reranker"
-    root: str
-    dataset: str = "fmnerg"
-    train: str = "train"
-    dev: str = "dev"
-    captions: str = ""
-    lr: Rate = 5e-6
-    epochs: Positive = 3
-    weights: str
-    rank: Positive = 64
-    alpha: Positive = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    candidates: Annotated[int, Field(ge=3)] = 5
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    quantization: Literal["none", "8bit", "4bit"] = "none"
-    dev_rows: Positive = 500
-    train_rows: Count = 0
-    whole: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlavaRecipe(RerankerTraining):
-    """The paper's reranker; attributes as `RerankerTraining`."""
-
-    backend: Literal["llava"] = "llava"
-    weights: str = "llava-hf/llava-1.5-7b-hf"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blip2Recipe(RerankerTraining):
-    """BLIP-2 in its place (section 5.1); attributes as `RerankerTraining`."""
-
-    backend: Literal["blip2"] = "blip2"
-    weights: str = "Salesforce/blip2-opt-2.7b"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextRecipe(RerankerTraining):
-    """A text model that reads the caption (section 5.1); attributes as `RerankerTraining`."""
-
-    backend: Literal["text"] = "text"
-    weights: str = "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
 @dataclass(frozen=True)
@@ -278,7 +209,6 @@ _MODELS: Mapping[type, tuple[type[LocalRerankerConfig], Callable[[Any], LocalMod
     Blip2Recipe: (Blip2RerankerConfig, load_blip2_speech),
     TextRecipe: (TextRerankerConfig, load_text_model),
 }
-RECIPES = {"llava": LlavaRecipe, "blip2": Blip2Recipe, "text": TextRecipe}
 
 
 def train(recipe: RerankerTraining, resume: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,41 +16,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import Pictures, VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import Pictures, jitter_box, read_split, require_rows, shuffle_rows
 from namepin.finetune.data.rows import MentionRow
-from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
+from namepin.finetune.recipes.segmenter import SamRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
 from namepin.tools.models.sam import fit, fitted, unfit
 from namepin.tools.models.sam_checkpoint import load_sam
 from namepin.tools.types import Box, Mask, Point
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamRecipe(VisualTraining):
-    """Ours, as the paper trains no segmenter.
-
-    Attributes:
-        weights: the SAM to begin with: a folder, an original `.pth` file, or a name on the hub.
-        jitter: every edge of a prompt is moved by up to this share of the box's side, as in SAM's training.
-        whole: train the encoders, too; for a SAM that starts from nothing.
-        points: share of the prompts that are a point within the mask instead of its box; GEM asks with points. A point
-            is ambiguous: of SAM's three masks the best is trained, and the predicted IoU of all.
-    """
-
-    backend: Literal["sam"] = "sam"
-    out: str = "out/segmenter"
-    dataset: str = "smner"
-    lr: Rate = 1e-4
-    epochs: Positive = 5
-    batch_size: Positive = 8
-    weights: str = "facebook/sam-vit-huge"
-    jitter: Jitter = 0.1
-    whole: bool = False
-    points: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -213,9 +189,6 @@ def mask_loss(logits: Tensor, scores: Tensor, masks: Tensor) -> Tensor:
     predicted = logits.detach() > 0
     overlap = (predicted & (right > 0)).sum((2, 3)) / (predicted | (right > 0)).sum((2, 3)).clamp(min=1)
     return drawn_badly.amin(1) + ((scores - overlap) ** 2).mean(1)
-
-
-RECIPES = {"sam": SamRecipe}
 
 
 def train(recipe: SamRecipe, resume: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from namepin.agent.cli.options import Set
+from namepin.agent.cli.progress import say_loading
 from namepin.tools.errors import Exit, NamepinError, install_command
 
 app = typer.Typer(name="finetune", help="Train the weights of a tool.")
@@ -28,15 +29,19 @@ def _finetune(context: typer.Context) -> None:
 
 def _train(module: str, config: Path | None, assignments: Sequence[str], resume: bool) -> int:
     """Run a recipe of `finetune/`; prints its settings first, the best epoch's scores at the end."""
+    from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
+
+    recipe = load_recipe(recipe_kinds(module), config, assignments)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+    if first:
+        say_loading("PyTorch and the recipe")
+    home = _training_module(module)
+
     import torch
 
-    from namepin.agent.workflows.recipes import load_recipe
     from namepin.finetune.loop.run_folder import ensure_writable
 
-    home = _recipe_home(module)
-    recipe = load_recipe(home.RECIPES, config, assignments)
     ensure_writable(Path(recipe.out))  # before anything that takes long
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
     if first:
         for name, value in asdict(recipe).items():
             print(f"{name} = {json.dumps(value)}")
@@ -52,8 +57,8 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
     return Exit.DONE
 
 
-def _recipe_home(module: str) -> ModuleType:
-    """The recipe's module.
+def _training_module(module: str) -> ModuleType:
+    """The module that trains a tool.
 
     Raises:
         NamepinError: E301 without the package that runs every training loop, which no other command needs.

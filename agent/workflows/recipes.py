@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,7 +22,14 @@ RECIPE_MODULES: Mapping[str, str] = {
     "segmenter": "namepin.finetune.segmenter",
     "fusion": "namepin.finetune.fusion",
 }
-"""The module of each tool's recipe: its `RECIPES` by backend, and its `train`."""
+"""The module of each tool's training: its `train(recipe, resume)`. Importing it imports PyTorch."""
+
+
+def recipe_kinds(tool: str) -> Mapping[str, type[Any]]:
+    """The recipes of a tool by backend; the first is the default. Importing them imports no PyTorch."""
+    kinds: Mapping[str, type[Any]] = import_module(f"namepin.finetune.recipes.{tool}").RECIPES
+    return kinds
+
 
 _RENAMED: Mapping[str, str] = {"bf16": "precision (precision=bf16 or precision=no)"}
 """Settings of earlier releases, and what they are called now."""

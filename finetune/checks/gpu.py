@@ -20,12 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from namepin.evals.bench.harness import machine
-from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask
+from namepin.finetune.grounder.ofa import OfaGrounderTask
 from namepin.finetune.loop.settings import Training
 from namepin.finetune.loop.task import Task
 from namepin.finetune.loop.trainer import Run
-from namepin.finetune.matcher import MatcherRecipe, MatcherTask
-from namepin.finetune.reranker import LlavaRecipe, RerankerTask
+from namepin.finetune.matcher import MatcherTask
+from namepin.finetune.recipes.grounder import OfaGrounderRecipe
+from namepin.finetune.recipes.matcher import MatcherRecipe
+from namepin.finetune.recipes.reranker import LlavaRecipe
+from namepin.finetune.reranker import RerankerTask
 from namepin.finetune.sandbox.nets import make_nets
 from namepin.finetune.sandbox.write import write_world
 from namepin.tools.errors import NamepinError

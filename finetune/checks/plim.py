@@ -18,7 +18,7 @@ from namepin.evals.datasets.gold import Dataset
 from namepin.evals.run import load_dataset, recorded_knowledge
 from namepin.evals.scoring.predictions import Predictions, check
 from namepin.evals.scoring.significance import compare, over_seeds
-from namepin.finetune.tagger.recipe import TaggerRecipe
+from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.train import train
 from namepin.tools.errors import in_one_line
 from namepin.tools.examples.samples import annotated_ids

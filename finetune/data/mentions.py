@@ -7,7 +7,7 @@ A mention in the picture has its boxes; one that is not has none, and is what ma
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from namepin.evals.datasets.gold import GoldEntity, GoldPost, RawBox
 from namepin.finetune.data.described_regions import read_regions
 from namepin.finetune.data.rows import MentionRow, Split
 from namepin.finetune.data.splits import file_of, read_gold
-from namepin.finetune.loop.settings import Training
+from namepin.finetune.recipes.visual import VisualTraining
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
@@ -27,24 +27,6 @@ from namepin.tools.interfaces import Query
 from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import FINE_TO_COARSE4
 from namepin.tools.referring import Reading
-
-
-@dataclass(frozen=True, kw_only=True)
-class VisualTraining(Training):
-    """Settings of a recipe that learns from pictures.
-
-    Attributes:
-        root: folder of the data set, with `images/` and `xml/`.
-        dataset: its layout, by the name that `namepin eval --dataset` knows; or `regions`, see
-            `namepin.finetune.data.described_regions`.
-        train: the split to learn from.
-        dev: the split that epochs are chosen by.
-    """
-
-    root: str
-    dataset: str = "gmner"
-    train: str = "train"
-    dev: str = "dev"
 
 
 def read_split(

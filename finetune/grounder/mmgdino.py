@@ -6,24 +6,23 @@ IV-C2). The loss is transformers' own: proposals are matched with boxes, and pay
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from accelerate.utils import reduce
-from pydantic import Field
 from torch import Tensor, nn
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import build_label_maps, build_text_mask
 
 from namepin.evals.datasets.gold import RawBox
-from namepin.finetune.data.mentions import VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import jitter_box, read_split, require_rows, shuffle_rows
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
-from namepin.finetune.loop.settings import Jitter, Positive, Rate
 from namepin.finetune.loop.task import Batch, Task
+from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe
 from namepin.tools.geometry import box_iou
-from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
+from namepin.tools.grounder.config import MmGroundingDinoConfig
 from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder, load_mmgdino, padded_ids, phrase_of
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import GroundRequest, ReferringQuery
@@ -35,39 +34,6 @@ DETECTOR = Layers(
     whole=r".*(bbox|class)_embed\..*",
 )
 """Encoder and decoder; what encodes picture and text alone stays as it is, the small heads are trained whole."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MmGroundingDinoRecipe(VisualTraining):
-    """LoRA on MM-Grounding-DINO, with its own loss of matched boxes; the paper has no such row, the settings are ours.
-
-    Attributes:
-        expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
-        dev_expansions: one such file for the dev split.
-        weights: a transformers folder, or a name on the hub.
-        phrase: the part of the expression that is asked, as in the tool.
-        short_side: pixels of the picture's shorter side, as the net sees it.
-        long_side: pixels of its longer side at most.
-        rank: of LoRA.
-        alpha: LoRA's scale.
-        dropout: of LoRA's input.
-        jitter: every edge of a target box is moved by up to this share of the box's side; off.
-    """
-
-    backend: Literal["mmgdino"] = "mmgdino"
-    out: str = "out/grounder"
-    expansions: tuple[str, ...] = ()
-    dev_expansions: str = ""
-    lr: Rate = 1e-4
-    epochs: Positive = 10
-    weights: str = "openmmlab-community/mm_grounding_dino_large_all"
-    phrase: Phrase = "expansion"
-    short_side: Annotated[int, Field(ge=32)] = 800
-    long_side: Annotated[int, Field(ge=32)] = 1333
-    rank: Positive = 16
-    alpha: Positive = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    jitter: Jitter = 0.0
 
 
 class MmGroundingDinoTask(Task):

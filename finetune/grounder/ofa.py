@@ -6,21 +6,22 @@ other backend, `mmgdino`, is in `namepin.finetune.grounder.mmgdino`.
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import VisualTraining, jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import jitter_box, read_split, require_rows, shuffle_rows
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.data.rows import MentionRow
-from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask
-from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
+from namepin.finetune.grounder.mmgdino import MmGroundingDinoTask
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
+from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe, OfaGrounderRecipe
+from namepin.finetune.recipes.visual import VisualTraining
 from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.ofa import QUESTION
 from namepin.tools.images.load import load_image
@@ -28,42 +29,6 @@ from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.ofa_boxes import NOWHERE, bins_of, box_of
 from namepin.tools.models.ofa_vocabulary import BEGIN, END
 from namepin.tools.nets.ofa import continuations
-from namepin.tools.referring import Reading
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfaGrounderRecipe(VisualTraining):
-    """RiVEG's settings for OFA-large (section V-A): 10 epochs at 3e-5 in batches of 32.
-
-    Attributes:
-        weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
-        tokenizer: for a `.pt` without a vocabulary in its folder.
-        expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
-        dev_expansions: one such file for the dev split.
-        image_size: side of the square that pictures are squashed to, in pixels.
-        smoothing: of the labels.
-        jitter: every edge of a target box is moved by up to this share of the box's side; ours, off.
-        beams: of the search on dev.
-        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
-        ungroundable: learn from mentions that are not in the picture, too, whose box is then (0, 0, 0, 0), which the
-            tool takes for none: grounding without entailment (section IV-C1, footnote 3).
-    """
-
-    backend: Literal["ofa"] = "ofa"
-    out: str = "out/grounder"
-    lr: Rate = 3e-5
-    batch_size: Positive = 32
-    epochs: Positive = 10
-    weights: str = "OFA-Sys/ofa-large"
-    tokenizer: str = "OFA-Sys/ofa-large"
-    expansions: tuple[str, ...] = ()
-    dev_expansions: str = ""
-    image_size: Positive = 512
-    smoothing: Share = 0.1
-    jitter: Jitter = 0.0
-    beams: Positive = 5
-    text: Reading = "both"
-    ungroundable: bool = False
 
 
 class OfaGrounderTask(Task):
@@ -149,7 +114,6 @@ class OfaGrounderTask(Task):
         self.parts.save(folder)
 
 
-RECIPES = {"ofa": OfaGrounderRecipe, "mmgdino": MmGroundingDinoRecipe}
 _TASKS: Mapping[type, Any] = {OfaGrounderRecipe: OfaGrounderTask, MmGroundingDinoRecipe: MmGroundingDinoTask}
 
 

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -59,7 +61,7 @@ class LoopSettings(ABC):
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
 
     @abstractmethod
-    def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
+    def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:
         """AdamW's groups of the trainable parameters, each with its peak `lr` and its `weight_decay`."""
 
     def rate(self, step: int, total: int) -> float:
@@ -83,7 +85,7 @@ class Training(LoopSettings):
 
     lr: Rate = 5e-5
 
-    def parameter_groups(self, net: nn.Module) -> list[dict[str, Any]]:
+    def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:
         """Two groups: matrices, which decay, and biases and norms, which do not."""
         trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
         return [

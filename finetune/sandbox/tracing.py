@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from namepin.evals.run import load_dataset
-from namepin.finetune.data.mentions import VisualTraining, read_split
+from namepin.finetune.data.mentions import read_split
+from namepin.finetune.recipes.visual import VisualTraining
 from namepin.tools.errors import in_one_line
 from namepin.tools.geometry import box_area, holds_point
 from namepin.tools.images.load import load_image

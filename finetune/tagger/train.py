@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from namepin.finetune.loop.run_folder import ensure_writable, put, trained
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
+from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.data import Batcher, Example, by_length, mention_pool, read_ccby, swap_mentions
-from namepin.finetune.tagger.recipe import TaggerRecipe, data_root, load_data, spec_of
+from namepin.finetune.tagger.recipe import data_root, load_data, spec_of
 from namepin.finetune.tagger.steps import co_occurrence, freeze_tables, tagger_loss
 from namepin.tools.base import file_sha256
 from namepin.tools.interfaces import TagRequest
@@ -190,9 +191,6 @@ def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> 
         true = {(s.start, s.end, tagger.spec.to_coarse4(s.coarse)) for s in example.spans}
         right, found, gold = right + len(predicted & true), found + len(predicted), gold + len(true)
     return 2 * right / max(found + gold, 1)
-
-
-RECIPES = {"dual": TaggerRecipe}
 
 
 def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
 from namepin.evals.run import load_dataset
 from namepin.finetune.data.mentions import read_split
-from namepin.finetune.matcher import MatcherRecipe
+from namepin.finetune.recipes.matcher import MatcherRecipe
+from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.data import read_fmnerg
-from namepin.finetune.tagger.recipe import TaggerRecipe, spec_of
+from namepin.finetune.tagger.recipe import spec_of
 from namepin.graphs.policy import ReviewPolicy
 from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError

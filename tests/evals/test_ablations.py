@@ -3,7 +3,6 @@
 import argparse
 import json
 import shlex
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from namepin.agent.cli.ablate import ablate
 from namepin.agent.config.backends import BACKENDS
 from namepin.agent.config.settings import load_settings
 from namepin.agent.workflows.ablate import Bench, command, obstacles
-from namepin.agent.workflows.recipes import RECIPE_MODULES, load_recipe
+from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
 from namepin.evals.ablations import Ablation, Row, ablation_named, ablations, cell
 from namepin.evals.report.full import full_report
 from namepin.evals.scoring.entropy_bins import gate_report
@@ -76,7 +75,7 @@ def test_the_command_that_makes_weights_is_a_recipe_and_makes_them_there(path: s
     asked.add_argument("--set", action="append")
     words = asked.parse_args(shlex.split(OURS[path], comments=True))
     assert (words.namepin, words.finetune) == ("namepin", "finetune")
-    recipe = load_recipe(import_module(RECIPE_MODULES[words.tool]).RECIPES, words.config, words.set)
+    recipe = load_recipe(recipe_kinds(words.tool), words.config, words.set)
     assert path in (f"{recipe.out}/weights", f"{recipe.out}/adapter")
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from namepin.finetune.matcher import MatcherRecipe, MatcherTask, itm_logits
+from namepin.finetune.matcher import MatcherTask, itm_logits
+from namepin.finetune.recipes.matcher import MatcherRecipe
 from support import tiny_blip
 from support.tiny_world import write_world
 

@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 
 from namepin.finetune.data.mentions import read_split
-from namepin.finetune.entailment import (
-    RECIPES,
-    BlipEntailmentRecipe,
-    BlipEntailmentTask,
-    EntailmentTraining,
-    train,
-)
+from namepin.finetune.entailment import BlipEntailmentTask, train
+from namepin.finetune.recipes.entailment import RECIPES, BlipEntailmentRecipe, EntailmentTraining
 from namepin.tools.entailment.albef import AlbefEntailment
 from namepin.tools.entailment.blip import BlipEntailment
 from namepin.tools.entailment.config import AlbefEntailmentConfig, BlipEntailmentConfig, OfaEntailmentConfig

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from namepin.finetune.fusion import UmtRecipe, UmtTask, train
+from namepin.finetune.fusion import UmtTask, train
+from namepin.finetune.recipes.fusion import UmtRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.examples.features import load_encoder_of
 from support.tiny_encoders import save_tiny_bert

@@ -9,7 +9,8 @@ import torch
 
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.run_folder import CHECKPOINT
-from namepin.finetune.matcher import RECIPES, Blip2MatcherTask, LlavaMatcherTask, MatcherTraining, train
+from namepin.finetune.matcher import Blip2MatcherTask, LlavaMatcherTask, train
+from namepin.finetune.recipes.matcher import RECIPES, MatcherTraining
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import MatchRequest, TraceQuery, TraceRequest

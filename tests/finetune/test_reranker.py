@@ -14,7 +14,8 @@ from PIL import Image
 
 from namepin.finetune.loop.run_folder import CHECKPOINT
 from namepin.finetune.loop.trainer import Run
-from namepin.finetune.reranker import RECIPES, RerankerTask, RerankerTraining, candidates_of, train
+from namepin.finetune.recipes.reranker import RECIPES, RerankerTraining
+from namepin.finetune.reranker import RerankerTask, candidates_of, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4

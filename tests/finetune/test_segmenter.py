@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import SamModel
 
-from namepin.finetune.segmenter import SamRecipe, SamTask, mask_loss, target_grid, train
+from namepin.finetune.recipes.segmenter import SamRecipe
+from namepin.finetune.segmenter import SamTask, mask_loss, target_grid, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import SegmentRequest

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from namepin.tools.base import digest
 from namepin.tools.examples.config import Kind
 from namepin.tools.images.tensors import squash
-from namepin.tools.loading.encoder import MINILM, load_encoder
+from namepin.tools.loading.config import MINILM
+from namepin.tools.loading.encoder import load_encoder
 from namepin.tools.loading.pretrained import (
     identity,
     load_folder,

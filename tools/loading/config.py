@@ -1,8 +1,10 @@
-"""Where a large model is put: settings that backends of several roles share."""
+"""Which encoder is the starter's, and where a large model is put: settings of several roles."""
 
 from typing import Literal
 
 from namepin.tools.types import Frozen
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Placement(Frozen):

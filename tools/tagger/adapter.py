@@ -17,13 +17,14 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_path, atomic_write
 from namepin.tools.jsonl import dump_json
 from namepin.tools.labels import COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
-from namepin.tools.loading.encoder import MINILM, load_encoder, read_safetensors
+from namepin.tools.loading.config import MINILM
+from namepin.tools.loading.encoder import load_encoder, read_safetensors
 from namepin.tools.nets.dual_tagger import DualTaggerNet
+from namepin.tools.tagger.config import Scheme
 from namepin.tools.tagger.rows import CASES, CONTEXTS, FINE_HINTS, HINTS, MARKS, NUM_CHARS, InputSpec, RowBuilder
 from namepin.tools.types import Frozen
 
 ADAPTER_FILE, MANIFEST_FILE = "adapter.safetensors", "config.json"
-Scheme = Literal["4", "4/51", "8/51"]
 
 
 class TaggerSpec(Frozen):

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from namepin.tools.types import Frozen
 
+Scheme = Literal["4", "4/51", "8/51"]
+"""Coarse types / fine types of a tagger; `4` alone has no fine types."""
+
 
 class TaggerConfig(Frozen):
     """How the tagger runs.

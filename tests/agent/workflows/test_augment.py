@@ -8,7 +8,8 @@ import pytest
 
 from namepin.agent.cli.main import main
 from namepin.agent.workflows.augment import augment
-from namepin.finetune.data.mentions import VisualTraining, read_split
+from namepin.finetune.data.mentions import read_split
+from namepin.finetune.recipes.visual import VisualTraining
 from namepin.finetune.tagger.data import read_gmner
 from namepin.tools.errors import NamepinError
 from support.scripted_chat import Handler, Server, serve

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from namepin.finetune.checks import plim as plim_check
-from namepin.finetune.tagger.recipe import TaggerRecipe
+from namepin.finetune.recipes.tagger import TaggerRecipe
 from support import tagger_posts as recipes
 from support import tiny_encoders
 

@@ -11,7 +11,7 @@ pytest.importorskip("accelerate", reason="needs the gpu extra")
 
 from namepin.finetune.data.described_regions import read_regions
 from namepin.finetune.data.mentions import read_split
-from namepin.finetune.entailment import BlipEntailmentRecipe
+from namepin.finetune.recipes.entailment import BlipEntailmentRecipe
 from namepin.finetune.sandbox.write import write_world
 from namepin.finetune.segmenter import regions_of
 from namepin.tools.errors import NamepinError

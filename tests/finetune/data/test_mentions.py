@@ -9,14 +9,15 @@ import pytest
 pytest.importorskip("accelerate", reason="needs the gpu extra")
 
 from namepin.finetune.data.mentions import read_split
-from namepin.finetune.entailment import RECIPES as ENTAILMENT
 from namepin.finetune.entailment import train as train_entailment
-from namepin.finetune.grounder.ofa import RECIPES as GROUNDER
 from namepin.finetune.grounder.ofa import train as train_grounder
-from namepin.finetune.matcher import RECIPES as MATCHER
-from namepin.finetune.matcher import MatcherRecipe, MatcherRows
+from namepin.finetune.matcher import MatcherRows
 from namepin.finetune.matcher import train as train_matcher
-from namepin.finetune.segmenter import SamRecipe
+from namepin.finetune.recipes.entailment import RECIPES as ENTAILMENT
+from namepin.finetune.recipes.grounder import RECIPES as GROUNDER
+from namepin.finetune.recipes.matcher import RECIPES as MATCHER
+from namepin.finetune.recipes.matcher import MatcherRecipe
+from namepin.finetune.recipes.segmenter import SamRecipe
 from namepin.finetune.segmenter import train as train_segmenter
 from namepin.tools.errors import NamepinError
 from support.tiny_world import NAMES, write_world

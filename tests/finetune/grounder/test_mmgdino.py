@@ -9,9 +9,10 @@ from accelerate import PartialState
 from PIL import Image
 from transformers import MMGroundingDinoForObjectDetection
 
-from namepin.finetune.grounder.mmgdino import MmGroundingDinoRecipe, MmGroundingDinoTask, centred, referring
+from namepin.finetune.grounder.mmgdino import MmGroundingDinoTask, centred, referring
 from namepin.finetune.grounder.ofa import train
 from namepin.finetune.loop.run_folder import CHECKPOINT
+from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe
 from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.config import MmGroundingDinoConfig
 from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from namepin.finetune.data.mentions import jitter_box
-from namepin.finetune.grounder.ofa import OfaGrounderRecipe, OfaGrounderTask, train
+from namepin.finetune.grounder.ofa import OfaGrounderTask, train
+from namepin.finetune.recipes.grounder import OfaGrounderRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.config import OfaGrounderConfig

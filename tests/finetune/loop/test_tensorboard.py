@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from namepin.finetune.grounder.ofa import OfaGrounderRecipe
 from namepin.finetune.loop import trainer as training
-from namepin.finetune.matcher import MatcherRecipe, train
+from namepin.finetune.matcher import train
+from namepin.finetune.recipes.grounder import OfaGrounderRecipe
+from namepin.finetune.recipes.matcher import MatcherRecipe
 from namepin.tools.errors import NamepinError
 from support.tiny_blip import save_folder, tiny_net
 from support.tiny_world import write_world

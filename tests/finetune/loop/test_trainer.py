@@ -23,7 +23,8 @@ from namepin.finetune.data.mentions import read_split
 from namepin.finetune.loop.fsdp import set_up_fsdp
 from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
 from namepin.finetune.loop.trainer import Run
-from namepin.finetune.matcher import MatcherRecipe, MatcherTask, train
+from namepin.finetune.matcher import MatcherTask, train
+from namepin.finetune.recipes.matcher import MatcherRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import MatchRequest, Query

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from namepin.agent.cli.main import app
 from namepin.finetune.loop.run_folder import CHECKPOINT, disk_errors
 from namepin.finetune.loop.trainer import Run
-from namepin.finetune.matcher import MatcherRecipe, MatcherTask, train
+from namepin.finetune.matcher import MatcherTask, train
+from namepin.finetune.recipes.matcher import MatcherRecipe
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from support.tiny_blip import save_folder, tiny_net
 from support.tiny_world import write_world

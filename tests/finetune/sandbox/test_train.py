@@ -1,6 +1,5 @@
 """The sandbox's nets: every run is a command that a person can type, and what is packed is what was trained."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from namepin.agent.workflows.recipes import RECIPE_MODULES, load_recipe
+from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
 from namepin.finetune.sandbox import train as module
 from namepin.finetune.sandbox.nets import copy_vision_encoder, make_nets
 from namepin.finetune.sandbox.pack import pack
@@ -31,7 +30,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sandbox_run_is_a_command_of_a_recipe(name: str) -> None:
     words = command(name, Path("out/sandbox"), 3)
     assert words[:3] == ["namepin", "finetune", RUNS[name].tool] and words[3] == "--config" and words[-1] == "--resume"
-    recipes = import_module(RECIPE_MODULES[RUNS[name].tool]).RECIPES
+    recipes = recipe_kinds(RUNS[name].tool)
     recipe = load_recipe(recipes, Path(words[4]), words[6:-1:2])
     assert (recipe.out, recipe.seed) == (f"out/sandbox/{name}", 3) and recipe.dataset in ("sandbox", "regions")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from namepin.agent.workflows.recipes import load_recipe
-from namepin.finetune.tagger.recipe import TaggerRecipe, load_data, spec_of
-from namepin.finetune.tagger.train import RECIPES, train
+from namepin.finetune.recipes.tagger import RECIPES, TaggerRecipe
+from namepin.finetune.tagger.recipe import load_data, spec_of
+from namepin.finetune.tagger.train import train
 from namepin.tools.errors import NamepinError
 from support.paths import ROOT
 from support.tagger_posts import write_posts

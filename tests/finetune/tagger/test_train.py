@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
 from namepin.finetune.loop.trainer import Run, _moved
+from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.average import soup
 from namepin.finetune.tagger.data import (
     Batcher,
@@ -33,7 +34,7 @@ from namepin.finetune.tagger.data import (
     spans_of,
     swap_mentions,
 )
-from namepin.finetune.tagger.recipe import TaggerRecipe, load_data
+from namepin.finetune.tagger.recipe import load_data
 from namepin.finetune.tagger.steps import tagger_loss
 from namepin.finetune.tagger.train import TaggerTask, train
 from namepin.tools.errors import NamepinError

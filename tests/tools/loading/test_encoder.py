@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.loading import encoder as checkpoints
-from namepin.tools.loading.encoder import MINILM, encoder_folder, load_encoder, read_safetensors
+from namepin.tools.loading.config import MINILM
+from namepin.tools.loading.encoder import encoder_folder, load_encoder, read_safetensors
 from namepin.tools.loading.pretrained import locate
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger

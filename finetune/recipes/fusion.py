@@ -1,0 +1,39 @@
+"""Settings of the recipe of the features that find similar posts."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from namepin.finetune.loop.settings import Positive, Rate, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class UmtRecipe(Training):
+    """RiVEG's settings for MNER with BERT (section V-A): 20 epochs at 5e-5 in batches of 16, 256 pieces at most.
+
+    Attributes:
+        root: folder of the data set; `images/` may be absent, or a post name no picture.
+        dataset: its layout, by the name that `namepin eval --dataset` knows.
+        train: the split to learn from.
+        dev: the split that epochs are chosen by.
+        text: the BERT to begin with: a folder or a name on the hub.
+        vision: the ResNet to begin with, as `text`.
+        image_size: side of the square that pictures are squashed to, in pixels.
+        pieces: largest number of word pieces of a post, with [CLS] and [SEP]; the rest is cut off.
+    """
+
+    backend: Literal["umt"] = "umt"
+    out: str = "out/fusion"
+    root: str
+    dataset: str = "gmner"
+    train: str = "train"
+    dev: str = "dev"
+    lr: Rate = 5e-5
+    epochs: Positive = 20
+    batch_size: Positive = 16
+    text: str = "google-bert/bert-base-uncased"
+    vision: str = "microsoft/resnet-152"
+    image_size: Positive = 224
+    pieces: Positive = 256
+
+
+RECIPES = {"umt": UmtRecipe}

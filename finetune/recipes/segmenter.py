@@ -1,0 +1,34 @@
+"""Settings of the segmenter's recipe."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from namepin.finetune.loop.settings import Jitter, Positive, Rate, Share
+from namepin.finetune.recipes.visual import VisualTraining
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamRecipe(VisualTraining):
+    """Ours, as the paper trains no segmenter.
+
+    Attributes:
+        weights: the SAM to begin with: a folder, an original `.pth` file, or a name on the hub.
+        jitter: every edge of a prompt is moved by up to this share of the box's side, as in SAM's training.
+        whole: train the encoders, too; for a SAM that starts from nothing.
+        points: share of the prompts that are a point within the mask instead of its box; GEM asks with points. A point
+            is ambiguous: of SAM's three masks the best is trained, and the predicted IoU of all.
+    """
+
+    backend: Literal["sam"] = "sam"
+    out: str = "out/segmenter"
+    dataset: str = "smner"
+    lr: Rate = 1e-4
+    epochs: Positive = 5
+    batch_size: Positive = 8
+    weights: str = "facebook/sam-vit-huge"
+    jitter: Jitter = 0.1
+    whole: bool = False
+    points: Share = 0.0
+
+
+RECIPES = {"sam": SamRecipe}

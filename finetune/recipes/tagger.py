@@ -1,0 +1,98 @@
+"""Settings of the tagger's recipe."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from namepin.finetune.loop.settings import Count, LoopSettings, Positive, Rate, Share
+from namepin.tools.loading.config import MINILM
+from namepin.tools.tagger.config import Scheme
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggerRecipe(LoopSettings):
+    """Settings of one training run. The starter adapter came from several; its model card lists them.
+
+    Attributes:
+        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; a sandbox world's own.
+        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, or `sandbox`.
+        out: run folder; the adapter is written to `out/adapter`, not to `out/weights`.
+        scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
+        encoder: base encoder, by hub name or folder.
+        start: adapter folder with the weights to begin with; empty for the base encoder.
+        marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
+        fine_hints: tell it, too, which of the 51 types the knowledge gives a name word for word, see `InputSpec`.
+        alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
+        beta: weight of the coarse logits in equation 9.
+        pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
+        knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
+        epochs: passes over the training posts, each without its knowledge.
+        ccby_epochs: passes over the CC-BY tweets before, coarse path only.
+        lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
+        lr_heads: learning rate of all that is new.
+        swap: rate at which mentions of bare posts are replaced by others of their type.
+        lower: rate of bare posts written in lower case only.
+        hide: rate of word pieces hidden from the encoder.
+        precision: of the encoder; the paths and their CRFs compute in float32.
+        threads: of PyTorch on the CPU.
+    """
+
+    data: str = ""
+    dataset: Literal["gmner", "fmnerg", "sandbox"] = "gmner"
+    out: str = "out/tagger"
+    scheme: Scheme = "4/51"
+    encoder: str = MINILM
+    start: str = ""
+    alpha: Share = 0.5
+    beta: Share = 0.1
+    pooled: Weight = 0.5
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    bio_constraint: bool = True
+    crf_scope: Literal["text", "all"] = "text"
+    knowledge: Share = 0.5
+    knowledge_pieces: Count = 48
+    marks: bool = True
+    fine_hints: bool = False
+    epochs: Positive = 10
+    ccby_epochs: Count = 0
+    patience: Positive = 4
+    batch_size: Positive = 32
+    lr_encoder: Rate = 1e-4
+    lr_heads: Rate = 1e-3
+    layer_decay: Share = 0.9
+    ema: Share = 0.998
+    swap: Share = 0.15
+    lower: Share = 0.03
+    hide: Share = 0.03
+    precision: Literal["no", "bf16", "fp16"] = "bf16"
+    threads: Positive = 2
+
+    def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:
+        """One group per parameter: the rate falls from the encoder's top layer down; biases and norms do not decay."""
+        from namepin.finetune.loop.moving_average import trainable
+
+        config: Any = net.get_submodule("encoder").config
+        layers = int(config.num_hidden_layers)
+        groups = []
+        for name, parameter in trainable(net).items():
+            rate = self.lr_heads
+            if name.startswith("encoder."):
+                numbers = [int(part) for part in name.split(".") if part.isdigit()]
+                rate = self.lr_encoder * self.layer_decay ** (layers - 1 - numbers[0] if numbers else layers)
+            decay = self.weight_decay if parameter.dim() > 1 else 0.0
+            groups.append({"params": [parameter], "lr": rate, "weight_decay": decay})
+        return groups
+
+    def rate(self, step: int, total: int) -> float:
+        """As every recipe's, but it reaches the peak in the last step of the warm-up and never falls below 0.02."""
+        warm = max(1, int(total * self.warmup))
+        return (step + 1) / warm if step < warm else max(0.02, (total - step) / max(1, total - warm))
+
+
+RECIPES = {"dual": TaggerRecipe}
