@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from namepin.evals.bench.harness import interleaved, machine, peak_memory_gib
+from namepin.agent.config.layers import meant
+from namepin.evals.bench.harness import children_cpu, interleaved, machine, peak_memory_gib
 from namepin.tools.errors import NamepinError
 
 _HOLDS = {"<=": operator.le, ">=": operator.ge}
@@ -46,11 +47,24 @@ class Bench:
         return function()
 
 
+REFUSED: Mapping[str, Sequence[str]] = {
+    "empty_text": ("extract", ""),
+    "missing_posts": ("extract", "--posts", "nowhere.jsonl"),
+    "wrong_flag": ("extract", "Ada in Oslo", "--imge", "x"),
+    "unknown_profile": ("extract", "Ada in Oslo", "--profile", "startr"),
+    "wrong_setting": ("extract", "Ada in Oslo", "--set", "gate.gama=1"),
+    "wrong_recipe_setting": ("finetune", "tagger", "--set", "epoks=1"),
+    "missing_input": ("batch", "nowhere.jsonl", "--out", "nowhere"),
+    "missing_dataset": ("eval", "--dataset", "gmner", "--root", "nowhere", "--split", "dev"),
+    "no_cassette": ("replay", "nowhere"),
+}
+"""Commands that end with exit code 2, by what is wrong with them."""
+
 BENCHES: Mapping[str, Bench] = {
     "startup": Bench(
         "namepin.agent.bench.registry",
-        "`namepin --help` in a fresh process",
-        (Goal("help_s", "<=", 0.5),),
+        "`namepin --help` in a fresh process, and CPU seconds of commands that end at once because of bad input",
+        (Goal("help_s", "<=", 0.5), *(Goal(f"{name}_cpu_s", "<=", 0.7) for name in REFUSED)),
         "bench_startup",
     ),
     "crf": Bench(
@@ -104,15 +118,25 @@ BENCHES: Mapping[str, Bench] = {
 }
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Fail before anything is measured.
+
+    Raises:
+        NamepinError: E207 for a name that is no bench; it names the nearest.
+    """
+    for name in names:
+        if name not in BENCHES:
+            mend = f"{meant(name, BENCHES)}benches: {', '.join(BENCHES)}"
+            raise NamepinError("E207", f"unknown bench {name!r}", mend=mend)
+
+
 def run(names: Sequence[str]) -> dict[str, Any]:
     """Run the named benches (none named: all) and return a JSON-able report with the machine it was made on.
 
     Raises:
         NamepinError: E207 for a name that is no bench.
     """
-    unknown = [name for name in names if name not in BENCHES]
-    if unknown:
-        raise NamepinError("E207", f"no bench {unknown[0]!r}", mend=f"benches: {', '.join(BENCHES)}")
+    check_names(names)
     report: dict[str, Any] = {"machine": machine(), "benches": {}}
     for name in names or BENCHES:
         bench = BENCHES[name]
@@ -123,13 +147,21 @@ def run(names: Sequence[str]) -> dict[str, Any]:
 
 
 def bench_startup(rounds: int = 7) -> dict[str, float]:
-    """Seconds of `namepin --help`, and of an interpreter that does nothing."""
-    show_help = "import sys; from namepin.agent.cli.main import main; sys.exit(main(['--help']))"
+    """Seconds of `namepin --help` and of an interpreter that does nothing, and CPU seconds of `REFUSED`."""
 
-    def process(code: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    def process(code: str, *arguments: str, ends_with: int = 0) -> Callable[[], object]:
+        def run() -> None:
+            ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True)
+            if ended.returncode != ends_with:
+                raise RuntimeError(f"{arguments} ended with {ended.returncode}: {ended.stderr.decode()}")
 
-    return interleaved({"help_s": process(show_help), "bare_python_s": process("")}, rounds)
+        return run
+
+    command = "from namepin.agent.cli.main import run; run()"
+    ways = {"help": process(command, "--help"), "bare_python": process("")}
+    refused = {name: process(command, *words, ends_with=2) for name, words in REFUSED.items()}
+    seconds = {f"{name}_s": value for name, value in interleaved(ways, rounds).items()}
+    return seconds | {f"{name}_cpu_s": value for name, value in interleaved(refused, rounds, children_cpu).items()}
 
 
 def bench_extract(rounds: int = 5) -> dict[str, float]:

@@ -16,17 +16,18 @@ def bench(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
 ) -> int:
     """Measure speed and memory against stated baselines. A missed goal is shown, and is no failure."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from namepin.agent.bench.registry import BENCHES, run
+    from namepin.agent.bench.registry import BENCHES, check_names, run
     from namepin.agent.cli.checks import check_writable
     from namepin.agent.cli.progress import doing
 
+    check_names(names or [])
     check_writable(json)
 
     with doing(f"running {', '.join(names or BENCHES)}"):
         report = run(names or [])
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False, markup=False)
     for name, result in report["benches"].items():
         console.print(f"{name}: {result['about']}", style="bold")
