@@ -12,6 +12,10 @@ from hypothesis import HealthCheck, settings
 
 from support.paths import ROOT
 
+# Before any package computes: threads of several tests that run at once would only wait for each other.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 # Before any test runs: tests marked `langsmith` go out to LangSmith only where somebody asks for that.
 os.environ.setdefault("LANGSMITH_TEST_TRACKING", "false")
 

@@ -35,7 +35,7 @@ def audit(tmp_path: Path, url: str) -> subprocess.CompletedProcess[str]:
     flags = ["-r", str(wanted), "--no-deps", "--disable-pip", "-s", "osv", "--osv-url", url, "--timeout", "5"]
     cache = ["--cache-dir", str(tmp_path / "cache")]
     command = [sys.executable, str(AUDIT), *flags, *cache]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 FOUND = {
@@ -75,6 +75,6 @@ def test_a_service_that_is_not_there_is_told_and_is_no_failure(tmp_path: Path) -
 
 def test_a_broken_audit_fails(tmp_path: Path) -> None:
     ran = subprocess.run(
-        [sys.executable, str(AUDIT), "-r", str(tmp_path / "nowhere.txt")], capture_output=True, text=True, timeout=100
+        [sys.executable, str(AUDIT), "-r", str(tmp_path / "nowhere.txt")], capture_output=True, text=True
     )
     assert ran.returncode == 1 and "the audit itself failed" in ran.stdout

@@ -62,7 +62,7 @@ class Server:
         command = [str(self.binaries / program), *map(str, arguments)]
         quiet = subprocess.DEVNULL
         ran = subprocess.run(
-            command, user=self.user, cwd=self.folder, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, timeout=60
+            command, user=self.user, cwd=self.folder, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE
         )
         assert ran.returncode == 0, ran.stderr.decode(errors="replace")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -13,6 +13,7 @@ from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Query, TagRequest, Tags, TraceQuery, TraceRequest
 from namepin.tools.media import Media
 from support.scripted_tools import IMAGE, ScriptedTracer
+from support.waiting import PATIENCE_S, wait_until
 
 
 class Counting:
@@ -27,16 +28,21 @@ class Counting:
         self.gate, self.error = threading.Event(), error
 
     def run(self, requests: Sequence[Any], media: Media) -> list[Tags]:
-        self.gate.wait(5)
+        self.gate.wait()
         self.sizes.append(len(requests))
         if any(request.text == "bad" for request in requests):
             raise self.error or ValueError("bad")
         return [Tags(tokens=(request.text,), mentions=()) for request in requests]
 
 
+async def happens(condition: Callable[[], object]) -> None:
+    """As `support.waiting.wait_until`, while the loop goes on."""
+    await asyncio.to_thread(wait_until, condition, "what the test sets off")
+
+
 async def ask(calls: BatchedCalls, tool: Counting, texts: Sequence[str]) -> list[Any]:
     asked = [asyncio.create_task(calls.call("tagger", TagRequest(text=text), Media())) for text in texts]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0)  # all are in the line
     tool.gate.set()
     return await asyncio.gather(*asked, return_exceptions=True)
 
@@ -114,40 +120,40 @@ def test_those_of_a_length_are_asked_together_and_the_oldest_first() -> None:
 
     async def busy_then_many() -> list[Any]:
         first = asyncio.create_task(calls.call("tagger", TagRequest(text="first"), Media()))
-        await asyncio.sleep(0.05)
-        return [await first, *await ask(calls, tool, texts[1:])]
+        await happens(lambda: asked)
+        return [*await ask(calls, tool, texts[1:]), await first]
 
     found = asyncio.run(busy_then_many())
-    assert [tags.tokens[0] for tags in found] == texts
+    assert [tags.tokens[0] for tags in found] == [*texts[1:], "first"]
     assert asked == [["first"], ["x" * 90, "y" * 80, "z" * 70], ["ab", "cd"]]
 
 
 def test_a_batch_may_wait_to_fill_but_not_for_ever() -> None:
     tool = Counting()
     tool.gate.set()
-    calls = BatchedCalls({"tagger": tool}, most=3, wait_s=0.5)
 
-    async def one_by_one(number: int) -> None:
+    async def one_by_one(number: int, wait_s: float) -> None:
+        calls = BatchedCalls({"tagger": tool}, most=3, wait_s=wait_s)
+
         async def later(after_s: float) -> Any:
             await asyncio.sleep(after_s)
             return await calls.call("tagger", TagRequest(text="a"), Media())
 
         await asyncio.gather(*(later(0.02 * i) for i in range(number)))
 
-    asyncio.run(one_by_one(3))
-    asyncio.run(one_by_one(2))
-    assert tool.sizes == [3, 2]
+    asyncio.run(one_by_one(3, wait_s=PATIENCE_S))
+    asyncio.run(one_by_one(1, wait_s=0.2))
+    assert tool.sizes == [3, 1]
 
 
 def test_a_full_line_lets_nobody_in_until_there_is_room() -> None:
     tool = Counting()
-    calls = BatchedCalls({"tagger": tool}, most=1, room=2, timeout_s=5)
+    calls = BatchedCalls({"tagger": tool}, most=1, room=2)
 
     async def many() -> list[Any]:
         asked = [asyncio.create_task(calls.call("tagger", TagRequest(text=str(i)), Media())) for i in range(9)]
-        await asyncio.sleep(0.05)
         line = calls._lines["tagger"]
-        assert len(line._inside) == 2 and len(line._outside) == 6, "one is being answered"
+        await happens(lambda: (len(line._inside), len(line._outside)) == (2, 6))  # and one is being answered
         asked[8].cancel()
         asked[2].cancel()
         await asyncio.sleep(0)
@@ -177,6 +183,6 @@ def test_no_request_is_lost_between_many_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert answers == [[f"{number}-{i}" for i in range(200)] for number in range(4)]
     assert max(tool.sizes) == 3 and sum(tool.sizes) == 800

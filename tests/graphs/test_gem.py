@@ -32,6 +32,7 @@ from support.scripted_tools import (
     make_context,
     make_tools,
 )
+from support.waiting import PATIENCE_S
 
 FIGURE = ("caption", "knowledge", "tag", "gate", "rerank", "match", "trace", "segment", "assemble")
 TEXT = "Anna and Bob met Zed in Oslo"  # sure, hard, hard and not in the picture, borderline and not in the picture
@@ -308,7 +309,7 @@ def test_progress(graph: gem.Graph) -> None:
 def test_posts_overlap(graph: gem.Graph) -> None:
     """Both taggers wait for each other: the posts can only end if they run at the same time."""
     meeting = threading.Barrier(2)
-    tagger = ScriptedTagger(delay=lambda: 0.0 * meeting.wait(timeout=20))
+    tagger = ScriptedTagger(delay=lambda: 0.0 * meeting.wait(timeout=PATIENCE_S))
     calls = LiveCalls(make_tools("tagger", tagger=tagger))
 
     async def both() -> list[Extraction]:

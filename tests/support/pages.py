@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from support.paths import ROOT
+from support.waiting import PATIENCE_S
 
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
 MESSAGE = "#np-message textarea"
@@ -19,7 +20,7 @@ def visit(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     tab.on("request", lambda request: asked.append(request.url))
     tab.on("pageerror", lambda error: broken.append(str(error)))
     tab.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
-    tab.set_default_timeout(20_000)
+    tab.set_default_timeout(1000 * PATIENCE_S)
     tab.goto(address)
     tab.wait_for_selector(MESSAGE)
     try:

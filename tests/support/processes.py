@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+
+from support.waiting import wait_until
 
 NAMEPIN = [sys.executable, "-c", "from namepin.agent.cli.main import run; run()"]
 _KEPT = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "VIRTUAL_ENV")
@@ -31,20 +32,20 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def answers(port: int) -> bool:
+    """Whether somebody listens on this port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @contextmanager
 def running(command: list[str], port: int, log: Path, env: Mapping[str, str], cwd: Path) -> Iterator[str]:
     """A server, from when it answers on `port` until the block ends; yields its address."""
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=dict(env), cwd=cwd)
         try:
-            for _ in range(1200):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-                time.sleep(0.05)
-            else:
-                raise AssertionError(f"does not listen: {log.read_text(errors='replace')[-3000:]}")
+            wait_until(lambda: answers(port) or process.poll() is not None, "the server listens")
+            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -66,7 +67,7 @@ class Mcp:
             transport: Any = self.server
             if isinstance(self.server, str):
                 headers = {"authorization": f"Bearer {self.token}"} if self.token else {}
-                http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=60))
+                http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=None))
                 transport = streamable_http_client(self.server, http_client=http)
             self.client = await stack.enter_async_context(Client(transport))
             self._stack = stack.pop_all()

@@ -33,7 +33,7 @@ class Handler(JsonHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.body())
         self.server.asked += 1
-        self.server.free.wait(60)
+        self.server.free.wait()
         said = {"explanation": "Everybody knows."}
         if "response_format" in asked:
             schema = asked["response_format"]["json_schema"]["schema"]

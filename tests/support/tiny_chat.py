@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from support.waiting import wait_until
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -100,7 +101,7 @@ def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = ()) -> PreTraine
 
 
 @contextmanager
-def serve(model: Path, log: Path, *, wait_s: float = 180) -> Iterator[str]:
+def serve(model: Path, log: Path) -> Iterator[str]:
     """Run `transformers serve` on a free port of 127.0.0.1, offline; the base URL, once the server is healthy."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -120,7 +121,7 @@ def serve(model: Path, log: Path, *, wait_s: float = 180) -> Iterator[str]:
     command = [sys.executable, "-c", main, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
         try:
-            _await_health(f"http://127.0.0.1:{port}/health", process, log, time.monotonic() + wait_s)
+            _await_health(f"http://127.0.0.1:{port}/health", process, log)
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             process.terminate()
@@ -130,15 +131,15 @@ def serve(model: Path, log: Path, *, wait_s: float = 180) -> Iterator[str]:
                 process.kill()
 
 
-def _await_health(url: str, process: "subprocess.Popen[bytes]", log: Path, deadline: float) -> None:
+def _await_health(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+
+    def healthy() -> bool:
+        assert process.poll() is None, f"transformers serve did not start:\n{log.read_text()[-2000:]}"
         try:
-            with direct.open(url, timeout=2) as response:
-                if response.status == 200:
-                    return
+            with direct.open(url) as response:
+                return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise RuntimeError(f"transformers serve did not start:\n{log.read_text()[-2000:]}")
+            return False
+
+    wait_until(healthy, "transformers serve is healthy")

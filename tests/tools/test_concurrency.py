@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from namepin.tools.concurrency import map_ahead
+from support.waiting import PATIENCE_S
 
 
 def test_as_many_as_asked_for_are_under_way_and_come_in_order() -> None:
-    meet, taken = threading.Barrier(3, timeout=10), list[int]()
+    meet, taken = threading.Barrier(3, timeout=PATIENCE_S), list[int]()
 
     def items() -> Iterator[int]:
         for number in range(9):
@@ -48,7 +49,7 @@ def test_who_leaves_early_leaves_no_work_behind() -> None:
     def work(number: int) -> int:
         began.append(number)
         if number:
-            gate.wait(10)
+            gate.wait(PATIENCE_S)
         return number
 
     found = map_ahead(work, range(100), 2)

@@ -24,6 +24,7 @@ from namepin.tools.media import Media
 from namepin.tools.tagger.dual import DualTagger
 from support import llm_process
 from support.batch_samples import timeless, write_posts
+from support.waiting import PATIENCE_S
 
 POSTS = 40
 TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
@@ -147,7 +148,7 @@ def test_posts_that_do_not_wait_for_the_slow_model_go_on(tmp_path: Path, monkeyp
 
     def held(self: Any, requests: Any, media: Any) -> list[Knowledge]:
         if requests[0].text == slow:
-            assert overlapped.wait(60), "the others waited for it"
+            assert overlapped.wait(PATIENCE_S), "the others waited for it"
         return explain(self, requests, media)
 
     def watched(self: Any, requests: Any, media: Any) -> Any:

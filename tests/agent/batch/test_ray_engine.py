@@ -107,7 +107,7 @@ def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
         again = start([*command, "--parquet"])
         ran = cli("batch", posts, "--out", local, *settings(*knowledge_of(one, other), *TEXT_ONLY))
         assert ran.code == 1, ran.err
-        _, said = again.communicate(timeout=200)
+        _, said = again.communicate()
         assert again.returncode == 1, said.decode()
     torch.set_num_threads(threads)
     assert results(out) == results(local) and len(results(out)) == POSTS

@@ -3,6 +3,7 @@
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -89,12 +90,10 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/slow":
             self.send_response(200)
             self.end_headers()
-            for _ in range(50):
-                try:
+            with suppress(OSError):
+                while True:  # it never ends by itself
                     self.wfile.write(b"x")
-                except OSError:
-                    return
-                time.sleep(0.1)
+                    time.sleep(0.1)
         elif self.path.startswith("/to/"):
             self.send_response(302)
             self.send_header("location", self.path.removeprefix("/to/"))
@@ -162,10 +161,9 @@ def test_a_picture_is_read(site: dict[str, Any]) -> None:
     ],
 )
 def test_every_redirect_and_bound_is_checked(site: dict[str, Any], path: str, code: str, options: Any) -> None:
-    began = time.monotonic()
     with pytest.raises(NamepinError) as caught:
         fetch(site["base"] + path, **site["options"], **options)
-    assert caught.value.code == code and time.monotonic() - began < 4
+    assert caught.value.code == code
 
 
 def test_a_circle_of_redirects_ends(site: dict[str, Any]) -> None:

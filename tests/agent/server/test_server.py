@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from namepin.agent.server.jobs import Job, Jobs
 from namepin.tools.errors import NamepinError
 from support.cli import Cli
 from support.paths import ROOT
+from support.waiting import wait_until
 
 POST = {"id": "a", "text": "Eileen Collins in front of the Discovery"}
 PICTURE = (ROOT / "examples" / "astronaut.jpg").read_bytes()
@@ -138,12 +138,11 @@ def test_tokens(tmp_path: Path) -> None:
 
 
 def _finished(client: TestClient, job: str, headers: dict[str, str]) -> dict[str, Any]:
-    for _ in range(200):
-        answer: dict[str, Any] = client.get(f"/api/jobs/{job}", headers=headers).json()
-        if answer["state"] in ("done", "failed"):
-            return answer
-        time.sleep(0.05)
-    raise AssertionError("the job does not end")
+    def state() -> dict[str, Any]:
+        return dict(client.get(f"/api/jobs/{job}", headers=headers).json())
+
+    wait_until(lambda: state()["state"] in ("done", "failed"), "the job ends")
+    return state()
 
 
 def test_jobs_are_worked_on_and_nobody_elses(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from namepin.tools.interfaces import KnowledgeRequest
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.media import Media
 from support.slow_model import SlowModel, slow_model
+from support.waiting import wait_until
 
 ASKING = 4
 KEPT, PLAIN = "Bob Dylan in Oslo", "nothing to see in here today"
@@ -29,14 +30,6 @@ KEPT, PLAIN = "Bob Dylan in Oslo", "nothing to see in here today"
 def model() -> Iterator[SlowModel]:
     with slow_model() as server:
         yield server
-
-
-def until(true: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never comes to that")
 
 
 @pytest.mark.parametrize("role", ["knowledge", "reranker"])
@@ -54,7 +47,7 @@ def test_posts_that_need_no_answer_pass_those_that_wait_for_one(role: str, model
         model.free.clear()
         slow = [crowd.submit(post, f"Bob Dylan in Oslo, number {n}") for n in range(ASKING)]
         try:
-            until(lambda: counts(client) == (0, 0, ASKING))
+            wait_until(lambda: counts(client) == (0, 0, ASKING), "all that may ask do")
             served = [post(KEPT), *([post(PLAIN)] if role == "reranker" else [])]
             assert [answer.status_code for answer in served] == [200] * len(served)
             refused = post("Bob Dylan in Oslo, one too many")

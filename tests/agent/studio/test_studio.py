@@ -188,7 +188,7 @@ def by_command(cli: Cli, folder: Path) -> Any:
 
 
 def by_rest(address: str) -> Any:
-    answer = httpx.post(f"{address}/api/extract", json={**WHOLE, "image": DATA}, timeout=60)
+    answer = httpx.post(f"{address}/api/extract", json={**WHOLE, "image": DATA}, timeout=None)
     return answer.raise_for_status().json()
 
 

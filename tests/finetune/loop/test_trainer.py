@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +35,7 @@ from support.paths import ROOT, TESTS
 from support.tiny_blip import save_folder, tiny_net
 from support.tiny_world import write_world
 from support.two_processes import FSDP
+from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +127,14 @@ train(MatcherRecipe(root={str(world)!r}, weights={str(weights)!r}, out={str(kill
       batch_size=4, warmup=0.0, patience=9, cpu=True, checkpoint_steps=1))
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        if (killed / CHECKPOINT).is_file() and torch.load(killed / CHECKPOINT, weights_only=True)["now"]["step"] >= 3:
-            break
-        time.sleep(0.02)
+
+    def three_steps() -> bool:
+        file = killed / CHECKPOINT
+        return file.is_file() and torch.load(file, weights_only=True)["now"]["step"] >= 3
+
+    wait_until(lambda: process.poll() is not None or three_steps(), "three steps")
     process.send_signal(signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said.decode()
     assert torch.load(killed / CHECKPOINT, weights_only=True)["now"]["epoch"] < 4
     train(a_recipe(world, weights, killed, **settings), resume=True)
@@ -246,9 +247,7 @@ def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path:
     train(a_recipe(world, weights, tmp_path / "one", epochs=2, batch_size=3))
     script = TESTS / "support" / "two_processes.py"
     command = [sys.executable, str(script), "matcher", str(world), str(weights), str(tmp_path)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=250, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("weights: ") == 2, "of two processes one speaks"
     wanted = torch.load(tmp_path / "one" / CHECKPOINT, weights_only=True)

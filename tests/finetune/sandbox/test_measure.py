@@ -87,5 +87,5 @@ def test_the_profile_names_the_folder(tmp_path: Path) -> None:
 def test_a_script_says_in_one_line_that_nothing_is_there(tmp_path: Path, name: str) -> None:
     more = {"tracing": ["--weights", "none"], "pack": [str(tmp_path / "target")]}.get(name, [])
     words = [sys.executable, "-m", f"namepin.finetune.sandbox.{name}", str(tmp_path / "none"), *more]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(words, capture_output=True, text=True)
     assert ended.returncode == 2 and ended.stderr.startswith("error: E") and ended.stderr.count("\n") == 1

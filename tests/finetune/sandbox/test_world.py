@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from namepin.finetune.sandbox.write import write_world
 from namepin.tools.captioner.config import RecordedCaptionerConfig
 from namepin.tools.captioner.recorded import read_captions
 from namepin.tools.errors import NamepinError
+from support.waiting import wait_until
 
 COUNTS = {"train": 150, "dev": 40, "test": 120}
 
@@ -147,9 +147,7 @@ def test_a_world_whose_writing_was_killed_is_written_again(tmp_path: Path) -> No
     write += f"write(pathlib.Path(sys.argv[1]), {few}, 5, quiet=True)"
     killed = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", write, str(killed)])
-    until = time.monotonic() + 60
-    while len(list(killed.glob("images/*"))) < 5 and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: len(list(killed.glob("images/*"))) >= 5, "five pictures")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 5 <= len(list(killed.glob("images/*"))) < 64 and not (killed / "sandbox.json").exists()

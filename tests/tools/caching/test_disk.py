@@ -78,7 +78,7 @@ def test_threads_and_processes_share_one_file(tmp_path: Path) -> None:
     for worker in threads:
         worker.start()
     for worker in (*threads, process):
-        worker.join(60)
+        worker.join()
     assert process.exitcode == 0
     cache = DiskCache(tmp_path)
     expected = [*range(45), *range(50, 75)]

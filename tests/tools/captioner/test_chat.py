@@ -42,7 +42,7 @@ def url(model: Path) -> Iterator[str]:
 
 
 def captioner(url: str, model: Path, folder: Path, **changes: object) -> ChatCaptioner:
-    given = {"model": str(model), "base_url": url, "retries": 0, "timeout_s": 200, "cache_dir": folder}
+    given = {"model": str(model), "base_url": url, "retries": 0, "timeout_s": 600, "cache_dir": folder}
     return ChatCaptioner(CaptionerConfig.model_validate(given | changes))
 
 

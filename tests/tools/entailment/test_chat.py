@@ -32,7 +32,7 @@ def a_request(*expressions: str, sha: str = "a", text: str = "At Garfield Park")
 
 
 def a_tool(url: str, model: str = "m", **changes: Any) -> ChatEntailment:
-    given = {"model": model, "base_url": url, "retries": 0, "timeout_s": 200, "cache": False}
+    given = {"model": model, "base_url": url, "retries": 0, "timeout_s": 600, "cache": False}
     return ChatEntailment(ChatEntailmentConfig.model_validate(given | changes))
 
 

@@ -132,7 +132,7 @@ def test_any_answer_is_read_or_named(text: str, cut: bool) -> None:
 
 
 def config(url: str, folder: Path, **changes: object) -> KnowledgeConfig:
-    given = {"model": "m", "base_url": url, "retries": 0, "timeout_s": 200, "max_tokens": 80, "cache_dir": folder}
+    given = {"model": "m", "base_url": url, "retries": 0, "timeout_s": 600, "max_tokens": 80, "cache_dir": folder}
     return KnowledgeConfig.model_validate(given | changes)
 
 

@@ -31,6 +31,7 @@ from namepin.tools.llm.servers import servers_of
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef
 from support.loopback import serving
+from support.waiting import PATIENCE_S
 
 SECRET = "sk-very-secret-1234567890"
 
@@ -130,7 +131,7 @@ def body(content: bytes) -> Fault:
 
 
 def hang(handler: Handler) -> None:
-    handler.server.released.wait(200)
+    handler.server.released.wait()
 
 
 def drip(handler: Handler) -> None:
@@ -146,7 +147,7 @@ def cut(handler: Handler) -> None:
 
 def config(server: Faults, **changes: Any) -> ChatConfig:
     given: dict[str, Any] = {
-        "model": "m", "base_url": server.url, "timeout_s": 60, "retries": 2, "backoff_s": 0.02, "backoff_max_s": 1
+        "model": "m", "base_url": server.url, "timeout_s": 600, "retries": 2, "backoff_s": 0.02, "backoff_max_s": 1
     }  # fmt: skip
     return ChatConfig(**given | changes)
 
@@ -233,11 +234,10 @@ def test_a_wait_beyond_the_bound_is_not_begun(server: Faults) -> None:
 @pytest.mark.parametrize("fault", [hang, drip])
 def test_time_is_bounded(server: Faults, fault: Fault) -> None:
     server.script = [fault]
-    begin = time.monotonic()
     failure = ask_once(ChatClient(config(server, timeout_s=0.5, retries=1), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and "no answer in time" in failure.what
     assert "2 of 2 attempts" in failure.what
-    assert 1 <= time.monotonic() - begin < 100  # the server would hang for longer
+    assert not server.released.is_set(), "the server would hang for ever"
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
@@ -265,7 +265,7 @@ def test_nobody_listens() -> None:
 
 
 def test_questions_run_side_by_side_within_the_bound(server: Faults) -> None:
-    three = threading.Barrier(3, timeout=60)
+    three = threading.Barrier(3, timeout=PATIENCE_S)
 
     def together(handler: Handler) -> None:
         three.wait()

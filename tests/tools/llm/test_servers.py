@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from hypothesis import given, settings
@@ -117,7 +117,7 @@ def three() -> Iterator[list[Server]]:
 
 
 def a_client(*urls: str, **changes: object) -> ChatClient:
-    given = {"model": "m", "base_url": urls[0], "servers": urls[1:], "timeout_s": 5, "retries": 2, "backoff_s": 0.01}
+    given = {"model": "m", "base_url": urls[0], "servers": urls[1:], "timeout_s": 600, "retries": 2, "backoff_s": 0.01}
     return ChatClient(ChatConfig.model_validate(given | changes), "knowledge")
 
 
@@ -167,21 +167,28 @@ def test_where_all_are_dead_later_questions_fail_at_once() -> None:
     client = a_client(nobody(), nobody())
     for _ in range(3):
         assert isinstance(client.map(a_question, [1])[0], ToolUnavailable)
-    start = time.monotonic()
     (failure,) = client.map(a_question, [1])
-    assert isinstance(failure, ToolUnavailable) and "left out" in str(failure)
-    assert time.monotonic() - start < 2
+    assert isinstance(failure, ToolUnavailable) and "left out" in str(failure), "without another attempt"
 
 
 def test_a_server_that_hangs_holds_up_few_questions() -> None:
     """It takes connections and never answers: with four questions at a time, all are given up after one timeout."""
+    connections = list[socket.socket]()
+
+    def accept(deaf: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connections.append(deaf.accept()[0])
+
     with socket.create_server(("127.0.0.1", 0)) as deaf:
+        threading.Thread(target=accept, args=(deaf,), daemon=True).start()
         client = a_client(f"http://127.0.0.1:{deaf.getsockname()[1]}/v1", timeout_s=0.4, retries=3, concurrency=4)
-        start = time.monotonic()
         answers = client.map(a_question, range(12))
-        assert all(isinstance(answer, ToolUnavailable) for answer in answers)
-        # Twelve questions of four attempts, four at a time, would take twelve timeouts.
-        assert time.monotonic() - start < 12 * 0.4
+        deaf.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()
+    assert all(isinstance(answer, ToolUnavailable) for answer in answers)
+    assert 4 <= len(connections) <= 8, "not four attempts of each of twelve questions"
 
 
 def test_answers_do_not_tell_who_gave_them(three: list[Server]) -> None:

@@ -29,7 +29,7 @@ def request(sha: str = "a", **changes: Any) -> RerankRequest:
 
 
 def reranker(url: str, model: str = "m", **changes: Any) -> ChatReranker:
-    given = {"model": model, "base_url": url, "retries": 0, "timeout_s": 200, "cache": False}
+    given = {"model": model, "base_url": url, "retries": 0, "timeout_s": 600, "cache": False}
     return ChatReranker(ChatRerankerConfig.model_validate(given | changes))
 
 
