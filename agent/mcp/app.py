@@ -1,14 +1,17 @@
 """MCP over HTTP: the same tokens, rates and bounds as the REST surface, in front of the SDK's own application."""
 
+import asyncio
+
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from namepin.agent.config.sections import ServeSettings
 from namepin.agent.mcp.owners import McpSessions
-from namepin.agent.mcp.server import OWNER, build_server, of_token
-from namepin.agent.server.access import Access, Denied, TooMany, bearer
-from namepin.agent.server.app import Bounds
-from namepin.agent.server.rest import denied, too_many
+from namepin.agent.mcp.server import build_server, of_token
+from namepin.agent.server.access import Access, bearer
+from namepin.agent.server.bodies import MAX_PARTS, is_intricate
+from namepin.agent.server.bounds import Bounds, Entry
+from namepin.agent.server.problems import problem
 
 _BODY = 4 / 3
 """How much longer base64 is than what it encodes."""
@@ -36,27 +39,52 @@ def create_mcp_app(sessions: McpSessions, access: Access, serve: ServeSettings, 
     inner = build_server(sessions, of_token).streamable_http_app(
         stateless_http=True, json_response=True, max_request_body_size=most, transport_security=security, host=host
     )
-    return Bounds(Door(inner, access), most, serve.max_bodies_mb * 2**20)
+
+    def admit(scope: Scope) -> Entry:
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        owner = access.owner_of(bearer(header.decode("latin-1")))
+        access.count(owner)
+        return Entry(owner, most)
+
+    return Bounds(Door(inner), admit, serve.max_bodies_mb * 2**20, shared=not access.open)
 
 
 class Door:
-    """Lets in whoever has a token, and notes in the request's scope whose it is."""
+    """Hands on bodies that are whole, and that the SDK's parser is done with at once."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self.app, self.access = app, access
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        try:
-            owner = self.access.owner_of(bearer(header.decode("latin-1")))
-            self.access.count(owner)
-        except Denied:
-            await denied()(scope, receive, send)
-        except TooMany as error:
-            await too_many(error)(scope, receive, send)
-        else:
-            await self.app({**scope, OWNER: owner}, receive, send)
+        body = await _whole(receive)
+        if await asyncio.to_thread(is_intricate, body):
+            answer = problem(413, "E108", f"the request's JSON has more than {MAX_PARTS:,} parts")
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, _again(body, receive), send)
+
+
+async def _whole(receive: Receive) -> bytes:
+    pieces = []
+    while True:
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

@@ -18,13 +18,11 @@ from namepin.agent.chat.state import Answer
 from namepin.agent.chat.tools import MAX_TEXT, Which
 from namepin.agent.mcp.owners import McpSessions
 from namepin.agent.server.access import LOCAL, TooMany
+from namepin.agent.server.bounds import OWNER
 from namepin.agent.server.reviews import Reviewed
 from namepin.graphs.review_nodes import Question
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction, Frozen
-
-OWNER = "namepin.owner"
-"""Where the door of the HTTP surface notes in a request's scope whose token came with it."""
 
 INSTRUCTIONS = (
     "Namepin finds the named entities of social-media posts: which characters, what type, and where in the post's "

@@ -14,10 +14,14 @@ from namepin.tools.errors import NamepinError
 TOKENS_VARIABLE = "NAMEPIN_TOKENS"
 """`alice=TOKEN, bob=TOKEN`: tokens are secrets, so they come from the environment only."""
 
+TOKEN_COOKIE = "namepin_token"
+"""A visitor's token, where the page asks for one."""
+
 LOCAL = "local"
 """The owner of everything where no tokens are set, which only a server on the loopback interface may do."""
 
 SHORTEST = 16
+_MOST_BUCKETS = 10_000
 
 
 class Denied(Exception):
@@ -82,6 +86,9 @@ class Access:
                 self._buckets[owner] = (level, now)
                 raise TooMany(f"more than {self._per_minute} requests a minute", (1 - level) * 60 / self._per_minute)
             self._buckets[owner] = (level - 1, now)
+            if len(self._buckets) > _MOST_BUCKETS:  # addresses that try tokens: the fullest ones say least
+                fullest = sorted(self._buckets, key=lambda name: self._buckets[name], reverse=True)
+                self._buckets = {name: self._buckets[name] for name in fullest[_MOST_BUCKETS // 2 :]}
 
 
 def bearer(header: str | None) -> str | None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,26 +14,24 @@ from fastapi.requests import Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from namepin.agent.checkpointer import data_folder
 from namepin.agent.config.settings import Settings
 from namepin.agent.server import rest
 from namepin.agent.server import review_api as review_routes
-from namepin.agent.server.access import Access, TooMany, tokens_from_environment
+from namepin.agent.server.access import TOKEN_COOKIE, Access, bearer, tokens_from_environment
+from namepin.agent.server.bounds import Bounds, Entry, bound_answer
 from namepin.agent.server.jobs import Jobs
+from namepin.agent.server.problems import problem
 from namepin.agent.server.reviews import Reviews
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.agent.stores.profile_pool import ProfilePool
 
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-
-_BUSY = "the server holds as many requests as it may"
+_PUBLIC = frozenset({"/api/health", "/api/openapi.json"})
+_SMALL = 2**12
+"""Bytes of a body at a door that asks for no token: a form with one."""
 
 _SPARE_THREADS = 8
 """For reading and checking what comes in, for jobs' files and for the page."""
@@ -91,11 +90,30 @@ def create_app(
     rest.register(app)
     app.include_router(review_routes.router)
     _errors_in_one_form(app)
-    app.add_middleware(Bounds, max_bytes=serve.max_body_mb * 2**20, max_held=serve.max_bodies_mb * 2**20)
+    admit = partial(_admit, access, serve.max_body_mb * 2**20)
+    app.add_middleware(Bounds, admit=admit, max_held=serve.max_bodies_mb * 2**20, shared=not access.open)
     # A page of another site must not reach a server on loopback by a name that it makes resolve to 127.0.0.1.
-    names = ["localhost", "127.0.0.1", "[::1]", "testserver", host, *serve.hosts]
+    names = ["localhost", "127.0.0.1", "[::1]", host, *serve.hosts]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(dict.fromkeys(names)))
     return app
+
+
+def _admit(access: Access, max_bytes: int, scope: Scope) -> Entry:
+    """Whose a request is: its token's, of the header for the REST surface, of the cookie for the page.
+
+    Raises:
+        Denied: it needs a token and has none.
+        TooMany: over the token's rate.
+    """
+    path = scope["path"]
+    request = Request(scope)
+    if path.startswith("/api/") and path not in _PUBLIC:
+        owner = access.owner_of(bearer(request.headers.get("authorization")))
+        access.count(owner)
+        return Entry(owner, max_bytes)
+    if scope["method"] in ("GET", "HEAD", "OPTIONS") or path == "/login" or path in _PUBLIC:
+        return Entry("", _SMALL)
+    return Entry(access.owner_of(request.cookies.get(TOKEN_COOKIE)), max_bytes)
 
 
 def _errors_in_one_form(app: FastAPI) -> None:
@@ -103,75 +121,8 @@ def _errors_in_one_form(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return rest.problem(422, "E103", f"{where}: {first['msg']}")
+        return problem(422, "E103", f"{where}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        code = {413: "E108", 429: "E343"}.get(error.status_code, f"HTTP{error.status_code}")
-        answer = rest.problem(error.status_code, code, str(error.detail))
-        answer.headers.update(error.headers or {})
-        return answer
-
-
-class Bounds:
-    """Refuses other sites' pages and what is too large, announced or not; puts safety headers on answers.
-
-    Args:
-        app: the application.
-        max_bytes: of one request's body.
-        max_held: of the bodies of all requests under way, those that wait for a turn included. One that is alone is
-            taken whatever its size.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int, max_held: int) -> None:
-        self.app, self.max_bytes, self.max_held = app, max_bytes, max_held
-        self.held = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        seen = 0
-
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            came = len(message.get("body", b""))
-            seen, self.held = seen + came, self.held + came
-            # FastAPI lets an HTTPException through while it reads a body.
-            if seen > self.max_bytes:
-                raise HTTPException(413, self._what)
-            if came and self.held > max(self.max_held, seen):
-                raise HTTPException(429, _BUSY, {"retry-after": "1"})
-            return message
-
-        async def headed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
-
-        try:
-            if refusal := self._refusal(scope):
-                await refusal(scope, receive, headed)
-            else:
-                await self.app(scope, bounded, headed)
-        finally:
-            self.held -= seen
-
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
-        headers = dict(scope["headers"])
-        changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if changes and headers.get(b"sec-fetch-site") == b"cross-site":
-            return rest.problem(403, "E342", "another site's page may not send requests here")
-        said = headers.get(b"content-length", b"0")
-        announced = int(said) if said.isdigit() else 0
-        if announced > self.max_bytes:
-            return rest.problem(413, "E108", self._what, "send less at once")
-        if self.held and announced and self.held + announced > self.max_held:
-            return rest.too_many(TooMany(_BUSY, 1))
-        return None
-
-    @property
-    def _what(self) -> str:
-        return f"the request has more than {self.max_bytes / 2**20:g} MiB"
+        return bound_answer(error)

@@ -7,26 +7,21 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from namepin.agent.api import Namepin
 from namepin.agent.posts import Ready, make_post
-from namepin.agent.server.access import Denied, TooMany, bearer
+from namepin.agent.server.access import Denied, TooMany
+from namepin.agent.server.bodies import JsonRoute
+from namepin.agent.server.bounds import OWNER
 from namepin.agent.server.jobs import Job, JobPost
+from namepin.agent.server.problems import Problem, denied, problem, too_many
 from namepin.agent.server.remote_images import fetch
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import decoded
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.images.load import check_image
 from namepin.tools.types import Extraction
-
-
-class Problem(BaseModel):
-    """What every error looks like: the code is one of docs/errors.md."""
-
-    code: str
-    message: str
-    mend: str = ""
 
 
 class PostBody(BaseModel):
@@ -51,7 +46,7 @@ class BatchBody(BaseModel):
     """Posts of a job; ids must differ."""
 
     model_config = ConfigDict(extra="forbid")
-    posts: Annotated[list[PostBody], Field(min_length=1)]
+    posts: Annotated[list[PostBody], Field(min_length=1), FailFast()]
     profile: Annotated[str | None, Field(max_length=100)] = None
 
 
@@ -78,21 +73,19 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         400: "unusable input",
         401: "no token, or nobody's",
         404: "not there, or not yours",
+        408: "the body did not arrive in time",
         413: "too large",
         422: "not of the documented form",
         429: "over the rate, or the server is busy: see Retry-After",
         503: "a required tool or server cannot be reached",
     }.items()
 }
-router = APIRouter(prefix="/api", responses=ERRORS)
+router = APIRouter(prefix="/api", responses=ERRORS, route_class=JsonRoute)
 
 
 async def owner_of(request: Request) -> str:
-    """The owner that the request's token belongs to, one request counted."""
-    access = request.app.state.namepin.access
-    owner: str = access.owner_of(bearer(request.headers.get("authorization")))
-    access.count(owner)
-    return owner
+    """The owner that the request's token belongs to, as the door has found out and counted."""
+    return str(request.scope[OWNER])
 
 
 Owner = Annotated[str, Depends(owner_of)]
@@ -232,22 +225,3 @@ def register(app: FastAPI) -> None:
     @app.exception_handler(TooMany)
     async def busy(request: Request, error: TooMany) -> JSONResponse:
         return too_many(error)
-
-
-def denied() -> JSONResponse:
-    """401: a token is needed."""
-    answer = problem(401, "E342", "a token of this server is needed", "send Authorization: Bearer TOKEN")
-    answer.headers["www-authenticate"] = "Bearer"
-    return answer
-
-
-def too_many(error: TooMany) -> JSONResponse:
-    """429, and when to come again."""
-    answer = problem(429, "E343", str(error), f"try again in {error.retry_after} s")
-    answer.headers["retry-after"] = str(error.retry_after)
-    return answer
-
-
-def problem(status: int, code: str, message: str, mend: str = "") -> JSONResponse:
-    """An error's answer."""
-    return JSONResponse(Problem(code=code, message=message, mend=mend).model_dump(), status)

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
 
 from namepin.agent.posts import make_post
+from namepin.agent.server.bodies import JsonRoute
 from namepin.agent.server.rest import ERRORS, Deleted, ExtractBody, Owner, picture_of_body
 from namepin.agent.server.reviews import Reviewed, Reviews
 from namepin.agent.server.state import ServerState
 
-router = APIRouter(prefix="/api", responses=ERRORS)
+router = APIRouter(prefix="/api", responses=ERRORS, route_class=JsonRoute)
 ReviewId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 

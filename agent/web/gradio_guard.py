@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from namepin.agent.server import rest
 from namepin.agent.server.access import Denied
+from namepin.agent.server.problems import denied, problem
 from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
 
 _PUBLIC = re.compile(r"/(?:assets|static)/.+|/(?:gradio_api/)?theme\.css|/favicon\.ico|/robots\.txt")
@@ -70,7 +70,7 @@ class Gate:
         if _PUBLIC.fullmatch(path) and scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
         elif not _VISITORS.fullmatch(path):
-            await rest.problem(404, "HTTP404", "Not Found")(scope, receive, send)
+            await problem(404, "HTTP404", "Not Found")(scope, receive, send)
         else:
             await self._visited(path, scope, receive, send)
 
@@ -78,20 +78,20 @@ class Gate:
         try:
             visitor = self.visitors.of(Request(scope).cookies)
         except Denied:
-            refusal: Response = RedirectResponse("/login", 303) if path == "/" else rest.denied()
+            refusal: Response = RedirectResponse("/login", 303) if path == "/" else denied()
             await refusal(scope, receive, send)
             return
         if path == "/":
             await self.app(scope, receive, _with_page_headers(send, begin=visitor is None))
             return
         if visitor is None:
-            await rest.denied()(scope, receive, send)
+            await denied()(scope, receive, send)
             return
         body = await _body(receive) if scope["method"] == "POST" else b""
         if body is None:
-            await rest.problem(413, "E108", "the event is too large")(scope, receive, send)
+            await problem(413, "E108", "the event is too large")(scope, receive, send)
         elif not self._own_stream(visitor, path, scope, body):
-            await rest.problem(403, "E342", "another session's stream")(scope, receive, send)
+            await problem(403, "E342", "another session's stream")(scope, receive, send)
         elif path.startswith(_HEARTBEAT):
             await self.app(scope, self._until_stopped(receive), send)
         else:

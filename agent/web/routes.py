@@ -14,7 +14,8 @@ from namepin.agent.posts import make_post
 from namepin.agent.render.html import heat_layer, page, reduced
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import Shown, printable
-from namepin.agent.server.access import Denied
+from namepin.agent.server.access import TOKEN_COOKIE, Denied
+from namepin.agent.server.bodies import JsonRoute
 from namepin.agent.server.jobs import Job, JobPost
 from namepin.agent.server.rest import PostBody, picture_of_body
 from namepin.agent.server.review_api import AnswersBody, rows_file
@@ -24,11 +25,11 @@ from namepin.agent.web import fragments
 from namepin.agent.web import reviews as reviewing
 from namepin.agent.web.conversation import PageConversation
 from namepin.agent.web.gradio_guard import POLICY, cookie
-from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitor, Visitors, new_session
+from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import Line, read_lines
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=JsonRoute)
 _SIGNED = r"^[0-9a-f]{64}\.[0-9a-f]{32}$"
 _PRIVATE = {"cache-control": "private, no-store"}
 
@@ -62,8 +63,12 @@ async def login() -> Response:
 async def sign_in(request: Request) -> Response:
     """Take a token for the cookie."""
     access = request.app.state.namepin.access
-    access.count("(signing in)")
-    token = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0].strip()
+    access.count(f"({request.client.host if request.client else ''})")  # no owner's name has brackets
+    try:
+        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
+    except ValueError:
+        form = {}
+    token = form.get("token", [""])[0].strip()
     try:
         access.owner_of(token)
     except Denied:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from langchain_core.runnables import RunnableConfig
 
 from namepin.agent.checkpointer import thread_of
-from namepin.agent.server.access import Access, Denied
+from namepin.agent.server.access import TOKEN_COOKIE, Access, Denied
 
-SESSION_COOKIE, TOKEN_COOKIE = "namepin_session", "namepin_token"
+SESSION_COOKIE = "namepin_session"
 _SESSION = re.compile(r"[A-Za-z0-9_-]{43}")
 
 

@@ -25,6 +25,7 @@ from namepin.agent.server.app import create_app
 from support.cli import Cli
 from support.loopback import JsonHandler, completion, serving
 from support.paths import ROOT
+from support.served import HOST
 
 PAGE = ROOT / "docs" / "security.md"
 CANARY = "canary-7f3a9c51d2e84b60"
@@ -114,7 +115,7 @@ def test_no_secret_is_in_any_output(
             told += ran.out + ran.err
         settings = load_settings("starter", overrides={"knowledge": known}, environment={})
         app = create_app(settings, folder=tmp_path / "data", assignments=[s for s in sets if s != "--set"])
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with TestClient(app, HOST, raise_server_exceptions=False) as client:
             for token in (TOKEN, TOKEN + "x"):
                 headers = {"authorization": f"Bearer {token}"}
                 body = {"id": "a", "text": "Bob Dylan in Oslo"}
@@ -190,7 +191,7 @@ def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
 def test_a_token_s_rate_is_its_own(tmp_path: Path) -> None:
     tokens = {"ann": "a" * 20, "bo": "b" * 20}
     settings = load_settings("starter", overrides={"serve": {"per_minute": 2}}, environment={})
-    with TestClient(create_app(settings, tokens=tokens, folder=tmp_path)) as client:
+    with TestClient(create_app(settings, tokens=tokens, folder=tmp_path), HOST) as client:
         ann, bo = ({"authorization": f"Bearer {token}"} for token in tokens.values())
         answers = [client.get("/api/jobs", headers=ann) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]

@@ -19,6 +19,7 @@ from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.web import fragments
 from namepin.graphs.review_nodes import Question
 from support.paths import ROOT
+from support.served import HOST
 
 TEXT = "Eileen Collins in front of the Discovery"
 IMAGE = base64.b64encode((ROOT / "examples" / "astronaut.jpg").read_bytes()).decode()
@@ -32,7 +33,7 @@ def make_client(folder: Path, tokens: dict[str, str] | None = None, *flags: str)
     assignments = [*CLOSE, *flags]
     settings = load_settings("starter", assignments=assignments, environment={})
     app = create_app(settings, assignments=assignments, tokens=tokens or {}, folder=folder)
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, HOST, raise_server_exceptions=False)
 
 
 @pytest.fixture

@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from starlette.exceptions import HTTPException
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import load_settings
 from namepin.agent.server.access import Access, Denied, TooMany, check_host, is_loopback, tokens_from_environment
 from namepin.agent.server.admission import Admission
-from namepin.agent.server.app import Bounds, create_app
+from namepin.agent.server.app import create_app
+from namepin.agent.server.bounds import Bounds, Entry, Pace
 from namepin.agent.server.jobs import Job, Jobs
 from namepin.tools.errors import NamepinError
 from support.cli import Cli
 from support.paths import ROOT
 from support.waiting import wait_until
+from support.served import HOST
 
 POST = {"id": "a", "text": "Eileen Collins in front of the Discovery"}
 PICTURE = (ROOT / "examples" / "astronaut.jpg").read_bytes()
@@ -30,7 +31,7 @@ ANN, BO = ({"authorization": f"Bearer {TOKENS[name]}"} for name in ("ann", "bo")
 
 def make_client(folder: Path, tokens: dict[str, str] | None = None, **serve: Any) -> TestClient:
     settings = load_settings("starter", overrides={"serve": serve} if serve else {}, environment={})
-    return TestClient(create_app(settings, tokens=tokens or {}, folder=folder), raise_server_exceptions=False)
+    return TestClient(create_app(settings, tokens=tokens or {}, folder=folder), HOST, raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ async def test_bodies_of_all_requests_together_are_bounded() -> None:
         await answered.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    bounds = Bounds(app, max_bytes=100, max_held=150)
+    bounds = Bounds(app, lambda scope: Entry("ann", 100), max_held=150)
 
     async def request(size: int, announced: bool) -> None:
         pieces = [size // 2, size - size // 2]
@@ -101,28 +102,91 @@ async def test_bodies_of_all_requests_together_are_bounded() -> None:
             if "status" in message:
                 statuses.append(message["status"])
 
-        try:
-            await bounds({"type": "http", "method": "POST", "headers": headers}, receive, send)
-        except HTTPException as error:  # FastAPI makes an answer of it
-            statuses.append(error.status_code)
+        await bounds({"type": "http", "method": "POST", "headers": headers}, receive, send)
 
     first = [asyncio.create_task(request(70, announced=True)) for _ in range(2)]
     await asyncio.sleep(0)
-    assert bounds.held == 140
+    assert bounds.held.total() == 140
     for announced in (True, False):
         await request(20, announced)
-    assert statuses == [429, 429] and bounds.held == 140
+    assert statuses == [429, 429] and bounds.held.total() == 140
     answered.set()
     await asyncio.gather(*first)
-    assert statuses[2:] == [200, 200] and bounds.held == 0
-    bounds.max_held = 50
+    assert statuses[2:] == [200, 200] and bounds.held.total() == 0
+    bounds.max_held = bounds.share = 50
     await request(100, announced=True)
     assert statuses[4:] == [200], "one that is alone is taken"
 
 
+async def test_one_owner_s_bodies_leave_room_for_another_s() -> None:
+    answered, statuses = asyncio.Event(), list[int]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await answered.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    bounds = Bounds(app, lambda scope: Entry(scope["who"], 100), max_held=400, shared=True)
+
+    async def request(who: str) -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": bytes(60), "more_body": False}
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                statuses.append(message["status"])
+
+        await bounds({"type": "http", "method": "POST", "headers": [], "who": who}, receive, send)
+
+    waiting = [asyncio.create_task(request("ann")) for _ in range(7)]
+    while len(statuses) < 6:
+        await asyncio.sleep(0)
+    assert statuses == [429] * 6, "one of 60 bytes is within a quarter of 400"
+    waiting.append(asyncio.create_task(request("bo")))
+    while bounds.held["bo"] < 60:
+        await asyncio.sleep(0)
+    answered.set()
+    await asyncio.gather(*waiting)
+    assert statuses[6:] == [200, 200] and not bounds.held
+
+
+STALLS, DRIPS, LASTS = Pace(0.05), Pace(0.01, 2**16), Pace(10, 1, 0.0)
+
+
+@pytest.mark.parametrize(("pace", "pauses"), [(STALLS, [0, 60]), (DRIPS, [0, 0.005, 0.005, 0.005, 60]), (LASTS, [0])])
+async def test_a_body_that_stalls_or_drips_is_cut_off(pace: Pace, pauses: list[float]) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    coming, sent = iter(pauses), list[Any]()
+
+    async def receive() -> Any:
+        await asyncio.sleep(next(coming))
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    bounds = Bounds(app, lambda scope: Entry("ann", 100), max_held=400, pace=pace)
+    await bounds({"type": "http", "method": "POST", "headers": []}, receive, send)
+    assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"] and not bounds.held
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
-    [({"host": "evil.example"}, 400), ({"sec-fetch-site": "cross-site"}, 403), ({"host": "localhost:80"}, 200)],
+    [
+        ({"host": "evil.example"}, 400),
+        ({"host": "testserver"}, 400),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://localhost:9999"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://localhost", "sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "http://localhost"}, 200),
+        ({"host": "localhost:80"}, 200),
+    ],
 )
 def test_other_sites_pages_stay_out(client: TestClient, headers: dict[str, str], status: int) -> None:
     assert client.post("/api/extract", json={"text": "x"}, headers=headers).status_code == status

@@ -19,6 +19,7 @@ from namepin.graphs.calls import TURN, LiveCalls
 from namepin.tools.interfaces import KnowledgeRequest
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.media import Media
+from support.served import HOST
 from support.slow_model import SlowModel, slow_model
 from support.waiting import wait_until
 
@@ -42,7 +43,7 @@ def test_posts_that_need_no_answer_pass_those_that_wait_for_one(role: str, model
     def post(text: str) -> Any:
         return client.post("/api/extract", json={"text": text})
 
-    with TestClient(app) as client, ThreadPoolExecutor(ASKING) as crowd:
+    with TestClient(app, HOST) as client, ThreadPoolExecutor(ASKING) as crowd:
         assert post(KEPT).json()["status"] == "ok"
         model.free.clear()
         slow = [crowd.submit(post, f"Bob Dylan in Oslo, number {n}") for n in range(ASKING)]

@@ -1,0 +1,60 @@
+"""JSON bodies, parsed in a thread and bounded in structure: a parser of C holds up every thread while it runs."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+
+from namepin.tools.jsonl import parse_json
+
+MAX_PARTS = 100_000
+"""Commas, colons, brackets and escapes of one post's body. Its picture in base64 has none."""
+MAX_PARTS_OF_MANY = 1_000_000
+"""Of a body of many posts."""
+
+
+def is_intricate(data: bytes, most: int = MAX_PARTS) -> bool:
+    """Whether JSON has more parts than that, counted without parsing it."""
+    return sum(map(data.count, (b",", b":", b"[", b"{", b"\\"))) > most
+
+
+class _BoundedRequest(Request):
+    async def json(self) -> Any:
+        """The body's value.
+
+        Raises:
+            HTTPException: 413 for too many parts.
+            json.JSONDecodeError: it is not JSON, or holds a number that is not finite.
+        """
+        if not hasattr(self, "_json"):
+            most = MAX_PARTS_OF_MANY if self.url.path.endswith("/batch") else MAX_PARTS
+            self._json = await asyncio.to_thread(_parse, await self.body(), most)
+        return self._json
+
+
+def _parse(data: bytes, most: int) -> Any:
+    if is_intricate(data, most):
+        raise HTTPException(413, f"the request's JSON has more than {most:,} parts")
+    try:
+        return parse_json(data)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is parsed so."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """See FastAPI's custom route classes."""
+        handler = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            answer: Response = await handler(_BoundedRequest(request.scope, request.receive))
+            return answer
+
+        return bounded

@@ -1,0 +1,33 @@
+"""What every error of the HTTP surfaces looks like."""
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from namepin.agent.server.access import TooMany
+
+
+class Problem(BaseModel):
+    """What every error looks like: the code is one of docs/errors.md."""
+
+    code: str
+    message: str
+    mend: str = ""
+
+
+def problem(status: int, code: str, message: str, mend: str = "") -> JSONResponse:
+    """An error's answer."""
+    return JSONResponse(Problem(code=code, message=message, mend=mend).model_dump(), status)
+
+
+def denied() -> JSONResponse:
+    """401: a token is needed."""
+    answer = problem(401, "E342", "a token of this server is needed", "send Authorization: Bearer TOKEN")
+    answer.headers["www-authenticate"] = "Bearer"
+    return answer
+
+
+def too_many(error: TooMany) -> JSONResponse:
+    """429, and when to come again."""
+    answer = problem(429, "E343", str(error), f"try again in {error.retry_after} s")
+    answer.headers["retry-after"] = str(error.retry_after)
+    return answer
