@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
+from typing import TypeVar
 
 from namepin.agent.server.access import TooMany
 from namepin.graphs.calls import TURN, Turn
+from namepin.tools.errors import NamepinError
+from namepin.tools.images.load import check_image
 from namepin.tools.llm.permission import THREADS
+
+Result = TypeVar("Result")
 
 
 class Admission:
@@ -97,6 +102,30 @@ class Admission:
                     place.set_result(None)
                     return
         self._free += 1
+
+
+async def read_in_turn(turn: Turn, picture: bytes | None, max_pixels: int, read: Callable[[], Result]) -> Result:
+    """Read a post and its picture in a thread, within its turn.
+
+    A picture that a process decodes may take long: other posts have the turn meanwhile.
+
+    Args:
+        turn: the post's.
+        picture: its file.
+        max_pixels: of the picture.
+        read: decodes it.
+    """
+    loop = asyncio.get_running_loop()
+    cheap = await loop.run_in_executor(turn.executor, _is_cheap, picture, max_pixels)
+    async with nullcontext(turn.executor) if cheap else turn.away() as threads:
+        return await loop.run_in_executor(threads, read)
+
+
+def _is_cheap(picture: bytes | None, max_pixels: int) -> bool:
+    try:
+        return picture is None or check_image(picture, max_pixels=max_pixels)
+    except NamepinError:  # what is refused is refused at once
+        return True
 
 
 class _Turn:

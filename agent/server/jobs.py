@@ -1,33 +1,42 @@
-"""Batch jobs: accepted to disk first, worked on one after another, taken up again after a restart.
+"""Batch jobs: accepted to disk first, worked on post by post, taken up again after a restart.
 
 A job is a folder `jobs/OWNER/ID` with `job.json`, `posts.jsonl`, its pictures by sha256, and `predictions.jsonl`, which
 grows a whole line at a time. What was accepted is therefore finished or handed back, whatever happens to the server.
+Owners take turns post by post. What cannot be worked on is set aside: logged, counted in `/api/health`, and no
+obstacle to anybody else's jobs.
 """
 
 import asyncio
+import errno
+import hashlib
 import logging
 import re
 import shutil
+import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from namepin.agent.api import Namepin
 from namepin.agent.posts import read_posts
 from namepin.agent.server.access import TooMany
-from namepin.agent.server.admission import Admission
+from namepin.agent.server.admission import Admission, read_in_turn
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_write
-from namepin.tools.images.load import load_image
-from namepin.tools.jsonl import dump_line, read_lines
-from namepin.tools.types import Frozen
+from namepin.tools.images.load import check_image
+from namepin.tools.jsonl import dump_line, parse_json
+from namepin.tools.types import Extraction, Frozen, Post
 
 State = Literal["waiting", "running", "done", "failed"]
 _log = logging.getLogger(__name__)
 
-_QUESTIONS = 8
-"""Of a job's post to language models at a time."""
+_OWNERS = 32
+"""Owners whose posts may wait for language models or decoders at a time."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""Errors after which a job goes on later."""
 
 _PATIENCE_S = 5.0
 
@@ -66,8 +75,12 @@ class Jobs:
     def __init__(self, folder: Path, pins: ProfilePool, most: int) -> None:
         self.folder, self.pins, self.most = folder, pins, most
         # One post at a time, beside those of requests; its questions to servers wait in threads of their own.
-        self.admission = Admission(at_once=1, waiting=0, asking=_QUESTIONS)
+        self.admission = Admission(at_once=1, waiting=_OWNERS, asking=_OWNERS)
+        self.set_aside: dict[Path, str] = {}
+        """What cannot be worked on, and why."""
+        self._owners = asyncio.Semaphore(_OWNERS)
         self._wake = asyncio.Event()
+        self._accepting = threading.Lock()
 
     def accept(self, owner: str, profile: str, posts: Sequence[JobPost]) -> Job:
         """Write a job down. It is accepted when this returns.
@@ -76,17 +89,17 @@ class Jobs:
             TooMany: the owner keeps too many jobs.
             NamepinError: E10x, E12x with the post that is unusable; E500 when it cannot be written.
         """
-        if len(self.list(owner)) >= self.most:
-            raise TooMany(f"{self.most} jobs are kept already: delete one", 60)
         job = Job(id=uuid.uuid4().hex, profile=profile, posts=len(posts))
         folder = self.folder / owner / job.id
         try:
-            folder.mkdir(parents=True, mode=0o700)
+            with self._accepting:
+                self._make_folder(owner, folder)
             with (folder / POSTS).open("xb") as file:
                 for post in posts:
                     row = {key: value for key, value in post.row.items() if key != "image"}
                     if post.picture is not None:
-                        row["image"] = load_image(post.picture).ref.sha256
+                        check_image(post.picture)  # its pixels are looked at when its turn comes
+                        row["image"] = hashlib.sha256(post.picture).hexdigest()
                         (folder / row["image"]).write_bytes(post.picture)
                     file.write(dump_line(row))
             for _ in read_posts(folder / POSTS):
@@ -126,57 +139,103 @@ class Jobs:
         return True
 
     async def work(self) -> None:
-        """Work on the jobs, oldest first, until cancelled."""
-        while True:
-            self._wake.clear()
-            waiting = [folder for folder in self._all() if (j := _read(folder)) and j.state in ("waiting", "running")]
-            for folder in sorted(waiting, key=_age):
+        """Work on the jobs until cancelled: each owner's oldest first, the owners in turn."""
+        working: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._wake.clear()
+                for owner in await asyncio.to_thread(self._owners_waiting):
+                    if owner not in working or working[owner].done():
+                        working[owner] = asyncio.create_task(self._work_for(owner))
+                        working[owner].add_done_callback(lambda _: self._wake.set())
+                await self._wake.wait()
+        finally:
+            for task in working.values():
+                task.cancel()
+            await asyncio.gather(*working.values(), return_exceptions=True)
+
+    async def _work_for(self, owner: str) -> None:
+        while waiting := await asyncio.to_thread(self._waiting, self.folder / owner):
+            for folder in waiting:
                 try:
                     await self._run(folder)
-                except OSError as error:  # a full disk, say: the job goes on when there is room again
-                    _log.error("the job %s cannot go on: %s", folder.name, error)
-                    await asyncio.sleep(_PATIENCE_S)
-            if not waiting:
-                await self._wake.wait()
+                except Exception as error:  # one job's trouble is not the next one's
+                    if isinstance(error, OSError) and error.errno in _FULL:
+                        _log.error("the job %s cannot go on: %s", folder.name, error)
+                        await asyncio.sleep(_PATIENCE_S)
+                    else:
+                        self._put_aside(folder, f"{type(error).__name__}: {error}")
 
     async def _run(self, folder: Path) -> None:
         job = _read(folder)
         if job is None:
             return
-        done = _whole_lines(folder / RESULTS)
-        failed = sum(b'"status":"failed"' in line for line in done)
         try:
-            pin = self.pins.get(job.profile)
+            pin = await asyncio.to_thread(self.pins.get, job.profile)
+            await asyncio.to_thread(lambda: pin.calls)
+            posts = await asyncio.to_thread(lambda: list(read_posts(folder / POSTS)))
+            if len(posts) != job.posts:
+                raise NamepinError("E104", f"the job's file holds {len(posts)} of its {job.posts} posts")
+            done, failed = await asyncio.to_thread(_finished, folder / RESULTS, posts)
             # All results may be there, but for the word that says so.
-            state: State = "done" if len(done) == job.posts else "running"
-            self._write(folder, job.model_copy(update={"state": state, "done": len(done), "failed": failed}))
-            for number, post in enumerate(read_posts(folder / POSTS)):
-                if number < len(done):
-                    continue
-                try:
-                    async with self.admission.turn():
-                        result = await pin.aextract(post)
-                except Exception as error:  # a job goes on, whatever one post brings about
-                    result = pin.failed(post, error)
+            self._write(folder, _advanced(job, done, failed))
+            for post in posts[done:]:
+                result = await self._result(pin, post)
                 if not folder.exists():
                     return  # deleted meanwhile
-                failed += result.status == "failed"
                 with (folder / RESULTS).open("a", encoding="utf-8") as file:
                     file.write(result.to_json() + "\n")
-                state = "done" if number + 1 == job.posts else "running"
-                update = {"state": state, "done": number + 1, "failed": failed}
-                self._write(folder, job.model_copy(update=update))
+                done, failed = done + 1, failed + (result.status == "failed")
+                if done == job.posts:
+                    done, failed = await asyncio.to_thread(_finished, folder / RESULTS, posts)
+                self._write(folder, _advanced(job, done, failed))
         except NamepinError as error:
             self._write(folder, job.model_copy(update={"state": "failed", "error": str(error)}))
+
+    async def _result(self, pin: Namepin, post: Post) -> Extraction:
+        try:
+            async with self._owners, self.admission.turn() as turn:
+                data = await asyncio.to_thread(Path(post.image).read_bytes) if post.image else None
+                ready = await read_in_turn(turn, data, pin.settings.images.max_pixels, partial(pin.ready, post))
+                return await pin.aextract(ready)
+        except Exception as error:  # a job goes on, whatever one post brings about
+            return pin.failed(post, error)
+
+    def _make_folder(self, owner: str, folder: Path) -> None:
+        # Those that are being accepted at this moment have their folders, too.
+        kept = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        if len(kept) >= self.most:
+            raise TooMany(f"{self.most} jobs are kept already: delete one", 60)
+        folder.mkdir(parents=True, mode=0o700)
+
+    def _owners_waiting(self) -> Sequence[str]:
+        folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        for path in folders:
+            if not path.is_dir():
+                self._put_aside(path, "it is no owner's folder")
+        return [path.name for path in folders if path.is_dir() and self._waiting(path)]
+
+    def _waiting(self, owner: Path) -> Sequence[Path]:
+        """An owner's jobs that are to be worked on, oldest first."""
+        waiting = []
+        for path in owner.iterdir():
+            if path in self.set_aside:
+                continue
+            job = _read(path)
+            if job is not None and job.state in ("waiting", "running"):
+                waiting.append(path)
+            elif job is None and (not path.is_dir() or (path / STATE).exists()):
+                self._put_aside(path, f"it is no job's folder, or its {STATE} cannot be read")
+        return sorted(waiting, key=_age)
+
+    def _put_aside(self, path: Path, why: str) -> None:
+        if path not in self.set_aside:
+            _log.error("set aside among the jobs: %s: %s", path, why)
+            self.set_aside[path] = why
 
     def _folder(self, owner: str, job_id: str) -> Path | None:
         folder = self.folder / owner / job_id
         return folder if re.fullmatch(r"[0-9a-f]{32}", job_id) and folder.is_dir() else None
-
-    def _all(self) -> Iterator[Path]:
-        if self.folder.is_dir():
-            for owner in self.folder.iterdir():
-                yield from owner.iterdir()
 
     @staticmethod
     def _write(folder: Path, job: Job) -> None:
@@ -201,13 +260,29 @@ def _read(folder: Path) -> Job | None:
         return None  # not written whole: it was never accepted
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """The finished lines of a file; one that a crash broke off is cut away."""
+def _advanced(job: Job, done: int, failed: int) -> Job:
+    state: State = "done" if done == job.posts else "running"
+    return job.model_copy(update={"state": state, "done": done, "failed": failed})
+
+
+def _finished(path: Path, posts: Sequence[Post]) -> tuple[int, int]:
+    """How many posts have their results in the file, in order, and how many of these failed.
+
+    The file is cut before the first line that is torn, or is not the result of the post in its place.
+    """
     if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    return [line.data for line in read_lines(whole)]
+        return 0, 0
+    done, failed, whole = 0, 0, 0
+    with path.open("r+b") as file:
+        for post, line in zip(posts, file, strict=False):  # a binary file's lines end at LF alone
+            try:
+                result = parse_json(line) if line.endswith(b"\n") else None
+            except ValueError:
+                result = None
+            if not isinstance(result, dict) or result.get("id") != post.id:
+                break
+            done, failed, whole = done + 1, failed + (result.get("status") == "failed"), whole + len(line)
+        if whole < path.stat().st_size:
+            _log.warning("%s is cut after %d results: what follows are no results of its posts", path, done)
+            file.truncate(whole)
+    return done, failed

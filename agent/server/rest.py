@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from namepin.agent.api import Namepin
 from namepin.agent.posts import Ready, make_post
 from namepin.agent.server.access import Denied, TooMany
+from namepin.agent.server.admission import read_in_turn
 from namepin.agent.server.bodies import JsonRoute
 from namepin.agent.server.bounds import OWNER
 from namepin.agent.server.jobs import Job, JobPost
@@ -20,7 +21,6 @@ from namepin.agent.server.remote_images import fetch
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import decoded
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.images.load import check_image
 from namepin.tools.types import Extraction
 
 
@@ -59,6 +59,8 @@ class Health(BaseModel):
     waiting: int
     asking: int
     """Posts that wait for language models, or did."""
+    set_aside: int
+    """Files and folders among the jobs that cannot be worked on; the log says which, and why."""
 
 
 class Deleted(BaseModel):
@@ -107,6 +109,7 @@ async def health(request: Request) -> Health:
         running=sum(turn.running for turn in turns),
         waiting=sum(turn.waiting for turn in turns),
         asking=sum(turn.asking for turn in turns),
+        set_aside=len(state.jobs.set_aside),
     )
 
 
@@ -122,12 +125,9 @@ async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extracti
         # A picture that somebody else's server sends takes that server's time, not this one's.
         async with turn.away() if body.image_url is not None else nullcontext(turn.executor) as threads:
             picture = await loop.run_in_executor(threads, picture_of_body, body, state.settings.urls)
-        check = partial(_is_cheap, picture, pin.settings.images.max_pixels)
-        cheap = await loop.run_in_executor(turn.executor, check)
         await loop.run_in_executor(turn.executor, lambda: pin.calls)  # the first post builds the tools
-        # A picture that a process decodes may take long: other posts have the turn meanwhile.
-        async with nullcontext(turn.executor) if cheap else turn.away() as threads:
-            ready = await loop.run_in_executor(threads, _ready, pin, body, picture)
+        read = partial(_ready, pin, body, picture)
+        ready = await read_in_turn(turn, picture, pin.settings.images.max_pixels, read)
         return await pin.aextract(ready)
 
 
@@ -182,10 +182,6 @@ def _missing() -> HTTPException:
 def _ready(pin: Namepin, body: PostBody, picture: bytes | None) -> Ready:
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
     return pin.ready(make_post(row), picture)
-
-
-def _is_cheap(picture: bytes | None, max_pixels: int) -> bool:
-    return picture is None or check_image(picture, max_pixels=max_pixels)
 
 
 def _job_post(body: PostBody, urls: bool) -> JobPost:

@@ -15,7 +15,7 @@ from namepin.agent.render.html import heat_layer, page, reduced
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import Shown, printable
 from namepin.agent.server.access import TOKEN_COOKIE, Denied
-from namepin.agent.server.bodies import JsonRoute
+from namepin.agent.server.bodies import MAX_PARTS, JsonRoute, is_intricate
 from namepin.agent.server.jobs import Job, JobPost
 from namepin.agent.server.rest import PostBody, picture_of_body
 from namepin.agent.server.review_api import AnswersBody, rows_file
@@ -236,7 +236,7 @@ def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
         NamepinError: E104 for a file of no posts, E103 with the line that is no post, E108 for too many, E12x.
     """
     posts: list[JobPost] = []
-    for line in read_lines(data):
+    for line in read_lines(data, len(data)):
         if len(posts) == most:
             raise NamepinError("E108", f"a job has at most {most} posts", mend="split the file")
         try:
@@ -256,6 +256,8 @@ def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
 
 
 def _object(line: Line) -> dict[str, object]:
+    if is_intricate(line.data):
+        raise NamepinError("E108", f"a post has at most {MAX_PARTS:,} parts")
     try:
         return line.parse_object()
     except ValueError as error:

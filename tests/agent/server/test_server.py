@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from namepin.agent.server.access import Access, Denied, TooMany, check_host, is_
 from namepin.agent.server.admission import Admission
 from namepin.agent.server.app import create_app
 from namepin.agent.server.bounds import Bounds, Entry, Pace
-from namepin.agent.server.jobs import Job, Jobs
+from namepin.agent.server.jobs import Job, JobPost, Jobs
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from support.cli import Cli
 from support.paths import ROOT
@@ -270,6 +272,72 @@ def test_a_full_disk_holds_a_job_up_and_does_not_end_it(tmp_path: Path, monkeypa
         job = client.post("/api/batch", json={"posts": [POST]}).json()
         assert _finished(client, job["id"], {})["done"] == 1
     assert full == [0]
+
+
+def test_odd_files_among_the_jobs_hold_up_nobody(tmp_path: Path) -> None:
+    folder, job = tmp_path / "jobs", "0" * 32
+    for owner, name in (("local", "0" * 32), ("local", "1" * 32), ("local", "2" * 32)):
+        (folder / owner / name).mkdir(parents=True)
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (folder / "local" / ".DS_Store").write_bytes(b"\xff")
+    (folder / "local" / job / "job.json").write_bytes(b'{"id": "\xff"}')
+    told = Job(id="1" * 32, profile="starter", posts=1).model_dump_json()
+    (folder / "local" / ("1" * 32) / "job.json").write_text(told)
+    (folder / "local" / ("1" * 32) / "posts.jsonl").mkdir()
+    (folder / "local" / ("2" * 32) / "job.json").write_text(told.replace("1" * 32, "2" * 32))
+    (folder / "local" / ("2" * 32) / "posts.jsonl").write_bytes(b'{"id": "a", "text": "x"}\n')
+    (folder / "local" / ("2" * 32) / "predictions.jsonl").mkdir()
+    with make_client(tmp_path) as client:
+        accepted = client.post("/api/batch", json={"posts": [POST]}).json()
+        assert _finished(client, accepted["id"], {})["done"] == 1
+        assert client.get("/api/health").json()["set_aside"] == 4
+        assert client.get(f"/api/jobs/{'1' * 32}").json()["state"] == "failed"
+
+
+def test_a_job_is_done_when_every_post_has_its_result(tmp_path: Path) -> None:
+    """Lines end at LF: U+2028 and its like are text. What is no result of its post is made again."""
+    posts = [{"id": f"p{i}", "text": f"Bob Dylan\u2028in\x85Oslo {i}"} for i in range(6)]
+    with make_client(tmp_path) as client:
+        job = client.post("/api/batch", json={"posts": posts}).json()
+        assert _finished(client, job["id"], {})["done"] == 6
+        whole = client.get(f"/api/jobs/{job['id']}/results").content
+    lines = whole.split(b"\n")
+    folder = tmp_path / "jobs" / "local" / job["id"]
+    for kept in (lines[:3], [lines[0], lines[2]], [lines[0], b"\xff", *lines[2:]], [lines[0], b"{}", lines[1], b""]):
+        (folder / "predictions.jsonl").write_bytes(b"\n".join(kept))
+        (folder / "job.json").write_text(json.dumps(job | {"state": "running"}))
+        with make_client(tmp_path) as client:
+            assert _finished(client, job["id"], {})["done"] == 6
+            again = client.get(f"/api/jobs/{job['id']}/results").content
+            assert [json.loads(line)["id"] for line in again.split(b"\n")[:-1]] == [post["id"] for post in posts]
+    (folder / "posts.jsonl").write_bytes((folder / "posts.jsonl").read_bytes().partition(b"\n")[0])
+    (folder / "job.json").write_text(json.dumps(job | {"state": "running"}))
+    with make_client(tmp_path) as client:
+        found = _finished(client, job["id"], {})
+        assert found["state"] == "failed" and "E104" in found["error"]
+
+
+def test_a_token_keeps_as_many_jobs_as_it_may_also_when_they_come_at_once(tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path, ProfilePool(["starter"]), 5)
+
+    def accept(_: int) -> bool:
+        try:
+            return bool(jobs.accept("ann", "starter", [JobPost(row=POST)]))
+        except TooMany:
+            return False
+
+    with ThreadPoolExecutor(20) as crowd:
+        assert sum(crowd.map(accept, range(20))) == 5
+    assert len(jobs.list("ann")) == 5
+
+
+def test_owners_take_turns_post_by_post(tmp_path: Path) -> None:
+    posts = [{"id": f"p{i}", "text": "Bob Dylan in Oslo"} for i in range(200)]
+    with make_client(tmp_path, TOKENS) as client:
+        long = client.post("/api/batch", json={"posts": posts}, headers=ANN).json()
+        short = client.post("/api/batch", json={"posts": posts[:2]}, headers=BO).json()
+        assert _finished(client, short["id"], BO)["done"] == 2
+        assert client.get(f"/api/jobs/{long['id']}", headers=ANN).json()["state"] in ("waiting", "running")
 
 
 def test_more_than_may_wait_is_told_so() -> None:
