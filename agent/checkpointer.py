@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from platformdirs import user_data_path
 
 from namepin.tools.errors import Exit, NamepinError, install_command
@@ -23,6 +25,40 @@ _LOOKED_AT = 2000
 
 WAIT_S = 10
 """How long PostgreSQL may take to answer."""
+
+
+_TYPES = frozenset({"empty", "null", "bytes", "bytearray", "msgpack"})
+"""What LangGraph writes today. Its older `json` builds objects of LangChain by name."""
+
+_skip_damaged: ContextVar[bool] = ContextVar("skip_damaged", default=False)
+
+
+class StrictSerializer(JsonPlusSerializer):
+    """Reads plain values and LangChain's messages, and no other type: whoever writes to the database runs no code."""
+
+    def __init__(self) -> None:
+        super().__init__(pickle_fallback=False, allowed_json_modules=None, allowed_msgpack_modules=None)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """A kept value.
+
+        Raises:
+            NamepinError: E336 when it is damaged, or of a type that is not read. While conversations are listed, a
+                damaged one is an empty one instead.
+        """
+        try:
+            if data[0] not in _TYPES:
+                raise ValueError("another type")
+            return super().loads_typed(data)
+        except Exception as error:  # the decoder raises nearly every built-in type on damaged data
+            if _skip_damaged.get():
+                return {}
+            raise damaged() from error
+
+
+def damaged() -> NamepinError:
+    """The error for a conversation that cannot be read."""
+    return NamepinError("E336", "the kept conversation is damaged", mend="begin another one")
 
 
 @dataclass(frozen=True)
@@ -71,7 +107,7 @@ async def _sqlite(folder: Path) -> AsyncIterator[Saver]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with aiosqlite.connect(path, timeout=30) as connection:
-            saver = AsyncSqliteSaver(connection)
+            saver = AsyncSqliteSaver(connection, serde=StrictSerializer())
             await saver.setup()
             yield saver
     except (OSError, aiosqlite.Error) as error:
@@ -89,7 +125,7 @@ async def _postgres(address: str) -> AsyncIterator[Saver]:
     pool: Any = AsyncConnectionPool(address, open=False, max_size=8, timeout=WAIT_S, kwargs=options)
     try:
         await pool.open(wait=True, timeout=WAIT_S)
-        saver = AsyncPostgresSaver(pool)
+        saver = AsyncPostgresSaver(pool, serde=StrictSerializer())
         await saver.setup()
     except (PoolTimeout, psycopg.Error) as error:
         await pool.close()
@@ -107,19 +143,34 @@ def _closed(where: str, error: Exception) -> NamepinError:
 
 
 async def sessions_of(saver: Saver, owner: str, limit: int = 20) -> list[Session]:
-    """The owner's conversations, the last changed first."""
+    """The owner's conversations, the last changed first; those that are damaged are left out."""
     found: dict[str, Session] = {}
-    async for kept in saver.alist(None, limit=_LOOKED_AT):
-        thread = str(kept.config["configurable"]["thread_id"])
-        whose, _, session = thread.partition("/")
-        messages = kept.checkpoint["channel_values"].get("messages") or []
-        if whose != owner or session in found or not messages:
-            continue
-        begun = next((str(m.content) for m in messages if isinstance(m, HumanMessage)), "")
-        found[session] = Session(session, datetime.fromisoformat(kept.checkpoint["ts"]), begun)
-        if len(found) == limit:
-            break
+    token = _skip_damaged.set(True)
+    try:
+        async for kept in saver.alist(None, limit=_LOOKED_AT):
+            whose, _, session = str(kept.config["configurable"]["thread_id"]).partition("/")
+            if whose != owner or session in found:
+                continue
+            listed = _listed(session, kept.checkpoint)
+            if listed is not None:
+                found[session] = listed
+            if len(found) == limit:
+                break
+    finally:
+        _skip_damaged.reset(token)
     return sorted(found.values(), key=lambda session: session.changed, reverse=True)
+
+
+def _listed(session: str, checkpoint: Any) -> Session | None:
+    """A conversation for the list; None for one without messages, or a damaged one."""
+    try:
+        messages = checkpoint["channel_values"].get("messages") or []
+        if not messages:
+            return None
+        begun = next((str(m.content) for m in messages if isinstance(m, HumanMessage)), "")
+        return Session(session, datetime.fromisoformat(checkpoint["ts"]), begun)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def thread_of(owner: str, session: str) -> RunnableConfig:

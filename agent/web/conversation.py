@@ -8,10 +8,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from pydantic import ValidationError
 
 from namepin.agent.api import Namepin
 from namepin.agent.chat.agent import Agent, stream_answer
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
+from namepin.agent.checkpointer import damaged
 from namepin.agent.render.html import About
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.server.state import ServerState
@@ -89,12 +91,12 @@ class PageConversation:
         values = await self._values(visitor)
         told: list[str] = []
         reviews = await asyncio.to_thread(self.reviews, visitor)
-        for message in values.get("messages", []):
+        for message in _messages(values):
             if isinstance(message, HumanMessage):
                 turns.append(fragments.Turn(str(message.content) or "(a picture)"))
                 told = []
             elif turns and isinstance(message, ToolMessage) and message.artifact:
-                answer = Answer.model_validate(message.artifact)
+                answer = _answer(message)
                 turns[-1].blocks.append(await self._block(visitor, message.tool_call_id, answer, values, reviews))
                 told.append(answer.words)
             elif turns and isinstance(message, AIMessage) and message.text:
@@ -109,15 +111,15 @@ class PageConversation:
 
     async def spoken(self, visitor: Visitor) -> str:
         """The last answer in words, for those who listen."""
-        messages = (await self._values(visitor)).get("messages", [])
+        messages = _messages(await self._values(visitor))
         return next((str(m.text) for m in reversed(messages) if isinstance(m, AIMessage) and m.text), "")
 
     async def result(self, visitor: Visitor, name: str) -> Result | None:
         """The extraction of one of the visitor's answers; None where there is none."""
         values = await self._values(visitor)
-        for message in values.get("messages", []):
+        for message in _messages(values):
             if isinstance(message, ToolMessage) and message.artifact and fragments.anchor(message.tool_call_id) == name:
-                extraction = Answer.model_validate(message.artifact).extraction
+                extraction = _answer(message).extraction
                 if extraction is None:
                     return None
                 _, overrides = self._made(extraction, values)
@@ -175,8 +177,25 @@ class PageConversation:
     def _made(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The profile that a result was made with, and the settings on top."""
         seen: list[RememberedPost] = values.get("seen", [])
-        made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
-        return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
+        try:
+            made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
+            return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
+        except (KeyError, TypeError) as error:
+            raise damaged() from error
+
+
+def _messages(values: Mapping[str, Any]) -> list[Any]:
+    messages = values.get("messages", [])
+    if not isinstance(messages, list):
+        raise damaged()
+    return messages
+
+
+def _answer(message: ToolMessage) -> Answer:
+    try:
+        return Answer.model_validate(message.artifact)
+    except ValidationError as error:
+        raise damaged() from error
 
 
 def review_call(review_id: str) -> str:

@@ -1,0 +1,91 @@
+"""Whoever can write to the conversations' database runs no code, and spoils no other conversation."""
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import ormsgpack
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.serde import jsonplus
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from namepin.agent.checkpointer import StrictSerializer, open_saver, sessions_of, thread_of
+from namepin.tools.errors import NamepinError
+
+MESSAGES = [HumanMessage("Bob Dylan"), AIMessage("", tool_calls=[{"name": "read", "args": {}, "id": "1"}])]
+VALUES: dict[str, Any] = {
+    "messages": [*MESSAGES, ToolMessage("{}", artifact={"kind": "extraction"}, tool_call_id="1")],
+    "seen": [{"extraction": {"id": "post"}, "profile": "starter", "overrides": {"gate": {"gamma": 0.5}}}],
+    "picture": None,
+}
+
+
+def crafted(code: int, *parts: Any) -> tuple[str, bytes]:
+    return "msgpack", ormsgpack.packb({"messages": [ormsgpack.Ext(code, ormsgpack.packb(parts))]})
+
+
+def attacks(file: Path) -> dict[str, tuple[str, bytes]]:
+    command = f"touch {file}"
+    return {
+        "one argument": crafted(jsonplus.EXT_CONSTRUCTOR_SINGLE_ARG, "os", "system", command),
+        "arguments": crafted(jsonplus.EXT_CONSTRUCTOR_POS_ARGS, "os", "system", [command]),
+        "keywords": crafted(jsonplus.EXT_CONSTRUCTOR_KW_ARGS, "subprocess", "call", {"args": ["touch", str(file)]}),
+        "a method": crafted(jsonplus.EXT_METHOD_SINGLE_ARG, "pathlib", "Path", str(file), "touch"),
+        "pydantic 1": crafted(jsonplus.EXT_PYDANTIC_V1, "subprocess", "Popen", {"args": ["touch", str(file)]}),
+        "pydantic 2": crafted(jsonplus.EXT_PYDANTIC_V2, "subprocess", "Popen", {"args": ["touch", str(file)]}, "x"),
+        "json": ("json", b'{"lc": 2, "type": "constructor", "id": ["os", "system"], "args": ["touch x"]}'),
+        "json of LangChain": ("json", b'{"lc": 1, "type": "secret", "id": ["OPENAI_API_KEY"]}'),
+        "pickle": ("pickle", b"cos\nsystem\n(S'touch x'\ntR."),
+        "garbage": ("msgpack", b"\xc1" * 50),
+        "nested": ("msgpack", b"\x91" * 100_000),
+        "nothing": ("msgpack", b""),
+        "no type": ("", b""),
+    }
+
+
+@pytest.mark.parametrize("name", attacks(Path("x")))
+def test_a_crafted_value_runs_nothing(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "pwned"
+    try:
+        value = StrictSerializer().loads_typed(attacks(file)[name])
+        assert isinstance(value, dict | list | int | str | bytes | float | bool | None)
+    except NamepinError as error:
+        assert error.code == "E336"
+    assert not file.exists() and not Path("x").exists()
+
+
+def test_the_attack_is_one_against_the_ordinary_serializer(tmp_path: Path) -> None:
+    file = tmp_path / "pwned"
+    JsonPlusSerializer(allowed_msgpack_modules=True).loads_typed(attacks(file)["one argument"])
+    assert file.exists()
+
+
+def test_what_conversations_hold_is_read_as_it_was_written(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        for writer in (JsonPlusSerializer(), StrictSerializer()):
+            assert StrictSerializer().loads_typed(writer.dumps_typed(VALUES)) == VALUES
+    assert "Blocked" not in caplog.text
+
+
+async def test_a_crafted_conversation_is_left_out_of_the_list_and_coded_when_opened(tmp_path: Path) -> None:
+    file = tmp_path / "pwned"
+    names = list(attacks(file))
+    async with open_saver(tmp_path) as saver:
+        for name in ("fine", *names):
+            checkpoint = empty_checkpoint() | {"channel_values": {"messages": MESSAGES}}
+            config = thread_of("me", name.replace(" ", "-"))
+            config["configurable"]["checkpoint_ns"] = ""
+            await saver.aput(config, checkpoint, {}, {})
+    with sqlite3.connect(tmp_path / "chat.sqlite") as database:
+        for name, (kind, blob) in attacks(file).items():
+            thread = f"me/{name.replace(' ', '-')}"
+            database.execute("UPDATE checkpoints SET type=?, checkpoint=? WHERE thread_id=?", (kind, blob, thread))
+    database.close()
+    async with open_saver(tmp_path) as saver:
+        assert [session.id for session in await sessions_of(saver, "me")] == ["fine"]
+        with pytest.raises(NamepinError, match="E336"):
+            await saver.aget_tuple(thread_of("me", "garbage"))
+    assert not file.exists()
