@@ -62,18 +62,47 @@ def fetch(
 
 
 def is_public(ip: str) -> bool:
-    """Whether an IP address is of the public internet, also where an IPv6 address wraps an IPv4 one."""
+    """Whether an IP address is one machine's on the public internet, also where an IPv6 address wraps an IPv4 one.
+
+    It must be global by Python's tables, and outside the blocks below, since the tables of older versions lack some.
+    """
     address = ipaddress.ip_address(ip.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address.teredo or address in ipaddress.ip_network("64:ff9b::/96") or address in _LOCAL_NAT64:
+        if address.ipv4_mapped is not None:
+            return is_public(str(address.ipv4_mapped))
+        if address not in _UNICAST:  # fec0::/10, IPv4-compatible and translated addresses, and what is not assigned
             return False
-        if inner is not None:
-            return is_public(str(inner))
+    if any(address in block for block in _SPECIAL if block.version == address.version):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_UNICAST = ipaddress.ip_network("2000::/3")
+_SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            # IANA's registries of special-purpose addresses, as of 2026-11 (RFC 6890).
+            "0.0.0.0/8",
+            "100.64.0.0/10",
+            "192.0.0.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "240.0.0.0/4",
+            "2001::/23",
+            "2001:db8::/32",
+            "2002::/16",
+            "2620:4f:8000::/48",
+            "3fff::/20",
+            # Metadata of clouds on addresses that are global: Azure's (168.63.129.16). The others are 169.254.169.254,
+            # 169.254.170.2, 100.100.100.200, 192.0.0.192 and fd00:ec2::254, in blocks that are refused anyhow.
+            "168.63.129.16/32",
+        ),
+    )
+)
 
 
 def _parts(address: str, *, any_port: bool) -> tuple[str, int, str]:

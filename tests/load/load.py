@@ -46,7 +46,7 @@ def post(number: int) -> dict[str, Any]:
 class Serve:
     """A `namepin serve` process that keeps its things in `folder`."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path, *flags: str, secrets: Mapping[str, str] | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -63,7 +63,11 @@ class Serve:
         ]
         self.log = folder / "serve.log"
         with self.log.open("ab") as log:
-            env = kept | {"NAMEPIN_DATA_DIR": str(folder), "NAMEPIN_CACHE_DIR": str(folder / "cache")}
+            env = kept | {
+                "NAMEPIN_DATA_DIR": str(folder),
+                "NAMEPIN_CACHE_DIR": str(folder / "cache"),
+                **(secrets or {}),
+            }
             # The rate of one token is not what is measured.
             many = ("--profile", "starter", "--set", "serve.per_minute=1000000", *flags)
             self.process = subprocess.Popen([*command, *many], stdout=log, stderr=log, env=env, cwd=ROOT)

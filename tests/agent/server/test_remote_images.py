@@ -70,6 +70,21 @@ def test_refused(address: str) -> None:
         ("2002:7f00:1::", False),
         ("64:ff9b::7f00:1", False),
         ("64:ff9b:1::1", False),
+        ("fec0::1", False),
+        ("192.0.0.192", False),
+        ("168.63.129.16", False),
+        ("100.100.100.200", False),
+        ("169.254.170.2", False),
+        ("192.88.99.1", False),
+        ("2001::1", False),
+        ("2001:20::1", False),
+        ("2001:db8::1", False),
+        ("2002:5db8:d822::1", False),
+        ("3fff::1", False),
+        ("5f00::1", False),
+        ("::1.2.3.4", False),
+        ("::ffff:168.63.129.16", False),
+        ("2606:2800:220:1:248:1893:25c8:1946", True),
     ],
 )
 def test_public_addresses(ip: str, public: bool) -> None:
@@ -79,6 +94,20 @@ def test_public_addresses(ip: str, public: bool) -> None:
 def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     with pytest.raises(NamepinError, match="public internet"):
         fetch("https://example.com/a", resolve=lambda host, port: ["93.184.216.34", "127.0.0.1"])
+
+
+def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that means another machine a moment later (DNS rebinding) means nothing."""
+    answers, connected = iter([["93.184.216.34"], ["127.0.0.1"]]), list[tuple[str, int]]()
+
+    def connect(address: tuple[str, int], timeout: float) -> Any:
+        connected.append(address)
+        raise OSError("nobody there")
+
+    monkeypatch.setattr("socket.create_connection", connect)
+    with pytest.raises(NamepinError, match="E127"):
+        fetch("https://rebinds.example/a.jpg", resolve=lambda host, port: next(answers))
+    assert connected == [("93.184.216.34", 443)] and next(answers) == ["127.0.0.1"]
 
 
 class Handler(BaseHTTPRequestHandler):
