@@ -117,88 +117,6 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
     with blocks:
         parts = _layout(state, examples, rules)
         _connect(blocks, parts, PageEvents(app, examples))
-        _html(fragments.part("top", rules=rules))
-        with gr.Tabs():
-            with gr.Tab("Post", id="post"):
-                past = _html("", elem_id="np-past")
-                now = _html("", elem_id="np-now")
-                spoken = _html("", elem_id="np-spoken")
-                message = gr.Textbox(
-                    label="Post, or a question about the last one",
-                    placeholder="Paste a post. Add its picture below, or paste it here.",
-                    lines=1,
-                    max_lines=12,
-                    max_length=8000,
-                    elem_id="np-message",
-                    autofocus=True,
-                )
-                again = gr.Button("Show the conversation", visible="hidden", elem_id="np-again")
-                token = gr.Textbox(visible="hidden", elem_id="np-token", label="picture", max_length=120)
-                _html(fragments.part("upload"))
-                with gr.Row(elem_id="np-send"):
-                    profile = gr.Radio(list(state.pins.profiles), value=state.pins.profiles[0], label="Profile")
-                    send = gr.Button("Send", variant="primary", elem_id="np-go")
-                buttons = []
-                if examples:
-                    gr.HTML("<h2 class='np-label'>Or try an example</h2>", apply_default_css=False)
-                    with gr.Row(elem_id="np-examples"):
-                        buttons = [gr.Button(post["text"][:60] + "…", size="sm") for post in examples]
-            with gr.Tab("Batch", id="batch"):
-                _html(fragments.part("batch", profiles=state.pins.profiles, most=state.settings.max_job_posts))
-                with gr.Row():
-                    refresh = gr.Button("Refresh", elem_id="np-refresh", size="sm")
-                    remove = gr.Button("Remove finished jobs", size="sm")
-                table = _html("", elem_id="np-jobs")
-                timer = gr.Timer(1, active=False)
-
-        async def answer(said: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-            async for shown in _answers(app, request, said, signed, chosen):
-                yield shown
-
-        async def example(number: int, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-            post = examples[number]
-            try:
-                visitor = visitors.known(request.cookies)
-                data = (EXAMPLES.parent / post["image"]).read_bytes()
-                signed = visitors.sign(visitor, (await app.state.pictures.akeep(data)).sha256)
-            except (Denied, OSError, NamepinError):
-                signed = ""
-            async for shown in _answers(app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
-                yield shown
-
-        async def begin(request: gr.Request) -> tuple[str, str, Any]:
-            return await _history(app, visitors.known(request.cookies)), *jobs(request)
-
-        async def show(request: gr.Request) -> tuple[str, str]:
-            visitor = visitors.known(request.cookies)
-            shown = await _history(app, visitor)
-            return shown, fragments.part("spoken", text=await app.state.talk.spoken(visitor))
-
-        def jobs(request: gr.Request) -> tuple[str, Any]:
-            mine = state.jobs.list(visitors.known(request.cookies).jobs_owner)
-            return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
-
-        def clean(request: gr.Request) -> tuple[str, Any]:
-            owner = visitors.known(request.cookies).jobs_owner
-            for job in state.jobs.list(owner):
-                if job.state in ("done", "failed"):
-                    state.jobs.delete(owner, job.id)
-            return jobs(request)
-
-        visitors: Visitors = app.state.visitors
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
-        shown = [past, now, spoken, message, token]
-        clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
-        for event in (message.submit, send.click):
-            event(answer, [message, token, profile], shown, preprocess=False, **quiet).then(**clear)
-        for number, button in enumerate(buttons):
-            which = gr.State(number)
-            button.click(example, [which, profile], shown, preprocess=False, **quiet).then(**clear)
-        again.click(show, None, [past, spoken], **quiet).then(**clear)
-        blocks.load(begin, None, [past, table, timer], **quiet)
-        for event in (refresh.click, timer.tick):
-            event(jobs, None, [table, timer], **quiet)
-        remove.click(clean, None, [table, timer], **quiet)
     blocks.queue(default_concurrency_limit=None, max_size=state.settings.waiting + 64, api_open=False)
     return blocks
 
@@ -287,13 +205,13 @@ class PageEvents:
     async def begin(self, request: gr.Request) -> tuple[str, str, Any]:
         """The conversation and the jobs so far, when the page is opened."""
         visitor = self.visitors.known(request.cookies)
-        return await self.app.state.talk.history(visitor), *self.jobs(request)
+        return await _history(self.app, visitor), *self.jobs(request)
 
     async def show(self, request: gr.Request) -> tuple[str, str]:
         """The conversation again, and what is read aloud."""
         visitor = self.visitors.known(request.cookies)
-        told = fragments.part("spoken", text=await self.app.state.talk.spoken(visitor))
-        return await self.app.state.talk.history(visitor), told
+        shown = await _history(self.app, visitor)
+        return shown, fragments.part("spoken", text=await self.app.state.talk.spoken(visitor))
 
     def jobs(self, request: gr.Request) -> tuple[str, Any]:
         """The visitor's jobs, and whether to ask again in a second."""
@@ -324,6 +242,8 @@ def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
     for event in (parts.refresh.click, parts.timer.tick):
         event(events.jobs, None, [parts.table, parts.timer], **quiet)
     parts.remove.click(events.clean, None, [parts.table, parts.timer], **quiet)
+
+
 async def _history(app: FastAPI, visitor: Visitor) -> str:
     """The conversation, or what is wrong with it."""
     try:

@@ -22,8 +22,8 @@ from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from support.cli import Cli
 from support.paths import ROOT
-from support.waiting import wait_until
 from support.served import HOST
+from support.waiting import wait_until
 
 POST = {"id": "a", "text": "Eileen Collins in front of the Discovery"}
 PICTURE = (ROOT / "examples" / "astronaut.jpg").read_bytes()
