@@ -137,17 +137,17 @@ def _annotate(
         drawn.changed(
             f"{name} is of category {category}, its mention {entity.text!r} {entity.label}; the mention's stands"
         )
+    with_box = item.get("region") != "mask" and item.get("bbox") is not None
     try:
-        regions = _segmentation(item.get("segmentation"))
-        with_box = item.get("region") != "mask" and item.get("bbox") is not None
-        if not with_box and not regions:
-            raise ValueError("it has no bbox")
-        if with_box and (drawn.has_boxes or not regions):
+        if with_box and not (drawn.has_masks and not drawn.has_boxes and item.get("segmentation")):
             x, y, width, height = finite_numbers(item["bbox"], 4)
             corners = [min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)]
             drawn.draw_box([int(number)], corners, name)
-        if regions and (drawn.has_masks or not with_box):
+        regions = _segmentation(item.get("segmentation")) if drawn.has_masks or not with_box else []
+        if regions:
             drawn.draw_region([int(number)], regions, name)
+        elif not with_box:
+            raise ValueError("it has no bbox")
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         drawn.lost(f"{name} cannot be read: {reason(error)}")
 

@@ -210,7 +210,10 @@ class _SpanReader:
     """Reads the mentions of one task."""
 
     def __init__(self, row: PostRow, where: str, collector: SplitCollector) -> None:
-        self._text = str(row.get("text") or " ".join(map(str, row.get("tokens") or ())))
+        text, tokens = row.get("text"), row.get("tokens") or ()
+        self._text = " ".join(map(str, tokens)) if text is None else text
+        if not isinstance(self._text, str):
+            raise ValueError("the post's text is not a string")
         self._entities, self._where, self._collector = row["entities"], where, collector
 
     def entity(self, span_id: str, item: Result) -> PostRow | None:
@@ -249,6 +252,8 @@ class _SpanReader:
             if middle.decode("utf-16-le", "replace") == said:
                 start = len(first.decode("utf-16-le", "replace"))
                 end = start + len(said)
+        if any((start, end) == (entity.get("start"), entity.get("end")) for entity in self._entities):
+            return start, end
         if not 0 <= start < end <= len(self._text) or not self._text[start:end].strip():
             self._list(
                 "E132", f"span {span_id} ({start}-{end}) is empty or outside the text; it is left out", loses=True
@@ -257,6 +262,8 @@ class _SpanReader:
         if isinstance(said, str) and said.split() != self._text[start:end].split():
             self._list("E132", f"span {span_id} says {said!r}, the text there is {self._text[start:end]!r}")
         words = self._text[start:end]
+        if words != words.strip():
+            self._list("W133", f"span {span_id} {words!r} is read without the white space around it")
         return start + len(words) - len(words.lstrip()), end - len(words) + len(words.rstrip())
 
     def _base(self, span_id: str, span: tuple[int, int]) -> PostRow:

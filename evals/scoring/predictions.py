@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from namepin.evals.datasets.gold import Dataset, GoldPost, Problem, RawBox, Span
+from namepin.evals.datasets.lines import foreign_form
+from namepin.evals.datasets.tags import is_tag
+from namepin.evals.datasets.type_names import fine_type
+from namepin.evals.scoring.tagged_rows import PredictionRow, entities_of_tags, is_tagged_text, rows_of_tags
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
@@ -136,7 +140,7 @@ class Predictions:
 
 
 def read_predictions(path: Path, dataset: Dataset, whole: Dataset | None = None) -> Predictions:
-    """Predictions of a JSONL file with `id` and `entities` in each row.
+    """Predictions of a JSONL file with `id` and `entities` (or a tag per token, `tags`) in each row, or of CoNLL text.
 
     Args:
         path: the file.
@@ -147,8 +151,18 @@ def read_predictions(path: Path, dataset: Dataset, whole: Dataset | None = None)
         NamepinError: E130 when the file cannot be read, E134 when a row cannot be understood, E135 when an id comes
             twice or none is known.
     """
-    mend = 'a row is {"id": ..., "entities": [{"label", "start", "end"}, ...]}'
-    rows = list(read_placed_rows(path, _row, "a row of predictions", mend))
+    try:
+        form = foreign_form(path)
+        tagged = not form and is_tagged_text(path)
+    except OSError as error:
+        raise NamepinError("E130", f"cannot read the file: {error.strerror}", where=str(path)) from error
+    if form:
+        raise NamepinError("E134", form, where=str(path))
+    if tagged:
+        rows = rows_of_tags(path, whole or dataset)
+    else:
+        mend = 'a row is {"id": ..., "entities": [{"label", "start", "end"}, ...]}'
+        rows = list(read_placed_rows(path, _row, "a row of predictions", mend))
     return check(rows, dataset, (gold.post.id for gold in (whole or dataset).posts))
 
 
@@ -157,9 +171,15 @@ def from_extractions(extractions: Iterable[Extraction], dataset: Dataset) -> Pre
     return check([(f"post {e.id}", e.model_dump(mode="python")) for e in extractions], dataset)
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(row.get("entities"), list) or "id" not in row:
-        raise ValueError("it lacks `id` or a list of `entities`")
+def _row(row: PredictionRow) -> PredictionRow:
+    if "entities" not in row and isinstance(row.get("tags"), list):
+        tags = [str(tag) for tag in row["tags"]]
+        broken = next((tag for tag in tags if not is_tag(tag)), None)
+        if broken is not None:
+            raise ValueError(f"{broken!r} is not a tag such as B-PER")
+        row["entities"] = entities_of_tags(tags)
+    if not isinstance(row.get("entities"), list) or type(row.get("id")) not in (str, int):
+        raise ValueError("it lacks a list of `entities`, or an `id` that is text or a whole number")
     return row
 
 
@@ -192,6 +212,7 @@ def check(
             failed.append(post_id)
             problems.append(Problem("W100", where, f"the post failed, its entities count as missed: {_reason(row)}"))
         reader = _RowReader(posts[post_id], row, where, problems)
+        reader.check_tags()
         entities[post_id] = tuple(reader.entity(i, item) for i, item in enumerate(row["entities"]))
         if row.get("regions") is not None:
             proposals[post_id] = tuple(box for box in map(_finite_box, row["regions"]) if box)
@@ -226,6 +247,16 @@ class _RowReader:
     row: Mapping[str, Any]
     where: str
     problems: list[Problem]
+
+    def check_tags(self) -> None:
+        """A row of tags has one for each of the post's tokens.
+
+        Raises:
+            NamepinError: E134 when it has more or fewer.
+        """
+        tags, tokens = self.row.get("tags"), self.gold.post.tokens or self.gold.post.text.split()
+        if isinstance(tags, list) and len(tags) != len(tokens):
+            raise NamepinError("E134", f"{len(tags)} tags for {len(tokens)} tokens", where=self.where)
 
     def note(self, code: str, number: int, what: str) -> None:
         self.problems.append(Problem(code, f"{self.where}, entity {number}", what))
@@ -273,8 +304,8 @@ class _RowReader:
         return span
 
     def types(self, number: int, item: Mapping[str, Any]) -> tuple[str, str | None]:
-        label, fine = item["label"], item.get("fine_label")
-        fine = ALIASES.get(fine, fine) if isinstance(fine, str) else None
+        label, fine = _usual_label(item["label"]), item.get("fine_label")
+        fine = fine_type(fine) or fine if isinstance(fine, str) else None
         if fine is None and ALIASES.get(label, label) in FINE51:
             fine = ALIASES.get(label, label)
         if fine is not None and fine not in FINE51:
@@ -308,6 +339,14 @@ class _RowReader:
             )
             return None
         return mask
+
+
+def _usual_label(name: str) -> str:
+    """One of the 4 or 51 types in another case, and MISC, as our schemes spell it; any other name as it is."""
+    if name in COARSE8 or ALIASES.get(name, name) in FINE51:
+        return name
+    upper = name.strip().upper()
+    return "OTHER" if upper == "MISC" else upper if upper in COARSE4 else fine_type(name) or name
 
 
 def _is_span(value: Any) -> bool:
