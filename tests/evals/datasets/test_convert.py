@@ -138,7 +138,7 @@ def test_convert_hostile_ids_stay_in_the_target_and_come_back(tmp_path: Path, fo
     source, out = tmp_path / "source", tmp_path / "deep" / "inside" / "out"
     source.mkdir()
     (source / "dev.jsonl").write_text("\n".join(map(json.dumps, given)), "utf-8")
-    assert convert(source, "jsonl", "dev", out, form) == len(ids)
+    assert convert(source, "jsonl", "dev", out, form).posts == len(ids)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and out not in path.parents] == [
         source / "dev.jsonl"
     ]
