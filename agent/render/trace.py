@@ -13,7 +13,8 @@ from namepin.agent.render.html import data_uri, environment, heat_layer, png_uri
 from namepin.agent.render.view import COLOURS, ink_on, kind, presence, printable, short
 from namepin.agent.stores.saved_results import read_saved
 from namepin.graphs import roles
-from namepin.graphs.recording.cassette import LINES, Call, Cassette, PostRecord, Setup
+from namepin.graphs.recording.cassette import Call, Cassette, PostRecord, Setup
+from namepin.graphs.recording.cassette_files import LINES
 from namepin.graphs.run import heat_maps
 from namepin.graphs.state import PostState
 from namepin.tools.errors import NamepinError

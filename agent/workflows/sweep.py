@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.sweep import Point, Sweep, known_points, sweep
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.recording.cassette import LINES, MANIFEST, Cassette
+from namepin.graphs.recording.cassette import Cassette
+from namepin.graphs.recording.cassette_files import LINES, MANIFEST
 from namepin.graphs.recording.overrides import Overrides
 from namepin.graphs.recording.recorder import Recorder
 from namepin.tools.base import digest, file_sha256

@@ -1,11 +1,13 @@
 """The cassette: what was recorded of some posts, as files that move between machines.
 
     DIR/manifest.json     format, and the setups (profile, policy, tools' fingerprints) that the posts refer to
-    DIR/cassette.jsonl    per post, in order: one `post` line, its `call` lines, its `step` lines, one `result` line
+    DIR/cassette.jsonl    per post, in order: one `post` line, its `call` lines, its `step` lines, one `result` line;
+                          then one `end` line for all
     DIR/blobs/SHA256      bulky bytes that results name by key (heat maps)
 
 No line names a path or depends on timing: calls are sorted, steps are in the order of the graph, and posts in the
-order in which their recording began. Pixels are not kept. Every file is replaced atomically.
+order in which their recording began. Pixels are not kept. Every file is replaced atomically, and covered by a digest
+(`namepin.graphs.recording.cassette_files`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,21 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
+from namepin.graphs.policy import Policy
+from namepin.graphs.recording import cassette_files as files
+from namepin.graphs.recording.cassette_files import LINES, MANIFEST, damaged
 from namepin.graphs.roles import ROLES
 from namepin.graphs.state import Json
 from namepin.tools.base import digest
-from namepin.tools.errors import NamepinError
-from namepin.tools.files import atomic_write
-from namepin.tools.jsonl import dump_json, dump_line, parse_json, read_lines, reason
+from namepin.tools.jsonl import dump_line, parse_json, reason
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
-
-FORMAT = 1
-MANIFEST, LINES, BLOBS = "manifest.json", "cassette.jsonl", "blobs"
-
-MAX_BYTES = 2**30
-"""Of a line: a whole state with its masks."""
 
 Line = TypeVar("Line", bound=Frozen)
 
@@ -140,30 +135,32 @@ class Cassette:
         Raises:
             NamepinError: E401 when there is none, or it is damaged or of another format.
         """
-        manifest = _manifest(directory)
-        cassette = cls()
+        setups, cassette = files.read_manifest(directory), cls()
         try:
-            cassette.setups = {key: Setup.model_validate(value) for key, value in manifest["setups"].items()}
-        except (KeyError, AttributeError, ValidationError) as error:
-            raise _damaged(directory / MANIFEST, "its setups cannot be read") from error
-        for line in read_lines(_read_bytes(directory / LINES), MAX_BYTES):
+            cassette.setups = {key: _usable(Setup.model_validate(value)) for key, value in setups.items()}
+        except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+            raise damaged(directory / MANIFEST, "its setups cannot be read") from error
+        for number, data in enumerate(files.read_lines_of(directory), 1):
             try:
-                cassette._take(line.parse_object())
-            except (ValueError, KeyError, TypeError) as error:  # pydantic's ValidationError is a ValueError
-                raise _damaged(directory / LINES, f"line {line.number} cannot be read: {reason(error)}") from error
+                cassette._take(parse_json(data))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise damaged(directory / LINES, f"line {number} cannot be read: {reason(error)}") from error
         for record in cassette.posts.values():
             if record.result is None or record.line.setup not in cassette.setups:
-                raise _damaged(directory / LINES, f"post {record.line.post.id!r} is incomplete")
+                raise damaged(directory / LINES, f"post {record.line.post.id!r} is incomplete")
             for key in (key for call in record.calls.values() for key in call.blobs):
-                cassette.blobs[key] = _read_bytes(directory / BLOBS / key)
+                cassette.blobs[key] = files.read_blob(directory, key)
         return cassette
 
     def _take(self, line: Json) -> None:
         kind, post_id = line.pop("kind"), line.pop("id")
         if kind == "post":
-            self.posts[post_id] = PostRecord(PostLine.model_validate(line))
+            record = PostRecord(PostLine.model_validate(line))
+            if record.line.post.id != post_id or post_id in self.posts:
+                raise ValueError("a post of another id, or one that comes twice")
+            self.posts[post_id] = record
         elif kind == "call":
-            self.posts[post_id].add(Call.model_validate(line))
+            self.posts[post_id].add(_answerable(Call.model_validate(line)))
         elif kind == "step":
             self.posts[post_id].steps.append(Step.model_validate(line))
         elif kind == "result":
@@ -175,32 +172,47 @@ class Cassette:
         """Write everything; what no post refers to any more is dropped.
 
         Raises:
-            NamepinError: E501 when the folder cannot be written.
+            NamepinError: E401 when a file of the folder is a link or damaged, E501 when it cannot be written.
         """
         used = {record.line.setup for record in self.posts.values()}
         self.setups = {key: setup for key, setup in self.setups.items() if key in used}
         keys = {key for record in self.posts.values() for call in record.calls.values() for key in call.blobs}
         lines = (_dumped(line) for record in self.posts.values() for line in record.lines())
-        manifest: Json = {"format": FORMAT, "setups": {k: self.setups[k].model_dump(mode="json") for k in sorted(used)}}
-        try:
-            (directory / BLOBS).mkdir(parents=True, exist_ok=True)
-            for key in keys:
-                if not (directory / BLOBS / key).exists():
-                    atomic_write(directory / BLOBS / key, self.blobs[key])
-            # Old setups stay until the lines that refer to them are gone, so that a crash in between loses nothing.
-            old = _manifest(directory)["setups"] if (directory / MANIFEST).exists() else {}
-            if old.keys() - used:
-                atomic_write(directory / MANIFEST, _pretty({**manifest, "setups": old | manifest["setups"]}))
-                atomic_write(directory / LINES, lines)
-                atomic_write(directory / MANIFEST, _pretty(manifest))
-            else:
-                atomic_write(directory / MANIFEST, _pretty(manifest))
-                atomic_write(directory / LINES, lines)
-            for stale in {path.name for path in (directory / BLOBS).iterdir()} - keys:
-                (directory / BLOBS / stale).unlink()
-        except OSError as error:
-            what = f"the cassette cannot be written: {error.strerror or error}"
-            raise NamepinError("E501", what, where=str(directory), mend="name a folder you can write to") from error
+        setups = {key: setup.model_dump(mode="json") for key, setup in self.setups.items()}
+        files.write_files(directory, setups, lines, {key: self.blobs[key] for key in sorted(keys)})
+
+    def add_to(self, directory: Path) -> None:
+        """Put these posts into the cassette of a folder, in place of those with their ids; the others stay.
+
+        Raises:
+            NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
+        """
+        with files.locked(directory):
+            kept = Cassette.load(directory) if (directory / MANIFEST).exists() else Cassette()
+            kept.posts |= self.posts
+            kept.setups |= self.setups
+            kept.blobs |= self.blobs
+            kept.save(directory)
+
+
+def _usable(setup: Setup) -> Setup:
+    Policy.model_validate(setup.policy)
+    return setup
+
+
+def _answerable(call: Call) -> Call:
+    """The call, if the graph can be given its answer.
+
+    Raises:
+        ValueError, KeyError: when it cannot.
+    """
+    role = ROLES[call.tool]
+    role.request.model_validate(call.request)
+    if (call.result is None) == (call.failure is None):
+        raise ValueError("a call has either a result or a failure")
+    if call.result is not None:
+        role.result.model_validate(call.result)
+    return call
 
 
 def check_cassette(directory: Path) -> None:
@@ -209,37 +221,9 @@ def check_cassette(directory: Path) -> None:
     Raises:
         NamepinError: E401.
     """
-    _manifest(directory)
-
-
-def _manifest(directory: Path) -> Json:
-    try:
-        manifest = parse_json(_read_bytes(directory / MANIFEST))
-    except ValueError as error:
-        raise _damaged(directory / MANIFEST, f"it is {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise _damaged(directory / MANIFEST, f"its format is {found!r}, this version reads {FORMAT}")
-    return manifest
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        what = f"not a cassette: {path.name} cannot be read"
-        mend = "name a folder that `namepin extract --record` has written"
-        raise NamepinError("E401", what, where=str(path), mend=mend) from error
-
-
-def _damaged(path: Path, what: str) -> NamepinError:
-    return NamepinError("E401", f"the cassette is damaged: {what}", where=str(path), mend="record it again")
+    files.read_manifest(directory)
 
 
 def _dumped(line: Json) -> bytes:
     # Keys keep their order: results hold mappings, such as scores, whose order is part of the answer.
     return dump_line(line, compact=True)
-
-
-def _pretty(manifest: Json) -> bytes:
-    return dump_json(manifest, indent=1, sort_keys=True).encode() + b"\n"

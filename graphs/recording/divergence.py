@@ -46,7 +46,8 @@ def unexpected_call(recorded: PostRecord, replayed: PostRecord, tool: str, reque
         key=len,
         default=["there was no call to it"],
     )
-    return f"step {number}: the recording has {ran}, the replay asks the {tool} something new, {likest[0]}"
+    new = likest[0] if likest else "the same of another tool, or of one that the recording lacks"
+    return f"step {number}: the recording has {ran}, the replay asks the {tool} something new, {new}"
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

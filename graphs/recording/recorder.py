@@ -14,7 +14,7 @@ from typing import Any
 
 from namepin.graphs.calls import Calls
 from namepin.graphs.context import Context
-from namepin.graphs.recording.cassette import MANIFEST, Call, Cassette, PostLine, PostRecord, Setup, Step
+from namepin.graphs.recording.cassette import Call, Cassette, PostLine, PostRecord, Setup, Step
 from namepin.graphs.state import PostState
 from namepin.tools.base import canonical_json, digest
 from namepin.tools.errors import ToolUnavailable
@@ -121,13 +121,12 @@ class Recorder:
         Raises:
             NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
         """
-        kept = Cassette.load(self.directory) if (self.directory / MANIFEST).exists() else Cassette()
+        recorded = Cassette(blobs=self._blobs)
         for record, setup in self._begun:
             if record.result is not None:
-                kept.posts[record.line.post.id] = record
-                kept.setups[record.line.setup] = setup
-        kept.blobs |= self._blobs
-        kept.save(self.directory)
+                recorded.posts[record.line.post.id] = record
+                recorded.setups[record.line.setup] = setup
+        recorded.add_to(self.directory)
 
     def __enter__(self) -> "Recorder":
         return self

@@ -13,6 +13,7 @@ from namepin.tools.errors import install_command
 from namepin.tools.types import Extraction
 from support.cli import Cli
 from support.paths import ROOT
+from support.recording import reseal
 
 POST = "Eileen Collins commanded the Space Shuttle for NASA"
 PHOTO = ROOT / "examples" / "astronaut.jpg"
@@ -99,8 +100,7 @@ def test_replay_fills_what_was_not_recorded(cli: Cli, tmp_path: Path) -> None:
 def test_a_diverging_record_exits_4(cli: Cli, tmp_path: Path) -> None:
     cassette = tmp_path / "cassette"
     cli("extract", POST, "--record", cassette)
-    lines = (cassette / "cassette.jsonl").read_text()
-    (cassette / "cassette.jsonl").write_text(lines.replace('"status":"ok"', '"status":"degraded"'))
+    reseal(cassette, '"status":"ok"', '"status":"degraded"')
     ran = cli("replay", cassette, "--check")
     assert ran.code == 4
     assert "degraded" in ran.err

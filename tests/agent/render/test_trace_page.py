@@ -22,6 +22,7 @@ from namepin.tools.interfaces import Trace, TraceRequest, Traces
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction
 from support.paths import ROOT
+from support.recording import reseal
 from support.scripted_tools import ScriptedKnowledge, ScriptedTracer, down, make_tools
 
 NASTY = '<img src=x onerror="document.title=1">Anna</pre><script>document.title=2</script> met Zorin in Oslo'
@@ -80,8 +81,7 @@ def test_it_shows_the_heat_maps_of_the_matches(recorded: Path) -> None:
 
 
 def test_steps_that_fit_no_graph_are_a_damaged_cassette(recorded: Path) -> None:
-    lines = recorded / "run" / "cassette.jsonl"
-    lines.write_text(lines.read_text("utf-8").replace('"findings":[{"', '"findings":[{"x'), "utf-8")
+    reseal(recorded / "run", '"findings":[{"', '"findings":[{"x', -1)
     with pytest.raises(NamepinError, match=r"E401.*a<b>"):
         read_runs(recorded / "run")
 
@@ -114,7 +114,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, recorded: Path) -> None:
 def test_the_command_writes_the_page(cli: Any, tmp_path: Path) -> None:
     ran = cli("trace", CASSETTE, "--out", tmp_path / "trace.html")
     assert ran.code == 0 and "open" in ran.err
-    posts = [json.loads(line) for line in (CASSETTE / "cassette.jsonl").read_text("utf-8").splitlines()]
+    posts = [json.loads(line) for line in (CASSETTE / "cassette.jsonl").read_text("utf-8").splitlines()[:-1]]
     ids = {line["id"] for line in posts}
     page = (tmp_path / "trace.html").read_text("utf-8")
     assert page.count("<article") == len(ids)

@@ -11,7 +11,7 @@ import pytest
 from namepin.graphs.recording.cassette import Cassette
 from namepin.graphs.recording.replay import replay
 from namepin.tools.errors import NamepinError
-from support.recording import TEXT, lines, record
+from support.recording import TEXT, lines, record, reseal
 from support.scripted_tools import down, make_tools
 
 
@@ -62,7 +62,7 @@ def test_a_crash_while_writing_loses_nothing(monkeypatch: pytest.MonkeyPatch, tm
         record(tmp_path, ["Anna left"], make_tools("tagger"))
     monkeypatch.undo()
     assert [result.text for result in replay(tmp_path, check=True)] == ["Anna"]
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -87,13 +87,14 @@ def spoil(name: str, old: str, new: str) -> Callable[[Path], None]:
         (lambda tape: (tape / "cassette.jsonl").unlink(), "cassette.jsonl cannot be read"),
         (lambda tape: shutil.rmtree(tape / "blobs"), "cannot be read"),
         (lambda tape: (tape / "manifest.json").write_text("{"), "not JSON"),
-        (lambda tape: (tape / "cassette.jsonl").write_bytes(b"\xff\n"), "UTF-8"),
-        (spoil("manifest.json", '"format": 1', '"format": 9'), "format is 9, this version reads 1"),
-        (spoil("manifest.json", '"gem-2"', "7"), "setups cannot be read"),
-        (spoil("manifest.json", '"gem-2"', '"unheard-1"'), "'unheard-1'"),
-        (spoil("cassette.jsonl", '"kind":"call"', '"kind":"cull"'), "line 2 cannot be read"),
-        (spoil("cassette.jsonl", '"kind":"result"', '"kind":"'), "cannot be read"),
-        (spoil("cassette.jsonl", '"setup":"', '"setup":"0'), "'Anna' is incomplete"),
+        (lambda tape: (tape / "cassette.jsonl").write_bytes(b"\xff\n"), "changed after"),
+        (spoil("manifest.json", '"format": 2', '"format": 9'), "format is 9, this version reads 2"),
+        (spoil("manifest.json", '"format": 2', '"format": 1'), "format is 1.*namepin.graphs.recording.seal"),
+        (spoil("manifest.json", '"gem-2"', "7"), "was changed after it was recorded"),
+        (spoil("cassette.jsonl", '"kind":"call"', '"kind":"cull"'), "changed after it was recorded"),
+        (lambda tape: reseal(tape, '"kind":"call"', '"kind":"cull"'), "line 2 cannot be read"),
+        (lambda tape: reseal(tape, '"kind":"result"', '"kind":"'), "cannot be read"),
+        (lambda tape: reseal(tape, '"setup":"', '"setup":"0'), "'Anna' is incomplete"),
     ],
 )
 def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:

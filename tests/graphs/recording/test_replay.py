@@ -23,7 +23,7 @@ from namepin.graphs.run import extract_post
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.media import Media
 from namepin.tools.types import Notice, Post
-from support.recording import TEXT, lines, record, texts_of, without_clock
+from support.recording import TEXT, lines, record, reseal, texts_of, without_clock
 from support.scripted_tools import ALL, IMAGE, Scripted, down, make_context, make_tools
 
 
@@ -163,8 +163,7 @@ def test_a_change_in_a_node_is_the_first_difference(
 
 def test_a_tampered_result_diverges(tmp_path: Path) -> None:
     record(tmp_path)
-    text = (tmp_path / "cassette.jsonl").read_text("utf-8")
-    (tmp_path / "cassette.jsonl").write_text(text.replace('"score":0.25', '"score":0.35', 1), "utf-8")
+    reseal(tmp_path, '"score":0.25', '"score":0.35')
     with pytest.raises(NamepinError, match=r"step 6 \(match\).*match.score: recorded 0.25, replayed 0.35"):
         list(replay(tmp_path, check=True))
 
