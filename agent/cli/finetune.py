@@ -17,7 +17,14 @@ from namepin.tools.errors import Exit, NamepinError, install_command
 
 app = typer.Typer(name="finetune", help="Train the weights of a tool.")
 
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file of recipe settings.")]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="TOML file of settings, or a shipped recipe.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run folder.")]
 
 

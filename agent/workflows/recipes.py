@@ -40,13 +40,13 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
 
     Args:
         kinds: by backend; the first one where none is named.
-        config: a TOML file.
+        config: a TOML file, or the name of a shipped recipe.
         assignments: of `--set`.
 
     Raises:
         NamepinError: E201 the file is not TOML, E202 an unknown setting, E203 a value that does not fit.
     """
-    values: Layer = (from_file(config) if config else {}) | from_assignments(assignments)
+    values: Layer = (from_file(_file_of(config)) if config else {}) | from_assignments(assignments)
     backend = values["backend"].value if "backend" in values else next(iter(kinds))
     if backend not in kinds:
         what = f"backend: {backend!r} is none of {', '.join(kinds)}"
@@ -70,6 +70,24 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
             raise NamepinError("E203", f"{key} is not set", mend=f"give --set {key}=...") from error
         what = f"{key}: {first['msg']}, not {first['input']!r}"
         raise NamepinError("E203", what, where=values[key].origin, mend="give a value that fits") from error
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The TOML files of `finetune/recipes`, by name."""
+    import namepin.finetune
+
+    folder = Path(str(namepin.finetune.__file__)).parent / "recipes"
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def _file_of(config: Path) -> Path:
+    if config.is_file():
+        return config
+    shipped = shipped_recipes()
+    if str(config) in shipped:
+        return shipped[str(config)]
+    mend = f"give a TOML file, or a shipped recipe: {', '.join(shipped)}"
+    raise NamepinError("E201", "no such recipe", where=str(config), mend=mend)
 
 
 def _listed(kind: type, key: str, value: object) -> object:

@@ -31,8 +31,14 @@ class TaggerRecipe(LoopSettings):
         alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
         beta: weight of the coarse logits in equation 9.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
-        knowledge: share of the posts that an epoch shows a second time, with their recorded knowledge.
-        epochs: passes over the training posts, each without its knowledge.
+        bare: show every post without its knowledge in each epoch. The papers do not: set it off with `knowledge` = 1.
+        knowledge: share of the posts that an epoch shows with their recorded knowledge.
+        casing: give the encoder each word's casing and context, see `InputSpec.shapes`; `marks` needs it.
+        letters: read the letters of each word with a character net beside the encoder.
+        freeze_embeddings: keep the encoder's embedding tables as they are.
+        attention_dropout: keep the encoder's own dropout of attention weights; it costs a tenth of the time.
+        upper_layers: train only so many upper layers of the encoder; 0 for all.
+        epochs: passes over the training posts.
         ccby_epochs: passes over the CC-BY tweets before, coarse path only.
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
         lr_heads: learning rate of all that is new.
@@ -55,10 +61,16 @@ class TaggerRecipe(LoopSettings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     bio_constraint: bool = True
     crf_scope: Literal["text", "all"] = "text"
+    bare: bool = True
     knowledge: Share = 0.5
     knowledge_pieces: Count = 48
     marks: bool = True
     fine_hints: bool = False
+    casing: bool = True
+    letters: bool = True
+    freeze_embeddings: bool = True
+    attention_dropout: bool = False
+    upper_layers: Count = 0
     epochs: Positive = 10
     ccby_epochs: Count = 0
     patience: Positive = 4

@@ -32,6 +32,8 @@ def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
                 {
                     "knowledge_pieces": recipe.knowledge_pieces,
                     "crf_scope": recipe.crf_scope,
+                    "shapes": recipe.casing,
+                    **({} if recipe.letters else {"word_letters": 0}),
                     "marks": recipe.marks,
                     "hints": recipe.marks,
                     "fine_hints": recipe.fine_hints,
@@ -70,6 +72,10 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     texts = "txt" if recipe.dataset == "gmner" else "txt_fine"
     if recipe.scheme == "8/51" and (recipe.dataset == "gmner" or recipe.ccby_epochs):
         raise NamepinError("E203", "scheme: gmner and ccby have 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
+    if not recipe.bare and not recipe.knowledge:
+        raise NamepinError("E203", "bare and knowledge are both off: an epoch has no post", mend="set knowledge to 1")
+    if recipe.marks and not recipe.casing:
+        raise NamepinError("E203", "marks: they need casing", mend="set marks to false, or casing to true")
     if recipe.ccby_epochs and not ccby_files(root / "ccby"):
         raise NamepinError("E130", "no tweets for ccby_epochs", where=str(root / "ccby"), mend="set ccby_epochs to 0")
     for split in ("train", "dev"):

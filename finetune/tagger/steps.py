@@ -1,6 +1,7 @@
-"""The parts of a tagger training step: the loss, frozen tables, transition counts."""
+"""The parts of a tagger training step: the loss, frozen parts, transition counts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,31 @@ def tagger_loss(
     return loss
 
 
-def freeze_tables(net: DualTaggerNet) -> None:
-    """Freeze the encoder's embedding tables: most of a small encoder's weights, and the least to gain from tuning."""
+def drop_no_attention(encoder: nn.Module) -> None:
+    """Turn off the dropout of attention weights; dropout on the layers' outputs remains."""
+    for module in encoder.modules():
+        if module.__class__.__name__.endswith("SelfAttention"):
+            for name in ("dropout", "attn_dropout"):  # `attn_dropout` is MPNet's name
+                if isinstance(part := getattr(module, name, None), nn.Dropout):
+                    part.p = 0.0
+
+
+def freeze(net: DualTaggerNet, *, tables: bool, upper_layers: int) -> None:
+    """Freeze parts of the encoder.
+
+    Args:
+        net: a tagger.
+        tables: freeze the embedding tables: most of a small encoder's weights, and the least to gain from tuning.
+        upper_layers: train only so many upper layers; 0 for the whole encoder.
+    """
+    config: Any = net.encoder.config
+    lowest = int(config.num_hidden_layers) - upper_layers if upper_layers else 0
+    for name, parameter in net.encoder.named_parameters():
+        numbers = [int(part) for part in name.split(".") if part.isdigit()]
+        if upper_layers and (numbers[0] if numbers else -1) < lowest:
+            parameter.requires_grad_(False)
     for module in net.encoder.modules():
-        if isinstance(module, nn.Embedding):
+        if tables and isinstance(module, nn.Embedding):
             module.requires_grad_(False)
 
 

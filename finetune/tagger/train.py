@@ -21,7 +21,7 @@ from namepin.finetune.loop.trainer import Run
 from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.data import Batcher, Example, by_length, mention_pool, read_ccby, swap_mentions
 from namepin.finetune.tagger.recipe import data_root, load_data, spec_of
-from namepin.finetune.tagger.steps import co_occurrence, freeze_tables, tagger_loss
+from namepin.finetune.tagger.steps import co_occurrence, drop_no_attention, freeze, tagger_loss
 from namepin.tools.base import file_sha256
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.knowledge.chat import RECORDED_STYLE
@@ -76,12 +76,10 @@ class TaggerTask(Task):
         self.encoder_sha256 = encoder.sha256
         # Eager attention: on CPUs, bfloat16 backward through the fused kernel is several times slower.
         encoder.model.set_attn_implementation("eager")
-        for module in encoder.model.modules():
-            # The random masks of attention take a tenth of the time; dropout on the layers' outputs remains.
-            if module.__class__.__name__.endswith("SelfAttention") and hasattr(module, "dropout"):
-                module.dropout.p = 0.0
+        if not recipe.attention_dropout:
+            drop_no_attention(encoder.model)
         self.net = build_net(self.spec, encoder.model)
-        freeze_tables(self.net)
+        freeze(self.net, tables=recipe.freeze_embeddings, upper_layers=recipe.upper_layers)
         if self.net.fine is not None:
             with torch.no_grad():
                 self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec)))
@@ -93,8 +91,8 @@ class TaggerTask(Task):
         self.batcher = Batcher(self.builder, self.spec)
 
     def rows(self, rng: random.Random) -> Sequence[TaggerRow]:
-        """Every post without its knowledge, augmented, and a share of the posts a second time with it."""
-        bare = [(self._augment(example, rng), False) for example in self.train]
+        """Every post without its knowledge and augmented, if `bare`, and a share of the posts with their knowledge."""
+        bare = [(self._augment(example, rng), False) for example in self.train] if self.recipe.bare else []
         informed = rng.sample(self.train, int(len(self.train) * self.recipe.knowledge))
         return self._in_batches(bare + [(example, True) for example in informed], rng)
 
@@ -145,14 +143,17 @@ class TaggerTask(Task):
         return dataclasses.replace(inputs, piece_ids=pieces)
 
     def score(self) -> dict[str, float]:
-        """The mean of dev F1 without and with knowledge, by which the epoch is chosen, then both."""
+        """The mean of dev F1 without and with knowledge, which chooses the epoch, then its parts.
+
+        Posts are scored as they are trained on: without `bare` not without knowledge, without `knowledge` not with it.
+        """
         manifest = Manifest(spec=self.spec, encoder_sha256="", weights_sha256="")
         spans: Literal["coarse", "fine"] = "coarse" if self.recipe.alpha else "fine"
         device = str(next(self.net.parameters()).device)
         tagger = DualTagger.of(
             self.net, self.builder, manifest, TaggerConfig(batch_size=32, spans=spans, device=device)
         )
-        scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)}
+        scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)} if self.recipe.bare else {}
         if self.recipe.knowledge:
             scores["dev_f1_knowledge"] = span_f1(tagger, self.dev, informed=True)
         return {"score": sum(scores.values()) / len(scores), **scores}

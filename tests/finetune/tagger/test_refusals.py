@@ -9,10 +9,9 @@ import pytest
 
 from namepin.agent.workflows.recipes import load_recipe
 from namepin.finetune.recipes.tagger import RECIPES, TaggerRecipe
-from namepin.finetune.tagger.recipe import load_data, spec_of
+from namepin.finetune.tagger.recipe import load_data
 from namepin.finetune.tagger.train import train
 from namepin.tools.errors import NamepinError
-from support.paths import ROOT
 from support.tagger_posts import write_posts
 
 
@@ -168,9 +167,6 @@ def test_a_run_that_cannot_be_written_stops_before_it_reads(tmp_path: Path, out:
         train(TaggerRecipe(data=str(tmp_path / "none"), encoder=str(tmp_path / "none"), out=str(out(tmp_path))))
 
 
-def test_the_papers_settings_of_the_documentation_are_accepted() -> None:
-    told = (ROOT / "docs" / "finetune.md").read_text("utf-8").split("\n")
-    command = next(line for line in told if line.startswith("namepin finetune tagger "))
-    recipe = load_recipe(RECIPES, None, [one.strip() for one in command.split("--set ")[1:]])
-    assert (recipe.alpha, recipe.beta, recipe.lr_encoder, recipe.lr_heads) == (0.1, 0.1, 5e-6, 5e-6)
-    assert (recipe.batch_size, recipe.epochs, spec_of(recipe).input.max_pieces) == (4, 10, 256)
+def test_recipe_without_a_post_or_with_marks_but_no_casing_is_refused(data: Path) -> None:
+    assert re.search("E203.*no post", refused(data, bare=False, knowledge=0.0))
+    assert re.search("E203.*marks", refused(data, casing=False))
