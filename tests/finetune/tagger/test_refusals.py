@@ -91,7 +91,7 @@ def fine(tmp_path: Path) -> Path:
     [
         ("B-actor", "B-unicorn", 3, "'unicorn' is not in the scheme"),
         ("B-person", "B-unicorn", 3, "'unicorn' is not in the scheme"),
-        ("B-person", "X-person", 3, "broken BIO: 'X-person'"),
+        ("B-person", "X-person", 3, "'X-person' is not O, B-TYPE"),
         ("B-person\tB", "I-person\tB", 3, "broken BIO: 'I-person'"),
         ("I-actor", "I-author", 3, "do not follow"),
         ("B-city", "B-actor", 7, "does not belong to 'location'"),
