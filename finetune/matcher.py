@@ -38,7 +38,7 @@ from namepin.tools.models.config import BlipConfig
 from namepin.tools.models.match_texts import Texts
 
 
-class MatcherRows(Task):
+class MatcherRows:
     """The rows of every backend."""
 
     name = "matcher"
@@ -75,7 +75,7 @@ class MatcherRows(Task):
         return row
 
 
-class MatcherTask(MatcherRows):
+class MatcherTask(MatcherRows, Task):
     """BLIP with its rows."""
 
     def __init__(self, recipe: MatcherRecipe) -> None:
@@ -167,7 +167,7 @@ def itm_logits(net: Any, batch: Batch) -> Tensor:
     return logits
 
 
-class FeatureMatcherTask(MatcherRows):
+class FeatureMatcherTask(MatcherRows, Task):
     """What BLIP-2 and LLaVA share: a frozen vision encoder, and a part that reads it and learns."""
 
     net: nn.Module

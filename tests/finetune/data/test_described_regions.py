@@ -63,7 +63,7 @@ def test_recipes_read_them_by_their_layouts_name(world: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "[]", '{"id": "a/b", "regions": []}', '{"id": "one", "regions": [{"text": "", "boxes": []}]}',
+    ["{", "[]", '{"id": "one", "regions": [{"text": "", "boxes": []}]}',
      '{"id": "one", "regions": [{"text": "x", "boxes": [[1, 2, 3]]}]}', '{"id": "one", "regions": [{"text": "x"}]}',
      '{"id": "one", "regions": [{"text": "x", "boxes": [], "masks": [{"size": [2, 2], "counts": "zz"}]}]}',
      *(f'{{"id": "one", "regions": [{{"text": "x", "boxes": [[{box}]]}}]}}'

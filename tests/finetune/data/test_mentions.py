@@ -97,9 +97,9 @@ ADA = {"id": "train0", "text": "ada", "expansion": "a red patch"}
     [
         ([], r"E135.*no line fits any mention of train.*said\.jsonl"),
         ([ADA | {"id": "dev0"}, ADA | {"text": "bob"}], r"E135.*no line fits any mention of train.*said\.jsonl"),
-        ([ADA, ADA | {"expansion": None}], r"E134.*expansion is no text.*said\.jsonl:2"),
-        ([ADA, ADA | {"text": ["ada"]}], r"E134.*text is no text.*said\.jsonl:2"),
-        ([ADA, ADA | {"id": None}], r"E134.*id is no text.*said\.jsonl:2"),
+        ([ADA, ADA | {"expansion": None}], r"E134.*'expansion' is not a text.*said\.jsonl:2"),
+        ([ADA, ADA | {"text": ["ada"]}], r"E134.*'text' is not a text.*said\.jsonl:2"),
+        ([ADA, ADA | {"id": None}], r"E134.*'id' is not.*said\.jsonl:2"),
         ([ADA, [1]], r"E134.*said\.jsonl:2"),
     ],
 )
