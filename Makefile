@@ -12,13 +12,19 @@ EDITABLE := $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --pytho
 SYNC := $(BIN)/uv pip install --quiet --no-deps --require-hashes --python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-newest test-lowest lock lock-check studio sandbox lint format audit clean
+.PHONY: demo test test-busy test-newest test-lowest lock lock-check studio sandbox lint format audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
 
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.test $(VENV)/.studio
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
+
+# The same beside four busy loops, which end with it: no test may depend on how quick the machine is.
+test-busy: $(VENV)/.test $(VENV)/.studio
+	$(BIN)/python .ci/busy.py $(PYTEST)
 
 # The newest version of every package; KEEP=1 renews only what pyproject.toml no longer admits.
 lock: $(VENV)/.test
