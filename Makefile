@@ -12,12 +12,13 @@ EDITABLE := $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --pytho
 SYNC := $(BIN)/uv pip install --quiet --no-deps --require-hashes --python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-busy test-newest test-lowest lock lock-check studio sandbox lint format audit clean
+.PHONY: demo test test-busy test-newest test-lowest smoke-newest smoke-lowest lock lock-check studio sandbox lint format audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
 
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+SUITE := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN)/python $(SUITE)
 
 test: $(VENV)/.test $(VENV)/.studio
 	$(PYTEST)
@@ -25,6 +26,18 @@ test: $(VENV)/.test $(VENV)/.studio
 # The same beside four busy loops, which end with it: no test may depend on how quick the machine is.
 test-busy: $(VENV)/.test $(VENV)/.studio
 	$(BIN)/python .ci/busy.py $(PYTEST)
+
+# The suite with the newest packages that pyproject.toml admits, without the lock.
+test-newest: $(VENV)-newest/.made
+	$(VENV)-newest/bin/python $(SUITE)
+
+# The fast tests with the oldest ones. Other packages' deprecations of their own days are shown, not fatal.
+test-lowest: $(VENV)-lowest/.made
+	$(VENV)-lowest/bin/python $(SUITE) -m "not slow"
+
+# Every module imported and one post read, in either; prints what breaks.
+smoke-newest smoke-lowest: smoke-%: $(VENV)-%/.made
+	$(VENV)-$*/bin/python -W ignore .ci/smoke.py
 
 # The newest version of every package; KEEP=1 renews only what pyproject.toml no longer admits.
 lock: $(VENV)/.test
@@ -57,7 +70,7 @@ audit: $(VENV)/.test
 	$(BIN)/python .ci/audit.py
 
 clean:
-	rm -rf $(VENV) out build *.egg-info
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-lowest out build *.egg-info
 
 $(VENV)/.base: Makefile requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14) and "The lock is for Python 3.11 to 3.14: make PYTHON=python3.11 ...")'
@@ -87,3 +100,13 @@ $(VENV)/.studio: $(VENV)/.demo requirements/studio.txt
 	@$(BIN)/python -c 'import site, pathlib; here = site.getsitepackages()[0]; \
 		pathlib.Path(here.replace("$(VENV)", "$(VENV)/studio"), "namepin.pth").write_text("import site; site.addsitedir(%r)\n" % here)'
 	@touch $@
+
+# Made anew each time that it is asked for: "newest" is another set tomorrow.
+.PHONY: $(VENV)-newest/.made $(VENV)-lowest/.made
+$(VENV)-newest/.made $(VENV)-lowest/.made: $(VENV)-%/.made: $(VENV)/.test
+	@echo "set-up: the $* packages of pyproject.toml, in $(VENV)-$*"
+	@$(BIN)/uv venv --quiet --clear $(VENV)-$*
+	@$(BIN)/pip --python $(VENV)-$*/bin/python install -qq --no-compile "$(TORCH)"
+	@$(BIN)/python .ci/lock.py --$* > $(VENV)-$*/requirements.txt
+	@$(BIN)/uv pip install --quiet --no-deps --python $(VENV)-$*/bin/python -r $(VENV)-$*/requirements.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)-$*/bin/python -e .

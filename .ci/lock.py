@@ -62,9 +62,8 @@ def digest(name: str) -> str:
     return hashlib.sha256(f"{asked}\n{RESOLVER.read_text('utf-8')}".encode()).hexdigest()
 
 
-def write(name: str, upgrade: bool) -> None:
-    """Resolve a set and write its file."""
-    target = FOLDER / f"{name}.txt"
+def resolve(name: str, preferred: str, *options: str) -> str:
+    """What uv makes of a set: exact versions, those of the text `preferred` where they still fit."""
     with TemporaryDirectory() as scratch:
         folder, out = Path(scratch), Path(scratch, f"{name}.txt")
         asked = {"name": name, "version": "0", "requires-python": project()["requires-python"]}
@@ -72,14 +71,20 @@ def write(name: str, upgrade: bool) -> None:
         table += f"dependencies = {json.dumps(requirements(SETS[name]))}\n"
         (folder / "pyproject.toml").write_text(f"[project]\n{table}\n{RESOLVER.read_text('utf-8')}", "utf-8")
         # uv keeps the versions of the file that it overwrites.
-        preferred = FOLDER / "test.txt" if name in ("demo", "studio") else target
-        if preferred.exists() and (preferred != target or not upgrade):
-            out.write_text(preferred.read_text("utf-8"), "utf-8")
+        out.write_text(preferred, "utf-8")
         command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "pyproject.toml", "-o", str(out)]
-        command += ["--universal", "--generate-hashes", "--python-version", "3.11", "--no-emit-package", "torch"]
-        command += ["--no-annotate", "--no-header", "--no-emit-index-url", "--quiet"]
+        command += ["--no-emit-package", "torch", "--no-annotate", "--no-header", "--quiet", *options]
         subprocess.run(command, check=True, cwd=scratch)
-        text = without_common_marker(out.read_text("utf-8"))
+        return out.read_text("utf-8")
+
+
+def write(name: str, upgrade: bool) -> None:
+    """Resolve a set for every platform and write its file."""
+    target = FOLDER / f"{name}.txt"
+    followed = FOLDER / "test.txt" if name in ("demo", "studio") else target
+    preferred = "" if followed == target and upgrade or not followed.exists() else followed.read_text("utf-8")
+    text = resolve(name, preferred, "--universal", "--generate-hashes", "--python-version", "3.11")
+    text = without_common_marker(text)
     what = ", ".join(SETS[name])
     head = f"# Made by `make lock` for {what}, without torch.\n{INPUTS}{digest(name)}\n"
     target.write_text(head + text, "utf-8")
@@ -136,9 +141,12 @@ def check() -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`--check` only looks; `--keep` renews only what no longer fits."""
+    """`--check` only looks; `--keep` renews only what no longer fits; `--newest` and `--lowest` print another set."""
     if "--check" in arguments:
         return check()
+    if "--newest" in arguments or "--lowest" in arguments:
+        print(resolve("test", "", "--resolution", "highest" if "--newest" in arguments else "lowest-direct"))
+        return 0
     for name in SETS:
         write(name, upgrade="--keep" not in arguments)
     return check()
