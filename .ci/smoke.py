@@ -43,9 +43,10 @@ def broken_post() -> list[str]:
 def differences() -> list[str]:
     """The direct dependencies whose version is not the lock's."""
     table = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
-    locked = dict(re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements" / "demo.txt").read_text("utf-8"), re.MULTILINE))
+    # A package may have several pins, by Python version.
+    locked = set(re.findall(r"^\S+==\S+", (ROOT / "requirements" / "demo.txt").read_text("utf-8"), re.MULTILINE))
     names = [re.split(r"[<>=!~;\[ ]", line)[0] for line in table]
-    return [f"{name} {version(name)}" for name in names if version(name) != locked.get(name)]
+    return [f"{name} {version(name)}" for name in names if f"{name}=={version(name)}" not in locked]
 
 
 def main() -> int:
