@@ -33,32 +33,46 @@ class Engine(StrEnum):
     ray = "ray"
 
 
+Input = Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many rows of the input.")]
+AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts worked on at a time.")]
+OnlyFlag = Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")]
+Together = Annotated[
+    int, typer.Option("--together", min=1, max=256, help="Posts that a tool is asked about at once; for a GPU.")
+]
+EstimateFlag = Annotated[
+    int | None,
+    typer.Option("--estimate", min=1, metavar="N", help="Only say what N such posts take: time, tokens, money."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the estimate as JSON.")]
+EngineFlag = Annotated[Engine, typer.Option("--engine", help="local: this process; ray: a cluster.")]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Of a running Ray cluster, as HOST:6379; else Ray starts here.")
+]
+Repair = Annotated[
+    bool, typer.Option("--repair", help="Go on with damaged results: keep whole rows, work on the others again.")
+]
+Parquet = Annotated[bool, typer.Option("--parquet", help="Write the results as Parquet, too.")]
+
+
 def batch(
-    input: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")
-    ] = None,
+    input: Input,
+    out: Out = None,
     profile: Profile = None,
     graph: Graph = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many rows of the input.")] = None,
-    at_once: Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts worked on at a time.")] = 16,
-    only: Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")] = None,
-    together: Annotated[
-        int, typer.Option("--together", min=1, max=256, help="Posts that a tool is asked about at once; for a GPU.")
-    ] = 1,
-    estimate: Annotated[
-        int | None,
-        typer.Option("--estimate", min=1, metavar="N", help="Only say what N such posts take: time, tokens, money."),
-    ] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the estimate as JSON.")] = None,
-    engine: Annotated[Engine, typer.Option("--engine", help="local: this process; ray: a cluster.")] = Engine.local,
-    address: Annotated[
-        str | None, typer.Option("--address", help="Of a running Ray cluster, as HOST:6379; else Ray starts here.")
-    ] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Go on with damaged results: keep whole rows, work on the others again.")
-    ] = False,
-    parquet: Annotated[bool, typer.Option("--parquet", help="Write the results as Parquet, too.")] = False,
+    limit: Limit = None,
+    at_once: AtOnce = 16,
+    only: OnlyFlag = None,
+    together: Together = 1,
+    estimate: EstimateFlag = None,
+    json: JsonFile = None,
+    engine: EngineFlag = Engine.local,
+    address: Address = None,
+    repair: Repair = False,
+    parquet: Parquet = False,
     set_: Set = None,
 ) -> int:
     """Find the names of many posts; resumable, in the order of the input."""
@@ -70,40 +84,30 @@ def batch(
     from namepin.agent.cli.progress import say_loading
     from namepin.agent.config.settings import load_settings
 
-    source = Source(input, predictions=only is Only.masks)
-    settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
-    if only:
-        kept = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
-        settings = settings.model_copy(update={"tools": kept})
     if engine is Engine.ray and only:
         raise typer.BadParameter("--only masks runs on the local engine")
     if address and engine is not Engine.ray:
         raise typer.BadParameter("--address goes with --engine ray")
+    source = Source(input, predictions=only is Only.masks)
+    settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
     say_loading(f"the tools of profile {settings.profile}")
+
+    from namepin.agent.workflows.batch import run
+
     with _shown(source.name) as told:
-        if engine is Engine.ray:
-            from namepin.agent.batch.ray_engine import run_ray
-
-            progress, stopped = run_ray(
-                settings,
-                source,
-                out,
-                address=address,
-                at_once=at_once,
-                together=together,
-                limit=limit,
-                repair=repair,
-                told=told,
-            )
-        else:
-            from namepin.agent.api import Namepin
-            from namepin.agent.batch.local_engine import run_batch
-            from namepin.agent.config.build import batched_calls
-
-            pin = Namepin(settings, batched_calls(settings, together))
-            progress, stopped = run_batch(
-                pin, source, out, at_once=at_once, limit=limit, masks=only is Only.masks, repair=repair, told=told
-            )
+        progress, stopped = run(
+            settings,
+            source,
+            out,
+            engine=engine.value,
+            address=address,
+            at_once=at_once,
+            together=together,
+            limit=limit,
+            masks=only is Only.masks,
+            repair=repair,
+            told=told,
+        )
     if parquet and not stopped:
         from namepin.agent.batch.parquet import write_parquet
 

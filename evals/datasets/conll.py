@@ -248,7 +248,28 @@ def read_dataset(
     if tags != "BIO":
         problems.append(Problem("W131", str(path), f"the tags are {tags}; they are read as seqeval reads them"))
     reader = _EntityReader(str(path), _folded(labels), _folded(fine) if fine is not None else None, tags == "IOB1")
+    posts, complaints = _gold_posts(found, path, reader, images, xml)
+    problems += complaints
+    return Dataset(
+        name=name,
+        split=split,
+        scheme=scheme,
+        release=known.get(sha256, f"{release} {split}" + " (release unknown)" * bool(known)),
+        sha256=sha256,
+        posts=tuple(posts.values()),
+        problems=tuple(problems),
+        has_boxes=xml is not None,
+        has_fine=fine is not None,
+        has_images=images is not None,
+    )
+
+
+def _gold_posts(
+    found: Sequence[TaggedPost], path: Path, reader: "_EntityReader", images: Path | None, xml: Path | None
+) -> tuple[dict[str, GoldPost], list[Problem]]:
+    """The posts of a file by id, and what is wrong with them; a post with a fatal problem is left out."""
     posts: dict[str, GoldPost] = {}
+    problems: list[Problem] = []
     for tagged in found:
         where = f"{path}:{tagged.line}"
         if tagged.id in posts:
@@ -267,18 +288,7 @@ def read_dataset(
         if post.image and not Path(post.image).is_file():
             problems.append(Problem("W130", where, f"picture {post.image} is missing"))
         posts[tagged.id] = gold
-    return Dataset(
-        name=name,
-        split=split,
-        scheme=scheme,
-        release=known.get(sha256, f"{release} {split}" + " (release unknown)" * bool(known)),
-        sha256=sha256,
-        posts=tuple(posts.values()),
-        problems=tuple(problems),
-        has_boxes=xml is not None,
-        has_fine=fine is not None,
-        has_images=images is not None,
-    )
+    return posts, problems
 
 
 def _folded(names: Mapping[str, str]) -> dict[str, str]:

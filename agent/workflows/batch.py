@@ -1,0 +1,71 @@
+"""A batch on either engine: what `namepin batch` runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from namepin.agent.config.settings import Settings
+
+if TYPE_CHECKING:
+    from namepin.agent.batch.source import Source
+    from namepin.agent.batch.writing import Progress
+
+
+def run(
+    settings: Settings,
+    source: "Source",
+    out: Path,
+    *,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    at_once: int = 16,
+    together: int = 1,
+    limit: int | None = None,
+    masks: bool = False,
+    repair: bool = False,
+    told: "Callable[[Progress], None]" = lambda _: None,
+) -> "tuple[Progress, bool]":
+    """Work through an input into a folder, or go on with it.
+
+    Args:
+        settings: the profile.
+        source: the input.
+        out: the folder.
+        engine: this process, or a Ray cluster.
+        address: of a running Ray cluster; None starts Ray here.
+        at_once: posts worked on at a time.
+        together: posts that a tool is asked about at once.
+        limit: rows of the input to stop after.
+        masks: the rows are predictions, which get masks; of the tools only the segmenter is built. Local engine only.
+        repair: go on with damaged results.
+        told: called after each row.
+
+    Returns:
+        How the rows went, and whether the run was stopped before its end.
+
+    Raises:
+        NamepinError: as `namepin.agent.batch.local_engine.run_batch` and `namepin.agent.batch.ray_engine.run_ray`.
+    """
+    if engine == "ray":
+        from namepin.agent.batch.ray_engine import run_ray
+
+        return run_ray(
+            settings,
+            source,
+            out,
+            address=address,
+            at_once=at_once,
+            together=together,
+            limit=limit,
+            repair=repair,
+            told=told,
+        )
+    from namepin.agent.api import Namepin
+    from namepin.agent.batch.local_engine import run_batch
+    from namepin.agent.config.build import batched_calls
+
+    if masks:
+        segmenter = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
+        settings = settings.model_copy(update={"tools": segmenter})
+    pin = Namepin(settings, batched_calls(settings, together))
+    return run_batch(pin, source, out, at_once=at_once, limit=limit, masks=masks, repair=repair, told=told)
