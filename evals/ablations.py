@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -122,8 +123,10 @@ def ablation_named(name: str) -> Ablation:
     for ablation in ablations().ablation:
         if ablation.name == name:
             return ablation
-    names = ", ".join(a.name for a in ablations().ablation)
-    raise NamepinError("E139", f"there is no ablation {name!r}", mend=f"one of {names}")
+    names = [ablation.name for ablation in ablations().ablation]
+    near = get_close_matches(name, names, n=1)
+    mend = f"did you mean {near[0]}?" if near else f"ablations: {', '.join(names)}"
+    raise NamepinError("E139", f"unknown ablation {name!r}", mend=mend)
 
 
 def value_at(report: Any, column: str) -> float | None:

@@ -81,6 +81,7 @@ def batch(
     if out is None:
         raise typer.BadParameter("one of --out DIR and --estimate N is needed")
     from namepin.agent.batch.source import Source
+    from namepin.agent.cli.checks import check_folder
     from namepin.agent.cli.progress import say_loading
     from namepin.agent.config.settings import load_settings
 
@@ -90,6 +91,7 @@ def batch(
         raise typer.BadParameter("--address goes with --engine ray")
     source = Source(input, predictions=only is Only.masks)
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
+    check_folder(out)
     say_loading(f"the tools of profile {settings.profile}")
 
     from namepin.agent.workflows.batch import run

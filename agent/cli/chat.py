@@ -31,8 +31,11 @@ def chat(
         raise NamepinError("E107", what, where=f"--session {session}", mend="choose another id")
 
     from namepin.agent.config.settings import load_settings
+    from namepin.tools.images.load import load_image
 
     settings = load_settings(profile, assignments=set_ or ())
+    if image:
+        load_image(image, max_pixels=settings.images.max_pixels)  # a wrong one is found before anything is loaded
     say_loading("the chat")
 
     from namepin.agent.chat.terminal import Terminal

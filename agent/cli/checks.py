@@ -42,6 +42,19 @@ def check_writable(path: Path | None) -> None:
         ) from error
 
 
+def check_folder(path: Path) -> None:
+    """Fail before the run where the folder for its results is a file, or cannot be made.
+
+    Raises:
+        NamepinError: E500.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot write the results: {error.strerror}"
+        raise NamepinError("E500", what, where=str(path), mend="choose another folder with --out") from error
+
+
 def _installed(package: str) -> bool:
     try:
         return find_spec(package) is not None

@@ -2,9 +2,11 @@
 
 import atexit
 import os
+import re
 import sys
 import threading
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -114,7 +116,14 @@ def _say(message: str) -> None:
 def _usage(error: TyperException) -> str:
     """The parser's message with the nearest valid flag or command, and where the help is."""
     near = getattr(error, "possibilities", None)
-    message = f"{error.message} (did you mean {near[0]}?)" if near else error.format_message()
+    message = error.format_message()
+    if near:
+        message = f"{error.message} (did you mean {near[0]}?)"
+    elif command := re.fullmatch(r"(No such command .*)\. Did you mean '(.+?)'.*\?", message):
+        message = f"{command[1]} (did you mean {command[2]}?)"
+    elif choice := re.search(r"'([^']*)' is not one of (.+)$", message.rstrip(".")):
+        nearest = get_close_matches(choice[1], re.findall(r"'([^']+)'", choice[2]), n=1)
+        message += f" (did you mean {nearest[0]}?)" if nearest else ""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "namepin"
     return f"E100: {message.replace('Value error, ', '').rstrip('.')}; see {path} --help"

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from namepin.agent.config.layers import Layer, from_assignments, from_file, unknown_setting
+from namepin.agent.config.layers import Layer, from_assignments, from_file, meant, unknown_setting
 from namepin.tools.errors import NamepinError
 
 Recipe = TypeVar("Recipe")
@@ -49,8 +49,8 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
     values: Layer = (from_file(_file_of(config)) if config else {}) | from_assignments(assignments)
     backend = values["backend"].value if "backend" in values else next(iter(kinds))
     if backend not in kinds:
-        what = f"backend: {backend!r} is none of {', '.join(kinds)}"
-        raise NamepinError("E203", what, where=values["backend"].origin, mend="give one of them")
+        mend = f"{meant(str(backend), kinds)}backends: {', '.join(kinds)}"
+        raise NamepinError("E203", f"no recipe has the backend {backend!r}", where=values["backend"].origin, mend=mend)
     kind = kinds[backend]
     valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
     for key, value in values.items():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "list.jsonl": b"[1]\n",
         "twice.jsonl": b'{"id": "a", "text": "Ada"}\n{"id": "a", "text": "Bo"}\n',
         "blank.jsonl": b"\n\n",
-        "typed.jsonl": b'{"id": 7, "text": "Ada"}\n',
+        "typed.jsonl": b'{"id": [7], "text": "Ada"}\n',
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -112,16 +113,23 @@ REFUSED = {
         ("extract", "--posts", "{files}/own.jsonl", "--out", "{files}"), b"", 2, "would replace"
     ),
     "wrong flag": (("extract", POST, "--imge", "x"), b"", 2, "did you mean --image?"),
-    "wrong choice": (("extract", POST, "--format", "jsn"), b"", 2, "'json'"),
+    "wrong choice": (("extract", POST, "--format", "jsn"), b"", 2, "(did you mean json?)"),
+    "unknown ablation": (("ablate", "gem-tabel1"), b"", 2, "did you mean gem-table1?"),
+    "unknown bench": (("bench", "startp"), b"", 2, "did you mean startup?"),
+    "unknown backend of a recipe": (
+        ("finetune", "reranker", "--set", "backend=llav"), b"", 2, "did you mean llava?"
+    ),
+    "batch into a file": (("batch", "{files}/own.jsonl", "--out", "{files}/good.png"), b"", 2, "E500"),
+    "missing picture of a chat": (("chat", "--image", "{files}/nowhere.png"), b"", 2, "E120"),
     "flag without value": (("extract", "--image"), b"", 2, "requires an argument"),
-    "unknown command": (("extrat", POST), b"", 2, "Did you mean 'extract'?"),
-    "unknown recipe": (("finetune", "tager"), b"", 2, "Did you mean 'tagger'?"),
+    "unknown command": (("extrat", POST), b"", 2, "(did you mean extract?)"),
+    "unknown recipe": (("finetune", "tager"), b"", 2, "(did you mean tagger?)"),
     "typo in a recipe": (("finetune", "tagger", "--set", "epoch=1"), b"", 2, "did you mean epochs?"),
     "missing file of posts": (("extract", "--posts", "{files}/nowhere.jsonl"), b"", 2, "E104"),
     "broken line": (("extract", "--posts", "{files}/broken.jsonl"), b"", 2, "broken.jsonl:2"),
     "empty text in a file": (("extract", "--posts", "{files}/empty.jsonl"), b"", 2, "E101"),
     "no object": (("extract", "--posts", "{files}/list.jsonl"), b"", 2, "E103"),
-    "an id that is no text": (("extract", "--posts", "{files}/typed.jsonl"), b"", 2, "E103"),
+    "an id that is a list": (("extract", "--posts", "{files}/typed.jsonl"), b"", 2, "E103"),
     "an id twice": (("extract", "--posts", "{files}/twice.jsonl"), b"", 2, "comes twice"),
     "a file without posts": (("extract", "--posts", "{files}/blank.jsonl"), b"", 2, "E104"),
     "no cassette": (("replay", "{files}"), b"", 2, "E401"),
@@ -136,6 +144,14 @@ def test_one_clear_line(cli: Cli, files: Path, name: str) -> None:
     (line,) = ran.err.splitlines()
     assert re.match(r"error: E\d{3}: ", line)
     assert said in line
+
+
+def test_serve_port_taken_is_one_line_before_anything_is_loaded(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = cli("serve", "--port", port)
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith(f"error: E344: cannot listen on 127.0.0.1:{port}: ") and ran.err.count("\n") == 1
 
 
 def test_a_post_that_fails_costs_only_itself(cli: Cli, files: Path) -> None:
