@@ -6,10 +6,10 @@ Within a run that is always so, for the last posts. Across runs it is so where r
 import asyncio
 import sys
 import zlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from cachetools import LRUCache
 from pydantic import ValidationError
 
 from namepin.agent.api import Namepin
@@ -115,8 +115,8 @@ class Deduplicator:
     """
 
     def __init__(self, most: int = MOST, kept: ResultCache | None = None) -> None:
-        self.most, self.kept, self.saved = most, kept, 0
-        self._recent: OrderedDict[str, asyncio.Future[bytes | None]] = OrderedDict()
+        self.kept, self.saved = kept, 0
+        self._recent: LRUCache[str, asyncio.Future[bytes | None]] = LRUCache(most)
 
     async def extraction(self, ready: Ready, work: Callable[[Ready], Awaitable[Extraction]]) -> Extraction:
         """What an equal post came to, waited for where it is still on its way; else what `work` makes of this one.
@@ -128,12 +128,9 @@ class Deduplicator:
         key = digest(asked.model_dump(mode="json"))
         recent = self._recent.get(key)
         if recent is not None:
-            self._recent.move_to_end(key)
             before = await asyncio.shield(recent)
             return await work(ready) if before is None else self._again(_unpacked(before), ready)
         coming = self._recent[key] = asyncio.get_running_loop().create_future()
-        while len(self._recent) > self.most:
-            self._recent.popitem(last=False)
         good = None
         try:
             good = await self.kept.get(asked) if self.kept else None

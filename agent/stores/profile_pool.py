@@ -2,9 +2,10 @@
 
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from cachetools import LRUCache
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import load_settings
@@ -24,7 +25,7 @@ class ProfilePool:
 
     def __init__(self, profiles: Sequence[str], assignments: Sequence[str] = ()) -> None:
         self.profiles, self.assignments = tuple(profiles), tuple(assignments)
-        self._built: OrderedDict[str, Namepin] = OrderedDict()
+        self._built: LRUCache[str, Namepin] = LRUCache(max(_KEPT, len(self.profiles)))
         self._lock = threading.Lock()
 
     def get(self, profile: str, overrides: Mapping[str, Any] | None = None) -> Namepin:
@@ -43,7 +44,4 @@ class ProfilePool:
             if key not in self._built:
                 twin = next((pin for pin in self._built.values() if pin.settings.tools == settings.tools), None)
                 self._built[key] = Namepin(settings, twin.calls if twin else None)
-            self._built.move_to_end(key)
-            while len(self._built) > max(_KEPT, len(self.profiles)):
-                self._built.popitem(last=False)
             return self._built[key]

@@ -1,12 +1,12 @@
 """What the graphs share while `langgraph dev` runs: the profiles, and the pictures that came with posts."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from cachetools import LRUCache
 from PIL import Image
 from pydantic import JsonValue
 
@@ -44,8 +44,8 @@ class KeptImages(Mapping[str, Image.Image]):
     """
 
     def __init__(self, pictures: Pictures, most: int = 4) -> None:
-        self._pictures, self._most = pictures, most
-        self._open: OrderedDict[str, Image.Image] = OrderedDict()
+        self._pictures = pictures
+        self._open: LRUCache[str, Image.Image] = LRUCache(most)
         self._lock = threading.Lock()
 
     def __getitem__(self, sha256: str) -> Image.Image:
@@ -55,11 +55,9 @@ class KeptImages(Mapping[str, Image.Image]):
             NamepinError: E120 when it is not kept any more.
         """
         with self._lock:
-            image = self._open.pop(sha256, None) or self._pictures.find(sha256).image
-            self._open[sha256] = image
-            if len(self._open) > self._most:
-                self._open.popitem(last=False)
-            return image
+            if sha256 not in self._open:
+                self._open[sha256] = self._pictures.find(sha256).image
+            return self._open[sha256]
 
     def __iter__(self) -> Iterator[str]:
         """Those that are decoded."""

@@ -7,11 +7,11 @@ needs a visitor, and a stream of events belongs to the visitor who began it.
 import asyncio
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Callable
 from http.cookies import SimpleCookie
 from urllib.parse import parse_qs
 
+from cachetools import LRUCache
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -59,7 +59,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, visitors: Visitors, stopping: Callable[[], bool] = lambda: False) -> None:
         self.app, self.visitors, self.stopping = app, visitors, stopping
-        self._streams: OrderedDict[str, str] = OrderedDict()
+        self._streams: LRUCache[str, str] = LRUCache(_MAX_STREAMS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -127,11 +127,7 @@ class Gate:
                 return path in ("/config", "/config/", "/gradio_api/startup-events")
         if not isinstance(name, str) or not 8 <= len(name) <= 64:
             return False
-        owner = self._streams.setdefault(name, visitor.key)
-        self._streams.move_to_end(name)
-        while len(self._streams) > _MAX_STREAMS:
-            self._streams.popitem(last=False)
-        return owner == visitor.key
+        return self._streams.setdefault(name, visitor.key) == visitor.key
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.geometry import clip_box
@@ -50,7 +50,7 @@ class SeqtrModel:
         self.net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self.vocabulary, self.identity = checkpoint.vocabulary, checkpoint.identity
         self._size = config.image_size
-        self._pictures: Recent[str, EncodedPicture] = Recent(config.cached_pictures)
+        self._pictures: LruCache[str, EncodedPicture] = LruCache(config.cached_pictures)
 
     def see(self, image: ImageRef, media: Media) -> EncodedPicture:
         """The picture, encoded once.

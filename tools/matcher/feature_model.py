@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.images import heatmap as heat
 from namepin.tools.interfaces import Match, Matches, MatchRequest, Query, Trace, TraceRequest, Traces
 from namepin.tools.loading.out_of_memory import in_batches
@@ -48,7 +48,7 @@ class FeatureModel(ABC):
         """
         self.net, self.tokenizer = net.eval().requires_grad_(False), tokenizer
         self.identity, self.batch = identity, batch
-        self._kept: Recent[tuple[str, str], Tensor] = Recent(cached)
+        self._kept: LruCache[tuple[str, str], Tensor] = LruCache(cached)
 
     def features(self, image: ImageRef, media: Media) -> Tensor:
         """What the visual encoder hands on: (1, tokens, channels), made once a picture, so that tracing does not.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.out_of_memory import in_batches
@@ -44,7 +44,7 @@ class Blip:
         self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self._words = checkpoint.tokenizer
         self.texts = match_texts(config, self._net, self._words, self.device)
-        self._pictures: Recent[tuple[str, str], Tensor] = Recent(config.cached_pictures)
+        self._pictures: LruCache[tuple[str, str], Tensor] = LruCache(config.cached_pictures)
         self._taps = threading.local()
         for index, layer in enumerate(self._net.text_encoder.encoder.layer):
             layer.crossattention.self.dropout.register_forward_pre_hook(_tapping(self._taps, index))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.out_of_memory import in_batches
@@ -31,7 +31,7 @@ class OfaModel:
         self.config, self.words, self.identity = config, checkpoint.words, checkpoint.identity
         self.device = device_named(config.device)
         self.net = checkpoint.net.eval().requires_grad_(False).to(self.device)
-        self._pictures: Recent[tuple[str, int], Patches] = Recent(config.cached_pictures)
+        self._pictures: LruCache[tuple[str, int], Patches] = LruCache(config.cached_pictures)
 
     def check_size(self, size: int) -> None:
         """See that a square picture of `size` pixels has places for all its patches.

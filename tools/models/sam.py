@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.images.tensors import imagenet
 from namepin.tools.loading.pretrained import device_named, shared
 from namepin.tools.media import Media, picture
@@ -73,7 +73,7 @@ class Sam:
         self.config, self._checkpoint = config, checkpoint
         self.device = device_named(config.device)
         self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
-        self._pictures: Recent[str, Any] = Recent(config.cached_pictures)
+        self._pictures: LruCache[str, Any] = LruCache(config.cached_pictures)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import imagenet
 from namepin.tools.loading.pretrained import device_named, shared
@@ -92,7 +92,7 @@ class SeemModel:
         self.device = device_named(config.device)
         self._net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self._words = checkpoint.tokenizer
-        self._pictures: Recent[str, Features] = Recent(config.cached_pictures)
+        self._pictures: LruCache[str, Features] = LruCache(config.cached_pictures)
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
 from namepin.tools.media import Media, picture
@@ -29,7 +29,7 @@ class Blip2Model:
     ) -> None:
         self.tokenizer, self.net, self._colours = tokenizer, net, colours
         self.identity = identity(checkpoint, net, colours, tokenizer.get_vocab())
-        self._kept: Recent[str, Tensor] = Recent(config.cached_pictures)
+        self._kept: LruCache[str, Tensor] = LruCache(config.cached_pictures)
 
     @property
     def generator(self) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
@@ -46,7 +46,7 @@ class LlavaModel:
         self.tokenizer, self.net, self._colours = tokenizer, net, colours
         self.identity = identity(checkpoint, net, colours, tokenizer.get_vocab(), CONVERSATION)
         self._image_token = int(net.config.image_token_id)
-        self._kept: Recent[str, Tensor] = Recent(config.cached_pictures)
+        self._kept: LruCache[str, Tensor] = LruCache(config.cached_pictures)
         if list(tokenizer(PICTURE)["input_ids"]).count(self._image_token) != 1:
             raise NamepinError(
                 "E218", f"the tokenizer has no token {PICTURE}", where=config.weights,

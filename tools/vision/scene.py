@@ -1,9 +1,10 @@
 """What the starter vision sees in a picture, once per picture: its people and its words."""
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+
+from cachetools import LRUCache
 
 from namepin.tools.base import digest
 from namepin.tools.media import Media
@@ -26,7 +27,7 @@ class SceneReader:
 
     def __init__(self, config: SceneConfig) -> None:
         self.config = config
-        self._scenes: OrderedDict[str, Scene] = OrderedDict()
+        self._scenes: LRUCache[str, Scene] = LRUCache(config.keep)
         self._lock = threading.Lock()
 
     @cached_property
@@ -48,9 +49,6 @@ class SceneReader:
             if ref.sha256 not in self._scenes:
                 image = media.images[ref.sha256]
                 self._scenes[ref.sha256] = Scene(self._finder.find(image), self._reader.read(image))
-                if len(self._scenes) > self.config.keep:
-                    self._scenes.popitem(last=False)
-            self._scenes.move_to_end(ref.sha256)
             return self._scenes[ref.sha256]
 
 

@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 
 from namepin.tools.base import file_sha256
-from namepin.tools.caching.lru import Recent
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.loading.pretrained import locate, normalisation, shared, weights_sha256
 
@@ -107,13 +107,13 @@ def test_equal_settings_share_a_model_while_it_is_used(tmp_path: Path) -> None:
 
 
 def test_a_bounded_cache_forgets_what_is_unused_longest() -> None:
-    recent: Recent[str, int] = Recent(2)
+    recent: LruCache[str, int] = LruCache(2)
     recent.put("a", 1)
     recent.put("b", 2)
     assert recent.get("a") == 1
     recent.put("c", 3)
     assert (recent.get("a"), recent.get("b"), recent.get("c")) == (1, None, 3)
     assert len(recent) == 2
-    nothing: Recent[str, int] = Recent(0)
+    nothing: LruCache[str, int] = LruCache(0)
     nothing.put("a", 1)
     assert nothing.get("a") is None
