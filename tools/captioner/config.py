@@ -1,25 +1,20 @@
 """Settings of the captioner's and the describer's backends."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.loading.config import Placement
 from namepin.tools.types import Frozen
 
 
-class CaptionerConfig(ChatConfig):
+class CaptionerConfig(CachedChatConfig):
     """The chat model, the size at which it gets the picture, and the cache. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 120
     max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
     """Pixels of the longer side; larger pictures are scaled down before they are sent."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 class DescriberConfig(CaptionerConfig):

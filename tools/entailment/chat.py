@@ -4,22 +4,21 @@ The server is asked for the log-probabilities of its answer: the score is what i
 answers. A server that gives none leaves the score at 1 or 0.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from namepin.tools.base import canonical_json, digest, fingerprint
-from namepin.tools.caching.disk import DiskCache, default_cache_dir
-from namepin.tools.captioner.chat import data_url
+from namepin.tools.base import digest
 from namepin.tools.entailment.checks import checked, judged
 from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Entailment, Entailments, EntailRequest
-from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair
+from namepin.tools.llm.client import Ask, Reply
 from namepin.tools.llm.constrained import constrain, parse_choice
+from namepin.tools.llm.content import data_url, picture_and_text, quote_text
 from namepin.tools.media import Media, picture
 from namepin.tools.types import Notice
 
@@ -42,7 +41,7 @@ REPAIR = "That is neither yes nor no. Answer with exactly one of these words and
 CHAT_DIGEST = digest([SYSTEM, QUESTION, REPAIR, FIELD])
 
 
-class ChatEntailment:
+class ChatEntailment(CachedChatTool[EntailRequest, Entailment]):
     """Judges with a chat model, one question a query (`EntailmentTool`); answers are kept on disk.
 
     Raises:
@@ -50,20 +49,12 @@ class ChatEntailment:
     """
 
     name: ClassVar[str] = "entailment"
-    version: ClassVar[int] = 1
+    decides: ClassVar[frozenset[str]] = frozenset({"guide", "logprobs", "max_side", "max_post", "max_expression"})
+    prompt_digest: ClassVar[str] = CHAT_DIGEST
 
     def __init__(self, config: ChatEntailmentConfig) -> None:
+        super().__init__(config, Entailment)
         self.config = config
-        self._client = ChatClient(config, self.name)
-        folder = (config.cache_dir or default_cache_dir()) / self.name
-        self._cache = DiskCache(folder, config.cache_mb * 2**20) if config.cache else None
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, sampling, guide, bounds and prompt; not the server's address."""
-        decides = {"guide", "logprobs", "max_side", "max_post", "max_expression"}
-        settings = {**self._client.identity, **self.config.model_dump(mode="json", include=decides)}
-        return fingerprint(self.name, self.version, settings, prompt=CHAT_DIGEST)
 
     def run(self, requests: Sequence[EntailRequest], media: Media) -> list[Entailments]:
         """Label and score for every query; equal questions are asked once.
@@ -73,56 +64,45 @@ class ChatEntailment:
             ToolUnavailable: when one question fails for good, or is answered with neither word twice; the others'
                 answers are in the cache by then.
         """
-        singles = [[_single(request, i) for i in range(len(request.queries))] for request in checked(requests)]
-        asked = {canonical_json(single): single for row in singles for single in row}
+        singles = [_single(request, i) for request in checked(requests) for i in range(len(request.queries))]
         urls: dict[str, str] = {}
 
-        async def judge(ask: Ask, key: str) -> Entailment:
-            single = asked[key]
+        async def judge(ask: Ask, single: EntailRequest) -> Entailment:
             if single.image.sha256 not in urls:
                 urls[single.image.sha256] = data_url(picture(single.image, media), self.config.max_side)
-            found = await self._judge(ask, self.prompt(single, urls[single.image.sha256]))
-            if self._cache:
-                self._cache.put(self.fingerprint, single, found.model_dump_json())
-            return found
+            return await self._judge(ask, self.prompt(single, urls[single.image.sha256]))
 
-        keys = [canonical_json(single) for row in singles for single in row]
-        found = iter(self._client.answers(judge, lambda key: self._known(asked[key]), keys))
+        found = iter(self.answers(judge, singles))
         return [
             Entailments(entailments=tuple(next(found) for _ in request.queries), notices=self._notices(request))
             for request in requests
         ]
 
-    def _known(self, single: EntailRequest) -> Entailment | None:
-        kept = self._cache.get(self.fingerprint, single) if self._cache else None
-        return Entailment.model_validate_json(kept) if kept else None
-
     async def _judge(self, ask: Ask, messages: list[BaseMessage]) -> Entailment:
         extra: dict[str, Any] = {"logprobs": True, "top_logprobs": 5} if self.config.logprobs else {}
         extra |= constrain(self.config.guide, ANSWERS, FIELD)
-        for _ in range(2):
-            reply = await ask(messages, extra)
+
+        def read(reply: Reply) -> float | Unusable:
             answer = parse_choice(reply.text, ANSWERS, FIELD)
-            if answer is not None:
-                score = p_yes(reply)
-                return judged(float(answer == YES) if score is None else score, self.name)
-            messages = [*messages, AIMessage(reply.text[:200]), HumanMessage(REPAIR)]
-        raise ToolUnavailable(
-            self.name, f"answered {reply.text[:60]!r}, neither yes nor no", mend="set another guide or model"
-        )
+            if answer is None:
+                return Unusable(reply.text)
+            score = p_yes(reply)
+            return float(answer == YES) if score is None else score
+
+        score, _ = await ask_with_repair(ask, messages, read, lambda _: REPAIR, extra=extra)
+        if isinstance(score, Unusable):
+            what = f"answered {score[:60]!r}, neither yes nor no"
+            raise ToolUnavailable(self.name, what, mend="set another guide or model")
+        return judged(score, self.name)
 
     def prompt(self, single: EntailRequest, url: str) -> list[BaseMessage]:
         """The conversation about a request's first query; `url` is its picture's data URL."""
         expression = single.queries[0].expression
         text = QUESTION.format(
-            post=_as_data(single.text[: self.config.max_post]),
-            phrase=_as_data(expression[: self.config.max_expression]),
+            post=quote_text(single.text[: self.config.max_post]),
+            phrase=quote_text(expression[: self.config.max_expression]),
         )
-        parts: list[str | dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": text},
-        ]
-        return [SystemMessage(SYSTEM), HumanMessage(parts)]
+        return [SystemMessage(SYSTEM), HumanMessage(picture_and_text(url, text))]
 
     def _notices(self, request: EntailRequest) -> tuple[Notice, ...]:
         long = sum(len(query.expression) > self.config.max_expression for query in request.queries)
@@ -134,11 +114,6 @@ class ChatEntailment:
 def _single(request: EntailRequest, index: int) -> EntailRequest:
     """The request about one query, without the caption, which is not shown."""
     return request.model_copy(update={"queries": (request.queries[index],), "caption": None})
-
-
-def _as_data(text: str) -> str:
-    """A JSON string, in which nothing closes a quote or opens a control token of the model's chat format."""
-    return json.dumps(text, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def p_yes(reply: Reply) -> float | None:

@@ -1,11 +1,10 @@
 """Settings of the entailment's backends."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.llm.constrained import Guide
 from namepin.tools.models.config import BlipConfig, OfaConfig
 from namepin.tools.types import Frozen, Positive
@@ -58,7 +57,7 @@ class BlipEntailmentConfig(Frozen):
     blip: BlipConfig = BlipConfig()
 
 
-class ChatEntailmentConfig(ChatConfig):
+class ChatEntailmentConfig(CachedChatConfig):
     """The chat model, how its answers are held to yes and no, and what it is shown. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 16
@@ -72,7 +71,3 @@ class ChatEntailmentConfig(ChatConfig):
     """Characters of the post; its rest is not shown."""
     max_expression: Annotated[int, Field(ge=100)] = 500
     """Characters of an expression; its rest is not shown."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64

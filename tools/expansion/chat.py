@@ -10,12 +10,13 @@ from typing import ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from namepin.tools.base import canonical_json, digest, fingerprint
-from namepin.tools.caching.disk import DiskCache, default_cache_dir
+from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
 from namepin.tools.expansion.config import ExpansionConfig
 from namepin.tools.interfaces import ExpandRequest, Expansion
-from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair, total_tokens
+from namepin.tools.llm.client import Ask, Reply
+from namepin.tools.llm.content import escape_line
 from namepin.tools.media import Media
 from namepin.tools.text import clean_text
 from namepin.tools.types import Notice
@@ -77,19 +78,14 @@ def prompt(request: ExpandRequest) -> list[BaseMessage]:
 
 
 def _question(background: str | None, text: str, entity: str) -> str:
-    said = QUESTION.format(text=_one_line(text), entity=_one_line(entity))
-    return (BACKGROUND.format(background=_one_line(background)) if background else "") + said
-
-
-def _one_line(text: str) -> str:
-    """Data cannot start a line of the template's, nor open a control token of the model's chat format."""
-    return " ".join(text.replace("<", "&lt;").replace(">", "&gt;").split())
+    said = QUESTION.format(text=escape_line(text), entity=escape_line(entity))
+    return (BACKGROUND.format(background=escape_line(background)) if background else "") + said
 
 
 PROMPT_DIGEST = digest([SYSTEM, BACKGROUND, QUESTION, EXAMPLES, REPAIR])
 
 
-class ChatExpansion:
+class ChatExpansion(CachedChatTool[ExpandRequest, Expansion]):
     """Expands names with a chat model (`ExpansionTool`).
 
     An unusable answer is complained about once; after a second one the name goes on without an expansion, and a notice
@@ -100,19 +96,12 @@ class ChatExpansion:
     """
 
     name: ClassVar[str] = "expansion"
-    version: ClassVar[int] = 1
+    decides: ClassVar[frozenset[str]] = frozenset({"max_post"})
+    prompt_digest: ClassVar[str] = PROMPT_DIGEST
 
     def __init__(self, config: ExpansionConfig) -> None:
+        super().__init__(config, Expansion)
         self.config = config
-        self._client = ChatClient(config, self.name)
-        folder = config.cache_dir or default_cache_dir()
-        self._cache = DiskCache(folder / self.name, config.cache_mb * 2**20) if config.cache else None
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, sampling, bounds and prompt; not the server's address."""
-        settings = {**self._client.identity, "max_post": self.config.max_post}
-        return fingerprint(self.name, self.version, settings, prompt=PROMPT_DIGEST)
 
     def run(self, requests: Sequence[ExpandRequest], media: Media) -> list[Expansion]:
         """Expand every name; equal requests are asked once.
@@ -120,11 +109,7 @@ class ChatExpansion:
         Raises:
             ToolUnavailable: when one of them fails for good; the others' answers are in the cache by then.
         """
-        return self._client.answers(self._expand, self._cached, requests)
-
-    def _cached(self, request: ExpandRequest) -> Expansion | None:
-        kept = self._cache.get(self.fingerprint, request) if self._cache else None
-        return Expansion.model_validate_json(kept) if kept else None
+        return self.answers(self._expand, requests)
 
     async def _expand(self, ask: Ask, request: ExpandRequest) -> Expansion:
         bound, notices = self.config.max_post, []
@@ -132,33 +117,26 @@ class ChatExpansion:
             notices.append(self._notice(BACKGROUND_CUT, f"only the first {bound} characters of the post are shown"))
         background = request.background and request.background[:bound]
         short = request.model_copy(update={"text": request.text[:bound], "background": background})
-        messages = prompt(short)
-        reply = await ask(messages)
-        spent = [reply]
-        text, problem = usable(reply, request.entity)
-        if problem:
-            complaint = HumanMessage(REPAIR.format(problem=problem, entity=_one_line(request.entity)))
-            spent.append(await ask([*messages, AIMessage(reply.text[:500]), complaint]))
-            text, problem = usable(spent[-1], request.entity)
-        if problem:
-            what = f"no usable expansion of {request.entity!r} ({problem}); it is looked for by its name and type"
+
+        def read(reply: Reply) -> str | Unusable:
+            text, problem = usable(reply, request.entity)
+            return Unusable(problem) if problem else text
+
+        def complain(problem: Unusable) -> str:
+            return REPAIR.format(problem=problem, entity=escape_line(request.entity))
+
+        text, replies = await ask_with_repair(ask, prompt(short), read, complain, shown=500)
+        if isinstance(text, Unusable):
+            what = f"no usable expansion of {request.entity!r} ({text}); it is looked for by its name and type"
             notices.append(self._notice(UNUSABLE, what))
+            text = ""
         elif len(words := text.split()) > MOST_WORDS:
             text = " ".join(words[:MOST_WORDS])
             notices.append(
                 self._notice(SHORTENED, f"the expansion of {request.entity!r} was cut to {MOST_WORDS} words")
             )
-        counts = [[getattr(r, f"{kind}_tokens") or 0 for r in spent] for kind in ("prompt", "completion")]
-        known = spent[0].prompt_tokens is not None
-        answer = Expansion(
-            text="" if problem else text,
-            prompt_tokens=sum(counts[0]) if known else None,
-            completion_tokens=sum(counts[1]) if known else None,
-            notices=tuple(notices),
-        )
-        if self._cache:
-            self._cache.put(self.fingerprint, request, canonical_json(answer))
-        return answer
+        asked, answered = total_tokens(replies)
+        return Expansion(text=text, prompt_tokens=asked, completion_tokens=answered, notices=tuple(notices))
 
     def _notice(self, code: str, message: str) -> Notice:
         return Notice(code=code, tool=self.name, message=message)

@@ -1,24 +1,19 @@
 """Settings of the expansion's backends."""
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.types import Frozen
 
 
-class ExpansionConfig(ChatConfig):
+class ExpansionConfig(CachedChatConfig):
     """The chat model, the bounds on what goes in (characters), and the cache. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 80
     max_post: Annotated[int, Field(ge=100)] = 4000
     """Characters of the post, and of the background, that the model is shown."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 class RecordedExpansionConfig(Frozen):

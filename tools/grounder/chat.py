@@ -7,11 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from namepin.tools.base import canonical_json, fingerprint
-from namepin.tools.caching.disk import DiskCache, default_cache_dir
-from namepin.tools.captioner.chat import data_url
 from namepin.tools.entailment.checks import checked
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.grounder.config import ChatGrounderConfig
@@ -25,7 +22,9 @@ from namepin.tools.grounder.qwen_boxes import (
     shown,
 )
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
-from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair
+from namepin.tools.llm.client import Ask, Reply
+from namepin.tools.llm.content import data_url, picture_and_text
 from namepin.tools.media import Media, picture
 from namepin.tools.types import Frozen, ImageRef, Notice
 
@@ -37,7 +36,7 @@ class _Found(Frozen):
     dropped: int = 0
 
 
-class ChatGrounder:
+class ChatGrounder(CachedChatTool[GroundRequest, _Found]):
     """One question a query (`Grounder`); answers are kept on disk.
 
     Raises:
@@ -45,21 +44,15 @@ class ChatGrounder:
     """
 
     name: ClassVar[str] = "grounder_chat"
-    version: ClassVar[int] = 1
+    decides: ClassVar[frozenset[str]] = frozenset(
+        {"min_pixels", "max_pixels", "top", "logprobs", "max_post", "max_expression"}
+    )
+    prompt_digest: ClassVar[str] = BOXES_DIGEST
 
     def __init__(self, config: ChatGrounderConfig) -> None:
+        super().__init__(config, _Found)
         self.config = config
-        self._client = ChatClient(config, self.name)
-        folder = (config.cache_dir or default_cache_dir()) / self.name
-        self._cache = DiskCache(folder, config.cache_mb * 2**20) if config.cache else None
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, sampling, frame, bounds and prompt; not the server's address."""
-        decides = {"min_pixels", "max_pixels", "top", "logprobs", "max_post", "max_expression"}
-        settings = {**self._client.identity, **self.config.model_dump(mode="json", include=decides)}
-        settings |= {"frame": self.config.counts, "factor": self.config.multiple}
-        return fingerprint(self.name, self.version, settings, prompt=BOXES_DIGEST)
+        self._settings |= {"frame": config.counts, "factor": config.multiple}
 
     def run(self, requests: Sequence[GroundRequest], media: Media) -> list[Groundings]:
         """Boxes for every query of every request, in the model's order; equal questions are asked once.
@@ -73,25 +66,15 @@ class ChatGrounder:
                 answers are in the cache by then.
         """
         singles = [_single(request, i) for request in checked(requests) for i in range(len(request.queries))]
-        keys = [canonical_json(single) for single in singles]
-        asked = dict(zip(keys, singles, strict=True))
         urls: dict[str, tuple[str, Size]] = {}
 
-        async def locate(ask: Ask, key: str) -> _Found:
-            single = asked[key]
+        async def locate(ask: Ask, single: GroundRequest) -> _Found:
             if single.image.sha256 not in urls:
                 urls[single.image.sha256] = self._url(single.image, media)
-            found = await self._locate(ask, single, *urls[single.image.sha256])
-            if self._cache:
-                self._cache.put(self.fingerprint, single, found.model_dump_json())
-            return found
+            return await self._locate(ask, single, *urls[single.image.sha256])
 
-        answers = iter(self._client.answers(locate, lambda key: self._known(asked[key]), keys))
+        answers = iter(self.answers(locate, singles))
         return [self._groundings(request, [next(answers) for _ in request.queries]) for request in requests]
-
-    def _known(self, single: GroundRequest) -> _Found | None:
-        kept = self._cache.get(self.fingerprint, single) if self._cache else None
-        return _Found.model_validate_json(kept) if kept else None
 
     def _url(self, image: ImageRef, media: Media) -> tuple[str, Size]:
         config = self.config
@@ -100,26 +83,25 @@ class ChatGrounder:
 
     async def _locate(self, ask: Ask, single: GroundRequest, url: str, shown_at: Size) -> _Found:
         extra: dict[str, Any] = {"logprobs": True, "top_logprobs": 1} if self.config.logprobs else {}
-        messages = self.prompt(single, url)
         size = single.image.width, single.image.height
-        for _ in range(2):
-            reply = await ask(messages, extra)
-            read = boxes_in(reply.text, self.config.counts, shown_at, size, self.config.top)
-            if read is not None:
-                score = _score(reply)
-                boxes = tuple(ScoredBox(box=box, score=score) for box in read[0])
-                return _Found(grounded=Grounded(boxes=boxes), dropped=read[1])
-            messages = [*messages, AIMessage(reply.text[:200]), HumanMessage(REPAIR)]
-        raise ToolUnavailable(self.name, f"answered {reply.text[:60]!r}, no list of boxes", mend="set another model")
+
+        def read(reply: Reply) -> _Found | Unusable:
+            found = boxes_in(reply.text, self.config.counts, shown_at, size, self.config.top)
+            if found is None:
+                return Unusable(reply.text)
+            score = _score(reply)
+            boxes = tuple(ScoredBox(box=box, score=score) for box in found[0])
+            return _Found(grounded=Grounded(boxes=boxes), dropped=found[1])
+
+        answer, _ = await ask_with_repair(ask, self.prompt(single, url), read, lambda _: REPAIR, extra=extra)
+        if isinstance(answer, Unusable):
+            raise ToolUnavailable(self.name, f"answered {answer[:60]!r}, no list of boxes", mend="set another model")
+        return answer
 
     def prompt(self, single: GroundRequest, url: str) -> list[BaseMessage]:
         """The conversation about a request's first query; `url` is its picture's data URL."""
         text = question(single.text[: self.config.max_post], single.queries[0].expression[: self.config.max_expression])
-        parts: list[str | dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "text", "text": text},
-        ]
-        return [SystemMessage(SYSTEM), HumanMessage(parts)]
+        return [SystemMessage(SYSTEM), HumanMessage(picture_and_text(url, text))]
 
     def _groundings(self, request: GroundRequest, found: Sequence[_Found]) -> Groundings:
         notices = []

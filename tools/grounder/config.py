@@ -1,12 +1,11 @@
 """Settings of the grounder's backends."""
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from namepin.tools.grounder.qwen_boxes import Frame, frame_of
-from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.models.config import OfaConfig, Sam3Config
 from namepin.tools.types import Frozen, Positive
 
@@ -134,7 +133,7 @@ class Florence2Config(Frozen):
     """Queries at a time."""
 
 
-class ChatGrounderConfig(ChatConfig):
+class ChatGrounderConfig(CachedChatConfig):
     """The chat model, how it counts, and what it is shown. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 256
@@ -154,10 +153,6 @@ class ChatGrounderConfig(ChatConfig):
     """Characters of the post; its rest is not shown."""
     max_expression: Annotated[int, Field(ge=100)] = 500
     """Characters of an expression; its rest is not shown."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64
 
     @model_validator(mode="after")
     def _counts_are_known(self) -> Self:

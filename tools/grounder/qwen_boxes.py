@@ -14,6 +14,7 @@ from PIL import Image
 
 from namepin.tools.base import digest
 from namepin.tools.geometry import clip_box
+from namepin.tools.llm.content import quote_text
 from namepin.tools.types import Box
 
 Frame = Literal["pixels", "thousand"]
@@ -52,12 +53,7 @@ def frame_of(model: str) -> Frame | None:
 
 def question(post: str, phrase: str) -> str:
     """The question in words; what strangers wrote is in it as JSON strings without `<` and `>`."""
-    return QUESTION.format(post=_as_data(post), phrase=_as_data(phrase))
-
-
-def _as_data(text: str) -> str:
-    """A JSON string, in which nothing closes a quote or opens a control token of the model's chat format."""
-    return json.dumps(text, ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
+    return QUESTION.format(post=quote_text(post), phrase=quote_text(phrase))
 
 
 def shown_size(size: Size, factor: int, least: int, most: int) -> Size:

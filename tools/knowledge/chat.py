@@ -7,18 +7,19 @@ comes back is only ever used as text.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ValidationError, field_validator
 
-from namepin.tools.base import canonical_json, digest, fingerprint
-from namepin.tools.caching.disk import DiskCache, default_cache_dir
+from namepin.tools.base import digest, fingerprint
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Knowledge, KnowledgeRequest
 from namepin.tools.knowledge.config import KnowledgeConfig
-from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair, total_tokens
+from namepin.tools.llm.client import Ask, Reply
+from namepin.tools.llm.content import escape_text
 from namepin.tools.media import Media
 from namepin.tools.text import clean_text
 from namepin.tools.types import Notice
@@ -95,24 +96,19 @@ class Explanation(BaseModel):
 
 def prompt(request: KnowledgeRequest) -> list[BaseMessage]:
     """The conversation that asks for one post's explanation; without a caption, Table 6's sentence on it goes."""
-    query = POST.format(text=as_data(request.text))
+    query = POST.format(text=escape_text(request.text))
     if request.caption:
-        query += CAPTION.format(caption=as_data(request.caption))
+        query += CAPTION.format(caption=escape_text(request.caption))
     messages: list[BaseMessage] = [SystemMessage(SYSTEM)]
     for example, answer in EXAMPLES:
         messages += [HumanMessage(example), AIMessage(json.dumps({"explanation": answer}))]
     return [*messages, HumanMessage(query + TASK)]
 
 
-def as_data(text: str) -> str:
-    """Escape what could close a tag of ours, or open a control token of the model's chat format (`<|im_end|>`)."""
-    return text.replace("<", "&lt;").replace(">", "&gt;")
-
-
 PROMPT_DIGEST = digest([SYSTEM, POST, CAPTION, TASK, EXAMPLES, REPAIR])
 
 
-class ChatKnowledge:
+class ChatKnowledge(CachedChatTool[KnowledgeRequest, Knowledge]):
     """Explains posts with a chat model (`KnowledgeTool`).
 
     An answer that is no such JSON is shown to the model once, with what is wrong; a second one of that kind counts as
@@ -125,28 +121,20 @@ class ChatKnowledge:
     """
 
     name: ClassVar[str] = "knowledge"
-    version: ClassVar[int] = 1
+    decides: ClassVar[frozenset[str]] = frozenset({"max_post", "max_answer"})
     style: ClassVar[str] = STYLE
     prompt_digest: ClassVar[str] = PROMPT_DIGEST
     repair: ClassVar[str] = REPAIR
 
     def __init__(self, config: KnowledgeConfig) -> None:
+        super().__init__(config, Knowledge)
         self.config = config
-        self._client = ChatClient(config, self.name)
-        folder = config.cache_dir or default_cache_dir()
-        self._cache = DiskCache(folder / self.name, config.cache_mb * 2**20) if config.cache else None
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, sampling, bounds and prompt; not the server's address."""
-        bounds = self.config.model_dump(include={"max_post", "max_answer"})
-        return fingerprint(self.name, self.version, {**self._client.identity, **bounds}, prompt=self.prompt_digest)
 
     def conversation(self, request: KnowledgeRequest) -> list[BaseMessage]:
         """What the model is asked about one post."""
         return prompt(request)
 
-    def read(self, reply: Reply) -> Explanation | str:
+    def read(self, reply: Reply) -> Explanation | Unusable:
         """The explanation in a reply, or what is wrong with it, in words that hold nothing of the reply."""
         return parse(reply)
 
@@ -156,41 +144,28 @@ class ChatKnowledge:
         Raises:
             ToolUnavailable: when one of them fails for good; the others' answers are in the cache by then.
         """
-        return self._client.answers(self._explain, self._cached, requests)
-
-    def _cached(self, request: KnowledgeRequest) -> Knowledge | None:
-        kept = self._cache.get(self.fingerprint, request) if self._cache else None
-        return Knowledge.model_validate_json(kept) if kept else None
+        return self.answers(self._explain, requests)
 
     async def _explain(self, ask: Ask, request: KnowledgeRequest) -> Knowledge:
         short, notices = self._shortened(request)
-        messages = self.conversation(short)
-        reply = await ask(messages)
-        spent = [reply]
-        explanation = self.read(reply)
-        if isinstance(explanation, str):
-            complaint = HumanMessage(self.repair.format(problem=explanation))
-            reply = await ask([*messages, AIMessage(reply.text[: self.config.max_answer]), complaint])
-            spent.append(reply)
-            explanation = self.read(reply)
-        if isinstance(explanation, str):
-            raise ToolUnavailable(
-                self.name, f"two answers in a row are unusable: {explanation}", mend="try another model"
-            )
+        explanation, replies = await ask_with_repair(
+            ask,
+            self.conversation(short),
+            self.read,
+            lambda problem: self.repair.format(problem=problem),
+            shown=self.config.max_answer,
+        )
+        if isinstance(explanation, Unusable):
+            what = f"two answers in a row are unusable: {explanation}"
+            raise ToolUnavailable(self.name, what, mend="try another model")
         text = explanation.explanation
         if len(text) > self.config.max_answer:
             text = text[: self.config.max_answer].rsplit(" ", 1)[0]
             notices.append(self._notice("W111", f"the answer was cut to {len(text)} characters"))
-        answer = Knowledge(
-            text=text,
-            style=self.style,
-            prompt_tokens=_total(r.prompt_tokens for r in spent),
-            completion_tokens=_total(r.completion_tokens for r in spent),
-            notices=tuple(notices),
+        asked, answered = total_tokens(replies)
+        return Knowledge(
+            text=text, style=self.style, prompt_tokens=asked, completion_tokens=answered, notices=tuple(notices)
         )
-        if self._cache:
-            self._cache.put(self.fingerprint, request, canonical_json(answer))
-        return answer
 
     def _shortened(self, request: KnowledgeRequest) -> tuple[KnowledgeRequest, list[Notice]]:
         """The request within the bounds, and a warning where the post was cut."""
@@ -206,7 +181,7 @@ class ChatKnowledge:
         return Notice(code=code, tool=self.name, message=message)
 
 
-def parse(reply: Reply) -> Explanation | str:
+def parse(reply: Reply) -> Explanation | Unusable:
     """The explanation in a reply, or what is wrong with it, in words that hold nothing of the reply.
 
     Models wrap the object in a code fence, in thoughts (`</think>`) or in prose, or leave out the braces as Table 6
@@ -224,12 +199,7 @@ def parse(reply: Reply) -> Explanation | str:
             problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
         except (ValueError, RecursionError):
             continue
-    return problem
-
-
-def _total(counts: Iterator[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+    return Unusable(problem)
 
 
 class RecordedKnowledge:

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from namepin.tools.base import digest
 from namepin.tools.interfaces import KnowledgeRequest
-from namepin.tools.knowledge.chat import ChatKnowledge, Explanation, as_data
+from namepin.tools.knowledge.chat import ChatKnowledge, Explanation
+from namepin.tools.llm.cached_tool import Unusable
 from namepin.tools.llm.client import Reply
+from namepin.tools.llm.content import escape_line
 
 STYLE = "riveg-plim"
 
@@ -42,26 +44,22 @@ def prompt(request: KnowledgeRequest) -> list[BaseMessage]:
     """The head, one question and answer an example, and the post's own question; no caption, no line on the image."""
     messages: list[BaseMessage] = [SystemMessage(HEAD)]
     for example in request.examples:
-        messages += [HumanMessage(_question(example.text, example.caption)), AIMessage(_one_line(example.annotation))]
+        messages += [HumanMessage(_question(example.text, example.caption)), AIMessage(escape_line(example.annotation))]
     return [*messages, HumanMessage(_question(request.text, request.caption))]
 
 
 def _question(text: str, caption: str | None) -> str:
-    image = IMAGE.format(caption=_one_line(caption)) if caption else ""
-    return TEXT.format(text=_one_line(text)) + image + QUESTION
+    image = IMAGE.format(caption=escape_line(caption)) if caption else ""
+    return TEXT.format(text=escape_line(text)) + image + QUESTION
 
 
-def _one_line(text: str) -> str:
-    return " ".join(as_data(text).split())
-
-
-def read_answer(reply: Reply) -> Explanation | str:
+def read_answer(reply: Reply) -> Explanation | Unusable:
     """The answer on one line, without thoughts (`</think>`) and the template's own label, or what is wrong with it."""
     text = reply.text.rpartition("</think>")[2].strip().removeprefix("Answer:")
     try:
         return Explanation(explanation=text)
     except ValidationError as error:
-        return error.errors()[0]["msg"].removeprefix("Value error, ")
+        return Unusable(error.errors()[0]["msg"].removeprefix("Value error, "))
 
 
 class PlimKnowledge(ChatKnowledge):
@@ -90,6 +88,6 @@ class PlimKnowledge(ChatKnowledge):
         ]
         return prompt(request.model_copy(update={"examples": tuple(examples)}))
 
-    def read(self, reply: Reply) -> Explanation | str:
+    def read(self, reply: Reply) -> Explanation | Unusable:
         """See `read_answer`."""
         return read_answer(reply)

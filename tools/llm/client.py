@@ -5,15 +5,14 @@ import importlib.util
 import ipaddress
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from langchain_core.messages import BaseMessage
 
+from namepin.tools.concurrency import run_sync
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable, install_command
 from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
@@ -128,7 +127,7 @@ class ChatClient:
 
                 return list(await asyncio.gather(*map(one, items)))
 
-        return _run(main())
+        return run_sync(main())
 
     def answers(
         self,
@@ -314,13 +313,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _run(main: Coroutine[Any, Any, Answer]) -> Answer:
-    """Run a coroutine to its end from synchronous code, also under an event loop that is already running."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(main)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(copy_context().run, asyncio.run, main).result()

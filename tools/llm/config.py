@@ -1,5 +1,6 @@
 """Settings of a chat model, which every role that asks one extends."""
 
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -63,6 +64,15 @@ class ChatConfig(Frozen):
     def addresses(self) -> tuple[str, ...]:
         """Every server's, once."""
         return tuple(dict.fromkeys((self.base_url or OPENAI, *self.servers)))
+
+
+class CachedChatConfig(ChatConfig):
+    """A chat model whose answers are kept on disk."""
+
+    cache: bool = True
+    cache_dir: Path | None = None
+    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
+    cache_mb: Annotated[int, Field(ge=1)] = 64
 
 
 def _check_address(name: str, address: str) -> None:

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
-from namepin.tools.base import canonical_json, digest, fingerprint
-from namepin.tools.caching.disk import DiskCache, default_cache_dir
-from namepin.tools.captioner.chat import data_url
+from namepin.tools.base import digest
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Reranked, RerankRequest
-from namepin.tools.llm.client import Ask, ChatClient
+from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair
+from namepin.tools.llm.client import Ask, Reply
 from namepin.tools.llm.constrained import constrain, parse_choice
+from namepin.tools.llm.content import data_url, picture_and_text
 from namepin.tools.media import Media, picture
 from namepin.tools.reranker.config import ChatRerankerConfig
 from namepin.tools.reranker.prompt import (
@@ -42,7 +42,7 @@ FIELD = "category"
 CHAT_DIGEST = digest([PROMPT_DIGEST, SYSTEM, REPAIR])
 
 
-class ChatReranker:
+class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
     """Chooses with a chat model (`Reranker`). Answers are kept on disk, by request and picture.
 
     Raises:
@@ -50,20 +50,12 @@ class ChatReranker:
     """
 
     name: ClassVar[str] = "reranker"
-    version: ClassVar[int] = 1
+    decides: ClassVar[frozenset[str]] = frozenset({"guide", "hint", "examples", "sees_images", "max_side", "max_query"})
+    prompt_digest: ClassVar[str] = CHAT_DIGEST
 
     def __init__(self, config: ChatRerankerConfig) -> None:
+        super().__init__(config, Reranked)
         self.config = config
-        self._client = ChatClient(config, self.name)
-        folder = (config.cache_dir or default_cache_dir()) / self.name
-        self._cache = DiskCache(folder, config.cache_mb * 2**20) if config.cache else None
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, sampling, guide and prompt; not the server's address."""
-        decides = {"guide", "hint", "examples", "sees_images", "max_side", "max_query"}
-        settings = {**self._client.identity, **self.config.model_dump(mode="json", include=decides)}
-        return fingerprint(self.name, self.version, settings, prompt=CHAT_DIGEST)
 
     def run(self, requests: Sequence[RerankRequest], media: Media) -> list[Reranked]:
         """One of each request's candidates; equal requests are sent once.
@@ -72,38 +64,30 @@ class ChatReranker:
             NamepinError: E106 for a request that makes no sense, E120 when `media` lacks the picture.
             ToolUnavailable: when one of them fails for good, or is answered with no candidate twice.
         """
-        requests = [checked(request) for request in requests]
-        asked = {canonical_json(request): request for request in requests}
 
-        async def choose(ask: Ask, key: str) -> Reranked:
-            answer = await self._choose(ask, asked[key], media)
-            if self._cache:
-                self._cache.put(self.fingerprint, asked[key], answer.model_dump_json())
-            return answer
+        async def choose(ask: Ask, request: RerankRequest) -> Reranked:
+            return await self._choose(ask, request, media)
 
-        return self._client.answers(choose, lambda key: self._known(asked[key]), list(map(canonical_json, requests)))
+        return self.answers(choose, [checked(request) for request in requests])
 
-    def _known(self, request: RerankRequest) -> Reranked | None:
-        """The answer where there is nothing to ask, or it was given before."""
-        if (only := without_asking(request)) is not None:
-            return only
-        kept = self._cache.get(self.fingerprint, request) if self._cache else None
-        return Reranked.model_validate_json(kept) if kept else None
+    def recall(self, request: RerankRequest) -> Reranked | None:
+        """The answer where there is only one candidate, or it was given before."""
+        return without_asking(request) or super().recall(request)
 
     async def _choose(self, ask: Ask, request: RerankRequest, media: Media) -> Reranked:
         messages, cut = self.prompt(request, media)
         guide = constrain(self.config.guide, request.candidates, FIELD)
         notices = (cut_notice(self.name, request),) if cut else ()
-        for _ in range(2):
-            said = (await ask(messages, guide)).text
-            label = parse_choice(said, request.candidates, FIELD)
-            if label is not None:
-                return Reranked(label=label, notices=notices)
-            complaint = REPAIR.format(candidates=json.dumps(request.candidates, ensure_ascii=False))
-            messages = [*messages, AIMessage(said[:200]), HumanMessage(complaint)]
-        raise ToolUnavailable(
-            self.name, f"answered {said[:60]!r}, which is no candidate", mend="set another guide or model"
-        )
+        complaint = REPAIR.format(candidates=json.dumps(request.candidates, ensure_ascii=False))
+
+        def read(reply: Reply) -> str | Unusable:
+            return parse_choice(reply.text, request.candidates, FIELD) or Unusable(reply.text)
+
+        label, _ = await ask_with_repair(ask, messages, read, lambda _: complaint, extra=guide)
+        if isinstance(label, Unusable):
+            what = f"answered {label[:60]!r}, which is no candidate"
+            raise ToolUnavailable(self.name, what, mend="set another guide or model")
+        return Reranked(label=label, notices=notices)
 
     def prompt(self, request: RerankRequest, media: Media) -> tuple[list[BaseMessage], bool]:
         """The conversation for one request, and whether the post had to be cut for it.
@@ -113,16 +97,14 @@ class ChatReranker:
         """
         sees = seen_by(request, reads_images=self.config.sees_images)
         query = fitted(request, sees, hint=self.config.hint, length=len, limit=self.config.max_query)
-        text = {"type": "text", "text": query.text}
-        parts: list[str | dict[str, Any]] = [text]
+        content: str | list[str | dict[str, Any]] = query.text
         if sees == "image" and request.image is not None:
-            url = data_url(picture(request.image, media), self.config.max_side)
-            parts = [{"type": "image_url", "image_url": {"url": url}}, text]
+            content = picture_and_text(data_url(picture(request.image, media), self.config.max_side), query.text)
         messages: list[BaseMessage] = [SystemMessage(SYSTEM)]
         for example in EXAMPLES if self.config.examples else ():
             asked, answer = example_of(example)
             messages += [HumanMessage(asked), AIMessage(self._as_guided(answer))]
-        return [*messages, HumanMessage(parts if len(parts) > 1 else query.text)], query.cut
+        return [*messages, HumanMessage(content)], query.cut
 
     def _as_guided(self, answer: str) -> str:
         """An answer in the form that the guide asks for."""

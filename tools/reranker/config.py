@@ -1,11 +1,10 @@
 """Settings of the reranker's backends."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.llm.constrained import Guide
 from namepin.tools.loading.config import Placement
 
@@ -56,7 +55,7 @@ class Blip2RerankerConfig(LocalRerankerConfig):
     cached_pictures: int = 4
 
 
-class ChatRerankerConfig(ChatConfig):
+class ChatRerankerConfig(CachedChatConfig):
     """The chat model, how its answers are held to the candidates, and what it is shown. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 32
@@ -72,7 +71,3 @@ class ChatRerankerConfig(ChatConfig):
     """Pixels of the picture's longer side."""
     max_query: Annotated[int, Field(ge=200)] = 8000
     """Characters of Table 7's query; a longer post is cut about the mention."""
-    cache: bool = True
-    cache_dir: Path | None = None
-    """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
-    cache_mb: Annotated[int, Field(ge=1)] = 64

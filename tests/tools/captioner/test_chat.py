@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from namepin.tools.captioner.chat import PROMPT, ChatCaptioner, data_url
+from namepin.tools.captioner.chat import PROMPT, ChatCaptioner
 from namepin.tools.captioner.config import CaptionerConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import CaptionRequest
+from namepin.tools.llm.content import data_url
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef
 from support import tiny_chat, tiny_vlm

@@ -1,0 +1,123 @@
+"""What tools that ask a chat model share: answers kept on disk, equal questions asked once, a second chance."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+
+from namepin.tools.base import canonical_json, fingerprint
+from namepin.tools.caching.disk import DiskCache, default_cache_dir
+from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.config import CachedChatConfig
+from namepin.tools.types import Frozen
+
+Question = TypeVar("Question", bound=Frozen)
+Answer = TypeVar("Answer", bound=Frozen)
+Value = TypeVar("Value")
+
+
+class Unusable(str):
+    """Why a reply is not an answer, in words that the model may be shown."""
+
+
+class CachedChatTool(Generic[Question, Answer]):
+    """A tool that asks a chat model. Answers are kept on disk, by fingerprint and question.
+
+    A subclass has `name`, `decides` and `prompt_digest`, and calls `answers` in its `run`.
+
+    Args:
+        config: the model and the cache.
+        kind: the type of an answer.
+
+    Raises:
+        NamepinError: E310, E311 where the client cannot start (`ChatClient`).
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    decides: ClassVar[frozenset[str]]
+    """The fields of the configuration that decide an answer, beside the model and its sampling."""
+    prompt_digest: ClassVar[str]
+
+    def __init__(self, config: CachedChatConfig, kind: type[Answer]) -> None:
+        self._client = ChatClient(config, self.name)
+        self._kind, self._settings = kind, config.model_dump(mode="json", include=set(self.decides))
+        folder = (config.cache_dir or default_cache_dir()) / self.name
+        self._cache = DiskCache(folder, config.cache_mb * 2**20) if config.cache else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, sampling, what else decides an answer, and prompt; not the server's address."""
+        settings = {**self._client.identity, **self._settings}
+        return fingerprint(self.name, self.version, settings, prompt=self.prompt_digest)
+
+    def recall(self, question: Question) -> Answer | None:
+        """The answer where the model need not be asked; None where it must."""
+        value = self._cache.get(self.fingerprint, question) if self._cache else None
+        try:
+            return self._kind.model_validate_json(value) if value else None
+        except ValueError:  # kept by another release
+            return None
+
+    def answers(
+        self, work: Callable[[Ask, Question], Awaitable[Answer]], questions: Sequence[Question]
+    ) -> list[Answer]:
+        """One answer per question, in order: a recalled one, else what `work` finds, which is kept.
+
+        Raises:
+            ToolUnavailable: when `work` raises it; the other answers are kept by then.
+        """
+        keys = [canonical_json(question) for question in questions]
+        by_key = dict(zip(keys, questions, strict=True))
+
+        async def find(ask: Ask, key: str) -> Answer:
+            answer = await work(ask, by_key[key])
+            if self._cache:
+                self._cache.put(self.fingerprint, by_key[key], answer.model_dump_json())
+            return answer
+
+        return self._client.answers(find, lambda key: self.recall(by_key[key]), keys)
+
+
+async def ask_with_repair(
+    ask: Ask,
+    messages: Sequence[BaseMessage],
+    read: Callable[[Reply], Value | Unusable],
+    complain: Callable[[Unusable], str],
+    *,
+    extra: Mapping[str, Any] | None = None,
+    shown: int = 200,
+) -> tuple[Value | Unusable, list[Reply]]:
+    """Ask; show the model an unusable reply with a complaint, and ask once more.
+
+    Args:
+        ask: one question to the model.
+        messages: the conversation.
+        read: makes an answer of a reply.
+        complain: the complaint about an unusable reply.
+        extra: as `Ask`.
+        shown: characters of an unusable reply that the model is shown.
+
+    Returns:
+        The answer, or what is wrong with the second reply; and the replies.
+
+    Raises:
+        ToolUnavailable: as `Ask`.
+    """
+    replies = [await ask(messages, extra)]
+    answer = read(replies[0])
+    if isinstance(answer, Unusable):
+        complaint = HumanMessage(complain(answer))
+        replies.append(await ask([*messages, AIMessage(replies[0].text[:shown]), complaint], extra))
+        answer = read(replies[1])
+    return answer, replies
+
+
+def total_tokens(replies: Sequence[Reply]) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens of all replies; None where no reply says."""
+    return _total([reply.prompt_tokens for reply in replies]), _total([reply.completion_tokens for reply in replies])
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
