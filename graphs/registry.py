@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from namepin.graphs import gem, riveg
+from namepin.graphs.names import GraphName
 from namepin.graphs.roles import (
     CAPTIONER,
     DESCRIBER,
@@ -20,12 +21,12 @@ from namepin.graphs.roles import (
 )
 from namepin.graphs.text_nodes import Graph
 
-GRAPHS: Mapping[str, Callable[..., Graph]] = MappingProxyType({"gem": gem.build, "riveg": riveg.build})
+GRAPHS: Mapping[str, Callable[..., Graph]] = MappingProxyType({GraphName.gem: gem.build, GraphName.riveg: riveg.build})
 
 _TEXTUAL = (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER)
 _OWN = {
-    "gem": (MATCHER, TRACER, SEGMENTER),
-    "riveg": (EXAMPLES, DESCRIBER, EXPANSION, ENTAILMENT, GROUNDER, SEGMENTER),
+    GraphName.gem: (MATCHER, TRACER, SEGMENTER),
+    GraphName.riveg: (EXAMPLES, DESCRIBER, EXPANSION, ENTAILMENT, GROUNDER, SEGMENTER),
 }
 ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
     {graph: frozenset(role.name for role in (*_TEXTUAL, *own)) for graph, own in _OWN.items()}
@@ -33,6 +34,6 @@ ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
 """Graph's name -> the roles that its steps ask."""
 
 LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {"gem": frozenset({MATCHER.name}), "riveg": frozenset({ENTAILMENT.name, GROUNDER.name})}
+    {GraphName.gem: frozenset({MATCHER.name}), GraphName.riveg: frozenset({ENTAILMENT.name, GROUNDER.name})}
 )
 """Graph's name -> the roles that find out whether a name is in the picture; one of them is enough."""

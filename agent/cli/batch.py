@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from namepin.agent.cli.options import Graph, GraphName, Profile, Set
+from namepin.agent.cli.options import Graph, Profile, Set
+from namepin.graphs.names import GraphName
 from namepin.tools.errors import Exit
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from namepin.graphs.names import GraphName
+
 
 class DatasetName(StrEnum):
     """The data sets that can be read."""
@@ -29,13 +31,6 @@ class Knowledge(StrEnum):
     off = "off"
     recorded = "recorded"
     live = "live"
-
-
-class GraphName(StrEnum):
-    """The graphs a post can walk through."""
-
-    gem = "gem"
-    riveg = "riveg"
 
 
 Profile = Annotated[str | None, typer.Option("--profile", help="Profile: a name or a TOML file. [default: starter]")]

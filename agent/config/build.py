@@ -68,4 +68,4 @@ def cores_here() -> int:
 
 def policy(settings: Settings) -> Policy:
     """The graph's own decisions."""
-    return Policy(gate=settings.gate, match=settings.match, expression=settings.expression, mask=settings.mask)
+    return Policy(**{name: getattr(settings, name) for name in Policy.model_fields})

@@ -6,7 +6,7 @@ settings: they come from the environment only, read by the tool that needs them.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
@@ -30,12 +30,12 @@ from namepin.agent.config.sections import (
     ServeSettings,
     TracingSettings,
 )
-from namepin.graphs.policy import ExpressionPolicy, GatePolicy, MaskPolicy, MatchPolicy, ReviewPolicy
+from namepin.graphs.names import GraphName
+from namepin.graphs.policy import ExpressionPolicy, GatePolicy, MaskPolicy, MatchPolicy, Policy, ReviewPolicy
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Frozen
 
 DEFAULT_PROFILE = "starter"
-GRAPHS = ("gem", "riveg")
 _PLAIN = ("profile", "graph")
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -76,7 +76,7 @@ class Settings(Frozen):
     """
 
     profile: str
-    graph: Literal["gem", "riveg"] = "gem"
+    graph: GraphName = GraphName.gem
     images: ImageSettings = ImageSettings()
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()
@@ -94,25 +94,17 @@ class Settings(Frozen):
 
     def resolved(self) -> dict[str, Any]:
         """The settings as a profile would write them, every default spelled out; `load_settings` takes it as `base`."""
-        plain = self.model_dump(mode="json", include={"graph", "images", "gate", "match", "expression", "mask"})
+        plain = self.model_dump(mode="json", include={"graph", "images", *Policy.model_fields})
         tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
         return plain | tools
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
-    "images": ImageSettings,
-    "gate": GatePolicy,
-    "match": MatchPolicy,
-    "expression": ExpressionPolicy,
-    "mask": MaskPolicy,
-    "chat": ChatSettings,
-    "serve": ServeSettings,
-    "estimate": EstimateSettings,
-    "tracing": TracingSettings,
-    "review": ReviewPolicy,
-    "batch": BatchSettings,
-    "ray": RaySettings,
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
+"""A profile's sections that are not roles, by name."""
 
 
 def load_settings(
@@ -142,29 +134,19 @@ def load_settings(
     below = [env, from_profile(profile)] if base is None else [from_mapping(base)]
     values = merged([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
     _check_top_level(values)
-    graph = values.get("graph", Value("gem", "default"))
-    if graph.value not in GRAPHS:
-        mend = f"{meant(str(graph.value), GRAPHS)}graphs: {', '.join(GRAPHS)}"
+    graph = values.get("graph", Value(GraphName.gem, "default"))
+    names = list(map(str, GraphName))
+    if graph.value not in names:
+        mend = f"{meant(str(graph.value), names)}graphs: {', '.join(names)}"
         raise NamepinError("E203", f"there is no graph {graph.value!r}", where=graph.origin, mend=mend)
     tools = {role: tool for role in BACKENDS if (tool := _tool(role, values)) is not None}
     enabled = {role: tool for role, tool in tools.items() if getattr(tool.config, "enabled", True)}
     return Settings(
         profile=profile,
         graph=graph.value,
-        images=_typed(ImageSettings, values, "images"),
-        gate=_typed(GatePolicy, values, "gate"),
-        match=_typed(MatchPolicy, values, "match"),
-        expression=_typed(ExpressionPolicy, values, "expression"),
-        mask=_typed(MaskPolicy, values, "mask"),
-        chat=_typed(ChatSettings, values, "chat"),
-        serve=_typed(ServeSettings, values, "serve"),
-        estimate=_typed(EstimateSettings, values, "estimate"),
-        tracing=_typed(TracingSettings, values, "tracing"),
-        review=_typed(ReviewPolicy, values, "review"),
-        batch=_typed(BatchSettings, values, "batch"),
-        ray=_typed(RaySettings, values, "ray"),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
+        **{section: _typed(model, values, section) for section, model in _SECTIONS.items()},
     )
 
 

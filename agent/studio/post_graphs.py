@@ -14,6 +14,7 @@ from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 from namepin.agent.studio.runtime import coded, studio_runtime
 from namepin.graphs import gem, riveg
 from namepin.graphs.context import Context
+from namepin.graphs.names import GraphName
 from namepin.graphs.review_nodes import SUFFIX
 from namepin.graphs.run import extraction_from
 from namepin.graphs.state import Json, PostState, start_state
@@ -126,7 +127,7 @@ async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
 def build(context: type[Served]) -> Any:
     """The compiled graph; a review graph interrupts its runs where a decision is close."""
     review = bool(context.suffix)
-    module = {"gem": gem, "riveg": riveg}[context.graph]
+    module = {GraphName.gem: gem, GraphName.riveg: riveg}[GraphName(context.graph)]
     graph = StateGraph(ServedState, context_schema=context, input_schema=Arrival, output_schema=Outcome)
     graph.add_node(arrive)
     graph.add_node(answer)

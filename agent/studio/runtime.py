@@ -18,6 +18,7 @@ from namepin.agent.posts import Ready, make_post
 from namepin.agent.stores.pictures import Pictures, decoded
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.graphs.context import Context
+from namepin.graphs.names import GraphName
 from namepin.graphs.policy import GatePolicy
 from namepin.tools.errors import NamepinError
 from namepin.tools.media import Media
@@ -81,7 +82,9 @@ class StudioRuntime:
         self.pins = ProfilePool(list(dict.fromkeys([settings.profile, *settings.serve.profiles])))
         self.pictures = Pictures(data_folder() / "studio", max_pixels=settings.images.max_pixels)
         self._images = KeptImages(self.pictures)
-        self._pins = {graph: self.pins.get(settings.profile, {"graph": graph}) for graph in ("gem", "riveg")}
+        self._pins: dict[str, Namepin] = {
+            graph: self.pins.get(settings.profile, {"graph": graph}) for graph in GraphName
+        }
         for pin in self._pins.values():
             pin.calls  # noqa: B018  # built here, in a thread, rather than in a step
 

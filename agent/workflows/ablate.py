@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from namepin.agent.config.settings import GRAPHS, Settings, load_settings
+from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.workflows.checkpoint_sizes import wanted
 from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
@@ -17,6 +17,7 @@ from namepin.evals.report.full import full_report
 from namepin.evals.run import recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import Predictions, read_predictions
+from namepin.graphs.names import GraphName
 from namepin.graphs.roles import KNOWLEDGE
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
@@ -142,7 +143,7 @@ def obstacles(row: Row) -> list[str]:
             [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is not there"]
         )
     untrained = list(_untrained(row.set))
-    if row.graph not in GRAPHS:
+    if row.graph not in list(GraphName):
         return [f"the graph {row.graph} is not built yet", *untrained]
     try:
         settings = load_settings(row.profile, assignments=row.set)
