@@ -26,7 +26,8 @@ from namepin.finetune.loop.trainer import Run
 from namepin.finetune.recipes.matcher import Blip2MatcherRecipe, LlavaMatcherRecipe, MatcherRecipe, MatcherTraining
 from namepin.tools.images.load import load_image
 from namepin.tools.images.tensors import squash
-from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
+from namepin.tools.loading.pretrained import locate, weights_sha256
+from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.matcher.blip2 import load_blip2_matcher
 from namepin.tools.matcher.config import Blip2Config, LlavaConfig
 from namepin.tools.matcher.feature_model import FeatureModel

@@ -29,7 +29,8 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
-from namepin.tools.loading.pretrained import locate, quiet_transformers
+from namepin.tools.loading.pretrained import locate
+from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.media import Media
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.reranker.blip2 import load_blip2_speech

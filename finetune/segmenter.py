@@ -23,7 +23,8 @@ from namepin.finetune.loop.trainer import Run
 from namepin.finetune.recipes.segmenter import SamRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
-from namepin.tools.loading.pretrained import locate, quiet_transformers, weights_sha256
+from namepin.tools.loading.pretrained import locate, weights_sha256
+from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.models.sam import fit, fitted, unfit
 from namepin.tools.models.sam_checkpoint import load_sam
 from namepin.tools.types import Box, Mask, Point

@@ -32,7 +32,7 @@ from namepin.finetune.reranker import RerankerTask
 from namepin.finetune.sandbox.nets import make_nets
 from namepin.finetune.sandbox.write import write_world
 from namepin.tools.errors import NamepinError
-from namepin.tools.loading.pretrained import quiet_transformers
+from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.models.ofa_checkpoint import load_ofa, save_ofa
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 

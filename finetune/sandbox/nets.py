@@ -16,7 +16,7 @@ from namepin.evals.run import load_dataset
 from namepin.finetune.data.mentions import lines_of
 from namepin.finetune.loop.run_folder import whole_folder
 from namepin.tools.labels import COARSE4, FINE51
-from namepin.tools.loading.pretrained import quiet_transformers
+from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.models.match_texts import MATCH_PROMPT
 from namepin.tools.models.ofa_checkpoint import save_ofa
 from namepin.tools.models.ofa_vocabulary import OfaWords

@@ -6,8 +6,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableLambda
 from PIL import Image
 
 import namepin
@@ -15,6 +18,7 @@ from namepin import Extraction, Namepin, NamepinError, Post, StepEvent
 from namepin.agent.config.settings import Settings
 from namepin.graphs.calls import LiveCalls
 from namepin.tools.interfaces import TagRequest, Tags
+from namepin.tools.llm.usage import count_usage, record_usage
 from namepin.tools.media import Media
 from support.capital_tagger import CapitalTagger
 from support.paths import ROOT
@@ -156,3 +160,36 @@ def test_warning_inside_a_tool_never_degrades_a_post(action: Any, status: str) -
     assert [notice.message for notice in found.warnings] == (
         [] if status == "ok" else ["FutureWarning: an argument has a new name"]
     )
+
+
+class MeteredTagger(CapitalTagger):
+    """Counts a model's answer for each post, as a tool that asks a server does."""
+
+    def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
+        record_usage(7, 2)
+        return super().run(requests, media)
+
+
+class ParentOfGraph(BaseCallbackHandler):
+    """Keeps the parent of every run by the run's name."""
+
+    def __init__(self) -> None:
+        self.parents: dict[str, UUID | None] = {}
+
+    def on_chain_start(self, serialized: Any, inputs: Any, **run: Any) -> None:
+        self.parents.setdefault(str(run["name"]), run["parent_run_id"])
+
+
+def test_extract_inside_a_running_loop_keeps_the_parent_trace_and_the_usage() -> None:
+    pin = Namepin(Settings(profile="none"), LiveCalls({"tagger": MeteredTagger()}))
+    handler, run_id = ParentOfGraph(), uuid4()
+
+    async def notebook_cell(text: str) -> Extraction:
+        return pin.extract(text)  # a running loop: the graph runs in another thread
+
+    with count_usage() as usage:
+        cell = RunnableLambda(notebook_cell).with_config(run_name="cell")
+        found = asyncio.run(cell.ainvoke(POST, {"callbacks": [handler], "run_id": run_id}))
+    assert found.status == "ok" and (usage.answers, usage.prompt_tokens, usage.completion_tokens) == (1, 7, 2)
+    assert handler.parents.pop("cell") is None
+    assert handler.parents[pin.graph.name] == run_id

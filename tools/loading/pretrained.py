@@ -22,6 +22,7 @@ from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
 from namepin.tools.loading.encoder import find_shipped
+from namepin.tools.loading.quiet import quiet_transformers
 
 
 def locate(weights: str, revision: str | None = None) -> Path:
@@ -315,20 +316,3 @@ def load_errors(where: str) -> Iterator[None]:
         ) from error
     except (SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
         raise damaged(_first_line(error), where) from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bar and load report off the terminal: what matters is checked here."""
-    from transformers.utils import logging as transformers_logging
-
-    logging: Any = transformers_logging
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
