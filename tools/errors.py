@@ -72,6 +72,11 @@ def _again(kind: type[NamepinError], told: dict[str, Any]) -> NamepinError:
     return error
 
 
+def coded(error: Exception) -> NamepinError:
+    """The error itself; one without a code as W100, with its type and words. The result survives pickling."""
+    return error if isinstance(error, NamepinError) else NamepinError("W100", f"{type(error).__name__}: {error}")
+
+
 class ToolUnavailable(NamepinError):
     """A tool cannot serve this call: its server is down, timed out, or answered nonsense twice.
 

@@ -62,17 +62,6 @@ ALIASES: Mapping[str, str] = MappingProxyType({"common_person": "person_other"})
 SCHEMES: Mapping[str, tuple[str, ...]] = MappingProxyType({"gmner4": COARSE4, "fmnerg8": COARSE8, "fmnerg51": FINE51})
 
 
-def fine_types_of(coarse4: str) -> tuple[str, ...]:
-    """The fine types whose 4-type parent is `coarse4`, in the scheme's order.
-
-    Raises:
-        NamepinError: E110 when `coarse4` is not one of the 4 types.
-    """
-    if coarse4 not in COARSE4:
-        raise NamepinError("E110", f"unknown type {coarse4!r}", mend=f"use one of {', '.join(COARSE4)}")
-    return tuple(fine for fine in FINE51 if FINE_TO_COARSE4[fine] == coarse4)
-
-
 def canonical_label(name: str, scheme: str) -> str:
     """`name` as the scheme spells it, aliases resolved.
 

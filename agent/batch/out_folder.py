@@ -19,7 +19,7 @@ from typing import IO, Any
 from namepin.agent.batch.finished import FAILURES, PREDICTIONS, REPAIR, read_finished
 from namepin.agent.batch.repair import SET_ASIDE, set_aside
 from namepin.agent.batch.source import Row
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, coded
 from namepin.tools.files import atomic_write, remove_leftovers, sync
 from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.types import Extraction
@@ -191,13 +191,13 @@ class OutFolder:
 
 
 def _failure(row: Row, error: Exception) -> dict[str, Any]:
-    coded = error if isinstance(error, NamepinError) else None
+    failure = coded(error)
     return {
         "id": row.post.id if row.post else None,
         "row": row.number,
         "where": row.where,
-        "code": coded.code if coded else "W100",
-        "reason": coded.what if coded else f"{type(error).__name__}: {error}",
+        "code": failure.code,
+        "reason": failure.what,
         "post": row.post is not None,
     }
 

@@ -23,7 +23,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.batch.local_engine import identity_of
 from namepin.agent.batch.out_folder import OutFolder
 from namepin.agent.batch.source import Row, Source
-from namepin.agent.batch.stages import Failure, Passage, Stage, StageWorker, stages_of
+from namepin.agent.batch.stages import Passage, Stage, StageWorker, stages_of
 from namepin.agent.batch.writing import Progress, Writing, rows_left
 from namepin.agent.config.build import policy
 from namepin.agent.config.settings import Settings
@@ -85,14 +85,14 @@ def run_ray(
         with _stopping() as stop:
             for passage in passages:
                 if passage.refused is not None:
-                    raise passage.refused.error()
+                    raise passage.refused
                 mine = digest({**decides, "tools": passage.fingerprints})
                 fingerprint = fingerprint or mine
                 if mine != fingerprint:
                     mend = "install the same release, weights and settings on every node"
                     raise NamepinError("E303", "the nodes have different tools or weights", mend=mend)
                 found = passage.extraction and passage.extraction.model_copy(update={"fingerprint": fingerprint})
-                writing.put(passage.row(), found, passage.failure.error() if passage.failure else None)
+                writing.put(passage.row(), found, passage.failure)
                 if stop.is_set():
                     break
         writing.end(stop.is_set())
@@ -162,11 +162,11 @@ class _Actor:
     def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
         hide_foreign_deprecations()
         os.chdir(folder)  # paths are as on the command line
-        self.refused: Failure | None = None
+        self.refused: NamepinError | None = None
         try:
             self.worker = StageWorker(settings, stage, together, at_once)
         except NamepinError as error:  # a dead actor would be started again and again
-            self.refused = Failure.of(error)
+            self.refused = error
 
     def __call__(self, table: Any) -> Any:
         """One or more chunks."""

@@ -23,7 +23,7 @@ from namepin.graphs.recording.cassette import Call, PostLine, PostRecord, call_k
 from namepin.graphs.recording.recorder import RecordingCalls
 from namepin.graphs.roles import ROLES
 from namepin.graphs.run import extract_post, failed_extraction
-from namepin.tools.errors import Exit, NamepinError, ToolUnavailable
+from namepin.tools.errors import NamepinError, ToolUnavailable, coded
 from namepin.tools.llm.config import ChatConfig
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
@@ -57,28 +57,6 @@ def stages_of(settings: Settings) -> tuple[Stage, ...]:
 
 
 @dataclass
-class Failure:
-    """An error in plain values: exceptions of this project do not survive pickling."""
-
-    code: str
-    what: str
-    where: str = ""
-    mend: str = ""
-    exit_code: int = Exit.UNUSABLE
-
-    @classmethod
-    def of(cls, error: Exception) -> "Failure":
-        """The error's values; W100 stands for one without a code."""
-        if isinstance(error, NamepinError):
-            return cls(error.code, error.what, error.where, error.mend, error.exit_code)
-        return cls("W100", f"{type(error).__name__}: {error}")
-
-    def error(self) -> NamepinError:
-        """The error again."""
-        return NamepinError(self.code, self.what, where=self.where, mend=self.mend, exit_code=Exit(self.exit_code))
-
-
-@dataclass
 class Passage:
     """A row of the input on its way through the stages.
 
@@ -102,7 +80,7 @@ class Passage:
     number: int
     where: str
     post: Post | None
-    failure: Failure | None = None
+    failure: NamepinError | None = None
     picture: bytes | None = None
     ready: Post | None = None
     image: ImageRef | None = None
@@ -112,12 +90,12 @@ class Passage:
     timings_ms: dict[str, float] = field(default_factory=dict)
     extraction: Extraction | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
-    refused: Failure | None = None
+    refused: NamepinError | None = None
 
     @classmethod
     def of(cls, row: Row) -> "Passage":
         """A row that is about to begin."""
-        return cls(row.number, row.where, row.post, Failure.of(row.error) if row.error else None, row.picture)
+        return cls(row.number, row.where, row.post, row.error, row.picture)
 
     def row(self) -> Row:
         """The row again."""
@@ -198,7 +176,7 @@ class StageWorker:
             return await self._through_graph(passage, ready, earlier)
         except Exception as error:  # a batch goes on, whatever one post brings about
             failed = failed_extraction(passage.post, None, error, "")
-            return _finished(passage, failed, Failure.of(error))
+            return _finished(passage, failed, coded(error))
 
     async def _ready(self, passage: Passage, decoders: asyncio.Semaphore) -> Ready:
         """The post as the first stage has seen it; later ones only decode the picture again, if it had one."""
@@ -244,5 +222,5 @@ def _timings(measured: Mapping[str, float], earlier: Mapping[str, float]) -> dic
     return {role: earlier.get(role, ms) for role, ms in measured.items()}
 
 
-def _finished(passage: Passage, extraction: Extraction, failure: Failure | None) -> Passage:
+def _finished(passage: Passage, extraction: Extraction, failure: NamepinError | None) -> Passage:
     return replace(passage, extraction=extraction, failure=failure, picture=None, calls=[], blobs={}, timings_ms={})

@@ -183,7 +183,7 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
     return [" ".join(printable(line).split()) for line in lines]
 
 
-class _shown:  # noqa: N801  # used as a function
+class _shown:  # used as a function
     """Progress while the block runs: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, name: str) -> None:

@@ -14,13 +14,13 @@ from uuid import UUID
 # below gives it its time.
 os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")
 
-from langchain_core.tracers.langchain import LangChainTracer  # noqa: E402
-from langsmith import Client  # noqa: E402
-from urllib3.util import Retry  # noqa: E402
+from langchain_core.tracers.langchain import LangChainTracer
+from langsmith import Client
+from urllib3.util import Retry
 
-from namepin.agent.config.sections import TracingSettings  # noqa: E402
-from namepin.agent.tracing.log_throttle import quieten  # noqa: E402
-from namepin.tools.redaction import Scrubber  # noqa: E402
+from namepin.agent.config.sections import TracingSettings
+from namepin.agent.tracing.log_throttle import quieten
+from namepin.tools.redaction import Scrubber
 
 CONNECT_MS, READ_MS = 2000, 5000
 AT_EXIT_S = 3.0

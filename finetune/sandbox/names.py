@@ -1,7 +1,6 @@
 """Invented names: syllables from a seed. Every word is in one split only: no test name is ever trained on."""
 
 import random
-from collections.abc import Iterator
 
 SPLITS = ("train", "dev", "test")
 _ONSETS = ("b", "br", "c", "d", "dr", "f", "g", "h", "j", "k", "kl", "l", "m", "n", "p", "r", "s", "st", "t", "v", "z")
@@ -35,11 +34,3 @@ def words_of(seed: int, count: int = 6000) -> dict[str, list[str]]:
         by_split[split] = [name.capitalize() for name in every[start:stop]]
         start = stop
     return by_split
-
-
-def endless(words: list[str], rng: random.Random) -> Iterator[str]:
-    """The words in one random order after another."""
-    while True:
-        order = list(words)
-        rng.shuffle(order)
-        yield from order

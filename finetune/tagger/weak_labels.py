@@ -108,14 +108,6 @@ def weak_fine_labels(root: Path, split: str, weights: Weights | None = None) -> 
     return labels
 
 
-def gazetteer(root: Path, split: str = "train") -> dict[str, dict[str, float]]:
-    """`name_key` of every gold name of the split -> its fine distribution, pooled over posts and 4-types."""
-    totals: dict[str, Votes] = {}
-    for mention in evidence(root, split):
-        add_votes(totals.setdefault(name_key(mention.name), {}), mention.votes)
-    return {key: distribution(votes) for key, votes in totals.items() if votes}
-
-
 def evidence(root: Path, split: str, weights: Weights | None = None) -> list[MentionEvidence]:
     """Every gold mention of the split, in file order, with its own post's votes."""
     weights = weights or Weights()

@@ -11,7 +11,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.loopback import JsonHandler, completion, serving  # noqa: E402
+from support.loopback import JsonHandler, completion, serving
 
 
 class Server(ThreadingHTTPServer):

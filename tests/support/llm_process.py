@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.loopback import JsonHandler, completion  # noqa: E402
+from support.loopback import JsonHandler, completion
 
 
 class Handler(JsonHandler):

@@ -84,12 +84,6 @@ def shown(image: Image.Image, factor: int, least: int, most: int) -> Image.Image
     return image.resize(shown_size(image.size, factor, least, most), Image.Resampling.BICUBIC)
 
 
-def in_frame(box: Box, frame: Frame, shown_at: Size, size: Size) -> Box:
-    """A box of the upright picture (of `size`) in the model's numbers, not rounded; the reverse of `in_picture`."""
-    wide, high = _scales(frame, shown_at, size)
-    return box[0] / wide, box[1] / high, box[2] / wide, box[3] / high
-
-
 def in_picture(numbers: tuple[float, float, float, float], frame: Frame, shown_at: Size, size: Size) -> Box | None:
     """The model's four numbers as a box of the upright picture, cut at its edges.
 

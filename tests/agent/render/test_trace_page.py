@@ -122,7 +122,7 @@ def test_the_command_writes_the_page(cli: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_and_fetches_nothing(browser: Any, recorded: Path, scheme: Any) -> None:  # noqa: F811
+def test_a_browser_shows_it_and_fetches_nothing(browser: Any, recorded: Path, scheme: Any) -> None:
     file = recorded / "trace.html"
     file.write_text(trace_page(read_runs(recorded / "run", recorded)), "utf-8")
     tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)

@@ -11,7 +11,6 @@ from namepin.finetune.tagger.weak_labels import (
     best_note,
     distribution,
     evidence,
-    gazetteer,
     knowledge_votes,
     listed_mentions,
     parse_knowledge,
@@ -23,7 +22,7 @@ from namepin.finetune.tagger.weak_labels import (
 from namepin.finetune.tagger.weak_report import main, out_of_fold_blend, read_fmnerg
 from namepin.finetune.tagger.weak_student import Student
 from namepin.tools.errors import NamepinError
-from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4, fine_types_of
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from namepin.tools.tagger.lexicon import TextWeights
 
 
@@ -147,12 +146,6 @@ def test_order_is_that_of_the_text(tmp_path):
     assert tops == ["city", "musician", None]
 
 
-def test_gazetteer_pools_a_name(tmp_path):
-    said = "Named entities: 1. Qqx (person/singer) Reasoning: none"
-    root = write_split(tmp_path, [("1", "Qqx/B-PER", said), ("2", "QQX/B-PER", said.replace("singer", "actor"))])
-    assert gazetteer(root) == {"qqx": pytest.approx({"musician": 0.5, "actor": 0.5})}
-
-
 @pytest.mark.parametrize("missing", ["txt", "knowledge"])
 def test_missing_files_are_named(tmp_path, missing):
     root = write_split(tmp_path, [("1", "no/O", None)])
@@ -184,7 +177,11 @@ def test_listed_mentions_are_tokenised_as_the_data_set_is():
     mentions = {(words, coarse): types for words, coarse, types in listed_mentions()}
     assert mentions[("Jay", "-", "Z"), "PER"] == {"musician": 1.0}
     for (words, coarse), types in mentions.items():
-        assert words and set(types) <= set(fine_types_of(coarse)) and sum(types.values()) == pytest.approx(1)
+        assert (
+            words
+            and set(types) <= {fine for fine in FINE51 if FINE_TO_COARSE4[fine] == coarse}
+            and sum(types.values()) == pytest.approx(1)
+        )
 
 
 def toy_mentions(n=60):
@@ -261,7 +258,7 @@ def test_labels_of_the_release(data_root):
     flat = [label for post in labels.values() for label in post]
     assert len(flat) == len(mentions) == 2450
     for mention, label in zip(mentions, flat, strict=True):
-        assert set(label) <= set(fine_types_of(mention.coarse))
+        assert set(label) <= {fine for fine in FINE51 if FINE_TO_COARSE4[fine] == mention.coarse}
         assert not label or math.isclose(sum(label.values()), 1)
     for coarse in COARSE4:
         of_type = [label for mention, label in zip(mentions, flat, strict=True) if mention.coarse == coarse]

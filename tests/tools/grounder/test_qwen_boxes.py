@@ -13,7 +13,6 @@ from namepin.tools.grounder.qwen_boxes import (
     Frame,
     boxes_in,
     frame_of,
-    in_frame,
     in_picture,
     question,
     shown,
@@ -45,7 +44,8 @@ def test_there_and_back(width: int, height: int, frame: Frame, parts: list[float
     left, right = sorted(part * width for part in parts[:2])
     top, bottom = sorted(part * height for part in parts[2:])
     seen = shown_size((width, height), 28, 65_536, 1_000_000)
-    numbers = in_frame((left, top, right, bottom), frame, seen, (width, height))
+    wide, high = seen if frame == "pixels" else (1000, 1000)
+    numbers = (left / width * wide, top / height * high, right / width * wide, bottom / height * high)
     back = in_picture(numbers, frame, seen, (width, height))
     if back is None:  # thinner than a float can tell apart
         assert math.isclose(left, right, abs_tol=1e-6) or math.isclose(top, bottom, abs_tol=1e-6)

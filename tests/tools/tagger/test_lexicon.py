@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4, fine_types_of
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from namepin.tools.tagger.lexicon import (
     DATA,
     TextWeights,
@@ -66,7 +66,7 @@ def test_listed_types_respect_the_4_type():
         for coarse in {FINE_TO_COARSE4[fine] for fine in fines}:
             votes = listed_types(coarse, key)
             assert sum(votes.values()) == pytest.approx(1)
-            assert set(votes) <= set(fine_types_of(coarse))
+            assert set(votes) <= {fine for fine in FINE51 if FINE_TO_COARSE4[fine] == coarse}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_every_table_votes_for_children_of_the_type_only(coarse):
     words = " ".join(re.findall(r"[a-z]{3,}", everything))
     for table in ("hint", "shape", "context"):
         votes = word_types(table, coarse, words)
-        assert votes and set(votes) <= set(fine_types_of(coarse))
+        assert votes and set(votes) <= {fine for fine in FINE51 if FINE_TO_COARSE4[fine] == coarse}
 
 
 def test_text_votes_add_their_sources_by_weight():
