@@ -23,8 +23,8 @@ import httpx
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from load import Serve  # noqa: E402
-from support.hostile_pictures import jpeg_of_many_scans, slow_jpeg  # noqa: E402
+from load import Serve
+from support.hostile_pictures import jpeg_of_many_scans, slow_jpeg
 
 TOKENS = {"ann": "a" * 20, "bo": "b" * 20}
 ANN, BO = ({"authorization": f"Bearer {TOKENS[name]}", "content-type": "application/json"} for name in ("ann", "bo"))
