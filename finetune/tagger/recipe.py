@@ -6,7 +6,7 @@ from pathlib import Path
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.run import load_dataset
 from namepin.finetune.recipes.tagger import TaggerRecipe
-from namepin.finetune.tagger.data import Example, ccby_files, read_fmnerg, read_gmner
+from namepin.finetune.tagger.data import Example, ccby_files, read_conll, read_fmnerg, read_gmner, spans_of
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.tagger.adapter import TaggerSpec
@@ -79,7 +79,9 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     if recipe.ccby_epochs and not ccby_files(root / "ccby"):
         raise NamepinError("E130", "no tweets for ccby_epochs", where=str(root / "ccby"), mend="set ccby_epochs to 0")
     for split in ("train", "dev"):
-        require_learnable(load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt")
+        dataset, file = load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt"
+        require_learnable(dataset, file)
+        require_tabs_and_bio(dataset, file)
     if recipe.dataset in ("fmnerg", "sandbox"):
         splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
     else:
@@ -96,6 +98,29 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
         dev,
         {str(file.relative_to(root)): file_sha256(file) for file in files if file.is_file()},
     )
+
+
+def require_tabs_and_bio(dataset: Dataset, file: Path) -> None:
+    """Require that this recipe reads the same mentions as evaluations, which know more forms of the text format.
+
+    Args:
+        dataset: the split as an evaluation reads it.
+        file: its text.
+
+    Raises:
+        NamepinError: E131 at the first post that is read otherwise.
+    """
+    posts = [(post, tuple(words), spans_of([tag[0] for tag in tags])) for post, words, tags in read_conll(file)]
+    found = [(post, words, [span[:2] for span in spans]) for post, words, spans in posts]
+    gold = [
+        (one.post.id, tuple(one.post.tokens or ()), [entity.token_span for entity in one.entities])
+        for one in dataset.posts
+    ]
+    if found != gold:
+        place = next((n for n, pair in enumerate(zip(found, gold, strict=False)) if pair[0] != pair[1]), len(found))
+        where = dataset.posts[place].where if place < len(dataset.posts) else str(file)
+        what = "training reads BIO tags after tabs only; this post is in another form"
+        raise NamepinError("E131", what, where=where, mend="write the split anew with namepin data convert")
 
 
 def require_learnable(dataset: Dataset, file: Path) -> None:

@@ -271,7 +271,7 @@ def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Pa
     script = TESTS / "support" / "two_processes.py"
     done = subprocess.run(
         [sys.executable, str(script), "tagger", str(data), str(bert), str(tmp_path)],
-        capture_output=True, text=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=570, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     wanted = torch.load(tmp_path / "one" / CHECKPOINT, weights_only=True)
@@ -345,7 +345,8 @@ def batcher(root: Path, out: Path) -> Batcher:
     ("split", "lines", "found"),
     [
         ("train", "IMGID:1\nAda\tB-PET\n", r"E132.*train\.txt:2"),
-        ("train", "IMGID:1\nAda B-PER\n", r"E131.*train\.txt:2"),
+        ("train", "IMGID:1\nAda B-PER\n", r"E131.*BIO tags after tabs.*train\.txt:2"),
+        ("dev", "IMGID:1\nAda\tB-PER\nBell\tE-PER\n", r"E131.*BIO tags after tabs.*dev\.txt:2"),
         ("dev", "", "E139.*holds no post"),
     ],
 )
