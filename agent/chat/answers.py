@@ -228,6 +228,11 @@ def _row(entity: Entity) -> dict[str, str]:
     }
 
 
+_FORMULA = frozenset("=+-@＝＋－＠")
+"""First characters of a formula, in the wide form, too, which spreadsheets of some languages take for the same."""
+
+
 def _harmless(value: str) -> str:
     """A cell that a spreadsheet will not run as a formula."""
-    return "'" + value if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    begins = value[:1] in ("\t", "\r", "\n") or value.lstrip()[:1] in _FORMULA
+    return "'" + value if begins else value

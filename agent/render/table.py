@@ -34,7 +34,7 @@ def print_table(extraction: Extraction, file: TextIO, first: bool = True) -> Non
     else:
         console.print(Text("no names found", style="dim"))
     for notice in extraction.warnings:
-        console.print(Text(f"! {notice.code} {notice.tool}: {printable(notice.message)}", style="yellow"))
+        console.print(Text(f"! {printable(f'{notice.code} {notice.tool}: {notice.message}')}", style="yellow"))
 
 
 def _highlighted(extraction: Extraction) -> Text:

@@ -230,7 +230,7 @@ class Jobs:
 
     def _put_aside(self, path: Path, why: str) -> None:
         if path not in self.set_aside:
-            _log.error("set aside among the jobs: %s: %s", path, why)
+            _log.error("set aside among the jobs: %r: %s", str(path), " ".join(why.split()))
             self.set_aside[path] = why
 
     def _folder(self, owner: str, job_id: str) -> Path | None:

@@ -1,0 +1,155 @@
+"""What strangers write, in everything that Namepin shows: pages of HTML, terminals, CSV and logs."""
+
+import csv
+import io
+import logging
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from namepin.agent.chat.answers import remember, show
+from namepin.agent.chat.state import Answer
+from namepin.agent.chat.terminal import _visible as visible
+from namepin.agent.render.html import About, page
+from namepin.agent.render.table import print_table
+from namepin.agent.render.trace import read_runs, trace_page
+from namepin.agent.render.view import Shown
+from namepin.agent.server.jobs import Job, Jobs
+from namepin.agent.stores.profile_pool import ProfilePool
+from namepin.agent.web import fragments
+from namepin.tools.types import Notice
+from support.agent_samples import placed, shown
+
+PAYLOADS = [
+    "<script>pwn()</script>",
+    "<ScRiPt >pwn()</ScRiPt >",
+    "<img src=x onerror=pwn()>",
+    "<svg/onload=pwn()>",
+    '"><svg onload=pwn()>',
+    "' onmouseover='pwn()",
+    '" autofocus onfocus="pwn()',
+    "</script><script>pwn()</script>",
+    "</style><script>pwn()</script>",
+    "</textarea></title><script>pwn()</script>",
+    "<!--><script>pwn()</script>",
+    "--><script>pwn()</script>",
+    "]]><script>pwn()</script>",
+    "javascript:pwn()",
+    "[x](javascript:pwn())",
+    '<a href="javascript:pwn()">x</a>',
+    "<iframe srcdoc='<script>pwn()</script>'></iframe>",
+    "<object data=javascript:pwn()>",
+    "<base href=//pwn.example>",
+    "<form action=//pwn.example><button>x</button></form>",
+    "<meta http-equiv=refresh content=0;url=//pwn.example>",
+    "<link rel=stylesheet href=//pwn.example>",
+    "{{pwn}}{%raw%}{{config}}",
+    "${pwn()}`${pwn()}`",
+    "&lt;script&gt;pwn()&lt;/script&gt;",
+    "\u2028<script>pwn()</script>",
+    "<\u0000script>pwn()</script>",
+    "\ufeff<pwn-element>",
+]
+STEERS = [
+    "\x1b[2J",
+    "\x1b]0;pwn\x07",
+    "\x1b]8;;http://pwn.example\x1b\\x",
+    "\x9b31m",
+    "a\rb",
+    "a\x08b",
+    "\u202eevil\u202c",
+    "a\nfake line",
+]
+
+
+class Inert(HTMLParser):
+    """Fails where a payload is anything but text, or the quoted value of an attribute that does nothing."""
+
+    tag = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tag = tag
+        assert "pwn" not in tag
+        for name, value in attrs:
+            assert "pwn" not in name
+            if name.startswith("on") or name in ("href", "src", "srcdoc", "action", "data", "style", "content"):
+                assert "pwn" not in (value or "").casefold(), (name, value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.tag = ""
+
+    def handle_data(self, data: str) -> None:
+        assert self.tag not in ("script", "style") or "pwn" not in data
+
+    def handle_comment(self, data: str) -> None:
+        assert "pwn" not in data
+
+
+def inert(html: str) -> None:
+    parser = Inert()
+    parser.feed(html)
+    parser.close()
+    assert "pwn" in html, "the payload is shown"
+
+
+def item_of(payload: str) -> Shown:
+    text = f"Ada {payload} Example"
+    return shown(
+        text,
+        placed(text, "Ada", (10.0, 10.0, 90.0, 90.0), evidence=payload, expression=payload, scores={payload: 1.0}),
+        id=payload,
+        warnings=(Notice(code="W103", tool=payload, message=payload),),
+        extra={payload: payload},
+    )
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_pages_show_it_as_text(payload: str, tmp_path: Path) -> None:
+    item = item_of(payload)
+    about = About(payload, 0.2)
+    inert(page([item], about))
+    (tmp_path / "predictions.jsonl").write_text(item.extraction.to_json() + "\n", "utf-8")
+    inert(trace_page(read_runs(tmp_path / "predictions.jsonl")))
+    table = [{payload: payload, "b": payload}]
+    for answer in (
+        Answer(kind="extraction", words=payload, extraction=item.extraction),
+        Answer(kind="explanation", words=payload),
+        Answer(kind="refusal", words=payload),
+        Answer(kind="export", words=payload),
+        Answer(kind="comparison", words=payload, table=table),
+    ):
+        block = fragments.Block(answer, "r" + "0" * 16, about, "/page/pictures/x.jpg")
+        inert(fragments.turn(fragments.Turn(payload, [block], payload, payload)))
+    inert(fragments.problem(payload))
+    inert(fragments.part("spoken", text=payload))
+    inert(fragments.jobs([Job(id="0" * 32, profile=payload, posts=1, state="failed", error=payload)]))
+
+
+@pytest.mark.parametrize("payload", STEERS)
+def test_terminals_are_not_steered(payload: str) -> None:
+    item, out = item_of(payload), io.StringIO()
+    print_table(item.extraction, out, True)
+    chat = visible(show(remember(item.extraction, "starter", {}), "table").words)
+    for text in (out.getvalue(), chat):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text), repr(text)
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
+def test_no_cell_of_csv_is_a_formula(start: str) -> None:
+    name = f"{start}HYPERLINK(1)"
+    text = f"{name} met Ada"
+    item = shown(text, placed(text, name, (10.0, 10.0, 90.0, 90.0), evidence=name, expression=name))
+    said = show(remember(item.extraction, "starter", {}), "csv").words
+    cells = [cell for row in csv.reader(io.StringIO(said)) for cell in row]
+    assert any("HYPERLINK" in cell for cell in cells)
+    assert not [cell for cell in cells if cell.lstrip()[:1] in tuple("=+-@＝＋－＠") and "HYPERLINK" in cell]
+
+
+def test_a_name_of_a_file_forges_no_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "x\nERROR pwn\x1b[2J").touch()
+    with caplog.at_level(logging.ERROR):
+        Jobs(tmp_path, ProfilePool(["starter"]), 5)._owners_waiting()
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "pwn" in message and "\n" not in message and "\x1b" not in message
