@@ -67,7 +67,7 @@ def _entity(entity: _EntityRow, text: str, offsets: tuple[tuple[int, int], ...])
     if not 0 <= span[0] < span[1] <= len(text):
         raise ValueError(f"span {span} lies outside the {len(text)} characters of the text")
     words = text[slice(*span)]
-    tokens = token_span(span, offsets)
+    tokens = entity.token_span or token_span(span, offsets)
     return GoldEntity(words, span, tokens, entity.label, entity.fine_label, entity.boxes, entity.masks)
 
 

@@ -144,3 +144,40 @@ def test_convert_hostile_ids_stay_in_the_target_and_come_back(tmp_path: Path, fo
     ]
     boxes = {row["id"]: row["entities"][0]["boxes"] for row in rows(out, READ_AS[form])}
     assert boxes == {row["id"]: row["entities"][0]["boxes"] for row in given}
+
+
+@pytest.mark.parametrize("form", READ_AS)
+def test_a_conversion_never_replaces_its_source(tmp_path: Path, form: str) -> None:
+    source = gmner_folder(tmp_path / "source")
+    convert(source, "gmner", "dev", tmp_path / "out", form)
+    with pytest.raises(NamepinError, match="E105"):
+        convert(tmp_path / "out", READ_AS[form], "dev", tmp_path / "out" / ".", form)
+
+
+def test_a_second_conversion_leaves_no_boxes_of_the_first(tmp_path: Path) -> None:
+    entity = {"label": "PER", "start": 0, "end": 3, "boxes": [[1, 1, 9, 9]]}
+    for boxes in ([[1, 1, 9, 9]], []):
+        write_rows(tmp_path / "dev.jsonl", [{"id": "a", "text": "Ada", "entities": [{**entity, "boxes": boxes}]}])
+        convert(tmp_path, "jsonl", "dev", tmp_path / "out", "conll")
+    assert not READERS["gmner"](tmp_path / "out", "dev").posts[0].entities[0].boxes
+
+
+def test_what_conll_cannot_hold_is_counted(tmp_path: Path) -> None:
+    entities = [
+        {"label": "ORG", "start": 0, "end": 8, "fine_label": "company", "boxes": [[1, 1, 9, 9]]},
+        {"label": "LOC", "start": 4, "end": 8, "boxes": []},
+        {"label": "PER", "start": 9, "end": 12, "boxes": []},
+    ]
+    row = {"id": "a", "tokens": ["The\tOslo", "Ada"], "image": "pics/1.jpg", "author": "x", "entities": entities}
+    write_rows(tmp_path / "dev.jsonl", [row, {"id": "b\n", "text": "lost", "entities": []}])
+    done = convert(tmp_path, "jsonl", "dev", tmp_path / "out", "conll")
+    assert [(p.code, p.what.partition(" (in post")[0]) for p in done.problems] == [
+        ("E140", "1 mentions within or across a longer one: a token has one tag"),
+        ("W132", "1 posts with tabs, line ends or half characters in a token, each written as one space"),
+        ("E140", "1 posts with other keys, which the form has no place for"),
+        ("W132", "1 pictures that this form looks for as images/ID.jpg, and not by their path"),
+        ("E140", "1 posts whose ids cannot stand in a line"),
+        ("E140", "1 fine types, since other mentions have none: there is no txt_fine/"),
+    ]
+    (post,) = READERS["gmner"](tmp_path / "out", "dev").usable().posts
+    assert [(entity.text, entity.boxes) for entity in post.entities] == [("The Oslo", ((1, 1, 9, 9),)), ("Ada", ())]
