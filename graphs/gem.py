@@ -14,9 +14,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from namepin.graphs import routes
+from namepin.graphs.compile import compile_graph
 from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import check_masks
-from namepin.graphs.review_nodes import SUFFIX, ask_label, ask_place
+from namepin.graphs.review_nodes import ask_label, ask_place
 from namepin.graphs.roles import MATCHER, SEGMENTER, TRACER
 from namepin.graphs.state import Finding, Json, PostState, image_of, mentions_of
 from namepin.graphs.step import RETRY, step
@@ -184,13 +185,8 @@ def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = 
 
 
 def build(checkpointer: BaseCheckpointSaver[Any] | None = None, *, review: bool = False) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run.
-
-    A graph with `review` needs a checkpointer: its runs may wait for a person.
-    """
-    graph = StateGraph(PostState, context_schema=Context)
-    wire(graph, review=review)
-    return graph.compile(checkpointer=checkpointer, name=NAME + SUFFIX if review else NAME)
+    """The compiled graph; see `compile_graph`."""
+    return compile_graph(NAME, wire, checkpointer, review=review)
 
 
 def mermaid() -> str:

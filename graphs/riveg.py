@@ -15,9 +15,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from namepin.graphs import riveg_routes as routes
+from namepin.graphs.compile import compile_graph
 from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import check_masks, mask_missed, missed_notice
-from namepin.graphs.review_nodes import SUFFIX, ask_label, ask_place
+from namepin.graphs.review_nodes import ask_label, ask_place
 from namepin.graphs.riveg_expression import expression_of, referring_query
 from namepin.graphs.roles import DESCRIBER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, SEGMENTER
 from namepin.graphs.routes import after_tag
@@ -236,13 +237,8 @@ def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = 
 
 
 def build(checkpointer: BaseCheckpointSaver[Any] | None = None, *, review: bool = False) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run.
-
-    A graph with `review` needs a checkpointer: its runs may wait for a person.
-    """
-    graph = StateGraph(PostState, context_schema=Context)
-    wire(graph, review=review)
-    return graph.compile(checkpointer=checkpointer, name=NAME + SUFFIX if review else NAME)
+    """The compiled graph; see `compile_graph`."""
+    return compile_graph(NAME, wire, checkpointer, review=review)
 
 
 def mermaid() -> str:

@@ -10,13 +10,13 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
@@ -275,6 +275,24 @@ def check_names(missing: set[str], strange: set[str], where: str, mend: str) -> 
         said.append(f"{len(strange)} are unknown: {few(sorted(strange))}")
     if said:
         raise another_model("; ".join(said), where, mend)
+
+
+def load_exactly(net: nn.Module, tensors: Mapping[str, Tensor], where: str, mend: str) -> None:
+    """Put tensors into a net on the device `meta`: each of its own, of its shape, with finite numbers, and no other.
+
+    Raises:
+        NamepinError: E212 when a tensor is missing, left over, or of another shape; E211 for numbers that are not
+            finite.
+    """
+    wanted = net.state_dict()
+    check_names(set(wanted) - set(tensors), set(tensors) - set(wanted), where, mend)
+    wrong = [f"{key} {tuple(tensors[key].shape)}" for key in wanted if tensors[key].shape != wanted[key].shape]
+    if wrong:
+        raise another_model(f"tensors of another shape: {few(wrong)}", where, mend)
+    broken = [key for key in wanted if not tensors[key].isfinite().all()]
+    if broken:
+        raise damaged(f"numbers that are not finite in {few(broken)}", where)
+    net.load_state_dict(tensors, assign=True)
 
 
 def few(names: list[str]) -> str:

@@ -29,10 +29,8 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.loading.pickles import read_checkpoint
 from namepin.tools.loading.pretrained import (
     another_model,
-    check_names,
-    damaged,
-    few,
     load_errors,
+    load_exactly,
     load_tokenizer,
     weight_files,
 )
@@ -152,15 +150,7 @@ def from_state(state: Mapping[str, Tensor], where: str, image_size: int, new_hea
         loaded |= {f"cls_head.{key}": value for key, value in fresh.items()}
     with torch.device("meta"):
         net = Albef(sizes)
-    wanted = net.state_dict()
-    check_names(set(wanted) - set(loaded), set(loaded) - set(wanted), where, _MEND)
-    wrong = [f"{key} {tuple(loaded[key].shape)}" for key in wanted if loaded[key].shape != wanted[key].shape]
-    if wrong:
-        raise another_model(f"tensors of another shape: {few(wrong)}", where, _MEND)
-    broken = [key for key in wanted if not loaded[key].isfinite().all()]
-    if broken:
-        raise damaged(f"numbers that are not finite in {few(broken)}", where)
-    net.load_state_dict(loaded, assign=True)
+    load_exactly(net, loaded, where, _MEND)
     return net
 
 

@@ -21,9 +21,8 @@ from torch import Tensor
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
 from namepin.tools.loading.pretrained import (
     another_model,
-    check_names,
-    few,
     identity,
+    load_exactly,
     load_folder,
     load_tokenizer,
     normalisation,
@@ -131,13 +130,8 @@ def from_original(state: Mapping[str, Tensor], where: str, vision_norm_eps: floa
     renamed = translate(state)
     with torch.device("meta"):
         net: Any = BlipForImageTextRetrieval(config)
-    wanted = net.state_dict()
-    check_names(set(wanted) - set(renamed.values()), set(renamed.values()) - set(wanted), where, _MEND)
     loaded = {new: state[old].float() for old, new in renamed.items()}
-    wrong = [f"{key} {tuple(loaded[key].shape)}" for key in wanted if loaded[key].shape != wanted[key].shape]
-    if wrong:
-        raise another_model(f"tensors of another shape: {few(wrong)}", where, _MEND)
-    net.load_state_dict(loaded, assign=True)
+    load_exactly(net, loaded, where, _MEND)
     # Not part of a state dict, so still without values.
     positions = torch.arange(config.text_config.max_position_embeddings).unsqueeze(0)
     net.text_encoder.embeddings.position_ids = positions

@@ -22,10 +22,8 @@ from namepin.tools.base import digest
 from namepin.tools.loading.fairseq import read_fairseq
 from namepin.tools.loading.pretrained import (
     another_model,
-    check_names,
-    damaged,
-    few,
     load_errors,
+    load_exactly,
     read_json,
     read_pickle,
     weight_files,
@@ -199,18 +197,10 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
         raise another_model("encoder and decoder have different token embeddings", where, _MEND)
     with torch.device("meta"):
         net = Ofa(sizes)
-    wanted = net.state_dict()
-    for key in wanted:  # frozen batch norms do not count batches, and nobody here asks how many there were
+    for key in net.state_dict():  # frozen batch norms do not count batches, and nobody here asks how many there were
         if key.endswith("num_batches_tracked"):
             loaded[key] = torch.tensor(0)
-    check_names(set(wanted) - set(loaded), set(loaded) - set(wanted), where, _MEND)
-    wrong = [f"{key} {tuple(loaded[key].shape)}" for key in wanted if loaded[key].shape != wanted[key].shape]
-    if wrong:
-        raise another_model(f"tensors of another shape: {few(wrong)}", where, _MEND)
-    broken = [key for key in wanted if not loaded[key].isfinite().all()]
-    if broken:
-        raise damaged(f"numbers that are not finite in {few(broken)}", where)
-    net.load_state_dict(loaded, assign=True)
+    load_exactly(net, loaded, where, _MEND)
     return net
 
 

@@ -16,7 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from namepin.tools.loading.pretrained import another_model, check_names, few, identity, load_folder, read_pickle
+from namepin.tools.loading.pretrained import (
+    another_model,
+    identity,
+    load_exactly,
+    load_folder,
+    read_pickle,
+)
 
 _MEND = "take a SAM checkpoint, such as facebook/sam-vit-huge or sam_vit_h_4b8939.pth"
 
@@ -110,16 +116,11 @@ def from_original(state: Mapping[str, Tensor], where: str) -> Any:
     config = _config_of(state, where)
     with torch.device("meta"):
         net: Any = SamModel(config)
-    wanted = net.state_dict()
     loaded = {new: state[old].float() for old, new in translate(state).items()}
     positions = loaded.get("prompt_encoder.shared_embedding.positional_embedding")
     if positions is not None:  # one matrix, which transformers also holds as the picture's
         loaded["shared_image_embedding.positional_embedding"] = positions
-    check_names(set(wanted) - set(loaded), set(loaded) - set(wanted), where, _MEND)
-    wrong = [f"{key} {tuple(loaded[key].shape)}" for key in wanted if loaded[key].shape != wanted[key].shape]
-    if wrong:
-        raise another_model(f"tensors of another shape: {few(wrong)}", where, _MEND)
-    net.load_state_dict(loaded, assign=True)
+    load_exactly(net, loaded, where, _MEND)
     net.tie_weights()
     return net
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from namepin.tools.base import digest
 from namepin.tools.loading.pickles import read_checkpoint
-from namepin.tools.loading.pretrained import another_model, check_names, few, load_tokenizer
+from namepin.tools.loading.pretrained import another_model, load_exactly, load_tokenizer
 from namepin.tools.nets.seem import Seem, SeemSizes
 from namepin.tools.nets.seem.davit import DavitSizes
 from namepin.tools.nets.seem.focal import FocalSizes
@@ -80,13 +80,8 @@ def from_state(state: Mapping[str, Tensor], where: str) -> tuple[Seem, SeemSizes
             net = Seem(sizes)
     except (KeyError, IndexError, AssertionError, ValueError) as error:
         raise another_model(f"{error} is missing or of another shape", where, _MEND) from error
-    wanted = net.state_dict()
     loaded = {key: value.float() for key, value in state.items() if not _UNUSED.match(key)}
-    check_names(set(wanted) - set(loaded), set(loaded) - set(wanted), where, _MEND)
-    wrong = [f"{key} {tuple(loaded[key].shape)}" for key in wanted if loaded[key].shape != wanted[key].shape]
-    if wrong:
-        raise another_model(f"tensors of another shape: {few(wrong)}", where, _MEND)
-    net.load_state_dict(loaded, assign=True)
+    load_exactly(net, loaded, where, _MEND)
     return net, sizes
 
 

@@ -17,10 +17,8 @@ from torch import Tensor
 from namepin.tools.base import digest
 from namepin.tools.loading.pretrained import (
     another_model,
-    check_names,
-    damaged,
-    few,
     load_errors,
+    load_exactly,
     read_pickle,
     weight_files,
 )
@@ -100,15 +98,7 @@ def from_state(state: Mapping[str, Tensor], where: str) -> Seqtr:
         raise another_model(f"{error} is missing or of another shape", where, _MEND) from error
     with torch.device("meta"):
         net = Seqtr(sizes)
-    wanted = net.state_dict()
-    check_names(set(wanted) - set(loaded), set(loaded) - set(wanted), where, _MEND)
-    wrong = [f"{key} {tuple(loaded[key].shape)}" for key in wanted if loaded[key].shape != wanted[key].shape]
-    if wrong:
-        raise another_model(f"tensors of another shape: {few(wrong)}", where, _MEND)
-    broken = [key for key in wanted if not loaded[key].isfinite().all()]
-    if broken:
-        raise damaged(f"numbers that are not finite in {few(broken)}", where)
-    net.load_state_dict(loaded, assign=True)
+    load_exactly(net, loaded, where, _MEND)
     return net
 
 
