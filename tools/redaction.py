@@ -8,8 +8,25 @@ from typing import Any
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bsk-[\w-]{8,}|(?<=Bearer )\S+")
 _SECRET_NAMES = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|DATABASE_URL|_PAT|_HEADERS)$")
-_SHORTEST = 6
-"""A secret shorter than this is not looked for: it would blank out ordinary words."""
+
+
+def is_secret(value: str) -> bool:
+    """Whether a value can be a secret: nobody writes it by chance.
+
+    Servers without a key are asked with `x`, `EMPTY`, `ollama`, `test` or the like. Such words stand in answers. A
+    secret has no white space. It has 16 characters, 8 of them different; or 8 characters, 6 of them different, and both
+    letters and digits.
+    """
+    if any(character.isspace() for character in value):
+        return False
+    different = len(set(value))
+    mixed = any(character.isdigit() for character in value) and any(character.isalpha() for character in value)
+    return (len(value) >= 16 and different >= 8) or (len(value) >= 8 and different >= 6 and mixed)
+
+
+def without_secret(text: str, secret: str) -> str:
+    """A text without the secret, where it can be one."""
+    return text.replace(secret, "***") if is_secret(secret) else text
 
 
 def without_credentials(text: str) -> str:
@@ -23,7 +40,7 @@ def secrets_of(environment: Mapping[str, str]) -> set[str]:
     for name, value in environment.items():
         if _SECRET_NAMES.search(name.upper()):
             found |= {value, *re.split(r"[,=\s]+", value)[1::2]}
-    return {secret for secret in found if len(secret) >= _SHORTEST}
+    return {secret for secret in found if is_secret(secret)}
 
 
 class Scrubber:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -17,6 +18,7 @@ from namepin.tools.base import digest, fingerprint
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Knowledge, KnowledgeRequest
 from namepin.tools.knowledge.config import KnowledgeConfig
+from namepin.tools.llm.answers import json_objects, repaired_object
 from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair, total_tokens
 from namepin.tools.llm.client import Ask, Reply
 from namepin.tools.llm.content import escape_text
@@ -190,15 +192,16 @@ def parse(reply: Reply) -> Explanation | Unusable:
     text = reply.text.rpartition("</think>")[2].strip()
     if re.match(r'"explanation"\s*:', text):
         text = "{" + text + "}"
-    problem = "it was cut off: be brief" if reply.cut else "it holds no JSON object"
-    decoder = json.JSONDecoder(strict=False)
-    for brace in list(re.finditer(r"\{", text))[:10]:
+    problem = "it was cut off: be brief" if reply.cut else reply.lack or "it holds no JSON object"
+    for found in json_objects(text):
         try:
-            return Explanation.model_validate(decoder.raw_decode(text, brace.start())[0])
+            return Explanation.model_validate(found)
         except ValidationError as error:
             problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-        except (ValueError, RecursionError):
-            continue
+    repaired = None if reply.cut else repaired_object(text)
+    if repaired is not None:
+        with suppress(ValidationError):
+            return Explanation.model_validate(repaired)
     return Unusable(problem)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import ipaddress
+import json
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
@@ -14,10 +15,12 @@ from langchain_core.messages import BaseMessage
 
 from namepin.tools.concurrency import run_sync
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable, install_command
+from namepin.tools.llm.answers import last_object
 from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.llm.servers import servers_of
 from namepin.tools.llm.usage import record_usage
+from namepin.tools.redaction import without_secret
 from namepin.tools.types import Frozen
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 _NO_KEY = "none"
 """Sent to a server that wants no key, since the SDK sends one always."""
+
+THOUGHTS = "thoughts"
+"""Where a message keeps what a server gives apart from the answer (`reasoning_content`)."""
 
 Item = TypeVar("Item")
 Question = TypeVar("Question", bound=Hashable)
@@ -46,6 +52,8 @@ class Reply(Frozen):
 
     text: str
     cut: bool = False
+    lack: str = ""
+    """Why there is no text, for people; empty where there is."""
     tokens: tuple[Said, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -169,13 +177,15 @@ class ChatClient:
 
     async def _chat(self, address: str, key: str, stack: AsyncExitStack) -> "ChatOpenAI":
         import openai
-        from langchain_openai import ChatOpenAI
         from pydantic import SecretStr
+
+        from namepin.tools.llm.openai_chat import BoundedChat
 
         host = urlsplit(address).hostname or ""
         # A proxy of the environment is for the world outside, never for this machine.
         http = await stack.enter_async_context(openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)))
-        return ChatOpenAI(
+        return BoundedChat(
+            both_bounds=self.config.base_url is not None and not host.endswith("openai.com"),
             model=self.config.model or "",
             base_url=address,
             api_key=SecretStr(key),
@@ -252,7 +262,7 @@ class _Failure(Frozen):
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return cls(what="no answer in time")
         if isinstance(error, openai.APIStatusError):
-            status, said = error.status_code, _server_words(error.body).replace(key, "***")[:200]
+            status, said = error.status_code, without_secret(_server_words(error.body), key)[:200]
             if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
                 return cls(what=f"status {status}", mend=f"check {KEY_VARIABLE}", passing=False)
             what = f"status {status}" + (f" ({said})" if said else "")
@@ -281,24 +291,49 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _reply(message: BaseMessage) -> Reply:
-    """Raises `ValueError` or `TypeError` where the message is not an answer in text."""
+    """The answer in text; that of a single tool call, or at the end of thoughts, where the server gives no other.
+
+    Raises:
+        TypeError: where the message is not an answer in text.
+    """
     if not isinstance(message.content, str):
         raise TypeError("the answer is not text")
+    text, lack = message.content, ""
+    cut = message.response_metadata.get("finish_reason") == "length"
+    if not text.strip():
+        text, lack = _elsewhere(message, cut)
     usage = getattr(message, "usage_metadata", None) or {}
     return Reply(
-        text=message.content,
-        cut=message.response_metadata.get("finish_reason") == "length",
-        tokens=_tokens(message.response_metadata.get("logprobs")),
+        text=text,
+        cut=cut,
+        lack=lack,
+        tokens=_tokens(message.response_metadata.get("logprobs")) if not lack else (),
         prompt_tokens=usage.get("input_tokens"),
         completion_tokens=usage.get("output_tokens"),
     )
 
 
+def _elsewhere(message: BaseMessage, cut: bool) -> tuple[str, str]:
+    """What a message without content says in another place, and what it lacks where that is nothing."""
+    calls = [json.dumps(call["args"]) for call in getattr(message, "tool_calls", ())]
+    calls += [str(call["args"]) for call in getattr(message, "invalid_tool_calls", ())]
+    if len(calls) == 1:
+        return calls[0], ""
+    if calls:
+        return "", f"it holds {len(calls)} tool calls and no text"
+    thoughts = message.additional_kwargs.get(THOUGHTS)
+    if not thoughts:
+        return "", "it is empty"
+    if cut:
+        return "", "it was cut off while it thought: raise max_tokens, or turn thinking off"
+    found = last_object(thoughts)
+    return found, "" if found else "it holds thoughts only, and no answer"
+
+
 def _silent(reply: Reply, key: str) -> Reply:
-    """The reply without the key, which a server knows and a post may ask it for."""
-    if key == _NO_KEY or key not in reply.text:
-        return reply
-    return reply.model_copy(update={"text": reply.text.replace(key, "***"), "tokens": ()})
+    """The reply without the key, which a server knows and a post may ask it for; a dummy key is no secret."""
+    text = without_secret(reply.text, key)
+    return reply if text == reply.text else reply.model_copy(update={"text": text, "tokens": ()})
 
 
 def _tokens(logprobs: Any) -> tuple[Said, ...]:

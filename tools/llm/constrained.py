@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from namepin.tools.llm.answers import json_objects, repaired_object
+
 Guide = Literal["json_schema", "structured_outputs", "guided_choice", "none"]
 """How the server is told the candidates: `json_schema` is OpenAI's `response_format`; `structured_outputs` is vLLM's,
 `guided_choice` vLLM's up to 0.11; `none` is for servers that know none of them."""
@@ -41,8 +43,8 @@ def parse_choice(said: str, candidates: Sequence[str], field: str) -> str | None
     text = said.rpartition("</think>")[2].strip()
     try:
         told = json.loads(text)
-        text = str(told.get(field, "")) if isinstance(told, dict) else str(told)
-    except ValueError:
-        pass
+    except (ValueError, RecursionError):
+        told = next(json_objects(text), None) or repaired_object(text) or text
+    text = str(told.get(field, "")) if isinstance(told, dict) else str(told)
     text = text.strip(" \t\r\n.`\"'")
     return next((candidate for candidate in candidates if candidate.casefold() == text.casefold()), None)

@@ -1,0 +1,56 @@
+"""LangChain's client of OpenAI-compatible servers, with a bound that every server knows, and with models' thoughts."""
+
+from typing import Any
+
+import openai
+from langchain_core.outputs import ChatResult
+from langchain_openai import ChatOpenAI
+from pydantic import PrivateAttr
+
+from namepin.tools.llm.client import THOUGHTS
+
+_NEW, _OLD = "max_completion_tokens", "max_tokens"
+
+
+class BoundedChat(ChatOpenAI):
+    """Bounds answers under both names of the bound, since servers ignore a name that they do not know.
+
+    OpenAI refuses the two together; so may a gateway before it. What a server refuses by name is left out from then on.
+
+    Attributes:
+        both_bounds: whether to send both names.
+    """
+
+    both_bounds: bool = True
+    _refused: str = PrivateAttr(default="")
+
+    def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        payload: dict[str, Any] = super()._get_request_payload(input_, stop=stop, **kwargs)
+        if self.both_bounds and _NEW in payload:
+            payload[_OLD] = payload[_NEW]
+            payload.pop(self._refused, None)
+        return payload
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        try:
+            return await super()._agenerate(*args, **kwargs)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            said = str(error.body)
+            refused = next((name for name in (_NEW, _OLD) if name in said), "")
+            if not self.both_bounds or self._refused or not refused:
+                raise
+            # A server that wants one of them names both, and wants the new one.
+            self._refused = _OLD if _NEW in said and _OLD in said else refused
+        return await super()._agenerate(*args, **kwargs)
+
+    def _create_chat_result(
+        self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None
+    ) -> ChatResult:
+        result = super()._create_chat_result(response, generation_info)
+        table = response if isinstance(response, dict) else response.model_dump()
+        for generation, choice in zip(result.generations, table.get("choices") or (), strict=False):
+            message = choice.get("message") or {}
+            thoughts = message.get("reasoning_content") or message.get("reasoning")
+            if isinstance(thoughts, str):
+                generation.message.additional_kwargs[THOUGHTS] = thoughts
+        return result
