@@ -58,7 +58,7 @@ class McpSessions:
         await asyncio.to_thread(self.pins.get, profile, overrides)  # raises before a number and a turn are taken
         self._counts[owner] = self._counts.get(owner, 0) + 1
         post_id = f"post-{self._counts[owner]}"
-        async with self.turn(profile):
+        async with self.turn(owner, profile):
             answer, seen = await answers.read(context, post_id, text, picture, profile, overrides)
         self.remember(owner, seen)
         return answer
@@ -75,7 +75,7 @@ class McpSessions:
         await asyncio.to_thread(self.pins.get, profile)
         data = self.context(owner).pictures.read(picture.sha256) if picture else None
         row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive the numbers of this process
-        async with self.turn(profile):
+        async with self.turn(owner, profile):
             return self._reviewed(owner, await self.reviews.begin(owner, row, data, profile, gamma))
 
     async def decide(self, owner: str, review_id: str, chosen: Mapping[str, bool | str]) -> Reviewed:
@@ -87,7 +87,7 @@ class McpSessions:
         """
         waiting = self.reviews.get(owner, review_id)
         if waiting is not None:
-            async with self.turn(waiting.profile):
+            async with self.turn(owner, waiting.profile):
                 now = await self.reviews.answer(owner, review_id, chosen)
             if now is not None:
                 return self._reviewed(owner, now)
@@ -99,9 +99,9 @@ class McpSessions:
             self.remember(owner, answers.remember(now.extraction, now.profile, overrides))
         return now
 
-    def turn(self, profile: str) -> AbstractAsyncContextManager[object]:
+    def turn(self, owner: str, profile: str) -> AbstractAsyncContextManager[object]:
         """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""
-        return self._turns[profile].turn()
+        return self._turns[profile].turn(owner)
 
     def remember(self, owner: str, seen: RememberedPost) -> None:
         """Keep a post, or what has changed about it."""

@@ -123,7 +123,7 @@ class McpTools:
         with _coded():
             owner = self.owner_of(call)
             last = self.sessions.recall(owner, post)
-            async with self.sessions.turn(last["profile"]):
+            async with self.sessions.turn(owner, last["profile"]):
                 return _told(post, await answers.ground(self.sessions.context(owner), last, name, label))
 
     async def segment(self, call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
@@ -131,7 +131,7 @@ class McpTools:
         with _coded():
             owner = self.owner_of(call)
             last = self.sessions.recall(owner, post)
-            async with self.sessions.turn(last["profile"]):
+            async with self.sessions.turn(owner, last["profile"]):
                 answer, changed = await answers.segment(self.sessions.context(owner), last, which, box)
             if changed is not None:
                 self.sessions.remember(owner, changed)
@@ -142,7 +142,7 @@ class McpTools:
         with _coded():
             owner = self.owner_of(call)
             last = self.sessions.recall(owner, post)
-            async with self.sessions.turn(last["profile"]):
+            async with self.sessions.turn(owner, last["profile"]):
                 return _told(post, await answers.compare(self.sessions.context(owner), last, profiles or ()))
 
     async def review(

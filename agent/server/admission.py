@@ -1,13 +1,13 @@
 """How much work is accepted: so many posts at once, so many waiting, so many asking, and an honest 429 for the rest."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from typing import TypeVar
 
-from namepin.agent.server.access import TooMany
+from namepin.agent.server.access import LOCAL, TooMany
 from namepin.graphs.calls import TURN, Turn
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import check_image
@@ -27,6 +27,8 @@ class Admission:
         waiting: posts that may wait for their first turn.
         asking: posts that may wait for servers. One counts from its first question to its end, so that none is refused
             after it has had answers that cost something.
+
+    One token's posts take half of the places to wait and to ask at most, so that there is room for another's.
     """
 
     def __init__(self, at_once: int, waiting: int, asking: int) -> None:
@@ -37,6 +39,7 @@ class Admission:
         # Each thread keeps some memory of the largest post it has seen (malloc's arenas): no more than can be used.
         self._computing = ThreadPoolExecutor(at_once, "namepin-computing")
         self._elsewhere = ThreadPoolExecutor(asking, THREADS)
+        self._waiting_of, self._asking_of = Counter[str](), Counter[str]()
         self.asking = 0
 
     @property
@@ -50,16 +53,26 @@ class Admission:
         return len(self._coming)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
+    async def turn(self, owner: str = LOCAL) -> AsyncIterator[Turn]:
         """Wait for a turn, and have it while the block runs, but for when its tools wait for a server.
+
+        Args:
+            owner: whose token it is; the owner of a server without tokens has all places.
 
         Raises:
             TooMany: at once, where too many wait already; from within the block, where too many ask already.
         """
-        if not self._free and self.waiting >= self._most_waiting:
-            raise TooMany("the server is busy", 1 + self.waiting / 4)
-        await self._take(self._coming)
-        turn = _Turn(self)
+        if not self._free:
+            if self.waiting >= self._most_waiting or self._waiting_of[owner] >= _share(owner, self._most_waiting):
+                raise TooMany("the server is busy", 1 + self.waiting / 4)
+            self._waiting_of[owner] += 1
+            try:
+                await self._take(self._coming)
+            finally:
+                self._waiting_of[owner] -= 1
+        else:
+            await self._take(self._coming)
+        turn = _Turn(self, owner)
         # Not reset by a token: a stream's end may run in another context than its beginning.
         TURN.set(turn)
         try:
@@ -73,10 +86,15 @@ class Admission:
         for threads in (self._computing, self._elsewhere):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin_asking(self) -> None:
-        if self.asking >= self._most_asking:
+    def _begin_asking(self, owner: str) -> None:
+        if self.asking >= self._most_asking or self._asking_of[owner] >= _share(owner, self._most_asking):
             raise TooMany("too many posts wait for the language model", 1 + self.asking / 4)
+        self._asking_of[owner] += 1
         self.asking += 1
+
+    def _end_asking(self, owner: str) -> None:
+        self._asking_of[owner] -= 1
+        self.asking -= 1
 
     async def _take(self, line: deque[asyncio.Future[None]]) -> None:
         if self._free:
@@ -102,6 +120,10 @@ class Admission:
                     place.set_result(None)
                     return
         self._free += 1
+
+
+def _share(owner: str, places: int) -> int:
+    return places if owner == LOCAL else max(1, places // 2)
 
 
 async def read_in_turn(turn: Turn, picture: bytes | None, max_pixels: int, read: Callable[[], Result]) -> Result:
@@ -131,8 +153,8 @@ def _is_cheap(picture: bytes | None, max_pixels: int) -> bool:
 class _Turn:
     """One post's `graphs.calls.Turn`. Its branches may ask at the same time: it is away until the last one is back."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, admission: Admission, owner: str) -> None:
+        self._admission, self._owner = admission, owner
         self._held, self._asked, self._ended, self._questions = True, False, False, 0
 
     @property
@@ -148,7 +170,7 @@ class _Turn:
             TooMany: too many posts ask already.
         """
         if not self._asked and not self._ended:
-            self._admission._begin_asking()
+            self._admission._begin_asking(self._owner)
             self._asked = True
         self._questions += 1
         self._let_go()
@@ -167,7 +189,7 @@ class _Turn:
         self._ended = True
         self._let_go()
         if self._asked:
-            self._admission.asking -= 1
+            self._admission._end_asking(self._owner)
 
     async def _back(self) -> None:
         self._questions -= 1

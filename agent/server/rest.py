@@ -121,7 +121,7 @@ async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extracti
     overrides = {} if body.gamma is None else {"gate": {"gamma": body.gamma}}
     pin = await asyncio.to_thread(state.pins.get, profile, overrides)
     loop = asyncio.get_running_loop()
-    async with state.admission(profile).turn() as turn:
+    async with state.admission(profile).turn(owner) as turn:
         # A picture that somebody else's server sends takes that server's time, not this one's.
         async with turn.away() if body.image_url is not None else nullcontext(turn.executor) as threads:
             picture = await loop.run_in_executor(threads, picture_of_body, body, state.settings.urls)

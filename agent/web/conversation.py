@@ -67,7 +67,7 @@ class PageConversation:
         context = ChatContext(self.state.pins, self.pictures, profile, heat=self.state.heat)
         doing, text = "Reading", ""
         yield fragments.turn(fragments.Turn(message or "(a picture)", doing=doing))
-        async with self.lock(visitor), self.state.admission(profile).turn():
+        async with self.lock(visitor), self.state.admission(profile).turn(visitor.owner):
             async for event in stream_answer(self.agent, message, picture, context, visitor.thread):
                 if isinstance(event, Answer):
                     continue

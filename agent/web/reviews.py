@@ -32,7 +32,7 @@ async def begin(talk: PageConversation, visitor: Visitor, name: str) -> Reviewed
     row = {"id": extraction.id, "text": extraction.text}
     gamma = overrides.get("gate", {}).get("gamma")
     reviews, owner = talk.state.reviews, visitor.jobs_owner
-    async with talk.state.admission(found.about.profile).turn():
+    async with talk.state.admission(found.about.profile).turn(visitor.owner):
         begun = await reviews.begin(owner, row, picture, found.about.profile, gamma, source=name)
     if begun.state == "done":  # the settings have changed, and nothing is close any more
         await reviews.delete(owner, begun.id)
@@ -50,7 +50,7 @@ async def answer(talk: PageConversation, visitor: Visitor, review_id: str, answe
     waiting = reviews.get(owner, review_id)
     if waiting is None:
         return None
-    async with talk.state.admission(waiting.profile).turn():
+    async with talk.state.admission(waiting.profile).turn(visitor.owner):
         now = await reviews.answer(owner, review_id, answers)
     if now is not None and now.extraction is not None:
         await _record(talk, visitor, now)

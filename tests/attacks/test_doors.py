@@ -122,6 +122,15 @@ def test_a_hostile_picture_costs_its_own_post_and_nobody_else(port: int, monkeyp
     assert answer.json()["status"] == "degraded" and answer.json()["warnings"][0]["code"] == "W101"
 
 
+def test_an_upload_of_lines_with_other_line_separators_is_taken_whole(port: int) -> None:
+    cookie = {"cookie": f"namepin_token={TOKENS['bo']}; namepin_session={'s' * 43}"}
+    texts = ["Bob\u2028Dylan", "Oslo\x85met", "Ada\u2029Lovelace", "a\x0bb\x0c\x1cc"]
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts[:3])
+    lines += json.dumps({"text": texts[3]}) + "\r\n"
+    answer = httpx.post(f"http://127.0.0.1:{port}/page/jobs", content=lines.encode(), headers=cookie, timeout=60)
+    assert answer.status_code == 200 and answer.json()["posts"] == 4, answer.text
+
+
 def test_signing_in_is_counted_by_address(tmp_path: Path) -> None:
     settings = load_settings("starter", overrides={"serve": {"per_minute": 3}}, environment={})
     app = create_app(settings, tokens=TOKENS, folder=tmp_path)

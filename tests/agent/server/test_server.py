@@ -357,6 +357,32 @@ def test_more_than_may_wait_is_told_so() -> None:
     assert sorted(asyncio.run(crowd())) == ["busy"] * 3 + ["served"] * 3
 
 
+async def test_one_token_s_posts_leave_room_for_another_s() -> None:
+    admission, end = Admission(at_once=1, waiting=4, asking=4), asyncio.Event()
+    begun, refused = list[str](), list[str]()
+
+    async def post(owner: str) -> None:
+        try:
+            async with admission.turn(owner) as turn, turn.away():
+                begun.append(owner)
+                await end.wait()
+        except TooMany:
+            refused.append(owner)
+
+    posts = [asyncio.create_task(post("ann")) for _ in range(5)]
+    while len(refused) + len(begun) < 5:
+        await asyncio.sleep(0)
+    assert refused == ["ann"] * 3 and begun == ["ann"] * 2
+    posts += [asyncio.create_task(post("bo")) for _ in range(2)]
+    while len(begun) < 4:
+        await asyncio.sleep(0)
+    end.set()
+    await asyncio.gather(*posts)
+    assert begun[2:] == ["bo", "bo"] and refused == ["ann"] * 3 and not admission.asking
+    async with admission.turn("ann"):
+        assert admission.running == 1
+
+
 def test_a_cancelled_wait_gives_its_place_back() -> None:
     async def leave() -> tuple[int, int]:
         admission = Admission(at_once=1, waiting=1, asking=1)
