@@ -70,7 +70,7 @@ def counts(client: TestClient) -> tuple[int, int, int]:
 
 async def test_who_has_begun_goes_first() -> None:
     admission, order = Admission(at_once=1, waiting=2, asking=1), list[str]()
-    answered = asyncio.Event()
+    answered, computed = asyncio.Event(), asyncio.Event()
 
     async def asks() -> None:
         async with admission.turn():
@@ -80,19 +80,22 @@ async def test_who_has_begun_goes_first() -> None:
                 await answered.wait()
             order.append("asked")
 
-    async def computes(name: str, seconds: float) -> None:
+    async def computes(name: str) -> None:
         async with admission.turn():
             order.append(name)
-            await asyncio.sleep(seconds)
+            await computed.wait()
 
     begun = asyncio.create_task(asks())
     await asyncio.sleep(0)
-    first = asyncio.create_task(computes("first", 0.05))
-    await asyncio.sleep(0.01)
-    second = asyncio.create_task(computes("second", 0))
+    first = asyncio.create_task(computes("first"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(computes("second"))
     await asyncio.sleep(0)
     assert (admission.running, admission.waiting, admission.asking) == (1, 1, 1)
     answered.set()
+    for _ in range(5):  # the answered post stands in line again
+        await asyncio.sleep(0)
+    computed.set()
     await asyncio.gather(begun, first, second)
     assert order == ["first", "asked", "second"]
     assert (admission.running, admission.waiting, admission.asking) == (0, 0, 0)
