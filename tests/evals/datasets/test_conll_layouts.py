@@ -79,7 +79,7 @@ def test_iob1_is_one_note_and_not_a_broken_tag_per_mention(tmp_path: Path) -> No
         ("IMGID:1\nAda\tB-PER\n".encode("utf-16-le"), "UTF-16"),
         ("IMGID:1\nAda\tB-PER\n".encode("utf-16-be"), "UTF-16"),
         ("IMGID:1\nAda\tB-PER\n".encode("utf-32"), "UTF-32"),
-        (gzip.compress(b"IMGID:1\nAda\tB-PER\n"), "gzip"),
+        (gzip.compress(b"IMGID:1\nAda\tB-PER\n", mtime=0), "gzip"),
         (b"IMGID:1\rAda\tB-PER\r", "CR alone"),
     ],
 )
