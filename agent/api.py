@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from namepin.agent.config.build import live_calls, policy
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready
-from namepin.agent.tracing.runs import run_config, traced
+from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.calls import Calls
 from namepin.graphs.context import Context
 from namepin.graphs.recording.recorder import Recorder
@@ -90,7 +90,7 @@ class Namepin:
         picture = prepared.picture
         media = Media(images={picture.ref.sha256: picture.image} if picture else {})
         context = Context(self.calls, media, policy(self.settings), self.settings.requested)
-        if traced(self.settings.tracing):
+        if is_traced(self.settings.tracing):
             from namepin.agent.tracing.calls import TracedCalls
 
             context.calls = TracedCalls(context.calls, context.policy)
@@ -103,7 +103,7 @@ class Namepin:
             NamepinError: E323 when OpenTelemetry is asked for but not installed.
         """
         tracing = self.settings.tracing
-        if not traced(tracing):
+        if not is_traced(tracing):
             return None
         pixels = prepared.picture.image if prepared.picture else None
         return run_config(

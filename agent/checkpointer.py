@@ -111,7 +111,7 @@ async def _sqlite(folder: Path) -> AsyncIterator[Saver]:
             await saver.setup()
             yield saver
     except (OSError, aiosqlite.Error) as error:
-        raise _closed(str(path), error) from error
+        raise _closed_error(str(path), error) from error
 
 
 @asynccontextmanager
@@ -129,14 +129,14 @@ async def _postgres(address: str) -> AsyncIterator[Saver]:
         await saver.setup()
     except (PoolTimeout, psycopg.Error) as error:
         await pool.close()
-        raise _closed(f"the database of {DATABASE_VARIABLE}", error) from error
+        raise _closed_error(f"the database of {DATABASE_VARIABLE}", error) from error
     try:
         yield saver
     finally:
         await pool.close()
 
 
-def _closed(where: str, error: Exception) -> NamepinError:
+def _closed_error(where: str, error: Exception) -> NamepinError:
     # Not the driver's message: it may repeat the address, and with it a password.
     what = f"the conversations' database cannot be opened ({type(error).__name__})"
     return NamepinError("E331", what, where=where, mend="start it, or correct its address", exit_code=Exit.UNREACHABLE)

@@ -168,7 +168,7 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
     Raises:
         NamepinError: E101, E102 for the text; E12x for a picture handed over.
     """
-    cleaned, notices = _cleaned(post)
+    cleaned, notices = _clean(post)
     if picture is not None:
         if isinstance(picture, str | Path):  # a cassette keeps the name, by which `replay --images` finds the file
             cleaned = cleaned.model_copy(update={"image": str(picture)})
@@ -196,7 +196,7 @@ def load_picture(picture: Picture, max_pixels: int) -> LoadedImage:
     return load_image(buffer.getvalue(), max_pixels=max_pixels)
 
 
-def _cleaned(post: Post) -> tuple[Post, tuple[Notice, ...]]:
+def _clean(post: Post) -> tuple[Post, tuple[Notice, ...]]:
     text = clean_text(post.text)
     count = sum(a != b for a, b in zip(text, post.text, strict=True)) + post.text.count("\ufffd")
     if not count:

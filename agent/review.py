@@ -13,7 +13,7 @@ from namepin.agent.config.settings import Settings
 from namepin.agent.posts import Ready
 from namepin.graphs.context import Context
 from namepin.graphs.registry import GRAPHS
-from namepin.graphs.review_nodes import Question, checked, questions_from
+from namepin.graphs.review_nodes import Question, check_answers, questions_from
 from namepin.graphs.run import extraction_from, heat_maps
 from namepin.graphs.state import PostState, start_state
 from namepin.tools.concurrency import run_sync
@@ -87,7 +87,7 @@ class Review:
         """
         if not self.questions:
             raise NamepinError("E333", "nothing is asked", mend="the run is over: take its extraction")
-        fitting = checked(self.questions, answers)
+        fitting = check_answers(self.questions, answers)
         asked = self.questions
         async with self._graph() as (graph, config, context):
             await self._check_waiting(graph, config, asked)

@@ -104,10 +104,10 @@ def ablations() -> Ablations:
     """Every definition of `ablations.toml`, with the rows of the tables that it joins."""
     read = Ablations.model_validate(tomllib.loads(_FILE.read_text("utf-8")))
     by_name = {ablation.name: ablation for ablation in read.ablation}
-    return read.model_copy(update={"ablation": tuple(_joined(ablation, by_name) for ablation in read.ablation)})
+    return read.model_copy(update={"ablation": tuple(_join(ablation, by_name) for ablation in read.ablation)})
 
 
-def _joined(ablation: Ablation, by_name: Mapping[str, Ablation]) -> Ablation:
+def _join(ablation: Ablation, by_name: Mapping[str, Ablation]) -> Ablation:
     runs: dict[Row, Row] = {}
     for row in (*(row for name in ablation.of for row in by_name[name].rows), *ablation.rows):
         runs.setdefault(row.unnamed(), row)

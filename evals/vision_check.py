@@ -124,23 +124,23 @@ def pasted_faces() -> Iterator[str]:
         return f"{name:28} found {hits} of {len(pictures)}, false {extra}"
 
     for size in (20, 28, 40, 60, 100, 160):
-        yield rate(f"face {size} px of 800", list(_pasted(head, size, centre)))
+        yield rate(f"face {size} px of 800", list(_paste(head, size, centre)))
     for angle in (10, 20, 30, 40):
         turned = [head.rotate(sign * angle, Image.Resampling.BICUBIC, fillcolor="grey") for sign in (-1, 1)]
-        middles = [_turned(centre, sign * angle) for sign in (-1, 1)]
+        middles = [_turn(centre, sign * angle) for sign in (-1, 1)]
         yield rate(
-            f"tilted {angle} degrees", [p for h, m in zip(turned, middles, strict=True) for p in _pasted(h, 100, m)]
+            f"tilted {angle} degrees", [p for h, m in zip(turned, middles, strict=True) for p in _paste(h, 100, m)]
         )
     for light in (0.15, 0.3, 2.0):
-        yield rate(f"light times {light}", list(_pasted(ImageEnhance.Brightness(head).enhance(light), 100, centre)))
+        yield rate(f"light times {light}", list(_paste(ImageEnhance.Brightness(head).enhance(light), 100, centre)))
     for radius in (2, 5, 9):
         yield rate(
             f"blur of radius {radius} in 102 px",
-            list(_pasted(head.filter(ImageFilter.GaussianBlur(radius)), 100, centre)),
+            list(_paste(head.filter(ImageFilter.GaussianBlur(radius)), 100, centre)),
         )
 
 
-def _pasted(head: Image.Image, size: int, centre: tuple[float, float]) -> Iterator[tuple[Image.Image, Rectangle]]:
+def _paste(head: Image.Image, size: int, centre: tuple[float, float]) -> Iterator[tuple[Image.Image, Rectangle]]:
     """The head, its face `size` pixels wide, at two places on two backgrounds, 800 pixels wide; and its face box."""
     side = round(size * head.width / (FACE[2] - FACE[0]))
     small = head.resize((side, side))
@@ -153,7 +153,7 @@ def _pasted(head: Image.Image, size: int, centre: tuple[float, float]) -> Iterat
             yield picture, (middle_x - size / 2, middle_y - size / 2, middle_x + size / 2, middle_y + size / 2)
 
 
-def _turned(point: tuple[float, float], degrees: float) -> tuple[float, float]:
+def _turn(point: tuple[float, float], degrees: float) -> tuple[float, float]:
     """Where a point of the unit square lands when Pillow rotates it, anticlockwise about the middle."""
     x, y, angle = point[0] - 0.5, point[1] - 0.5, np.deg2rad(degrees)
     return (

@@ -26,7 +26,7 @@ from namepin.finetune.recipes.entailment import (
     EntailmentTraining,
     OfaEntailmentRecipe,
 )
-from namepin.tools.entailment.albef import padded, sentence_ids
+from namepin.tools.entailment.albef import pad, sentence_ids
 from namepin.tools.entailment.config import Spelling
 from namepin.tools.entailment.ofa import ANSWERS, QUESTION, WITHOUT_CAPTION, answer_scores
 from namepin.tools.images.tensors import squash
@@ -106,9 +106,9 @@ class OfaEntailmentTask(EntailmentTask):
 
     def _prompt(self, row: MentionRow) -> list[int]:
         words = self.parts.words
-        caption = words.spelled(row.caption or "")[0]
+        caption = words.normalise_text(row.caption or "")[0]
         question = QUESTION if any(map(str.isalnum, caption)) else WITHOUT_CAPTION
-        expression = words.spelled(as_in_riveg(row.expression))[0]
+        expression = words.normalise_text(as_in_riveg(row.expression))[0]
         return [BEGIN, *words.ids(question.format(expression=expression, caption=caption)), END]
 
     def logits(self, net: nn.Module, batch: Batch) -> Tensor:
@@ -143,7 +143,7 @@ class AlbefEntailmentTask(EntailmentTask):
         sentences = [
             sentence_ids(row.expression, self._words, spelling, self._sizes.positions, None)[0] for row in rows
         ]
-        ids, mask = padded(sentences, int(self._words.pad_token_id))
+        ids, mask = pad(sentences, int(self._words.pad_token_id))
         pixels, which = self._pictures(rows)
         return {"pixels": pixels, "which": which, "ids": ids, "mask": mask, "labels": labels_of(rows)}
 

@@ -42,7 +42,7 @@ from namepin.tools.reranker.config import (
 )
 from namepin.tools.reranker.llava import load_llava
 from namepin.tools.reranker.local import LocalModel, LocalReranker
-from namepin.tools.reranker.prompt import checked, fitted, seen_by
+from namepin.tools.reranker.prompt import clean_request, fit_prompt, seen_by
 from namepin.tools.reranker.text import load_text_model
 
 
@@ -144,9 +144,9 @@ class RerankerTask(Task):
         """Minus the mean log-probability of the right answers' tokens."""
         losses = []
         for request, answer in zip(batch["requests"], batch["answers"], strict=True):
-            clean = checked(request, lambda text: without_special(text, self.model.tokenizer))
+            clean = clean_request(request, lambda text: without_special(text, self.model.tokenizer))
             visual = seen_by(clean, reads_images=self.model.reads_images)
-            query = fitted(clean, visual, hint=False, length=self._length, limit=self.config.max_query_tokens)
+            query = fit_prompt(clean, visual, hint=False, length=self._length, limit=self.config.max_query_tokens)
             question = self.model.question(query.text, clean, batch["media"])
             right = question.answers[answer]
             # Activations that are computed twice have no memory, so the answer is then read with its question.

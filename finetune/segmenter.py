@@ -25,7 +25,7 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.loading.pretrained import locate, weights_sha256
 from namepin.tools.loading.quiet import quiet_transformers
-from namepin.tools.models.sam import fit, fitted, unfit
+from namepin.tools.models.sam import fit, fit_size, unfit
 from namepin.tools.models.sam_checkpoint import load_sam
 from namepin.tools.types import Box, Mask, Point
 
@@ -86,7 +86,7 @@ class SamTask(Task):
         """Pictures, boxes in the net's square, and the masks as the decoder draws them, (rows, h, w)."""
         pixels, which = self.pictures([row.mention for row in rows])
         sizes = [row.mask.size[::-1] for row in rows]
-        frames = [fitted((width, height), self.side) for width, height in sizes]
+        frames = [fit_size((width, height), self.side) for width, height in sizes]
         boxes = [
             [edge * new / old for edge, new, old in zip(row.box, frame * 2, size * 2, strict=True)]
             for row, frame, size in zip(rows, frames, sizes, strict=True)

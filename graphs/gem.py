@@ -27,13 +27,13 @@ from namepin.graphs.text_nodes import (
     caption,
     count,
     dumps,
+    entity_fields,
     finish,
     gate,
     knowledge,
     query_of,
     rerank,
     tag,
-    tagged,
 )
 from namepin.tools.interfaces import (
     Match,
@@ -122,7 +122,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
     """One entity; its provenance names the tools that had a part in it, in the order of the graph."""
     found = Match.model_validate(finding["match"]) if "match" in finding else None
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
-    fields = tagged(state, mention, finding)
+    fields = entity_fields(state, mention, finding)
     had_part = {MATCHER.name: "match", TRACER.name: "peak", SEGMENTER.name: "segment"}
     placed = [REVIEW] if "place" in finding.get("answered", []) and REVIEW not in fields["provenance"] else []
     return Entity(

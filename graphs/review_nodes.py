@@ -60,7 +60,7 @@ def questions_from(payload: Any) -> tuple[Question, ...]:
         raise NamepinError("E333", "the kept run asks something that this version does not know") from error
 
 
-def checked(questions: Sequence[Question], answers: Mapping[str, Any]) -> dict[str, str]:
+def check_answers(questions: Sequence[Question], answers: Mapping[str, Any]) -> dict[str, str]:
     """The answers, one for every question.
 
     Raises:
@@ -100,7 +100,7 @@ def _ask(questions: list[Question]) -> dict[str, str]:
     while questions:
         given = interrupt(asked)
         try:
-            return checked(questions, given if isinstance(given, Mapping) else {})
+            return check_answers(questions, given if isinstance(given, Mapping) else {})
         except NamepinError:
             continue
     return {}

@@ -30,13 +30,13 @@ from namepin.graphs.text_nodes import (
     caption,
     count,
     dumps,
+    entity_fields,
     finish,
     gate,
     knowledge,
     query_of,
     rerank,
     tag,
-    tagged,
 )
 from namepin.tools.interfaces import (
     CaptionRequest,
@@ -149,7 +149,7 @@ async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
     findings = {finding["index"]: finding for finding in state["findings"]}
     entities = [_entity(state, mention, findings[mention.index], runtime) for mention in mentions_of(state)]
     update = finish(state, runtime, entities)
-    return {**update, "notices": [*update["notices"], *dumps(_unexpanded(state, runtime))]}
+    return {**update, "notices": [*update["notices"], *dumps(_unexpanded_notice(state, runtime))]}
 
 
 def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runtime[Context]) -> Entity:
@@ -160,7 +160,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
     box = grounded.boxes[0].box if grounded.boxes else None
     missed = pinned is not None and box is not None and mask_missed(box, pinned, policy.mask.agreement)
-    fields = tagged(state, mention, finding)
+    fields = entity_fields(state, mention, finding)
     had_part = {
         EXPANSION.name: "expansion",
         ENTAILMENT.name: "entailment",
@@ -186,7 +186,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
     )
 
 
-def _unexpanded(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
+def _unexpanded_notice(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
     """W153: more mentions than are expanded."""
     most, policy = runtime.context.policy.expression.most, runtime.context.policy.expression
     left = len(state["mentions"]) - most

@@ -6,7 +6,7 @@ from namepin.tools.interfaces import ReferringQuery
 from namepin.tools.referring import referring_expression
 
 
-def typed(state: PostState, index: int) -> tuple[str, str | None]:
+def type_of_mention(state: PostState, index: int) -> tuple[str, str | None]:
     """A mention's (4-type label, fine label or None): the reranked ones, where it was reranked."""
     mention, finding = state["mentions"][index], state["findings"][index]
     chosen = finding if "label" in finding else mention
@@ -15,14 +15,14 @@ def typed(state: PostState, index: int) -> tuple[str, str | None]:
 
 def expression_of(state: PostState, index: int, policy: ExpressionPolicy) -> str:
     """A mention's `namepin.tools.referring.referring_expression`, or the part of it that the policy asks for."""
-    label, _ = typed(state, index)
+    label, _ = type_of_mention(state, index)
     expansion = state["findings"][index].get("expansion")
     return referring_expression(state["mentions"][index]["text"], label, expansion, policy.text)
 
 
 def referring_query(state: PostState, index: int, policy: ExpressionPolicy) -> ReferringQuery:
     """A mention as the tools of RiVEG's second stage see it."""
-    label, fine = typed(state, index)
+    label, fine = type_of_mention(state, index)
     text = state["mentions"][index]["text"]
     expression = expression_of(state, index, policy)
     return ReferringQuery(text=text, label=label, category=fine or label, expression=expression)

@@ -5,7 +5,7 @@ from langgraph.types import Send
 
 from namepin.graphs import routes
 from namepin.graphs.context import Context
-from namepin.graphs.riveg_expression import typed
+from namepin.graphs.riveg_expression import type_of_mention
 from namepin.graphs.roles import CAPTIONER, ENTAILMENT, EXAMPLES, EXPANSION, GROUNDER, KNOWLEDGE, SEGMENTER
 from namepin.graphs.state import ExpandTask, Finding, PostState
 from namepin.tools.interfaces import ExpandRequest
@@ -71,7 +71,7 @@ def has_box(finding: Finding) -> bool:
 def expand_task(state: PostState, finding: Finding) -> ExpandTask:
     """What the branch that expands this mention is sent."""
     mention = state["mentions"][finding["index"]]
-    label, _ = typed(state, finding["index"])
+    label, _ = type_of_mention(state, finding["index"])
     request = ExpandRequest(text=state["text"], entity=mention["text"], label=label, background=state["background"])
     return ExpandTask(index=finding["index"], request=request.model_dump(mode="json"))
 

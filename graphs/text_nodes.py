@@ -104,7 +104,7 @@ def finish(state: PostState, runtime: Runtime[Context], entities: Iterable[Entit
     }
 
 
-def tagged(state: PostState, mention: Mention, finding: Finding) -> Json:
+def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
     """The fields of an `Entity` that the textual half decides, and the tools that took part so far."""
     roles = ((CAPTIONER, "caption"), (EXAMPLES, "examples"), (KNOWLEDGE, "knowledge"))
     before = [role.name for role, key in roles if state.get(key)]

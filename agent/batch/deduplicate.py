@@ -129,7 +129,7 @@ class Deduplicator:
         recent = self._recent.get(key)
         if recent is not None:
             before = await asyncio.shield(recent)
-            return await work(ready) if before is None else self._again(_unpacked(before), ready)
+            return await work(ready) if before is None else self._again(_unpack(before), ready)
         coming = self._recent[key] = asyncio.get_running_loop().create_future()
         good = None
         try:
@@ -143,7 +143,7 @@ class Deduplicator:
                     self.kept.put(asked, found)
             return found
         finally:
-            coming.set_result(None if good is None else _packed(good))
+            coming.set_result(None if good is None else _pack(good))
             if good is None and self._recent.get(key) is coming:
                 del self._recent[key]
 
@@ -158,10 +158,10 @@ class Deduplicator:
         return before.model_copy(update={"id": post.id, "extra": dict(post.extra) or None, "timings_ms": {}})
 
 
-def _packed(extraction: Extraction) -> bytes:
+def _pack(extraction: Extraction) -> bytes:
     """An extraction of a few names takes 15 KB as objects, and less than one like this."""
     return zlib.compress(extraction.model_dump_json().encode(), 1)
 
 
-def _unpacked(packed: bytes) -> Extraction:
+def _unpack(packed: bytes) -> Extraction:
     return Extraction.model_validate_json(zlib.decompress(packed))

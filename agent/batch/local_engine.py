@@ -94,7 +94,7 @@ def run_batch(
 
 def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, Any]:
     """What must be the same for a run to go on, with whichever engine and model servers."""
-    settings = pin.settings.resolved()
+    settings = pin.settings.dump()
     for role, tool in pin.settings.tools.items():
         if isinstance(tool.config, ChatConfig):
             settings[role] = {key: value for key, value in settings[role].items() if key not in _WHERE}
@@ -148,7 +148,7 @@ class _Work:
             return Outcome(row, None, row.error)
         async with turns:
             try:
-                return Outcome(row, await self._extraction(row, await decoded(self.pin, row, decoders)))
+                return Outcome(row, await self._extraction(row, await decode_row(self.pin, row, decoders)))
             except Exception as error:  # a batch goes on, whatever one post brings about
                 return Outcome(row, self.pin.failed(row.post, error), error)
 
@@ -162,7 +162,7 @@ class _Work:
         return await self.known.extraction(ready, self.pin.aextract)
 
 
-async def decoded(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
+async def decode_row(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
     """The row's post, its picture decoded; without it (W101) where that takes too long (`tools.images.load`)."""
     assert row.post is not None
     if row.post.image is None and row.picture is None:

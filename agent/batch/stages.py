@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch.local_engine import decoded
+from namepin.agent.batch.local_engine import decode_row
 from namepin.agent.batch.source import Row
 from namepin.agent.config.build import batched_calls
 from namepin.agent.config.settings import Settings
@@ -176,15 +176,15 @@ class StageWorker:
             return await self._through_graph(passage, ready, earlier)
         except Exception as error:  # a batch goes on, whatever one post brings about
             failed = failed_extraction(passage.post, None, error, "")
-            return _finished(passage, failed, coded(error))
+            return _finish(passage, failed, coded(error))
 
     async def _ready(self, passage: Passage, decoders: asyncio.Semaphore) -> Ready:
         """The post as the first stage has seen it; later ones only decode the picture again, if it had one."""
         if passage.ready is None:
-            return await decoded(self.pin, passage.row(), decoders)
+            return await decode_row(self.pin, passage.row(), decoders)
         if passage.image is None:
             return Ready(passage.ready, None, passage.notices)
-        again = await decoded(self.pin, passage.row(), decoders)
+        again = await decode_row(self.pin, passage.row(), decoders)
         if again.image != passage.image:
             raise NamepinError("E120", "the picture changed between two stages", where=str(passage.ready.image))
         return Ready(passage.ready, again.picture, passage.notices)
@@ -214,7 +214,7 @@ class StageWorker:
                 timings_ms=_timings(measured, passage.timings_ms),
             )
         timings = _timings(found.timings_ms, passage.timings_ms)
-        return _finished(passage, found.model_copy(update={"timings_ms": timings}), None)
+        return _finish(passage, found.model_copy(update={"timings_ms": timings}), None)
 
 
 def _timings(measured: Mapping[str, float], earlier: Mapping[str, float]) -> dict[str, float]:
@@ -222,5 +222,5 @@ def _timings(measured: Mapping[str, float], earlier: Mapping[str, float]) -> dic
     return {role: earlier.get(role, ms) for role, ms in measured.items()}
 
 
-def _finished(passage: Passage, extraction: Extraction, failure: NamepinError | None) -> Passage:
+def _finish(passage: Passage, extraction: Extraction, failure: NamepinError | None) -> Passage:
     return replace(passage, extraction=extraction, failure=failure, picture=None, calls=[], blobs={}, timings_ms={})

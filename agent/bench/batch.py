@@ -33,8 +33,8 @@ def bench_batch(posts: int = 500) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         source = write_posts(root, posts, pictures=True)
-        in_loop, _ = _timed([sys.executable, "-c", _LOOP, str(source), str(root)])
-        in_batch, busy = _timed(_batch(source, root / "out"))
+        in_loop, _ = _time([sys.executable, "-c", _LOOP, str(source), str(root)])
+        in_batch, busy = _time(_batch(source, root / "out"))
         assert len((root / "out" / "predictions.jsonl").read_bytes().splitlines()) == posts
     return {
         "loop_posts_per_s": posts / in_loop,
@@ -79,7 +79,7 @@ def _batch(source: Path, out: Path) -> list[str]:
     return [sys.executable, "-c", command, "batch", str(source), "--out", str(out), "--profile", "starter"]
 
 
-def _timed(command: list[str]) -> tuple[float, float]:
+def _time(command: list[str]) -> tuple[float, float]:
     """Wall seconds, and the share of all cores' time in them that the process and its children used."""
     from namepin.evals.bench.harness import machine
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import load_settings
-from namepin.evals.bench.harness import interleaved
+from namepin.evals.bench.harness import time_interleaved
 from namepin.graphs.calls import LiveCalls
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import (
@@ -85,7 +85,7 @@ def bench(posts: int = 200, rounds: int = 5) -> dict[str, float]:
         "at_once": lambda: asyncio.run(at_once()),
         "plain": plain,
     }
-    seconds = interleaved(ways, rounds)
+    seconds = time_interleaved(ways, rounds)
     graph, plain_ms = seconds["graph"] / posts * 1000, seconds["plain"] / posts * 1000
     return {
         "graph_ms": graph,

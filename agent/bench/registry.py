@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from namepin.agent.config.layers import meant
-from namepin.evals.bench.harness import children_cpu, interleaved, machine, peak_memory_gib
+from namepin.agent.config.layers import suggest
+from namepin.evals.bench.harness import children_cpu, machine, peak_memory_gib, time_interleaved
 from namepin.tools.errors import NamepinError
 
 _HOLDS = {"<=": operator.le, ">=": operator.ge}
@@ -126,7 +126,7 @@ def check_names(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in BENCHES:
-            mend = f"{meant(name, BENCHES)}benches: {', '.join(BENCHES)}"
+            mend = f"{suggest(name, BENCHES)}benches: {', '.join(BENCHES)}"
             raise NamepinError("E207", f"unknown bench {name!r}", mend=mend)
 
 
@@ -160,8 +160,8 @@ def bench_startup(rounds: int = 7) -> dict[str, float]:
     command = "from namepin.agent.cli.main import run; run()"
     ways = {"help": process(command, "--help"), "bare_python": process("")}
     refused = {name: process(command, *words, ends_with=2) for name, words in REFUSED.items()}
-    seconds = {f"{name}_s": value for name, value in interleaved(ways, rounds).items()}
-    return seconds | {f"{name}_cpu_s": value for name, value in interleaved(refused, rounds, children_cpu).items()}
+    seconds = {f"{name}_s": value for name, value in time_interleaved(ways, rounds).items()}
+    return seconds | {f"{name}_cpu_s": value for name, value in time_interleaved(refused, rounds, children_cpu).items()}
 
 
 def bench_extract(rounds: int = 5) -> dict[str, float]:
@@ -179,8 +179,8 @@ def bench_extract(rounds: int = 5) -> dict[str, float]:
     def extract() -> object:
         return pin.extract(text, image=next(pictures))
 
-    first = interleaved({"first_s": extract}, 1)
-    return {**first, **interleaved({"warm_s": extract}, rounds), "peak_memory_gib": peak_memory_gib()}
+    first = time_interleaved({"first_s": extract}, 1)
+    return {**first, **time_interleaved({"warm_s": extract}, rounds), "peak_memory_gib": peak_memory_gib()}
 
 
 def a_picture(shade: int, size: tuple[int, int] = (1200, 840), number: int = 0) -> bytes:

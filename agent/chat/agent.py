@@ -24,7 +24,7 @@ from namepin.agent.chat.rule_model import RuleModel
 from namepin.agent.chat.state import Answer, ChatContext, ChatState
 from namepin.agent.chat.tools import MAX_TEXT, TOOLS
 from namepin.agent.config.sections import ChatSettings
-from namepin.agent.tracing.runs import run_config, traced
+from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.calls import TURN
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import KEY_VARIABLE, OPENAI
@@ -126,10 +126,10 @@ def build_agent(
     return cast(Agent, agent)
 
 
-def _traced(config: RunnableConfig | None, context: ChatContext) -> RunnableConfig | None:
+def _with_tracers(config: RunnableConfig | None, context: ChatContext) -> RunnableConfig | None:
     """The configuration with the tracers of the profile's settings, which redact what they are told to."""
     settings = context.pins.get(context.profile).settings
-    if not traced(settings.tracing):
+    if not is_traced(settings.tracing):
         return config
     return merge_configs(config, run_config(settings.tracing, profile=settings.profile, tags=["chat"]))
 
@@ -149,7 +149,7 @@ async def stream_answer(
     given: dict[str, Any] = {"messages": [HumanMessage(text)]}
     if picture is not None:
         given["picture"] = picture.model_dump(mode="json")
-    stream = agent.astream(given, _traced(config, context), context=context, stream_mode=["messages", "updates"])
+    stream = agent.astream(given, _with_tracers(config, context), context=context, stream_mode=["messages", "updates"])
     async for mode, event in cast(AsyncIterator[tuple[str, Any]], stream):
         if mode == "messages":
             piece = event[0]

@@ -118,7 +118,7 @@ async def segment(
     query = Query(text="region", label="OTHER", category="OTHER")
     if entity is not None:
         query = Query(text=entity.text, label=entity.label, category=entity.fine_label or entity.label)
-    where: Box = entity.box if entity and entity.box else _checked(box)
+    where: Box = entity.box if entity and entity.box else _check_box(box)
     pin = await _pin(context, last["profile"], last["overrides"])
     found = await segment_box(pin, where, query, picture)
     if found.mask is None:
@@ -202,7 +202,7 @@ def _index(extraction: Extraction, which: str) -> int:
     return index
 
 
-def _checked(box: tuple[float, float, float, float] | None) -> Box:
+def _check_box(box: tuple[float, float, float, float] | None) -> Box:
     if box is None or not (box[0] < box[2] and box[1] < box[3]):
         raise NamepinError(
             "E330", "the box is missing, empty or inverted", mend="give x1, y1, x2, y2 with x1 < x2, y1 < y2"

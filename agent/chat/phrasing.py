@@ -43,7 +43,7 @@ def where(entity: Entity) -> str:
     )
 
 
-def asked(question: Question) -> tuple[str, str]:
+def phrase_question(question: Question) -> tuple[str, str]:
     """A review's question, and the numbers that made it one."""
     name = printable(question.mention)
     if question.kind == "place":
@@ -51,7 +51,7 @@ def asked(question: Question) -> tuple[str, str]:
     return f"What is {name!r}?", f"entropy {question.value:.3f} nats, gamma {question.threshold:g}"
 
 
-def decided(question: Question, answer: str) -> str:
+def phrase_decision(question: Question, answer: str) -> str:
     """What a person said to a review's question."""
     name = printable(question.mention)
     if question.kind == "place":

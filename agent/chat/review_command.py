@@ -8,7 +8,7 @@ from namepin.agent.review import Review
 from namepin.agent.stores.pictures import Pictures
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.stores.training_rows import save_rows
-from namepin.graphs.review_nodes import Question, checked
+from namepin.graphs.review_nodes import Question, check_answers
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction
 
@@ -50,7 +50,7 @@ class Reviewing:
     def next(self) -> str:
         """The next question, or the result."""
         if not self.over:
-            return _asked(self._open())
+            return _phrase_step(self._open())
         assert self.review.extraction is not None
         said = words.summary(self.review.extraction, self.profile)
         if not any("review" in entity.provenance for entity in self.review.extraction.entities):
@@ -72,7 +72,7 @@ class Reviewing:
         if said.isdecimal() and 1 <= int(said) <= len(question.choices):
             said = question.choices[int(said) - 1]
         said = said.casefold().replace(" ", "_") if said not in question.choices else said
-        self._given |= checked([question], {question.key: said})
+        self._given |= check_answers([question], {question.key: said})
         if len(self._given) == len(self.review.questions):
             given, self._given = self._given, {}
             await self.review.aanswer(given)
@@ -81,7 +81,7 @@ class Reviewing:
         return next(question for question in self.review.questions if question.key not in self._given)
 
 
-def _asked(question: Question) -> str:
-    what, why = words.asked(question)
+def _phrase_step(question: Question) -> str:
+    what, why = words.phrase_question(question)
     choices = "  ".join(f"{i} {choice.replace('_', ' ')}" for i, choice in enumerate(question.choices, 1))
     return f"{what} ({why})\n{choices}"

@@ -74,7 +74,7 @@ class Terminal:
                             return
                     elif self.reviewing:
                         await self.reviewing.answer(message)
-                        self._reviewed()
+                        self._show_review()
                     else:
                         await self._answer(agent, message)
                 except NamepinError as error:
@@ -126,7 +126,7 @@ class Terminal:
         elif name == "/review":
             rows = Path(rest) if rest else None
             self.reviewing = await Reviewing.begin(self.last, self.pins, self.pictures, self.profile, rows)
-            self._reviewed()
+            self._show_review()
         elif name == "/later":
             self.reviewing = None
         elif name == "/sessions":
@@ -137,7 +137,7 @@ class Terminal:
             self._say(COMMANDS)
         return False
 
-    def _reviewed(self) -> None:
+    def _show_review(self) -> None:
         """Say what is asked next, or how the review ended."""
         assert self.reviewing is not None
         reviewing = self.reviewing

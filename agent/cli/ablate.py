@@ -94,7 +94,9 @@ def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", cons
 def _write_html(file: Path, ablation: "Ablation", title: str, results: "Sequence[RowResult]") -> None:
     from namepin.evals.sweep_html import write_table
 
-    rows = [[r.name, *(_shown(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results]
+    rows = [
+        [r.name, *(_format(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results
+    ]
     gates = {r.name: r.gate for r in results if r.gate}
     write_table(file, f"{ablation.source}: {ablation.title}. {title}", ["", *ablation.columns], rows, gates)
 
@@ -122,11 +124,11 @@ def _table(ablation: "Ablation", rows: "list[tuple[str, dict[str, Cell | None]]]
     for column in table.columns[1:]:
         column.justify = "right"
     for name, cells in rows:
-        table.add_row(name, *(_shown(cells[column], narrow) for column in ablation.columns))
+        table.add_row(name, *(_format(cells[column], narrow) for column in ablation.columns))
     return table
 
 
-def _shown(cell: "Cell | None", narrow: bool) -> str:
+def _format(cell: "Cell | None", narrow: bool) -> str:
     if cell is None:
         return "not evaluated"
     if cell.value > 1:  # a count; all else is a fraction

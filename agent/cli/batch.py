@@ -147,10 +147,10 @@ def _estimate(
     settings = load_settings(profile, assignments=assignments or (), overrides={"graph": graph.value} if graph else {})
     say_loading(f"the tools of profile {settings.profile}")
     from namepin.agent.estimate.page import describe_estimate, report
-    from namepin.agent.estimate.sample import estimated
+    from namepin.agent.estimate.sample import estimate_batch
 
     with doing(f"measuring a sample of {source.name}"):
-        expected, work = estimated(
+        expected, work = estimate_batch(
             settings, source, posts, at_once=at_once, together=together, limit=limit, ray=engine is Engine.ray
         )
     print(describe_estimate(expected, work))
@@ -200,23 +200,23 @@ class _shown:  # used as a function
             self._bar = Bar(BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
             self._bar.start()
             self._task = self._bar.add_task(self.name, total=None)
-        return self._told
+        return self._print_warnings
 
     def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 
-    def _told(self, progress: "Progress") -> None:
+    def _print_warnings(self, progress: "Progress") -> None:
         if self._bar:
             self._bar.update(
-                self._task, description=_said(progress), completed=progress.done, total=progress.total or None
+                self._task, description=_text(progress), completed=progress.done, total=progress.total or None
             )
         elif progress.seconds - self._last >= EVERY_S:
             self._last = progress.seconds
-            print(_said(progress), file=sys.stderr, flush=True)
+            print(_text(progress), file=sys.stderr, flush=True)
 
 
-def _said(progress: "Progress") -> str:
+def _text(progress: "Progress") -> str:
     of = f" of {progress.total}" if progress.total else ""
     left = "" if progress.left_s is None else f", {timedelta(seconds=round(progress.left_s))} left"
     return f"{progress.done}{of} rows, {progress.rate:.1f} a second, {progress.failed} failed{left}"

@@ -19,7 +19,7 @@ def require_packages(who: str, *packages: str, extra: str, otherwise: str = "") 
         NamepinError: E332.
     """
     for package in packages:
-        if not _installed(package):
+        if not _is_installed(package):
             what = f"{who} needs the package {package!r}"
             mend = f"{install_command(f'namepin[{extra}]')}{otherwise}"
             raise NamepinError("E332", what, mend=mend, exit_code=Exit.UNREACHABLE)
@@ -55,7 +55,7 @@ def check_folder(path: Path) -> None:
         raise NamepinError("E500", what, where=str(path), mend="choose another folder with --out") from error
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
     except ValueError:  # a module that was put into sys.modules without a spec

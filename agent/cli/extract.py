@@ -66,7 +66,7 @@ def extract(
         _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])
     results = Results(out, About(settings.profile, settings.gate.gamma))
     failed = 0
-    for extraction, picture, heat in _extracted(settings, given, record):
+    for extraction, picture, heat in _extract_posts(settings, given, record):
         failed += extraction.status == "failed"
         results.add(extraction, picture, heat)
         _show(results, format)
@@ -97,7 +97,7 @@ def _text(argument: str) -> str:
     return sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
-def _extracted(
+def _extract_posts(
     settings: "Settings", posts: "Iterable[Post | Ready]", record: Path | None
 ) -> "Iterator[tuple[Extraction, Image.Image | None, dict[int, bytes]]]":
     """Each post's extraction, its upright picture, and its heat maps.
@@ -113,7 +113,7 @@ def _extracted(
 
         pin = Namepin(settings)
         pin.calls  # noqa: B018  # builds them
-    recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.resolved()) if record else None
+    recorder = Recorder(record, graph=pin.graph.name, profile=pin.settings.dump()) if record else None
     with recorder or nullcontext():
         for post in posts:
             heat: dict[int, bytes] = {}

@@ -20,10 +20,10 @@ def replay(
     ] = None,
 ) -> int:
     """Run the graph over recorded tool calls; prints the extractions as JSON lines."""
-    from namepin.agent.workflows.replay import replayed
+    from namepin.agent.workflows.replay import replay_cassette
 
     count = 0
-    for extraction in replayed(directory, check=check, assignments=set_ or (), fill=fill, images=images):
+    for extraction in replay_cassette(directory, check=check, assignments=set_ or (), fill=fill, images=images):
         print(extraction.to_json(), flush=True)
         count += 1
     if not count:

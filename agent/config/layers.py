@@ -46,7 +46,7 @@ def profile_path(profile: str) -> Path:
             return path
         raise NamepinError("E200", "no such profile file", where=profile, mend="check the path")
     known = ", ".join(profile_names())
-    mend = f"{meant(profile, profile_names())}profiles: {known}"
+    mend = f"{suggest(profile, profile_names())}profiles: {known}"
     raise NamepinError("E200", f"unknown profile {profile!r}", mend=mend)
 
 
@@ -66,7 +66,7 @@ def from_file(path: Path) -> Layer:
         NamepinError: E201 when it cannot be read as TOML.
     """
     try:
-        table = flattened(tomllib.loads(path.read_text(encoding="utf-8")))
+        table = flatten(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, and deep nesting, too
         raise NamepinError("E201", f"not a readable TOML file: {error}", where=str(path)) from error
     return {key: Value(value, str(path)) for key, value in table.items()}
@@ -85,13 +85,13 @@ def from_assignments(assignments: Iterable[str]) -> Layer:
             raise NamepinError(
                 "E202", f"--set {assignment!r} is not key=value", mend="for example --set gate.gamma=0.4"
             )
-        layer[key.strip()] = Value(written(value.strip()), f"--set {assignment}")
+        layer[key.strip()] = Value(parse_value(value.strip()), f"--set {assignment}")
     return layer
 
 
 def from_mapping(overrides: Mapping[str, Any]) -> Layer:
     """The layer of Python overrides: nested mappings, or `gate__gamma=0.4`, or `{"gate.gamma": 0.4}`."""
-    flat = flattened({key.replace("__", "."): value for key, value in overrides.items()})
+    flat = flatten({key.replace("__", "."): value for key, value in overrides.items()})
     return {key: Value(value, f"override {key}") for key, value in flat.items()}
 
 
@@ -104,11 +104,11 @@ def from_environment(environment: Mapping[str, str], plain: Iterable[str]) -> La
     for name, value in sorted(environment.items()):
         key = name.removeprefix(ENV_PREFIX).lower()
         if name.startswith(ENV_PREFIX) and ("__" in key or key in plain):
-            layer[key.replace("__", ".")] = Value(written(value), f"environment variable {name}")
+            layer[key.replace("__", ".")] = Value(parse_value(value), f"environment variable {name}")
     return layer
 
 
-def written(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A value typed on a command line: lists and tables as TOML, `null` as nothing, all else as its text.
 
     Numbers and booleans stay text on purpose: the setting's own type reads them, so that a model named `12` works.
@@ -123,18 +123,18 @@ def written(text: str) -> Any:
     return text
 
 
-def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """`{"gate": {"gamma": 1}}` as `{"gate.gamma": 1}`."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
 
 
-def merged(layers: Iterable[Layer], slots: Iterable[str]) -> Layer:
+def merge_layers(layers: Iterable[Layer], slots: Iterable[str]) -> Layer:
     """The layers, lowest first, as one. Another backend for a slot drops the old one's settings below.
 
     Raises:
@@ -166,11 +166,11 @@ def refuse_secret(key: str, value: Value) -> None:
 
 def unknown_setting(key: str, value: Value, valid: Sequence[str]) -> NamepinError:
     """The error for a key that is not among the valid ones; it names the nearest."""
-    mend = meant(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
+    mend = suggest(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
     return NamepinError("E202", f"unknown setting {key!r}", where=value.origin, mend=mend.strip())
 
 
-def meant(name: str, valid: Iterable[str]) -> str:
+def suggest(name: str, valid: Iterable[str]) -> str:
     """`did you mean X? `, or nothing where no valid name is near."""
     valid = list(valid)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)

@@ -18,8 +18,8 @@ from namepin.agent.config.layers import (
     from_environment,
     from_mapping,
     from_profile,
-    meant,
-    merged,
+    merge_layers,
+    suggest,
     unknown_setting,
 )
 from namepin.agent.config.sections import (
@@ -92,7 +92,7 @@ class Settings(Frozen):
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
 
-    def resolved(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, Any]:
         """The settings as a profile would write them, every default spelled out; `load_settings` takes it as `base`."""
         plain = self.model_dump(mode="json", include={"graph", "images", *Policy.model_fields})
         tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
@@ -132,12 +132,12 @@ def load_settings(
     named_in_env = env.pop("profile", None)
     profile = profile or (str(named_in_env.value) if named_in_env else DEFAULT_PROFILE)
     below = [env, from_profile(profile)] if base is None else [from_mapping(base)]
-    values = merged([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
+    values = merge_layers([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
     _check_top_level(values)
     graph = values.get("graph", Value(GraphName.gem, "default"))
     names = list(map(str, GraphName))
     if graph.value not in names:
-        mend = f"{meant(str(graph.value), names)}graphs: {', '.join(names)}"
+        mend = f"{suggest(str(graph.value), names)}graphs: {', '.join(names)}"
         raise NamepinError("E203", f"there is no graph {graph.value!r}", where=graph.origin, mend=mend)
     tools = {role: tool for role in BACKENDS if (tool := _tool(role, values)) is not None}
     enabled = {role: tool for role, tool in tools.items() if getattr(tool.config, "enabled", True)}
@@ -146,7 +146,7 @@ def load_settings(
         graph=graph.value,
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
-        **{section: _typed(model, values, section) for section, model in _SECTIONS.items()},
+        **{section: _validate_section(model, values, section) for section, model in _SECTIONS.items()},
     )
 
 
@@ -165,17 +165,17 @@ def _check_top_level(values: Layer) -> None:
 def _keys(section: str, values: Layer) -> list[str]:
     """The dotted keys that are valid in a section, given the backend chosen for it."""
     if section in _SECTIONS:
-        return list(_dotted(_SECTIONS[section], section))
+        return list(_dotted_keys(_SECTIONS[section], section))
     backend = BACKENDS[section].get(_backend(section, values))
-    return [f"{section}.backend", *(_dotted(backend.config_class(), section) if backend else ())]
+    return [f"{section}.backend", *(_dotted_keys(backend.config_class(), section) if backend else ())]
 
 
-def _dotted(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _dotted_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
     """Every setting of a model by its dotted key, those of models within it included."""
     for name, field in model.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _dotted(inner, f"{prefix}.{name}")
+            yield from _dotted_keys(inner, f"{prefix}.{name}")
         else:
             yield f"{prefix}.{name}"
 
@@ -195,22 +195,22 @@ def _tool(role: str, values: Layer) -> ToolSettings | None:
         return None
     if name not in BACKENDS[role]:
         valid = [*BACKENDS[role], OFF]
-        mend = f"{meant(name, valid)}backends: {', '.join(valid)}"
+        mend = f"{suggest(name, valid)}backends: {', '.join(valid)}"
         raise NamepinError("E203", f"{role} has no backend {name!r}", where=values[f"{role}.backend"].origin, mend=mend)
     own = {key: value for key, value in values.items() if key != f"{role}.backend"}
-    return ToolSettings(backend=name, config=_typed(BACKENDS[role][name].config_class(), own, role, values))
+    return ToolSettings(backend=name, config=_validate_section(BACKENDS[role][name].config_class(), own, role, values))
 
 
-def _typed(model: type[_Model], values: Layer, section: str, everything: Layer | None = None) -> _Model:
+def _validate_section(model: type[_Model], values: Layer, section: str, everything: Layer | None = None) -> _Model:
     """One section's values as its model; errors name the setting, its origin and, for a typo, the nearest key."""
     own = {key: value for key, value in values.items() if key.startswith(f"{section}.")}
-    valid = list(_dotted(model, section))
+    valid = list(_dotted_keys(model, section))
     for key, value in own.items():
         # What lies below or above a valid key is of the wrong kind, which the model says better.
         if not any(key == known or key.startswith(f"{known}.") or known.startswith(f"{key}.") for known in valid):
             raise unknown_setting(key, value, _keys(section, everything or values))
     try:
-        return model.model_validate(_nested(own, section))
+        return model.model_validate(_nest(own, section))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join((section, *map(str, first["loc"])))
@@ -224,7 +224,7 @@ def _typed(model: type[_Model], values: Layer, section: str, everything: Layer |
         raise NamepinError("E203", message, where=where, mend="give a value that fits") from error
 
 
-def _nested(flat: Layer, section: str) -> dict[str, Any]:
+def _nest(flat: Layer, section: str) -> dict[str, Any]:
     """The section's values as nested tables, which models within models need."""
     table: dict[str, Any] = {}
     for key, value in flat.items():

@@ -77,7 +77,7 @@ class MeteredCalls:
         total.unmetered += spent.unmetered
 
 
-def estimated(
+def estimate_batch(
     settings: Settings,
     source: Source,
     posts: int,
@@ -107,7 +107,7 @@ def estimated(
     chosen = settings.estimate
     pools = pools_of(settings) if ray else ()
     load = os.getloadavg()[0] / cores_here() if hasattr(os, "getloadavg") else None
-    sample = drawn(source, 2 * chosen.sample + 1, limit)
+    sample = draw_posts(source, 2 * chosen.sample + 1, limit)
     half = max(1, len(sample) // 2)
     first, in_batch, alone = sample[:1], sample[1 : len(sample) - half], sample[len(sample) - half :]
     here = Hardware(
@@ -123,7 +123,7 @@ def estimated(
         began = time.perf_counter()
         cold = _with_caches_in(settings, Path(folder, "caches"))
         pin = Namepin(cold, batched_calls(cold, together))
-        work = measured(pin, first, alone, time.perf_counter() - began)
+        work = measure(pin, first, alone, time.perf_counter() - began)
         correction = 1.0
         if in_batch:
             correction = rate_of_batch(pin, in_batch, at_once, Path(folder)) / min(bounds(work, here).values())
@@ -159,7 +159,7 @@ def pools_of(settings: Settings) -> tuple[Pool, ...]:
     return tuple(pools)
 
 
-def drawn(source: Source, count: int, limit: int | None = None) -> list[Post]:
+def draw_posts(source: Source, count: int, limit: int | None = None) -> list[Post]:
     """At most `count` posts, drawn with a fixed seed from the top of the input; rows that are no posts are passed over.
 
     Raises:
@@ -172,7 +172,7 @@ def drawn(source: Source, count: int, limit: int | None = None) -> list[Post]:
     return random.Random(0).sample(posts, min(count, len(posts)))
 
 
-def measured(pin: Namepin, first: Sequence[Post], posts: Sequence[Post], loaded_s: float = 0.0) -> Work:
+def measure(pin: Namepin, first: Sequence[Post], posts: Sequence[Post], loaded_s: float = 0.0) -> Work:
     """What the average of `posts` costs when one follows the other; `first` ones go before, to warm the tools up."""
     calls = MeteredCalls(pin.calls)
     metered = Namepin(pin.settings, calls)

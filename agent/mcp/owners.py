@@ -11,7 +11,7 @@ from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, RememberedPo
 from namepin.agent.config.settings import Settings
 from namepin.agent.server.admission import Admission
 from namepin.agent.server.reviews import Reviewed, Reviews
-from namepin.agent.stores.pictures import Pictures, decoded
+from namepin.agent.stores.pictures import Pictures, decode_base64
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef
@@ -76,7 +76,7 @@ class McpSessions:
         data = self.context(owner).pictures.read(picture.sha256) if picture else None
         row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive the numbers of this process
         async with self.turn(owner, profile):
-            return self._reviewed(owner, await self.reviews.begin(owner, row, data, profile, gamma))
+            return self._review_state(owner, await self.reviews.begin(owner, row, data, profile, gamma))
 
     async def decide(self, owner: str, review_id: str, chosen: Mapping[str, bool | str]) -> Reviewed:
         """Answer a review's questions; one that is done is remembered.
@@ -90,10 +90,10 @@ class McpSessions:
             async with self.turn(owner, waiting.profile):
                 now = await self.reviews.answer(owner, review_id, chosen)
             if now is not None:
-                return self._reviewed(owner, now)
+                return self._review_state(owner, now)
         raise NamepinError("E330", "there is no such review here", mend="call review, and take its answer's id")
 
-    def _reviewed(self, owner: str, now: Reviewed) -> Reviewed:
+    def _review_state(self, owner: str, now: Reviewed) -> Reviewed:
         if now.extraction is not None:
             overrides = {} if now.gamma is None else {"gate": {"gamma": now.gamma}}
             self.remember(owner, answers.remember(now.extraction, now.profile, overrides))
@@ -143,7 +143,7 @@ class McpSessions:
             return None
         if len(data) > self.max_bytes * 4 / 3:
             raise self._too_large()
-        return await self.context(owner).pictures.akeep(await asyncio.to_thread(decoded, data))
+        return await self.context(owner).pictures.akeep(await asyncio.to_thread(decode_base64, data))
 
     def _file(self, path: str) -> bytes:
         # One answer for what is absent, outside and not a file: a caller learns nothing about the rest of the disk.

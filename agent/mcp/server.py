@@ -103,47 +103,47 @@ class McpTools:
         gamma: Gamma = None,
     ) -> Told:
         """Find the names of a post, their types, and where they are in its picture."""
-        with _coded():
+        with _coded_errors():
             owner = self.owner_of(call)
             ref = await self.sessions.picture(owner, image, image_path)
             answer = await self.sessions.read(owner, text, ref, profile, gamma)
             assert answer.extraction is not None
-            return _told(answer.extraction.id, answer)
+            return _tool_result(answer.extraction.id, answer)
 
     async def explain(self, call: Context, post: PostId, which: Which) -> Told:
         """Explain a decision on a name of a post: why this type, why (not) in the picture, which tools took part."""
-        with _coded():
+        with _coded_errors():
             owner = self.owner_of(call)
-            return _told(
+            return _tool_result(
                 post, await answers.explain(self.sessions.context(owner), self.sessions.recall(owner, post), which)
             )
 
     async def ground(self, call: Context, post: PostId, name: Name, label: Label = None) -> Told:
         """Look for one name in a post's picture, also for one that was not found in the text."""
-        with _coded():
+        with _coded_errors():
             owner = self.owner_of(call)
             last = self.sessions.recall(owner, post)
             async with self.sessions.turn(owner, last["profile"]):
-                return _told(post, await answers.ground(self.sessions.context(owner), last, name, label))
+                return _tool_result(post, await answers.ground(self.sessions.context(owner), last, name, label))
 
     async def segment(self, call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
         """Mask one box of a post's picture: that of a name, or one given in pixels."""
-        with _coded():
+        with _coded_errors():
             owner = self.owner_of(call)
             last = self.sessions.recall(owner, post)
             async with self.sessions.turn(owner, last["profile"]):
                 answer, changed = await answers.segment(self.sessions.context(owner), last, which, box)
             if changed is not None:
                 self.sessions.remember(owner, changed)
-            return _told(post, answer)
+            return _tool_result(post, answer)
 
     async def compare(self, call: Context, post: PostId, profiles: Profiles = None) -> Told:
         """Read a post with several profiles and show where they differ."""
-        with _coded():
+        with _coded_errors():
             owner = self.owner_of(call)
             last = self.sessions.recall(owner, post)
             async with self.sessions.turn(owner, last["profile"]):
-                return _told(post, await answers.compare(self.sessions.context(owner), last, profiles or ()))
+                return _tool_result(post, await answers.compare(self.sessions.context(owner), last, profiles or ()))
 
     async def review(
         self,
@@ -155,15 +155,15 @@ class McpTools:
         gamma: Gamma = None,
     ) -> Asked:
         """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
-        with _coded():
+        with _coded_errors():
             owner = self.owner_of(call)
             ref = await self.sessions.picture(owner, image, image_path)
-            return _asked(await self.sessions.review(owner, text, ref, profile, gamma))
+            return _review_result(await self.sessions.review(owner, text, ref, profile, gamma))
 
     async def decide(self, call: Context, review: ReviewId, choices: Choices) -> Asked:
         """Answer all questions of a review, as your user decided: the run goes on to the next ones, or to its end."""
-        with _coded():
-            return _asked(await self.sessions.decide(self.owner_of(call), review, choices))
+        with _coded_errors():
+            return _review_result(await self.sessions.decide(self.owner_of(call), review, choices))
 
 
 def local(call: Context) -> str:
@@ -182,7 +182,7 @@ def of_token(call: Context) -> str:
 
 
 @contextmanager
-def _coded() -> Iterator[None]:
+def _coded_errors() -> Iterator[None]:
     """Expected errors reach the caller with their code; of a bug the SDK tells nothing but the tool's name."""
     try:
         yield
@@ -192,7 +192,7 @@ def _coded() -> Iterator[None]:
         raise ToolError(f"E343 {error}; try again in {error.retry_after} s") from error
 
 
-def _asked(now: Reviewed) -> CallToolResult:
+def _review_result(now: Reviewed) -> CallToolResult:
     """The questions for a model to put to its user, or the result; both whole for programs."""
     post = now.extraction.id if now.extraction else None
     whole = ReviewReply(review=now.id, state=now.state, questions=now.questions, post=post).model_dump(mode="json")
@@ -204,7 +204,7 @@ def _asked(now: Reviewed) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=whole)
 
 
-def _told(post: str, answer: Answer) -> CallToolResult:
+def _tool_result(post: str, answer: Answer) -> CallToolResult:
     """Facts for a model to read, and the whole answer for programs."""
     whole = answer.model_dump(mode="json", exclude={"extraction"}) | {"post": post}
     if answer.extraction is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from namepin.agent.render.html import About, page, reduced
+from namepin.agent.render.html import About, page, shrink
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import Shown
 from namepin.tools.errors import NamepinError
@@ -39,7 +39,7 @@ class Results:
 
     def add(self, extraction: Extraction, picture: Image.Image | None, heat: Mapping[int, bytes] | None = None) -> None:
         """Append to `predictions.jsonl` and write the annotated picture, `ID.png`; heat maps are for the page."""
-        self.shown.append(Shown(extraction, reduced(picture) if picture else None, heat or {}))
+        self.shown.append(Shown(extraction, shrink(picture) if picture else None, heat or {}))
         if self.folder is None:
             return
         with _writing(self.folder):

@@ -201,7 +201,7 @@ def _outline(mask: Mask) -> str:
     return "".join(paths)
 
 
-def reduced(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
+def shrink(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
     """The picture at the size at which the page shows it at most; a tiny one is enlarged, so that it can be seen."""
     longest = max(picture.size)
     factor = min(max(longest, _SHORTEST), most) / longest
@@ -212,7 +212,7 @@ def reduced(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
 def data_uri(picture: Image.Image, most: int = _LONGEST) -> str:
     """The picture, its longer side reduced to `most` pixels, as a `data:` address."""
     buffer = io.BytesIO()
-    reduced(picture, most).save(buffer, "JPEG", quality=86, optimize=True)
+    shrink(picture, most).save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -26,7 +26,7 @@ def annotate(image: Image.Image, extraction: Extraction) -> Image.Image:
     picture = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGB")
     pinned = [(n, e) for n, e in enumerate(extraction.entities) if e.box is not None]
     for number, entity in pinned:
-        picture = _tinted(picture, entity, colour(number))
+        picture = _tint(picture, entity, colour(number))
     letters = max(14, round(min(max(size) * 0.022, max(min(size), _MIN_WIDTH) * 0.05)))
     board = _Board(picture, letters)
     for number, entity in pinned:
@@ -46,7 +46,7 @@ def _scaled(entity: Entity, scale: float) -> Rect:
     return x1, y1, x2, y2
 
 
-def _tinted(picture: Image.Image, entity: Entity, hue: str) -> Image.Image:
+def _tint(picture: Image.Image, entity: Entity, hue: str) -> Image.Image:
     """The picture with the entity's mask laid over it: a translucent fill and a solid outline."""
     if entity.mask is None:
         return picture
@@ -99,7 +99,7 @@ class _Board:
         for number, entity, _ in pinned:
             hue = colour(number)
             text, font = lettering(entity.text, self.letters)
-            text = _fitted(f"{number + 1} {text}".strip(), font, self.canvas.width - 4 * self.pad)
+            text = _fit(f"{number + 1} {text}".strip(), font, self.canvas.width - 4 * self.pad)
             size = font.getlength(text) + 2 * self.pad, float(self.height)
             others = [box for other, box in boxes.items() if other != number]
             rect = place_label(size, boxes[number], others, self.placed, bounds, self.line)
@@ -139,10 +139,10 @@ def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
         draw.text((centre, middle), number, font=small, fill=ink_on(hue), anchor="mm")
         x = centre + radius + pad * 0.6
         text, font = lettering(entity.text, letters)
-        text = _fitted(text, font, (width - x - pad) * 0.55)
+        text = _fit(text, font, (width - x - pad) * 0.55)
         draw.text((x, middle), text, font=font, fill=_INK, anchor="lm")
         x += font.getlength(text) + pad * 0.6
-        note = _fitted(f"{kind(entity)} · {_verdict(entity)}", plain, width - x - pad)
+        note = _fit(f"{kind(entity)} · {_verdict(entity)}", plain, width - x - pad)
         draw.text((x, middle), note, font=plain, fill=ImageColor.getrgb(_FAINT), anchor="lm")
     if not rows or more:
         note = f"and {more} more" if more else "no names found"
@@ -159,7 +159,7 @@ def _verdict(entity: Entity) -> str:
     return f"{verdict}, ambiguous" if entity.ambiguous else verdict
 
 
-def _fitted(text: str, font: Font, width: float) -> str:
+def _fit(text: str, font: Font, width: float) -> str:
     """`text`, cut with an ellipsis where it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from namepin.agent.render.html import About, page, reduced
+from namepin.agent.render.html import About, page, shrink
 from namepin.agent.render.view import Shown
 from namepin.agent.stores.saved_results import read_saved
 from namepin.tools.errors import NamepinError
@@ -37,7 +37,7 @@ class Traces:
         name = file_name(post_id, ".html")
         picture = None
         if (path := self.pictures.get(post_id)) and self.results[post_id].image:
-            picture = reduced(load_image(path).image)
+            picture = shrink(load_image(path).image)
         try:
             self.folder.mkdir(exist_ok=True)
             atomic_write(self.folder / name, page([Shown(self.results[post_id], picture)], self.about))

@@ -28,7 +28,7 @@ def print_table(extraction: Extraction, file: TextIO, first: bool = True) -> Non
     if extraction.image:
         head.append(f"  picture {extraction.image.width}x{extraction.image.height}", style="dim")
     console.print(head)
-    console.print(_highlighted(extraction))
+    console.print(_highlight(extraction))
     if extraction.entities:
         console.print(_table(extraction.entities, extraction.image is not None))
     else:
@@ -37,7 +37,7 @@ def print_table(extraction: Extraction, file: TextIO, first: bool = True) -> Non
         console.print(Text(f"! {printable(f'{notice.code} {notice.tool}: {notice.message}')}", style="yellow"))
 
 
-def _highlighted(extraction: Extraction) -> Text:
+def _highlight(extraction: Extraction) -> Text:
     text = Text(short(extraction.text, 600))
     for number, entity in enumerate(extraction.entities):
         text.stylize(f"bold underline {COLOURS[number % len(COLOURS)]}", entity.start, entity.end)

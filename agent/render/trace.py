@@ -213,7 +213,7 @@ def _decision(index: int, entity: Entity, policy: Mapping[str, Any]) -> dict[str
 
 
 def _json(value: Any) -> str:
-    return printable_lines(json.dumps(_bounded(value), ensure_ascii=False, indent=1))
+    return printable_lines(json.dumps(_bound(value), ensure_ascii=False, indent=1))
 
 
 def printable_lines(text: str) -> str:
@@ -221,13 +221,13 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def _bounded(value: Any) -> Any:
+def _bound(value: Any) -> Any:
     """A JSON value whose strings and lists end where nobody would read on."""
     if isinstance(value, str):
         return short(value, _LONGEST) if len(value) > _LONGEST else value
     if isinstance(value, Mapping):
-        return {key: _bounded(inner) for key, inner in value.items()}
+        return {key: _bound(inner) for key, inner in value.items()}
     if isinstance(value, list):
         rest = [f"... {len(value) - _MOST} more"] if len(value) > _MOST else []
-        return [*map(_bounded, value[:_MOST]), *rest]
+        return [*map(_bound, value[:_MOST]), *rest]
     return value

@@ -110,15 +110,15 @@ def _parts(address: str, *, any_port: bool) -> tuple[str, int, str]:
         url = urlsplit(address)
         port = url.port or 443
     except ValueError:
-        raise _refused("it is no address") from None
+        raise _refusal("it is no address") from None
     if url.scheme != "https":
-        raise _refused("only https addresses are read")
+        raise _refusal("only https addresses are read")
     if not url.hostname or url.username is not None or url.password is not None:
-        raise _refused("it needs a host, and no user or password")
+        raise _refusal("it needs a host, and no user or password")
     if port != 443 and not any_port:
-        raise _refused("only port 443 is read")
+        raise _refusal("only port 443 is read")
     if not address.isascii() or any(ord(character) < 33 for character in address):
-        raise _refused("it holds blanks or characters beyond ASCII")
+        raise _refusal("it holds blanks or characters beyond ASCII")
     return url.hostname, port, (url.path or "/") + (f"?{url.query}" if url.query else "")
 
 
@@ -128,7 +128,7 @@ def _checked_ip(host: str, port: int, resolve: Resolve, is_allowed: Callable[[st
     except (OSError, UnicodeError) as error:
         raise NamepinError("E127", "the host's name does not resolve", where=host, mend="check the address") from error
     if not found or not all(map(is_allowed, found)):
-        raise _refused("its host is not on the public internet")
+        raise _refusal("its host is not on the public internet")
     return found[0]
 
 
@@ -186,6 +186,6 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _refused(why: str) -> NamepinError:
+def _refusal(why: str) -> NamepinError:
     # The address itself is not repeated: it may hold a secret.
     return NamepinError("E126", f"the picture's address is refused: {why}", mend="give the picture's file")

@@ -19,7 +19,7 @@ from namepin.agent.server.jobs import Job, JobPost
 from namepin.agent.server.problems import Problem, denied, problem, too_many
 from namepin.agent.server.remote_images import fetch
 from namepin.agent.server.state import ServerState
-from namepin.agent.stores.pictures import decoded
+from namepin.agent.stores.pictures import decode_base64
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.types import Extraction
 
@@ -202,7 +202,7 @@ def picture_of_body(body: PostBody, urls: bool) -> bytes | None:
         if not urls:
             raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
         return fetch(body.image_url)
-    return None if body.image is None else decoded(body.image)
+    return None if body.image is None else decode_base64(body.image)
 
 
 def register(app: FastAPI) -> None:

@@ -15,7 +15,7 @@ from namepin.tools.llm.permission import THREADS
 from namepin.tools.types import ImageRef
 
 
-def decoded(data: str) -> bytes:
+def decode_base64(data: str) -> bytes:
     """A picture's file from its base64.
 
     Raises:

@@ -39,7 +39,7 @@ class ProfilePool:
                 "E200", f"profile {profile!r} is not offered here", mend=f"choose one of {', '.join(self.profiles)}"
             )
         settings = load_settings(profile, assignments=self.assignments, overrides=overrides or {})
-        key = json.dumps(settings.resolved(), sort_keys=True, default=str)
+        key = json.dumps(settings.dump(), sort_keys=True, default=str)
         with self._lock:
             if key not in self._built:
                 twin = next((pin for pin in self._built.values() if pin.settings.tools == settings.tools), None)

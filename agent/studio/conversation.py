@@ -11,9 +11,9 @@ from pydantic.dataclasses import dataclass
 
 from namepin.agent.chat.agent import Agent, build_agent, lead_model
 from namepin.agent.chat.state import ChatState
-from namepin.agent.stores.pictures import Pictures, decoded
+from namepin.agent.stores.pictures import Pictures, decode_base64
 from namepin.agent.stores.profile_pool import ProfilePool
-from namepin.agent.studio.runtime import coded, studio_runtime
+from namepin.agent.studio.runtime import coded_errors, studio_runtime
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef
 
@@ -66,18 +66,18 @@ class TakesPictures(AgentMiddleware[ChatState, Any]):
         if not isinstance(message, HumanMessage) or isinstance(message.content, str):
             return None
         picture: dict[str, Any] = {}
-        with coded():
+        with coded_errors():
             for block in message.content_blocks:
                 if block["type"] == "image":
-                    ref = await asyncio.to_thread(_kept, block.get("base64"))
+                    ref = await asyncio.to_thread(_keep, block.get("base64"))
                     picture = {"picture": ref.model_dump(mode="json")}
         return {"messages": [HumanMessage(message.text, id=message.id)], **picture}
 
 
-def _kept(data: str | None) -> ImageRef:
+def _keep(data: str | None) -> ImageRef:
     if data is None:
         raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
-    return studio_runtime().pictures.keep(decoded(data))
+    return studio_runtime().pictures.keep(decode_base64(data))
 
 
 def build() -> Agent:

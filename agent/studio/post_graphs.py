@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from namepin.agent.studio.runtime import coded, studio_runtime
+from namepin.agent.studio.runtime import coded_errors, studio_runtime
 from namepin.graphs import gem, riveg
 from namepin.graphs.context import Context
 from namepin.graphs.names import GraphName
@@ -104,7 +104,7 @@ class RivegReviewContext(RivegContext):
 
 async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
     """Take the post in: check it, keep its picture, and begin anew where the thread had another one before."""
-    with coded():
+    with coded_errors():
         prepared, ref = await asyncio.to_thread(studio_runtime().ready, state.get("post"))
     notices = (*prepared.notices, *studio_runtime().pin(runtime.context.graph).unused)
     fresh = start_state(prepared.post, ref, notices)

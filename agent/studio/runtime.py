@@ -15,7 +15,7 @@ from namepin.agent.checkpointer import data_folder
 from namepin.agent.config.build import policy
 from namepin.agent.config.settings import load_settings
 from namepin.agent.posts import Ready, make_post
-from namepin.agent.stores.pictures import Pictures, decoded
+from namepin.agent.stores.pictures import Pictures, decode_base64
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.graphs.context import Context
 from namepin.graphs.names import GraphName
@@ -30,7 +30,7 @@ class Refused(ValueError):
 
 
 @contextmanager
-def coded() -> Iterator[None]:
+def coded_errors() -> Iterator[None]:
     """Errors with a code keep it on their way to the client."""
     try:
         yield
@@ -111,7 +111,7 @@ class StudioRuntime:
         row: dict[str, JsonValue] = dict(given) if isinstance(given, Mapping) else {}
         image = row.pop("image", None)
         prepared = self._pins["gem"].ready(make_post({"id": "post", **row}))
-        return prepared, self.pictures.keep(decoded(str(image))) if image is not None else None
+        return prepared, self.pictures.keep(decode_base64(str(image))) if image is not None else None
 
 
 @lru_cache(maxsize=1)

@@ -47,17 +47,17 @@ class TracedCalls:
         try:
             # What the tool itself asks (a chat model) belongs below its run.
             with set_config_context(patch_config(config, callbacks=run.get_child())) as inside:
-                work = asyncio.create_task(_awaited(self.inner, tool, request, media), context=inside)
+                work = asyncio.create_task(_await(self.inner, tool, request, media), context=inside)
                 answer = await work
         except BaseException as error:
             add_metadata(callbacks, run.run_id, {"ms": _since(began)})
             await run.on_tool_error(error)
             raise
-        add_metadata(callbacks, run.run_id, {"ms": _since(began), **self._decided(request, answer)})
+        add_metadata(callbacks, run.run_id, {"ms": _since(began), **self._decision_metadata(request, answer)})
         await run.on_tool_end(answer.model_dump(mode="json"))
         return answer
 
-    def _decided(self, request: Frozen, answer: Frozen) -> Metadata:
+    def _decision_metadata(self, request: Frozen, answer: Frozen) -> Metadata:
         """Numbers of an answer and what the policy makes of them; never a word of the post."""
         told: Metadata = {
             kind: tokens for kind in ("prompt_tokens", "completion_tokens") if (tokens := getattr(answer, kind, None))
@@ -65,11 +65,11 @@ class TracedCalls:
         gate, threshold = self.policy.gate, self.policy.match.threshold
         if isinstance(answer, Tags):
             self._mentions |= {mention.token_span: mention for mention in answer.mentions}
-            told |= {"mentions": len(answer.mentions), "gamma": gate.gamma} | self._gated(list(answer.mentions))
+            told |= {"mentions": len(answer.mentions), "gamma": gate.gamma} | self._gate_metadata(list(answer.mentions))
         elif isinstance(answer, Reranked) and isinstance(request, RerankRequest):
             mention = self._mentions.get(request.token_span)
             told |= {"candidates": list(request.candidates), "label": answer.label}
-            told |= self._gated([mention]) if mention else {}
+            told |= self._gate_metadata([mention]) if mention else {}
         elif isinstance(answer, Matches | Entailments):
             pairs = answer.matches if isinstance(answer, Matches) else answer.entailments
             scores = [pair.score for pair in pairs]
@@ -79,7 +79,7 @@ class TracedCalls:
             told |= {"boxes": [len(found.boxes) for found in answer.groundings]}
         return told
 
-    def _gated(self, mentions: list[Mention]) -> Metadata:
+    def _gate_metadata(self, mentions: list[Mention]) -> Metadata:
         """The gate's decision on each mention: `hard` ones have candidates; NaN where the tagger gave no entropy."""
         gate = self.policy.gate
         entropies = [float("nan") if m.entropy is None else m.entropy for m in mentions]
@@ -88,7 +88,7 @@ class TracedCalls:
         return {"entropy": entropies, "gate": ["hard" if h else "sure" for h in hard], "near_gamma": near}
 
 
-async def _awaited(inner: Calls, tool: str, request: Frozen, media: Media) -> Frozen:
+async def _await(inner: Calls, tool: str, request: Frozen, media: Media) -> Frozen:
     return await inner.call(tool, request, media)
 
 

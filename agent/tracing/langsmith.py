@@ -19,7 +19,7 @@ from langsmith import Client
 from urllib3.util import Retry
 
 from namepin.agent.config.sections import TracingSettings
-from namepin.agent.tracing.log_throttle import quieten
+from namepin.agent.tracing.log_throttle import throttle
 from namepin.tools.redaction import Scrubber
 
 CONNECT_MS, READ_MS = 2000, 5000
@@ -65,7 +65,7 @@ class PostTracer(LangChainTracer):
 @cache
 def client_of(settings: TracingSettings) -> TraceClient:
     """The process's client for these settings."""
-    quieten("langsmith.client", "langsmith._internal._background_thread", "urllib3.connectionpool")
+    throttle("langsmith.client", "langsmith._internal._background_thread", "urllib3.connectionpool")
     client = TraceClient(settings)
     atexit.register(client.flush, AT_EXIT_S)
     return client

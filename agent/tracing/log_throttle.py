@@ -25,7 +25,7 @@ class _OnceInAWhile(logging.Filter):
 _FILTER = _OnceInAWhile()
 
 
-def quieten(*loggers: str) -> None:
+def throttle(*loggers: str) -> None:
     """Let one warning or error a minute through, of all these loggers together."""
     for name in loggers:
         logging.getLogger(name).addFilter(_FILTER)

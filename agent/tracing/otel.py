@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, Status, StatusCode, Tracer, set_span_in_context
 
 from namepin.agent.config.sections import TracingSettings
-from namepin.agent.tracing.log_throttle import quieten
+from namepin.agent.tracing.log_throttle import throttle
 
 TIMEOUT_S, AT_EXIT_S = 5, 3.0
 _PREFIX = "namepin."
@@ -51,7 +51,7 @@ class Provider(TracerProvider):
 @cache
 def provider_of(sample: float | None) -> Provider:
     """The process's provider; it is not made the global one, so an application's own stays what it is."""
-    quieten("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
+    throttle("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
     rate = float(os.environ.get("LANGSMITH_TRACING_SAMPLING_RATE") or 1) if sample is None else sample
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "namepin")})
     provider = Provider(resource=resource, sampler=ParentBased(TraceIdRatioBased(rate)))

@@ -14,7 +14,7 @@ from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.types import ImageRef
 
 
-def traced(settings: TracingSettings) -> bool:
+def is_traced(settings: TracingSettings) -> bool:
     """Whether anybody wants to know of a run that begins now."""
     return settings.otel or _langsmith() or _within_ours()
 

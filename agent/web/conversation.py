@@ -122,7 +122,7 @@ class PageConversation:
                 extraction = _answer(message).extraction
                 if extraction is None:
                     return None
-                _, overrides = self._made(extraction, values)
+                _, overrides = self._made_with(extraction, values)
                 return Result(extraction, await self._about(extraction, values), overrides)
         return None
 
@@ -157,7 +157,7 @@ class PageConversation:
         )
 
     async def _about(self, extraction: Extraction, values: dict[str, Any]) -> About:
-        profile, _ = self._made(extraction, values)
+        profile, _ = self._made_with(extraction, values)
         pin = await self._pin(extraction, values)
         return About(profile, pin.settings.gate.gamma) if pin else About(profile)
 
@@ -170,11 +170,11 @@ class PageConversation:
     async def _pin(self, extraction: Extraction, values: dict[str, Any]) -> Namepin | None:
         """What a result was made with; None where it is not offered any more."""
         try:
-            return await asyncio.to_thread(self.state.pins.get, *self._made(extraction, values))
+            return await asyncio.to_thread(self.state.pins.get, *self._made_with(extraction, values))
         except NamepinError:
             return None
 
-    def _made(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _made_with(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The profile that a result was made with, and the settings on top."""
         seen: list[RememberedPost] = values.get("seen", [])
         try:

@@ -97,7 +97,7 @@ def problem(message: str) -> str:
 
 def questions(review: Reviewed) -> str:
     """What a review asks, as a form."""
-    asked = [(question.key, *words.asked(question), question.choices) for question in review.questions]
+    asked = [(question.key, *words.phrase_question(question), question.choices) for question in review.questions]
     types = any(question.kind == "label" for question in review.questions)
     return _environment().get_template("review.html.j2").render(review=review, questions=asked, types=types)
 

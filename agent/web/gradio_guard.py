@@ -72,9 +72,9 @@ class Gate:
         elif not _VISITORS.fullmatch(path):
             await problem(404, "HTTP404", "Not Found")(scope, receive, send)
         else:
-            await self._visited(path, scope, receive, send)
+            await self._visit(path, scope, receive, send)
 
-    async def _visited(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _visit(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             visitor = self.visitors.of(Request(scope).cookies)
         except Denied:

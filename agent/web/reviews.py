@@ -61,7 +61,7 @@ async def _record(talk: PageConversation, visitor: Visitor, done: Reviewed) -> N
     """Put the decisions and the result into the conversation, so that the next question is about it."""
     if done.extraction is None:
         raise NamepinError("E333", "there are questions left", mend="answer them first")
-    said = "; ".join(words.decided(one.question, one.answer) for one in done.answered)
+    said = "; ".join(words.phrase_decision(one.question, one.answer) for one in done.answered)
     found, call = describe(done.extraction, done.profile), review_call(done.id)
     messages = [
         HumanMessage(f"I decide: {said}"),

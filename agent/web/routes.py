@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from namepin.agent.posts import make_post
-from namepin.agent.render.html import heat_layer, page, reduced
+from namepin.agent.render.html import heat_layer, page, shrink
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import Shown, printable
 from namepin.agent.server.access import TOKEN_COOKIE, Denied
@@ -266,7 +266,7 @@ def _object(line: Line) -> dict[str, object]:
 
 def _as_jpeg(image: Image.Image) -> Response:
     file = io.BytesIO()
-    reduced(image).save(file, "JPEG", quality=86)
+    shrink(image).save(file, "JPEG", quality=86)
     return Response(file.getvalue(), media_type="image/jpeg", headers=_PRIVATE)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from namepin.agent.config.settings import Settings, load_settings
-from namepin.agent.workflows.checkpoint_sizes import wanted
+from namepin.agent.workflows.checkpoint_sizes import wanted_weights
 from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.report.full import full_report
@@ -142,7 +142,7 @@ def obstacles(row: Row) -> list[str]:
         return (
             [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is not there"]
         )
-    untrained = list(_untrained(row.set))
+    untrained = list(_missing_weights(row.set))
     if row.graph not in list(GraphName):
         return [f"the graph {row.graph} is not built yet", *untrained]
     try:
@@ -157,7 +157,7 @@ def obstacles(row: Row) -> list[str]:
     return found
 
 
-def _untrained(assignments: Sequence[str]) -> Iterator[str]:
+def _missing_weights(assignments: Sequence[str]) -> Iterator[str]:
     train = ablations().train
     for path in (assignment.partition("=")[2] for assignment in assignments):
         if path in train and not Path(path).exists():
@@ -175,7 +175,7 @@ def _weights(settings: Settings) -> Iterator[str]:
     for role, tool in settings.tools.items():
         if role == "knowledge" or role == "captioner":
             continue  # without pictures, and with recorded knowledge, they are not called
-        for weights in wanted(tool.config):
+        for weights in wanted_weights(tool.config):
             if weights.weights not in ablations().train and not weights.here:
                 told.add(f"weights are not here: {weights.command}")
     yield from sorted(told)

@@ -114,9 +114,9 @@ class Wanted:
         """Whether they are on this machine: a path, shipped with Namepin, or in the hub's cache."""
         from huggingface_hub import try_to_load_from_cache
 
-        from namepin.tools.loading.encoder import shipped  # with torch, which nobody pays for who does not ask
+        from namepin.tools.loading.encoder import shipped_folder  # with torch, which nobody pays for who does not ask
 
-        if Path(self.weights).exists() or shipped(self.weights):
+        if Path(self.weights).exists() or shipped_folder(self.weights):
             return True
 
         if self.weights.count("/") != 1:
@@ -145,7 +145,7 @@ def _is_pickled(published: Published | None) -> bool:
     return published is not None and published.pickled
 
 
-def wanted(config: BaseModel) -> Iterator[Wanted]:
+def wanted_weights(config: BaseModel) -> Iterator[Wanted]:
     """The weights that a tool's settings name, those of settings within them included."""
     told: Mapping[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
     if isinstance(told.get("weights"), str):
@@ -158,7 +158,7 @@ def wanted(config: BaseModel) -> Iterator[Wanted]:
         )
     for value in told.values():
         if isinstance(value, BaseModel):
-            yield from wanted(value)
+            yield from wanted_weights(value)
 
 
 def fit(needed: Wanted, gpu_gb: float | None) -> str:

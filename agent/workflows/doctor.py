@@ -18,7 +18,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.config.backends import BACKENDS
 from namepin.agent.config.build import build_tool
 from namepin.agent.config.settings import Settings, ToolSettings
-from namepin.agent.workflows.checkpoint_sizes import Wanted, fit, wanted
+from namepin.agent.workflows.checkpoint_sizes import Wanted, fit, wanted_weights
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.registry import ROLES_OF
 from namepin.tools.errors import NamepinError, install_command
@@ -111,7 +111,7 @@ def _left_out(role: str, configured: bool) -> Check:
 
 
 def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
-    if absent := [needed for needed in wanted(chosen.config) if not needed.here]:
+    if absent := [needed for needed in wanted_weights(chosen.config) if not needed.here]:
         return _to_fetch(role, chosen, absent)
     began = time.perf_counter()
     try:
@@ -122,7 +122,7 @@ def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
         return Check(name=role, state="missing", detail=f"{chosen.backend}: {error.what}", mend=error.mend)
     seconds = time.perf_counter() - began
     detail = f"{chosen.backend}, version {tool.version}, ready in {seconds:.1f} s{server}"
-    detail += "".join(f"; {fit(needed, _gpu_gb())}" for needed in wanted(chosen.config) if needed.published)
+    detail += "".join(f"; {fit(needed, _gpu_gb())}" for needed in wanted_weights(chosen.config) if needed.published)
     return Check(name=role, state="ok", detail=detail, megabytes=_megabytes(chosen))
 
 
@@ -144,7 +144,7 @@ def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Chec
 
 def _memory(settings: Settings) -> Iterator[Check]:
     """The weights of all tools together, as the settings load them; a model that two tools share counts once."""
-    needed = {n for chosen in settings.tools.values() for n in wanted(chosen.config) if n.published}
+    needed = {n for chosen in settings.tools.values() for n in wanted_weights(chosen.config) if n.published}
     if not needed:
         return
     total = sum(n.memory_gb or 0.0 for n in needed)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from namepin.agent.config.layers import Layer, from_assignments, from_file, meant, unknown_setting
+from namepin.agent.config.layers import Layer, from_assignments, from_file, suggest, unknown_setting
 from namepin.tools.errors import NamepinError
 
 Recipe = TypeVar("Recipe")
@@ -49,7 +49,7 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
     values: Layer = (from_file(_file_of(config)) if config else {}) | from_assignments(assignments)
     backend = values["backend"].value if "backend" in values else next(iter(kinds))
     if backend not in kinds:
-        mend = f"{meant(str(backend), kinds)}backends: {', '.join(kinds)}"
+        mend = f"{suggest(str(backend), kinds)}backends: {', '.join(kinds)}"
         raise NamepinError("E203", f"no recipe has the backend {backend!r}", where=values["backend"].origin, mend=mend)
     kind = kinds[backend]
     valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
@@ -61,7 +61,7 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
             raise unknown_setting(key, value, valid)
     try:
         return TypeAdapter(kind).validate_python(
-            {key: _listed(kind, key, value.value) for key, value in values.items()}
+            {key: _as_list(kind, key, value.value) for key, value in values.items()}
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -90,7 +90,7 @@ def _file_of(config: Path) -> Path:
     raise NamepinError("E201", "no such recipe", where=str(config), mend=mend)
 
 
-def _listed(kind: type, key: str, value: object) -> object:
+def _as_list(kind: type, key: str, value: object) -> object:
     """A list may be typed without quotes, `expansions=one.jsonl,two.jsonl`."""
     if isinstance(value, str) and get_origin(get_type_hints(kind)[key]) is tuple:
         return tuple(one.strip() for one in value.strip("[]").split(",") if one.strip())

@@ -17,7 +17,7 @@ from namepin.tools.media import Media
 from namepin.tools.types import Extraction, ImageRef, Post
 
 
-def replayed(
+def replay_cassette(
     directory: Path, *, check: bool, assignments: Sequence[str], fill: bool, images: Path | None
 ) -> Iterator[Extraction]:
     """The recorded posts through the graph again.
@@ -35,7 +35,7 @@ def replayed(
     check_cassette(directory)
     sets = {key: value.value for key, value in from_assignments(assignments).items()}
     Overrides.of(sets)  # a wrong setting is found before the graph is imported
-    with _untraced():
+    with _without_tracing():
         if not fill:
             from namepin.graphs.recording.replay import replay
 
@@ -44,11 +44,11 @@ def replayed(
             yield from _filled(directory, sets, check=check, assignments=assignments, images=images)
 
 
-def _untraced() -> AbstractContextManager[None]:
+def _without_tracing() -> AbstractContextManager[None]:
     """A replay asks nobody, and LangGraph by itself would send what was recorded to LangSmith as it is."""
-    from namepin.agent.tracing.runs import traced
+    from namepin.agent.tracing.runs import is_traced
 
-    if not traced(TracingSettings()):
+    if not is_traced(TracingSettings()):
         return nullcontext()
     from langsmith import tracing_context
 

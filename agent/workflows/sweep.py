@@ -121,7 +121,7 @@ def fill(
         _check_tools(directory, pin)
     missing = [gold.post for gold in dataset.posts if gold.post.id not in kept]
     for first in range(0, len(missing), SAVED_EVERY):
-        with Recorder(directory, graph=pin.graph.name, profile=pin.settings.resolved()) as recorder:
+        with Recorder(directory, graph=pin.graph.name, profile=pin.settings.dump()) as recorder:
             for post in missing[first : first + SAVED_EVERY]:
                 for _ in pin.stream(post, recorder=recorder):
                     pass

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from namepin.evals.bench.harness import interleaved
+from namepin.evals.bench.harness import time_interleaved
 from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.nets.crf import CRF
 
@@ -60,7 +60,7 @@ def bench(rounds: int = 15) -> dict[str, float]:
         log_z = ours.nll(emissions, tags, mask)
         reference = -theirs(emissions, tags, mask, reduction="none")
     difference = max(_relative(log_z, reference), _relative(train_ours(), train_theirs()))
-    seconds = interleaved(ways, rounds)
+    seconds = time_interleaved(ways, rounds)
     return {
         **seconds,
         "speedup": (seconds["train_theirs_s"] + seconds["viterbi_theirs_s"])

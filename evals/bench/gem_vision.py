@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from namepin.evals.bench.harness import interleaved
+from namepin.evals.bench.harness import time_interleaved
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD, squash
 from namepin.tools.interfaces import MatchRequest, Query, TraceQuery, TraceRequest
 from namepin.tools.matcher.blip import BlipMatcher
@@ -46,7 +46,7 @@ def bench(rounds: int = 3) -> dict[str, float]:
         "frozen_pass_a_mention_s": lambda: post.pass_a_mention(frozen=True),
     }
     post.match_and_trace(QUERIES)  # the first run of a net also allocates
-    seconds = interleaved(ways, rounds)
+    seconds = time_interleaved(ways, rounds)
     return {
         **seconds,
         "ratio_6_to_1": seconds["mentions_6_s"] / seconds["mentions_1_s"],

@@ -33,12 +33,12 @@ def peak_memory_gib() -> float:
 
 
 def children_cpu() -> float:
-    """CPU seconds (user and system) of all child processes that have ended: a clock for `interleaved`."""
+    """CPU seconds (user and system) of all child processes that have ended: a clock for `time_interleaved`."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
 
-def interleaved(
+def time_interleaved(
     ways: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
     """Median seconds of each way, measured in turn, so that a machine growing slower or faster meets all alike."""

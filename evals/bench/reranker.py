@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from namepin.evals.bench.harness import interleaved
+from namepin.evals.bench.harness import time_interleaved
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.media import Media
@@ -47,7 +47,7 @@ def bench(rounds: int = 5) -> dict[str, float]:
         question = model.question(table7(request), request, media)
         shared = model.read(question).log_likelihoods(question.answers)
         whole = _whole_passes(model, question)
-        seconds = interleaved(
+        seconds = time_interleaved(
             {
                 "candidates_1_s": lambda: model.read(question).log_likelihoods(question.answers[:1]),
                 "candidates_5_s": lambda: model.read(question).log_likelihoods(question.answers),

@@ -320,7 +320,7 @@ def seconds_a_post(given: Assumed) -> dict[str, float]:
     }
 
 
-def planned(given: Assumed, *, posts: int = 10**9, gpus: int = 512, cores: int = 160, shard: int = 20_000) -> Plan:
+def plan_workers(given: Assumed, *, posts: int = 10**9, gpus: int = 512, cores: int = 160, shard: int = 20_000) -> Plan:
     """Workers in proportion to what each stage needs, rounded up, so that all are done at about the same time."""
     seconds = seconds_a_post(given)
     on_cores = ("prepare", "write")
@@ -341,7 +341,7 @@ def planned(given: Assumed, *, posts: int = 10**9, gpus: int = 512, cores: int =
 def tables(given: Assumed | None = None) -> str:
     """The tables of docs/scale.md."""
     given = given or Assumed()
-    plan = planned(given)
+    plan = plan_workers(given)
     quiet = Simulation(plan).run()
     lines = ["| stage | workers | ms a post | busy |", "| --- | --- | --- | --- |"]
     for stage in plan.stages:

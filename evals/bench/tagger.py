@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from namepin.evals.bench.harness import interleaved
+from namepin.evals.bench.harness import time_interleaved
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.media import Media
 from namepin.tools.tagger.config import TaggerConfig
@@ -52,7 +52,7 @@ def bench(
     }
     for way in ways.values():
         way()
-    speed = {name: len(posts) / seconds for name, seconds in interleaved(ways, rounds).items()}
+    speed = {name: len(posts) / seconds for name, seconds in time_interleaved(ways, rounds).items()}
     return {
         **speed,
         "share_of_bare_encoder": speed["tagger"] / speed["bare_encoder"],

@@ -83,7 +83,9 @@ def write_page(
         about=about,
         trace=trace,
         rows=[
-            (NAMES[task], score_of(report, task), report.intervals.get(task)) for task in TASKS if _shown(report, task)
+            (NAMES[task], score_of(report, task), report.intervals.get(task))
+            for task in TASKS
+            if _is_shown(report, task)
         ],
         plots=_plots(dataset, predictions, report, found),
         published=[(row, row.obstacles(report)) for row in beside(report)],
@@ -100,7 +102,7 @@ def write_page(
         raise NamepinError("E500", f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def _shown(report: FullReport, task: str) -> bool:
+def _is_shown(report: FullReport, task: str) -> bool:
     """Tasks with a score, and the data set's main ones without."""
     return score_of(report, task) is not None or task in ("mner", "eeg", "gmner")
 
@@ -162,8 +164,8 @@ def wrong_posts(dataset: Dataset, predictions: Predictions, found: Sequence[Outc
 def _wrong_post(
     gold: GoldPost, predicted: Sequence[Predicted], lost: Sequence[Outcome], extra: Sequence[Predicted]
 ) -> WrongPost:
-    entities = [Lost(o.entity.text, _truth(o.entity), _said(o.predicted), o.cause) for o in lost]
-    entities += [Lost(p.text, "", _said(p), "extra") for p in extra]
+    entities = [Lost(o.entity.text, _truth(o.entity), _format(o.predicted), o.cause) for o in lost]
+    entities += [Lost(p.text, "", _format(p), "extra") for p in extra]
     boxes = [("gold", box, e.text) for e in gold.entities for box in e.boxes or ()]
     boxes += [("predicted", p.box, p.text) for p in predicted if p.box]
     picture, size = _thumbnail(gold.post.image)
@@ -184,7 +186,7 @@ def _truth(entity: GoldEntity) -> str:
     return _kind(entity.label, entity.fine, None if entity.boxes is None else entity.groundable)
 
 
-def _said(predicted: Predicted | None) -> str:
+def _format(predicted: Predicted | None) -> str:
     return _kind(predicted.label, predicted.fine, predicted.groundable) if predicted else "nothing"
 
 

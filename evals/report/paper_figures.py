@@ -35,7 +35,7 @@ class Published(BaseModel):
 
 
 @cache
-def published() -> tuple[Published, ...]:
+def published_figures() -> tuple[Published, ...]:
     """Every row of `published.toml`."""
     table = tomllib.loads(files("namepin.evals").joinpath("published.toml").read_text("utf-8"))
     return tuple(Published.model_validate(row) for row in table["result"])
@@ -43,4 +43,4 @@ def published() -> tuple[Published, ...]:
 
 def beside(report: FullReport) -> list[Published]:
     """The rows on the report's data set."""
-    return [row for row in published() if row.dataset == report.dataset]
+    return [row for row in published_figures() if row.dataset == report.dataset]

@@ -54,10 +54,10 @@ def calibration(dataset: Dataset, found: Sequence[Outcome]) -> Calibration | Non
             torn.append((p.entropy, right))
     if not sure:
         return None
-    bins = _binned(sure, [i / BINS for i in range(BINS + 1)])
+    bins = _bins(sure, [i / BINS for i in range(BINS + 1)])
     error = sum(b.count * abs(b.mean - b.accuracy) for b in bins) / len(sure)
     top = max((entropy for entropy, _ in torn), default=0.0)
-    return Calibration(bins=bins, error=error, by_entropy=_binned(torn, [top * i / BINS for i in range(BINS + 1)]))
+    return Calibration(bins=bins, error=error, by_entropy=_bins(torn, [top * i / BINS for i in range(BINS + 1)]))
 
 
 def _confidence(predicted: Predicted, fine: bool) -> float:
@@ -67,7 +67,7 @@ def _confidence(predicted: Predicted, fine: bool) -> float:
     return sum(p for name, p in predicted.scores.items() if FINE_TO_COARSE4.get(name, name) == predicted.label)
 
 
-def _binned(pairs: Sequence[tuple[float, bool]], bounds: Sequence[float]) -> list[Bin]:
+def _bins(pairs: Sequence[tuple[float, bool]], bounds: Sequence[float]) -> list[Bin]:
     """Non-empty bins; the last one holds its upper bound, too."""
     bins = []
     for low, high in zip(bounds, bounds[1:], strict=False):

@@ -55,7 +55,7 @@ class _Judged:
 def gate_report(dataset: Dataset, predictions: Predictions, k: int = 5) -> GateReport | None:
     """The gate's report; None where no entity with a right span has scores and an entropy."""
     found = outcomes(dataset, predictions)
-    judged = [_judged(dataset, outcome, k) for outcome in found if _usable(outcome.predicted)]
+    judged = [_judge(dataset, outcome, k) for outcome in found if _usable(outcome.predicted)]
     calibrated = calibration(dataset, [_by_the_tagger(outcome) for outcome in found])
     if not judged or calibrated is None:
         return None
@@ -83,13 +83,13 @@ def _usable(predicted: Predicted | None) -> bool:
     return predicted is not None and bool(predicted.scores) and predicted.entropy is not None
 
 
-def _judged(dataset: Dataset, outcome: Outcome, k: int) -> _Judged:
+def _judge(dataset: Dataset, outcome: Outcome, k: int) -> _Judged:
     said = outcome.predicted
     assert said is not None and said.entropy is not None  # the caller has asked `_usable`
     tagged = _by_the_tagger(outcome).predicted
     assert tagged is not None
-    best = _ranked(said.scores)[:k]
-    names = {name if dataset.has_fine else label_in(dataset.scheme, _typed(said, name)) for name in best}
+    best = _rank(said.scores)[:k]
+    names = {name if dataset.has_fine else label_in(dataset.scheme, _with_type(said, name)) for name in best}
     gold = outcome.entity.fine if dataset.has_fine else outcome.entity.label
     return _Judged(
         said.entropy, _right(dataset, outcome, tagged), gold in names, _right(dataset, outcome, said), said.reranked
@@ -107,14 +107,14 @@ def _by_the_tagger(outcome: Outcome) -> Outcome:
     said = outcome.predicted
     if said is None or not said.reranked or not said.scores:
         return outcome
-    return replace(outcome, predicted=_typed(said, _ranked(said.scores)[0]))
+    return replace(outcome, predicted=_with_type(said, _rank(said.scores)[0]))
 
 
-def _ranked(scores: Mapping[str, float]) -> Sequence[str]:
+def _rank(scores: Mapping[str, float]) -> Sequence[str]:
     return sorted(scores, key=lambda name: (-scores[name], name))
 
 
-def _typed(said: Predicted, name: str) -> Predicted:
+def _with_type(said: Predicted, name: str) -> Predicted:
     if name in COARSE4:
         return replace(said, label=name, fine=None)
     fine = ALIASES.get(name, name)

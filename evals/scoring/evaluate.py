@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from namepin.evals.datasets.gold import Dataset, GoldEntity
-from namepin.evals.scoring.grounding import Groundability, Regions, groundability, paired, regions
+from namepin.evals.scoring.grounding import Groundability, Regions, groundability, pair_entities, regions
 from namepin.evals.scoring.predictions import Predicted, Predictions, label_in, repeats
 from namepin.evals.scoring.protocols import PROTOCOLS, Case, Count, Item
 from namepin.tools.errors import NamepinError
@@ -211,7 +211,7 @@ def check_arguments(protocol: str, iou: float) -> None:
         raise NamepinError("E139", f"IoU threshold {iou} is not in (0, 1]", where="--iou")
 
 
-def _expected(dataset: Dataset, task: Task) -> bool:
+def _is_expected(dataset: Dataset, task: Task) -> bool:
     """Whether a reader misses this task when it is not there."""
     if task.region == "mask":
         return dataset.name == "smner" or dataset.has_masks
@@ -239,7 +239,7 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     assert span is not None  # a text task without types can always be scored
     fine = {"mner": scores["fine.mner"], "gmner": scores["fine.gmner"], "smner": scores["fine.smner"]}
     coarse4 = {"mner": scores["coarse4.mner"], "gmner": scores["coarse4.gmner"]}
-    pairs = paired(dataset, built["eeg"]) if "eeg" in built else []
+    pairs = pair_entities(dataset, built["eeg"]) if "eeg" in built else []
     return Report(
         dataset=dataset.name,
         split=dataset.split,
@@ -292,7 +292,7 @@ def _score_tasks(dataset: Dataset, predictions: Predictions, protocol: str, iou:
         reason = _not_evaluated(dataset, predictions, task)
         if reason:
             scored.scores[name] = None
-            scored.notes += [reason] * (reason not in scored.notes and _expected(dataset, task))
+            scored.notes += [reason] * (reason not in scored.notes and _is_expected(dataset, task))
             continue
         every = scored.cases[name] = cases(dataset, predictions, task)
         scored.scores[name] = Score.of(total(PROTOCOLS[protocol](case, iou) for case in every))

@@ -52,7 +52,7 @@ Pair = tuple[Item, Item, bool]
 """(predicted, gold, whether the gold entity is small) of an entity whose span is right."""
 
 
-def paired(dataset: Dataset, every: Sequence[Case]) -> list[Pair]:
+def pair_entities(dataset: Dataset, every: Sequence[Case]) -> list[Pair]:
     """The entities whose span is right, of the cases of EEG; of repeated predictions, the last."""
     pairs = []
     for post, case in zip(dataset.posts, every, strict=True):

@@ -67,7 +67,7 @@ def over_seeds(values: Sequence[float]) -> Spread:
 def f1_interval(counts: Sequence[Count], resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Micro F1 over posts with its bootstrap interval."""
     table = _table(counts)
-    low, high = np.quantile(_f1(_resampled(table, resamples, seed)), (0.025, 0.975))
+    low, high = np.quantile(_f1(_resample(table, resamples, seed)), (0.025, 0.975))
     return Interval(value=float(_f1(table.sum(0))), low=float(low), high=float(high))
 
 
@@ -85,7 +85,7 @@ def compare(
     """Paired bootstrap: both systems are scored on the same resampled posts."""
     counts = [count_posts(dataset, system, task, protocol, iou) for system in (first, second)]
     one, two = map(_table, counts)
-    drawn = _resampled(np.hstack((one, two)), resamples, seed)
+    drawn = _resample(np.hstack((one, two)), resamples, seed)
     differences = _f1(drawn[:, 3:]) - _f1(drawn[:, :3])
     observed = float(_f1(two.sum(0)) - _f1(one.sum(0)))
     low, high = np.quantile(differences, (0.025, 0.975))
@@ -105,7 +105,7 @@ def _table(counts: Sequence[Count]) -> Floats:
     return np.array([(c.correct, c.predicted, c.gold) for c in counts], dtype=np.float64).reshape(-1, 3)
 
 
-def _resampled(table: Floats, resamples: int, seed: int) -> Floats:
+def _resample(table: Floats, resamples: int, seed: int) -> Floats:
     """Sums of the table's rows over bootstrap draws of posts: (resamples, columns). Drawn in parts, to bound memory."""
     random = np.random.default_rng(seed)
     posts = len(table)

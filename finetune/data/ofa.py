@@ -15,7 +15,7 @@ from namepin.tools.loading.pretrained import locate, weights_sha256
 from namepin.tools.models.config import OfaConfig
 from namepin.tools.models.ofa import OfaModel
 from namepin.tools.models.ofa_checkpoint import load_ofa, save_ofa
-from namepin.tools.models.ofa_vocabulary import PAD, padded
+from namepin.tools.models.ofa_vocabulary import PAD, pad_rows
 from namepin.tools.nets.ofa import Memory, Patches
 
 _HALF = (0.5, 0.5, 0.5)
@@ -44,7 +44,7 @@ class OfaParts:
     def questions(self, rows: Sequence[MentionRow], prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
         """Pictures and questions of rows, for `read`."""
         pixels, which = self.pictures(rows)
-        return {"pixels": pixels, "which": which, "ids": padded(prompts, _CPU)}
+        return {"pixels": pixels, "which": which, "ids": pad_rows(prompts, _CPU)}
 
     def save(self, folder: Path) -> None:
         """A folder in the form of OFA-Sys's transformers branch, `ofa.weights` for the tools."""

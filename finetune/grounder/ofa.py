@@ -75,7 +75,7 @@ class OfaGrounderTask(Task):
 
     def _questions(self, rows: Sequence[MentionRow]) -> dict[str, Tensor]:
         words = self.parts.words
-        spelled = [words.spelled(as_in_riveg(row.expression))[0] for row in rows]
+        spelled = [words.normalise_text(as_in_riveg(row.expression))[0] for row in rows]
         prompts = [[BEGIN, *words.ids(QUESTION.format(expression=text)), END] for text in spelled]
         return self.parts.questions(rows, prompts)
 

@@ -21,7 +21,7 @@ from namepin.finetune.loop.fsdp import like, whole
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_stream, atomic_write, remove_leftovers
 from namepin.tools.jsonl import dump_json, parse_json
-from namepin.tools.loading.pretrained import damaged, load_errors
+from namepin.tools.loading.pretrained import damage_error, load_errors
 
 CHECKPOINT = "checkpoint.pt"
 MANIFEST = "namepin.json"
@@ -82,7 +82,7 @@ def read_checkpoint(
         with load_errors(str(file)):
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except RuntimeError as error:  # torch's error for a truncated file
-        raise damaged(str(error).splitlines()[0], str(file)) from error
+        raise damage_error(str(error).splitlines()[0], str(file)) from error
     before = state.get("settings", {})
     changed = [key for key in settings if key not in free and before.get(key, settings[key]) != settings[key]]
     if changed:

@@ -34,7 +34,7 @@ from namepin.tools.tagger.lexicon import (
     listed_types,
     name_key,
     names_by_type,
-    normalised,
+    normalise,
     split_joined,
     text_votes,
     word_types,
@@ -146,11 +146,11 @@ def knowledge_votes(coarse: str, name: str, notes: Sequence[Note], reasoning: st
     names = [name]
     if note := best_note(name, notes):
         names.append(note.name)
-        add_votes(votes, normalised(word_types("hint", coarse, note.hint)), weights.hint)
+        add_votes(votes, normalise(word_types("hint", coarse, note.hint)), weights.hint)
         if name_key(note.name) != name_key(name):
             add_votes(votes, listed_types(coarse, note.name), weights.text.listed / 2)
     clauses = " . ".join(said_of(names, reasoning))
-    add_votes(votes, normalised(word_types("hint", coarse, clauses)), weights.reason)
+    add_votes(votes, normalise(word_types("hint", coarse, clauses)), weights.reason)
     return votes
 
 
@@ -219,8 +219,8 @@ def priors(mentions: Sequence[tuple[MentionEvidence, Votes]], enough: float = 1.
     spread: dict[str, Votes] = {coarse: {} for coarse in COARSE4}
     for mention, votes in mentions:
         if sum(votes.values()) >= enough:
-            add_votes(spread[mention.coarse], normalised(votes))
-    return {coarse: normalised(votes) for coarse, votes in spread.items()}
+            add_votes(spread[mention.coarse], normalise(votes))
+    return {coarse: normalise(votes) for coarse, votes in spread.items()}
 
 
 def distribution(votes: Mapping[str, float], least: float = 0.02) -> dict[str, float]:

@@ -14,7 +14,7 @@ from namepin.finetune.tagger.data import read_conll, spans_of
 from namepin.finetune.tagger.weak_labels import MentionEvidence, evidence, listed_mentions, priors, weak_fine_labels
 from namepin.finetune.tagger.weak_student import Student
 from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4, canonical_label
-from namepin.tools.tagger.lexicon import Votes, blended, text_votes
+from namepin.tools.tagger.lexicon import Votes, blend, text_votes
 
 Labelled = tuple[MentionEvidence, dict[str, float]]
 BLENDS = (0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0)
@@ -80,7 +80,7 @@ def print_accuracy(labelled: Sequence[Labelled], gold: Sequence[tuple[MentionEvi
     votes = [text_votes(m.coarse, m.words, m.span) for m in mentions]
     print(f"{name}: accuracy over {len(gold)} gold spans, gold 4-type given")
     report("most frequent type", [dict(spread[m.coarse]) for m in mentions], gold)
-    report("lexicon alone", [blended(spread[m.coarse], v, 20) for m, v in zip(mentions, votes, strict=True)], gold)
+    report("lexicon alone", [blend(spread[m.coarse], v, 20) for m, v in zip(mentions, votes, strict=True)], gold)
     train, targets = [m for m, _ in labelled], [label for _, label in labelled]
     report("student", as_scores(Student(seed=seed).fit(train, targets).predict(mentions)), gold)
     listed = listed_mentions()
@@ -103,7 +103,7 @@ def out_of_fold_blend(
     """Each mention blended at the weight that is best on the other folds (posts are dealt to 5 folds in order)."""
     posts = {post: i % 5 for i, post in enumerate(dict.fromkeys(mention.post for mention, _ in gold))}
     folds = [posts[mention.post] for mention, _ in gold]
-    trials = [[blended(s, v, weight) for s, v in zip(scores, votes, strict=True)] for weight in BLENDS]
+    trials = [[blend(s, v, weight) for s, v in zip(scores, votes, strict=True)] for weight in BLENDS]
     hits = np.array([[next(iter(mixed)) == fine for mixed, (_, fine) in zip(t, gold, strict=True)] for t in trials])
     best = [int(hits[:, [f != fold for f in folds]].sum(1).argmax()) for fold in range(5)]
     return [trials[best[fold]][i] for i, fold in enumerate(folds)], [BLENDS[b] for b in best]

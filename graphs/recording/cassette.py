@@ -177,7 +177,7 @@ class Cassette:
         used = {record.line.setup for record in self.posts.values()}
         self.setups = {key: setup for key, setup in self.setups.items() if key in used}
         keys = {key for record in self.posts.values() for call in record.calls.values() for key in call.blobs}
-        lines = (_dumped(line) for record in self.posts.values() for line in record.lines())
+        lines = (_dump(line) for record in self.posts.values() for line in record.lines())
         setups = {key: setup.model_dump(mode="json") for key, setup in self.setups.items()}
         files.write_files(directory, setups, lines, {key: self.blobs[key] for key in sorted(keys)})
 
@@ -224,6 +224,6 @@ def check_cassette(directory: Path) -> None:
     files.read_manifest(directory)
 
 
-def _dumped(line: Json) -> bytes:
+def _dump(line: Json) -> bytes:
     # Keys keep their order: results hold mappings, such as scores, whose order is part of the answer.
     return dump_line(line, compact=True)

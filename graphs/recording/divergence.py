@@ -59,10 +59,10 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for i, (left, right) in enumerate(zip_longest(old, new, fillvalue=ABSENT)):
             yield from differences(left, right, f"{path}[{i}]")
     elif old != new:
-        yield f"{path}: recorded {shortened(old)}, replayed {shortened(new)}"
+        yield f"{path}: recorded {shorten(old)}, replayed {shorten(new)}"
 
 
-def shortened(value: Any, limit: int = 160) -> str:
+def shorten(value: Any, limit: int = 160) -> str:
     """A value as JSON, cut in the middle where it is long."""
     text = value if value is ABSENT else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"

@@ -67,13 +67,13 @@ class RecordingCalls:
                 Call(tool=tool, fingerprint=fingerprint, request=asked, failure=without_credentials(error.what))
             )
             raise
-        call = answered(tool, fingerprint, request, result, media)
+        call = record_call(tool, fingerprint, request, result, media)
         self.record.add(call)
         self.blobs.update({key: media.blobs[key] for key in call.blobs})
         return result
 
 
-def answered(tool: str, fingerprint: str, request: Frozen, result: Frozen, media: Media) -> Call:
+def record_call(tool: str, fingerprint: str, request: Frozen, result: Frozen, media: Media) -> Call:
     """A call and its answer, with the blobs that the answer names."""
     answer = result.model_dump(mode="json")
     keys = sorted({text for text in _strings(answer) if text in media.blobs})

@@ -20,9 +20,9 @@ from namepin.graphs.calls import AnyTool, LiveCalls
 from namepin.graphs.context import Context
 from namepin.graphs.policy import Policy
 from namepin.graphs.recording.cassette import Cassette, PostRecord, Setup, call_key
-from namepin.graphs.recording.divergence import first_difference, shortened, unexpected_call
+from namepin.graphs.recording.divergence import first_difference, shorten, unexpected_call
 from namepin.graphs.recording.overrides import Overrides
-from namepin.graphs.recording.recorder import Tape, answered
+from namepin.graphs.recording.recorder import Tape, record_call
 from namepin.graphs.registry import GRAPHS
 from namepin.graphs.roles import ROLES
 from namepin.graphs.run import extract_post
@@ -126,7 +126,7 @@ class _Filler:
                 raise NamepinError("E406", what, where=f"post {post.id!r}", mend="say where the picture is")
             media.images = self._media(post, image).images
         result = await LiveCalls({role: self._tool(role)}).call(role, request, media)
-        call = answered(role, fingerprint, request, result, media)
+        call = record_call(role, fingerprint, request, result, media)
         record.add(call)
         self.blobs = (self.blobs or {}) | {key: media.blobs[key] for key in call.blobs}
         return result
@@ -141,7 +141,7 @@ class LackingCall(NamepinError):
     def __init__(self, tool: str, request: Json, post_id: str, *, what_if: bool) -> None:
         self.tool, self.request = tool, request
         named = {name: value for name, value in request.items() if name not in ("image", "text", "tokens")}
-        what = f"the cassette has no such call to the {tool}: {shortened(named)}"
+        what = f"the cassette has no such call to the {tool}: {shorten(named)}"
         code = Exit.UNUSABLE if what_if else Exit.DIVERGED
         super().__init__("E402", what, where=f"post {post_id!r}", mend="add --fill to make it now", exit_code=code)
 
@@ -200,14 +200,14 @@ async def _replay_post(graph: Graph, calls: ReplayedCalls, policy: Policy, media
         if not check:
             raise
         asked = unexpected_call(record, tape.record, error.tool, error.request)
-        raise _diverged(line.post.id, first_difference(record, tape.record) or asked) from error
+        raise _divergence_error(line.post.id, first_difference(record, tape.record) or asked) from error
     measured = context.timings_ms()
     timings = {role: ms for role, ms in recorded.timings_ms.items() if role in measured}
     timings |= {role: ms for role, ms in measured.items() if role not in timings}
     extraction = extraction.model_copy(update={"timings_ms": timings})
     tape.result(extraction)
     if check and (difference := first_difference(record, tape.record)):
-        raise _diverged(line.post.id, difference)
+        raise _divergence_error(line.post.id, difference)
     return extraction
 
 
@@ -219,7 +219,7 @@ def _graph(name: str) -> Graph:
     return GRAPHS[kind]()
 
 
-def _diverged(post_id: str, difference: str) -> NamepinError:
+def _divergence_error(post_id: str, difference: str) -> NamepinError:
     what = f"the replay diverged from the recording at post {post_id!r}, {difference}"
     mend = "mend the change, or record again if it is meant"
     return NamepinError("E403", what, mend=mend, exit_code=Exit.DIVERGED)

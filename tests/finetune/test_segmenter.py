@@ -96,9 +96,9 @@ def test_what_is_drawn_covers_what_was_annotated(width: int, height: int, seed: 
     left, top = int(rng.integers(width)), int(rng.integers(height))
     mask = np.zeros((height, width), bool)
     mask[top:, left:] = True
-    from namepin.tools.models.sam import fitted
+    from namepin.tools.models.sam import fit_size
 
-    frame = fitted((width, height), 256)
+    frame = fit_size((width, height), 256)
     square = target_grid(Mask.from_array(mask), frame, 256)
     assert square.shape == (64, 64)
     share = square.sum() * 16 / (frame[0] * frame[1])

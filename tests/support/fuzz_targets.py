@@ -111,7 +111,7 @@ def answers(data: bytes) -> None:
 def profile(data: bytes) -> None:
     """A profile's file."""
     try:
-        load_settings(str(_file("mine.toml", data)), environment={}).resolved()
+        load_settings(str(_file("mine.toml", data)), environment={}).dump()
     except NamepinError as error:
         str(error).encode("utf-8", "surrogatepass")
 

@@ -103,7 +103,7 @@ def record(target: Path) -> None:
         try:
             pin = Namepin(load_settings("gem", overrides=build(folder), environment={}))
             shown = pictures(folder)
-            with Recorder(target, graph=pin.graph.name, profile=pin.settings.resolved()) as recorder:
+            with Recorder(target, graph=pin.graph.name, profile=pin.settings.dump()) as recorder:
                 for post in TEXTS:
                     image = str(shown[post]) if post in shown else None
                     found = list(pin.stream(Post(id=post, text=TEXTS[post], image=image), recorder=recorder))[-1]

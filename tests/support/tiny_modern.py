@@ -76,7 +76,7 @@ def record(target: Path) -> None:
         try:
             pin = Namepin(load_settings("modern", overrides=build(folder, server.url), environment={}))
             shown = tiny_gem.pictures(folder)
-            with Recorder(target, graph=pin.graph.name, profile=without_ports(pin.settings.resolved())) as recorder:
+            with Recorder(target, graph=pin.graph.name, profile=without_ports(pin.settings.dump())) as recorder:
                 for post, text in tiny_gem.TEXTS.items():
                     image = str(shown[post]) if post in shown else None
                     found = list(pin.stream(Post(id=post, text=text, image=image), recorder=recorder))[-1]

@@ -78,7 +78,7 @@ def record(target: Path) -> None:
         try:
             pin = Namepin(load_settings("riveg", overrides=build(folder, knowledge.url, other.url), environment={}))
             shown = tiny_gem.pictures(folder)
-            with Recorder(target, graph=pin.graph.name, profile=without_ports(pin.settings.resolved())) as recorder:
+            with Recorder(target, graph=pin.graph.name, profile=without_ports(pin.settings.dump())) as recorder:
                 for post, text in TEXTS.items():
                     image = str(shown[post]) if post in shown else None
                     found = list(pin.stream(Post(id=post, text=text, image=image), recorder=recorder))[-1]

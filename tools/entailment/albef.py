@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.checks import check_expressions, judge
 from namepin.tools.entailment.config import AlbefEntailmentConfig, Spelling
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Entailments, EntailRequest
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.loading.pretrained import device_named, shared_model
 from namepin.tools.media import Media, picture
 from namepin.tools.models.albef_checkpoint import AlbefCheckpoint, load_albef
 from namepin.tools.types import ImageRef, Notice
@@ -57,7 +57,7 @@ class AlbefEntailment:
             NamepinError: E210 to E218, see `namepin.tools.models.albef_checkpoint`.
         """
         self.config = config
-        self.model = shared(config, _load)
+        self.model = shared_model(config, _load)
         self._spelling = config.spelling or ("albef" if self.model.net.sizes.kinds else "lavis")
 
     @property
@@ -73,7 +73,7 @@ class AlbefEntailment:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
-        wanted = {request.image.sha256: request.image for request in checked(requests) if request.queries}
+        wanted = {request.image.sha256: request.image for request in check_expressions(requests) if request.queries}
         images = list(wanted.values())
         with torch.inference_mode():
             parts, halved = in_batches(
@@ -96,16 +96,16 @@ class AlbefEntailment:
         patches = states[request.image.sha256]
 
         def score(part: slice) -> list[float]:
-            ids, mask = padded(rows[part], int(self.model.tokenizer.pad_token_id))
+            ids, mask = pad(rows[part], int(self.model.tokenizer.pad_token_id))
             logits = self.model.net(patches, ids.to(self.model.device), mask.to(self.model.device))
-            return entailed(logits.cpu())
+            return probabilities(logits.cpu())
 
         parts, halved = in_batches(len(rows), self.config.text_batch, score, self.name)
         cut = sum(cut for _, cut in sentences)
         if cut:
             message = f"of {cut} expressions only the first {max(map(len, rows))} tokens were read"
             notices = (*notices, Notice(code="W145", tool=self.name, message=message))
-        judgements = tuple(judged(score, self.name) for part in parts for score in part)
+        judgements = tuple(judge(score, self.name) for part in parts for score in part)
         return Entailments(entailments=judgements, notices=notices + halved)
 
     def read(self, expression: str) -> tuple[list[int], bool]:
@@ -149,7 +149,7 @@ def _first_words(text: str, most: int) -> tuple[str, bool]:
     return " ".join(words[:most]), len(words) > most
 
 
-def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+def pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Ids (n, tokens), padded on the right, and the mask of what is no padding."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows])
@@ -157,7 +157,7 @@ def padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def entailed(logits: Tensor) -> list[float]:
+def probabilities(logits: Tensor) -> list[float]:
     """P(entailment) against contradiction, of logits (n, 2 or 3): first comes contradiction, last entailment."""
     scores: list[float] = logits[:, [0, -1]].double().softmax(-1)[:, 1].tolist()
     return scores

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.checks import check_expressions, judge
 from namepin.tools.entailment.config import BlipEntailmentConfig
 from namepin.tools.interfaces import Entailments, EntailRequest
 from namepin.tools.loading.out_of_memory import in_batches
@@ -47,7 +47,7 @@ class BlipEntailment:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
-        images = [request.image for request in checked(requests) if request.queries]
+        images = [request.image for request in check_expressions(requests) if request.queries]
         embeddings = self.blip.embeddings(images, media)
         return [self._entailments(request, embeddings.get(request.image.sha256)) for request in requests]
 
@@ -64,5 +64,5 @@ class BlipEntailment:
         if cut:
             message = f"of {cut} expressions only the first {self.config.blip.max_text_tokens} tokens were read"
             notices = (Notice(code="W145", tool=self.name, message=message), *notices)
-        judgements = tuple(judged(score, self.name) for part in parts for score in part)
+        judgements = tuple(judge(score, self.name) for part in parts for score in part)
         return Entailments(entailments=judgements, notices=notices)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
 from namepin.tools.base import digest
-from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.checks import check_expressions, judge
 from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Entailment, Entailments, EntailRequest
@@ -64,7 +64,7 @@ class ChatEntailment(CachedChatTool[EntailRequest, Entailment]):
             ToolUnavailable: when one question fails for good, or is answered with neither word twice; the others'
                 answers are in the cache by then.
         """
-        singles = [_single(request, i) for request in checked(requests) for i in range(len(request.queries))]
+        singles = [_single(request, i) for request in check_expressions(requests) for i in range(len(request.queries))]
         urls: dict[str, str] = {}
 
         async def judge(ask: Ask, single: EntailRequest) -> Entailment:
@@ -93,7 +93,7 @@ class ChatEntailment(CachedChatTool[EntailRequest, Entailment]):
         if isinstance(score, Unusable):
             what = f"answered {score[:60]!r}, neither yes nor no"
             raise ToolUnavailable(self.name, what, mend="set another guide or model")
-        return judged(score, self.name)
+        return judge(score, self.name)
 
     def prompt(self, single: EntailRequest, url: str) -> list[BaseMessage]:
         """The conversation about a request's first query; `url` is its picture's data URL."""

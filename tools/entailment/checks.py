@@ -10,7 +10,7 @@ from namepin.tools.interfaces import Entailment, EntailRequest, GroundRequest
 Asked = TypeVar("Asked", EntailRequest, GroundRequest)
 
 
-def checked(requests: Sequence[Asked]) -> Sequence[Asked]:
+def check_expressions(requests: Sequence[Asked]) -> Sequence[Asked]:
     """The requests, once each expression has been seen to hold a letter or digit.
 
     Raises:
@@ -27,7 +27,7 @@ def checked(requests: Sequence[Asked]) -> Sequence[Asked]:
     return requests
 
 
-def judged(score: float, tool: str) -> Entailment:
+def judge(score: float, tool: str) -> Entailment:
     """The label of P(entailment): entailment from one half on.
 
     Raises:

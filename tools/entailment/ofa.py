@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked, judged
+from namepin.tools.entailment.checks import check_expressions, judge
 from namepin.tools.entailment.config import OfaEntailmentConfig
 from namepin.tools.interfaces import Entailments, EntailRequest
 from namepin.tools.loading.out_of_memory import in_batches
 from namepin.tools.media import Media
 from namepin.tools.models.ofa import OfaModel, as_in_riveg, shared_ofa
-from namepin.tools.models.ofa_vocabulary import END, MAX_WORDS, padded
+from namepin.tools.models.ofa_vocabulary import END, MAX_WORDS, pad_rows
 from namepin.tools.nets.ofa import Memory, Ofa, Patches
 from namepin.tools.types import Notice
 
@@ -61,7 +61,7 @@ class OfaEntailment:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
-        asked = [request.image for request in checked(requests) if request.queries]
+        asked = [request.image for request in check_expressions(requests) if request.queries]
         with torch.inference_mode():
             patches = self.ofa.patches(asked, media, self.config.image_size)
             return [self._entailments(request, patches.get(request.image.sha256)) for request in requests]
@@ -69,8 +69,8 @@ class OfaEntailment:
     def _entailments(self, request: EntailRequest, patches: Patches | None) -> Entailments:
         if patches is None:  # nothing was asked about this picture
             return Entailments(entailments=())
-        caption, caption_cut = self.ofa.words.spelled(request.caption or "")
-        spelled = [self.ofa.words.spelled(as_in_riveg(query.expression)) for query in request.queries]
+        caption, caption_cut = self.ofa.words.normalise_text(request.caption or "")
+        spelled = [self.ofa.words.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
         captioned = any(map(str.isalnum, caption))
         question = QUESTION if captioned else WITHOUT_CAPTION
         prompts = [
@@ -86,7 +86,7 @@ class OfaEntailment:
         cut = sum(cut for _, cut in spelled) + (captioned and caption_cut)
         notices = (*self._notices(cut, captioned), *halved)
         return Entailments(
-            entailments=tuple(judged(score, self.name) for part in parts for score in part), notices=notices
+            entailments=tuple(judge(score, self.name) for part in parts for score in part), notices=notices
         )
 
     def _notices(self, cut: int, captioned: bool) -> list[Notice]:
@@ -115,7 +115,7 @@ def answer_scores(
         (starts, answers).
     """
     device = memory.states.device
-    rows = padded([[*start, *answer[:-1]] for start in starts for answer in answers], device)
+    rows = pad_rows([[*start, *answer[:-1]] for start in starts for answer in answers], device)
     states, _ = net.decode(rows, memory)
     states = states.reshape(len(starts), len(answers), *states.shape[1:])
     scores: Tensor = states.new_zeros(len(starts), len(answers))

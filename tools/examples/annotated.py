@@ -89,7 +89,7 @@ class AnnotatedExamples:
             ToolUnavailable: when the device's memory is full.
         """
         if self._encoder is None:
-            return [self._drawn(request) for request in requests]
+            return [self._draw(request) for request in requests]
         pictures = [media.images.get(request.image.sha256) if request.image else None for request in requests]
         texts = [request.text for request in requests]
         features, notices = encode(self._encoder, texts, pictures, self.config.batch_size)
@@ -102,7 +102,7 @@ class AnnotatedExamples:
         order = sorted(self._others(request), key=lambda i: -rounded[i])[: self.config.n]
         return Examples(examples=tuple(self._example(i, rounded[i]) for i in reversed(order)), notices=notices)
 
-    def _drawn(self, request: ExamplesRequest) -> Examples:
+    def _draw(self, request: ExamplesRequest) -> Examples:
         own = f"/{request.id}" if self.config.selection == "random" else ""
         order = list(range(len(self.samples)))
         random.Random(f"{self.config.seed}{own}").shuffle(order)
@@ -152,7 +152,7 @@ def kept_features(
     ids = [sample.id for sample in samples]
     features = _read_features(folder, identity, ids)
     if features is None:
-        features = _computed(samples, encoder, config.batch_size)
+        features = _compute(samples, encoder, config.batch_size)
         _write_features(folder, identity, ids, features)
     return features
 
@@ -175,7 +175,7 @@ def encode(
     return F.normalize(features, dim=1), notices
 
 
-def _computed(samples: Sequence[Sample], encoder: FusionEncoder, size: int) -> Tensor:
+def _compute(samples: Sequence[Sample], encoder: FusionEncoder, size: int) -> Tensor:
     parts = []
     shown = Console(stderr=True)
     starts = track(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 
-from namepin.tools.entailment.checks import checked
+from namepin.tools.entailment.checks import check_expressions
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.grounder.config import ChatGrounderConfig
 from namepin.tools.grounder.qwen_boxes import (
@@ -19,7 +19,7 @@ from namepin.tools.grounder.qwen_boxes import (
     Size,
     boxes_in,
     question,
-    shown,
+    resize_for_model,
 )
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair
@@ -65,7 +65,7 @@ class ChatGrounder(CachedChatTool[GroundRequest, _Found]):
             ToolUnavailable: when one question fails for good, or is twice answered with no list of boxes; the others'
                 answers are in the cache by then.
         """
-        singles = [_single(request, i) for request in checked(requests) for i in range(len(request.queries))]
+        singles = [_single(request, i) for request in check_expressions(requests) for i in range(len(request.queries))]
         urls: dict[str, tuple[str, Size]] = {}
 
         async def locate(ask: Ask, single: GroundRequest) -> _Found:
@@ -78,7 +78,7 @@ class ChatGrounder(CachedChatTool[GroundRequest, _Found]):
 
     def _url(self, image: ImageRef, media: Media) -> tuple[str, Size]:
         config = self.config
-        seen = shown(picture(image, media), config.multiple, config.min_pixels, config.max_pixels)
+        seen = resize_for_model(picture(image, media), config.multiple, config.min_pixels, config.max_pixels)
         return data_url(seen, max(seen.size)), seen.size
 
     async def _locate(self, ask: Ask, single: GroundRequest, url: str, shown_at: Size) -> _Found:

@@ -16,14 +16,21 @@ import torch
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked
+from namepin.tools.entailment.checks import check_expressions
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.config import PATCH, Florence2Config
 from namepin.tools.grounder.mmgdino import phrase_of
 from namepin.tools.images.tensors import IMAGENET_MEAN, IMAGENET_STD, squash
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.pretrained import another_model, device_named, identity, load_folder, load_tokenizer, shared
+from namepin.tools.loading.pretrained import (
+    another_model,
+    device_named,
+    identity,
+    load_folder,
+    load_tokenizer,
+    shared_model,
+)
 from namepin.tools.media import Media, picture
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.types import Box, ImageRef, Notice
@@ -91,7 +98,7 @@ class Florence2Grounder:
             NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.
         """
         self.config = config
-        self.model = shared(config, _load)
+        self.model = shared_model(config, _load)
         self.model.check_size(config.image_size)
 
     @property
@@ -110,7 +117,7 @@ class Florence2Grounder:
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
         with torch.inference_mode():
-            return [self._groundings(request, media) for request in checked(requests)]
+            return [self._groundings(request, media) for request in check_expressions(requests)]
 
     def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
         if not request.queries:
@@ -122,7 +129,7 @@ class Florence2Grounder:
             return self.answers(seen, [ids for ids, _ in texts[part]])
 
         parts, halved = in_batches(len(texts), self.config.text_batch, ask, self.name)
-        found = [self._grounded(answer, request.image) for part in parts for answer in part]
+        found = [self._ground(answer, request.image) for part in parts for answer in part]
         notices = self._notices(sum(empty for _, empty in found), sum(cut for _, cut in texts))
         return Groundings(groundings=tuple(grounded for grounded, _ in found), notices=(*notices, *halved))
 
@@ -170,12 +177,12 @@ class Florence2Grounder:
         ids = [tokenizer.bos_token_id, *front, *middle[:room], *back, tokenizer.eos_token_id]
         return ids, len(middle) > room
 
-    def _grounded(self, answer: Answer, image: ImageRef) -> tuple[Grounded, int]:
+    def _ground(self, answer: Answer, image: ImageRef) -> tuple[Grounded, int]:
         """The boxes of one answer, and how many of its places were no box."""
         if not all(map(math.isfinite, answer.probabilities)):
             raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
         boxes, empty = [], 0
-        for bins, score in located(answer, self.model):
+        for bins, score in parse_places(answer, self.model):
             box = box_of(bins, image.width, image.height)
             if box is None:
                 empty += 1
@@ -194,7 +201,7 @@ class Florence2Grounder:
         return notices
 
 
-def located(answer: Answer, model: Florence2) -> list[tuple[list[int], float]]:
+def parse_places(answer: Answer, model: Florence2) -> list[tuple[list[int], float]]:
     """The four bins of each place that an answer names, with the geometric mean of its locations' probabilities.
 
     Locations are boxes of four; what is left over is none. What is no rectangle may be drawn as an outline after

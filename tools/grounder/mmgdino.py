@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked
+from namepin.tools.entailment.checks import check_expressions
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.geometry import clip_box
 from namepin.tools.grounder.config import MmGroundingDinoConfig, Phrase
@@ -22,7 +22,14 @@ from namepin.tools.images.tensors import imagenet
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
 from namepin.tools.loading.adapters import Base, load_adapter_onto
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.pretrained import another_model, device_named, identity, load_folder, load_tokenizer, shared
+from namepin.tools.loading.pretrained import (
+    another_model,
+    device_named,
+    identity,
+    load_folder,
+    load_tokenizer,
+    shared_model,
+)
 from namepin.tools.media import Media, picture
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.types import ImageRef, Notice
@@ -54,7 +61,7 @@ class MmGroundingDinoGrounder:
             NamepinError: see `load_mmgdino`.
         """
         self.config = config
-        self.model = model or shared(config, load_mmgdino)
+        self.model = model or shared_model(config, load_mmgdino)
 
     @property
     def fingerprint(self) -> str:
@@ -70,7 +77,7 @@ class MmGroundingDinoGrounder:
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
         with torch.inference_mode():
-            return [self._groundings(request, media) for request in checked(requests)]
+            return [self._groundings(request, media) for request in check_expressions(requests)]
 
     def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
         if not request.queries:

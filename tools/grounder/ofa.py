@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked
+from namepin.tools.entailment.checks import check_expressions
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.grounder.config import OfaGrounderConfig
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
@@ -60,7 +60,7 @@ class OfaGrounder:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
-        asked = [request.image for request in checked(requests) if request.queries]
+        asked = [request.image for request in check_expressions(requests) if request.queries]
         with torch.inference_mode():
             patches = self.ofa.patches(asked, media, self.config.image_size)
             return [self._groundings(request, patches.get(request.image.sha256)) for request in requests]
@@ -68,7 +68,7 @@ class OfaGrounder:
     def _groundings(self, request: GroundRequest, patches: Patches | None) -> Groundings:
         if patches is None:  # nothing was asked about this picture
             return Groundings(groundings=())
-        spelled = [self.ofa.words.spelled(as_in_riveg(query.expression)) for query in request.queries]
+        spelled = [self.ofa.words.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
         prompts = [self.ofa.prompt(QUESTION.format(expression=expression)) for expression, _ in spelled]
 
         def search(part: slice) -> Beams:
@@ -76,7 +76,7 @@ class OfaGrounder:
 
         parts, halved = in_batches(len(prompts), self.config.ofa.text_batch, search, self.name)
         found = [
-            self._grounded(tokens, scores, request.image)
+            self._ground(tokens, scores, request.image)
             for part in parts
             for tokens, scores in zip(part.tokens.tolist(), part.scores.double().tolist(), strict=True)
         ]
@@ -90,7 +90,7 @@ class OfaGrounder:
         places = [bins, bins, bins, bins, torch.tensor([END], device=self.ofa.device)]
         return continuations(self.ofa.net, memory, BEGIN, places, self.config.beams)
 
-    def _grounded(self, beams: list[list[int]], scores: list[float], image: ImageRef) -> tuple[Grounded, int]:
+    def _ground(self, beams: list[list[int]], scores: list[float], image: ImageRef) -> tuple[Grounded, int]:
         """The boxes of one query's beams, and how many beams were no box."""
         if not all(map(math.isfinite, scores)):
             raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")

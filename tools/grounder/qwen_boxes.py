@@ -79,7 +79,7 @@ def shown_size(size: Size, factor: int, least: int, most: int) -> Size:
     return wide, high
 
 
-def shown(image: Image.Image, factor: int, least: int, most: int) -> Image.Image:
+def resize_for_model(image: Image.Image, factor: int, least: int, most: int) -> Image.Image:
     """The upright RGB picture as the model is shown it (bicubic)."""
     return image.resize(shown_size(image.size, factor, least, most), Image.Resampling.BICUBIC)
 

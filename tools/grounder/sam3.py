@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from namepin.tools.base import fingerprint
-from namepin.tools.entailment.checks import checked
+from namepin.tools.entailment.checks import check_expressions
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.geometry import clip_box
 from namepin.tools.grounder.config import Part, Sam3GrounderConfig
@@ -54,7 +54,7 @@ class Sam3Grounder:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
             ToolUnavailable: when the weights yield no numbers.
         """
-        return [self._groundings(request, media) for request in checked(requests)]
+        return [self._groundings(request, media) for request in check_expressions(requests)]
 
     def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
         if not request.queries:
@@ -63,7 +63,7 @@ class Sam3Grounder:
         features = self.sam.features(picture(request.image, media))
         phrases = [phrase(query, self.config.ask) for query in request.queries]
         # Mentions of one category ask the same.
-        found = {words: self._grounded(self.sam.instances(features, words), size) for words in dict.fromkeys(phrases)}
+        found = {words: self._ground(self.sam.instances(features, words), size) for words in dict.fromkeys(phrases)}
         cut, dropped = sum(map(self.sam.too_long, phrases)), sum(found[words][1] for words in phrases)
         notices = []
         if cut:
@@ -74,7 +74,7 @@ class Sam3Grounder:
             notices.append(Notice(code="W147", tool=self.name, message=message))
         return Groundings(groundings=tuple(found[words][0] for words in phrases), notices=tuple(notices))
 
-    def _grounded(self, found: Instances, size: tuple[int, int]) -> tuple[Grounded, int]:
+    def _ground(self, found: Instances, size: tuple[int, int]) -> tuple[Grounded, int]:
         """The instances that count as boxes, and how many of them were none."""
         numbers: tuple[Any, ...] = (found.scores, found.boxes, found.masks)
         if not all(bool(torch.isfinite(part).all()) for part in numbers):

@@ -17,18 +17,18 @@ from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.caching.lru import LruCache
-from namepin.tools.entailment.checks import checked
+from namepin.tools.entailment.checks import check_expressions
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.geometry import clip_box
 from namepin.tools.grounder.config import SeqtrGrounderConfig
 from namepin.tools.images.polygons import mask_of
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ScoredBox
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.loading.pretrained import device_named, shared_model
 from namepin.tools.media import Media, picture
 from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.seqtr_checkpoint import SeqtrCheckpoint, load_seqtr
-from namepin.tools.models.seqtr_vocabulary import rows_of, spelled
+from namepin.tools.models.seqtr_vocabulary import normalise_words, rows_of
 from namepin.tools.nets.seqtr import STRIDE, Written
 from namepin.tools.types import Box, ImageRef, Mask, Notice
 
@@ -60,7 +60,7 @@ class SeqtrModel:
         """
         seen = self._pictures.get(image.sha256)
         if seen is None:
-            pixels, width, height = prepared(np.asarray(picture(image, media)), self._size)
+            pixels, width, height = prepare(np.asarray(picture(image, media)), self._size)
             seen = EncodedPicture(self.net.look(pixels[None].to(self.device)), width, height)
             self._pictures.put(image.sha256, seen)
         return seen
@@ -87,7 +87,7 @@ class SeqtrGrounder:
                 weights for boxes.
         """
         self.config = config
-        self.model = shared(config, _load)
+        self.model = shared_model(config, _load)
         if config.task == "mask" and not self.model.net.sizes.corners:
             raise NamepinError(
                 "E217",
@@ -110,13 +110,13 @@ class SeqtrGrounder:
             ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
         """
         with torch.inference_mode():
-            return [self._groundings(request, media) for request in checked(requests)]
+            return [self._groundings(request, media) for request in check_expressions(requests)]
 
     def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
         if not request.queries:
             return Groundings(groundings=())
         (seen, *_), halved = in_batches(1, 1, lambda _: self.model.see(request.image, media), self.name)
-        texts = [spelled(as_in_riveg(query.expression)) for query in request.queries]
+        texts = [normalise_words(as_in_riveg(query.expression)) for query in request.queries]
         most, vocabulary = self.config.max_words, self.model.vocabulary
         ids = torch.tensor([rows_of(words, vocabulary, most) for words in texts], device=self.model.device)
 
@@ -180,7 +180,7 @@ def _rows(written: Written) -> list[tuple[list[int], list[float]]]:
     return list(zip(written.tokens.tolist(), written.probabilities.double().tolist(), strict=True))
 
 
-def prepared(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int) -> tuple[Tensor, float, float]:
+def prepare(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int) -> tuple[Tensor, float, float]:
     """A picture (h, w, 3) as SeqTR reads it: (3, height, width) float32 from 0 to 255, sides multiples of 32.
 
     Returns:

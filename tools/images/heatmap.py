@@ -47,12 +47,12 @@ def peak(heat: Heat, width: int, height: int) -> Point | None:
     if not np.isfinite(heat).all() or heat.max() <= 0:
         return None
     rows, columns = heat.shape
-    finer = _resized(heat / heat.max(), columns * FINER, rows * FINER).round(5)
+    finer = _resize(heat / heat.max(), columns * FINER, rows * FINER).round(5)
     row, column = np.unravel_index(int(finer.argmax()), finer.shape)
     return int((column + 0.5) * width / (columns * FINER)), int((row + 0.5) * height / (rows * FINER))
 
 
-def _resized(heat: Heat, width: int, height: int) -> Heat:
+def _resize(heat: Heat, width: int, height: int) -> Heat:
     """(height, width), bicubic; around the map it is as cold as where the map is coldest (LAVIS has nothing there).
 
     OpenCV alone would repeat the cells at the edge, and swing up to a maximum on the edge itself.
@@ -75,10 +75,10 @@ def crop_padding(heat: Heat, width: int, height: int) -> Heat:
     """
     side = max(width, height)
     rows, columns = heat.shape
-    return heat[_covered(rows, height, side), _covered(columns, width, side)]
+    return heat[_covered_slice(rows, height, side), _covered_slice(columns, width, side)]
 
 
-def _covered(cells: int, extent: int, side: int) -> slice:
+def _covered_slice(cells: int, extent: int, side: int) -> slice:
     first = (side - extent) / 2 * cells / side
     last = first + extent * cells / side
     return slice(int(np.floor(first)), int(np.ceil(last)))
@@ -88,7 +88,7 @@ def smooth(heat: Heat, width: int, height: int) -> Heat:
     """The map at the picture's size, (height, width), in 0..1, for people: bicubic, blurred by 2% of the side."""
     import cv2
 
-    large = np.maximum(_resized(heat, width, height), heat.min())  # the curves swing below it beside what is hot
+    large = np.maximum(_resize(heat, width, height), heat.min())  # the curves swing below it beside what is hot
     large = cv2.GaussianBlur(large, (0, 0), sigmaX=max(0.02 * max(width, height), 0.5))
     large = large - large.min()
     return np.asarray(large / max(float(large.max()), 1e-5 * float(heat.max()), 1e-30), dtype=np.float32)

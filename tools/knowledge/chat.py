@@ -149,7 +149,7 @@ class ChatKnowledge(CachedChatTool[KnowledgeRequest, Knowledge]):
         return self.answers(self._explain, requests)
 
     async def _explain(self, ask: Ask, request: KnowledgeRequest) -> Knowledge:
-        short, notices = self._shortened(request)
+        short, notices = self._shorten(request)
         explanation, replies = await ask_with_repair(
             ask,
             self.conversation(short),
@@ -169,7 +169,7 @@ class ChatKnowledge(CachedChatTool[KnowledgeRequest, Knowledge]):
             text=text, style=self.style, prompt_tokens=asked, completion_tokens=answered, notices=tuple(notices)
         )
 
-    def _shortened(self, request: KnowledgeRequest) -> tuple[KnowledgeRequest, list[Notice]]:
+    def _shorten(self, request: KnowledgeRequest) -> tuple[KnowledgeRequest, list[Notice]]:
         """The request within the bounds, and a warning where the post was cut."""
         bound, notices = self.config.max_post, []
         if len(request.text) > bound:

@@ -42,9 +42,9 @@ def convert(source: Path, out: Path, base: str, revision: str | None = None) -> 
     settings = read_json(source / SETTINGS)
     if settings.get("peft_type") != "LORA" or not isinstance(settings.get("r"), int):
         raise another_model(f"{SETTINGS} does not describe a LoRA", str(source), _MEND)
-    lora = _renamed(_tensors(source, Path(LORA).stem), _lora_name, source)
+    lora = _rename(_tensors(source, Path(LORA).stem), _lora_name, source)
     extra = source / "non_lora_trainables.bin"
-    full = _renamed(read_pickle(extra), _projector_name, source) if extra.is_file() else {}
+    full = _rename(read_pickle(extra), _projector_name, source) if extra.is_file() else {}
     _check_rank(lora, int(settings["r"]), source)
     local = Path(base)
     manifest = AdapterManifest(
@@ -75,7 +75,7 @@ def _tensors(source: Path, stem: str) -> Mapping[str, Tensor]:
     return read_pickle(source / f"{stem}.bin")
 
 
-def _renamed(tensors: Mapping[str, Tensor], rename: Any, source: Path) -> dict[str, Tensor]:
+def _rename(tensors: Mapping[str, Tensor], rename: Any, source: Path) -> dict[str, Tensor]:
     renamed = {name: rename(name) for name in tensors}
     if strange := [name for name, new in renamed.items() if new is None]:
         raise another_model(f"{len(strange)} tensors are unknown: {few(strange)}", str(source), _MEND)

@@ -24,7 +24,7 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 """The weights that ship with Namepin, one folder each; profiles name them by their path in here."""
 
 
-def shipped(name: str) -> Path | None:
+def shipped_folder(name: str) -> Path | None:
     """The folder of weights that ship with Namepin; None where there is none of that name."""
     folder = (WEIGHTS / name).resolve()
     return folder if folder.is_dir() and folder.is_relative_to(WEIGHTS) and folder != WEIGHTS else None
@@ -35,12 +35,12 @@ CLONE_COMMAND = "git clone the repository, and there: python -m pip install -e .
 
 
 def find_shipped(name: str) -> Path | None:
-    """As `shipped`, for a loader.
+    """As `shipped_folder`, for a loader.
 
     Raises:
         NamepinError: E221 for the sandbox's weights where Namepin was installed from a wheel, which has none.
     """
-    folder = shipped(name)
+    folder = shipped_folder(name)
     if folder is None and name.startswith("sandbox/") and not Path(name).exists():
         what = "the sandbox's weights (19 MB) lie in a clone, not in an installed Namepin"
         raise NamepinError("E221", what, where=name, mend=CLONE_COMMAND)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from namepin.tools.errors import NamepinError
-from namepin.tools.loading.pretrained import another_model, damaged, few, load_errors
+from namepin.tools.loading.pretrained import another_model, damage_error, few, load_errors
 
 _SETTINGS = re.compile(
     r"(argparse\.Namespace|collections\.defaultdict|typing\.\w+|builtins\.(dict|list|tuple|set|int|float|str|bool|bytes))$"
@@ -37,7 +37,7 @@ def read_fairseq(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     where = str(path)
     with load_errors(where), path.open("rb") as file:
         if not zipfile.is_zipfile(file):
-            raise damaged("not a zip archive of PyTorch 1.6 or later", where)
+            raise damage_error("not a zip archive of PyTorch 1.6 or later", where)
     try:
         with load_errors(where), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's remarks on pickle protocols
@@ -47,7 +47,7 @@ def read_fairseq(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             with torch.serialization.safe_globals(stand_ins):
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:
-        raise damaged((str(error).strip() or "unreadable").splitlines()[0], where) from error
+        raise damage_error((str(error).strip() or "unreadable").splitlines()[0], where) from error
     state = loaded.get("model") if isinstance(loaded, Mapping) else None
     tensors = {str(key): value for key, value in (state or {}).items() if isinstance(value, Tensor)}
     if not tensors:

@@ -97,7 +97,7 @@ _LOADED: "weakref.WeakValueDictionary[Any, Any]" = weakref.WeakValueDictionary()
 _LOADING = threading.Lock()
 
 
-def shared(config: Config, load: Callable[[Config, Path, str], Model]) -> Model:
+def shared_model(config: Config, load: Callable[[Config, Path, str], Model]) -> Model:
     """The model of `config`: the one already loaded while some tool holds it, else loaded now.
 
     So a matcher and a tracer of one profile share weights and cached pictures without being wired to each other.
@@ -253,7 +253,7 @@ def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tens
             warnings.simplefilter("ignore")  # torch's remarks on old pickle protocols
             state = torch.load(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:
-        raise damaged(_first_line(error), str(path)) from error
+        raise damage_error(_first_line(error), str(path)) from error
     state = next((state[key] for key in under if key in state), state) if isinstance(state, dict) else {}
     state = state if isinstance(state, dict) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
@@ -291,7 +291,7 @@ def load_exactly(net: nn.Module, tensors: Mapping[str, Tensor], where: str, mend
         raise another_model(f"tensors of another shape: {few(wrong)}", where, mend)
     broken = [key for key in wanted if not tensors[key].isfinite().all()]
     if broken:
-        raise damaged(f"numbers that are not finite in {few(broken)}", where)
+        raise damage_error(f"numbers that are not finite in {few(broken)}", where)
     net.load_state_dict(tensors, assign=True)
 
 
@@ -305,7 +305,7 @@ def another_model(what: str, where: str, mend: str) -> NamepinError:
     return NamepinError("E212", f"weights of another model: {what}", where=where, mend=mend)
 
 
-def damaged(reason: str, where: str) -> NamepinError:
+def damage_error(reason: str, where: str) -> NamepinError:
     """E211."""
     return NamepinError(
         "E211", f"the weights are damaged or truncated: {reason}", where=where, mend="download or copy them again"
@@ -325,7 +325,7 @@ def load_errors(where: str) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         if not re.search("unsupported (global|class)", str(error), re.IGNORECASE):
-            raise damaged("not a checkpoint of PyTorch", where) from error
+            raise damage_error("not a checkpoint of PyTorch", where) from error
         raise NamepinError(
             "E214",
             "the file holds more than numbers: loading it could run code, so it is refused",
@@ -333,4 +333,4 @@ def load_errors(where: str) -> Iterator[None]:
             mend="take the publisher's file, or a safetensors file",
         ) from error
     except (SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
-        raise damaged(_first_line(error), where) from error
+        raise damage_error(_first_line(error), where) from error

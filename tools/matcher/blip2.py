@@ -14,7 +14,14 @@ from torch import Tensor
 
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Query
-from namepin.tools.loading.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
+from namepin.tools.loading.pretrained import (
+    device_named,
+    identity,
+    load_folder,
+    load_tokenizer,
+    normalisation,
+    shared_model,
+)
 from namepin.tools.matcher.config import Blip2Config, Blip2MatcherConfig, Blip2TracerConfig
 from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
 from namepin.tools.models.match_texts import MATCH_PROMPT, MatchTexts
@@ -89,7 +96,7 @@ class Blip2Matcher(FeatureMatcher):
     name: ClassVar[str] = "matcher_blip2"
 
     def __init__(self, config: Blip2MatcherConfig) -> None:
-        super().__init__(shared(config.blip2, load_blip2_matcher))
+        super().__init__(shared_model(config.blip2, load_blip2_matcher))
         self.config = config
 
 
@@ -99,5 +106,5 @@ class Blip2Tracer(FeatureTracer):
     name: ClassVar[str] = "tracer_blip2"
 
     def __init__(self, config: Blip2TracerConfig) -> None:
-        super().__init__(shared(config.blip2, load_blip2_matcher), config.target)
+        super().__init__(shared_model(config.blip2, load_blip2_matcher), config.target)
         self.config = config

@@ -16,7 +16,14 @@ from torch import Tensor
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Query
 from namepin.tools.loading.adapters import Base, load_adapter_onto
-from namepin.tools.loading.pretrained import device_named, identity, load_folder, load_tokenizer, normalisation, shared
+from namepin.tools.loading.pretrained import (
+    device_named,
+    identity,
+    load_folder,
+    load_tokenizer,
+    normalisation,
+    shared_model,
+)
 from namepin.tools.matcher.config import LlavaConfig, LlavaMatcherConfig, LlavaTracerConfig
 from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
 from namepin.tools.models.llava import Colours, projected, visual_features
@@ -135,7 +142,7 @@ class LlavaMatcher(FeatureMatcher):
     name: ClassVar[str] = "matcher_llava"
 
     def __init__(self, config: LlavaMatcherConfig) -> None:
-        super().__init__(shared(config.llava, load_llava_matcher))
+        super().__init__(shared_model(config.llava, load_llava_matcher))
         self.config = config
 
 
@@ -145,5 +152,5 @@ class LlavaTracer(FeatureTracer):
     name: ClassVar[str] = "tracer_llava"
 
     def __init__(self, config: LlavaTracerConfig) -> None:
-        super().__init__(shared(config.llava, load_llava_matcher), config.target)
+        super().__init__(shared_model(config.llava, load_llava_matcher), config.target)
         self.config = config

@@ -144,7 +144,7 @@ def from_state(state: Mapping[str, Tensor], where: str, image_size: int, new_hea
             where=where,
             mend=f"set image_size to a multiple of {sizes.patch}; ALBEF's own is 384",
         )
-    loaded["visual_encoder.pos_embed"] = resized(loaded["visual_encoder.pos_embed"], sizes.grid)
+    loaded["visual_encoder.pos_embed"] = resize_positions(loaded["visual_encoder.pos_embed"], sizes.grid)
     if new_head is not None:
         fresh = entailment_head(sizes.width, new_head).state_dict()
         loaded |= {f"cls_head.{key}": value for key, value in fresh.items()}
@@ -194,7 +194,7 @@ def _layers(state: Mapping[str, Tensor], pattern: str) -> int:
     return len({match.group(1) for key in state if (match := re.match(pattern, key))})
 
 
-def resized(positions: Tensor, grid: int) -> Tensor:
+def resize_positions(positions: Tensor, grid: int) -> Tensor:
     """Position embeddings (1, 1 + patches, width) for `grid` rows and columns; the class token's stays as it is."""
     side = math.isqrt(positions.shape[1] - 1)
     if side == grid:

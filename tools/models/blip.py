@@ -18,7 +18,7 @@ from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.loading.pretrained import device_named, shared_model
 from namepin.tools.media import Media, picture
 from namepin.tools.models.blip_checkpoint import BlipCheckpoint, load_blip
 from namepin.tools.models.config import BlipConfig, Target
@@ -182,7 +182,7 @@ def shared_blip(config: BlipConfig) -> Blip:
     Raises:
         NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.
     """
-    return shared(config, _load)
+    return shared_model(config, _load)
 
 
 def _load(config: BlipConfig, path: Path, sha256: str) -> Blip:

@@ -59,16 +59,16 @@ class MatchTexts:
             entity, tail = self._parts(query)
             entity = entity[: self._longest - 2 - len(tail)]
             rows.append([self._first, *entity, *tail, self._words.sep_token_id])
-        return self._padded(rows)
+        return self._pad(rows)
 
     def plain(self, sentences: Sequence[str]) -> tuple[Texts, int]:
         """Sentences as they are, too long ones cut at their end, and how many those were."""
         rows = [self._ids(without_special(sentence, self._words)) for sentence in sentences]
         room = self._longest - 2
-        texts = self._padded([[self._first, *row[:room], self._words.sep_token_id] for row in rows])
+        texts = self._pad([[self._first, *row[:room], self._words.sep_token_id] for row in rows])
         return texts, sum(len(row) > room for row in rows)
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Texts:
+    def _pad(self, rows: Sequence[Sequence[int]]) -> Texts:
         longest = max(map(len, rows), default=0)
         pad = self._words.pad_token_id
         ids = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows], device=self._device)

@@ -12,11 +12,11 @@ from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import squash
 from namepin.tools.loading.out_of_memory import in_batches
-from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.loading.pretrained import device_named, shared_model
 from namepin.tools.media import Media, picture
 from namepin.tools.models.config import OfaConfig
 from namepin.tools.models.ofa_checkpoint import OfaCheckpoint, load_ofa
-from namepin.tools.models.ofa_vocabulary import BEGIN, END, PAD, padded
+from namepin.tools.models.ofa_vocabulary import BEGIN, END, PAD, pad_rows
 from namepin.tools.nets.ofa import Memory, Patches
 from namepin.tools.types import ImageRef
 
@@ -72,7 +72,7 @@ class OfaModel:
 
     def read(self, patches: Patches, prompts: Sequence[Sequence[int]]) -> Memory:
         """The encoder's states of several prompts about one picture; each prompt with its first and last token."""
-        ids = padded(prompts, self.device)
+        ids = pad_rows(prompts, self.device)
         return self.net.encode(patches, ids, ids != PAD)
 
     def prompt(self, text: str) -> list[int]:
@@ -86,7 +86,7 @@ def shared_ofa(config: OfaConfig) -> OfaModel:
     Raises:
         NamepinError: E210 to E218, see `namepin.tools.models.ofa_checkpoint`.
     """
-    return shared(config, _load)
+    return shared_model(config, _load)
 
 
 def _load(config: OfaConfig, path: Path, sha256: str) -> OfaModel:

@@ -60,7 +60,7 @@ class OfaWords:
         """The ids of all bins, in order."""
         return torch.arange(self.first_bin, self.size)
 
-    def spelled(self, text: str) -> tuple[str, bool]:
+    def normalise_text(self, text: str) -> tuple[str, bool]:
         """A text as OFA's data code spells it, and whether its end was cut off.
 
         Small letters, no punctuation in front, blanks for dashes and slashes, at most `MAX_WORDS` words.
@@ -145,7 +145,7 @@ def _lines(path: Path) -> list[str]:
         raise NamepinError("E211", f"not readable as text: {error}", where=str(path), mend="copy it again") from error
 
 
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Rows of ids (n, longest), filled up on the right with `PAD`."""
     longest = max(map(len, rows))
     return torch.tensor([[*row, *([PAD] * (longest - len(row)))] for row in rows], device=device)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from namepin.tools.caching.lru import LruCache
 from namepin.tools.images.tensors import imagenet
-from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.loading.pretrained import device_named, shared_model
 from namepin.tools.media import Media, picture
 from namepin.tools.models.config import SamConfig
 from namepin.tools.models.sam_checkpoint import SamCheckpoint, load_sam
@@ -36,7 +36,7 @@ class Candidates:
     scores: Tensor
 
 
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+def fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """(width, height) once the long side is `side`; halves round up, and no side vanishes."""
     scale = side / max(size)
     return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
@@ -48,7 +48,7 @@ def fit(image: Image.Image, side: int) -> Tensor:
     Returns:
         (3, side, side), float32.
     """
-    width, height = fitted(image.size, side)
+    width, height = fit_size(image.size, side)
     pixels = imagenet(image.resize((width, height), Image.Resampling.BILINEAR))
     return functional.pad(pixels, (0, side - width, 0, side - height))
 
@@ -58,7 +58,7 @@ def unfit(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
 
     Both steps are bilinear, as in SAM's own predictor: to the net's square, whose padding is cut off, then on.
     """
-    width, height = fitted(size, side)
+    width, height = fit_size(size, side)
     square = functional.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
     whole = functional.interpolate(
         square[..., :height, :width], (size[1], size[0]), mode="bilinear", align_corners=False
@@ -142,7 +142,7 @@ class Sam:
 
     def _frame(self, size: tuple[int, int]) -> tuple[int, int]:
         """Width and height of the picture within the net's square."""
-        return fitted(size, self.side)
+        return fit_size(size, self.side)
 
 
 def shared_sam(config: SamConfig) -> Sam:
@@ -151,7 +151,7 @@ def shared_sam(config: SamConfig) -> Sam:
     Raises:
         NamepinError: E210 to E216, see `namepin.tools.loading.pretrained`.
     """
-    return shared(config, _load)
+    return shared_model(config, _load)
 
 
 def _load(config: SamConfig, path: Path, sha256: str) -> Sam:

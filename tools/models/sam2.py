@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from namepin.tools.images.tensors import imagenet
-from namepin.tools.loading.pretrained import another_model, identity, load_folder, read_json, shared
+from namepin.tools.loading.pretrained import another_model, identity, load_folder, read_json, shared_model
 from namepin.tools.models.config import Sam2Config
 from namepin.tools.models.sam import Sam
 from namepin.tools.models.sam_checkpoint import SamCheckpoint
@@ -45,7 +45,7 @@ def shared_sam2(config: Sam2Config) -> Sam2:
     Raises:
         NamepinError: E210 to E216, see `namepin.tools.loading.pretrained`.
     """
-    return shared(config, _load)
+    return shared_model(config, _load)
 
 
 def _load(config: Sam2Config, path: Path, sha256: str) -> Sam2:

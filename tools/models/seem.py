@@ -17,12 +17,12 @@ from torch.nn import functional
 from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.tensors import imagenet
-from namepin.tools.loading.pretrained import device_named, shared
+from namepin.tools.loading.pretrained import device_named, shared_model
 from namepin.tools.media import Media, picture
 from namepin.tools.models.config import SEEM_STEP, SeemConfig
 from namepin.tools.models.seem_checkpoint import SeemCheckpoint, load_seem
 from namepin.tools.nets.seem import Features
-from namepin.tools.nets.seem.net import spread
+from namepin.tools.nets.seem.net import spread_points
 from namepin.tools.types import Box, ImageRef, Point
 
 _STROKE = 512
@@ -45,7 +45,7 @@ class Answer:
     logits: Tensor
 
 
-def scaled(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
+def scale_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
     """(width, height) with the short side as asked, unless the long side would be longer than asked; none vanishes."""
     short, long = min(size), max(size)
     if long * short_side <= long_side * short:
@@ -55,7 +55,7 @@ def scaled(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int,
     return (new_short, new_long) if size[0] <= size[1] else (new_long, new_short)
 
 
-def padded(size: tuple[int, int]) -> tuple[int, int]:
+def pad_size(size: tuple[int, int]) -> tuple[int, int]:
     """Both sides rounded up to multiples of 32."""
     return size[0] + -size[0] % SEEM_STEP, size[1] + -size[1] % SEEM_STEP
 
@@ -80,8 +80,8 @@ def stroke(point: Point | None, box: Box | None, size: tuple[int, int], small: t
     xs = torch.arange(max(left, 0), min(right, small[0]))
     ys = torch.arange(max(top, 0), min(bottom, small[1]))
     rows, columns = torch.meshgrid(ys, xs, indexing="ij")
-    pixels = spread(torch.stack((columns.flatten(), rows.flatten()), dim=1), _STROKE)
-    return pixels / torch.tensor(padded(small))
+    pixels = spread_points(torch.stack((columns.flatten(), rows.flatten()), dim=1), _STROKE)
+    return pixels / torch.tensor(pad_size(small))
 
 
 class SeemModel:
@@ -112,14 +112,14 @@ class SeemModel:
             whole = picture(image, media)
             width, height = self._small(whole.size)
             pixels = imagenet(whole.resize((width, height), Image.Resampling.BICUBIC))
-            full_width, full_height = padded((width, height))
+            full_width, full_height = pad_size((width, height))
             pixels = functional.pad(pixels, (0, full_width - width, 0, full_height - height))
             cached = self._net.encode(pixels[None].to(self.device))
             self._pictures.put(image.sha256, cached)
         return cached
 
     def _small(self, size: tuple[int, int]) -> tuple[int, int]:
-        return scaled(size, self.config.short_side, self.config.long_side)
+        return scale_size(size, self.config.short_side, self.config.long_side)
 
     @torch.no_grad()
     def answers(self, features: Features, size: tuple[int, int], asks: Sequence[Ask]) -> list[Answer]:
@@ -169,7 +169,7 @@ class SeemModel:
     def full_size(self, answer: Answer, size: tuple[int, int]) -> Tensor:
         """Mask logits at the picture's size, (height, width)."""
         small = self._small(size)
-        width, height = padded(small)
+        width, height = pad_size(small)
         square = functional.interpolate(answer.logits[None, None], (height, width), mode="bilinear")
         inside = square[..., : small[1], : small[0]]
         return functional.interpolate(inside, (size[1], size[0]), mode="bilinear")[0, 0]
@@ -184,7 +184,7 @@ def shared_seem(config: SeemConfig) -> SeemModel:
     if not Path(config.weights).exists():
         fetch = f"`hf download xdecoder/SEEM {Path(config.weights).name} --local-dir .` fetches the published ones"
         raise NamepinError("E210", "no SEEM weights here", where=config.weights, mend=fetch)
-    return shared(config, _load)
+    return shared_model(config, _load)
 
 
 def _load(config: SeemConfig, path: Path, sha256: str) -> SeemModel:

@@ -17,7 +17,7 @@ _RESERVED = (PAD, UNKNOWN, "CLS")
 FILE = "token_to_ix.json"
 
 
-def spelled(expression: str) -> list[str]:
+def normalise_words(expression: str) -> list[str]:
     """An expression's words as the authors' data code has them: small letters, most punctuation gone."""
     return re.sub(r"[.,'!?\"()*#:;]", "", expression.lower()).replace("-", " ").replace("/", " ").split()
 
@@ -31,7 +31,7 @@ def vocabulary_of(annotations: Mapping[str, Sequence[Mapping[str, Any]]]) -> dic
     for split in annotations.values():
         for annotation in split:
             for expression in annotation["expressions"]:
-                for word in spelled(expression):
+                for word in normalise_words(expression):
                     words.setdefault(word, len(words))
     return words
 

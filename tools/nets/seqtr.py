@@ -184,7 +184,7 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def _projected(self, x: Tensor, part: int) -> Tensor:
+    def _project(self, x: Tensor, part: int) -> Tensor:
         width = x.shape[-1]
         rows = slice(part * width, (part + 1) * width)
         projected = functional.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
@@ -192,11 +192,11 @@ class Attention(nn.Module):
 
     def keys(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Both (n, places, width) -> (n, heads, places, width / heads)."""
-        return self._projected(keys, 1), self._projected(values, 2)
+        return self._project(keys, 1), self._project(values, 2)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Queries (n, asked, width), and what `keys` gave -> (n, asked, width)."""
-        asked = self._projected(queries, 0)
+        asked = self._project(queries, 0)
         weights = (asked @ keys.transpose(-1, -2) / math.sqrt(keys.shape[-1])).softmax(-1)
         result: Tensor = self.out_proj((weights @ values).transpose(1, 2).flatten(2))
         return result

@@ -44,10 +44,10 @@ class Blip2Model:
         )
         embedded = embedder(self.net)(torch.tensor([ids], device=self.net.query_tokens.device))
         if request.image is not None:
-            embedded = torch.cat([self._seen(request.image, media).to(embedded.dtype), embedded], dim=1)
+            embedded = torch.cat([self._encode(request.image, media).to(embedded.dtype), embedded], dim=1)
         return Question(embedded, answers)
 
-    def _seen(self, image: ImageRef, media: Media) -> Tensor:
+    def _encode(self, image: ImageRef, media: Media) -> Tensor:
         found = self._kept.get(image.sha256)
         if found is None:
             with only_where_it_learns(self.net.language_projection):

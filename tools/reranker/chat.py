@@ -22,9 +22,9 @@ from namepin.tools.reranker.config import ChatRerankerConfig
 from namepin.tools.reranker.prompt import (
     EXAMPLES,
     PROMPT_DIGEST,
-    checked,
+    clean_request,
     cut_notice,
-    fitted,
+    fit_prompt,
     seen_by,
     table7,
     without_asking,
@@ -68,7 +68,7 @@ class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
         async def choose(ask: Ask, request: RerankRequest) -> Reranked:
             return await self._choose(ask, request, media)
 
-        return self.answers(choose, [checked(request) for request in requests])
+        return self.answers(choose, [clean_request(request) for request in requests])
 
     def recall(self, request: RerankRequest) -> Reranked | None:
         """The answer where there is only one candidate, or it was given before."""
@@ -96,7 +96,7 @@ class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
             NamepinError: E120 when `media` lacks the picture.
         """
         sees = seen_by(request, reads_images=self.config.sees_images)
-        query = fitted(request, sees, hint=self.config.hint, length=len, limit=self.config.max_query)
+        query = fit_prompt(request, sees, hint=self.config.hint, length=len, limit=self.config.max_query)
         content: str | list[str | dict[str, Any]] = query.text
         if sees == "image" and request.image is not None:
             content = picture_and_text(data_url(picture(request.image, media), self.config.max_side), query.text)

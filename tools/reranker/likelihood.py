@@ -109,20 +109,20 @@ class CausalScorer:
         """The same as a tensor, (answers,), float64, which gradients flow through."""
         if self._again is not None:
             return self._whole_sums(answers, self._again)
-        ids, mask = _padded(answers, self._first.device)
+        ids, mask = _pad(answers, self._first.device)
         logits = self._first.expand(len(answers), -1).unsqueeze(1)
         if ids.shape[1] > 1:
             # An answer's last token is looked for, never looked from.
             cache = {self._cache: self._copies(len(answers))}
             states = self._decoder(inputs_embeds=self._words(ids[:, :-1]), use_cache=True, **cache).last_hidden_state
             logits = torch.cat([logits, self._head(states)], dim=1)
-        return _summed(logits, ids, mask)
+        return _sum_answers(logits, ids, mask)
 
     def _whole_sums(self, answers: Sequence[Sequence[int]], question: Tensor) -> Tensor:
-        ids, mask = _padded(answers, question.device)
+        ids, mask = _pad(answers, question.device)
         embedded = torch.cat([question.expand(len(answers), -1, -1), self._words(ids[:, :-1])], dim=1)
         states = self._decoder(inputs_embeds=embedded, use_cache=False).last_hidden_state
-        return _summed(self._head(states[:, question.shape[1] - 1 :]), ids, mask)
+        return _sum_answers(self._head(states[:, question.shape[1] - 1 :]), ids, mask)
 
     def _copies(self, rows: int) -> Any:
         """The question's keys and values, for each row of a batch; rows are padded on the right, none sees padding."""
@@ -153,17 +153,17 @@ class Seq2SeqScorer:
         """The same as a tensor, (answers,), float64, which gradients flow through."""
         from transformers.modeling_outputs import BaseModelOutput
 
-        ids, mask = _padded(answers, self._states.device)
+        ids, mask = _pad(answers, self._states.device)
         start = torch.full_like(ids[:, :1], self._net.config.decoder_start_token_id)
         logits = self._net(
             encoder_outputs=BaseModelOutput(last_hidden_state=self._states.expand(len(answers), -1, -1)),
             decoder_input_ids=torch.cat([start, ids[:, :-1]], dim=1),
             use_cache=False,
         ).logits
-        return _summed(logits, ids, mask)
+        return _sum_answers(logits, ids, mask)
 
 
-def _padded(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+def _pad(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and mask, (rows, longest); padding repeats the last token, and does not count."""
     longest = max(map(len, answers))
     ids = torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in answers], device=device)
@@ -171,7 +171,7 @@ def _padded(answers: Sequence[Sequence[int]], device: torch.device) -> tuple[Ten
     return ids, mask
 
 
-def _summed(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+def _sum_answers(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """The answers' log-probabilities, (answers,), float64, of logits (answers, tokens, vocabulary)."""
     chosen = logits.float().log_softmax(-1).gather(2, ids.unsqueeze(2)).squeeze(2)
     total: Tensor = (chosen.double() * mask).sum(1)

@@ -63,18 +63,18 @@ class LlavaModel:
         shown = PICTURE + "\n" if request.image is not None else ""
         prompt = CONVERSATION.format(picture=shown, query=query)
         ids, answers = split_answers(self.tokenizer, prompt, [" " + candidate for candidate in request.candidates])
-        return Question(self._embedded(ids, request.image, media), answers)
+        return Question(self._embed(ids, request.image, media), answers)
 
-    def _embedded(self, ids: Sequence[int], image: ImageRef | None, media: Media) -> Tensor:
+    def _embed(self, ids: Sequence[int], image: ImageRef | None, media: Media) -> Tensor:
         words = self.net.get_input_embeddings()
         embedded: Tensor = words(torch.tensor([ids], device=self.net.device))
         if image is None:
             return embedded
         at = list(ids).index(self._image_token)
-        seen = self._seen(image, media).to(embedded.dtype)
+        seen = self._encode(image, media).to(embedded.dtype)
         return torch.cat([embedded[:, :at], seen, embedded[:, at + 1 :]], dim=1)
 
-    def _seen(self, image: ImageRef, media: Media) -> Tensor:
+    def _encode(self, image: ImageRef, media: Media) -> Tensor:
         found = self._kept.get(image.sha256)
         if found is None:
             with only_where_it_learns(self.net.model.multi_modal_projector):

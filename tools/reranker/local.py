@@ -19,7 +19,15 @@ from namepin.tools.media import Media
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.reranker.config import LocalRerankerConfig
 from namepin.tools.reranker.likelihood import Question, generated
-from namepin.tools.reranker.prompt import PROMPT_DIGEST, best, checked, cut_notice, fitted, seen_by, without_asking
+from namepin.tools.reranker.prompt import (
+    PROMPT_DIGEST,
+    best,
+    clean_request,
+    cut_notice,
+    fit_prompt,
+    seen_by,
+    without_asking,
+)
 
 
 def only_where_it_learns(eyes: Any) -> Any:
@@ -93,11 +101,11 @@ class LocalReranker:
         return [self._answer(request, media) for request in requests]
 
     def _answer(self, request: RerankRequest, media: Media) -> Reranked:
-        clean = checked(request, lambda text: without_special(text, self.model.tokenizer))
+        clean = clean_request(request, lambda text: without_special(text, self.model.tokenizer))
         if (only := without_asking(clean)) is not None:
             return only
         sees = seen_by(clean, reads_images=self.model.reads_images)
-        query = fitted(clean, sees, hint=self.config.hint, length=self._length, limit=self.config.max_query_tokens)
+        query = fit_prompt(clean, sees, hint=self.config.hint, length=self._length, limit=self.config.max_query_tokens)
         notices = (cut_notice(self.name, request),) if query.cut else ()
         with self._turn, torch.inference_mode():
             question = self.model.question(query.text, clean, media)

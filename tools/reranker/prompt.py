@@ -86,7 +86,7 @@ def table7(request: RerankRequest, sees: Sees = "image", *, hint: bool = False) 
     return "\n".join([*lines, "Answer:"])
 
 
-def fitted(request: RerankRequest, sees: Sees, *, hint: bool, length: Callable[[str], int], limit: int) -> Query:
+def fit_prompt(request: RerankRequest, sees: Sees, *, hint: bool, length: Callable[[str], int], limit: int) -> Query:
     """`table7`, cut where it is longer than `limit`: the post's ends first, then the mention's.
 
     Args:
@@ -137,7 +137,7 @@ def _most(holds: Callable[[int], bool], bound: int) -> int:
     return low
 
 
-def checked(request: RerankRequest, clean: Callable[[str], str] = str) -> RerankRequest:
+def clean_request(request: RerankRequest, clean: Callable[[str], str] = str) -> RerankRequest:
     """The request with every token and the caption cleaned.
 
     Args:

@@ -84,7 +84,7 @@ def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | No
     """SAM's candidates for every prompt, None where it has neither point nor box; prompts of one kind go together."""
     size = request.image.width, request.image.height
     kinds: dict[tuple[bool, bool], list[int]] = {}
-    placed = [_placed(prompt, size) for prompt in request.prompts]
+    placed = [_place(prompt, size) for prompt in request.prompts]
     for i, (point, box) in enumerate(placed):
         if point or box:
             kinds.setdefault((point is not None, box is not None), []).append(i)
@@ -99,7 +99,7 @@ def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | No
     return found
 
 
-def _placed(prompt: SegmentPrompt, size: tuple[int, int]) -> tuple[Point | None, Box | None]:
+def _place(prompt: SegmentPrompt, size: tuple[int, int]) -> tuple[Point | None, Box | None]:
     point = clip_point(prompt.peak, size) if prompt.peak else None
     return point, clip_box(prompt.box, size) if prompt.box else None
 

@@ -27,7 +27,7 @@ from namepin.tools.loading.pretrained import (
     load_folder,
     load_tokenizer,
     read_json,
-    shared,
+    shared_model,
 )
 from namepin.tools.media import Media, picture
 from namepin.tools.models.config import Sam3Config
@@ -188,7 +188,7 @@ def shared_sam3(config: Sam3Config) -> Sam3:
     Raises:
         NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.
     """
-    return shared(config, _load)
+    return shared_model(config, _load)
 
 
 def _load(config: Sam3Config, path: Path, sha256: str) -> Sam3:

@@ -18,7 +18,7 @@ from namepin.tools.nets.crf import CRF
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
 from namepin.tools.tagger.adapter import Manifest, load_adapter
 from namepin.tools.tagger.config import TaggerConfig
-from namepin.tools.tagger.lexicon import Votes, blended, lexicon_sha256, text_votes
+from namepin.tools.tagger.lexicon import Votes, blend, lexicon_sha256, text_votes
 from namepin.tools.tagger.rows import Row, RowBuilder, collate
 from namepin.tools.text import tweet_tokens
 from namepin.tools.types import Mention, Notice, token_offsets
@@ -159,7 +159,7 @@ class DualTagger:
         coarse = self.spec.parents[types[kind]] if self._fine_only else self.spec.coarse_types[kind]
         label = cast(Label, self.spec.to_coarse4(coarse))
         if post.fine is not None and self.config.lexicon:
-            shares = blended(shares, self._votes(post.words, first, last, label), self.config.lexicon)
+            shares = blend(shares, self._votes(post.words, first, last, label), self.config.lexicon)
         entropy = -sum(share * math.log(share) for share in shares.values() if share > 0)
         # Six decimals: beyond that lies the noise of batch shapes.
         scores = {name: round(share, 6) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])}

@@ -1,7 +1,7 @@
 """What words and well-known names say about a mention's fine type, given its 4-type: a small hand-written lexicon.
 
 The knowledge itself is data: `data/fine_names.toml` (names) and `data/fine_rules.toml` (patterns). It labels training
-posts weakly (finetune/tagger/weak_labels.py), and can join a tagger's own scores (`blended`).
+posts weakly (finetune/tagger/weak_labels.py), and can join a tagger's own scores (`blend`).
 """
 
 import re
@@ -73,12 +73,12 @@ _REMEMBERED = 300
 
 
 def _matching(table: Table, coarse: str, text: str) -> tuple[int, ...]:
-    find = _remembered if len(text) <= _REMEMBERED else _remembered.__wrapped__
+    find = _votes_of if len(text) <= _REMEMBERED else _votes_of.__wrapped__
     return find(table, coarse, text)
 
 
 @lru_cache(maxsize=4096)
-def _remembered(table: Table, coarse: str, text: str) -> tuple[int, ...]:
+def _votes_of(table: Table, coarse: str, text: str) -> tuple[int, ...]:
     return tuple(i for i, (pattern, _) in enumerate(_rules()[table, coarse]) if pattern.search(text))
 
 
@@ -138,13 +138,13 @@ def text_votes(coarse: str, words: Sequence[str], span: tuple[int, int], weights
     name = " ".join(words[start:end])
     votes: Votes = {}
     add_votes(votes, listed_types(coarse, name), weights.listed)
-    add_votes(votes, normalised(word_types("shape", coarse, split_joined(name))), weights.shape)
+    add_votes(votes, normalise(word_types("shape", coarse, split_joined(name))), weights.shape)
     around = split_joined(" ".join((*words[:start], "|", *words[end:])))
     add_votes(votes, word_types("context", coarse, around), weights.context)
     return votes
 
 
-def blended(scores: Mapping[str, float], votes: Mapping[str, float], weight: float) -> dict[str, float]:
+def blend(scores: Mapping[str, float], votes: Mapping[str, float], weight: float) -> dict[str, float]:
     """A distribution joined by votes: `(p + weight * v) / (sum p + weight * sum v)`, best first."""
     total = sum(scores.values()) + weight * sum(votes.values())
     mixed = {t: (scores.get(t, 0.0) + weight * votes.get(t, 0.0)) / total for t in (*scores, *(votes.keys() - scores))}
@@ -162,7 +162,7 @@ def add_votes(votes: Votes, more: Mapping[str, float], weight: float = 1.0) -> N
         votes[fine] = votes.get(fine, 0.0) + weight * value
 
 
-def normalised(votes: Mapping[str, float]) -> Votes:
+def normalise(votes: Mapping[str, float]) -> Votes:
     """The votes as shares of one; none stay none."""
     total = sum(votes.values())
     return {t: v / total for t, v in votes.items()} if total else {}

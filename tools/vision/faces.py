@@ -21,7 +21,7 @@ from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.vision.config import PeopleConfig
-from namepin.tools.vision.grabcut import resized, turned_back
+from namepin.tools.vision.grabcut import resize, turned_back
 
 Grey = NDArray[np.uint8]
 
@@ -88,14 +88,14 @@ class PeopleFinder:
 
     def find(self, image: Image.Image) -> tuple[Person, ...]:
         """The people in an upright RGB picture, the most prominent first."""
-        small, scale = resized(image, self.config.side, enlarge=2.0)
+        small, scale = resize(image, self.config.side, enlarge=2.0)
         if min(small.shape[:2]) < 24:
             return ()
         grey: Grey = self._cv2.cvtColor(small, self._cv2.COLOR_RGB2GRAY)
         with self._lock:
-            people = self._frontal(grey) or self._tilted(grey) or self._profiles(grey)
+            people = self._frontal(grey) or self._find_tilted(grey) or self._profiles(grey)
         upright = (image.width, image.height)
-        found = [_scaled(person, 1 / scale, upright) for person in _without_repeats(people)]
+        found = [_scale(person, 1 / scale, upright) for person in _without_repeats(people)]
         return tuple(sorted(found, key=lambda p: (-p.prominence, p.box))[: self.config.most])
 
     def _frontal(self, grey: Grey) -> list[Person]:
@@ -115,7 +115,7 @@ class PeopleFinder:
         eyes = bool(self._detect("eye", upper, 18, neighbours=3, step=1.08))
         return (_CONFIRMED if eyes else _DOUBTFUL) if seconded else 0.0
 
-    def _tilted(self, grey: Grey) -> list[Person]:
+    def _find_tilted(self, grey: Grey) -> list[Person]:
         """Faces on heads held askew; every further look invites false alarms, so only confirmed ones count."""
         height, width = grey.shape
         for angle in self.config.tilts:
@@ -176,7 +176,7 @@ def _without_repeats(people: Sequence[Person]) -> list[Person]:
     return kept
 
 
-def _scaled(person: Person, factor: float, size: tuple[int, int]) -> Person:
+def _scale(person: Person, factor: float, size: tuple[int, int]) -> Person:
     x1, y1, x2, y2 = (value * factor for value in person.box)
     box = (max(0.0, x1), max(0.0, y1), min(float(size[0]), x2), min(float(size[1]), y2))
     return Person(box, person.confidence, person.sharpness)

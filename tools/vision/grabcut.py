@@ -14,7 +14,7 @@ from namepin.tools.geometry import Rectangle, Region
 Pixels = NDArray[np.uint8]
 
 
-def resized(image: Image.Image, side: int, *, enlarge: float = 1.0) -> tuple[Pixels, float]:
+def resize(image: Image.Image, side: int, *, enlarge: float = 1.0) -> tuple[Pixels, float]:
     """The picture with its long side at `side` pixels, enlarged at most `enlarge` times, and the factor used.
 
     Returns:
@@ -52,7 +52,7 @@ def person_region(image: Image.Image, face: Rectangle, others: Sequence[Rectangl
     Returns:
         Boolean (height, width) at the picture's full size. Never empty: the face belongs to it.
     """
-    small, scale = resized(image, side)
+    small, scale = resize(image, side)
     trimap, prior = _trimap(small.shape[:2], _times(face, scale), [_times(other, scale) for other in others])
     grown = _grab(small, trimap)
     # Where GrabCut lost most of the body or spilled far over, the average body is the better guess.
@@ -60,7 +60,7 @@ def person_region(image: Image.Image, face: Rectangle, others: Sequence[Rectangl
         grown = prior
     x, y = (int(scale * (face[0] + face[2]) / 2), int(scale * (face[1] + face[3]) / 2))
     whole = _solid_piece(grown, min(x, small.shape[1] - 1), min(y, small.shape[0] - 1))
-    result = _enlarged(whole, image.size)
+    result = _enlarge(whole, image.size)
     _fill_ellipse(result, *_face_ellipse(face))
     return result
 
@@ -73,11 +73,11 @@ def object_region(image: Image.Image, box: Rectangle, *, side: int = 320) -> Reg
     """
     import cv2
 
-    small, scale = resized(image, side)
+    small, scale = resize(image, side)
     x1, y1, x2, y2 = (_px(value) for value in _times(box, scale))
     trimap: Pixels = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
     trimap[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = cv2.GC_PR_FGD
-    full = _enlarged(_grab(small, trimap), image.size)
+    full = _enlarge(_grab(small, trimap), image.size)
     left, top, right, bottom = int(box[0]), int(box[1]), int(np.ceil(box[2])), int(np.ceil(box[3]))
     result: Region = np.zeros((image.height, image.width), bool)
     result[top:bottom, left:right] = full[top:bottom, left:right]
@@ -162,7 +162,7 @@ def _solid_piece(region: Region, x: int, y: int) -> Region:
     return filled
 
 
-def _enlarged(region: Region, size: tuple[int, int]) -> Region:
+def _enlarge(region: Region, size: tuple[int, int]) -> Region:
     """The region at (width, height) `size`, its edge smooth rather than in steps."""
     import cv2
 

@@ -58,7 +58,7 @@ def find_name(mention: str, lines: Sequence[Line]) -> NameInText | None:
     `Federation Business Data Lake` of `Federation Business Data Lake Solution` does.
     """
     rows = [[piece for word in line.words for piece in pieces(word)] for line in lines]
-    rows += [rows[i] + rows[j] for i, j in _continued(lines)]
+    rows += [rows[i] + rows[j] for i, j in _continuations(lines)]
     hits = [hit for target, share in _targets(mention) for row in rows for hit in _hits(target, share, row)]
     if not hits:
         return None
@@ -145,7 +145,7 @@ def _case_fits(target: Sequence[Piece], read: Sequence[Piece]) -> bool:
     return len(wanted) > 3 or found == wanted or (found.isupper() and len(wanted) == 3)
 
 
-def _continued(lines: Sequence[Line]) -> list[tuple[int, int]]:
+def _continuations(lines: Sequence[Line]) -> list[tuple[int, int]]:
     """Pairs of lines that read on: of like height, the second close below the first and under it."""
     boxes = [bounds([line.quad]) for line in lines]
     pairs = []

@@ -15,7 +15,7 @@ from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.geometry import Rectangle
 from namepin.tools.vision.config import OcrConfig
-from namepin.tools.vision.grabcut import resized
+from namepin.tools.vision.grabcut import resize
 
 Quad = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 """Corners of a word or line in reading direction: top left, top right, bottom right, bottom left."""
@@ -95,7 +95,7 @@ class TextReader:
 
     def read(self, image: Image.Image) -> tuple[Line, ...]:
         """The lines of text in an upright RGB picture, from top to bottom."""
-        small, scale = resized(image, self.config.side, enlarge=2.0)
+        small, scale = resize(image, self.config.side, enlarge=2.0)
         if min(small.shape[:2]) < 8:
             return ()
         with self._lock:

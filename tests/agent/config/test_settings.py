@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from namepin.agent.config.backends import BACKENDS
-from namepin.agent.config.layers import meant, written
+from namepin.agent.config.layers import parse_value, suggest
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.tools.errors import Exit, NamepinError
 
@@ -68,7 +68,7 @@ def test_python_overrides_may_be_nested_or_dotted() -> None:
 
 def test_resolved_settings_load_again() -> None:
     settings = load("gate.gamma=0.4", "segmenter.backend=off")
-    again = load_settings(settings.profile, base=settings.resolved(), environment={"NAMEPIN_GATE__K": "2"})
+    again = load_settings(settings.profile, base=settings.dump(), environment={"NAMEPIN_GATE__K": "2"})
     assert again == settings
 
 
@@ -142,8 +142,8 @@ def test_a_typo_in_the_environment_is_an_error() -> None:
     [("0.4", "0.4"), ("null", None), ("[1, 2]", [1, 2]), ("[oops", "[oops"), ('"12"', "12"), ("true", "true")],
 )
 def test_values_are_read_as_typed(typed: str, value: Any) -> None:
-    assert written(typed) == value
+    assert parse_value(typed) == value
 
 
 def test_nothing_near_is_not_guessed() -> None:
-    assert meant("zzzz", ["gate.gamma"]) == ""
+    assert suggest("zzzz", ["gate.gamma"]) == ""

@@ -12,7 +12,7 @@ from namepin.agent.config.sections import EstimateSettings
 from namepin.agent.config.settings import load_settings
 from namepin.agent.estimate.model import Hardware, Pool, Stage, Work, bounds, bounds_of_pools, estimate
 from namepin.agent.estimate.page import amount, describe_estimate, duration
-from namepin.agent.estimate.sample import drawn, estimated, pools_of
+from namepin.agent.estimate.sample import draw_posts, estimate_batch, pools_of
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.usage import count_usage, record_usage
 from support.batch_samples import write_posts
@@ -135,12 +135,12 @@ def test_words_name_the_bound_and_what_is_not_known() -> None:
 def test_the_sample_is_of_posts_only_seeded_and_without_repeats(tmp_path: Path) -> None:
     path = write_posts(tmp_path / "posts.jsonl", 40)
     path.write_text(path.read_text() + "not JSON\n" * 20)
-    chosen = [post.id for post in drawn(Source(str(path)), 30)]
-    assert chosen == [post.id for post in drawn(Source(str(path)), 30)] and len(set(chosen)) == 30
-    assert {post.id for post in drawn(Source(str(path)), 99, limit=3)} == {"p0000", "p0001", "p0002"}
+    chosen = [post.id for post in draw_posts(Source(str(path)), 30)]
+    assert chosen == [post.id for post in draw_posts(Source(str(path)), 30)] and len(set(chosen)) == 30
+    assert {post.id for post in draw_posts(Source(str(path)), 99, limit=3)} == {"p0000", "p0001", "p0002"}
     path.write_text("not JSON\n")
     with pytest.raises(NamepinError, match="E104"):
-        drawn(Source(str(path)), 5)
+        draw_posts(Source(str(path)), 5)
 
 
 def test_answers_are_counted_within_the_block_only() -> None:
@@ -181,7 +181,7 @@ def test_a_sample_measures_stages_and_tokens_anew_each_time(
     settings = load_settings("starter", assignments=chosen, environment={})
     source = Source(str(write_posts(tmp_path / "posts.jsonl", 20)))
     for asked in (9, 18):  # one to warm up, four alone, four as a batch; no cache answers the second time
-        expected, work = estimated(settings, source, 1000)
+        expected, work = estimate_batch(settings, source, 1000)
         assert model.asked == asked
         knowledge = work.stages["knowledge"]
         assert (knowledge.on, knowledge.calls, knowledge.answers) == ("server", 1, 1)

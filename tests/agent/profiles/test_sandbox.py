@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from namepin.agent.cli.eval import register
 from namepin.agent.config.settings import load_settings
-from namepin.agent.workflows.checkpoint_sizes import wanted
+from namepin.agent.workflows.checkpoint_sizes import wanted_weights
 from namepin.finetune.sandbox.train import write_profile
 from namepin.finetune.sandbox.write import write_world
 from namepin.tools.loading.encoder import WEIGHTS
@@ -55,7 +55,7 @@ def test_rivegs_graph_knows_its_world(world: Path, tmp_path: Path) -> None:
 
 def test_nothing_is_to_be_fetched() -> None:
     settings = load_settings("sandbox", environment={})
-    needed = [one for tool in settings.tools.values() for one in wanted(tool.config)]
+    needed = [one for tool in settings.tools.values() for one in wanted_weights(tool.config)]
     assert needed and all(one.here for one in needed)
 
 
@@ -69,9 +69,9 @@ def test_it_is_small_and_from_the_recipes() -> None:
 
 def test_the_shipped_profile_is_make_sandboxs(tmp_path: Path) -> None:
     """But for where the weights are."""
-    shipped = load_settings("sandbox", environment={}).resolved()
+    shipped = load_settings("sandbox", environment={}).dump()
     write_profile(tmp_path)
-    trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).resolved())
+    trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).dump())
     for stage in ("matcher", "entailment", "segmenter", "grounder", "reranker"):
         trained = trained.replace(f"{tmp_path}/{stage}/weights", f"sandbox/{stage}")
     assert json.loads(trained.replace(f"{tmp_path}/tagger/adapter", "sandbox/tagger")) == shipped

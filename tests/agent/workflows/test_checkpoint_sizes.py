@@ -20,7 +20,7 @@ from transformers import (
     SamModel,
 )
 
-from namepin.agent.workflows.checkpoint_sizes import PUBLISHED, Wanted, fit, wanted
+from namepin.agent.workflows.checkpoint_sizes import PUBLISHED, Wanted, fit, wanted_weights
 from namepin.tools.grounder.config import OfaGrounderConfig
 from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.models.config import OfaConfig
@@ -140,9 +140,9 @@ def test_memory_by_form() -> None:
     [(None, "no GPU"), (24.0, "fits in bf16, 8-bit, 4-bit"), (8.0, "fits in 8-bit, 4-bit"), (2.0, "fits not")],
 )
 def test_whether_it_fits(gpu: float | None, said: str) -> None:
-    needed = next(wanted(LlavaRerankerConfig()))
+    needed = next(wanted_weights(LlavaRerankerConfig()))
     assert said in fit(needed, gpu) and "14.1 GB in bf16, 7.3 GB in 8-bit, 4.0 GB in 4-bit" in fit(needed, gpu)
-    blip = next(wanted(BlipMatcherConfig()))
+    blip = next(wanted_weights(BlipMatcherConfig()))
     assert fit(blip, 24.0) == "weights take 1.8 GB in float32; of 24 GB on the GPU: fits in float32"
 
 
@@ -150,7 +150,7 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     class Outer(BaseModel):
         matcher: BlipMatcherConfig = BlipMatcherConfig()
 
-    (needed,) = wanted(Outer())
+    (needed,) = wanted_weights(Outer())
     assert needed.weights == "Salesforce/blip-itm-large-coco" and not needed.quantisable
     local = Wanted(str(tmp_path), None, "float32", "none", False)
     assert local.here and local.memory_gb is None and fit(local, 24.0) == "size unknown"
@@ -168,7 +168,7 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
 
 
 def test_what_a_repository_has_is_what_is_fetched() -> None:
-    (needed,) = wanted(OfaGrounderConfig(ofa=OfaConfig(weights="OFA-Sys/ofa-base")))
+    (needed,) = wanted_weights(OfaGrounderConfig(ofa=OfaConfig(weights="OFA-Sys/ofa-base")))
     assert "pytorch_model*.bin" in needed.command and "safetensors" not in needed.command
-    (needed,) = wanted(OfaGrounderConfig())
+    (needed,) = wanted_weights(OfaGrounderConfig())
     assert needed.command.startswith("curl") and needed.command.endswith("/checkpoints/refcoco_large_best.pt")

@@ -11,7 +11,7 @@ from namepin.evals.bench.scale_simulation import (
     Simulation,
     Stage,
     operations,
-    planned,
+    plan_workers,
     seconds_a_post,
     tables,
 )
@@ -82,7 +82,7 @@ def test_operations_by_hand_and_what_follows_from_them() -> None:
 
 
 def test_the_plan_gives_each_stage_what_it_needs() -> None:
-    plan = planned(Assumed(), posts=10**7, shard=1000)
+    plan = plan_workers(Assumed(), posts=10**7, shard=1000)
     run = Simulation(plan).run()
     gpus = [stage for stage in plan.stages if stage.name not in ("prepare", "write")]
     assert 512 <= sum(stage.workers for stage in gpus) <= 512 + len(gpus)

@@ -10,7 +10,7 @@ from namepin.evals.datasets.gold import Dataset
 from namepin.evals.report.full import full_report
 from namepin.evals.report.html import write_page, wrong_posts
 from namepin.evals.report.markdown import write_markdown
-from namepin.evals.report.paper_figures import beside, published
+from namepin.evals.report.paper_figures import beside, published_figures
 from namepin.evals.scoring.attribution import outcomes
 from namepin.evals.scoring.evaluate import TASKS
 from namepin.evals.scoring.predictions import Predictions, check
@@ -118,7 +118,7 @@ def test_a_place_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> None
 def test_published_numbers_are_valid_and_never_silently_compared() -> None:
     data, found = run_on(1)
     report = full_report(data, found)
-    assert {task for row in published() for task in row.f1} <= set(TASKS)
+    assert {task for row in published_figures() for task in row.f1} <= set(TASKS)
     rows = beside(report)
     assert rows and all(row.obstacles(report) for row in rows)
     same = report.model_copy(update={"release": "Twitter-GMNER v2.0 test", "protocol": "riveg"})

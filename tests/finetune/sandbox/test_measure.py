@@ -79,7 +79,7 @@ def test_a_number_that_is_missing_for_one_is_left_out(ran: list[list[str]], tmp_
 
 def test_the_profile_names_the_folder(tmp_path: Path) -> None:
     write_profile(tmp_path)
-    trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).resolved())
+    trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).dump())
     assert trained.count(str(tmp_path)) == 7 and "out/sandbox" not in trained
 
 

@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from namepin.tools.entailment.albef import AlbefEntailment, as_albef, as_lavis, entailed, padded
+from namepin.tools.entailment.albef import AlbefEntailment, as_albef, as_lavis, pad, probabilities
 from namepin.tools.entailment.config import AlbefEntailmentConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.images.tensors import squash
 from namepin.tools.interfaces import Entailments, EntailRequest, ReferringQuery
 from namepin.tools.media import Media
-from namepin.tools.models.albef_checkpoint import from_state, resized
+from namepin.tools.models.albef_checkpoint import from_state, resize_positions
 from namepin.tools.nets.albef import Albef
 from support import tiny_albef, tiny_blip
 from support.paths import GOLDEN
@@ -122,7 +122,7 @@ def test_scores_are_those_of_a_pass_by_hand(saved: tuple[Path, Path], media: Med
 def test_golden_logits() -> None:
     golden = np.load(GOLDEN_FILE)
     net = tiny_albef.tiny_net()
-    ids, mask = padded([[2, 9, 11, 40], [2, 13]], 0)
+    ids, mask = pad([[2, 9, 11, 40], [2, 13]], 0)
     with torch.inference_mode():
         patches = net.encode(squash(PICTURE, 64)[None])
         logits = net(patches, ids, mask).numpy()
@@ -132,7 +132,11 @@ def test_golden_logits() -> None:
 
 def test_a_head_of_two_classes_and_one_of_three() -> None:
     three = torch.tensor([[0.0, 9.0, 1.0], [2.0, 0.0, -1.0]])
-    assert entailed(three) == entailed(three[:, [0, 2]]) == pytest.approx([1 / (1 + np.e**-1), 1 / (1 + np.e**3)])
+    assert (
+        probabilities(three)
+        == probabilities(three[:, [0, 2]])
+        == pytest.approx([1 / (1 + np.e**-1), 1 / (1 + np.e**3)])
+    )
 
 
 def test_two_classes_from_a_file(tmp_path: Path, media: Media) -> None:
@@ -293,8 +297,8 @@ def test_another_picture_size_resizes_the_positions(saved: tuple[Path, Path], me
     net = a_tool(saved, image_size=96).model.net
     assert net.visual_encoder.pos_embed.shape == (1, 37, 128)
     flat = torch.cat([torch.ones(1, 1, 4), torch.full((1, 16, 4), 3.0)], dim=1)
-    assert torch.allclose(resized(flat, 6), torch.cat([torch.ones(1, 1, 4), torch.full((1, 36, 4), 3.0)], dim=1))
-    assert resized(flat, 4) is flat
+    assert torch.allclose(resize_positions(flat, 6), torch.cat([flat[:, :1], torch.full((1, 36, 4), 3.0)], dim=1))
+    assert resize_positions(flat, 4) is flat
     with pytest.raises(NamepinError, match="E217.*multiple of 16"):
         a_tool(saved, image_size=100)
 

@@ -139,7 +139,7 @@ def test_features_are_computed_once_and_again_when_anything_differs(
         computed.append(len(samples))
         return torch.eye(len(samples), 32)
 
-    monkeypatch.setattr("namepin.tools.examples.annotated._computed", compute)
+    monkeypatch.setattr("namepin.tools.examples.annotated._compute", compute)
     assert tool(tmp_path, weights).fingerprint == first.fingerprint and not computed
     assert tool(tmp_path, weights, n=1, device="cpu").fingerprint != first.fingerprint and not computed
     written(tmp_path, [*ROWS[:2], ROWS[2] | {"text": "another text"}])

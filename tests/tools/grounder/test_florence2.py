@@ -16,7 +16,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.config import Florence2Config
-from namepin.tools.grounder.florence2 import Answer, Florence2, Florence2Grounder, box_of, located
+from namepin.tools.grounder.florence2 import Answer, Florence2, Florence2Grounder, box_of, parse_places
 from namepin.tools.images.tensors import IMAGENET_MEAN, IMAGENET_STD
 from namepin.tools.interfaces import Grounded, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
@@ -116,7 +116,7 @@ def test_answers_are_read_as_transformers_reads_them(
     tokenizer = kept.model.tokenizer
     text = "".join(phrase + "".join(f"<loc_{place}>" for place in places) for phrase, places in parts)
     tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
-    mine = [bins for bins, _ in located(Answer(tokens, [0.5] * len(tokens)), kept.model)]
+    mine = [bins for bins, _ in parse_places(Answer(tokens, [0.5] * len(tokens)), kept.model)]
     read = a_processor().post_processor(text=text, image_size=(1000, 1000), parse_tasks="description_with_bboxes")
     assert mine == [row["bbox"] for row in read["description_with_bboxes"]]
     for bins in mine:
@@ -147,7 +147,7 @@ def answered(model: Florence2, text: str, probability: float = 0.5) -> Answer:
     ],
 )
 def test_places_of_an_answer(kept: Florence2Grounder, text: str, places: list[list[int]]) -> None:
-    found = located(answered(kept.model, text), kept.model)
+    found = parse_places(answered(kept.model, text), kept.model)
     assert [bins for bins, _ in found] == places
     assert all(score == pytest.approx(0.5) for _, score in found)
 
@@ -155,7 +155,7 @@ def test_places_of_an_answer(kept: Florence2Grounder, text: str, places: list[li
 def test_a_score_is_the_mean_of_its_own_locations(kept: Florence2Grounder) -> None:
     answer = answered(kept.model, "a<loc_1><loc_2><loc_3><loc_4><loc_1><loc_2><loc_3><loc_5>")
     scored = Answer(answer.tokens, [0.01, 0.5, 0.5, 0.5, 0.5, 0.1, 0.4, 0.2, 0.2])
-    assert [score for _, score in located(scored, kept.model)] == pytest.approx([0.5, 0.0016**0.25])
+    assert [score for _, score in parse_places(scored, kept.model)] == pytest.approx([0.5, 0.0016**0.25])
 
 
 def test_batches_and_company_change_nothing(folder: Path, media: Media) -> None:

@@ -15,7 +15,7 @@ from namepin.tools.grounder.qwen_boxes import (
     frame_of,
     in_picture,
     question,
-    shown,
+    resize_for_model,
     shown_size,
 )
 
@@ -36,7 +36,7 @@ def test_as_transformers_sizes_them() -> None:
     for width, height in ((640, 480), (50, 30), (4000, 3000), (1000, 10), (28, 28), (2048, 700)):
         high, wide = smart_resize(height, width, factor=28, min_pixels=65_536, max_pixels=1_000_000)
         assert shown_size((width, height), 28, 65_536, 1_000_000) == (wide, high)
-    assert shown(Image.new("RGB", (640, 480)), 28, 65_536, 1_000_000).size == (644, 476)
+    assert resize_for_model(Image.new("RGB", (640, 480)), 28, 65_536, 1_000_000).size == (644, 476)
 
 
 @given(SIDES, SIDES, FRAMES, st.lists(st.floats(0, 1), min_size=4, max_size=4, unique=True))

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.config import SeqtrGrounderConfig
-from namepin.tools.grounder.seqtr import EncodedPicture, SeqtrGrounder, box_of, corners_of, prepared
+from namepin.tools.grounder.seqtr import EncodedPicture, SeqtrGrounder, box_of, corners_of, prepare
 from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
 from namepin.tools.models.seqtr_checkpoint import load_seqtr
-from namepin.tools.models.seqtr_vocabulary import FILE, load_vocabulary, rows_of, spelled, vocabulary_of
+from namepin.tools.models.seqtr_vocabulary import FILE, load_vocabulary, normalise_words, rows_of, vocabulary_of
 from namepin.tools.nets.seqtr import Attention, Seqtr, SeqtrSizes, Written
 from support import tiny_seqtr
 from support.paths import GOLDEN
@@ -139,7 +139,7 @@ def test_the_published_sizes() -> None:
 
 
 def test_words() -> None:
-    assert spelled("The U.S. man's (left) T-shirt/cap!") == ["the", "us", "mans", "left", "t", "shirt", "cap"]
+    assert normalise_words("The U.S. man's (left) T-shirt/cap!") == ["the", "us", "mans", "left", "t", "shirt", "cap"]
     assert list(tiny_seqtr.WORDS)[:6] == ["PAD", "UNK", "CLS", "a", "woman", "in"]
     assert vocabulary_of({"train": [{"expressions": ["a a b"]}]}) == {"PAD": 0, "UNK": 1, "CLS": 2, "a": 3, "b": 4}
     assert rows_of(["woman", "xyz"], tiny_seqtr.WORDS, 4) == [4, 1, 0, 0]
@@ -158,12 +158,12 @@ def test_vocabularies_that_do_not_fit(words: dict[str, int] | None, tmp_path: Pa
 
 def test_pictures_are_scaled_and_filled_up() -> None:
     pixels = np.full((427, 640, 3), 200, dtype=np.uint8)
-    tensor, width, height = prepared(pixels, 640)
+    tensor, width, height = prepare(pixels, 640)
     assert tensor.shape == (3, 448, 640) and (width, height) == (640, 448)
     assert tensor[:, :427].eq(200).all() and tensor[:, 427:].eq(0).all()
-    tensor, width, height = prepared(np.full((300, 200, 3), 9, dtype=np.uint8), 640)
+    tensor, width, height = prepare(np.full((300, 200, 3), 9, dtype=np.uint8), 640)
     assert tensor.shape == (3, 640, 448) and height == 300 and width == pytest.approx(448 * 200 / 427)
-    assert prepared(np.zeros((3, 4000, 3), dtype=np.uint8), 640)[0].shape == (3, 32, 640)
+    assert prepare(np.zeros((3, 4000, 3), dtype=np.uint8), 640)[0].shape == (3, 32, 640)
 
 
 @given(st.integers(20, 3000), st.integers(20, 3000), st.tuples(*[st.integers(0, 999)] * 4))

@@ -11,7 +11,7 @@ import pytest
 from namepin.tools.base import file_sha256
 from namepin.tools.caching.lru import LruCache
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.loading.pretrained import locate, normalisation, shared, weights_sha256
+from namepin.tools.loading.pretrained import locate, normalisation, shared_model, weights_sha256
 
 
 def test_the_hub_s_refusal_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,16 +93,16 @@ def test_equal_settings_share_a_model_while_it_is_used(tmp_path: Path) -> None:
         made.append(sha256)
         return Model()
 
-    first = shared(Settings(str(file)), load)
-    assert shared(Settings(str(file)), load) is first
-    assert shared(Settings(str(file), size=2), load) is not first
+    first = shared_model(Settings(str(file)), load)
+    assert shared_model(Settings(str(file)), load) is first
+    assert shared_model(Settings(str(file), size=2), load) is not first
     file.write_text("others")
-    assert shared(Settings(str(file)), load) is not first
+    assert shared_model(Settings(str(file)), load) is not first
     assert len(made) == 3
     del first
     gc.collect()
     file.write_text("weights")
-    shared(Settings(str(file)), load)
+    shared_model(Settings(str(file)), load)
     assert len(made) == 4
 
 

@@ -284,7 +284,7 @@ def test_a_text_cannot_write_special_words() -> None:
     ],
 )
 def test_texts_are_spelled_as_ofa_does(text: str, wanted: str) -> None:
-    assert tiny_ofa.tiny_words().spelled(text) == (wanted, False)
+    assert tiny_ofa.tiny_words().normalise_text(text) == (wanted, False)
 
 
 @pytest.mark.parametrize(
@@ -299,6 +299,6 @@ def test_texts_are_spelled_as_ofa_does(text: str, wanted: str) -> None:
 )
 def test_long_texts_are_cut(text: str, words: int, cut: bool) -> None:
     vocabulary = tiny_ofa.tiny_words()
-    kept, was_cut = vocabulary.spelled(text)
+    kept, was_cut = vocabulary.normalise_text(text)
     assert was_cut is cut and len(kept.split(" ")) == words
     assert text.startswith(kept) and len(vocabulary.ids(kept)) <= 403

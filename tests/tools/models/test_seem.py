@@ -15,12 +15,12 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Query, Segments
 from namepin.tools.media import Media
 from namepin.tools.models.config import SeemConfig
-from namepin.tools.models.seem import Ask, padded, scaled, stroke
+from namepin.tools.models.seem import Ask, pad_size, scale_size, stroke
 from namepin.tools.nets.seem import Features, Seem
 from namepin.tools.nets.seem.decoder import _outside, _who_sees_whom
 from namepin.tools.nets.seem.focal import Modulation
 from namepin.tools.nets.seem.layers import sample, sine_positions
-from namepin.tools.nets.seem.net import spread
+from namepin.tools.nets.seem.net import spread_points
 from namepin.tools.segmenter.config import SeemSegmenterConfig
 from namepin.tools.segmenter.prompts import category_words
 from namepin.tools.segmenter.seem import SeemSegmenter
@@ -115,9 +115,9 @@ def test_who_sees_whom() -> None:
 
 def test_spread_is_even_and_the_same_each_time() -> None:
     points = torch.arange(20).reshape(10, 2)
-    assert torch.equal(spread(points, 10), points)
-    assert spread(points, 4)[:, 0].tolist() == [0, 4, 10, 14]
-    assert len(spread(torch.zeros(513, 2), 512)) == 512
+    assert torch.equal(spread_points(points, 10), points)
+    assert spread_points(points, 4)[:, 0].tolist() == [0, 4, 10, 14]
+    assert len(spread_points(torch.zeros(513, 2), 512)) == 512
 
 
 @torch.no_grad()
@@ -177,8 +177,8 @@ def test_masks_and_classes_are_the_golden_ones(backbone: str) -> None:
      ((3, 9000), (1, 1024)), ((1024, 512), (1024, 512))],
 )  # fmt: skip
 def test_pictures_are_scaled_by_their_short_side(size: tuple[int, int], small: tuple[int, int]) -> None:
-    assert scaled(size, 512, 1024) == small
-    assert padded(small) == (math.ceil(small[0] / 32) * 32, math.ceil(small[1] / 32) * 32)
+    assert scale_size(size, 512, 1024) == small
+    assert pad_size(small) == (math.ceil(small[0] / 32) * 32, math.ceil(small[1] / 32) * 32)
 
 
 @pytest.mark.parametrize(

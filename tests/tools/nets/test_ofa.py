@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from namepin.tools.models.ofa_vocabulary import padded
+from namepin.tools.models.ofa_vocabulary import pad_rows
 from namepin.tools.nets.ofa import Beams, Ofa, beam_search, continuations
 from namepin.tools.nets.ofa.attention import patch_buckets, word_buckets
 from support import tiny_ofa
@@ -51,7 +51,7 @@ def the_places() -> list[Tensor]:
 
 def some_memory(net: Ofa, texts: list[list[int]], seed: int = 0) -> tuple[Tensor, Tensor]:
     pixels = torch.from_numpy(np.random.default_rng(seed).standard_normal((1, 3, 64, 48)).astype(np.float32))
-    return pixels, padded(texts, CPU)
+    return pixels, pad_rows(texts, CPU)
 
 
 def test_one_picture_for_all_texts_and_padding_change_nothing(net: Ofa) -> None:

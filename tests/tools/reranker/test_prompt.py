@@ -19,7 +19,16 @@ from namepin.tools.reranker.blip2 import Blip2Reranker
 from namepin.tools.reranker.config import Blip2RerankerConfig, TextRerankerConfig
 from namepin.tools.reranker.likelihood import CausalScorer, Question, cache_name, continuations, split_answers
 from namepin.tools.reranker.local import shares
-from namepin.tools.reranker.prompt import EXAMPLES, Query, best, checked, fitted, seen_by, table7, without_asking
+from namepin.tools.reranker.prompt import (
+    EXAMPLES,
+    Query,
+    best,
+    clean_request,
+    fit_prompt,
+    seen_by,
+    table7,
+    without_asking,
+)
 from namepin.tools.reranker.text import TextReranker
 from support import tiny_rerankers as tiny
 
@@ -74,7 +83,7 @@ def test_what_a_model_is_shown(reads: bool, image: Any, caption: str | None, see
 
 def query(tokens: str, span: tuple[int, int], limit: int) -> Query:
     request = tiny.request(0, tokens=tuple(tokens.split()), token_span=span)
-    return fitted(request, "image", hint=False, length=lambda text: len(text.split()), limit=limit)
+    return fit_prompt(request, "image", hint=False, length=lambda text: len(text.split()), limit=limit)
 
 
 def test_a_post_is_cut_about_its_mention() -> None:
@@ -97,7 +106,7 @@ def test_a_post_is_cut_about_its_mention() -> None:
 )  # fmt: skip
 def test_requests_that_make_no_sense(changes: dict[str, Any]) -> None:
     with pytest.raises(NamepinError, match="E106"):
-        checked(tiny.request(0, **changes))
+        clean_request(tiny.request(0, **changes))
 
 
 def test_equal_shares_go_to_the_likelier_candidate() -> None:

@@ -15,7 +15,7 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Segments
 from namepin.tools.media import Media
 from namepin.tools.models.config import SamConfig
-from namepin.tools.models.sam import Sam, fit, fitted, unfit
+from namepin.tools.models.sam import Sam, fit, fit_size, unfit
 from namepin.tools.segmenter.config import SamSegmenterConfig
 from namepin.tools.segmenter.prompts import stability
 from namepin.tools.segmenter.sam import SamSegmenter, without_specks
@@ -121,7 +121,7 @@ def test_no_prompts_need_no_picture(folder: Path) -> None:
     ("size", "expected"), [((1600, 100), (64, 4)), ((50, 30), (64, 38)), ((3, 900), (1, 64)), ((64, 64), (64, 64))]
 )
 def test_the_long_side_fits(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert fitted(size, 64) == expected
+    assert fit_size(size, 64) == expected
     pixels = fit(Image.new("RGB", size, (124, 116, 104)), 64)
     assert pixels.shape == (3, 64, 64)
     assert pixels.abs()[:, : expected[1], : expected[0]].max() < 0.01

@@ -6,13 +6,13 @@ from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from namepin.tools.tagger.lexicon import (
     DATA,
     TextWeights,
-    _remembered,
-    blended,
+    _votes_of,
+    blend,
     known_names,
     listed_types,
     name_key,
     names_by_type,
-    normalised,
+    normalise,
     split_joined,
     text_votes,
     word_types,
@@ -119,22 +119,22 @@ def test_the_mention_is_no_context_of_itself():
 
 def test_blending_keeps_a_distribution_and_moves_it_towards_the_votes():
     scores = {"athlete": 0.6, "musician": 0.4}
-    mixed = blended(scores, {"musician": 2.0, "actor": 1.0}, 0.5)
+    mixed = blend(scores, {"musician": 2.0, "actor": 1.0}, 0.5)
     assert mixed == pytest.approx({"musician": 1.4 / 2.5, "athlete": 0.6 / 2.5, "actor": 0.5 / 2.5})
     assert list(mixed)[0] == "musician"
-    assert blended(scores, {}, 1.0) == scores
-    assert blended(scores, {"actor": 1.0}, 0.0)["athlete"] == 0.6
+    assert blend(scores, {}, 1.0) == scores
+    assert blend(scores, {"actor": 1.0}, 0.0)["athlete"] == 0.6
 
 
 def test_normalising_nothing_gives_nothing():
-    assert normalised({}) == {}
-    assert normalised({"city": 0.5, "state": 1.5}) == {"city": 0.25, "state": 0.75}
+    assert normalise({}) == {}
+    assert normalise({"city": 0.5, "state": 1.5}) == {"city": 0.25, "state": 0.75}
 
 
 def test_long_contexts_are_not_remembered():
-    _remembered.cache_clear()
+    _votes_of.cache_clear()
     for number in range(20):
         word_types("context", "PER", f"{number} " + "x" * 400)
         word_types("context", "PER", f"{number} sang")
-    assert _remembered.cache_info().currsize == 20
-    assert _remembered.cache_info().maxsize <= 2**14, "with 300 characters each a few megabytes"
+    assert _votes_of.cache_info().currsize == 20
+    assert _votes_of.cache_info().maxsize <= 2**14, "with 300 characters each a few megabytes"

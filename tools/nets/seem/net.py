@@ -113,7 +113,7 @@ class Seem(nn.Module):
         return logits
 
 
-def spread(points: Tensor, limit: int) -> Tensor:
+def spread_points(points: Tensor, limit: int) -> Tensor:
     """At most `limit` of the points, (n, 2) in the order given, evenly spaced among them: no chance involved.
 
     SEEM draws 512 pixels of a longer stroke at random; this takes the same number, the same ones each time.
