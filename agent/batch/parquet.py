@@ -1,6 +1,5 @@
 """The results of a batch as one Parquet file, for those who go on with tables."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from namepin.agent.batch.finished import PREDICTIONS
 from namepin.agent.batch.out_folder import TABLE
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.files import atomic_path
+from namepin.tools.jsonl import parse_json
 
 _GROUP = 1000
 """Rows of a row group; so many are held."""
@@ -70,7 +70,7 @@ def write_parquet(folder: Path) -> Path:
 
 def _rows(lines: Iterator[str], entity: Any) -> Iterator[dict[str, Any]]:
     for line in lines:
-        row = json.loads(line)
+        row = parse_json(line)
         image = row.get("image")
         yield {
             "id": row["id"],

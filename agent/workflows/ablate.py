@@ -1,6 +1,5 @@
 """Running the papers' tables: each row here and now where that is possible, else the command and why not."""
 
-import json
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from namepin.graphs.names import GraphName
 from namepin.graphs.roles import KNOWLEDGE
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
+from namepin.tools.jsonl import dump_json
 from namepin.tools.types import Extraction
 
 _OF_THE_DATA = ("pictures", "masks", "server")
@@ -205,4 +205,4 @@ def write_json(path: Path, ablation: Ablation, dataset: Dataset, results: Sequen
     """The table as JSON: fractions; an empty `cells` where the row could not run."""
     head = {"name": ablation.name, "source": ablation.source, "title": ablation.title, "dataset": dataset.title}
     rows = [result.model_dump(mode="json") for result in results]
-    path.write_text(json.dumps({**head, "sha256": dataset.sha256, "rows": rows}, indent=1) + "\n", "utf-8")
+    path.write_text(dump_json({**head, "sha256": dataset.sha256, "rows": rows}, indent=1) + "\n", "utf-8")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from namepin.finetune.loop.fsdp import like, whole
 from namepin.tools.errors import NamepinError
-from namepin.tools.files import atomic_stream, atomic_write, remove_leftovers
+from namepin.tools.files import atomic_stream, atomic_write, remove_leftovers, sync
 from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.loading.pretrained import damage_error, load_errors
 
@@ -137,9 +137,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)  # on a full disk it is in the way
         raise
+    for path in (*partial.rglob("*"), partial):
+        sync(path)
     if folder.exists():
         os.replace(folder, old)
     os.replace(partial, folder)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
