@@ -16,7 +16,7 @@ from langchain_core.messages import BaseMessage
 from namepin.tools.concurrency import run_sync
 from namepin.tools.errors import Exit, NamepinError, ToolUnavailable, install_command
 from namepin.tools.llm.answers import last_object
-from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
+from namepin.tools.llm.config import KEY_VARIABLE, THOUGHTS, ChatConfig
 from namepin.tools.llm.permission import REQUESTS_ALLOWED, RequestNeeded
 from namepin.tools.llm.servers import servers_of
 from namepin.tools.llm.usage import record_usage
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 _NO_KEY = "none"
 """Sent to a server that wants no key, since the SDK sends one always."""
-
-THOUGHTS = "thoughts"
-"""Where a message keeps what a server gives apart from the answer (`reasoning_content`)."""
 
 Item = TypeVar("Item")
 Question = TypeVar("Question", bound=Hashable)

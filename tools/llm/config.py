@@ -10,6 +10,8 @@ from namepin.tools.types import Frozen
 
 OPENAI = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
+THOUGHTS = "thoughts"
+"""Where a message keeps what a server gives apart from the answer (`reasoning_content`)."""
 
 
 class ChatConfig(Frozen):

@@ -7,7 +7,7 @@ from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr
 
-from namepin.tools.llm.client import THOUGHTS
+from namepin.tools.llm.config import THOUGHTS
 
 _NEW, _OLD = "max_completion_tokens", "max_tokens"
 
