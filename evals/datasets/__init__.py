@@ -5,18 +5,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from namepin.evals.datasets import (
-    coco,
     fmnerg,
     gmner,
     jsonl,
-    label_studio,
-    labelme,
     plain_conll,
     sandbox,
     smner,
     twitter,
     wnut17,
 )
+from namepin.evals.datasets.annotation_tools import coco, label_studio, labelme
 from namepin.evals.datasets.gold import Dataset
 from namepin.tools.types import Post
 

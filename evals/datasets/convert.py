@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from namepin.evals.datasets import READERS, coco, conll_writer, jsonl, label_studio, labelme
+from namepin.evals.datasets import READERS, conll_writer, jsonl
+from namepin.evals.datasets.annotation_tools import coco, label_studio, labelme
 from namepin.evals.datasets.gold import Problem
 from namepin.evals.datasets.losses import Losses
 from namepin.evals.datasets.rows import PostRow, row_of

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from namepin.evals.datasets.annotation_tools.drawn import DrawnPost, posts_of, row_for_tool
 from namepin.evals.datasets.conll import split_file
-from namepin.evals.datasets.drawn import DrawnPost, posts_of, row_for_tool
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.datasets.losses import Losses
 from namepin.evals.datasets.masks import Region

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from namepin.evals.datasets.brush import decode_brush, encode_brush
+from namepin.evals.datasets.annotation_tools.brush import decode_brush, encode_brush
+from namepin.evals.datasets.annotation_tools.drawn import DrawnPost, posts_of, row_for_tool, words_of
 from namepin.evals.datasets.conll import split_file
-from namepin.evals.datasets.drawn import DrawnPost, posts_of, row_for_tool, words_of
 from namepin.evals.datasets.gold import Dataset, GoldPost
 from namepin.evals.datasets.losses import Losses
 from namepin.evals.datasets.masks import Region, ellipse

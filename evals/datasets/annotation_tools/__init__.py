@@ -1,0 +1,1 @@
+"""Readers and writers of annotation tools: labelme, COCO and Label Studio."""
