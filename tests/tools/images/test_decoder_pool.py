@@ -147,3 +147,14 @@ assert load.load_image(encoded("GIF")).image.size == (32, 24)
     env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="no /proc here")
+def test_a_process_has_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "NAMEPIN_TOKENS", "NAMEPIN_DATABASE_URL"):
+        monkeypatch.setenv(name, "a-secret-of-the-parent")
+    pool = DecoderPool(1)
+    pool.decode(hostile.encoded("GIF"), PIXELS, 60)
+    with open(f"/proc/{pool._idle[0]._process.pid}/environ", "rb") as file:
+        assert b"a-secret" not in file.read()
+    pool.close()
