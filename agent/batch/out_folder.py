@@ -71,7 +71,7 @@ class OutFolder:
         except OSError as error:
             self._open.close()
             raise _unwritable(folder, error) from error
-        except NamepinError:
+        except BaseException:
             self._open.close()
             raise
         self.done, self.failed, self.degraded = finished.rows, finished.failed, finished.degraded
@@ -84,10 +84,12 @@ class OutFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(OSError):  # of a disk that is full or gone, which `put` has said
-            for file in self._files.values():
-                os.fsync(file.fileno())
-        self._open.close()
+        try:
+            with suppress(OSError):  # of a disk that is full or gone, which `put` has said
+                for file in self._files.values():
+                    os.fsync(file.fileno())
+        finally:
+            self._open.close()
 
     def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
         """Write the outcome of the next row: the system has it on return, the disk within `SYNC_S` of work.

@@ -58,6 +58,7 @@ class Source:
         root, _, split = rest.rpartition(":")
         self._dataset = (dataset, Path(root), split) if dataset in POSTS and root and split else None
         self.path = Path(name)
+        self._hashed: tuple[tuple[int, ...], str] | None = None
         if self._dataset is not None:
             return
         if not self.path.is_file():
@@ -70,7 +71,15 @@ class Source:
         if self._dataset:
             return self._read_through[0]
         with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            self._hashed = (_stamp(self.path), hashlib.file_digest(file, "sha256").hexdigest())
+        return self._hashed[1]
+
+    def changed(self) -> bool:
+        """Whether the file is not the one any more that `sha256` was asked about; never so for a data set."""
+        if self._hashed is None or _stamp(self.path) == self._hashed[0]:
+            return False
+        before = self._hashed[1]
+        return not self.path.is_file() or self.sha256() != before
 
     @cached_property
     def count(self) -> int:
@@ -131,6 +140,15 @@ class Source:
         if not count:
             raise NamepinError("E139", "the split holds no post", where=self.name, mend="check the root and the split")
         return digest.hexdigest(), count
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What a file that is written to, or replaced, does not keep."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _take_picture(row: dict[str, Any]) -> bytes | None:

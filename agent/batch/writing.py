@@ -112,16 +112,24 @@ class Writing:
         self._tell()
 
     def end(self, stopped: bool) -> None:
-        """Write the manifest of a run that is over."""
+        """Write the manifest of a run that is over.
+
+        Raises:
+            NamepinError: E500 as `OutFolder.say`; E502 when the input was changed while it was read.
+        """
         self._put_usable()
+        changed = self._source.changed()
         self._folder.say(
-            status="stopped" if stopped else "done",
+            status="stopped" if stopped or changed else "done",
             rows=self._folder.done,
             failed=self._folder.failed,
             resumed=self.progress.resumed,
             finished=now(),
             seconds=round(time.monotonic() - self._began, 3),
         )
+        if changed:
+            mend = "put the input back as it was and add --repair, or choose another folder with --out"
+            raise NamepinError("E502", "the input changed while it was read", where=self._source.name, mend=mend)
 
     def _put_usable(self) -> None:
         while (number := self._folder.done + 1) in self.usable and (self._limit is None or number <= self._limit):

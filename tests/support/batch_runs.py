@@ -1,6 +1,7 @@
 """Batches whose tool is a function of the post: everything of a batch but its models."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,13 @@ def result_of(row: Row, fingerprint: str) -> Extraction:
 
 
 def run(
-    posts: Path, out: Path, *, repair: bool = False, limit: int | None = None, fingerprint: str = "f1"
+    posts: Path,
+    out: Path,
+    *,
+    repair: bool = False,
+    limit: int | None = None,
+    fingerprint: str = "f1",
+    told: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, list[int]]:
     """Work through the posts, or go on; the last progress, and the rows that were worked on.
 
@@ -39,7 +46,7 @@ def run(
     identity = {"input_sha256": source.sha256()}
     with (
         OutFolder(out, identity, repair=repair) as folder,
-        Writing(folder, PIXELS, source, limit, lambda _: None, fingerprint) as writing,
+        Writing(folder, PIXELS, source, limit, told, fingerprint) as writing,
     ):
         for row in writing.rows_left():
             worked.append(row.number)
