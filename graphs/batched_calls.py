@@ -1,10 +1,10 @@
-"""Micro-batching: posts that are in the graph at the same time meet at each tool, which answers them together.
+"""Micro-batching: each tool answers the requests of several posts in one call.
 
-One thread a tool takes what waits there, up to a bound, and asks the tool once. By itself it does not wait for more to
-come: while it computes, the next batch gathers. A batch is the request that has waited longest and those nearest to it
-in length, so that little is padded. A slow tool (a language model's server) holds up nobody who does not need it, and
-its line is bounded: who comes to a full one waits for a place. When a batch fails, each of its requests is asked
-alone, so that only the one that fails for itself fails.
+One thread per tool takes the queued requests, up to a bound, and calls the tool once. By default it does not wait for
+more requests: the next batch gathers while the tool computes. A batch is the oldest request and the requests nearest
+to it in length, so that there is little padding. A slow tool (a language model's server) delays only the posts that
+need it. Its queue is bounded; callers block while it is full. When a batch fails, each of its requests is tried alone,
+so that one bad request does not fail the others.
 """
 
 import asyncio
@@ -34,20 +34,20 @@ class _Waiting:
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     since: float = field(default_factory=time.monotonic)
     place: "Future[None]" = field(default_factory=Future)
-    """Done once it stands in the line."""
+    """Done once the request is in the queue."""
 
     @property
     def length(self) -> int:
-        """How much there is to work on: characters of text, and items of lists."""
+        """The size of the request: its characters of text plus its list items."""
         values = (getattr(self.request, name) for name in type(self.request).model_fields)
         return sum(len(value) for value in values if isinstance(value, str | tuple))
 
 
 class _Line:
-    """What waits at one tool. Any thread may enter and take.
+    """The bounded queue of one tool. Any thread may enter and take.
 
     Args:
-        room: requests that stand in it; those beyond wait outside, in order.
+        room: capacity of the queue; further requests wait outside, in order.
     """
 
     def __init__(self, room: int) -> None:
@@ -57,17 +57,17 @@ class _Line:
         self._changed = threading.Condition()
 
     def enter(self, waiting: _Waiting) -> None:
-        """Stand in line, or wait for a place."""
+        """Put a request into the queue, or behind the others that wait for a place in it."""
         with self._changed:
             self._outside.append(waiting)
             self._let_in()
 
     def take(self, most: int, wait_s: float) -> list[_Waiting]:
-        """The next batch; empty when the line is closed and nobody is left.
+        """The next batch; empty when the queue is closed and has no requests left.
 
         Args:
-            most: requests of a batch.
-            wait_s: how long the first may wait for the batch to fill, counted from when it entered.
+            most: largest number of requests in a batch.
+            wait_s: how long the first request may wait for the batch to fill, in seconds since it entered.
         """
         with self._changed:
             while True:
@@ -84,7 +84,7 @@ class _Line:
                 self._changed.wait(patience)
 
     def close(self) -> None:
-        """Let those who take leave when nobody is left."""
+        """Let the threads that take batches end once the queue is empty."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -92,13 +92,13 @@ class _Line:
     def _next(self, most: int) -> list[_Waiting]:
         first, *others = self._inside
         if len(others) >= most:
-            others.sort(key=lambda one: abs(one.length - first.length))  # stable: of equals, the older one
+            others.sort(key=lambda one: abs(one.length - first.length))  # a stable sort: older ones first
         chosen = {id(one) for one in (first, *others[: most - 1])}
         batch = [one for one in self._inside if id(one) in chosen]
         self._inside = deque(one for one in self._inside if id(one) not in chosen)
         self._let_in()
         if self._inside:
-            self._changed.notify()  # another thread may sleep through what this one leaves
+            self._changed.notify()  # wake another thread for the requests that remain
         return batch
 
     def _let_in(self) -> None:
@@ -111,7 +111,7 @@ class _Line:
                 self._changed.notify()
 
     def abandon(self) -> None:
-        """Close, and leave what waits here without an answer."""
+        """Close the queue and drop its requests unanswered."""
         with self._changed:
             self._inside.clear()
             self._outside.clear()
@@ -120,29 +120,28 @@ class _Line:
 
 _OPEN: "WeakSet[BatchedCalls]" = WeakSet()
 _EXIT_S = 5.0
-"""How long the end of the process waits for requests that tools are at work on."""
+"""How long the end of the process waits for running tool calls, in seconds."""
 
 
 @atexit.register
 def _end_threads() -> None:
-    """Python ends threads that are in a library's C++ code by an abort of the whole process: none may be there."""
+    """End all threads: Python aborts the whole process if a thread is inside a library's C++ code at exit."""
     deadline = time.monotonic() + _EXIT_S
     for calls in list(_OPEN):
         calls.abandon(deadline)
 
 
 class BatchedCalls:
-    """`Calls` that ask the tools for several posts at once.
+    """`Calls` that batch the requests of several posts.
 
     Args:
         tools: role -> tool.
-        most: requests of one batch.
-        wait_s: how long a request may wait for its batch to fill. 0 asks at once for what there is: nobody waits for a
-            tool that has nothing to do.
-        room: requests that wait at one tool; who comes to a full line waits for a place before the time runs.
-        threads: role -> batches of a tool at a time; one where it is not named. A tool that waits for a server may have
-            several.
-        timeout_s: a request that is not answered by then counts as the tool being down.
+        most: largest number of requests in one batch.
+        wait_s: how long a request may wait for its batch to fill, in seconds. With 0, an idle tool is called at once.
+        room: capacity of each tool's queue. Callers block while it is full; `timeout_s` does not count that time.
+        threads: role -> number of batches that run at the same time; 1 by default. A tool that waits for a server may
+            have several.
+        timeout_s: a request without an answer after so many seconds counts as a failure of the tool.
     """
 
     def __init__(
@@ -174,7 +173,7 @@ class BatchedCalls:
         return self._fingerprints
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
-        """See `Calls.call`. A call that is cancelled while it waits is not asked any more."""
+        """See `Calls.call`. A call that is cancelled while it is queued never reaches the tool."""
         waiting = _Waiting(request, media)
         self._lines[tool].enter(waiting)
         answer = asyncio.wrap_future(waiting.answer)
@@ -186,7 +185,7 @@ class BatchedCalls:
             waiting.answer.cancel()
             raise
         if not done:
-            answer.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody will ask for it
+            answer.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody awaits it
             waiting.answer.cancel()
             raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
         try:
@@ -195,15 +194,15 @@ class BatchedCalls:
             raise TransientFailure(tool, without_credentials(f"{type(error).__name__}: {error}")) from error
 
     def close(self) -> None:
-        """Let the threads end when what waits is done."""
+        """Let the threads end once all queued requests are done."""
         for line in self._lines.values():
             line.close()
 
     def abandon(self, deadline: float) -> None:
-        """Let the threads end with the requests that they are at work on, and wait for that; what waits is dropped.
+        """Drop the queued requests, and wait until the threads have finished the requests that are running.
 
         Args:
-            deadline: when to stop waiting, as `time.monotonic` has it.
+            deadline: when to stop waiting, on the clock of `time.monotonic`.
         """
         for line in self._lines.values():
             line.abandon()
@@ -232,7 +231,7 @@ def _answer(tool: AnyTool, batch: list[_Waiting]) -> None:
 
 
 def _ask(tool: AnyTool, batch: list[_Waiting]) -> list[Any]:
-    """One call for the whole batch; what it leaves in the media is put where each post looks for it."""
+    """One call for the whole batch. New blobs are copied to the media of the posts whose results name them."""
     images = {sha256: image for one in batch for sha256, image in one.media.images.items()}
     blobs = {key: blob for one in batch for key, blob in one.media.blobs.items()}
     known = set(blobs)

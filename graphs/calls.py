@@ -1,4 +1,4 @@
-"""How the nodes of a graph reach the tools: one awaitable call, live here, recorded or replayed elsewhere."""
+"""How the nodes of a graph call the tools: one awaitable call. The calls here are live; others record or replay."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ AnyTool = Tool[Any, Any]
 
 
 class TransientFailure(ToolUnavailable):
-    """A call that may well succeed when made again: a refused connection, a timeout, a full GPU."""
+    """A call that may succeed when it is repeated: a refused connection, a timeout, a full GPU."""
 
 
 class Calls(Protocol):
@@ -35,39 +35,43 @@ class Calls(Protocol):
         """One request to one tool.
 
         Raises:
-            TransientFailure: the call failed in a way that deserves another attempt.
-            ToolUnavailable: the tool is down for good.
+            TransientFailure: the call failed, but a retry may succeed.
+            ToolUnavailable: the call failed, and a retry would not help.
         """
         ...
 
 
 class Turn(Protocol):
-    """A post's turn at this machine, where posts have to wait for one."""
+    """A post's turn to compute on this machine, for servers that limit how many posts compute at once."""
 
     @property
     def executor(self) -> Executor:
-        """Computes for posts that have a turn."""
+        """The threads that compute for posts with a turn."""
         ...
 
     def away(self) -> AbstractAsyncContextManager[Executor]:
-        """Give the turn back while the block waits for another machine, in threads of the executor; then take it."""
+        """Give the turn back while the block waits for another machine, then take it again.
+
+        The block gets the executor whose threads may wait.
+        """
         ...
 
 
 TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
-"""That of the post that is worked on; None where nobody counts turns."""
+"""The turn of the current post; None where turns are not limited."""
 
 
 class LiveCalls:
     """Calls the tools themselves, in worker threads, so that posts overlap while a tool computes or waits.
 
-    A post that has a turn (`TURN`) gives it back while a tool waits for its server. An answer that the tool keeps is
-    had without that: the tool is called once to find out, and a second time to ask.
+    A post with a turn (`TURN`) gives it back while a tool waits for its server. Cached answers need no server: the tool
+    is first called with requests disabled, and again only on a miss.
 
     Args:
-        tools: role -> tool; a role that is absent is a step left out.
-        executor: where `Tool.run` runs for posts without a turn; None takes the event loop's own pool.
-        timeout_s: a tool that has not answered by then counts as down, so that one hung call cannot hang a batch.
+        tools: role -> tool; the graph skips the steps of absent roles.
+        executor: where `Tool.run` runs for posts without a turn; None uses the event loop's own pool.
+        timeout_s: a call without an answer after so many seconds counts as a failure of the tool. So one hung call
+            cannot hang a batch.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class LiveCalls:
         work = asyncio.get_running_loop().run_in_executor(executor, run)
         done, _ = await asyncio.wait({work}, timeout=self.timeout_s)
         if not done:
-            work.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody will ask for it
+            work.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody awaits it
             raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
         try:
             return cast(Frozen, work.result()[0])
@@ -109,7 +113,7 @@ class LiveCalls:
 
 
 def transient_errors() -> tuple[type[Exception], ...]:
-    """What a call may fail with and still deserve another attempt."""
-    # torch is asked for only where a tool has loaded it already: replay and --help must not pay for the import.
+    """The exceptions after which a retry may succeed."""
+    # torch is used only where a tool has already loaded it: replay and --help must not pay for the import.
     torch = sys.modules.get("torch")
     return (ConnectionError, TimeoutError, *((torch.OutOfMemoryError,) if torch else ()))

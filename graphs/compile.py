@@ -1,4 +1,4 @@
-"""Makes a graph of its steps and arrows, which each graph's own module wires."""
+"""Compiles a graph. Each graph's own module adds the steps and edges."""
 
 from typing import Any, Protocol
 
@@ -12,15 +12,15 @@ from namepin.graphs.text_nodes import Graph
 
 
 class Wire(Protocol):
-    """Puts steps and arrows into a graph."""
+    """Adds steps and edges to a graph."""
 
     def __call__(self, graph: "StateGraph[Any, Any, Any, Any]", *, review: bool) -> None:
-        """Wire it, with the steps that ask a person where `review` says so."""
+        """Add the steps and edges; with `review`, also the steps that ask a person."""
         ...
 
 
 def compile_graph(name: str, wire: Wire, checkpointer: BaseCheckpointSaver[Any] | None, *, review: bool) -> Graph:
-    """The compiled graph; one serves any number of posts at once. Pass it a `Context` on every run.
+    """The compiled graph. One graph serves any number of posts at once. Pass it a `Context` on every run.
 
     A graph with `review` needs a checkpointer: its runs may wait for a person.
     """

@@ -1,4 +1,4 @@
-"""What a run of the graph is given and does not change: the tools, the pixels, the policy. It is never checkpointed."""
+"""The constant inputs of a run: the tools, the pixels, the policy. They are never checkpointed."""
 
 import time
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from namepin.tools.types import Extraction
 
 
 class Watch(Protocol):
-    """Looks on while a post walks through the graph; a recorder does."""
+    """Observes a post on its way through the graph. A recorder is one."""
 
     def state(self, state: PostState) -> None:
         """Called with the start state, and with the state after each superstep."""
@@ -34,9 +34,9 @@ class Context:
         calls: the way to the tools; shared by all posts of a profile.
         media: the post's pixels, and the blobs its tools leave behind.
         policy: thresholds.
-        requested: roles the user asked for by name; one the profile cannot fill is worth a warning.
-        watch: who looks on, if anybody.
-        review: when a person is asked, in a graph that was built to ask.
+        requested: roles the user asked for by name. A role that the profile cannot fill gives a warning.
+        watch: the observer, if there is one.
+        review: when a person is asked, in a graph that was built with review.
         spans: role -> (start of its first call, end of its last), seconds on the monotonic clock; filled by `ask`.
     """
 
@@ -53,10 +53,10 @@ class Context:
         return role.name in self.calls.fingerprints
 
     async def ask(self, role: Role[Q, R], request: Q) -> R:
-        """One call to the tool in this role; its time is kept.
+        """Call the tool in this role, and record the time of the call.
 
         Raises:
-            ToolUnavailable: the tool is down (`TransientFailure`: for now).
+            ToolUnavailable: the tool is down (`TransientFailure`: a retry may succeed).
         """
         began = time.perf_counter()
         try:
@@ -70,7 +70,7 @@ class Context:
         return {name: round(1000 * (end - start), 3) for name, (start, end) in self.spans.items()}
 
     def fingerprint(self, graph: str) -> str:
-        """Sha256 over all that decides an `Extraction`: the graph and its version, the policy, every tool."""
+        """Sha256 over everything that determines an `Extraction`: the graph and its version, the policy, every tool."""
         return digest(
             {"graph": graph, "policy": self.policy.model_dump(mode="json"), "tools": dict(self.calls.fingerprints)}
         )

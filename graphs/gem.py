@@ -1,10 +1,9 @@
-"""The GEM graph (Wang et al., EMNLP 2024): every box of the paper's figure 2 is a node, every arrow a route.
+"""The GEM graph (Wang et al., EMNLP 2024): every box of the paper's figure 2 is a node, and every arrow is a route.
 
-    caption -> knowledge -> tag -> gate -> rerank (one branch a hard mention) -> match -> trace -> segment -> assemble
+    caption -> knowledge -> tag -> gate -> rerank (one branch per hard mention) -> match -> trace -> segment -> assemble
 
-`python -m namepin.graphs.gem` prints it as Mermaid. The nodes hold no policy of their own: thresholds come from the
-context,
-answers from the tools, and everything that was found out is in the state.
+`python -m namepin.graphs.gem` prints it as Mermaid. The nodes have no thresholds of their own: thresholds come from the
+context, answers from the tools, and all findings are in the state.
 """
 
 from typing import Any
@@ -55,7 +54,7 @@ NAME = "gem-2"
     summary=lambda u: f"{sum(f['groundable'] for f in u['findings'])} of {len(u['findings'])} in the picture",
 )
 async def match(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Ask for all mentions at once whether they are in the picture (section 3.4.1)."""
+    """Ask in one call which mentions are in the picture (section 3.4.1)."""
     queries = [query_of(state, mention.index) for mention in mentions_of(state)]
     request = MatchRequest(image=image_of(state), text=state["text"], queries=tuple(queries))
     found = await runtime.context.ask(MATCHER, request)
@@ -89,7 +88,7 @@ async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="boxes are the matcher's", summary=lambda u: count(u["findings"], "segment"))
 async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
-    """From a point (and the matcher's region, where it has one) to a mask and its box (section 3.4.3)."""
+    """Turn a point, and the matcher's region where there is one, into a mask and its box (section 3.4.3)."""
     prompted = [finding for finding in state["findings"] if routes.has_prompt(finding)]
     prompts = [
         SegmentPrompt(
@@ -113,13 +112,13 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="", summary=lambda u: count(u["entities"], "entity", "entities"))
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Put mentions and findings together, and say what the user asked for but the profile cannot do."""
+    """Combine mentions and findings, and warn about requested steps that the profile cannot do."""
     findings = {finding["index"]: finding for finding in state["findings"]}
     return finish(state, runtime, [_entity(state, mention, findings[mention.index]) for mention in mentions_of(state)])
 
 
 def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
-    """One entity; its provenance names the tools that had a part in it, in the order of the graph."""
+    """One entity. Its provenance names the tools that contributed to it, in the order of the graph."""
     found = Match.model_validate(finding["match"]) if "match" in finding else None
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
     fields = entity_fields(state, mention, finding)
@@ -150,7 +149,7 @@ def _box(finding: Finding, found: Match | None, pinned: Segment | None) -> tuple
 
 
 def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END, *, review: bool = False) -> None:
-    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`.
+    """Add the steps and edges to a graph. A post comes from `first`, and its result goes to `last`.
 
     With `review` a person is asked after the gate and after the match (`namepin.graphs.review_nodes`).
     """

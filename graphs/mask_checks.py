@@ -1,4 +1,4 @@
-"""A mask that missed its object (RiVEG Figure 12): its own tight box disagrees with the box that was asked about."""
+"""Detects a mask that missed its object (RiVEG Figure 12): its tight box disagrees with the prompt's box."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ MISSED = "W124"
 
 
 def check_masks(role: str, masks: Iterable[Mask | None], image: ImageRef) -> None:
-    """Refuse a tool's masks that are not of the picture's size: the post goes on without them.
+    """Refuse masks that do not have the picture's size. The post then continues without masks.
 
     Raises:
-        ToolUnavailable: one is of another size.
+        ToolUnavailable: a mask has another size.
     """
     for mask in masks:
         if mask is not None and mask.size != (image.height, image.width):
@@ -23,7 +23,7 @@ def check_masks(role: str, masks: Iterable[Mask | None], image: ImageRef) -> Non
 
 
 def mask_missed(asked: SegmentPrompt | Box, segment: Segment, agreement: float) -> bool:
-    """Whether the IoU of the mask's tight box and the box asked about is below `agreement`; false without a mask."""
+    """Whether the IoU of the mask's tight box and the prompt's box is below `agreement`; False without a mask."""
     box = asked.box if isinstance(asked, SegmentPrompt) else asked
     if box is None or segment.mask is None or segment.box is None:
         return False

@@ -1,6 +1,6 @@
-"""Masks only: predictions of any method, with boxes, get masks from a segmenter (RiVEG section IV-C2, SMNER).
+"""Masks only: a segmenter adds masks to the boxes that any method predicted (RiVEG section IV-C2, SMNER).
 
-One step, on the floors of the other graphs: the same state, context, calls, recording and warnings.
+The graph has one step. State, context, calls, recording and warnings are the ones of the other graphs.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="", summary=lambda u: u["status"])
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Say whether anything is missing."""
+    """Set the status: `degraded` where something is missing."""
     return {"status": "degraded" if any(n["code"] in DEGRADING for n in state["notices"]) else "ok"}
 
 
@@ -55,13 +55,13 @@ def _prompt(entity: Entity) -> SegmentPrompt:
 
 
 async def at_start(state: PostState, runtime: Runtime[Context]) -> str:
-    """No picture or no box: nothing to segment."""
+    """Segment only where there is a picture and a box."""
     boxed = any(entity.get("box") for entity in state["entities"])
     return "segment" if state["image"] and boxed and runtime.context.has(SEGMENTER) else "assemble"
 
 
 def build(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """The compiled graph. The start state brings the entities."""
+    """The compiled graph. The start state must hold the entities."""
     graph = StateGraph(PostState, context_schema=Context)
     graph.add_node(segment, retry_policy=RETRY)
     graph.add_node(assemble)

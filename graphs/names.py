@@ -1,10 +1,10 @@
-"""Names of the graphs, as profiles and cassettes write them (there with a version). Imports nothing heavy."""
+"""Names of the graphs, as profiles write them; cassettes add a version. Imports nothing heavy."""
 
 from enum import StrEnum
 
 
 class GraphName(StrEnum):
-    """The graphs that a post can walk through."""
+    """The graphs that a post can run through."""
 
     gem = "gem"
     riveg = "riveg"

@@ -1,4 +1,4 @@
-"""Every threshold of the graphs. They lie in the graph, so a cassette can be asked "what if"."""
+"""Every threshold of the graphs. The graph applies them, so a cassette can replay with other values."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -15,8 +15,8 @@ class GatePolicy(Frozen):
     Attributes:
         gamma: entropy in nats above which a mention is reranked (the paper's 0.2).
         k: how many of the best types the reranker chooses among (the paper's 5).
-        margin: half-width in nats of the band around gamma in which `near_gamma` is reported: there, the last bits of
-            a logit (batch shape, machine) can decide which way a mention goes.
+        margin: half-width in nats of the band around gamma in which `near_gamma` is reported. In the band, rounding of
+            the logits (which depends on batch shape and machine) can change the decision.
     """
 
     gamma: Annotated[float, Field(ge=0)] = 0.2
@@ -28,10 +28,10 @@ class GatePolicy(Frozen):
         return entropy is not None and abs(entropy - self.gamma) <= self.margin
 
     def candidates(self, scores: Mapping[str, float], entropy: float | None) -> tuple[str, ...]:
-        """The types to rerank among, best first; empty where the tagger's label stands.
+        """The types to rerank among, best first; empty where the tagger's label is final.
 
-        It stands when H <= gamma, when the tagger gave no entropy, and when there is nothing to choose from. Equal
-        scores are ordered by name, so that the choice of candidates never depends on a dictionary's order.
+        The label is final when H <= gamma, when the tagger gave no entropy, and when there are fewer than two types.
+        Equal scores are ordered by name, so that the candidates never depend on a dictionary's order.
         """
         if entropy is None or entropy <= self.gamma or len(scores) < 2:
             return ()
@@ -49,7 +49,7 @@ class ExpressionPolicy(Frozen):
 
     Attributes:
         text: `both` is `Named Entity (TYPE) – expansion`, `entity` the part before the dash, `expansion` the one after.
-        most: mentions of a post that are expanded; each costs a call of the language model.
+        most: largest number of mentions per post that are expanded. Each costs a call of the language model.
     """
 
     text: Reading = "both"
@@ -60,7 +60,7 @@ class MaskPolicy(Frozen):
     """When a mask is taken to have missed its object (RiVEG Figure 12).
 
     Attributes:
-        agreement: least IoU between the box that was asked about and the tight box of the mask.
+        agreement: least IoU between the prompt's box and the tight box of the mask.
     """
 
     agreement: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -70,7 +70,7 @@ class ReviewPolicy(Frozen):
     """When a person is asked. The gate's band is `gate.margin` around gamma.
 
     Attributes:
-        match_margin: half-width of the band around `match.threshold` in which a match score is asked about.
+        match_margin: half-width of the band around `match.threshold`; a person is asked about match scores in it.
     """
 
     match_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
@@ -81,7 +81,7 @@ class ReviewPolicy(Frozen):
 
 
 class Policy(Frozen):
-    """The decisions that are a graph's and not a tool's: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
+    """The decisions that the graph makes, not a tool: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
 
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()

@@ -1,4 +1,4 @@
-"""Which graphs there are, by the name in profiles and cassettes (there with a version), and the roles of each."""
+"""All graphs by name, as profiles write it, and the roles of each graph."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -31,7 +31,7 @@ _OWN = {
 ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
     {graph: frozenset(role.name for role in (*_TEXTUAL, *own)) for graph, own in _OWN.items()}
 )
-"""Graph's name -> the roles that its steps ask."""
+"""Graph's name -> the roles that its steps call."""
 
 LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {GraphName.gem: frozenset({MATCHER.name}), GraphName.riveg: frozenset({ENTAILMENT.name, GROUNDER.name})}

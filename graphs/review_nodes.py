@@ -1,7 +1,7 @@
-"""A person decides where the machine cannot: what to ask, and the two steps that wait for the answers.
+"""Review: the questions to a person about close decisions, and the two steps that wait for the answers.
 
-The steps are in a graph only where it was built with `review=True`. They interrupt the run (LangGraph's `interrupt`);
-the run goes on, maybe in another process, when it is resumed with answers.
+A graph has these steps only when it was built with `review=True`. They interrupt the run (LangGraph's `interrupt`).
+The run continues, possibly in another process, when it is resumed with answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,21 +21,21 @@ from namepin.tools.types import Entity, Frozen
 
 YES, NO = "yes", "no"
 SUFFIX = "+review"
-"""Of a graph's name, and so of every fingerprint: people's answers are no function of the tools."""
+"""Suffix of the graph's name, and so part of every fingerprint: the tools do not determine a person's answers."""
 
 
 class Question(Frozen):
-    """What a person is asked.
+    """A question to a person.
 
     Attributes:
-        key: what its answer is given under.
-        kind: `label`, which type a name has, or `place`, whether it is in the picture.
-        mention: the name.
-        start: where it begins in the text.
-        end: where it ends.
-        choices: the possible answers, the machine's own first.
+        key: the key of its answer.
+        kind: `label` asks for the type of a mention, `place` whether it is in the picture.
+        mention: the text of the mention.
+        start: its first character in the post's text.
+        end: its end in the post's text, exclusive.
+        choices: the possible answers; the machine's own answer comes first.
         value: the entropy in nats, or the match score.
-        threshold: what the value is close to.
+        threshold: the threshold that the value is close to.
     """
 
     key: str
@@ -57,44 +57,44 @@ def questions_from(payload: Any) -> tuple[Question, ...]:
     try:
         return _QUESTIONS.validate_python(payload)
     except ValidationError as error:
-        raise NamepinError("E333", "the kept run asks something that this version does not know") from error
+        raise NamepinError("E333", "the saved run asks a question that this version does not know") from error
 
 
 def check_answers(questions: Sequence[Question], answers: Mapping[str, Any]) -> dict[str, str]:
-    """The answers, one for every question.
+    """The answers, one per question.
 
     Raises:
-        NamepinError: E333 for an answer that is missing, to no question, or not among the choices.
+        NamepinError: E333 for a missing answer, an answer without a question, or one that is not among the choices.
     """
     asked = {question.key: question for question in questions}
     for key in answers:
         if key not in asked:
-            raise NamepinError("E333", f"nothing was asked under {key!r}", mend=f"answer {', '.join(asked)}")
+            raise NamepinError("E333", f"there is no question {key!r}", mend=f"answer {', '.join(asked)}")
     found: dict[str, str] = {}
     for key, question in asked.items():
         choices = ", ".join(question.choices)
         if key not in answers:
-            raise NamepinError("E333", f"no answer on {question.mention!r}", where=key, mend=f"choose from {choices}")
+            raise NamepinError("E333", f"{question.mention!r} has no answer", where=key, mend=f"choose from {choices}")
         answer = {True: YES, False: NO}.get(answers[key], answers[key]) if question.kind == "place" else answers[key]
         if not isinstance(answer, str) or answer not in question.choices:
-            what = f"{str(answer)[:60]!r} is no choice for {question.mention!r}"
+            what = f"{str(answer)[:60]!r} is not a choice for {question.mention!r}"
             raise NamepinError("E333", what, where=key, mend=f"choose from {choices}")
         found[key] = answer
     return found
 
 
 def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, threshold: float) -> int:
-    """How many of a result's decisions were close, those of a person left out: what a review would begin with."""
+    """How many decisions of a result were close, without those that a person made."""
     undecided = [entity for entity in entities if REVIEW not in entity.provenance]
     types = sum(entity.near_gamma and len(entity.scores) > 1 for entity in undecided)
     return types + sum(policy.close(entity.match_score, threshold) for entity in undecided)
 
 
 def _ask(questions: list[Question]) -> dict[str, str]:
-    """Wait for a person; without a question nothing waits.
+    """Interrupt the run until a person has answered; without questions, return at once.
 
-    Answers that do not fit are asked for again: a step that failed on them would be given them at its next try, too.
-    `Review` refuses them before they come here.
+    Invalid answers are asked for again, because LangGraph would hand a failed step the same answers at its next
+    attempt. `Review` refuses them before they get here.
     """
     asked = [question.model_dump(mode="json") for question in questions]
     while questions:
@@ -108,7 +108,7 @@ def _ask(questions: list[Question]) -> dict[str, str]:
 
 @step(without="", summary=lambda u: count(u["findings"], "answer"))
 async def ask_label(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Ask for the type of every name whose entropy lies in the gate's margin band."""
+    """Ask for the type of every mention whose entropy lies in the gate's margin band."""
     gate = runtime.context.policy.gate
     questions = []
     for mention, finding in zip(mentions_of(state), state["findings"], strict=True):
@@ -125,7 +125,7 @@ async def ask_label(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="", summary=lambda u: count(u["findings"], "answer"))
 async def ask_place(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Ask whether a name is in the picture where its match score lies close to the threshold."""
+    """Ask whether a mention is in the picture when its match score is close to the threshold."""
     review, threshold = runtime.context.review or ReviewPolicy(), runtime.context.policy.match.threshold
     questions = []
     for finding in state["findings"]:

@@ -1,11 +1,10 @@
 """The RiVEG graph (Li et al.): recognition and expansion first, then entailment, grounding and segmentation (Figure 6).
 
-    caption -> examples -> knowledge -> tag -> gate -> rerank (one branch a hard mention)
-            -> describe -> expand (one branch a mention) -> entail -> ground -> segment -> assemble
+    caption -> examples -> knowledge -> tag -> gate -> rerank (one branch per hard mention)
+            -> describe -> expand (one branch per mention) -> entail -> ground -> segment -> assemble
 
-`python -m namepin.graphs.riveg` prints it as Mermaid. Gate and reranker are GEM's: with them a profile mixes the two
-papers,
-and without a reranker the gate only reports.
+`python -m namepin.graphs.riveg` prints it as Mermaid. Gate and reranker are GEM's: a profile with a reranker mixes the
+two papers. Without a reranker, the gate only reports.
 """
 
 from typing import Any
@@ -69,7 +68,7 @@ async def examples(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="names are expanded without a description", summary=lambda u: f"{len(u['background'] or '')} characters")
 async def describe(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Describe the picture, the expansions' background (section IV-B2); without a describer they have none."""
+    """Describe the picture as background for the expansions (section IV-B2)."""
     if not runtime.context.has(DESCRIBER):
         return {"background": None}
     found = await runtime.context.ask(DESCRIBER, CaptionRequest(image=image_of(state)))
@@ -78,7 +77,7 @@ async def describe(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="looked for by its name and type", summary=lambda u: u["findings"][0].get("expansion", ""))
 async def expand(state: ExpandTask, runtime: Runtime[Context]) -> Json:
-    """Say in plain words what one name is (section IV-B2)."""
+    """Describe in plain words what one mention refers to (section IV-B2)."""
     answer = await runtime.context.ask(EXPANSION, ExpandRequest.model_validate(state["request"]))
     finding = Finding(index=state["index"])
     if answer.text:
@@ -91,7 +90,7 @@ async def expand(state: ExpandTask, runtime: Runtime[Context]) -> Json:
     summary=lambda u: f"{sum(f['groundable'] for f in u['findings'])} of {len(u['findings'])} in the picture",
 )
 async def entail(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Ask for all expressions at once whether the picture entails them (section IV-C1)."""
+    """Ask in one call which expressions the picture entails (section IV-C1)."""
     policy = runtime.context.policy
     queries = tuple(referring_query(state, m.index, policy.expression) for m in mentions_of(state))
     request = EntailRequest(image=image_of(state), text=state["text"], caption=state["caption"], queries=queries)
@@ -107,7 +106,7 @@ async def entail(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="places are unknown", summary=lambda u: count([f for f in u["findings"] if f["groundable"]], "place"))
 async def ground(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Find the place of what can be grounded (section IV-C2); without entailment, of whatever has one."""
+    """Ground the mentions that the picture entails (section IV-C2); without entailment, all mentions."""
     everything = not runtime.context.has(ENTAILMENT)
     asked = [f["index"] for f in state["findings"] if everything or f.get("groundable")]
     policy = runtime.context.policy.expression
@@ -126,7 +125,7 @@ async def ground(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="masks are the grounder's, where it has any", summary=lambda u: count(u["findings"], "segment"))
 async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
-    """From boxes to masks (section IV-C2); a mask beside its box is reported (Figure 12)."""
+    """Turn boxes into masks (section IV-C2), and report masks that do not fill their box (Figure 12)."""
     prompted = [finding for finding in state["findings"] if routes.has_box(finding)]
     prompts = [SegmentPrompt(query=query_of(state, f["index"]), box=f["grounded"]["boxes"][0]["box"]) for f in prompted]
     found = await runtime.context.ask(SEGMENTER, SegmentRequest(image=image_of(state), prompts=tuple(prompts)))
@@ -145,7 +144,7 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="", summary=lambda u: count(u["entities"], "entity", "entities"))
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Put mentions and findings together, and say what was left out."""
+    """Combine mentions and findings, and warn about requested steps that the profile cannot do."""
     findings = {finding["index"]: finding for finding in state["findings"]}
     entities = [_entity(state, mention, findings[mention.index], runtime) for mention in mentions_of(state)]
     update = finish(state, runtime, entities)
@@ -153,7 +152,7 @@ async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
 
 
 def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runtime[Context]) -> Entity:
-    """One entity. Its box is the grounder's, as the paper scores GMNER; its mask the segmenter's within that box."""
+    """One entity. Its box comes from the grounder, as the paper scores GMNER; its mask from the segmenter."""
     policy = runtime.context.policy
     grounded = Grounded.model_validate(finding["grounded"]) if "grounded" in finding else Grounded()
     entailment = Entailment.model_validate(finding["entailment"]) if "entailment" in finding else None
@@ -187,7 +186,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
 
 
 def _unexpanded_notice(state: PostState, runtime: Runtime[Context]) -> list[Notice]:
-    """W153: more mentions than are expanded."""
+    """W153: the post has more mentions than the policy expands."""
     most, policy = runtime.context.policy.expression.most, runtime.context.policy.expression
     left = len(state["mentions"]) - most
     expands = any(name.startswith("expand") for name in state["path"])
@@ -198,7 +197,7 @@ def _unexpanded_notice(state: PostState, runtime: Runtime[Context]) -> list[Noti
 
 
 def wire(graph: StateGraph[Any, Any, Any, Any], first: str = START, last: str = END, *, review: bool = False) -> None:
-    """Put the steps and arrows into a graph; a post comes from `first`, and its result goes to `last`.
+    """Add the steps and edges to a graph. A post comes from `first`, and its result goes to `last`.
 
     With `review` a person is asked after the gate and after the match (`namepin.graphs.review_nodes`).
     """

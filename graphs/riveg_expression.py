@@ -1,4 +1,4 @@
-"""Mentions as RiVEG's second stage sees them: the type that stands, and the referring expression."""
+"""Mentions as RiVEG's second stage gets them: the final type, and the referring expression."""
 
 from namepin.graphs.policy import ExpressionPolicy
 from namepin.graphs.state import PostState
@@ -7,7 +7,7 @@ from namepin.tools.referring import referring_expression
 
 
 def type_of_mention(state: PostState, index: int) -> tuple[str, str | None]:
-    """A mention's (4-type label, fine label or None): the reranked ones, where it was reranked."""
+    """A mention's (4-type label, fine label or None), after reranking."""
     mention, finding = state["mentions"][index], state["findings"][index]
     chosen = finding if "label" in finding else mention
     return chosen["label"], chosen["fine_label"]
@@ -21,7 +21,7 @@ def expression_of(state: PostState, index: int, policy: ExpressionPolicy) -> str
 
 
 def referring_query(state: PostState, index: int, policy: ExpressionPolicy) -> ReferringQuery:
-    """A mention as the tools of RiVEG's second stage see it."""
+    """A mention as the query for the tools of RiVEG's second stage."""
     label, fine = type_of_mention(state, index)
     text = state["mentions"][index]["text"]
     expression = expression_of(state, index, policy)

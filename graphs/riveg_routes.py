@@ -1,4 +1,4 @@
-"""The arrows that only the RiVEG graph has; as in `namepin.graphs.routes`, a step is on the route when it has work."""
+"""The routes that only the RiVEG graph has. As in `namepin.graphs.routes`, a route names only steps that have work."""
 
 from langgraph.runtime import Runtime
 from langgraph.types import Send
@@ -19,7 +19,7 @@ async def at_start(state: PostState, runtime: Runtime[Context]) -> str:
 
 
 async def before_knowledge(state: PostState, runtime: Runtime[Context]) -> str:
-    """Similar examples are for the knowledge prompt only."""
+    """Similar examples are used only in the knowledge prompt."""
     if runtime.context.has(KNOWLEDGE) and runtime.context.has(EXAMPLES):
         return "examples"
     return await routes.before_tag(state, runtime)
@@ -31,9 +31,9 @@ async def after_gate(state: PostState, runtime: Runtime[Context]) -> str | list[
 
 
 async def before_visual(state: PostState, runtime: Runtime[Context]) -> str:
-    """No picture, or nothing that looks into it: the visual half is skipped, and with it what prepares it.
+    """Skip the visual half and its preparation without a picture, or without a tool that looks into it.
 
-    It names one step, never a fan-out: several branches of `rerank` take it at once.
+    The route names one step, never a fan-out, because several branches of `rerank` take it at once.
     """
     context = runtime.context
     if not state["image"] or not (context.has(ENTAILMENT) or context.has(GROUNDER)):
@@ -42,18 +42,18 @@ async def before_visual(state: PostState, runtime: Runtime[Context]) -> str:
 
 
 async def after_describe(state: PostState, runtime: Runtime[Context]) -> list[Send]:
-    """The expansions, one branch a mention up to the policy's bound."""
+    """The expansions, one branch per mention, up to the policy's bound."""
     most = runtime.context.policy.expression.most
     return [Send("expand", expand_task(state, finding)) for finding in state["findings"][:most]]
 
 
 async def after_expand(state: PostState, runtime: Runtime[Context]) -> str:
-    """Without entailment every name is looked for (footnote 3 of the paper)."""
+    """Without entailment, every mention is grounded (footnote 3 of the paper)."""
     return "entail" if runtime.context.has(ENTAILMENT) else "ground"
 
 
 async def after_entail(state: PostState, runtime: Runtime[Context]) -> str:
-    """Only what the picture entails is grounded."""
+    """Only expressions that the picture entails are grounded."""
     groundable = any(finding.get("groundable") for finding in state["findings"])
     return "ground" if groundable and runtime.context.has(GROUNDER) else "assemble"
 
@@ -69,7 +69,7 @@ def has_box(finding: Finding) -> bool:
 
 
 def expand_task(state: PostState, finding: Finding) -> ExpandTask:
-    """What the branch that expands this mention is sent."""
+    """The input of the branch that expands this mention."""
     mention = state["mentions"][finding["index"]]
     label, _ = type_of_mention(state, finding["index"])
     request = ExpandRequest(text=state["text"], entity=mention["text"], label=label, background=state["background"])

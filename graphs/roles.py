@@ -1,4 +1,4 @@
-"""The roles of the graphs: the places that a tool can fill, each with what it is asked and what it answers."""
+"""The roles of the graphs. A tool fills a role; the role fixes its request and result types."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,15 +37,15 @@ R = TypeVar("R", bound=Frozen)
 
 @dataclass(frozen=True)
 class Role(Generic[Q, R]):
-    """A place in the graph that a tool can fill.
+    """A role in a graph that a tool can fill.
 
     Attributes:
         name: its name in profiles, timings, provenance.
-        request: what it is asked.
-        result: what whoever fills it answers with.
-        items: the request's and the result's field that run in parallel, where each item is answered for itself and
-            the batch only saves encoding the picture again; so a part of a recorded batch is as good as a call. Not
-            so for the matcher: one that works by regions gives each of them to one name.
+        request: type of the requests.
+        result: type of the results.
+        items: names of the request's and the result's lists, where the tool answers each item independently. Replay may
+            then answer a request from a part of a recorded batch. The matcher has none: a matcher that works by regions
+            assigns each region to one mention, so its items depend on each other.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Where a post goes next: the arrows of both graphs. Each route names the next step, or fans out with `Send`.
+"""The routes that both graphs share. Each route names the next step, or fans out with `Send`.
 
-A step is on the route only when the profile fills its role and the post has something for it to do. Routes are
-coroutines because LangGraph would run a plain function in a thread, at ten times the cost.
+A route names a step only when the profile fills its role and the post has work for it. Routes are coroutines because
+LangGraph would run a plain function in a thread, at ten times the cost.
 """
 
 from langgraph.runtime import Runtime
@@ -21,12 +21,12 @@ async def at_start(state: PostState, runtime: Runtime[Context]) -> str:
 
 
 async def before_tag(state: PostState, runtime: Runtime[Context]) -> str:
-    """Knowledge, where there is a model for it."""
+    """Go to `knowledge` where the profile fills its role, else to `tag`."""
     return "knowledge" if runtime.context.has(KNOWLEDGE) else "tag"
 
 
 async def after_tag(state: PostState) -> str:
-    """No mentions: nothing to gate, nothing to ground."""
+    """Without mentions, go to the end."""
     return "gate" if state["mentions"] else "assemble"
 
 
@@ -42,12 +42,12 @@ def hard_mentions(state: PostState, runtime: Runtime[Context]) -> list[Send]:
 
 
 async def before_match(state: PostState, runtime: Runtime[Context]) -> str:
-    """No picture, or no matcher: the visual half is skipped."""
+    """Without a picture or a matcher, skip the visual half."""
     return "match" if state["image"] and runtime.context.has(MATCHER) else "assemble"
 
 
 async def after_match(state: PostState, runtime: Runtime[Context]) -> str:
-    """Mentions that are not in the picture have no place to look for."""
+    """Only mentions that are in the picture are traced or segmented."""
     if any(f.get("groundable") for f in state["findings"]) and runtime.context.has(TRACER):
         return "trace"
     return await before_segment(state, runtime)
@@ -59,14 +59,14 @@ async def before_segment(state: PostState, runtime: Runtime[Context]) -> str:
 
 
 def has_prompt(finding: Finding) -> bool:
-    """Whether anything says where in the picture a mention is."""
+    """Whether a mention has a point or a region to prompt the segmenter with."""
     return bool(finding.get("groundable")) and (
         finding.get("peak") is not None or finding["match"]["region"] is not None
     )
 
 
 def rerank_task(state: PostState, finding: Finding) -> RerankTask:
-    """What the branch that reranks this mention is sent."""
+    """The input of the branch that reranks this mention."""
     mention = state["mentions"][finding["index"]]
     request = RerankRequest(
         text=state["text"],

@@ -1,4 +1,4 @@
-"""One post through a graph: its `Extraction`, or its progress step by step and then its `Extraction`."""
+"""Runs one post through a graph: gives its progress events, then its `Extraction`."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
@@ -32,18 +32,18 @@ async def stream_post(
     """Progress events of every step, and the `Extraction` last.
 
     Args:
-        graph: what the `build` of `namepin.graphs.gem` or `namepin.graphs.riveg` returns.
-        post: a valid post; its `image` path is not looked at.
+        graph: the result of `build` in `namepin.graphs.gem` or `namepin.graphs.riveg`.
+        post: a valid post; its `image` path is not read.
         image: its picture, whose pixels are in `context.media`; None runs the textual half alone.
-        context: a fresh one for each post.
+        context: a new one for each post.
         notices: warnings of loading the post; W101 (its picture is missing) makes it `degraded`.
         config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
         progress: whether to yield the events, too.
-        entities: what a graph starts with that finds no entities itself (`namepin.graphs.masks_only`).
-        heat: filled with the heat maps at the end, for those who draw them; see `heat_maps`.
+        entities: the entities of the start state, for a graph that finds none itself (`namepin.graphs.masks_only`).
+        heat: filled with the heat maps at the end, for drawing; see `heat_maps`.
 
     Raises:
-        NamepinError: whatever a tool raises that is not `ToolUnavailable`.
+        NamepinError: any error of a tool except `ToolUnavailable`.
     """
     fingerprint = context.fingerprint(graph.name)
     traced: RunnableConfig = {"run_name": graph.name, "metadata": {"post": post.id, "fingerprint": fingerprint}}
@@ -76,13 +76,13 @@ async def extract_post(
     config: RunnableConfig | None = None,
     entities: Sequence[Entity] = (),
 ) -> Extraction:
-    """What `stream_post` yields last; the arguments and errors are its."""
+    """The last item of `stream_post`, with the same arguments and errors."""
     stream = stream_post(graph, post, image, context, notices=notices, config=config, progress=False, entities=entities)
     return cast(Extraction, [event async for event in stream][-1])
 
 
 def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fingerprint: str) -> Extraction:
-    """A post of a batch that raised, as a result: no entities, and the error, code first, among its warnings."""
+    """The result for a post of a batch that raised: without entities, and with the error, code first, as a warning."""
     tool = getattr(error, "tool", "graph")
     message = str(error) if isinstance(error, NamepinError) else f"{type(error).__name__}: {error}"
     return Extraction(
@@ -100,7 +100,7 @@ def failed_extraction(post: Post, image: ImageRef | None, error: Exception, fing
 def heat_maps(state: PostState, blobs: Mapping[str, bytes]) -> dict[int, bytes]:
     """The tracer's heat maps of a finished run: an entity's index in the result -> the blob of its map.
 
-    They are no part of an `Extraction`. A map without a peak shows nothing, and is left out.
+    Heat maps are not part of an `Extraction`. A map without a peak is empty and is left out.
     """
     traced = {
         (state["mentions"][f["index"]]["start"], state["mentions"][f["index"]]["end"]): str(f.get("heat"))

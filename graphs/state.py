@@ -1,7 +1,7 @@
-"""The state that walks through a graph: small JSON values only, so that any checkpointer and any cassette can hold it.
+"""The state of a graph: small JSON values only, so that any checkpointer and any cassette can hold it.
 
-Domain objects are kept as their JSON dumps (`model_dump(mode="json")`), never as pydantic objects: LangGraph's
-serialiser would store those by class path, and a picture or an array would not survive it at all.
+Domain objects are stored as JSON dumps (`model_dump(mode="json")`), never as pydantic objects. LangGraph's serialiser
+would store pydantic objects by class path, and could not store a picture or an array at all.
 """
 
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ Json = dict[str, Any]
 
 
 class Finding(TypedDict, total=False):
-    """What the graph has found out about one mention so far; each step adds its own fields."""
+    """The findings about one mention so far. Each step adds its own fields."""
 
     index: Required[int]
-    """The mention's index: findings are merged by it."""
+    """The mention's index, by which findings are merged."""
 
     near_gamma: bool
     candidates: list[str]
-    """From the gate; empty where the tagger's label stands."""
+    """From the gate; empty where the tagger's label is final."""
 
     label: str
     fine_label: str | None
@@ -38,7 +38,7 @@ class Finding(TypedDict, total=False):
     """From the segmenter: a `Segment`."""
 
     expansion: str
-    """From the expansion tool, where it was asked about this mention."""
+    """From the expansion tool, where this mention was expanded."""
 
     entailment: Json
     """From the entailment tool: an `Entailment`."""
@@ -47,11 +47,11 @@ class Finding(TypedDict, total=False):
     """From the grounder: a `Grounded`."""
 
     answered: list[str]
-    """What a person decided: `label`, `place`."""
+    """The decisions that a person made: `label`, `place`."""
 
 
 def merge_findings(left: list[Finding], right: list[Finding]) -> list[Finding]:
-    """Union by mention index, in index order, whatever order parallel branches finish in."""
+    """Merge by mention index, in index order. The order in which parallel branches finish does not matter."""
     merged = {finding["index"]: finding for finding in left}
     for finding in right:
         known = merged.get(finding["index"])
@@ -60,7 +60,7 @@ def merge_findings(left: list[Finding], right: list[Finding]) -> list[Finding]:
 
 
 def extend(left: list[Any], right: list[Any]) -> list[Any]:
-    """Append; LangGraph hands the branches of one fan-out over in the order they were sent."""
+    """Append. LangGraph delivers the branches of one fan-out in the order in which they were sent."""
     return left + right
 
 
@@ -72,7 +72,7 @@ class PostState(TypedDict, total=False):
     text: str
 
     tokens: list[str] | None
-    """The post's own tokens, then the tagger's."""
+    """The post's own tokens; after `tag`, the tagger's."""
 
     image: Json | None
     """An `ImageRef`; the path and the pixels stay in the context."""
@@ -89,12 +89,12 @@ class PostState(TypedDict, total=False):
     """A `Knowledge`, without its notices."""
 
     mentions: list[Json]
-    """The tagger's `Mention`s, as they were tagged; what later steps find is in `findings`."""
+    """The tagger's `Mention`s, unchanged; the results of later steps are in `findings`."""
 
     findings: Annotated[list[Finding], merge_findings]
 
     notices: Annotated[list[Json], extend]
-    """`Notice`s in the order of the steps; `assemble` drops repetitions."""
+    """`Notice`s in the order of the steps; `assemble` drops duplicates."""
 
     path: Annotated[list[str], extend]
     """The steps taken: `tag`, `gate`, `rerank[2]`, ..."""
@@ -106,21 +106,21 @@ class PostState(TypedDict, total=False):
 
 
 class RerankTask(TypedDict):
-    """What one branch of the rerank fan-out is sent: a mention's index and its `RerankRequest`."""
+    """The input of one branch of the rerank fan-out: a mention's index and its `RerankRequest`."""
 
     index: int
     request: Json
 
 
 class ExpandTask(TypedDict):
-    """What one branch of the expansion fan-out is sent: a mention's index and its `ExpandRequest`."""
+    """The input of one branch of the expansion fan-out: a mention's index and its `ExpandRequest`."""
 
     index: int
     request: Json
 
 
 def start_state(post: Post, image: ImageRef | None, notices: Iterable[Notice] = ()) -> PostState:
-    """The state a post begins with; `notices` are those of loading it (a missing picture, say)."""
+    """The start state of a post. `notices` are the warnings of loading it, such as a missing picture."""
     return PostState(
         id=post.id,
         text=post.text,

@@ -1,4 +1,4 @@
-"""What all steps of a graph share: progress, a trace in the state, retries, and going on when a tool is down."""
+"""Shared behaviour of all steps: progress events, a trace in the state, retries, and warnings when a tool is down."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Notice
 
 RETRY = RetryPolicy(max_attempts=3, initial_interval=0.5, retry_on=TransientFailure)
-"""Named exceptions only: LangGraph's default leaves out RuntimeError (a full GPU) and OSError. Tools with a server make
-their own retries and then raise a plain `ToolUnavailable`, which is final."""
+"""Names the exceptions, since LangGraph's default leaves out RuntimeError (a full GPU) and OSError. Tools with a server
+retry by themselves, and then raise a plain `ToolUnavailable`, which is final."""
 
 PICTURE_MISSING, TOOL_MISSING, TOOL_DOWN = "W101", "W102", "W103"
 
 DEGRADING = frozenset({PICTURE_MISSING, TOOL_DOWN})
-"""Warnings that make a post `degraded`: it got less than its profile promises."""
+"""Warnings that make a post `degraded`: its result lacks something that its profile promises."""
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """Progress: a step began or ended. `index` is the mention's, for the branches of a fan-out."""
+    """Progress: a step began or ended. `index` is the mention's index in the branches of a fan-out."""
 
     step: str
     phase: Literal["started", "finished"]
@@ -40,13 +40,13 @@ Node = TypeVar("Node", bound=Callable[..., Awaitable[dict[str, Any]]])
 
 
 def step(without: str, summary: Callable[[Mapping[str, Any]], str]) -> Callable[[Node], Node]:
-    """Make a node of a function: it streams its start and end, and leaves its name in the state's `path`.
+    """Turn a function into a node that streams its start and end, and adds its name to the state's `path`.
 
-    A tool that is down after all attempts becomes a warning, and the post goes on.
+    A tool that is down after all attempts becomes a warning, and the post continues.
 
     Args:
-        without: how the post goes on without this step, in words, for that warning.
-        summary: says in a few words what the step's update holds.
+        without: how the post continues without this step, as text for that warning.
+        summary: describes the step's update in a few words.
     """
 
     def make(node: Node) -> Node:
@@ -73,7 +73,7 @@ def step(without: str, summary: Callable[[Mapping[str, Any]], str]) -> Callable[
 
 
 def tool_down(error: ToolUnavailable, without: str) -> dict[str, Any]:
-    """The warning that a tool could not be reached, and what the result lacks for it."""
+    """The warning that a tool could not be reached, and what the result lacks because of it."""
     message = f"{error.tool}: {without_credentials(error.what)}; {without}"
     return Notice(code=TOOL_DOWN, tool=error.tool, message=message).model_dump(mode="json")
 

@@ -1,6 +1,6 @@
 """The textual half, which both graphs share: caption -> knowledge -> tag -> gate -> rerank, and the end of every post.
 
-The nodes hold no policy of their own: thresholds come from the context, answers from the tools.
+The nodes have no thresholds of their own: thresholds come from the context, answers from the tools.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from namepin.tools.text import tweet_tokens
 from namepin.tools.types import Entity, Mention, Notice
 
 REVIEW = "review"
-"""In an entity's provenance: a person had a part in it."""
+"""In an entity's provenance: a person made one of its decisions."""
 
 Graph = CompiledStateGraph[PostState, Context, PostState, PostState]
 
@@ -61,7 +61,7 @@ async def tag(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="", summary=lambda u: count([f for f in u["findings"] if f["candidates"]], "hard mention"))
 async def gate(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Mentions whose entropy exceeds gamma get candidates to be reranked among (GEM section 3.3.1)."""
+    """Give candidates for reranking to mentions whose entropy exceeds gamma (GEM section 3.3.1)."""
     policy = runtime.context.policy.gate
     return {
         "findings": [
@@ -90,7 +90,7 @@ async def rerank(state: RerankTask, runtime: Runtime[Context]) -> Json:
 
 
 def finish(state: PostState, runtime: Runtime[Context], entities: Iterable[Entity]) -> Json:
-    """The state's last update: the entities, and what the user asked for but the profile cannot do."""
+    """The state's last update: the entities, and warnings about requested steps that the profile cannot do."""
     missing = [
         Notice(code=TOOL_MISSING, tool=role, message=f"{role}: asked for, but this profile has none; step skipped")
         for role in sorted(runtime.context.requested - set(runtime.context.calls.fingerprints))
@@ -105,7 +105,7 @@ def finish(state: PostState, runtime: Runtime[Context], entities: Iterable[Entit
 
 
 def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
-    """The fields of an `Entity` that the textual half decides, and the tools that took part so far."""
+    """The `Entity` fields from the textual half, and the tools that contributed so far."""
     roles = ((CAPTIONER, "caption"), (EXAMPLES, "examples"), (KNOWLEDGE, "knowledge"))
     before = [role.name for role, key in roles if state.get(key)]
     told = "label" in finding.get("answered", [])
@@ -126,7 +126,7 @@ def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
 
 
 def split_label(label: str) -> tuple[str, str | None]:
-    """A label of any scheme as (4-type label, fine label or None): a fine label always brings its own parent."""
+    """A label of any scheme as (4-type label, fine label or None). A fine label always has its own parent."""
     if label in COARSE4:
         return label, None
     fine = ALIASES.get(label, label)
@@ -134,7 +134,7 @@ def split_label(label: str) -> tuple[str, str | None]:
 
 
 def query_of(state: PostState, index: int) -> Query:
-    """A mention as the visual tools see it: with the reranked type, where it was reranked."""
+    """A mention as the query for the visual tools, with its type after reranking."""
     mention, finding = state["mentions"][index], state["findings"][index]
     typed: Mapping[str, Any] = finding if "label" in finding else mention
     return Query(text=mention["text"], label=typed["label"], category=typed["fine_label"] or typed["label"])
@@ -146,5 +146,5 @@ def dumps(notices: Iterable[Notice]) -> list[Json]:
 
 
 def count(things: Sequence[Any], one: str, many: str = "") -> str:
-    """How many, in words."""
+    """A count as text, such as `2 mentions`."""
     return f"{len(things)} {one if len(things) == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""What every tool is: a name, a version, a fingerprint, and one batched call from typed requests to typed results."""
+"""The interface of every tool: a name, a version, a fingerprint, and a batched call from requests to results."""
 
 import hashlib
 import json
@@ -15,19 +15,19 @@ Result = TypeVar("Result", bound=BaseModel, covariant=True)
 
 
 class Tool(Protocol[Request, Result]):
-    """One capability.
+    """One tool.
 
-    `run` is batch first: a list of requests in, a list of results of the same length and order out; one request is a
-    batch of one. It is safe to call from several threads. A tool whose server is down raises `ToolUnavailable`.
+    `run` takes a list of requests and returns a list of results of the same length and order. It is safe to call from
+    several threads. A tool whose server is down raises `ToolUnavailable`.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Raised whenever the tool's output changes for the same request, config and weights."""
+    """Incremented whenever the tool's output changes for the same request, config and weights."""
 
     @property
     def fingerprint(self) -> str:
-        """See `fingerprint`; results with one fingerprint are equal on one machine and batch shape."""
+        """See `fingerprint`. Tools of equal fingerprints give equal results on one machine and batch shape."""
         ...
 
     def run(self, requests: Sequence[Request], media: Media) -> Sequence[Result]:
@@ -36,7 +36,7 @@ class Tool(Protocol[Request, Result]):
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON spelling of a value: keys sorted, no blanks, floats in full, UTF-8 left as it is."""
+    """The canonical JSON of a value: sorted keys, no blanks, floats in full, unescaped Unicode."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -50,14 +50,14 @@ def digest(value: Any) -> str:
 def fingerprint(
     name: str, version: int, config: Mapping[str, Any], *, weights: str | None = None, prompt: str | None = None
 ) -> str:
-    """Sha256 over all that decides a tool's answer: name, version, config, weights' sha256, prompt text.
+    """Sha256 over everything that determines a tool's answer: name, version, config, weights' sha256, prompt text.
 
-    Secrets, paths and the commit are not among them, so equal tools have equal fingerprints on any machine.
+    Secrets, paths and the commit are left out, so equal tools have equal fingerprints on any machine.
     """
     return digest({"name": name, "version": version, "config": dict(config), "weights": weights, "prompt": prompt})
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's bytes, read in pieces."""
+    """Sha256 of a file's bytes, as hex; the file is read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Threads and event loops: map ahead in threads, and run a coroutine from code that does not await."""
+"""Threads and event loops: map ahead in threads, and run a coroutine from synchronous code."""
 
 import asyncio
 from collections import deque
@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """`work(item)` for every item, in order; `most` items are taken and worked on at a time, in threads.
+    """Yield `work(item)` for every item, in order. Up to `most` items are processed at a time, in threads.
 
     Raises:
-        Exception: what `work` raises, in its item's place; what taking an item raises, after all before it.
+        Exception: an error of `work`, when its item's turn comes; an error of `items`, after the results before it.
     """
     coming, window, end = iter(items), deque[Future[Result]](), None
     with ThreadPoolExecutor(most, "ahead") as pool:
@@ -24,7 +24,7 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], most: int) 
                 while end is None and len(window) < most:
                     try:
                         window.append(pool.submit(copy_context().run, work, next(coming)))
-                    except Exception as error:  # StopIteration, too: said when its turn comes
+                    except Exception as error:  # StopIteration, too: raised when its turn comes
                         end = error
                 if window:
                     yield window.popleft().result()
@@ -38,10 +38,10 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], most: int) 
 
 
 def run_sync(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine to its end from code that does not await.
+    """Run a coroutine to its end from synchronous code.
 
-    Where this thread already runs an event loop (Jupyter, an async application), the coroutine runs in a thread of its
-    own. It sees the caller's context variables either way, so a parent trace and usage counts are not lost.
+    If this thread already runs an event loop (Jupyter, an async application), the coroutine runs in a new thread. In
+    both cases it sees the caller's context variables, so a parent trace and usage counts are not lost.
     """
     try:
         asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Deprecations of other packages, which a person at a terminal can do nothing about."""
+"""Hides deprecation warnings of other packages, which a user cannot fix."""
 
 import sys
 import warnings
@@ -10,10 +10,10 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def hide_foreign_deprecations() -> None:
-    """Show a deprecation in this process only where Namepin's own code is at fault.
+    """Show deprecation warnings in this process only for Namepin's own code.
 
-    The hook is on what is shown, as packages (LangChain, LangSmith) put filters of their own before everyone's.
-    With `PYTHONWARNINGS` or `python -W` nothing is changed: somebody has said what to show.
+    The hook replaces `warnings.showwarning`, because packages (LangChain, LangSmith) put their own filters first. With
+    `PYTHONWARNINGS` or `python -W` nothing changes, since the user has chosen what to show.
     """
     if sys.warnoptions:
         return

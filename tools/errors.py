@@ -1,4 +1,4 @@
-"""Every failure a user can meet: a code, what was wrong, where, how to mend it, and the exit code it leads to."""
+"""Errors for users: each has a code, what is wrong, where, how to fix it, and an exit code."""
 
 import shlex
 import sys
@@ -25,24 +25,24 @@ def install_command(package: str, *options: str) -> str:
     """The shell command that adds a package, or `namepin[EXTRA]`, to the environment that runs now.
 
     It names the interpreter, because a shell's `pip` may belong to another environment. Namepin is installed in this
-    one, so pip reads the extra's packages there and looks for Namepin in no registry.
+    environment, so pip reads the extra's packages from it and does not look for Namepin in a registry.
     """
     python = Path(sys.executable)
-    with suppress(ValueError, OSError):  # elsewhere, or the folder is gone
+    with suppress(ValueError, OSError):  # outside the working directory, or that directory is gone
         python = python.relative_to(Path.cwd())
     words = [shlex.quote(str(python)), "-m", "pip", "install", *options, f"'{package}'"]
     return " ".join(words)
 
 
 class NamepinError(Exception):
-    """An error that is the user's to mend; shown as one line, without a traceback.
+    """An error that the user can fix. It is shown as one line, without a traceback.
 
     Args:
         code: `E` and three digits; docs/errors.md explains each.
-        what: what is wrong, naming the value.
-        where: the file, line, flag or setting it was found in.
-        mend: what to do about it.
-        exit_code: the process's exit code when nothing catches it.
+        what: what is wrong, with the value.
+        where: the file, line, flag or setting with the error.
+        mend: how to fix it.
+        exit_code: the process's exit code when nothing catches the error.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class NamepinError(Exception):
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Whole, when it comes out of another process."""
+        """Pickle all fields, so that the error is complete in another process."""
         return _again, (type(self), dict(self.__dict__))
 
     def __str__(self) -> str:
-        """One line: code, what, where, mend."""
+        """One line: code, what is wrong, where, how to fix it."""
         line = f"{self.code}: {self.what}"
         if self.where:
             line += f" ({self.where})"
@@ -73,14 +73,14 @@ def _again(kind: type[NamepinError], told: dict[str, Any]) -> NamepinError:
 
 
 def coded(error: Exception) -> NamepinError:
-    """The error itself; one without a code as W100, with its type and words. The result survives pickling."""
+    """The error itself, or W100 with type and message for an error without a code. The result can be pickled."""
     return error if isinstance(error, NamepinError) else NamepinError("W100", f"{type(error).__name__}: {error}")
 
 
 class ToolUnavailable(NamepinError):
-    """A tool cannot serve this call: its server is down, timed out, or answered nonsense twice.
+    """A tool cannot serve this call: its server is down, timed out, or gave two unusable answers.
 
-    The graph turns it into a warning and a `degraded` post; it never ends the run.
+    The graph turns the error into a warning and a `degraded` post. It never ends the run.
     """
 
     def __init__(self, tool: str, what: str, *, mend: str = "") -> None:
@@ -89,7 +89,7 @@ class ToolUnavailable(NamepinError):
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong with a value: `FIELD.INNER: MESSAGE`."""
+    """The first error of a validation, as `FIELD.INNER: MESSAGE`."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {_sentence(first['msg'])}" if field else _sentence(first["msg"])
@@ -101,7 +101,7 @@ def _sentence(message: str) -> str:
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """For scripts: an error that is the user's to mend ends them with one line on stderr and its exit code."""
+    """For scripts: a `NamepinError` ends the process with one line on stderr and its exit code."""
     try:
         yield
     except NamepinError as error:

@@ -1,4 +1,4 @@
-"""Files: safe names for anything, and writes of which a reader sees the old file or the new one, never half."""
+"""Files: safe names for any text, and atomic writes: a reader sees the old file or the new one, never a part."""
 
 import hashlib
 import os
@@ -18,14 +18,14 @@ _DEVICES = frozenset(
 
 
 def file_name(name: str, suffix: str = "") -> str:
-    """A file's name for any text: one path component, and another one for each other text.
+    """A file name for any text: one path component, different for different texts.
 
     ASCII letters, digits, `_`, `-` and inner dots stay. Each other byte of the UTF-8 text becomes `=XX`. A long name is
-    cut, and ends in `~` and a hash of the whole. A file system that ignores case takes `A` and `a` for one name.
+    cut, and ends in `~` and a hash of the whole text. On a file system that ignores case, `A` and `a` are one name.
 
     Args:
-        name: an id, a label or any other text, which may come from a stranger.
-        suffix: put behind it as it is, such as ".jpg".
+        name: an id, a label or any other text, also untrusted text.
+        suffix: appended unchanged, such as ".jpg".
     """
     data = name.encode("utf-8", "surrogatepass")
     stem = _STRANGE.sub(lambda match: b"=%02X" % match[0][0], data).decode("ascii")
@@ -33,7 +33,7 @@ def file_name(name: str, suffix: str = "") -> str:
         stem = f"=2E{stem[1:]}"
     if stem.endswith("."):
         stem = f"{stem[:-1]}=2E"
-    if stem.partition(".")[0].lower() in _DEVICES:  # names that Windows keeps for itself
+    if stem.partition(".")[0].lower() in _DEVICES:  # reserved names of Windows
         stem = f"={data[0]:02X}{stem[1:]}"
     if len(stem) > _MAX_STEM:
         stem = f"{stem[:_MAX_STEM]}~{hashlib.sha256(data).hexdigest()[:32]}"
@@ -41,9 +41,9 @@ def file_name(name: str, suffix: str = "") -> str:
 
 
 def file_of(folder: Path, name: str, suffix: str = "") -> Path:
-    """Where a thing of this name is read from: the file called so, where one is there, else `file_name`'s.
+    """The path to read a file of this name from: the bare name where that file exists, else `file_name`.
 
-    Other people's data sets name files by the bare id: spaces, letters of any script and folders included. The file
+    Published data sets name files by the bare id, which may hold spaces, letters of any script and folders. The path
     lies within the folder, whatever the name is.
     """
     bare = folder / (name + suffix)
@@ -55,10 +55,10 @@ def file_of(folder: Path, name: str, suffix: str = "") -> Path:
 
 
 def atomic_write(path: Path, data: str | bytes | Iterable[bytes]) -> None:
-    """Write a file beside `path`, have it on the disk, and move it there.
+    """Write a file beside `path`, flush it to disk, and move it to `path`.
 
     Raises:
-        OSError: when it cannot be written; the file that was there stays.
+        OSError: when it cannot be written. An existing file then stays.
     """
     with atomic_stream(path) as file:
         if isinstance(data, str):
@@ -71,17 +71,17 @@ def atomic_write(path: Path, data: str | bytes | Iterable[bytes]) -> None:
 
 @contextmanager
 def atomic_stream(path: Path) -> Iterator[IO[bytes]]:
-    """A binary stream whose bytes become the file `path` at the end, as in `atomic_write`; not after an error."""
+    """A binary stream whose bytes become the file `path` when the block ends without an error, as in `atomic_write`."""
     with atomic_path(path) as partial, partial.open("wb") as file:
         yield file
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A new, empty file beside `path` for a library to write; it takes `path`'s place at the end, unless on an error.
+    """A new, empty file beside `path` for a library to write. It replaces `path` when the block ends without an error.
 
     Raises:
-        OSError: when it cannot be written; the file that was there stays.
+        OSError: when it cannot be written. An existing file then stays.
     """
     partial = path.with_name(f".{path.name[:_MAX_PREFIX]}.{secrets.token_hex(4)}{_PARTIAL}")
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -96,7 +96,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Delete what killed writers of `path` left beside it. Only for a process that alone may write there."""
+    """Delete the partial files that killed writers of `path` left. Only the one process that writes there may do so."""
     for partial in path.parent.glob(f".{_literal(path.name[:_MAX_PREFIX])}.????????{_PARTIAL}"):
         partial.unlink(missing_ok=True)
 
@@ -106,7 +106,7 @@ def _literal(name: str) -> str:
 
 
 def sync(path: Path) -> None:
-    """Have a file's bytes, or a folder's names, on the disk itself."""
+    """Flush a file's bytes, or a folder's entries, to disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

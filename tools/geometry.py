@@ -1,4 +1,4 @@
-"""Boxes, points and regions: how much two share, and what of them lies inside a picture.
+"""Boxes, points and masks: overlap, and clipping to a picture.
 
 Boxes are `(x1, y1, x2, y2)` in pixels of the upright picture, x2 and y2 exclusive; sizes are `(width, height)`.
 """
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from namepin.tools.types import Mask, Point
 
 Rectangle = tuple[float, float, float, float]
-"""A box that nobody has checked: it may be empty, inverted or outside the picture."""
+"""An unchecked box: it may be empty, inverted or outside the picture."""
 
 Region = NDArray[np.bool_]
-"""Which pixels belong to a thing: (height, width)."""
+"""A boolean mask: (height, width)."""
 
 Size = tuple[int, int]
 
 
 def box_area(box: Rectangle) -> float:
-    """Square pixels of a box that is not inverted."""
+    """Area in square pixels of a box that is not inverted."""
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def shared_area(a: Rectangle, b: Rectangle) -> float:
-    """Square pixels that two boxes share."""
+    """Area in square pixels of the intersection of two boxes."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return width * height if width > 0 and height > 0 else 0.0
 
 
 def box_iou(a: Rectangle, b: Rectangle) -> float:
-    """Intersection over union of two boxes, from 0 to 1, without the "+ 1" of integer pixels; 0 where one is empty."""
+    """Intersection over union of two boxes, 0 to 1; 0 where one is empty. Sides are x2 - x1, without "+ 1"."""
     both = shared_area(a, b)
     return both / (box_area(a) + box_area(b) - both) if both else 0.0
 
@@ -60,7 +60,7 @@ def clip_box(box: Rectangle, size: Size) -> Rectangle | None:
 
 
 def clip_point(point: Point, size: Size) -> Point:
-    """The point, or the pixel nearest to it where it lies on or beyond the picture's border."""
+    """The point itself when it lies inside the picture, else the nearest pixel."""
     return min(max(point[0], 0), size[0] - 1), min(max(point[1], 0), size[1] - 1)
 
 

@@ -1,7 +1,7 @@
-"""The requests and results of every tool, neural or not: what the graph sends, what a cassette records.
+"""The request and result types of every tool. The graph sends them, and a cassette records them.
 
-Requests hold small serialisable values only. A picture is its `ImageRef`; the pixels travel in `Media`. Where several
-mentions ask about one picture they share one request, so that a tool encodes the picture once.
+Requests hold only small serialisable values. A picture is an `ImageRef`; its pixels are in `Media`. All mentions of a
+picture share one request, so that a tool encodes the picture once.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from namepin.tools.base import Tool
 from namepin.tools.types import Box, Frozen, ImageRef, Mask, Mention, Notice, Point
 
 Kind = Literal["face", "body", "text", "object"]
-"""What a matched region shows, so that tracer and segmenter can treat a person and a headline differently."""
+"""The kind of a matched region. Tracer and segmenter treat a person and printed words differently."""
 
 
 class CaptionRequest(Frozen):
@@ -30,7 +30,7 @@ class Caption(Frozen):
 
 
 class ExamplesRequest(Frozen):
-    """Which annotated samples are most like this post (RiVEG section IV-B1b)? `id` is its own, which is left out."""
+    """Find the annotated samples most similar to this post (RiVEG section IV-B1b), without the sample `id` itself."""
 
     id: str
     text: str
@@ -38,7 +38,7 @@ class ExamplesRequest(Frozen):
 
 
 class Example(Frozen):
-    """An annotated sample, as the language model is shown it; `similarity` is the cosine, where one was computed."""
+    """An annotated sample, as the language model gets it. `similarity` is the cosine, where it was computed."""
 
     id: str
     text: str
@@ -57,7 +57,7 @@ class Examples(Frozen):
 class KnowledgeRequest(Frozen):
     """Explain a post (GEM section 3.2.1, RiVEG section IV-B1c).
 
-    Its text, its picture's caption where a captioner ran, and the annotated samples to learn from where there are any.
+    The request holds its text, the picture's caption where a captioner ran, and annotated samples where there are any.
     """
 
     text: str
@@ -66,7 +66,7 @@ class KnowledgeRequest(Frozen):
 
 
 class Knowledge(Frozen):
-    """Auxiliary knowledge, with the prompt style it was written in (an adapter trained on another style warns)."""
+    """Auxiliary knowledge and its prompt style. An adapter trained on another style gives a warning."""
 
     text: str
     style: str
@@ -85,7 +85,7 @@ class TagRequest(Frozen):
 
 
 class Tags(Frozen):
-    """The post's tokens, its mentions in text order, and what the tagger had to say about the input."""
+    """The post's tokens, its mentions in text order, and warnings about the input."""
 
     tokens: tuple[str, ...]
     mentions: tuple[Mention, ...]
@@ -113,7 +113,7 @@ class Reranked(Frozen):
 
 
 class Query(Frozen):
-    """A mention as the visual tools see it: `category` is the fine label where there is one, else the coarse one."""
+    """A mention as the visual tools get it. `category` is the fine label where there is one, else the coarse label."""
 
     text: str
     label: str
@@ -121,7 +121,7 @@ class Query(Frozen):
 
 
 class MatchRequest(Frozen):
-    """Is each mention in the picture (GEM section 3.4.1)?"""
+    """Decide for each mention whether it is in the picture (GEM section 3.4.1)."""
 
     image: ImageRef
     text: str
@@ -129,7 +129,7 @@ class MatchRequest(Frozen):
 
 
 class Match(Frozen):
-    """P_T of one mention; a matcher that works by regions also says which, what it shows, and why, in words."""
+    """P_T of one mention. A matcher that works by regions adds the region, its kind, and the evidence as text."""
 
     score: Annotated[float, Field(ge=0, le=1)]
     region: Box | None = None
@@ -139,7 +139,7 @@ class Match(Frozen):
 
 
 class Matches(Frozen):
-    """One `Match` a query, in the request's order."""
+    """One `Match` per query, in the request's order."""
 
     matches: tuple[Match, ...]
     notices: tuple[Notice, ...] = ()
@@ -154,7 +154,7 @@ class TraceQuery(Frozen):
 
 
 class TraceRequest(Frozen):
-    """Where in the picture did the match come from (GEM section 3.4.2)?"""
+    """Find the place in the picture that caused each match (GEM section 3.4.2)."""
 
     image: ImageRef
     queries: tuple[TraceQuery, ...]
@@ -163,7 +163,7 @@ class TraceRequest(Frozen):
 class Trace(Frozen):
     """The point of highest importance, and the heat map's blob key (`tools.images.heatmap`) where there is a map.
 
-    The peak is None where the map is empty: no part of the picture spoke for the match.
+    The peak is None where the map is empty: no part of the picture contributed to the match.
     """
 
     peak: Point | None
@@ -171,14 +171,14 @@ class Trace(Frozen):
 
 
 class Traces(Frozen):
-    """One `Trace` a query, in the request's order."""
+    """One `Trace` per query, in the request's order."""
 
     traces: tuple[Trace, ...]
     notices: tuple[Notice, ...] = ()
 
 
 class ExpandRequest(Frozen):
-    """Say in one phrase what this entity of the post is (RiVEG section IV-B2); `background` describes the picture."""
+    """Describe this entity of the post in one phrase (RiVEG section IV-B2). `background` describes the picture."""
 
     text: str
     entity: str
@@ -202,9 +202,9 @@ class ReferringQuery(Query):
 
 
 class EntailRequest(Frozen):
-    """Does the picture entail each expression, that is: can it be grounded there (RiVEG section IV-C1)?
+    """Decide whether the picture entails each expression, so that it can be grounded there (RiVEG section IV-C1).
 
-    `caption` is the short one; OFA's prompt has a place for it.
+    `caption` is the short caption, which is part of OFA's prompt.
     """
 
     image: ImageRef
@@ -221,14 +221,14 @@ class Entailment(Frozen):
 
 
 class Entailments(Frozen):
-    """One `Entailment` a query, in the request's order."""
+    """One `Entailment` per query, in the request's order."""
 
     entailments: tuple[Entailment, ...]
     notices: tuple[Notice, ...] = ()
 
 
 class GroundRequest(Frozen):
-    """Where in the picture is what each expression refers to (RiVEG section IV-C2)?"""
+    """Find the place in the picture that each expression refers to (RiVEG section IV-C2)."""
 
     image: ImageRef
     text: str
@@ -236,16 +236,16 @@ class GroundRequest(Frozen):
 
 
 class ScoredBox(Frozen):
-    """A box in pixels of the upright picture, and how sure the grounder is of it."""
+    """A box in pixels of the upright picture, and the grounder's score for it."""
 
     box: Box
     score: float
 
 
 class Grounded(Frozen):
-    """The boxes for one query, best first; none where the grounder found nothing.
+    """The boxes for one query, best first; empty where the grounder found nothing.
 
-    `mask` is that of the first box, from a grounder that also segments.
+    `mask` belongs to the first box. Only a grounder that also segments sets it.
     """
 
     boxes: tuple[ScoredBox, ...] = ()
@@ -253,7 +253,7 @@ class Grounded(Frozen):
 
 
 class Groundings(Frozen):
-    """One `Grounded` a query, in the request's order."""
+    """One `Grounded` per query, in the request's order."""
 
     groundings: tuple[Grounded, ...]
     notices: tuple[Notice, ...] = ()
@@ -289,7 +289,7 @@ class Segment(Frozen):
 
 
 class Segments(Frozen):
-    """One `Segment` a prompt, in the request's order."""
+    """One `Segment` per prompt, in the request's order."""
 
     segments: tuple[Segment, ...]
     notices: tuple[Notice, ...] = ()

@@ -1,7 +1,7 @@
-"""JSON and JSONL: one reader and one writer, with one rule for every file of rows.
+"""JSON and JSONL: one reader and one writer, with the same rules for every file of rows.
 
-A file is UTF-8, and may begin with a byte order mark. A line ends at LF alone, so U+2028 and its like are text. Blank
-lines are skipped. NaN, Infinity and numbers beyond a float's range are refused, in input and in output.
+A file is UTF-8 and may begin with a byte order mark. Only LF ends a line, so U+2028 and similar characters are text.
+Blank lines are skipped. NaN, Infinity and numbers beyond a float's range are refused, in input and in output.
 """
 
 import io
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from namepin.tools.errors import NamepinError, first_problem
 
 MAX_LINE_BYTES = 2**24
-"""A longer line is refused without being held in memory."""
+"""A longer line is refused without being read into memory."""
 
 Row = TypeVar("Row")
 
@@ -27,8 +27,8 @@ class Line:
     """A line that is not blank.
 
     Attributes:
-        data: its bytes; only the beginning of a line that is too long.
-        number: from 1, blank lines counted.
+        data: its bytes; for a line that is too long, only its beginning.
+        number: the line's number, from 1; blank lines count.
         file: the file's name; "" for a stream without one.
         max_bytes: a longer line cannot be parsed.
     """
@@ -40,7 +40,7 @@ class Line:
 
     @property
     def where(self) -> str:
-        """The line's place, for people: `FILE:NUMBER`, or `line NUMBER`."""
+        """The line's place for messages: `FILE:NUMBER`, or `line NUMBER`."""
         return f"{self.file}:{self.number}" if self.file else f"line {self.number}"
 
     def parse(self) -> Any:
@@ -57,7 +57,7 @@ class Line:
         """The line's JSON object.
 
         Raises:
-            ValueError: when it holds another value, or as `parse`.
+            ValueError: when it holds another kind of value, or as `parse`.
         """
         value = self.parse()
         if not isinstance(value, dict):
@@ -85,22 +85,22 @@ def _lines(file: IO[bytes], name: str, max_bytes: int) -> Iterator[Line]:
         if data.removeprefix(_BOM).strip():
             yield Line(data, number, name, max_bytes)
         while not data.endswith(b"\n") and (data := file.readline(max_bytes)):
-            pass  # the rest of a line that is too long is never held
+            pass  # skip the rest of a line that is too long
 
 
 def read_rows(path: Path, convert: Callable[[dict[str, Any]], Row], kind: str, mend: str = "") -> Iterator[Row]:
-    """The rows of a file of JSON objects; as `read_placed_rows`, without their places."""
+    """The rows of a file of JSON objects, as `read_placed_rows` without the places."""
     return (row for _, row in read_placed_rows(path, convert, kind, mend))
 
 
 def read_placed_rows(
     path: Path, convert: Callable[[dict[str, Any]], Row], kind: str, mend: str = ""
 ) -> Iterator[tuple[str, Row]]:
-    """The place of each row of a file of JSON objects, and the row.
+    """The rows of a file of JSON objects, each with its place.
 
     Args:
         path: the file.
-        convert: makes a row of an object. Its ValueError, KeyError or TypeError refuses the line.
+        convert: makes a row from an object. Its ValueError, KeyError or TypeError refuses the line.
         kind: what a row is, for messages: "a row of boxes".
         mend: how to fix a row.
 
@@ -124,7 +124,7 @@ def _readable_lines(path: Path) -> Iterator[Line]:
 
 
 def reason(error: Exception) -> str:
-    """Why a row could not be made, in words."""
+    """Why a row could not be made, as text."""
     if isinstance(error, ValidationError):
         return first_problem(error)
     if isinstance(error, KeyError):
@@ -150,12 +150,12 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def dump_json(value: Any, *, indent: int | None = None, compact: bool = False, sort_keys: bool = False) -> str:
-    """A value as strict JSON text that any UTF-8 file can hold: lone surrogates are escaped, other text is not.
+    """A value as strict JSON text that can be encoded as UTF-8: lone surrogates are escaped, other text is not.
 
     Args:
-        value: what `json.dumps` takes.
-        indent: spaces of each level; None for one line.
-        compact: no blanks after commas and colons.
+        value: any value that `json.dumps` takes.
+        indent: spaces per level; None for one line.
+        compact: leave out the blanks after commas and colons.
         sort_keys: order objects by their keys.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The label schemes of the field: GMNER's 4 types, FMNERG's 8 and 51, and the mapping between them."""
+"""The label schemes: GMNER's 4 types, FMNERG's 8 and 51 types, and the mapping between them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -57,7 +57,7 @@ FINE_TO_COARSE8: Mapping[str, str] = MappingProxyType({f: c for c, fines in FMNE
 FINE_TO_COARSE4: Mapping[str, str] = MappingProxyType({f: COARSE8_TO_4[c] for f, c in FINE_TO_COARSE8.items()})
 
 ALIASES: Mapping[str, str] = MappingProxyType({"common_person": "person_other"})
-"""Names that releases use beside the 51."""
+"""Other names that releases use for some of the 51 types."""
 
 SCHEMES: Mapping[str, tuple[str, ...]] = MappingProxyType({"gmner4": COARSE4, "fmnerg8": COARSE8, "fmnerg51": FINE51})
 

@@ -1,4 +1,4 @@
-"""Pixels and blobs, kept beside the requests: a request names a picture by sha256, a tool looks it up here."""
+"""Pixels and blobs, stored beside the requests. A request names a picture by sha256; the tool looks it up here."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ class Media:
     """The pictures and blobs of one run.
 
     Attributes:
-        images: sha256 of the file's bytes -> the upright RGB picture. Tools read, never modify.
-        blobs: sha256 -> bytes; heat maps and other bulky results, which the state names by key only.
+        images: sha256 of the file's bytes -> the upright RGB picture. Tools never modify it.
+        blobs: sha256 -> bytes: heat maps and other large results. The state holds only their keys.
     """
 
     images: Mapping[str, Image.Image] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What may not leave this machine in a trace: secrets, this machine's folders, pictures inside messages."""
+"""Removes private data from traces: secrets, this machine's folders, pictures inside messages."""
 
 import os
 import re
@@ -11,11 +11,11 @@ _SECRET_NAMES = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|DATABASE_URL|_PAT|_HEA
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value can be a secret: nobody writes it by chance.
+    """Whether a value can be a secret.
 
-    Servers without a key are asked with `x`, `EMPTY`, `ollama`, `test` or the like. Such words stand in answers. A
-    secret has no white space. It has 16 characters, 8 of them different; or 8 characters, 6 of them different, and both
-    letters and digits.
+    Servers without authentication get keys such as `x`, `EMPTY`, `ollama` or `test`. These words occur in answers, so
+    they do not count. A secret has no white space. It has at least 16 characters, 8 of them different; or at least 8
+    characters, 6 of them different, with both letters and digits.
     """
     if any(character.isspace() for character in value):
         return False
@@ -25,17 +25,17 @@ def is_secret(value: str) -> bool:
 
 
 def without_secret(text: str, secret: str) -> str:
-    """A text without the secret, where it can be one."""
+    """A text with the secret removed, where the value can be a secret."""
     return text.replace(secret, "***") if is_secret(secret) else text
 
 
 def without_credentials(text: str) -> str:
-    """A message with `user:password@` of addresses, bearer tokens and API keys blanked out."""
+    """A message without `user:password@` in addresses, bearer tokens and API keys."""
     return _CREDENTIALS.sub("***", text)
 
 
 def secrets_of(environment: Mapping[str, str]) -> set[str]:
-    """The values of variables whose names say that they hold secrets; of `name=secret, ...` each secret, too."""
+    """The values of environment variables whose names mark them as secrets; of `name=secret, ...` each secret, too."""
     found: set[str] = set()
     for name, value in environment.items():
         if _SECRET_NAMES.search(name.upper()):
@@ -44,11 +44,11 @@ def secrets_of(environment: Mapping[str, str]) -> set[str]:
 
 
 class Scrubber:
-    """Takes folders, keys, and pictures sent to models out of any JSON-like value.
+    """Removes folders, keys and pictures from any JSON-like value.
 
     Args:
-        folders: whose names are replaced by dots.
-        secrets: strings that are blanked out wherever they stand.
+        folders: paths that are replaced by dots.
+        secrets: strings that are removed wherever they occur.
     """
 
     def __init__(self, folders: Iterable[str] = (), secrets: Iterable[str] = ()) -> None:
@@ -59,7 +59,7 @@ class Scrubber:
 
     @classmethod
     def of_this_process(cls, folders: Iterable[str] = ()) -> "Scrubber":
-        """One that knows the environment's secrets."""
+        """A scrubber for the secrets of the environment."""
         return cls(folders, secrets_of(os.environ))
 
     def __call__(self, value: Any) -> Any:

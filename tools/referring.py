@@ -1,4 +1,4 @@
-"""The referring expression (RiVEG section IV-B2): what entailment and grounding read instead of the bare name."""
+"""The referring expression (RiVEG section IV-B2), which entailment and grounding read instead of the bare name."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ DASH = " – "
 """An en dash between blanks, as the paper prints it."""
 
 Reading = Literal["both", "entity", "expansion"]
-"""What of a referring expression is read (RiVEG, Table X), as `expression.text` of a profile has it."""
+"""The part of a referring expression that is read (RiVEG, Table X): `expression.text` of a profile."""
 
 
 def referring_expression(text: str, label: str, expansion: str | None, reading: Reading) -> str:

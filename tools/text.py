@@ -1,9 +1,9 @@
-"""Text of a post: made safe (`clean_text`) and cut into tokens (`tweet_tokens`).
+"""The text of a post: cleaned (`clean_text`) and split into tokens (`tweet_tokens`).
 
 The tokens follow the form of Twitter-GMNER, on which the taggers are trained: `@` and `#` stand apart from their word,
 every punctuation mark stands alone (`don ' t`, `U . S .`, `1 . 8`, `. . .`, `snake _ case`), a hyphen stays inside its
-word, and `&amp;` becomes `&amp ;`. Three things that the releases cut to pieces stay whole, since no name begins inside
-them: links, e-mail addresses, and emoji sequences.
+word, and `&amp;` becomes `&amp ;`. Unlike in the releases, links, e-mail addresses and emoji sequences stay whole,
+since no name begins inside them.
 """
 
 import regex
@@ -13,7 +13,7 @@ from namepin.tools.errors import NamepinError
 MAX_CHARACTERS = 200_000
 """Longer texts are refused; a post is a few hundred characters, and a long article some 50,000."""
 
-# Written without spaces between words: one token a character (with its marks), so that a name can begin anywhere.
+# Scripts without spaces between words: one token per character (with its marks), so that a name can begin anywhere.
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30FC\uFF70&&[\p{L}\p{N}]]"
 _WORD = rf"[[\p{{L}}\p{{N}}]--{_UNSPACED}]"
 # Invisible, but part of the word: soft hyphen, the two joiners (Persian, Indic scripts), word joiner.
@@ -67,10 +67,10 @@ def tweet_tokens(text: str) -> tuple[str, ...]:
 
 
 def clean_text(text: str) -> str:
-    """`text` with what no tool can use replaced, one character for one, so that offsets stay what they were.
+    """`text` with unusable characters replaced one for one, so that offsets stay valid.
 
-    Control characters (NUL among them) become a space; tab and line ends stay. Lone surrogates, the trace of invalid
-    UTF-8 or of a broken JSON escape, become U+FFFD. A caller that must tell the user compares the result with `text`.
+    Control characters (also NUL) become a space; tab and line ends stay. Lone surrogates, which come from invalid UTF-8
+    or a broken JSON escape, become U+FFFD. A caller can compare the result with `text` to warn the user.
 
     Raises:
         NamepinError: E101 when nothing visible is left, E102 beyond `MAX_CHARACTERS`.

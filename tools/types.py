@@ -1,7 +1,8 @@
-"""The domain: what goes in (`Post`), what is found (`Mention`, `Grounding`), what comes out (`Extraction`).
+"""The domain types: the input (`Post`), the findings (`Mention`, `Grounding`) and the result (`Extraction`).
 
-Everything is frozen and validated, and survives JSON unchanged. Character offsets are Python string indices into the
-post's text, end exclusive. Boxes are `(x1, y1, x2, y2)` in pixels of the upright image, x2 and y2 exclusive.
+All types are frozen and validated, and a round trip through JSON preserves them. Character offsets are Python string
+indices into the post's text, end exclusive. Boxes are `(x1, y1, x2, y2)` in pixels of the upright image, x2 and y2
+exclusive.
 """
 
 import math
@@ -17,7 +18,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Frozen(BaseModel):
-    """Base of every domain type: immutable; an unknown field, NaN and Infinity are errors, so JSON holds all of it."""
+    """Base of every domain type. Instances are immutable; unknown fields, NaN and Infinity are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -38,7 +39,7 @@ Point = tuple[int, int]
 
 
 class ImageRef(Frozen):
-    """A picture by content: sha256 of the file's bytes, and its upright size in pixels."""
+    """A reference to a picture: sha256 of the file's bytes, and the upright size in pixels."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     width: Annotated[int, Field(gt=0)]
@@ -46,14 +47,14 @@ class ImageRef(Frozen):
 
 
 MAX_MASK_PIXELS = 2**28
-"""What no picture has: a few characters of run lengths would fill the memory when decoded."""
+"""A larger mask is refused, since a few characters of run lengths could fill the memory when decoded."""
 
 
 class Mask(Frozen):
     """A pixel mask as COCO's compressed run-length encoding; `size` is (height, width).
 
-    A list of run lengths is accepted, too, and compressed. The runs must cover exactly height x width pixels: the
-    decoder writes what the runs say, unchecked.
+    A list of run lengths is accepted, too, and compressed. The runs must cover exactly height x width pixels, because
+    the decoder writes them without a check.
     """
 
     size: tuple[Annotated[int, Field(gt=0, le=100_000)], Annotated[int, Field(gt=0, le=100_000)]]
@@ -100,8 +101,8 @@ class Mask(Frozen):
 def _run_lengths(counts: str) -> list[int]:
     """COCO's string of run lengths as numbers.
 
-    A character holds 5 bits and a continuation bit, low bits first, offset 48; from the fourth run on, the difference
-    to the run two before it is stored.
+    A character holds 5 bits and a continuation bit, low bits first, with offset 48. From the fourth run on, each value
+    is the difference to the run two before it.
     """
     runs: list[int] = []
     value = shift = 0
@@ -138,7 +139,7 @@ def _run_string(runs: Sequence[Any]) -> str:
 
 
 def token_offsets(text: str, tokens: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Where each token lies in `text`, as (start, end) characters, tokens taken in order.
+    """The place of each token in `text`, as (start, end) characters. Tokens must occur in order.
 
     Raises:
         ValueError: when a token does not occur after the one before it.
@@ -154,9 +155,9 @@ def token_offsets(text: str, tokens: tuple[str, ...]) -> tuple[tuple[int, int], 
 
 
 class Post(Frozen):
-    """A post as it arrives: text, the tokens where the data set brings them, and a path to its picture.
+    """An input post: its text, its tokens where the data set has them, and a path to its picture.
 
-    With `tokens` given, `text` is the tokens joined by one space (and may then be left out).
+    With `tokens`, `text` is the tokens joined by one space and may be left out.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=500)]
@@ -184,10 +185,10 @@ class Post(Frozen):
 
 
 class Mention(Frozen):
-    """A named entity in the text, as the tagger saw it.
+    """A named entity in the text, as the tagger found it.
 
-    `scores` is the pooled distribution over the finest types the tagger has (section 3.3.1 of GEM: mean over the
-    mention's tokens, B and I of a type merged, softmax), best first; `entropy` is its entropy in nats (equation 10).
+    `scores` is the pooled distribution over the tagger's finest types, best first. Section 3.3.1 of GEM defines it:
+    mean over the mention's tokens, B and I of a type merged, softmax. `entropy` is its entropy in nats (equation 10).
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -224,11 +225,11 @@ class Grounding(Frozen):
 
 
 class Entity(Frozen):
-    """One named entity of an `Extraction`: the mention, its final type, and its grounding, flat.
+    """One named entity of an `Extraction`: the mention, its final type, and its grounding, in one flat object.
 
-    Beyond the contract's fields: `evidence` says in words what the matcher saw, `ambiguous` that another mention or
-    region competed for the same place, `near_gamma` that the entropy lay within the gate's margin band. `mask_score`
-    and `mask_stability` are the segmenter's.
+    `evidence` describes what the matcher found. `ambiguous` means that another mention or region competed for the same
+    place. `near_gamma` means that the entropy lay within the gate's margin band. `mask_score` and `mask_stability` come
+    from the segmenter.
     """
 
     text: Annotated[str, Field(min_length=1)]
@@ -268,7 +269,7 @@ class Entity(Frozen):
 
 
 class Notice(Frozen):
-    """A warning in a result: a `W` code (docs/errors.md), the tool it concerns, and a sentence."""
+    """A warning in a result: a `W` code (docs/errors.md), the tool that it concerns, and a message."""
 
     code: Annotated[str, Field(pattern=r"^W\d{3}$")]
     tool: str
@@ -276,7 +277,7 @@ class Notice(Frozen):
 
 
 class Extraction(Frozen):
-    """What one run says about one post; the JSON of the contract."""
+    """The result for one post. Its JSON form is the output format (docs/formats.md)."""
 
     id: str
     text: str
@@ -310,7 +311,7 @@ class Extraction(Frozen):
         return self
 
     def to_json(self) -> str:
-        """One line of JSON, as in `predictions.jsonl`; `extra` is left out where the input had none."""
+        """One line of JSON, as in `predictions.jsonl`, without `extra` where the input had none."""
         return self.model_dump_json(exclude={"extra"} if self.extra is None else None)
 
 

@@ -1,12 +1,12 @@
-"""The cassette: what was recorded of some posts, as files that move between machines.
+"""The cassette: recorded runs of posts, as files that work on any machine.
 
-    DIR/manifest.json     format, and the setups (profile, policy, tools' fingerprints) that the posts refer to
+    DIR/manifest.json     format, and the setups (profile, policy, fingerprints of the tools) that the posts refer to
     DIR/cassette.jsonl    per post, in order: one `post` line, its `call` lines, its `step` lines, one `result` line;
                           then one `end` line for all
-    DIR/blobs/SHA256      bulky bytes that results name by key (heat maps)
+    DIR/blobs/SHA256      large bytes that results name by key (heat maps)
 
-No line names a path or depends on timing: calls are sorted, steps are in the order of the graph, and posts in the
-order in which their recording began. Pixels are not kept. Every file is replaced atomically, and covered by a digest
+No line holds a path or depends on timing: calls are sorted, steps are in the order of the graph, and posts are in the
+order in which their recording began. Pixels are not stored. Every file is replaced atomically and covered by a digest
 (`namepin.graphs.recording.cassette_files`).
 """
 
@@ -28,13 +28,13 @@ Line = TypeVar("Line", bound=Frozen)
 
 
 class Setup(Frozen):
-    """What posts were recorded with.
+    """The setup that posts were recorded with.
 
     Attributes:
         graph: name and version of the graph (`gem-2`).
-        profile: the resolved profile, for people and for `--fill`; replay itself does not read it.
+        profile: the resolved profile, for readers and for `--fill`; replay itself does not read it.
         policy: the graph's policy.
-        requested: roles the user had asked for by name.
+        requested: roles that the user asked for by name.
         tools: role -> fingerprint of the tool that filled it.
     """
 
@@ -66,7 +66,7 @@ class Call(Frozen):
 
 
 class Step(Frozen):
-    """The state after one superstep: who ran, the digest of the whole state, and the channels that changed."""
+    """The state after one superstep: the nodes that ran, the digest of the whole state, and the changed channels."""
 
     ran: tuple[str, ...]
     digest: str
@@ -74,13 +74,13 @@ class Step(Frozen):
 
 
 def call_key(tool: str, fingerprint: str, request: Json) -> str:
-    """What a call is found by."""
+    """The key that finds a call."""
     return digest({"tool": tool, "fingerprint": fingerprint, "request": request})
 
 
 @dataclass
 class PostRecord:
-    """All that is known of one post; `calls` by `call_key`."""
+    """Everything recorded about one post; `calls` by `call_key`."""
 
     line: PostLine
     steps: list[Step] = field(default_factory=list)
@@ -88,11 +88,11 @@ class PostRecord:
     result: Extraction | None = None
 
     def add(self, call: Call) -> None:
-        """Keep a call; the same call made again replaces it (an attempt that failed, then one that did not)."""
+        """Record a call. A repeated call replaces the earlier one, as when a retry succeeds."""
         self.calls[call_key(call.tool, call.fingerprint, call.request)] = call
 
     def part_of_batch(self, tool: str, fingerprint: str, request: Json) -> Call | None:
-        """An answer put together from a recorded call about the same picture that asked for these items, and more."""
+        """An answer from a part of a recorded call: one about the same picture whose items include all of these."""
         items = ROLES[tool].items
         if items is None:
             return None
@@ -169,7 +169,7 @@ class Cassette:
             raise ValueError(f"unknown kind of line {kind!r}")
 
     def save(self, directory: Path) -> None:
-        """Write everything; what no post refers to any more is dropped.
+        """Write everything, except setups and blobs that no post refers to.
 
         Raises:
             NamepinError: E401 when a file of the folder is a link or damaged, E501 when it cannot be written.
@@ -182,7 +182,7 @@ class Cassette:
         files.write_files(directory, setups, lines, {key: self.blobs[key] for key in sorted(keys)})
 
     def add_to(self, directory: Path) -> None:
-        """Put these posts into the cassette of a folder, in place of those with their ids; the others stay.
+        """Add these posts to the cassette in a folder. They replace posts of the same ids; other posts stay.
 
         Raises:
             NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
@@ -201,10 +201,10 @@ def _usable(setup: Setup) -> Setup:
 
 
 def _answerable(call: Call) -> Call:
-    """The call, if the graph can be given its answer.
+    """The call, after checking that its answer is valid for the graph.
 
     Raises:
-        ValueError, KeyError: when it cannot.
+        ValueError, KeyError: when it is not valid.
     """
     role = ROLES[call.tool]
     role.request.model_validate(call.request)
@@ -216,10 +216,10 @@ def _answerable(call: Call) -> Call:
 
 
 def check_cassette(directory: Path) -> None:
-    """Fail where there is no cassette that this version reads; only its manifest is looked at.
+    """Check that a folder holds a cassette of a known format. Only the manifest is read.
 
     Raises:
-        NamepinError: E401.
+        NamepinError: E401 when it does not.
     """
     files.read_manifest(directory)
 

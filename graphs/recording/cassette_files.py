@@ -1,11 +1,11 @@
-"""A cassette's files: links are refused, and every byte of a recording is covered by a digest.
+"""The files of a cassette: links are refused, and a digest covers every byte of a recording.
 
     manifest.json     each setup stands under its own digest
     cassette.jsonl    the last line is `{"kind":"end","sha256":...}`, over all bytes before it
     blobs/SHA256      each file stands under its own sha256
 
-So whatever is changed by accident, or by hand, is found before anything of it is used. It is not a signature: whoever
-changes a file on purpose can compute the digest again.
+So an accidental or manual change is found before the recording is used. The digest is not a signature: an attacker who
+changes a file can compute it again.
 """
 
 import fcntl
@@ -47,7 +47,7 @@ def read_manifest(directory: Path, version: int = FORMAT) -> Json:
         mend = f"{_SEAL} {directory}; else record it again" if found == 1 else "record it again"
         raise damaged(path, f"its format is {found!r}, this version reads {version}", mend)
     if manifest.keys() != {"format", "setups"} or not isinstance(manifest["setups"], dict):
-        raise damaged(path, "it is not a format and setups")
+        raise damaged(path, "it does not hold a format and setups")
     for key, setup in manifest["setups"].items():
         if digest(setup) != key:
             raise damaged(path, f"the setup {key[:12]} was changed after it was recorded")
@@ -56,10 +56,10 @@ def read_manifest(directory: Path, version: int = FORMAT) -> Json:
 
 
 def read_lines_of(directory: Path) -> list[bytes]:
-    """The lines of a cassette, without the last one, which covers them.
+    """The lines of a cassette, without the last line, which holds their digest.
 
     Raises:
-        NamepinError: E401 when they cannot be read, or are not what was recorded.
+        NamepinError: E401 when they cannot be read, or were changed after they were recorded.
     """
     _refuse_links(directory)
     path = directory / LINES
@@ -71,15 +71,15 @@ def read_lines_of(directory: Path) -> list[bytes]:
 
 
 def end_line(body: bytes) -> bytes:
-    """The last line of a cassette, which covers the lines before it."""
+    """The last line of a cassette: the digest of the lines before it."""
     return b'{"kind":"end","sha256":"%s"}\n' % hashlib.sha256(body).hexdigest().encode()
 
 
 def read_blob(directory: Path, key: Any) -> bytes:
-    """The bytes that a call names.
+    """The bytes of a blob that a call names.
 
     Raises:
-        NamepinError: E401 when the name is not a digest, or the file is missing, a link or not what was recorded.
+        NamepinError: E401 when the name is not a digest, or the file is missing, changed or a link.
     """
     if not isinstance(key, str) or not _BLOB_NAME.fullmatch(key):
         raise damaged(directory / LINES, f"{str(key)[:80]!r} is not the name of a blob")
@@ -92,7 +92,7 @@ def read_blob(directory: Path, key: Any) -> bytes:
 
 
 def write_files(directory: Path, setups: Json, lines: Iterable[bytes], blobs: dict[str, bytes]) -> None:
-    """Write a cassette in place of the one that is there; nothing else in the folder is touched.
+    """Write a cassette, replacing the one in the folder. Other files in the folder are not changed.
 
     Raises:
         NamepinError: E401 when a file of the folder is a link or damaged, E501 when it cannot be written.
@@ -104,7 +104,7 @@ def write_files(directory: Path, setups: Json, lines: Iterable[bytes], blobs: di
         for key, data in blobs.items():
             if not _holds(directory / BLOBS / key, key):
                 atomic_write(directory / BLOBS / key, data)
-        # Old setups stay until the lines that refer to them are gone, so that a crash in between loses nothing.
+        # Old setups stay until the lines that refer to them are replaced, so that a crash in between loses nothing.
         old = read_manifest(directory) if (directory / MANIFEST).exists() else {}
         body = b"".join(lines)
         atomic_write(directory / MANIFEST, manifest_text(old | setups))
@@ -121,10 +121,10 @@ def write_files(directory: Path, setups: Json, lines: Iterable[bytes], blobs: di
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """One process at a time changes a cassette; others wait.
+    """Hold the lock of a cassette: one process at a time changes it, and others wait.
 
     Raises:
-        NamepinError: E401 when the lock's file is a link, E501 when it cannot be made.
+        NamepinError: E401 when the lock file is a link, E501 when it cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def damaged(path: Path, what: str, mend: str = "record it again") -> NamepinError:
-    """The error for a cassette that is not what was recorded."""
+    """E401 for a damaged cassette."""
     return NamepinError("E401", f"the cassette is damaged: {what}", where=str(path), mend=mend)
 
 
@@ -176,7 +176,7 @@ def manifest_text(setups: Json) -> str:
 
 
 def _refuse_links(directory: Path) -> None:
-    """What is written to the folder must not end up outside it, and nothing outside is read."""
+    """Refuse links, so that nothing outside the folder is written or read."""
     for name in (MANIFEST, LINES, BLOBS, LOCK):
         if (directory / name).is_symlink():
-            raise damaged(directory / name, "it is a link", "put what it leads to there, or name another folder")
+            raise damaged(directory / name, "it is a link", "replace the link by its target, or name another folder")

@@ -1,4 +1,4 @@
-"""The first place where a replayed post parts from its recording, in words."""
+"""Describes the first difference between a replayed post and its recording."""
 
 import json
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ SPELLING = "spelling only (the order of keys, or 1 for 1.0)"
 
 
 def first_difference(recorded: PostRecord, replayed: PostRecord) -> str | None:
-    """Compare step by step (who ran, then the state after it), then the results byte for byte.
+    """Compare step by step (the nodes that ran, then the state after them), then the results byte for byte.
 
-    A replay that broke off, and so has no result, is compared as far as it came.
+    A replay that stopped without a result is compared up to its last step.
 
     Returns:
-        The step, the field, and both values; None where there is no difference.
+        The step, the field, and both values as text; None without a difference.
     """
     for number, (old, new) in enumerate(zip_longest(recorded.steps, replayed.steps)):
         if new is None and replayed.result is None:
@@ -38,13 +38,13 @@ def first_difference(recorded: PostRecord, replayed: PostRecord) -> str | None:
 
 
 def unexpected_call(recorded: PostRecord, replayed: PostRecord, tool: str, request: Json) -> str:
-    """Where a replay broke off because it asked a tool something new, and what is new about it."""
+    """Describe where a replay stopped because of a call that was not recorded, and how the call differs."""
     number = len(replayed.steps)
     ran = ", ".join(recorded.steps[number].ran) if number < len(recorded.steps) else "the end"
     likest = min(
         (list(differences(call.request, request)) for call in recorded.calls.values() if call.tool == tool),
         key=len,
-        default=["there was no call to it"],
+        default=["the recording has no call to it"],
     )
     new = likest[0] if likest else "the same of another tool, or of one that the recording lacks"
     return f"step {number}: the recording has {ran}, the replay asks the {tool} something new, {new}"
@@ -63,6 +63,6 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 def shorten(value: Any, limit: int = 160) -> str:
-    """A value as JSON, cut in the middle where it is long."""
+    """A value as JSON; a long one is cut in the middle."""
     text = value if value is ABSENT else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"

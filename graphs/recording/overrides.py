@@ -1,4 +1,4 @@
-"""What-if settings of a replay: which of them are the graph's policy, and which change or remove a tool."""
+"""What-if settings of a replay. Some change the graph's policy; others change or remove a tool."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from namepin.tools.errors import NamepinError
 
 @dataclass(frozen=True)
 class Overrides:
-    """What-if settings: the policy's, and the roles whose tool is another one or is out.
+    """What-if settings: the policy's settings, and the roles whose tool is changed or removed.
 
     Attributes:
         policy: dotted key -> value.
-        changed: roles with a setting of their own overridden.
-        off: roles taken out.
+        changed: roles with an overridden setting.
+        off: roles whose tool is removed.
     """
 
     policy: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Overrides:
 
     @classmethod
     def of(cls, sets: Mapping[str, Any]) -> "Overrides":
-        """Sort `key -> value` by what it concerns.
+        """Split `key -> value` into settings of the policy and of tools.
 
         Raises:
             NamepinError: E404 for a key that is neither the policy's nor a tool's.

@@ -1,4 +1,4 @@
-"""Recording: looks on while posts walk through a graph, and writes down what a replay needs.
+"""Recording: observes posts on their way through a graph, and stores what a replay needs.
 
 with Recorder(directory, graph=graph.name, profile=profile) as recorder:
 context = recorder.listen(context, post, image, notices)
@@ -32,7 +32,7 @@ class Tape:
         self._taken = 0
 
     def state(self, state: PostState) -> None:
-        """See `Watch.state`: keeps who ran, and the channels that are not what they were."""
+        """See `Watch.state`: records the nodes that ran and the channels that changed."""
         channels = {name: canonical_json(value) for name, value in state.items()}
         changed = {name: state.get(name) for name in sorted(channels) if channels[name] != self._channels.get(name)}
         ran, self._taken, self._channels = state["path"][self._taken :], len(state["path"]), channels
@@ -45,7 +45,7 @@ class Tape:
 
 @dataclass
 class RecordingCalls:
-    """Passes calls on, and keeps what was answered, or that the tool was down."""
+    """Forwards calls, and records each answer or failure."""
 
     inner: Calls
     record: PostRecord
@@ -53,7 +53,7 @@ class RecordingCalls:
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """Those of the tools themselves."""
+        """The fingerprints of the wrapped calls' tools."""
         return self.inner.fingerprints
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
@@ -82,15 +82,16 @@ def record_call(tool: str, fingerprint: str, request: Frozen, result: Frozen, me
 
 
 class Recorder:
-    """Records posts, any number at once, into one folder; a post that is there already is replaced.
+    """Records any number of posts at once into one folder. A post replaces an earlier one of the same id.
 
-    Nothing is written before `save`, which the end of the `with` block calls, also after an error. A post whose run
+    Nothing is written before `save`. The end of the `with` block calls it, also after an error. A post whose run
     raised is left out.
 
     Args:
-        directory: the cassette's folder; made where it is missing.
+        directory: the cassette's folder, created if missing.
         graph: the graph's name, with its version.
-        profile: the resolved profile as plain JSON values, without secrets and absolute paths: it is written as it is.
+        profile: the resolved profile as plain JSON values. It must hold no secrets and no absolute paths, since it is
+            written unchanged.
     """
 
     def __init__(self, directory: Path, *, graph: str, profile: Mapping[str, Any]) -> None:
@@ -99,9 +100,9 @@ class Recorder:
         self._blobs: dict[str, bytes] = {}
 
     def listen(self, context: Context, post: Post, image: ImageRef | None, notices: Sequence[Notice] = ()) -> Context:
-        """A context for this post's run, through which everything is recorded.
+        """A context for this post's run that records everything.
 
-        Posts are kept in the order of these calls, whenever their runs end.
+        Posts are stored in the order of these calls, independent of when their runs end.
         """
         setup = Setup(
             graph=self.graph,
@@ -116,7 +117,7 @@ class Recorder:
         return replace(context, calls=RecordingCalls(context.calls, record, self._blobs), watch=Tape(record))
 
     def save(self) -> None:
-        """Add the finished posts to what the folder holds.
+        """Add the finished posts to the cassette in the folder.
 
         Raises:
             NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.

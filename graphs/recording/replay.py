@@ -1,14 +1,14 @@
-"""Replay: runs the graph again, with every tool call answered from a cassette. No tool is built, no picture read.
+"""Replay: runs the graph again and answers every tool call from a cassette. It builds no tool and reads no picture.
 
     replay(directory)                               the recorded posts' Extractions, recorded timings included
     replay(directory, check=True)                   the same, but raises E403 (exit code 4) at the first divergence
     replay(directory, sets={"gate.gamma": 0.4})     what if: another policy over the same calls
-    replay(directory, sets=..., tools=build_tool)   ... and calls that were never made are made now, and kept (`--fill`)
+    replay(directory, sets=..., tools=build_tool)   ... and make and record the missing calls (`--fill`)
 
 `tools` is called with a role's name and returns the tool of the recorded profile, overrides applied; `media` is called
 with the post (its `image` is a bare file name) and its `ImageRef`, and returns the pixels, which a cassette lacks.
-A call that the cassette lacks raises E402 where `tools` is None. An override of a tool's own setting
-(`matcher.min_score=0.4`) makes that tool another one, whose calls were not recorded; `ROLE.backend=off` takes it out.
+A call that the cassette lacks raises E402 where `tools` is None. An override of a tool's setting
+(`matcher.min_score=0.4`) makes it a different tool, without recorded calls. `ROLE.backend=off` removes the tool.
 """
 
 import asyncio
@@ -44,13 +44,13 @@ def replay(
     tools: ToolFactory | None = None,
     media: MediaFactory | None = None,
 ) -> Iterator[Extraction]:
-    """The recorded posts, one after the other; see the module's text for the arguments.
+    """Replay the recorded posts, one after the other; see the module's docstring for the arguments.
 
-    Not for use inside a running event loop: there, take `areplay`.
+    Do not call it inside a running event loop: use `areplay` there.
 
     Raises:
-        NamepinError: E401 no cassette, E402 a call it lacks, E403 a divergence (with `check`), E404 an override that
-            cannot be used, E405 a tool that is not the recorded one, E406 a picture is needed.
+        NamepinError: E401 without a cassette, E402 for a missing call, E403 for a divergence (with `check`), E404 for
+            an invalid override, E405 for a tool that is not the recorded one, E406 where a tool needs the picture.
     """
     with asyncio.Runner() as runner:
         stream = areplay(directory, check=check, sets=sets, tools=tools, media=media)
@@ -91,9 +91,9 @@ async def areplay(
 
 
 class _Filler:
-    """Makes the calls that a cassette lacks, with tools built only when they are needed.
+    """Makes the calls that a cassette lacks. Tools are built only when they are needed.
 
-    `blobs` holds what those calls left behind; it is None until the first of them.
+    `blobs` holds the blobs of those calls. It is None until the first call.
     """
 
     def __init__(self, tools: ToolFactory, media: MediaFactory | None) -> None:
@@ -102,7 +102,7 @@ class _Filler:
         self.blobs: dict[str, bytes] | None = None
 
     def fingerprint(self, role: str) -> str:
-        """That of the tool which the overridden profile has in this role."""
+        """The fingerprint of this role's tool in the overridden profile."""
         return self._tool(role).fingerprint
 
     def _tool(self, role: str) -> AnyTool:
@@ -111,7 +111,7 @@ class _Filler:
         return self._built[role]
 
     async def call(self, record: PostRecord, role: str, fingerprint: str, request: Frozen, media: Media) -> Frozen:
-        """Make a call and keep it in the record; a failed one is not kept, so that the next `--fill` tries again.
+        """Make a call and add it to the record. A failed call is not recorded, so the next `--fill` tries it again.
 
         Raises:
             NamepinError: E405 when the tool is not the one with this fingerprint, E406 when it needs the picture.
@@ -123,7 +123,7 @@ class _Filler:
         if image is not None and getattr(request, "image", None) == image and image.sha256 not in media.images:
             if self._media is None:
                 what = f"the {role} needs the picture, which a cassette does not hold"
-                raise NamepinError("E406", what, where=f"post {post.id!r}", mend="say where the picture is")
+                raise NamepinError("E406", what, where=f"post {post.id!r}", mend="give the path of the picture")
             media.images = self._media(post, image).images
         result = await LiveCalls({role: self._tool(role)}).call(role, request, media)
         call = record_call(role, fingerprint, request, result, media)
@@ -135,7 +135,7 @@ class _Filler:
 class LackingCall(NamepinError):
     """E402: the graph made a call that the cassette lacks.
 
-    Under overrides that is to be expected, and the user's to mend; without, the graph is not the recorded one.
+    With overrides this is expected, and the user can fix it. Without overrides, the graph is not the recorded one.
     """
 
     def __init__(self, tool: str, request: Json, post_id: str, *, what_if: bool) -> None:
@@ -147,7 +147,7 @@ class LackingCall(NamepinError):
 
 
 class ReplayedCalls:
-    """Answers calls from one post's record; a filler makes those it lacks."""
+    """Answers calls from one post's record; a filler makes the missing ones."""
 
     def __init__(self, record: PostRecord, setup: Setup, overrides: Overrides, filler: _Filler | None) -> None:
         self.record, self.setup, self._filler = record, setup, filler
@@ -159,17 +159,17 @@ class ReplayedCalls:
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """The recorded ones, but for tools that an override changes."""
+        """The recorded fingerprints, except for tools that an override changes."""
         return self._fingerprints
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
         """See `Calls.call`.
 
         Raises:
-            LackingCall: the call was not recorded and is not to be made.
+            LackingCall: the call was not recorded, and there is no filler.
         """
         asked, fingerprint = request.model_dump(mode="json"), self._fingerprints.get(tool)
-        if fingerprint is None:  # a tool that no graph can do without, and that was taken out
+        if fingerprint is None:  # an override removed a tool that every graph needs
             raise LackingCall(tool, asked, self.record.line.post.id, what_if=self._what_if)
         call = self.record.calls.get(call_key(tool, fingerprint, asked))
         if call is None and self._what_if:
@@ -185,7 +185,7 @@ class ReplayedCalls:
 
 async def _replay_post(graph: Graph, calls: ReplayedCalls, policy: Policy, media: Media, check: bool) -> Extraction:
     record, line = calls.record, calls.record.line
-    recorded = cast(Extraction, record.result)  # a cassette is not loaded without
+    recorded = cast(Extraction, record.result)  # loading has checked that it is there
     tape = Tape(PostRecord(line))
     context = Context(
         calls=calls,
@@ -212,7 +212,7 @@ async def _replay_post(graph: Graph, calls: ReplayedCalls, policy: Policy, media
 
 
 def _graph(name: str) -> Graph:
-    """The graph of this version; another version of it than the recorded one shows in the fingerprint."""
+    """The graph, in the version of this program. A difference to the recorded version shows in the fingerprint."""
     kind = name.rpartition("-")[0]
     if kind not in GRAPHS:
         raise NamepinError("E401", f"the cassette was recorded with the graph {name!r}, which is not known here")
@@ -221,5 +221,5 @@ def _graph(name: str) -> Graph:
 
 def _divergence_error(post_id: str, difference: str) -> NamepinError:
     what = f"the replay diverged from the recording at post {post_id!r}, {difference}"
-    mend = "mend the change, or record again if it is meant"
+    mend = "fix the change, or record again if it is intended"
     return NamepinError("E403", what, mend=mend, exit_code=Exit.DIVERGED)

@@ -1,6 +1,6 @@
 """`python -m namepin.graphs.recording.seal DIR...`: cassettes of format 1 get the digests of format 2.
 
-Only a cassette that replays without a difference is sealed, so what the digests cover is what was recorded.
+Only a cassette that replays without a difference is sealed, so the digests cover the original recording.
 """
 
 import shutil
@@ -41,13 +41,13 @@ def seal(directory: Path) -> None:
 def _write(directory: Path, setups: Json, body: bytes) -> None:
     start = body.rfind(b"\n", 0, len(body) - 1) + 1
     if body[start:] == files.end_line(body[:start]):
-        body = body[:start]  # a seal that was cut off between the two files
+        body = body[:start]  # left by a run that stopped between the two files
     atomic_write(directory / files.LINES, body + files.end_line(body))
     atomic_write(directory / files.MANIFEST, files.manifest_text(setups))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Seal each folder that is named."""
+    """Seal each folder of the command line."""
     with in_one_line():
         for name in arguments:
             seal(Path(name))

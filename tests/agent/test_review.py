@@ -85,11 +85,11 @@ def test_no_graph_asks_unless_it_is_to(begin: Callable[..., Review]) -> None:
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ({}, "no answer on 'Oslo'"),
-        ({"label:2": "politician"}, "no choice"),
-        ({"label:2": ["city"]}, "no choice"),
-        ({"label:2": True}, "no choice"),
-        ({"label:2": "city", "label:0": "actor"}, "nothing was asked"),
+        ({}, "'Oslo' has no answer"),
+        ({"label:2": "politician"}, "not a choice"),
+        ({"label:2": ["city"]}, "not a choice"),
+        ({"label:2": True}, "not a choice"),
+        ({"label:2": "city", "label:0": "actor"}, "there is no question"),
     ],
 )
 def test_a_bad_answer_is_refused_and_the_run_still_waits(
