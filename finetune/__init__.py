@@ -1,4 +1,4 @@
-"""One recipe a tool: a config, `train()` and a thin command."""
+"""One recipe per tool: a config, `train()` and a thin command."""
 
 if __name__ != "namepin.finetune":
     raise ImportError("this folder is the package namepin.finetune: import it under that name")

@@ -1,7 +1,7 @@
-"""Where BLIP's words look while it learns: a loss that draws their cross-attention into the gold boxes.
+"""A loss that draws the cross-attention of BLIP's text tokens into the gold boxes.
 
-Ours, off by default. GEM trains on matching alone and traces the attention that comes of it (section 3.4.2); a
-BLIP that was never pre-trained hardly learns to match so (docs/sandbox.md), and shown where to look it does.
+The loss is ours and off by default. GEM trains on matching alone and traces the resulting attention (section 3.4.2).
+A BLIP without pre-training hardly learns to match that way (docs/sandbox.md); with this loss it does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class AttentionLoss:
             self._inputs.append(inputs[0])
 
     def regions(self, rows: Sequence[MentionRow]) -> Tensor:
-        """(rows, patches): how much of each patch lies within a mention's boxes, 0 to 1; all 0 where it has none.
+        """(rows, patches): each patch's share within the mention's boxes, 0 to 1; all 0 without a box.
 
         Raises:
             NamepinError: E120 to E125 when a picture cannot be read.
@@ -54,7 +54,7 @@ class AttentionLoss:
     def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The mean over layers and groundable rows of -log(share of the attention that is within the boxes).
 
-        Of heads, and of the tokens but the first, the mean counts, as the tracer reads attention (equation 11).
+        Attention is averaged over heads and over all tokens except the first, as in the tracer (equation 11).
 
         Args:
             batch: `regions`, (rows, patches), and the text's `mask`, (rows, tokens), of the forward pass just taken.

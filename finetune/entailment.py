@@ -1,7 +1,7 @@
 """Train visual entailment: `namepin finetune entailment`, on OFA, ALBEF or BLIP.
 
-A picture entails a referring expression if the annotators found the mention in it; otherwise it contradicts it.
-There is no third class (RiVEG section IV-C1).
+A picture entails a referring expression if the annotators found the mention in the picture. Otherwise it contradicts
+the expression. There is no third class (RiVEG section IV-C1).
 """
 
 import random
@@ -37,7 +37,7 @@ from namepin.tools.models.ofa_vocabulary import BEGIN, END
 
 
 class EntailmentTask(Task):
-    """What the three backends share."""
+    """Code that the three backends share."""
 
     name = "entailment"
 
@@ -74,7 +74,7 @@ class EntailmentTask(Task):
         return functional.cross_entropy(self.logits(net, batch), batch["labels"])
 
     def score(self) -> dict[str, float]:
-        """F1 of entailment on dev, and its parts."""
+        """F1, precision and recall of entailment on dev."""
         device = next(self.net.parameters()).device
 
         def judge(rows: Sequence[MentionRow]) -> Tensor:
@@ -85,7 +85,7 @@ class EntailmentTask(Task):
 
 
 class OfaEntailmentTask(EntailmentTask):
-    """OFA: yes or no after the question, as a trie allows them."""
+    """OFA: yes or no after the question, constrained by a trie."""
 
     def __init__(self, recipe: OfaEntailmentRecipe) -> None:
         """Load weights and data.
@@ -148,7 +148,7 @@ class AlbefEntailmentTask(EntailmentTask):
         return {"pixels": pixels, "which": which, "ids": ids, "mask": mask, "labels": labels_of(rows)}
 
     def logits(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Those of contradiction and entailment."""
+        """Logits of contradiction and entailment."""
         albef: Any = net
         every: Tensor = albef(albef.encode(batch["pixels"])[batch["which"]], batch["ids"], batch["mask"])
         return every[:, [0, -1]]
@@ -173,7 +173,7 @@ class BlipEntailmentTask(EntailmentTask):
         self.net = self.parts.net
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the two classes, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
+        """Cross-entropy of the two classes, plus the loss of `namepin.finetune.attention_loss` if `attend` is set."""
         return super().loss(net, batch) + self.parts.attention_loss(batch)
 
     def collate(self, rows: list[MentionRow]) -> Batch:
@@ -181,7 +181,7 @@ class BlipEntailmentTask(EntailmentTask):
         return self.parts.batch(rows, self.parts.texts.plain([row.expression for row in rows])[0])
 
     def logits(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Those of the ITM head."""
+        """Logits of the ITM head."""
         return itm_logits(net, batch)
 
     def save(self, folder: Path) -> None:
@@ -190,7 +190,7 @@ class BlipEntailmentTask(EntailmentTask):
 
 
 def labels_of(rows: Sequence[MentionRow]) -> Tensor:
-    """1 where the mention is in the picture."""
+    """Labels: 1 for a mention in the picture, else 0."""
     return torch.tensor([int(row.groundable) for row in rows])
 
 

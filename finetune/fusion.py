@@ -1,7 +1,7 @@
-"""Train the fusion encoder: `namepin finetune fusion`. The vanilla MNER model whose features find similar posts.
+"""Train the fusion encoder, a vanilla MNER model whose features find similar posts: `namepin finetune fusion`.
 
-UMT learns names and their types from text and picture together; RiVEG then takes its multimodal hidden states as the
-fusion features of a post (section IV-A). A post without a picture is read with one of the mean colour.
+UMT learns names and types from text and picture together. RiVEG takes its multimodal hidden states as the fusion
+features of a post (section IV-A). A post without a picture gets a picture of the mean colour.
 """
 
 import random
@@ -84,7 +84,7 @@ class UmtTask(Task):
         }
 
     def _pieces(self, tokens: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Piece ids with [CLS] and [SEP], and the place of each word's first piece, as far as there is room."""
+        """Piece ids with [CLS] and [SEP], and the place of each word's first piece, truncated to the largest length."""
         ids, starts = [self.words.cls_token_id], []
         for token in tokens:
             plain = without_special(token, self.words)
@@ -93,7 +93,7 @@ class UmtTask(Task):
                 break
             starts.append(len(ids))
             ids += pieces
-        if not starts:  # one word of more pieces than there is room for
+        if not starts:  # a single word with more pieces than fit
             starts, ids = [1], [*ids, self.words.unk_token_id]
         return [*ids, self.words.sep_token_id], starts
 
@@ -113,13 +113,13 @@ class UmtTask(Task):
         return squash(load_image(path).image, side, MEAN, STD)
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """UMT's own: the tags', and at half the weight the spans'."""
+        """UMT's loss: the loss of the tags plus half the loss of the spans."""
         umt: Any = net
         loss: Tensor = umt.loss(_batch(batch), batch["starts"], batch["word_mask"], batch["tags"])
         return loss
 
     def score(self) -> dict[str, float]:
-        """Micro F1 of spans with their type on dev."""
+        """Micro F1 of span and type on dev."""
         umt: Any = self.net
         device = next(self.net.parameters()).device
         right = found = gold = 0
@@ -139,13 +139,13 @@ class UmtTask(Task):
 
 
 class _WithoutPooler:
-    """transformers' BERT without its pooler, which UMT does not use; stands in for the class in `load_folder`."""
+    """transformers' BERT without its pooler, which UMT does not use; replaces the class in `load_folder`."""
 
     def __init__(self, loader: Any) -> None:
         self._loader, self.config_class = loader, loader.config_class
 
     def from_pretrained(self, folder: Path, **settings: Any) -> Any:
-        """As transformers', with weights of heads and pooler left out of what must be used."""
+        """As in transformers, but the weights of heads and pooler may stay unused."""
         net, report = self._loader.from_pretrained(folder, add_pooling_layer=False, **settings)
         spare = ("cls.", "pooler.", "bert.pooler.")
         report["unexpected_keys"] = {key for key in report["unexpected_keys"] if not key.startswith(spare)}

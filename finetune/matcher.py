@@ -1,9 +1,9 @@
 """Train the matcher: `namepin finetune matcher`, on a data set's gold mentions; BLIP, BLIP-2 or LLaVA.
 
-A mention that the annotators found in the picture is a match, any other is none (GEM section 3.4.1); the text is the
-one that the matcher asks about, `ENTITY is belong CATEGORY.` All three learn by the cross-entropy of the two logits
-that their tool reads: BLIP's and BLIP-2's of their matching heads, LLaVA's of "No" and "Yes" as the answer's first
-token (section 5.2).
+A mention that the annotators found in the picture is a match; any other mention is not (GEM section 3.4.1). The text is
+the matcher's own, `ENTITY is belong CATEGORY.` The loss is the cross-entropy of the two logits that the tool reads.
+For BLIP and BLIP-2 these are the logits of the matching head; for LLaVA, the logits of "No" and "Yes" as the answer's
+first token (section 5.2).
 """
 
 import json
@@ -60,7 +60,7 @@ class MatcherRows:
         require_both_classes(dev)
 
     def rows(self, rng: random.Random) -> Sequence[MentionRow]:
-        """The mentions, and `negatives` of them with another post's name, which is not in the picture."""
+        """The mentions, and `negatives` rows per mention with another post's name, which is not in the picture."""
         count = int(len(self.train) * self._negatives)
         added = [self._other(rng.choice(self.train), rng) for _ in range(count)]
         return shuffle_rows([*self.train, *added], rng, lambda row: row.image)
@@ -94,7 +94,7 @@ class MatcherTask(MatcherRows, Task):
         return self.parts.batch(rows, self.parts.texts([row.query for row in rows]))
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the ITM head, and the loss of `namepin.finetune.attention_loss` where it is asked for."""
+        """Cross-entropy of the ITM head, plus the loss of `namepin.finetune.attention_loss` if `attend` is set."""
         return functional.cross_entropy(itm_logits(net, batch), batch["labels"]) + self.parts.attention_loss(batch)
 
     def score(self) -> dict[str, float]:
@@ -141,7 +141,7 @@ class BlipParts:
         return batch | ({"regions": self._attention_loss.regions(rows)} if self._attention_loss else {})
 
     def attention_loss(self, batch: Batch) -> Tensor | float:
-        """The weighted attention loss of the forward pass just taken; 0 where it is not asked for."""
+        """The weighted attention loss of the last forward pass; 0 unless `attend` is set."""
         return self._attend * self._attention_loss.loss(batch) if self._attention_loss else 0.0
 
     def save(self, folder: Path) -> None:
@@ -159,7 +159,7 @@ def save_folder(net: Any, tokenizer: Any, colours: tuple[Sequence[float], Sequen
 
 
 def itm_logits(net: Any, batch: Batch) -> Tensor:
-    """(rows, 2): no match, match; every picture is encoded once."""
+    """(rows, 2): logits of no match and match. Every picture is encoded once."""
     states_of_picture = net.vision_model(batch["pixels"]).last_hidden_state[batch["which"]]
     states = net.text_encoder(
         input_ids=batch["ids"], attention_mask=batch["mask"], encoder_hidden_states=states_of_picture
@@ -169,13 +169,13 @@ def itm_logits(net: Any, batch: Batch) -> Tensor:
 
 
 class FeatureMatcherTask(MatcherRows, Task):
-    """What BLIP-2 and LLaVA share: a frozen vision encoder, and a part that reads it and learns."""
+    """Shared by BLIP-2 and LLaVA: a frozen vision encoder, and a trained part that reads its output."""
 
     net: nn.Module
     model: FeatureModel
 
     def collate(self, rows: list[MentionRow]) -> Batch:
-        """Queries with their pictures, and whether they match."""
+        """Queries with their pictures, and whether each matches."""
         loaded = {row.image: load_image(row.image) for row in rows}
         return {
             "queries": [row.query for row in rows],
@@ -185,7 +185,7 @@ class FeatureMatcherTask(MatcherRows, Task):
         }
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the logits that the tool reads."""
+        """Cross-entropy of the two logits that the tool reads."""
         return functional.cross_entropy(self._logits(batch).float(), batch["labels"])
 
     def _logits(self, batch: Batch) -> Tensor:

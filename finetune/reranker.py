@@ -1,9 +1,9 @@
 """Train the reranker: `namepin finetune reranker`. LoRA on LLaVA, BLIP-2 or a text model, with the prompt of Table 7.
 
-A row's candidates are K types: the right one, K - 2 of its own coarse type and one of another, in any order (GEM
-section 3.3.2); where a data set has no fine types, all four. Types that train never has are no candidates: a model
-would learn to tell them from the others, and to read nothing. What is learnt is the answer's likelihood, exactly as
-the tool reads it: the question once, then the answer and the end token.
+A row has K candidate types in random order: the right type, K - 2 of its coarse type and one of another coarse type
+(GEM section 3.3.2). In a data set without fine types, all four coarse types are the candidates. Types that never occur
+in train are not candidates: the model would learn to reject them without reading. The loss is the answer's likelihood
+as the tool computes it: the question once, then the answer and the end token.
 """
 
 import random
@@ -56,12 +56,12 @@ class RerankRow:
 
     @property
     def answer(self) -> str:
-        """The finest type that is annotated."""
+        """The finest annotated type."""
         return self.entity.fine or self.entity.label
 
 
 class RerankerTask(Task):
-    """A base with LoRA and its rows."""
+    """A base model with LoRA and its rows."""
 
     name = "reranker"
 
@@ -89,7 +89,7 @@ class RerankerTask(Task):
         self.dev = [(row, candidates_of(row.answer, recipe.candidates, self.types, rng)) for row in sampled]
         settings = {name: getattr(recipe, name) for name in ("weights", "device", "dtype", "quantization")}
         if recipe.whole and "cached_pictures" in config_type.model_fields:
-            settings["cached_pictures"] = 0  # training changes the features of pictures
+            settings["cached_pictures"] = 0  # training changes the picture features
         self.config = config_type.model_validate(settings)
         self.model = load(self.config)
         net: Any = self.model.net
@@ -116,7 +116,7 @@ class RerankerTask(Task):
         return [(row, candidates_of(row.answer, self.recipe.candidates, self.types, rng)) for row in sample]
 
     def collate(self, rows: list[tuple[RerankRow, tuple[str, ...]]]) -> Batch:
-        """Requests with their pictures, and the right answer's place among the candidates."""
+        """Requests with their pictures, and the right answer's index among the candidates."""
         requests: list[RerankRequest] = []
         images: dict[str, Image.Image] = {}
         for row, candidates in rows:
@@ -127,7 +127,7 @@ class RerankerTask(Task):
         return {"requests": requests, "media": Media(images=images), "answers": answers}
 
     def request(self, row: RerankRow, candidates: tuple[str, ...]) -> tuple[RerankRequest, Media]:
-        """What the graph would ask about this mention."""
+        """The request that the graph would send about this mention."""
         post = row.gold.post
         loaded = load_image(post.image) if post.image and self.model.reads_images else None
         request = RerankRequest(
@@ -149,7 +149,7 @@ class RerankerTask(Task):
             query = fit_prompt(clean, visual, hint=False, length=self._length, limit=self.config.max_query_tokens)
             question = self.model.question(query.text, clean, batch["media"])
             right = question.answers[answer]
-            # Activations that are computed twice have no memory, so the answer is then read with its question.
+            # With gradient checkpointing there is no cache, so the answer is read together with its question.
             (total,) = self.model.read(question, remember=not self.recipe.gradient_checkpointing).sums([right])
             losses.append(-total / len(right))
         return torch.stack(losses).mean()
@@ -167,7 +167,7 @@ class RerankerTask(Task):
         return {"accuracy": right / len(self.dev)}
 
     def save(self, folder: Path) -> None:
-        """An adapter for `reranker.adapter`; where everything was trained, a folder for `reranker.weights`."""
+        """An adapter for `reranker.adapter`, or, with `whole`, a folder for `reranker.weights`."""
         recipe = self.recipe
         if recipe.whole:
             save_whole(self.net, self.model.tokenizer, locate(recipe.weights), folder)
@@ -176,13 +176,13 @@ class RerankerTask(Task):
 
 
 def candidates_of(answer: str, count: int, types: Sequence[str], rng: random.Random) -> tuple[str, ...]:
-    """The right type among others, shuffled: all four coarse ones, or `count` fine ones as section 3.3.2 has them.
+    """The right type among others, shuffled: all four coarse types, or `count` fine types as in section 3.3.2.
 
     Args:
-        answer: the right one.
-        count: K; fewer where there are not as many.
-        types: the fine types to choose from; where one coarse type has too few of them, more are of others.
-        rng: what draws.
+        answer: the right type.
+        count: K; fewer if there are not enough types.
+        types: the fine types to choose from. Other coarse types fill up a coarse type that has too few.
+        rng: the source of randomness.
     """
     if answer in COARSE4:
         chosen = list(COARSE4)
@@ -196,7 +196,7 @@ def candidates_of(answer: str, count: int, types: Sequence[str], rng: random.Ran
 
 
 def save_whole(net: Any, tokenizer: Any, base: Path, folder: Path) -> None:
-    """A transformers folder, with the picture settings of the base's folder."""
+    """A transformers folder with the picture settings of the base model's folder."""
     with quiet_transformers():
         net.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""Train the segmenter: `namepin finetune segmenter`. SAM's mask decoder, asked with boxes, on a data set's masks.
+"""Train the segmenter: `namepin finetune segmenter`. SAM's mask decoder, prompted with boxes, on a data set's masks.
 
-Pictures are read as SAM reads them, by an encoder that stays as it is. The loss is SAM's own: focal and Dice in the
-ratio 20 to 1, and the squared error of the predicted IoU (Kirillov et al., 2023, appendix A). RiVEG uses SAM untrained.
+The picture encoder is frozen. The loss is SAM's own: focal and Dice in the ratio 20 to 1, plus the squared error of
+the predicted IoU (Kirillov et al., 2023, appendix A). RiVEG does not tune SAM.
 """
 
 import random
@@ -32,13 +32,13 @@ from namepin.tools.types import Box, Mask, Point
 
 @dataclass(frozen=True)
 class Region:
-    """One mask of a mention, and the box that asks for it."""
+    """One mask of a mention, and the box that prompts for it."""
 
     mention: MentionRow
     mask: Mask
     box: Box
     point: Point | None = None
-    """Asked with instead of the box."""
+    """A point that replaces the box as the prompt."""
 
 
 class SamTask(Task):
@@ -69,7 +69,7 @@ class SamTask(Task):
         self.pictures = Pictures(lambda image: fit(image, self.side))
 
     def rows(self, rng: random.Random) -> Sequence[Region]:
-        """The masks, their boxes moved a little, or points within them."""
+        """The masks, each with a slightly moved box or a point within the mask."""
         return [
             Region(row.mention, row.mask, jitter_box(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
             for row in shuffle_rows(self.train, rng, lambda row: row.mention.image)
@@ -109,14 +109,14 @@ class SamTask(Task):
         """Mask logits (rows, masks, h, w) and predicted IoU (rows, masks) of the prompts of one kind."""
         rows = batch["by_point"] == by_point
         with torch.set_grad_enabled(self.recipe.whole and torch.is_grad_enabled()):
-            # transformers' own `get_image_embeddings` never differentiates.
+            # transformers' `get_image_embeddings` computes no gradients.
             states = net.vision_encoder(batch["pixels"]).last_hidden_state[batch["which"][rows]]
         prompt = {"input_points": batch["points"][rows]} if by_point else {"input_boxes": batch["boxes"][rows]}
         output = net(image_embeddings=states, multimask_output=by_point, **prompt)
         return output.pred_masks[:, 0], output.iou_scores[:, 0]
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """20 focal + Dice of the best mask, and the squared error of the predicted IoU."""
+        """20 focal + Dice of the best mask, plus the squared error of the predicted IoU."""
         losses = []
         for by_point in (False, True):
             rows = batch["by_point"] == by_point
@@ -125,7 +125,7 @@ class SamTask(Task):
         return torch.cat(losses).mean()
 
     def score(self) -> dict[str, float]:
-        """Mean IoU with the gold masks at the pictures' own sizes, asked with the gold boxes."""
+        """Mean IoU with the gold masks at the pictures' own sizes, prompted with the gold boxes."""
         device, total = next(self.net.parameters()).device, 0.0
         for row in self.dev:
             batch = {key: value.to(device) for key, value in self.collate([row]).items()}
@@ -145,14 +145,14 @@ def regions_of(row: MentionRow) -> list[Region]:
     """A mention's masks, each with its own tight box.
 
     Raises:
-        NamepinError: E120 to E125 when the picture cannot be read, E133 when a mask has another size than it.
+        NamepinError: E120 to E125 when the picture cannot be read, E133 when a mask's size is not the picture's.
     """
     found = []
     for mask in row.masks:
         width, height = load_image(row.image).image.size
         if tuple(mask.size) != (height, width):
             what = f"a mask of {row.query.text!r} is {mask.size[1]}x{mask.size[0]}, the picture {width}x{height}"
-            raise NamepinError("E133", what, where=row.image, mend="annotate the picture that is there")
+            raise NamepinError("E133", what, where=row.image, mend="annotate this picture again")
         box = mask.tight_box()
         if box is not None:
             found.append(Region(row, mask, box))
@@ -160,7 +160,7 @@ def regions_of(row: MentionRow) -> list[Region]:
 
 
 def target_grid(mask: Mask, frame: tuple[int, int], side: int, pixel: int = 4) -> Tensor:
-    """A mask as the decoder draws it: scaled to `frame` (width, height) in the square, `pixel` of its pixels to one."""
+    """A mask in the decoder's size: scaled to `frame` (width, height) in the square, `pixel` of its pixels to one."""
     picture = Image.fromarray(mask.to_array().astype(np.uint8) * 255).resize(frame, Image.Resampling.BOX)
     square = functional.pad(
         torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255), (0, side - frame[0], 0, side - frame[1])
@@ -169,12 +169,12 @@ def target_grid(mask: Mask, frame: tuple[int, int], side: int, pixel: int = 4) -
 
 
 def mask_loss(logits: Tensor, scores: Tensor, masks: Tensor) -> Tensor:
-    """20 focal (gamma 2, alpha 1/4) and Dice of each row's best mask, and how far off the predicted IoU of all are.
+    """20 focal (gamma 2, alpha 1/4) and Dice of each row's best mask, plus the error of every mask's predicted IoU.
 
     Args:
         logits: (n, masks, h, w), positive inside.
         scores: (n, masks), the predicted IoU.
-        masks: (n, h, w), 0 or 1: the right ones.
+        masks: (n, h, w), the gold masks, 0 or 1.
 
     Returns:
         (n,).

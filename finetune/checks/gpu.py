@@ -1,9 +1,9 @@
 """One optimiser step of the large recipes at their papers' shapes: `python -m namepin.finetune.checks.gpu`, on a GPU.
 
-How much memory a step takes at its peak, and how many rows and tokens a second, of LLaVA-1.5-7B with LoRA of rank 64
-(bf16 and 4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is fetched.
-The rows are a small sandbox world's; its posts are filled up to the 256 tokens at which GEM cuts them, so that no row
-of the papers takes more.
+The report has peak memory, rows and tokens per second of a step. Cases: LLaVA-1.5-7B with LoRA of rank 64 (bf16 and
+4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is downloaded.
+The rows come from a small sandbox world. Its posts are padded to 256 tokens, where GEM truncates them, so the papers'
+rows need no more memory.
 """
 
 import argparse
@@ -37,12 +37,12 @@ from namepin.tools.models.ofa_checkpoint import load_ofa, save_ofa
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 
 LONGEST = 256
-"""Tokens of a post at most (GEM, appendix)."""
+"""Largest number of tokens in a post (GEM, appendix)."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe, its task, and the module whose inputs are the tokens that are counted."""
+    """A recipe, its task, and the module whose input tokens are counted."""
 
     recipe: Callable[[], Training]
     task: Callable[[Any], Task]
@@ -54,14 +54,14 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
 
     Args:
         folder: where world and weights go; 20 GB of them.
-        tiny: the sandbox's own nets on the CPU instead, to see that the steps can be taken.
-        only: names of cases; all where none is given.
+        tiny: use the sandbox's nets on the CPU, to test that the steps run.
+        only: names of cases; empty for all.
 
     Raises:
-        NamepinError: E216 without a CUDA device, unless `tiny`; E207 for a name that is no case.
+        NamepinError: E216 without a CUDA device, unless `tiny`; E207 for an unknown case.
     """
     if not tiny and not torch.cuda.is_available():
-        raise NamepinError("E216", "no CUDA device here", mend="run it where there is one, or with --tiny")
+        raise NamepinError("E216", "no CUDA device found", mend="run it on a machine with a GPU, or add --tiny")
     world, nets = folder / "world", folder / "nets"
     write_world(world, {"train": 160 if tiny else 400, "dev": 4, "test": 4}, 1, quiet=True)
     make_nets(world, nets)
@@ -76,7 +76,7 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
 
 
 def fill_posts(file: Path) -> None:
-    """Append full stops, a token each, to every post of an FMNERG file until it has `LONGEST` words."""
+    """Append full stops to every post of an FMNERG file until it has `LONGEST` words; each full stop is a token."""
     posts = file.read_text("utf-8").strip("\n").split("\n\n")
     filled = [[*(lines := post.split("\n")), *[".\tO\tO"] * (LONGEST + 1 - len(lines))] for post in posts]
     file.write_text("".join("\n".join(lines) + "\n\n" for lines in filled), "utf-8")
@@ -100,7 +100,7 @@ def cases_of(world: Path, nets: Path, folder: Path, tiny: bool) -> Mapping[str, 
 
 
 def published_sizes(nets: Path) -> None:
-    """Put nets of the published sizes where the tiny ones are; their vocabularies stay."""
+    """Replace the tiny nets by nets of the published sizes; the vocabularies stay."""
     from transformers import AutoTokenizer, BlipConfig, BlipForImageTextRetrieval, LlavaConfig
     from transformers import LlavaForConditionalGeneration as Llava
 
@@ -126,7 +126,7 @@ def published_sizes(nets: Path) -> None:
 
 
 def measured(case: Case, steps: int) -> dict[str, float]:
-    """Peak memory, loading included, and speed of a recipe's step: the first one, which allocates, is not timed."""
+    """Peak memory, loading included, and speed of a recipe's step. The first step allocates memory and is not timed."""
     gc.collect()
     cuda = torch.cuda.is_available()
     if cuda:
@@ -155,7 +155,7 @@ def measured(case: Case, steps: int) -> dict[str, float]:
 
 
 def tokens_read(module: nn.Module) -> list[int]:
-    """A list that grows by the number of tokens, over all rows, with every call of the module."""
+    """A list. Every call of the module appends its number of tokens, summed over the rows."""
     counted: list[int] = []
 
     def count(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
@@ -169,7 +169,7 @@ def tokens_read(module: nn.Module) -> list[int]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a report as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", help="which; all where none is named")
+    parser.add_argument("cases", nargs="*", help="a case to run, repeatable; all by default")
     parser.add_argument("--tiny", action="store_true", help="the sandbox's own nets, on the CPU")
     given = parser.parse_args(argv)
     try:

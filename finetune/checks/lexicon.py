@@ -1,8 +1,8 @@
-"""How much of the fine score could the lexicon owe to its author having seen the posts it is scored on?
+"""Measure how much of the fine score the lexicon may owe to its author's knowledge of the test posts.
 
 The lists in `tools/data/fine_names.toml` come from general knowledge, but their author had read the names of FMNERG
-test-300 before writing them. This command scores the tagger again with those names struck from the lexicon: once those
-that GMNER train does not have either (what a leak could add), once all of them (a lower bound). Run it as
+test-300 before writing them. This command removes those names from the lexicon and scores the tagger again. First it
+removes the names that GMNER train lacks (what a leak could add), then all of them (a lower bound). Run
 `python -m namepin.finetune.checks.lexicon --data DATA`.
 """
 
@@ -52,7 +52,7 @@ def names_of(data: Dataset) -> frozenset[str]:
 
 @contextmanager
 def without(names: frozenset[str]) -> Iterator[int]:
-    """The lexicon without these names; yields how many it had of them."""
+    """Remove these names from the lexicon for a while; yields the number of removed names."""
     known = lexicon.known_names
     remaining: Mapping[str, tuple[str, ...]] = {key: types for key, types in known().items() if key not in names}
     struck = len(known()) - len(remaining)

@@ -1,11 +1,11 @@
-"""Is the recorded knowledge worth its tokens? One tagger, trained with it and without it, on GMNER's train and dev.
+"""Compare taggers trained with and without the recorded knowledge, on GMNER's train and dev.
 
-Both arms have the same encoder, losses and number of updates: `bare` sees every post E times without knowledge, `plim`
-half as often without and half as often with it, as PLIM's equation for the encoder's input has it. First the dev F1 of
-each run after its last epoch, read with knowledge by the arm that was trained with it. Then, seed by seed, a paired
-bootstrap over the dev posts of what the kept adapters (each run's best epoch) say. Posts that are among PLIM's
-annotated samples are left out of that: their own annotation may have stood in the prompt that their knowledge answers.
-Finished runs are kept, so that the command goes on where it was stopped:
+Both arms have the same encoder, losses and number of updates. `bare` sees every post E times without knowledge. `plim`
+sees it half as often without and half as often with knowledge, as in PLIM's equation for the encoder's input.
+The output has the dev F1 of each run after its last epoch; the `plim` arm reads dev with knowledge. Then, per seed, a
+paired bootstrap over the dev posts compares the saved adapters, which are those of each run's best epoch. It skips
+PLIM's annotated samples, because the prompt behind their knowledge may have shown their own annotation.
+Finished runs are kept, so that a restarted command continues where it stopped:
 `python -m namepin.finetune.checks.plim --data DATA --out DIR`.
 """
 
@@ -28,11 +28,11 @@ from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 
 EPOCHS = 2
-"""Of the bare arm; the other one has half as many, each with every post twice."""
+"""Epochs of the bare arm. The other arm has half as many epochs, each with every post twice."""
 
 
 def recipe(arm: str, seed: int, data: str, out: Path, threads: int) -> TaggerRecipe:
-    """The settings of one run; the arms differ in the knowledge and in how the same number of updates is cut up."""
+    """The settings of one run. The arms differ in the knowledge and in the number of epochs, not in the updates."""
     informed = arm == "plim"
     return TaggerRecipe(
         data=data,
@@ -47,7 +47,7 @@ def recipe(arm: str, seed: int, data: str, out: Path, threads: int) -> TaggerRec
 
 
 def run(arm: str, seed: int, data: str, out: Path, threads: int) -> float:
-    """Dev F1 (spans with their coarse type) after the last epoch of one run, trained now or read from its folder."""
+    """Dev F1 (span and coarse type) after the last epoch of one run, trained now or read from its folder."""
     settings = recipe(arm, seed, data, out, threads)
     result = Path(settings.out) / "result.json"
     if not result.is_file():
@@ -59,14 +59,14 @@ def run(arm: str, seed: int, data: str, out: Path, threads: int) -> float:
 
 
 def dev_posts(data: str) -> Dataset:
-    """GMNER dev without PLIM's annotated samples, where these are at hand."""
+    """GMNER dev without PLIM's annotated samples, if their file exists."""
     dev = load_dataset("gmner", Path(data) / "gmner", "dev").usable()
     annotated = annotated_ids(tuple(map(str, sorted((Path(data) / "plim").glob("*.jsonl")))))
     return dev.only([gold.post.id for gold in dev.posts if gold.post.id not in annotated])
 
 
 def predicted(folder: Path, dev: Dataset, knowledge: Mapping[str, str]) -> Predictions:
-    """What the adapter of a run says; posts are read with the `knowledge` there is of their text."""
+    """The predictions of a run's adapter. Posts are read with their `knowledge`, if there is any."""
     requests = [
         TagRequest(text=gold.post.text, tokens=gold.post.tokens, knowledge=knowledge.get(gold.post.text))
         for gold in dev.posts
@@ -113,10 +113,10 @@ def written(values: Sequence[float]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run what is missing, and print the table."""
+    """Run the missing trainings and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="the folder that holds gmner/")
-    parser.add_argument("--out", type=Path, default=Path("out/plim"), help="where the runs are kept")
+    parser.add_argument("--out", type=Path, default=Path("out/plim"), help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(argv)

@@ -1,10 +1,10 @@
-"""Rows from described regions: what a picture shows or does not, in words, without any post about it.
+"""Rows from described regions: descriptions of what a picture shows or does not show, without a post.
 
-Networks that look are taught so before they meet posts: OFA's grounding began with RefCOCO, BLIP with captions. The
-layout is our own, `regions/SPLIT.jsonl` beside `images/`, a picture a line:
+Vision networks learn from such rows before posts: OFA's grounding began with RefCOCO, BLIP with captions. The layout is
+our own, `regions/SPLIT.jsonl` beside `images/`, one picture per line:
 `{"id": ..., "regions": [{"text": ..., "boxes": [[x1, y1, x2, y2], ...], "masks":
-[{"size": [height, width], "counts": COCO's RLE}, ...]}, ...]}`, in the upright picture's pixels; no box says that
-the picture does not show it, `masks` may be left out.
+[{"size": [height, width], "counts": COCO's RLE}, ...]}, ...]}`, in the upright picture's pixels. An empty `boxes` list
+means that the picture does not show the object. `masks` is optional.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from namepin.tools.types import Box, Mask
 
 
 class Described(BaseModel):
-    """Something that a picture shows, or not."""
+    """A described object that the picture shows or does not show."""
 
     model_config = ConfigDict(extra="forbid")
     text: Annotated[str, Field(min_length=1)]
@@ -43,7 +43,7 @@ class Picture(BaseModel):
 
 
 def read_regions(root: Path, split: str) -> Split:
-    """Every description of a split; its text is all that is said, there is no name and no type.
+    """Every description of a split as a row. A row has the description's text, without a name or a type.
 
     Raises:
         NamepinError: E130 when the file is missing, E134 when a line cannot be understood, or a box is inverted, not
@@ -81,7 +81,7 @@ def _rows(root: Path, where: str, picture: Picture) -> Iterator[MentionRow]:
 
 
 def _size(image: Path) -> tuple[int, int] | None:
-    """The upright picture's (width, height) by its header; None where it cannot be read, of which its loader tells."""
+    """The upright picture's (width, height) from its header; None if unreadable (the loader reports the error)."""
     try:
         with Image.open(image, formats=FORMATS) as picture:
             (width, height), turned = picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)

@@ -1,7 +1,7 @@
 """Rows for the recipes that read pictures: gold mentions with their post's picture and regions.
 
-A mention in the picture has its boxes; one that is not has none, and is what matchers and entailment learn to refuse
-(GEM section 3.4.1, RiVEG section IV-C1).
+A mention in the picture has boxes. A mention that is not in the picture has none; matchers and entailment learn to
+reject it (GEM section 3.4.1, RiVEG section IV-C1).
 """
 
 import hashlib
@@ -39,16 +39,16 @@ def read_split(
     reading: Reading = "both",
     mixed: bool = True,
 ) -> Split:
-    """The mentions of every post of a split, once for each expansion where there are several.
+    """The mentions of every post of a split. A mention with several expansions gives one row per expansion.
 
     Args:
         recipe: names the data set.
-        split: of it.
-        limit: read only so many rows, the first ones; 0 for all.
-        captions: JSONL of `{"id", "caption"}`, where the tool reads the picture's caption.
-        expansions: JSONL files of `{"id", "text", "expansion"}`; several lines of a mention, in one file or in several,
+        split: name of the split.
+        limit: number of rows to read, from the start; 0 for all.
+        captions: JSONL of `{"id", "caption"}`, for a tool that reads the picture's caption.
+        expansions: JSONL files of `{"id", "text", "expansion"}`. Several lines per mention, in one file or in several,
             are RiVEG's "Mix".
-        reading: what of the referring expressions is read.
+        reading: the part of the referring expression that is read.
         mixed: whether a mention may have several expansions.
 
     Raises:
@@ -62,7 +62,7 @@ def read_split(
         return replace(described, rows=described.rows[: limit or None])
     dataset = read_gold(recipe.dataset, root, split, regions=True)
     if not dataset.has_boxes and not dataset.has_masks:
-        raise NamepinError("E130", "the data set has no xml/ folder, so nothing to learn from", where=str(root))
+        raise NamepinError("E130", "the data set has no xml/ folder, so it has no boxes", where=str(root))
     if not dataset.has_images:
         raise NamepinError("E130", "the data set has no images/ folder", where=str(root))
     missing = [gold for gold in dataset.posts if not Path(gold.post.image or "").is_file()]
@@ -91,7 +91,7 @@ def read_split(
 
 
 def _sha256(files: Iterable[Path], split: str) -> dict[str, str]:
-    """By split and file name; further files of a name have a number."""
+    """The sha256 of each file by split and file name; repeated names get a number."""
     found: dict[str, str] = {}
     for file in files:
         alike = sum(name.split(":")[0] == f"{split} {file.name}" for name in found)
@@ -113,7 +113,7 @@ def _mention_row(gold: GoldPost, entity: GoldEntity, caption: str | None, expans
 
 
 def _add_expansions(expansions_of: dict[tuple[str, str], list[str]], file: str, mixed: bool) -> set[tuple[str, str]]:
-    """Add a file's expansions to those of (post, mention); returns the (post, mention) pairs of the file.
+    """Add a file's expansions to the (post, mention) pairs; returns the pairs of the file.
 
     Raises:
         NamepinError: as `lines_of`, and E139 at the second expansion of a mention, unless they may be mixed.
@@ -148,7 +148,7 @@ def placed_lines(file: str, *keys: str) -> Iterator[tuple[str, tuple[str, ...]]]
     """The place of every line of a JSONL file, with its values of "id" and `keys`.
 
     Raises:
-        NamepinError: E130 when it is missing, E134 when a line cannot be understood, or a value is no text.
+        NamepinError: E130 when it is missing, E134 when a line cannot be understood, or a value is not a text.
     """
     path = Path(file)
     if not path.is_file():
@@ -164,20 +164,20 @@ def placed_lines(file: str, *keys: str) -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 def query_of(entity: GoldEntity) -> Query:
-    """A gold mention as the visual tools see it."""
+    """A gold mention as the request of the visual tools."""
     label = FINE_TO_COARSE4[entity.fine] if entity.fine else entity.label
     return Query(text=entity.text, label=label, category=entity.fine or label)
 
 
 class Pictures:
-    """Pictures of rows as a net wants them; of equal pictures in a batch, one."""
+    """The pictures of rows as tensors for a net; a picture that occurs twice in a batch is encoded once."""
 
     def __init__(self, prepare: Callable[[Image.Image], Tensor]) -> None:
-        """Take what makes a picture (3, height, width)."""
+        """Take the function that turns a picture into a tensor (3, height, width)."""
         self._prepare = prepare
 
     def __call__(self, rows: Sequence[MentionRow]) -> tuple[Tensor, Tensor]:
-        """The pictures, (pictures, 3, height, width), and which of them each row is about, (rows,).
+        """The pictures, (pictures, 3, height, width), and the index of each row's picture, (rows,).
 
         Raises:
             NamepinError: E120 to E125 when a picture cannot be read.
@@ -193,7 +193,7 @@ RowType = TypeVar("RowType")
 def shuffle_rows(
     rows: Sequence[RowType], rng: random.Random, picture: Callable[[RowType], str] | None = None
 ) -> list[RowType]:
-    """The rows in random order; those of one picture stay together, so that a batch encodes it once."""
+    """The rows in random order. Rows of one picture stay together, so that a batch encodes it once."""
     groups: dict[str, list[RowType]] = {}
     for at, row in enumerate(rows):
         groups.setdefault(picture(row) if picture else str(at), []).append(row)
@@ -206,8 +206,8 @@ def require_both_classes(split: Split, *, negatives: bool = False) -> None:
     """Require both classes, mentions in their picture and mentions that are not.
 
     Args:
-        split: to learn from or to choose by.
-        negatives: whether mentions that are not in their picture are added to it.
+        split: the split to train on or to choose epochs by.
+        negatives: whether the recipe adds mentions that are not in their picture.
 
     Raises:
         NamepinError: E139 when there is no mention, or all are in their picture, or none.
@@ -217,7 +217,7 @@ def require_both_classes(split: Split, *, negatives: bool = False) -> None:
         return
     which = "every" if True in there else "no"
     one_class = f"{which} mention is in its picture: one class only, nothing to tell apart"
-    what = one_class if there else "there is no mention"
+    what = one_class if there else "the split has no mention"
     raise NamepinError("E139", what, where=split.file, mend="use another split")
 
 
@@ -225,9 +225,9 @@ def require_rows(rows: Sequence[object], split: Split, kind: str) -> None:
     """Require at least one usable row.
 
     Args:
-        rows: those that can be used.
-        split: that they are of.
-        kind: what makes them so, such as "box".
+        rows: the usable rows.
+        split: the split of the rows.
+        kind: the annotation that a usable row has, such as "box".
 
     Raises:
         NamepinError: E139 when there is none.
@@ -237,10 +237,10 @@ def require_rows(rows: Sequence[object], split: Split, kind: str) -> None:
 
 
 def in_picture(rows: Sequence[MentionRow], judge: Callable[[Sequence[MentionRow]], Tensor]) -> dict[str, float]:
-    """F1 of "in the picture", then its parts, as fractions; zero where there is nothing to divide by.
+    """F1 of "in the picture", then precision and recall, as fractions; zero where the divisor is zero.
 
     Args:
-        rows: mentions, with their truth.
+        rows: mentions with their gold boxes.
         judge: predictions for some of them, (rows,) booleans.
     """
     predicted = [bool(one) for at in range(0, len(rows), 16) for one in judge(rows[at : at + 16]).tolist()]

@@ -1,4 +1,4 @@
-"""What both OFA recipes share: a net with its words, pictures as OFA wants them, and a folder that the tools load."""
+"""Shared by both OFA recipes: the net with its vocabulary, OFA's picture tensors, and a folder that the tools load."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ _CPU = torch.device("cpu")
 class OfaParts:
     """An OFA to train.
 
-    Its ResNet's batch norms keep the statistics they have. The net is the one that the tools run, which has no dropout
-    and no drop path; OFA's own training has both.
+    The batch norms of its ResNet keep their statistics. The net is the one that the tools run. It has neither dropout
+    nor drop path; OFA's own training has both.
     """
 
     def __init__(self, weights: str, tokenizer: str, image_size: int) -> None:
@@ -52,7 +52,7 @@ class OfaParts:
 
 
 def read(net: Any, batch: Batch) -> Memory:
-    """The encoder's states of `OfaParts.questions`; every picture goes through the ResNet once."""
+    """The encoder's states for the result of `questions`; every picture goes through the ResNet once."""
     view = net.look(batch["pixels"])
     patches = Patches(view.states[batch["which"]], view.rows, view.columns)
     memory: Memory = net.encode(patches, batch["ids"], batch["ids"] != PAD)

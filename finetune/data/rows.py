@@ -1,4 +1,4 @@
-"""Rows of the recipes that look: a mention, the picture of its post, and its regions."""
+"""Rows of the visual recipes: a mention, the picture of its post, and its regions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ class MentionRow:
 
     @property
     def largest(self) -> RawBox:
-        """The box with the largest area: RiVEG's only gold label of grounding."""
+        """The box with the largest area, the only gold label of RiVEG's grounding."""
         return max(self.boxes, key=box_area)
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split's mentions, the sha256 of what was read (not of pictures), and the file of their texts."""
+    """A split's mentions, the sha256 of the files read (without pictures), and the file of the texts."""
 
     rows: tuple[MentionRow, ...]
     data: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Training and dev splits. An evaluation lists the faults of a file and goes on; a training stops."""
+"""Training and dev splits. An evaluation lists the faults of a file and continues; a training stops."""
 
 import os
 import sys
@@ -12,17 +12,17 @@ from namepin.tools.errors import NamepinError
 
 
 def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Dataset:
-    """A split for training; posts and regions that are left out are counted in one line on stderr.
+    """A split for training. One line on stderr counts the posts and regions that are left out.
 
     Args:
         name: the data set's layout, as `namepin eval --dataset` knows it.
         root: its folder.
-        split: of it.
+        split: name of the split.
         regions: whether its boxes and masks are used.
 
     Raises:
         NamepinError: E130 to E139 when the split is missing or unusable; E132 at the first type outside the scheme;
-            E133 when most of its boxes, or of its masks, are left out: the annotations are of other posts.
+            E133 when most of its boxes or masks are left out: the annotations belong to other posts.
     """
     dataset = load_dataset(name, root, split)
     for problem in dataset.problems:
@@ -32,7 +32,7 @@ def read_gold(name: str, root: Path, split: str, *, regions: bool = False) -> Da
         _most_are_used(dataset, "boxes")
         _most_are_used(dataset, "masks")
     problems = [problem for problem in dataset.problems if problem.code == "E132" or regions and problem.code == "E133"]
-    if problems and os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+    if problems and os.environ.get("RANK", "0") == "0":  # only the main process prints
         first = f"the first is {problems[0].code}: {problems[0].what} ({problems[0].where})"
         print(f"warning: {len(problems)} problems in {name} {split}, {first}; see namepin data check", file=sys.stderr)
     return dataset
@@ -48,7 +48,7 @@ def _most_are_used(dataset: Dataset, kind: Literal["boxes", "masks"]) -> None:
     used = {(gold.post.id, one.text) for gold in dataset.posts for one in gold.entities if getattr(one, kind)}
     if len(lost) > len(used):
         what = f"{len(lost)} of {len(lost) + len(used)} annotated {kind} are left out, such as: {lost[0].what}"
-        raise NamepinError("E133", what, where=lost[0].where, mend="give the annotations of these posts")
+        raise NamepinError("E133", what, where=lost[0].where, mend="use the annotations of these posts")
 
 
 def file_of(dataset: Dataset) -> str:
@@ -72,7 +72,7 @@ def require_tokens(posts: Iterable[GoldPost]) -> None:
     """Require that every post has tokens, and that every mention consists of whole tokens.
 
     Raises:
-        NamepinError: E106 at the first post where that is not so.
+        NamepinError: E106 at the first other post.
     """
     for gold in posts:
         if not gold.post.tokens:
@@ -83,4 +83,4 @@ def require_tokens(posts: Iterable[GoldPost]) -> None:
                 what = (
                     f"the mention {entity.text!r} is not made of the tokens {first} to {end} of post {gold.post.id!r}"
                 )
-                raise NamepinError("E106", what, where=gold.where, mend="let it begin and end where tokens do")
+                raise NamepinError("E106", what, where=gold.where, mend="make it begin and end at token boundaries")

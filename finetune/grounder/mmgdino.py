@@ -1,7 +1,7 @@
 """Train MM-Grounding-DINO as grounder: `namepin finetune grounder --set backend=mmgdino`; LoRA on the detector.
 
-The net proposes boxes for a phrase; of several gold boxes the largest is the only one, as for OFA (RiVEG section
-IV-C2). The loss is transformers' own: proposals are matched with boxes, and pay for score and place.
+The net proposes boxes for a phrase. Of several gold boxes only the largest counts, as for OFA (RiVEG section IV-C2).
+The loss is transformers' own: it matches proposals with boxes and penalises wrong scores and places.
 """
 
 import random
@@ -33,7 +33,7 @@ DETECTOR = Layers(
     r"model\.(encoder|decoder)\..*\.(query|key|value|fc1|fc2|\w+_proj|sampling_offsets|attention_weights)$",
     whole=r".*(bbox|class)_embed\..*",
 )
-"""Encoder and decoder; what encodes picture and text alone stays as it is, the small heads are trained whole."""
+"""LoRA on encoder and decoder. The picture and text backbones are frozen; the small heads are trained whole."""
 
 
 class MmGroundingDinoTask(Task):
@@ -68,7 +68,7 @@ class MmGroundingDinoTask(Task):
     def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, each in the corner of a common rectangle, phrases, and the target boxes, (rows, 4).
 
-        Boxes are centre, width and height, as shares of the picture without its padding.
+        A box is its centre, width and height, as shares of the picture without padding.
         """
         images = {row.image: load_image(row.image).image for row in rows}
         pictures = {path: self.tool.pixels(image) for path, image in images.items()}
@@ -83,15 +83,15 @@ class MmGroundingDinoTask(Task):
         return {"pixels": pixels, "there": there, "ids": ids, "words": words, "boxes": boxes}
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Focal, L1 and GIoU loss of the proposals, matched with the rows' boxes as transformers does; a row's mean."""
+        """Focal, L1 and GIoU loss of the proposals, matched with the boxes as in transformers; the mean over rows."""
         detector: Any = net
         ids, words = batch["ids"], batch["words"]
         found = detector(
             pixel_values=batch["pixels"], pixel_mask=batch["there"], input_ids=ids, attention_mask=words,
             return_dict=True,
         )  # fmt: skip
-        # transformers finds a row's phrase among those of all rows, and for the third row and later finds the wrong
-        # one: it counts the phrases of one row before, not of all. Every row is given the phrases of all.
+        # transformers looks up a row's phrase in the phrases of all rows, and finds a wrong one from the third row on:
+        # its offset counts one earlier row, not all. So every row gets the phrases of all rows.
         phrases = torch.cat(build_label_maps(found.logits, ids))
         wanted = [
             {"class_labels": torch.tensor([at], device=ids.device), "boxes": box[None]}
@@ -108,7 +108,7 @@ class MmGroundingDinoTask(Task):
             encoder_logits=found.encoder_logits,
             encoder_pred_boxes=found.encoder_pred_boxes,
         )[0]
-        # It is a share of the boxes of all processes; the recipes' loop expects this one's mean.
+        # The loss is divided by the boxes of all processes; the training loop expects the mean of this process.
         boxes: Tensor = reduce(torch.tensor(float(len(ids)), device=ids.device), "mean")
         return loss * boxes / len(ids)
 
@@ -129,7 +129,7 @@ class MmGroundingDinoTask(Task):
 
 
 def referring(row: MentionRow) -> ReferringQuery:
-    """What the graph would ask."""
+    """The request that the graph would send."""
     query = row.query
     return ReferringQuery(text=query.text, label=query.label, category=query.category, expression=row.expression)
 

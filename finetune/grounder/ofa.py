@@ -1,6 +1,6 @@
 """Train the grounder: `namepin finetune grounder`. OFA's visual grounding on the mentions that are in their pictures.
 
-OFA's answer is four bins and the end; of several gold boxes the largest is the only one (RiVEG section IV-C2). The
+OFA's answer is four bins and the end token. Of several gold boxes only the largest counts (RiVEG section IV-C2). The
 other backend, `mmgdino`, is in `namepin.finetune.grounder.mmgdino`.
 """
 
@@ -32,7 +32,7 @@ from namepin.tools.nets.ofa import continuations
 
 
 class OfaGrounderTask(Task):
-    """OFA with the mentions that have a box ."""
+    """OFA with the mentions that have a box."""
 
     name = "grounder"
 
@@ -80,7 +80,7 @@ class OfaGrounderTask(Task):
         return self.parts.questions(rows, prompts)
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy of the four bins and the end, over the whole vocabulary."""
+        """Cross-entropy of the four bins and the end token, over the whole vocabulary."""
         ofa: Any = net
         targets = batch["targets"]
         before = torch.cat([torch.full_like(targets[:, :1], BEGIN), targets[:, :-1]], dim=1)
@@ -92,7 +92,7 @@ class OfaGrounderTask(Task):
     def score(self) -> dict[str, float]:
         """Prec@0.5 on dev: the share of mentions whose best beam has an IoU of 0.5 or more with a gold box.
 
-        For a mention without a gold box, no box is the right answer.
+        A mention without a gold box is right when the tool returns no box.
         """
         net, words = self.parts.net, self.parts.words
         device = next(net.parameters()).device

@@ -1,6 +1,6 @@
-"""Nets that are sharded over several processes (FSDP): gathered to be scored, saved and resumed.
+"""Nets sharded over several processes (FSDP): they are gathered to be scored, saved and resumed.
 
-Without FSDP, all of this does nothing.
+Without FSDP, these functions change nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -66,7 +66,7 @@ def like(value: Tensor, place: Any) -> Tensor:
 
 
 def full_states(optimiser: Any) -> dict[str, Any]:
-    """An optimiser's state with whole tensors, as one process has it."""
+    """An optimiser's state with whole tensors, as in a single process."""
     state: dict[str, Any] = optimiser.state_dict()
     if not any(is_spread(value) for one in state["state"].values() for value in one.values()):
         return state
@@ -92,11 +92,11 @@ def load_states(optimiser: Any, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def gather_parameters(net: nn.Module, *, keep: bool) -> Iterator[None]:
-    """For a while sharded parameters are whole on the CPU, to be saved; every process must take part.
+    """Gather sharded parameters on the CPU for a while, to save them; every process must call this.
 
     Args:
         net: a sharded net.
-        keep: whether this process keeps them; the others only send their parts.
+        keep: whether this process keeps the parameters; the other processes only send their parts.
     """
     places = [
         (module, name, value)
@@ -120,7 +120,7 @@ def gather_parameters(net: nn.Module, *, keep: bool) -> Iterator[None]:
 
 @contextmanager
 def callable_in_parts(objective: Any) -> Iterator[None]:
-    """For a while parts of the net may be called on their own: parameters outside the layers are gathered."""
+    """Gather the parameters outside the layers for a while, so that parts of the net may be called alone."""
     spread = hasattr(objective, "unshard")
     if spread:
         objective.unshard()

@@ -16,7 +16,7 @@ from namepin.tools.loading.pretrained import locate, weights_sha256
 
 @dataclass(frozen=True)
 class Layers:
-    """The trained parts of a net, as patterns of full names: linear layers with LoRA, few parameters as they are."""
+    """The trained parts of a net as patterns of full names: linear layers with LoRA, few parameters without LoRA."""
 
     adapted: str
     spared: str | None = None
@@ -50,7 +50,7 @@ class _Adapted(Protocol):
 
 
 def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
-    """The net with LoRA on some layers. Of the other parameters only those of `whole` are trainable.
+    """The net with LoRA on some layers. Of the other parameters only the `whole` ones are trainable.
 
     Raises:
         NamepinError: E301 without peft.
@@ -64,18 +64,18 @@ def with_lora(net: Any, recipe: _Adapted, layers: Layers) -> Any:
     inject_adapter_in_model(LoraConfig(lora_dropout=recipe.dropout, **lora_settings(net, recipe, layers)), net)
     for name, parameter in net.named_parameters():
         if ".lora_" in name or is_whole(name, layers):
-            parameter.data = parameter.data.float()  # AdamW's steps are lost in 16 bits
+            parameter.data = parameter.data.float()  # 16-bit weights would lose AdamW's small steps
             parameter.requires_grad_(True)
     return net
 
 
 def is_whole(name: str, layers: Layers) -> bool:
-    """Whether a parameter is trained as it is, without LoRA."""
+    """Whether a parameter is trained without LoRA."""
     return layers.whole is not None and re.fullmatch(layers.whole, name) is not None
 
 
 def lora_settings(net: nn.Module, recipe: _Adapted, layers: Layers) -> dict[str, Any]:
-    """PEFT's settings that decide the numbers."""
+    """PEFT's settings that affect the weights."""
     settings = {"r": recipe.rank, "lora_alpha": recipe.alpha, "target_modules": layers.adapted}
     if layers.spared and any(re.fullmatch(layers.spared, name) for name, _ in net.named_modules()):
         settings["exclude_modules"] = layers.spared

@@ -1,4 +1,4 @@
-"""An exponential moving average of a net's weights, as large as the net's trainable part."""
+"""An exponential moving average of a net's trainable weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
-        """Add one step. Early steps count more, so that the start is forgotten."""
+        """Add one step. The decay is smaller at first, so that the initial weights soon lose their influence."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, value in trainable(net).items():
@@ -27,7 +27,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place_of(self, net: nn.Module) -> Iterator[None]:
-        """For a while the net has the averaged weights."""
+        """Give the net the averaged weights for a while."""
         places = trainable(net)
         latest = {name: value.detach().clone() for name, value in places.items()}
         _copy(self.values, places)
@@ -37,7 +37,7 @@ class MovingAverage:
             _copy(latest, places)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, on the CPU; under FSDP every process must ask."""
+        """The state for a checkpoint, on the CPU. Under FSDP every process must call this."""
         return {"steps": self.steps, "values": {name: whole(value) for name, value in self.values.items()}}
 
     def restore(self, state: Mapping[str, Any], net: nn.Module) -> None:
@@ -48,7 +48,7 @@ class MovingAverage:
 
 
 def trainable(net: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training moves."""
+    """The trainable parameters."""
     return {name: value for name, value in net.named_parameters() if value.requires_grad}
 
 

@@ -1,4 +1,4 @@
-"""How far a training run is: a bar on a terminal, a plain line every 30 seconds in a log file."""
+"""Progress of a training run: a bar on a terminal, a plain line every 30 seconds in a log file."""
 
 import json
 import time
@@ -22,11 +22,11 @@ class ProgressReport:
         """Begin.
 
         Args:
-            name: of what is trained.
+            name: name of the trained tool.
             total: number of steps.
-            done: steps that are already taken, by a run that is resumed.
-            quiet: print nothing; for all but the first of several processes.
-            clock: seconds.
+            done: steps taken before a resume.
+            quiet: print nothing; for all processes but the first.
+            clock: function that returns seconds.
         """
         self._name, self._total, self._done, self._first, self._quiet = name, total, done, done, quiet
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -44,14 +44,14 @@ class ProgressReport:
         self._bar.stop()
 
     def step(self, message: str) -> None:
-        """One step more; `message` says how it went."""
+        """Count one step; `message` has its loss and rate."""
         self._done += 1
         self._bar.update(self._shown, advance=1, description=message)
         if self._plain and self._clock() - self._last >= EVERY:
             self.note(message)
 
     def note(self, message: str) -> None:
-        """A plain line at once, in a log file; on a terminal the bar says as much."""
+        """Print a plain line at once to a log file; on a terminal the bar already shows it."""
         self._last = self._clock()
         if not self._plain or self._quiet:
             return

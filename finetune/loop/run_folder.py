@@ -31,13 +31,13 @@ _FREE = ("out", "root", "data", "workers", "threads", "cpu", "report_to", "check
 
 
 def settings_of(recipe: Any) -> dict[str, Any]:
-    """A recipe's settings as JSON has them."""
+    """A recipe's settings as JSON values."""
     settings: dict[str, Any] = parse_json(dump_json(asdict(recipe)))
     return settings
 
 
 def trained(net: nn.Module) -> dict[str, Tensor]:
-    """The net's trainable tensors and its running statistics, whole and on the CPU."""
+    """The net's trainable tensors and running statistics, unsharded, on the CPU."""
     learnt = {name: value for name, value in net.named_parameters() if value.requires_grad}
     statistics = {name: value for name, value in net.named_buffers() if "running_" in name}
     return {name: whole(value) for name, value in (learnt | statistics).items()}
@@ -52,7 +52,7 @@ def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def write_checkpoint(file: Path, state: Mapping[str, Any]) -> None:
-    """Replace the checkpoint: a kill at any moment leaves the one before."""
+    """Replace the checkpoint. A kill at any moment leaves the previous one intact."""
     remove_leftovers(file)
     with atomic_stream(file) as stream:
         torch.save(dict(state), stream)
@@ -64,16 +64,16 @@ def read_checkpoint(
     free: Collection[str] = _FREE,
     data: Mapping[str, str] | None = None,
 ) -> dict[str, Any] | None:
-    """The state to go on from; None before the first checkpoint.
+    """The state to resume from; None before the first checkpoint.
 
     Args:
         file: the checkpoint.
-        settings: of the run that is resumed.
+        settings: settings of the resumed run.
         free: names of the settings that may differ.
-        data: sha256 of the files that it reads, which must be the same as before.
+        data: sha256 of the data files, which must not have changed.
 
     Raises:
-        NamepinError: E205 when the run was begun with other settings or data, E211 or E214 when the file is damaged or
+        NamepinError: E205 when the run began with other settings or data, E211 or E214 when the file is damaged or
             holds code.
     """
     if not file.is_file():
@@ -103,7 +103,7 @@ def require_finite(what: str, value: float, out: Path) -> None:
     """Stop a training that has diverged.
 
     Raises:
-        NamepinError: E220 where `value` is not finite.
+        NamepinError: E220 if `value` is not finite.
     """
     if not math.isfinite(value):
         raise _diverged(what, out)
@@ -113,7 +113,7 @@ def require_finite_weights(net: nn.Module, out: Path) -> None:
     """Stop before weights that are not finite are saved.
 
     Raises:
-        NamepinError: E220 where one is not.
+        NamepinError: E220 if a weight is not finite.
     """
     for name, value in net.named_parameters():
         if value.requires_grad and not bool(value.isfinite().all()):
@@ -135,7 +135,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield partial
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)  # on a full disk it is in the way
+        shutil.rmtree(partial, ignore_errors=True)  # a leftover would take space on a full disk
         raise
     for path in (*partial.rglob("*"), partial):
         sync(path)
@@ -148,7 +148,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors(out: Path) -> Iterator[None]:
-    """Turn what a full or read-only disk raises into E500."""
+    """Turn the errors of a full or read-only disk into E500."""
     try:
         yield
     except NamepinError:
@@ -168,7 +168,7 @@ def ensure_writable(out: Path) -> Path:
     """Create the run folder, and require that it is writable.
 
     Raises:
-        NamepinError: E500 where it cannot be created or written.
+        NamepinError: E500 if it cannot be created or written.
     """
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -196,14 +196,14 @@ def write_manifest(
 
 
 def _nameable(value: Any) -> Any:
-    """A path of this machine, or each of several, as its last part: other machines do not have the rest."""
+    """The last part of each path of this machine; the rest means nothing on other machines."""
     if isinstance(value, list):
         return [_nameable(one) for one in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """A draft of a model card with the facts of the run; the rest is left to fill in."""
+    """A draft of a model card with the facts of the run; a person fills in the rest."""
     best = max(record["history"], key=lambda row: row["score"])
     rows = "\n".join(f"| {key} | {value} |" for key, value in record["settings"].items())
     files = "\n".join(f"- `{name}`, sha256 {sha}" for name, sha in record["data_sha256"].items())
@@ -229,7 +229,7 @@ Licence of the data and of the weights that the run started from; intended use; 
 
 
 def code_version() -> str:
-    """The package's version, and the commit where it runs from a checkout."""
+    """The package's version, with the commit when it runs from a checkout."""
     here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(

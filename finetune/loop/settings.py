@@ -15,28 +15,28 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Clip = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Jitter = Annotated[float, Field(ge=0, lt=0.5)]
-"""Share of a box's side by which an edge moves. From one half on, a box could be turned inside out."""
+"""Share of a box's side by which an edge moves. A share of one half or more could invert the box."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings(ABC):
-    """Settings of the loop. A recipe adds its own, and says at which rates its parameters learn.
+    """Settings of the loop. A recipe adds its own settings and the learning rates of its parameters.
 
     Attributes:
         out: run folder; the weights are written to `out/weights`.
         epochs: passes over the training rows.
-        limit: use only the first rows of the training split, so many; 0 for all.
-        batch_size: rows a step, over all processes.
+        limit: number of training rows to use, from the start; 0 for all.
+        batch_size: rows per step, over all processes.
         accumulate: number of parts that a batch is computed in, for batches that do not fit into memory.
-        weight_decay: of all weights but biases and norms.
+        weight_decay: AdamW's weight decay, for all weights but biases and norms.
         warmup: share of the steps in which the rate rises linearly; it then falls linearly to zero.
         clip: largest norm of the gradient.
         ema: decay of a moving average of the weights. The average is then scored on dev and saved. 0 for none.
-        precision: `no`, `bf16` or `fp16`; of the forward pass. The weights keep the precision they were loaded in.
+        precision: precision of the forward pass, `no`, `bf16` or `fp16`. The weights keep their loaded precision.
         gradient_checkpointing: compute activations twice instead of keeping them in memory.
-        patience: stop after so many epochs without a better dev score.
-        checkpoint_steps: also write a checkpoint every so many steps; 0 for one checkpoint an epoch.
-        seed: of order, augmentation and dropout.
+        patience: stop after this number of epochs without a better dev score.
+        checkpoint_steps: number of steps between further checkpoints; 0 for one checkpoint per epoch.
+        seed: seed of order, augmentation and dropout.
         workers: processes that prepare batches.
         cpu: train on the CPU even where there is an accelerator.
         report_to: `tensorboard` or `wandb`, written to `out/logs`; `none` for neither.
@@ -68,7 +68,7 @@ class LoopSettings(ABC):
         """The learning rate of a step, as a share of the peak rate: linear warm-up, then linear decay.
 
         Args:
-            step: from 0.
+            step: number of the step, from 0.
             total: number of steps.
         """
         warm = int(total * self.warmup)
@@ -86,7 +86,7 @@ class Training(LoopSettings):
     lr: Rate = 5e-5
 
     def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:
-        """Two groups: matrices, which decay, and biases and norms, which do not."""
+        """Two groups: matrices, with weight decay, and biases and norms, without."""
         trainable = [parameter for parameter in net.parameters() if parameter.requires_grad]
         return [
             {"params": [p for p in trainable if p.ndim > 1], "lr": self.lr, "weight_decay": self.weight_decay},

@@ -1,4 +1,4 @@
-"""What a recipe brings to the loop: a net, rows, a loss and a dev score."""
+"""The interface between a recipe and the loop: a net, rows, a loss and a dev score."""
 
 import random
 from abc import ABC, abstractmethod
@@ -14,13 +14,13 @@ Batch = Mapping[str, Any]
 
 
 class Task(ABC):
-    """What a recipe brings to the loop.
+    """A recipe as the loop sees it.
 
     Attributes:
-        name: the tool that is trained.
-        net: what the tool loads.
+        name: the trained tool.
+        net: the net that the tool loads.
         data: sha256 of the texts, boxes and masks that were read; pictures are not hashed.
-        folder: of the run folder, where the weights are saved.
+        folder: the subfolder of the run folder for the weights.
         pretraining_epochs: epochs on other rows before the recipe's own. They have their own warm-up and moving
             average, and no dev score.
         history: scores of the epochs so far; the loop sets it before it calls `save`.
@@ -35,10 +35,10 @@ class Task(ABC):
 
     @abstractmethod
     def rows(self, rng: random.Random) -> Sequence[Any]:
-        """The training rows of an epoch in their order; `rng` draws the order and the augmentation."""
+        """The training rows of an epoch in training order; `rng` draws the order and the augmentation."""
 
     def pretraining_rows(self, rng: random.Random) -> Sequence[Any]:
-        """The rows of a pretraining epoch, as `rows`."""
+        """The rows of a pretraining epoch; like `rows`."""
         return ()
 
     @abstractmethod
@@ -51,7 +51,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self) -> dict[str, float]:
-        """Dev scores of the net as it is, in evaluation mode. The first chooses the best epoch; higher is better."""
+        """Dev scores of the net, in evaluation mode. The first score chooses the best epoch; higher is better."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -64,14 +64,14 @@ class Objective(nn.Module):
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.net, self._loss = task.net, task.loss
-        self._no_split_modules = layers_of(task.net)  # where FSDP may cut
+        self._no_split_modules = layers_of(task.net)  # the layers that FSDP may shard
 
     def forward(self, batch: Batch) -> Tensor:
         """The mean loss."""
         return self._loss(self.net, batch)
 
     def train(self, mode: bool = True) -> "Objective":
-        """As every module, but batch norms keep their statistics: the batches are small."""
+        """Set the mode, but let batch norms keep their statistics: the batches are small."""
         super().train(mode)
         for module in self.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

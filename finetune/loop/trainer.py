@@ -4,9 +4,9 @@ A recipe brings a `Task`: the net that its tool loads, rows, a loss and a dev sc
 accumulation, several processes, the schedule of the learning rates, a moving average of the weights, early stopping,
 checkpoints, the manifest and the model card.
 
-Rows, order and dropout are drawn from (seed, epoch, step). A run that is resumed after `kill -9` therefore takes the
-same steps as an undisturbed run. A checkpoint is one file, moved into place when it is complete, so that a
-half-written one is never loaded.
+Rows, order and dropout are drawn from (seed, epoch, step). A run resumed after `kill -9` therefore takes the same steps
+as an undisturbed run. A checkpoint is one file, moved into place when complete, so a half-written checkpoint is
+never loaded.
 """
 
 import json
@@ -58,12 +58,12 @@ from namepin.tools.errors import NamepinError, install_command
 
 @dataclass
 class Position:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        epoch: from 0.
-        step: of all steps.
-        done: steps of the current epoch.
+        epoch: number of the epoch, from 0.
+        step: number of steps taken in the run.
+        done: number of steps taken in the current epoch.
         total: sum of their losses.
         best: the best dev score so far.
         stale: epochs since the best one.
@@ -87,7 +87,7 @@ class Run:
             package = "namepin[curves]" if logs == "tensorboard" else logs
             mend = f"{install_command(package)}, or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
-        AcceleratorState._reset_state()  # it would keep the precision of the first run in this process
+        AcceleratorState._reset_state()  # it would keep the precision of this process's first run
         self.accelerator = Accelerator(
             mixed_precision=recipe.precision,
             cpu=recipe.cpu,
@@ -113,21 +113,21 @@ class Run:
 
     def _batches(self, rows: Sequence[Any]) -> int:
         if not rows:
-            raise NamepinError("E139", "there is no row to train on", mend="use another split")
+            raise NamepinError("E139", "there are no rows to train on", mend="use another split")
         return math.ceil(len(rows) / self.recipe.batch_size)
 
     def _new_average(self) -> MovingAverage | None:
         return MovingAverage(self.task.net, self.recipe.ema) if self.recipe.ema else None
 
     def run(self, resume: bool) -> dict[str, Any]:
-        """Train to the end, or until the dev score stops rising; the best epoch's weights are then in `out/weights`.
+        """Train to the end or until the dev score stops rising. The best epoch's weights are then in `out/weights`.
 
         Returns:
             The best epoch's row of the history, and where the weights are.
 
         Raises:
-            NamepinError: E205 a resume with another configuration or other data, E220 a loss or a gradient that is
-                not finite, E500 a disk that cannot be written.
+            NamepinError: E205 a resume with another configuration or other data, E220 a loss or gradient that is not
+                finite, E500 a disk that cannot be written.
         """
         ensure_writable(self.out)
         if resume:
@@ -135,7 +135,7 @@ class Run:
         if self.recipe.report_to != "none":
             logs = self.out / "logs"
             logs.mkdir(exist_ok=True)
-            place = {"wandb": {"dir": str(logs)}}  # TensorBoard has the folder from the accelerator
+            place = {"wandb": {"dir": str(logs)}}  # TensorBoard gets the folder from the accelerator
             self.accelerator.init_trackers("namepin", config=plain_settings(self.recipe), init_kwargs=place)
         quiet = not self.accelerator.is_main_process
         with ProgressReport(self.task.name, self.steps_in_all, self.now.step, quiet=quiet) as progress:
@@ -154,17 +154,17 @@ class Run:
             self._checkpoint()
             return
         if not hasattr(self.objective, "unshard"):  # FSDP cannot score before it has taken a step
-            self._checkpoint()  # a damaged dev picture or a full disk does not cost the epoch
+            self._checkpoint()  # a damaged dev picture or a full disk must not lose the epoch
         progress.note(f"{at}, scoring dev")
         self._evaluate()
         progress.row(self.history[-1])
 
     def steps(self, count: int) -> Iterator[float]:
-        """The mean losses of the first steps of an epoch, for a look at how a recipe runs; nothing is written."""
+        """The mean losses of an epoch's first steps, to try out a recipe; nothing is written."""
         return islice(self._epoch(), count)
 
     def _epoch(self) -> Iterator[float]:
-        """Take the steps of the current epoch that are not done yet; yields its mean loss so far."""
+        """Take the remaining steps of the current epoch; yields its mean loss so far."""
         recipe, now, task = self.recipe, self.now, self.task
         rng = random.Random(f"{recipe.seed}/{now.epoch}")
         rows = task.pretraining_rows(rng) if now.epoch < task.pretraining_epochs else task.rows(rng)
@@ -184,8 +184,8 @@ class Run:
     def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[float, Batch]]]:
         """This process's rows of each batch, in `accumulate` parts, each with its weight in the batch's mean.
 
-        Processes communicate in every part, so all have the same number of parts. A process without a row left
-        computes another's with weight 0.
+        Processes communicate in every part, so all have the same number of parts. A process that has no row left
+        computes a row of another process with weight 0.
         """
         count, index = self.accelerator.num_processes, self.accelerator.process_index
 
@@ -199,7 +199,7 @@ class Run:
         def prepare_or_error(one: list[Sequence[Any]]) -> list[tuple[float, Batch]] | NamepinError:
             try:
                 return prepare(one)
-            except NamepinError as error:  # DataLoader would raise another type
+            except NamepinError as error:  # DataLoader would raise another type of error
                 return error
 
         order: Any = list(batches)
@@ -222,7 +222,7 @@ class Run:
         mean = float(self.accelerator.reduce(total, "mean"))
         self._finite("the loss is", mean)
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip)
-        if self.recipe.precision != "fp16":  # its scaler skips such a step
+        if self.recipe.precision != "fp16":  # the scaler of fp16 skips such a step
             self._finite("the gradient's norm is", float(whole(norm)))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -243,7 +243,7 @@ class Run:
         return self.recipe.rate(self.now.step - before, self.steps_in_all - before)
 
     def _evaluate(self) -> None:
-        """Score the net on dev, keep it where it is the best so far, and end the epoch."""
+        """Score the net on dev, save it if it is the best so far, and end the epoch."""
         with self.average.in_place_of(self.task.net) if self.average else nullcontext():
             if self._scored():
                 self._keep()
@@ -255,7 +255,7 @@ class Run:
         self.objective.eval()
         with torch.inference_mode(), callable_in_parts(self.objective):
             scores = self.task.score()
-        (scores,) = broadcast_object_list([scores])  # processes may differ in a last bit, and would then stop apart
+        (scores,) = broadcast_object_list([scores])  # else a last bit decides when each process stops
         score: float = next(iter(scores.values()))
         row = {"epoch": now.epoch + 1, "loss": now.total / now.done, "score": score, **scores}
         self.history.append({key: round(value, 6) for key, value in row.items()})
@@ -266,7 +266,7 @@ class Run:
         return better
 
     def _keep(self) -> None:
-        """Save the weights as they are, for the tool."""
+        """Save the current weights for the tool."""
         first, self.task.history = self.accelerator.is_main_process, self.history
         with gather_parameters(self.task.net, keep=first):
             if first:
@@ -291,7 +291,7 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def _restore(self) -> None:
-        """Go on from the checkpoint, where there is one."""
+        """Resume from the checkpoint, if there is one."""
         state = read_checkpoint(self.out / CHECKPOINT, settings_of(self.recipe), data=self.task.data)
         if state is not None:
             if "now" not in state:
@@ -308,11 +308,11 @@ def compute_activations_twice(net: nn.Module, name: str) -> None:
     """Let a net, or the transformers nets that are its direct parts, drop activations and compute them again.
 
     Args:
-        net: to train.
-        name: of its tool, for the error.
+        net: the net to train.
+        name: name of the tool, for the error.
 
     Raises:
-        NamepinError: E217 when no part of it can.
+        NamepinError: E217 when no part of the net supports this.
     """
     found = False
     for part in (net, *net.children()):
@@ -330,11 +330,11 @@ def compute_activations_twice(net: nn.Module, name: str) -> None:
 
 
 def plain_settings(recipe: LoopSettings) -> dict[str, Any]:
-    """A recipe's settings as numbers and words, for the files of curves; lists are spelled out."""
+    """A recipe's settings as numbers and strings, for the files of curves; lists become strings."""
     settings = settings_of(recipe).items()
     return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in settings}
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """A tensor, or a dataclass of tensors, on a device; anything else as it is."""
+    """A tensor, or a dataclass of tensors, moved to a device; other values are returned unchanged."""
     return value.to(device) if hasattr(value, "to") else value

@@ -17,7 +17,7 @@ class EntailmentTraining(VisualTraining):
     Attributes:
         expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
         dev_expansions: one such file for the dev split.
-        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
+        text: part of the expression that is read, for RiVEG's Table X; should equal `expression.text` of the profile.
     """
 
     out: str = "out/entailment"
@@ -32,11 +32,11 @@ class OfaEntailmentRecipe(EntailmentTraining):
     """RiVEG's settings for OFA-large (section V-A): 6 epochs at 2e-5 in batches of 32.
 
     Attributes:
-        weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
+        weights: initial OFA: a folder, a `.pt` file, or a name on the hub.
         tokenizer: for a `.pt` without a vocabulary in its folder.
         captions: JSONL of `{"id", "caption"}` for the training split: OFA's question has a place for it.
         dev_captions: the same for the dev split.
-        image_size: side of the square that pictures are squashed to, in pixels.
+        image_size: side of the square that pictures are resized to, in pixels.
     """
 
     backend: Literal["ofa"] = "ofa"
@@ -54,8 +54,8 @@ class AlbefEntailmentRecipe(EntailmentTraining):
     """RiVEG's settings for ALBEF-14M (section V-A): 5 epochs at 2e-5 in batches of 24.
 
     Attributes:
-        weights: the ALBEF to begin with; a pre-trained one gets a new head of two classes.
-        tokenizer: bert-base-uncased's, as a folder or hub name.
+        weights: initial ALBEF; a pre-trained one gets a new head of two classes.
+        tokenizer: the tokenizer of bert-base-uncased, as a folder or hub name.
         image_size: side of the square picture in pixels.
     """
 
@@ -69,12 +69,12 @@ class AlbefEntailmentRecipe(EntailmentTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class BlipEntailmentRecipe(EntailmentTraining):
-    """BLIP in their place; the paper has no such row, so the settings are GEM's for its matcher.
+    """BLIP for entailment. The paper has no such row, so the settings are GEM's for its matcher.
 
     Attributes:
-        weights: the BLIP to begin with: a folder, an original `.pth` file, or a name on the hub.
-        tokenizer: for an original file, which brings none.
-        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off.
+        weights: initial BLIP: a folder, an original `.pth` file, or a name on the hub.
+        tokenizer: for an original file, which has no tokenizer.
+        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off by default.
     """
 
     backend: Literal["blip"] = "blip"

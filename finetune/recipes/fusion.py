@@ -11,14 +11,14 @@ class UmtRecipe(Training):
     """RiVEG's settings for MNER with BERT (section V-A): 20 epochs at 5e-5 in batches of 16, 256 pieces at most.
 
     Attributes:
-        root: folder of the data set; `images/` may be absent, or a post name no picture.
-        dataset: its layout, by the name that `namepin eval --dataset` knows.
-        train: the split to learn from.
-        dev: the split that epochs are chosen by.
-        text: the BERT to begin with: a folder or a name on the hub.
-        vision: the ResNet to begin with, as `text`.
-        image_size: side of the square that pictures are squashed to, in pixels.
-        pieces: largest number of word pieces of a post, with [CLS] and [SEP]; the rest is cut off.
+        root: folder of the data set; `images/` is optional, and so is a post's picture.
+        dataset: its layout, as named by `namepin eval --dataset`.
+        train: the split to train on.
+        dev: the split that chooses the epoch.
+        text: initial BERT: a folder or a name on the hub.
+        vision: initial ResNet; like `text`.
+        image_size: side of the square that pictures are resized to, in pixels.
+        pieces: largest number of word pieces per post, with [CLS] and [SEP]; longer posts are truncated.
     """
 
     backend: Literal["umt"] = "umt"

@@ -16,17 +16,17 @@ class OfaGrounderRecipe(VisualTraining):
     """RiVEG's settings for OFA-large (section V-A): 10 epochs at 3e-5 in batches of 32.
 
     Attributes:
-        weights: the OFA to begin with: a folder, a `.pt` file, or a name on the hub.
+        weights: initial OFA: a folder, a `.pt` file, or a name on the hub.
         tokenizer: for a `.pt` without a vocabulary in its folder.
         expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
         dev_expansions: one such file for the dev split.
-        image_size: side of the square that pictures are squashed to, in pixels.
-        smoothing: of the labels.
-        jitter: every edge of a target box is moved by up to this share of the box's side; ours, off.
-        beams: of the search on dev.
-        text: what of an expression is read, for RiVEG's Table X; `expression.text` of the profile should be the same.
-        ungroundable: learn from mentions that are not in the picture, too, whose box is then (0, 0, 0, 0), which the
-            tool takes for none: grounding without entailment (section IV-C1, footnote 3).
+        image_size: side of the square that pictures are resized to, in pixels.
+        smoothing: label smoothing.
+        jitter: every edge of a target box is moved by up to this share of the box's side; ours, off by default.
+        beams: number of beams of the search on dev.
+        text: part of the expression that is read, for RiVEG's Table X; should equal `expression.text` of the profile.
+        ungroundable: also train on mentions that are not in the picture, with the box (0, 0, 0, 0). The tool returns no
+            box for it. This is grounding without entailment (section IV-C1, footnote 3).
     """
 
     backend: Literal["ofa"] = "ofa"
@@ -48,19 +48,19 @@ class OfaGrounderRecipe(VisualTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class MmGroundingDinoRecipe(VisualTraining):
-    """LoRA on MM-Grounding-DINO, with its own loss of matched boxes; the paper has no such row, the settings are ours.
+    """LoRA on MM-Grounding-DINO, with its own loss of matched boxes. The paper has no such row; the settings are ours.
 
     Attributes:
         expansions: JSONL files of `{"id", "text", "expansion"}` for the training split; several are RiVEG's "Mix".
         dev_expansions: one such file for the dev split.
         weights: a transformers folder, or a name on the hub.
-        phrase: the part of the expression that is asked, as in the tool.
-        short_side: pixels of the picture's shorter side, as the net sees it.
-        long_side: pixels of its longer side at most.
-        rank: of LoRA.
+        phrase: the part of the expression that is sent to the net, as in the tool.
+        short_side: length of the picture's shorter side as the net reads it, in pixels.
+        long_side: largest length of its longer side, in pixels.
+        rank: LoRA's rank.
         alpha: LoRA's scale.
-        dropout: of LoRA's input.
-        jitter: every edge of a target box is moved by up to this share of the box's side; off.
+        dropout: dropout of LoRA's input.
+        jitter: every edge of a target box is moved by up to this share of the box's side; off by default.
     """
 
     backend: Literal["mmgdino"] = "mmgdino"

@@ -14,9 +14,10 @@ class MatcherTraining(VisualTraining):
     """GEM's settings (appendix: one epoch at 5e-5, for BLIP); settings that the paper does not give are marked ours.
 
     Attributes:
-        weights: what to begin with: a transformers folder, or a name on the hub.
-        negatives: for every mention, so many of other posts, as no match; ours, off.
-        alike: of those, the share that has the mention's own type; of the others, no mention of the post has it.
+        weights: initial net: a transformers folder, or a name on the hub.
+        negatives: number of names of other posts per mention, labelled as no match; ours, off by default.
+        alike: share of the negatives that have the mention's type. The other negatives have a type of no mention of
+            the post.
     """
 
     out: str = "out/matcher"
@@ -33,8 +34,8 @@ class MatcherRecipe(MatcherTraining):
 
     Attributes:
         weights: as there, or an original `.pth` file.
-        tokenizer: for an original file, which brings none.
-        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off.
+        tokenizer: for an original file, which has no tokenizer.
+        attend: weight of the loss of `namepin.finetune.attention_loss`; ours, off by default.
     """
 
     backend: Literal["blip"] = "blip"
@@ -45,7 +46,7 @@ class MatcherRecipe(MatcherTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class Blip2MatcherRecipe(MatcherTraining):
-    """BLIP-2 in its place (section 5.2): its Q-Former and matching head learn, its vision encoder is frozen."""
+    """BLIP-2 as matcher (section 5.2). Its Q-Former and matching head are trained, its vision encoder is frozen."""
 
     backend: Literal["blip2"] = "blip2"
     weights: str = "Salesforce/blip2-itm-vit-g"
@@ -53,13 +54,13 @@ class Blip2MatcherRecipe(MatcherTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class LlavaMatcherRecipe(MatcherTraining):
-    """LLaVA in its place (section 5.2), by LoRA as for the reranker; attributes as `MatcherTraining`.
+    """LLaVA as matcher (section 5.2), with LoRA as in the reranker; attributes as `MatcherTraining`.
 
     Attributes:
-        rank: of LoRA.
+        rank: LoRA's rank.
         alpha: LoRA's scale.
-        dropout: of LoRA's input.
-        dtype: of the base.
+        dropout: dropout of LoRA's input.
+        dtype: number type of the base model.
     """
 
     backend: Literal["llava"] = "llava"

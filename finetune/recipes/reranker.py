@@ -14,21 +14,21 @@ class RerankerTraining(Training):
 
     Attributes:
         root: folder of the data set.
-        dataset: its layout, by the name that `namepin eval --dataset` knows; one with fine types is meant.
-        train: the split to learn from.
-        dev: the split that epochs are chosen by.
-        captions: JSONL of `{"id", "caption"}`, for a model that reads no pictures.
-        weights: the base, a transformers folder or a name on the hub.
-        rank: of LoRA.
-        alpha: LoRA's scale; 16 is LLaVA's own default, the paper does not say.
-        dropout: of LoRA's input.
-        candidates: K.
-        device: where the base is loaded to.
-        dtype: of the base.
+        dataset: its layout, as named by `namepin eval --dataset`; choose one with fine types.
+        train: the split to train on.
+        dev: the split that chooses the epoch.
+        captions: JSONL of `{"id", "caption"}`, for a text-only model.
+        weights: the base model: a transformers folder or a name on the hub.
+        rank: LoRA's rank.
+        alpha: LoRA's scale. 16 is LLaVA's default; the paper gives no value.
+        dropout: dropout of LoRA's input.
+        candidates: K, the number of candidate types.
+        device: device of the base model.
+        dtype: number type of the base model.
         quantization: `4bit` for QLoRA.
-        dev_rows: largest number of dev mentions that are scored; drawn once.
+        dev_rows: largest number of dev mentions to score; drawn once.
         train_rows: largest number of training mentions per epoch, drawn anew in each; 0 for all.
-        whole: train all weights instead of LoRA, for a model that starts from nothing; saved as a folder of its own.
+        whole: train all weights instead of LoRA, for a model without pre-training. The result is a complete model.
     """
 
     out: str = "out/reranker"
@@ -62,7 +62,7 @@ class LlavaRecipe(RerankerTraining):
 
 @dataclass(frozen=True, kw_only=True)
 class Blip2Recipe(RerankerTraining):
-    """BLIP-2 in its place (section 5.1); attributes as `RerankerTraining`."""
+    """BLIP-2 as reranker (section 5.1); attributes as `RerankerTraining`."""
 
     backend: Literal["blip2"] = "blip2"
     weights: str = "Salesforce/blip2-opt-2.7b"

@@ -9,14 +9,14 @@ from namepin.finetune.recipes.visual import VisualTraining
 
 @dataclass(frozen=True, kw_only=True)
 class SamRecipe(VisualTraining):
-    """Ours, as the paper trains no segmenter.
+    """Our settings; the paper trains no segmenter.
 
     Attributes:
-        weights: the SAM to begin with: a folder, an original `.pth` file, or a name on the hub.
+        weights: initial SAM: a folder, an original `.pth` file, or a name on the hub.
         jitter: every edge of a prompt is moved by up to this share of the box's side, as in SAM's training.
-        whole: train the encoders, too; for a SAM that starts from nothing.
-        points: share of the prompts that are a point within the mask instead of its box; GEM asks with points. A point
-            is ambiguous: of SAM's three masks the best is trained, and the predicted IoU of all.
+        whole: train the encoders too, for a SAM without pre-training.
+        points: share of the prompts that are a point within the mask instead of its box; GEM uses points. A point is
+            ambiguous, so only the best of SAM's three masks is trained, and the predicted IoU of all three.
     """
 
     backend: Literal["sam"] = "sam"

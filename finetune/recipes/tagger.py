@@ -17,36 +17,37 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerRecipe(LoopSettings):
-    """Settings of one training run. The starter adapter came from several; its model card lists them.
+    """Settings of one training run. The starter adapter came from several runs; its model card lists them.
 
     Attributes:
-        data: folder that holds `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; a sandbox world's own.
+        data: folder with `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; or a sandbox world's folder.
         dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, or `sandbox`.
         out: run folder; the adapter is written to `out/adapter`, not to `out/weights`.
         scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
         encoder: base encoder, by hub name or folder.
-        start: adapter folder with the weights to begin with; empty for the base encoder.
+        start: adapter folder with the initial weights; empty for the base encoder.
         marks: tell the encoder which words the knowledge lists as names, see `InputSpec`.
-        fine_hints: tell it, too, which of the 51 types the knowledge gives a name word for word, see `InputSpec`.
+        fine_hints: also tell the encoder which of the 51 types the knowledge names literally, see `InputSpec`.
         alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
         beta: weight of the coarse logits in equation 9.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
-        bare: show every post without its knowledge in each epoch. The papers do not: set it off with `knowledge` = 1.
-        knowledge: share of the posts that an epoch shows with their recorded knowledge.
+        bare: each epoch also has every post without its knowledge. For the papers' training, switch it off and set
+            `knowledge` to 1.
+        knowledge: share of the posts that an epoch has with their recorded knowledge.
         casing: give the encoder each word's casing and context, see `InputSpec.shapes`; `marks` needs it.
         letters: read the letters of each word with a character net beside the encoder.
-        freeze_embeddings: keep the encoder's embedding tables as they are.
-        attention_dropout: keep the encoder's own dropout of attention weights; it costs a tenth of the time.
-        upper_layers: train only so many upper layers of the encoder; 0 for all.
+        freeze_embeddings: do not train the encoder's embedding tables.
+        attention_dropout: keep the encoder's dropout of attention weights; it costs a tenth of the time.
+        upper_layers: number of upper encoder layers to train; 0 for all.
         epochs: passes over the training posts.
-        ccby_epochs: passes over the CC-BY tweets before, coarse path only.
+        ccby_epochs: earlier passes over the CC-BY tweets, coarse path only.
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
-        lr_heads: learning rate of all that is new.
+        lr_heads: learning rate of all new parameters.
         swap: rate at which mentions of bare posts are replaced by others of their type.
         lower: rate of bare posts written in lower case only.
         hide: rate of word pieces hidden from the encoder.
-        precision: of the encoder; the paths and their CRFs compute in float32.
-        threads: of PyTorch on the CPU.
+        precision: precision of the encoder; the paths and their CRFs compute in float32.
+        threads: number of PyTorch threads on the CPU.
     """
 
     data: str = ""
@@ -86,7 +87,7 @@ class TaggerRecipe(LoopSettings):
     threads: Positive = 2
 
     def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:
-        """One group per parameter: the rate falls from the encoder's top layer down; biases and norms do not decay."""
+        """One group per parameter. The rate falls from the encoder's top layer down; biases and norms have no decay."""
         from namepin.finetune.loop.moving_average import trainable
 
         config: Any = net.get_submodule("encoder").config
@@ -102,7 +103,7 @@ class TaggerRecipe(LoopSettings):
         return groups
 
     def rate(self, step: int, total: int) -> float:
-        """As every recipe's, but it reaches the peak in the last step of the warm-up and never falls below 0.02."""
+        """Like every recipe's rate, but it peaks in the last step of the warm-up and never falls below 0.02."""
         warm = max(1, int(total * self.warmup))
         return (step + 1) / warm if step < warm else max(0.02, (total - step) / max(1, total - warm))
 

@@ -11,10 +11,10 @@ class VisualTraining(Training):
 
     Attributes:
         root: folder of the data set, with `images/` and `xml/`.
-        dataset: its layout, by the name that `namepin eval --dataset` knows; or `regions`, see
+        dataset: its layout, as named by `namepin eval --dataset`; or `regions`, see
             `namepin.finetune.data.described_regions`.
-        train: the split to learn from.
-        dev: the split that epochs are chosen by.
+        train: the split to train on.
+        dev: the split that chooses the epoch.
     """
 
     root: str

@@ -51,7 +51,7 @@ def say(world: Path, split: str, *, seen: bool | None) -> None:
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 @pytest.mark.parametrize(
-    ("seen", "what"), [(True, "every mention"), (False, "no mention is"), (None, "there is no mention")]
+    ("seen", "what"), [(True, "every mention"), (False, "no mention is"), (None, "the split has no mention")]
 )
 @pytest.mark.parametrize("name", TELL)
 def test_one_class_is_nothing_to_tell_apart(world: Path, name: str, split: str, seen: bool | None, what: str) -> None:
