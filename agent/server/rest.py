@@ -1,12 +1,14 @@
 """The REST surface: `extract`, batch jobs, health; its OpenAPI is at `/api/openapi.json`."""
 
 import asyncio
+import pathlib
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from namepin.agent.api import Namepin
@@ -158,13 +160,24 @@ async def job(job_id: JobId, request: Request, owner: Owner) -> Job:
     return found
 
 
-@router.get("/jobs/{job_id}/results", response_class=FileResponse)
-async def results(job_id: JobId, request: Request, owner: Owner) -> FileResponse:
+@router.get("/jobs/{job_id}/results", response_class=StreamingResponse)
+async def results(job_id: JobId, request: Request, owner: Owner) -> StreamingResponse:
     """The results so far, one `Extraction` a line, in the order of the posts."""
     path = _state(request).jobs.results(owner, job_id)
     if path is None:
         raise _missing()
-    return FileResponse(path, media_type="application/x-ndjson", filename=f"{job_id}.jsonl")
+    return growing_file(path, f"{job_id}.jsonl")
+
+
+def growing_file(path: pathlib.Path, name: str, headers: Mapping[str, str] | None = None) -> StreamingResponse:
+    """A job's results as a download. It declares no length: the file may grow between its size and its bytes."""
+
+    def chunks() -> Iterator[bytes]:
+        with path.open("rb") as file:
+            yield from iter(lambda: file.read(2**16), b"")
+
+    disposition = {"content-disposition": f'attachment; filename="{name}"', **(headers or {})}
+    return StreamingResponse(chunks(), media_type="application/x-ndjson", headers=disposition)
 
 
 @router.delete("/jobs/{job_id}")

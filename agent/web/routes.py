@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from PIL import Image
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from namepin.agent.render.view import Shown, printable
 from namepin.agent.server.access import TOKEN_COOKIE, Denied
 from namepin.agent.server.bodies import MAX_PARTS, JsonRoute, is_intricate
 from namepin.agent.server.jobs import Job, JobPost
-from namepin.agent.server.rest import PostBody, picture_of_body
+from namepin.agent.server.rest import PostBody, growing_file, picture_of_body
 from namepin.agent.server.review_api import AnswersBody, rows_file
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import Pictures
@@ -215,13 +215,13 @@ async def begin_job(request: Request, visitor: Counted, profile: str | None = No
     return await asyncio.to_thread(state.jobs.accept, visitor.jobs_owner, profile, posts)
 
 
-@router.get("/page/jobs/{job_id}.jsonl", response_class=FileResponse)
-async def job_results(job_id: JobId, request: Request, visitor: KnownVisitor) -> FileResponse:
+@router.get("/page/jobs/{job_id}.jsonl", response_class=StreamingResponse)
+async def job_results(job_id: JobId, request: Request, visitor: KnownVisitor) -> StreamingResponse:
     """The results of one of the visitor's jobs so far."""
     path = request.app.state.namepin.jobs.results(visitor.jobs_owner, job_id)
     if path is None:
         raise _missing()
-    return FileResponse(path, media_type="application/x-ndjson", filename=f"{job_id}.jsonl", headers=_PRIVATE)
+    return growing_file(path, f"{job_id}.jsonl", _PRIVATE)
 
 
 def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
