@@ -26,7 +26,7 @@ def first_difference(recorded: PostRecord, replayed: PostRecord) -> str | None:
         old_ran, new_ran = (", ".join(step.ran) if step else "the end" for step in (old, new))
         if old is None or new is None or old.ran != new.ran:
             return f"step {number}: the recording has {old_ran or 'the start'}, the replay {new_ran or 'the start'}"
-        if old.digest != new.digest:
+        if old.digest != new.digest or old.changed != new.changed:
             field = next(differences(old.changed, new.changed), SPELLING)
             return f"step {number} ({old_ran or 'the start'}), state field {field}"
     if recorded.result is None or replayed.result is None:

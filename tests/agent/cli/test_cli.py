@@ -62,7 +62,7 @@ def test_a_file_of_posts_keeps_order_ids_and_extras(cli: Cli, tmp_path: Path) ->
     assert (first["id"], first["tokens"], first["text"]) == ("z", ["Ada", "in", "Oslo"], "Ada in Oslo")
     assert first["extra"] == {"lang": "en"} and "extra" not in second
     assert second["image"]["width"] == 512
-    assert (tmp_path / "out" / "a_b.png").exists()
+    assert (tmp_path / "out" / "a=2Fb.png").exists()
 
 
 def test_settings_reach_the_graph(cli: Cli) -> None:
