@@ -84,8 +84,8 @@ def make_post(row: Any, where: str = "") -> Post:
         return Post.model_validate(row)
     except ValidationError as error:
         message = f"not a post: {first_problem(error)}"
-        mend = _renaming(row) or "see docs/cli.md for the form of a post"
-        raise NamepinError("E103", message, where=where, mend=mend) from error
+        message += _renaming(row)  # in the message, which `failures.jsonl` holds, too
+        raise NamepinError("E103", message, where=where, mend="see docs/cli.md for the form of a post") from error
 
 
 def _renaming(row: Any) -> str:
@@ -94,7 +94,7 @@ def _renaming(row: Any) -> str:
         return ""
     names = {**row, **(row["extra"] if isinstance(row.get("extra"), dict) else {})}
     found = [f"{other} to {own}" for other, own in _OTHER_NAMES.items() if other in names and own not in row]
-    return f"rename {', '.join(found)}" if found else ""
+    return f"; rename {', '.join(found)}" if found else ""
 
 
 def read_posts(path: Path) -> Iterator[Post]:

@@ -161,7 +161,7 @@ def test_ids_that_differ_only_in_case_or_in_form_stay_apart(tmp_path: Path) -> N
 def test_fields_under_other_names_are_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.jsonl", [{"id_str": "1", "full_text": "Paris"}])
     (row,) = rows_of(tmp_path / "a.jsonl")
-    assert row.error and row.error.mend == "rename id_str to id, full_text to text"
+    assert row.error and row.error.what.endswith("; rename id_str to id, full_text to text")
 
 
 def test_keys_that_an_extraction_has_too_are_kept(tmp_path: Path) -> None:
