@@ -16,8 +16,8 @@ class MatcherTraining(VisualTraining):
     Attributes:
         weights: initial net: a transformers folder, or a name on the hub.
         negatives: number of names of other posts per mention, labelled as no match; ours, off by default.
-        alike: share of the negatives that have the mention's type. The other negatives have a type of no mention of
-            the post.
+        alike: share of the negatives that have the mention's type. The others have a type of no mention in
+            the picture's posts.
     """
 
     out: str = "out/matcher"

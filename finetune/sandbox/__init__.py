@@ -1,10 +1,10 @@
 """The sandbox world: made-up posts with drawn pictures and exact truth, in the layouts of the published data sets.
 
-`names` invents names, `kinds` says what there is and how it is talked about, `drawing` draws it, `posts` composes a
-post with its picture, knowledge and captions, `described` says what a picture shows, `write` puts a whole world on
-disk, `baselines` says how far one comes without understanding it. `nets` draws tiny nets, `train` trains them all,
-`pack` makes them small, `tracing` says where a trained BLIP looks.
+`names` invents names, `kinds` lists the things and the sentences about them, `drawing` draws the things. `posts`
+composes a post with its picture, knowledge and captions. `described` describes a picture's things, and `write` writes a
+world to disk. `baselines` measures baselines that understand nothing. `nets` initialises tiny nets, `train` trains
+them, `pack` packs them, and `tracing` measures where a trained BLIP looks.
 """
 
 VERSION = 3
-"""Of the generator; results name it. What it makes of a seed does not change within a version."""
+"""Version of the generator; results name it. Within a version, a seed always gives the same world."""

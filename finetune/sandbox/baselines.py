@@ -1,8 +1,8 @@
-"""How far one comes without understanding: `python -m namepin.finetune.sandbox.baselines ROOT --split test`.
+"""Baselines without understanding: `python -m namepin.finetune.sandbox.baselines ROOT --split test`.
 
-Every baseline here is given the right names and types, so that only the where is left: nothing is in the picture,
-everything is the largest thing in it, or some thing of its kind. The oracle looks for what the knowledge describes.
-All see the things in a picture with their exact boxes (`truth/`), which no model does.
+Every baseline gets the right names and types and only has to place them. It places no name, or each name on the
+largest thing, or each name on a thing of its kind. The oracle looks for the thing that the knowledge describes.
+All baselines know the exact boxes of the things (`truth/`), unlike any model.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from namepin.tools.errors import in_one_line
 from namepin.tools.jsonl import read_lines
 
 Thing = Mapping[str, Any]
-"""A row of `truth/`: what it shows, its fine type, its box."""
+"""A row of `truth/`: the shown thing, its fine type, its box."""
 
 Choose = Callable[[GoldEntity, str | None, Sequence[Thing]], Thing | None]
-"""From a mention, its expansion where it is known, and the things in the picture, to the one it is, or None."""
+"""Choose the thing of a mention, given its expansion if known and the things in the picture; or None."""
 
 
 def largest(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
-    """The largest thing, whatever is asked."""
+    """The largest thing, for any mention."""
     return max(things, key=lambda thing: _area(thing["box"]), default=None)
 
 
@@ -37,7 +37,7 @@ def of_its_kind(entity: GoldEntity, expansion: str | None, things: Sequence[Thin
 
 
 def described(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
-    """The thing that looks as the expansion says; where nothing is known, one of its kind."""
+    """The thing that the expansion describes; without an expansion, a thing of the mention's kind."""
     if expansion is None:
         return of_its_kind(entity, None, things)
     return next((thing for thing in things if thing["shows"] == expansion), None)
@@ -52,7 +52,7 @@ BASELINES: Mapping[str, Choose] = {
 
 
 def gmner_f1(root: Path, split: str) -> dict[str, float]:
-    """GMNER F1 of every baseline, and of types drawn from those of train, all ungroundable (`text alone`)."""
+    """GMNER F1 of every baseline, and of types drawn from train's, all ungroundable (`text alone`)."""
     dataset = load_dataset("sandbox", root, split)
     lines = read_lines(root / "truth" / f"{split}.jsonl")
     truth = {str(row["id"]): row["objects"] for row in (line.parse_object() for line in lines)}

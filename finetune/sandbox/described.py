@@ -1,7 +1,7 @@
 """Described regions: true and false descriptions of the things in a picture, without its post.
 
-Every thing, with or without a name, is described by its looks or its kind. Beside it stands something that is not in
-the picture: a thing of another kind, or, for looks, half of the time one of the same kind in another colour.
+Every thing, with or without a name, is described by its looks or its kind. Each description comes with a false one: a
+thing of another kind or, half of the time for looks, a thing of the same kind in another colour.
 """
 
 import random
@@ -13,7 +13,7 @@ from namepin.finetune.sandbox.posts import SandboxPost
 from namepin.tools.types import Mask
 
 LEVELS = ("looks", "kind", "type")
-"""With colours; without; and only what an annotator would call it."""
+"""Kinds of descriptions: with colours; without colours; only the annotator's word."""
 
 
 def described(post: SandboxPost, seed: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Things drawn: each on its own sheet, so that its mask is exact, then laid on a background."""
+"""Drawings of things: each on its own sheet, so that its mask is exact, then pasted on a background."""
 
 import math
 import random
@@ -16,7 +16,7 @@ Frame = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
 
 FINER = 4
-"""Sheets are drawn so many times larger, and then made smaller: edges are smooth."""
+"""Sheets are drawn this many times larger and then reduced, so that edges are smooth."""
 
 SKINS: tuple[Rgb, ...] = ((240, 200, 170), (200, 150, 110), (130, 85, 60))
 DARK, LIGHT, BROWN, STEEL = (40, 40, 45), (250, 250, 250), (120, 75, 40), (150, 155, 165)
@@ -54,7 +54,7 @@ class Pen:
 
 
 Prop = Callable[[Pen, Rgb], None]
-"""Draws what is shown, in the unit square."""
+"""Draws the shown thing in the unit square."""
 
 
 def _ball(pen: Pen, c: Rgb) -> None:
@@ -241,16 +241,16 @@ PROPS: Mapping[str, Prop] = {
 }  # fmt: skip
 
 _WIDTHS = {"bottle": 0.55, "guitar": 0.6, "flag": 1.2, "skyline": 1.3, "stadium": 1.5, "gamepad": 1.4, "magazine": 0.8}
-"""Width over height of what is not about as wide as high."""
+"""Width over height of things that are not about square."""
 
 
 def shape_of(thing: Thing) -> float:
-    """Width over height of what is drawn."""
+    """Width over height of the drawn thing."""
     return 0.62 if thing.hair else _WIDTHS.get(thing.kind.shown, 1.0)
 
 
 def draw(sheet: Image.Image, thing: Thing, frame: Frame, rng: random.Random) -> None:
-    """A thing into its frame on a transparent sheet `FINER` times larger than the picture."""
+    """Draw a thing into its frame on a transparent sheet `FINER` times larger than the picture."""
     pen, colour = Pen(sheet, frame), COLOURS[thing.colour]
     if thing.hair is None:
         PROPS[thing.kind.shown](pen, colour)
@@ -275,7 +275,7 @@ def draw(sheet: Image.Image, thing: Thing, frame: Frame, rng: random.Random) -> 
 
 
 def laid(background: Image.Image, sheet: Image.Image) -> tuple[Image.Image, Region]:
-    """The picture with the sheet's thing on it, and the pixels that the thing covers by half or more."""
+    """The picture with the sheet's thing on it, and the mask of pixels that the thing covers by half or more."""
     small = sheet.resize(background.size, Image.Resampling.BOX)
     region: Region = np.asarray(small.getchannel("A")) >= 128
     alpha = small.getchannel("A")

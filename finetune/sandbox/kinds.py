@@ -1,4 +1,4 @@
-"""The kinds of things in the world: 25 of FMNERG's types, the drawing of each, and the sentences about it."""
+"""The kinds of things in the world: 25 of FMNERG's types, each with its drawing and its sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ class Kind:
     """A fine type.
 
     Attributes:
-        fine: FMNERG's name of it.
-        shown: what a picture shows; of a person, the thing that tells the profession.
-        says: what posts say that gives the type away; `{}` is the name.
+        fine: FMNERG's name of the type.
+        shown: the shown thing; for a person, the thing that indicates the profession.
+        says: sentences that reveal the type; `{}` is the name.
         tail: a word that such names often end with.
     """
 
@@ -41,12 +41,12 @@ class Kind:
 
     @property
     def coarse(self) -> str:
-        """One of the 4 types."""
+        """The coarse type, one of 4."""
         return FINE_TO_COARSE4[self.fine]
 
     @property
     def coarse8(self) -> str:
-        """One of FMNERG's 8 types."""
+        """FMNERG's coarse type, one of 8."""
         return FINE_TO_COARSE8[self.fine]
 
     @property
@@ -109,27 +109,27 @@ _USUAL = {
 USUAL_COLOUR: Mapping[str, str] = MappingProxyType(
     {fine: colour for colour, kinds in _USUAL.items() for fine in kinds.split()}
 )
-"""Fine type -> the colour that such things often have."""
+"""Fine type -> the colour that its things often have."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something of a kind, with the colours that tell it from others."""
+    """A thing of a kind, with the colours that distinguish it."""
 
     kind: Kind
     colour: str
     hair: str | None = None
     sign: str | None = None
-    """What is written on it."""
+    """The text written on it."""
 
     @property
     def description(self) -> str:
-        """How it looks, in words."""
+        """A description of its looks."""
         if self.hair:
             return f"a person in {self.colour} with {self.hair} hair and a {self.kind.shown}"
         return f"a {self.colour} {self.kind.shown}"
 
     @property
     def short(self) -> str:
-        """The same without colours."""
+        """The description without colours."""
         return f"a person with a {self.kind.shown}" if self.hair else f"a {self.kind.shown}"

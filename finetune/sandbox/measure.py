@@ -1,8 +1,7 @@
-"""What trained sandboxes are worth: `python -m namepin.finetune.sandbox.measure OUT [OUT ...] --split test`.
+"""Measure trained sandboxes: `python -m namepin.finetune.sandbox.measure OUT [OUT ...] --split test`.
 
-Both graphs run on a split with each OUT's nets, one OUT a seed, by the commands that are printed; what was measured
-since the nets were trained and the profile was written is not measured again. The tables have means and standard
-deviations over the OUTs.
+Both graphs run on a split with each OUT's nets, one OUT per seed. The commands are printed. Measurements newer than the
+nets and the profile are kept. The tables have means and standard deviations over the OUTs.
 """
 
 import argparse
@@ -39,23 +38,23 @@ COLUMNS = {
     "Prec@0.5": "regions.precision_at_iou",
     "small": "regions.small.precision_at_iou",
 }
-"""Headings, and where their numbers stand in an evaluation's JSON."""
+"""Headings, and the path of each number in an evaluation's JSON."""
 
 TRACED = {"peaks in the box, trained matcher": "matcher/weights", "peaks in the box, as drawn": "nets/blip"}
 
 
 def command(name: str, out: Path, split: str) -> list[str]:
-    """What a person would type for a measure."""
+    """The command line of a measurement."""
     world = ["--dataset", "sandbox", "--root", f"{out}/world", "--split", split, "--knowledge", "recorded"]
     more = [word.format(out=out, split=split) for word in MEASURES[name]]
     return ["namepin", "eval", *world, "--profile", f"{out}/{PROFILE}", *more, "--json", str(_result(name, out, split))]
 
 
 def measure(outs: Sequence[Path], split: str) -> None:
-    """Run what has not been measured since the nets were trained, two at a time.
+    """Run the measurements that are missing or older than the nets, two at a time.
 
     Raises:
-        NamepinError: E210 when an OUT is none of `namepin.finetune.sandbox.train`.
+        NamepinError: E210 when an OUT was not written by `namepin.finetune.sandbox.train`.
         SystemExit: when a run fails; its output is in `OUT/logs`.
     """
     for out in outs:
@@ -95,7 +94,7 @@ def _trace(out: Path, split: str) -> None:
 
 
 def table(outs: Sequence[Path], split: str) -> str:
-    """Markdown: a row a measure and the tracing, percent, mean and standard deviation over `outs`."""
+    """Markdown: one row per measure and the tracing, in percent, mean and standard deviation over `outs`."""
     lines = [f"| | {' | '.join(COLUMNS)} |", "| --- " * (len(COLUMNS) + 1) + "|"]
     for name in MEASURES:
         results = [json.loads(_result(name, out, split).read_text(encoding="utf-8")) for out in outs]

@@ -1,4 +1,4 @@
-"""Invented names: syllables from a seed. Every word is in one split only: no test name is ever trained on."""
+"""Invented names: syllables from a seed. Every word is in one split only, so a test name never occurs in training."""
 
 import random
 
@@ -9,7 +9,7 @@ _CODAS = ("", "", "l", "n", "r", "s", "t", "x", "ck", "nd")
 _SHARES = {"train": 0.7, "dev": 0.15, "test": 0.15}
 
 ORDINARY = frozenset("can not dan den don men ten pen hat cat bat rat sat sun son red bus cup cut man let get".split())
-"""Words that a post may hold anyway."""
+"""Ordinary words, which are never names."""
 
 
 def word(rng: random.Random) -> str:
@@ -21,7 +21,7 @@ def word(rng: random.Random) -> str:
 
 
 def words_of(seed: int, count: int = 6000) -> dict[str, list[str]]:
-    """Capitalised words for each split; no word is in two splits, in any spelling."""
+    """Capitalised words for each split. No word is in two splits, in any spelling."""
     rng = random.Random(f"names/{seed}")
     found: dict[str, None] = {}
     while len(found) < count:

@@ -1,6 +1,6 @@
 """Tiny nets for the sandbox world, of the classes that the tools load, with weights drawn from a seed.
 
-Their vocabularies are made of what the world's training posts and the tools' prompts say; names are spelt in pieces.
+Their vocabularies come from the world's training posts and the tools' prompts; names are split into pieces.
 """
 
 import json
@@ -25,16 +25,16 @@ from namepin.tools.reranker.prompt import BESIDE, CAPTION, INSTRUCTION
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BLIP_SIDE, OFA_SIDE, SAM_SIDE, LLAVA_SIDE = 96, 64, 128, 96
-"""Pixels of the squares that the nets see."""
+"""Side of the square pictures that the nets read, in pixels."""
 
 BINS = 64
-"""Of OFA's places, where the published weights have 1,000: each is then met often enough to be learnt."""
+"""Number of OFA's location bins. The published weights have 1,000; with fewer, each occurs often enough to learn."""
 
 
 def make_nets(world: Path, out: Path, seed: int = 1) -> None:
-    """Folders `bert`, `blip`, `sam`, `llava` and `ofa` under `out`, ready for the recipes to begin with.
+    """Folders `bert`, `blip`, `sam`, `llava` and `ofa` under `out`, the initial weights of the recipes.
 
-    What is there and whole stays; each is moved into place once it is whole.
+    Complete folders stay. A new folder is moved into place once it is complete.
     """
     texts = corpus(world)
     for name, make in (("bert", _bert), ("blip", _blip), ("sam", _sam), ("llava", _llava), ("ofa", _ofa)):
@@ -64,7 +64,7 @@ def corpus(world: Path) -> list[str]:
 
 
 def _pieces(texts: Sequence[str], size: int = 1200) -> list[str]:
-    """Word pieces that shorten the texts: names of syllables, too, so that knowledge about several names fits."""
+    """Word pieces that shorten the texts. They include name syllables, so that knowledge about several names fits."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     core: Any = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -102,7 +102,7 @@ def _blip(folder: Path, texts: Sequence[str]) -> None:
     vision = {
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
         "image_size": BLIP_SIDE, "patch_size": 12, "layer_norm_eps": 1e-6,
-        "initializer_range": 0.05,  # transformers' own is 1e-10: such weights hardly learn, and are denormal
+        "initializer_range": 0.05,  # transformers' default is 1e-10: such weights hardly learn and are denormal
     }  # fmt: skip
     text = {
         "vocab_size": len(words) + 2, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
@@ -124,7 +124,7 @@ def _sam(folder: Path, texts: Sequence[str]) -> None:
     prompt = {"hidden_size": 64, "image_size": SAM_SIDE, "patch_size": 8, "mask_input_channels": 8}
     mask = {"hidden_size": 64, "mlp_dim": 128, "iou_head_hidden_dim": 64, "num_attention_heads": 4}
     net = SamModel(SamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=mask))
-    # SAM's own are drawn from a unit normal; transformers' draws are so large that neighbours have nothing in common.
+    # SAM draws these from a unit normal; transformers' draws are so large that neighbours have nothing in common.
     places: Any = net.shared_image_embedding.positional_embedding
     torch.nn.init.normal_(places)
     net.prompt_encoder.shared_embedding.positional_embedding = places
@@ -155,7 +155,7 @@ def _llava(folder: Path, texts: Sequence[str]) -> None:
         additional_special_tokens=["<image>"],
     )
     tokenizer.save_pretrained(folder)
-    vision = CLIPVisionConfig(  # as BLIP's, see `copy_vision_encoder`
+    vision = CLIPVisionConfig(  # the sizes of BLIP's, see `copy_vision_encoder`
         hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=LLAVA_SIDE,
         patch_size=12, layer_norm_eps=1e-6, hidden_act="gelu",
     )  # fmt: skip
@@ -189,7 +189,7 @@ def _ofa(folder: Path, texts: Sequence[str]) -> None:
 
 
 def _with_drawn_weights(net: Ofa, first_bin: int) -> Ofa:
-    """Embeddings as small as transformers draws them, being the logits' weights, too; near bins begin alike."""
+    """Embeddings as small as transformers' own, since they are also the logits' weights; near bins start alike."""
     places = torch.arange(BINS)[:, None] * BINS ** -torch.linspace(0, 1, net.sizes.width // 2)
     with torch.no_grad():
         for name, value in net.named_parameters():
@@ -201,9 +201,9 @@ def _with_drawn_weights(net: Ofa, first_bin: int) -> Ofa:
 
 
 def copy_vision_encoder(blip: Path, llava: Path, out: Path) -> None:
-    """A LLaVA that begins with what a BLIP has learnt to see: its CLIP tower becomes the BLIP's picture encoder.
+    """A LLaVA whose CLIP tower has the weights of a BLIP's picture encoder.
 
-    LLaVA's own tower had been trained on pictures with texts, too, before it met its language model.
+    LLaVA's own tower was also trained on pictures with texts before it was joined to a language model.
 
     Args:
         blip: folder of a trained BLIP.
@@ -218,7 +218,7 @@ def copy_vision_encoder(blip: Path, llava: Path, out: Path) -> None:
         shutil.copytree(llava, folder, dirs_exist_ok=True)
         vision: Any = BlipForImageTextRetrieval.from_pretrained(blip)
         net: Any = LlavaForConditionalGeneration.from_pretrained(llava)
-        # The norm before CLIP's layers, which BLIP has not, takes on the scale that tokens have there.
+        # BLIP lacks the norm before CLIP's layers; here the norm takes the scale of the tokens at that place.
         colours = torch.linspace(-2, 2, 64).reshape(-1, 1, 1, 1).expand(-1, 3, LLAVA_SIDE, LLAVA_SIDE)
         scale = float(vision.vision_model.embeddings(colours)[:, 1:].detach().std(-1).mean())
         net.model.vision_tower.load_state_dict(_as_clip(vision.vision_model.state_dict(), scale))
@@ -226,7 +226,7 @@ def copy_vision_encoder(blip: Path, llava: Path, out: Path) -> None:
 
 
 def _as_clip(blip: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """A BLIP's picture encoder in CLIP's names; the patches' bias, which CLIP has not, goes into the places."""
+    """A BLIP's picture encoder in CLIP's names. CLIP has no patch bias, so the bias joins the position embeddings."""
     clip: dict[str, Tensor] = {}
     for name, value in blip.items():
         if ".qkv." in name:

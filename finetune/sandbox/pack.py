@@ -1,7 +1,7 @@
-"""The trained nets as they ship: `python -m namepin.finetune.sandbox.pack OUT tools/weights/sandbox`.
+"""Pack the trained nets for release: `python -m namepin.finetune.sandbox.pack OUT tools/weights/sandbox`.
 
-Weights in half precision, without checkpoints, with the manifest and model card of each run. The tagger's encoder is
-kept as it is, since its adapter names it by its sha256.
+The packed nets have weights in half precision, the manifest and model card of each run, and no checkpoints. The
+tagger's encoder is copied unchanged, since its adapter names it by its sha256.
 """
 
 import argparse
@@ -19,18 +19,18 @@ KINDS = ("entailment", "matcher", "segmenter", "grounder", "reranker")
 
 
 def pack(out: Path, target: Path) -> int:
-    """Write every run that is finished; returns the bytes of all.
+    """Write every finished run; returns the total number of bytes.
 
     Args:
-        out: where `namepin.finetune.sandbox.train` worked.
-        target: a folder for each tool is written there.
+        out: the output folder of `namepin.finetune.sandbox.train`.
+        target: folder that gets one folder per tool.
 
     Raises:
         NamepinError: E210 when no run is finished.
     """
     if not any((out / name).is_dir() for name in ("tagger/adapter", *(f"{kind}/weights" for kind in KINDS))):
         raise NamepinError(
-            "E210", "nothing was trained here", where=str(out), mend="name OUT of namepin.finetune.sandbox.train"
+            "E210", "nothing was trained here", where=str(out), mend="give the OUT of namepin.finetune.sandbox.train"
         )
     for name in KINDS:
         if (out / name / "weights").is_dir():

@@ -1,8 +1,8 @@
 """A post: its names, its text, its picture, an LLM's knowledge of the names, and a captioner's caption.
 
-About half of what is said gives a type away; the rest only knowledge or the picture tells. Knowledge covers four names
-of five, and errs now and then; it says how the named things look, whether or not they are in the picture. Of the
-things in a picture some are nobody's: a few are of a named thing's kind, and only its looks tell them apart.
+About half of the sentences reveal a type; the others need the knowledge or the picture. The knowledge covers four of
+five names and is sometimes wrong. It describes the looks of the named things, whether or not they are in the picture.
+Some things in a picture have no name. A few of them are of a named thing's kind and differ only in their looks.
 """
 
 import random
@@ -19,10 +19,10 @@ SHOWN = 0.39
 """How often a named thing is in the picture."""
 
 TELLING = 0.5
-"""Share of the sentences that give a name's type away."""
+"""Share of the sentences that reveal a name's type."""
 
 KNOWN, WRONG = 0.8, 0.04
-"""How often the knowledge has a name, and how often it then has another type."""
+"""How often the knowledge has a name, and how often it then has a wrong type."""
 
 SMALL = 0.17
 """How often a thing is drawn so small that it covers less than 1/50 of the picture."""
@@ -31,13 +31,13 @@ TWIN = 0.3
 """How often a post's picture also holds a nameless thing of a named one's kind, in other colours."""
 
 USUAL = 0.7
-"""How often a thing, unless it is a twin, has the colour that such things often have; else, any."""
+"""How often a thing that is not a twin has the usual colour of its type; otherwise any colour."""
 
 SIGNED = 0.25
-"""How often a named thing, unless it is a person, has its name written on it."""
+"""How often a named thing, except a person, has its name written on it."""
 
 SHARED = 0.12
-"""How often a thing is called like a person of the same split."""
+"""How often a thing has the name of a person of the same split."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Named:
     tokens: tuple[str, ...]
     thing: Thing
     start: int
-    """Of its first token."""
+    """Index of its first token."""
 
     known: Kind | None
-    """What the knowledge takes it for."""
+    """The kind that the knowledge gives it."""
 
     @property
     def text(self) -> str:
@@ -68,7 +68,7 @@ class Drawn:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Tight about the region, right and bottom exclusive."""
+        """Tight box of the region, right and bottom exclusive."""
         rows, columns = np.flatnonzero(self.region.any(1)), np.flatnonzero(self.region.any(0))
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
@@ -85,7 +85,7 @@ class SandboxPost:
 
     @property
     def knowledge(self) -> str:
-        """In the recorded style: the list of names with their types, then how they look."""
+        """Knowledge in the recorded style: the list of names with their types, then their looks."""
         known = [(name, name.known) for name in self.names if name.known]
         if not known:
             return "Named entities: none that I know. Reasoning: the names in the sentence are unknown to me."
@@ -94,14 +94,14 @@ class SandboxPost:
         return f"Named entities: {rows} Reasoning: {looks}"
 
     def caption(self, colours: bool) -> str:
-        """What the picture shows, from left to right."""
+        """A caption: the things in the picture, from left to right."""
         order = sorted(self.drawn, key=lambda one: one.box[0])
         descriptions = [one.thing.description if colours else one.thing.short for one in order]
         return " and ".join(descriptions) if descriptions else "an empty background"
 
 
 def posts(split: str, count: int, words: list[str], seed: int) -> Iterator[SandboxPost]:
-    """`count` posts of a split, each from (seed, split, number) alone, given the split's words."""
+    """`count` posts of a split. The split's words and (seed, split, number) alone decide each post."""
     for number in range(count):
         rng = random.Random(f"{seed}/{split}/{number}")
         names, tokens = _sentence(rng, words)
@@ -140,7 +140,7 @@ def _name(kind: Kind, words: list[str], rng: random.Random, used: set[str]) -> t
     free = [word for word in rng.sample(words, 8) if word not in used]
     if kind.is_person:
         return tuple(free[:2]) if rng.random() < 0.7 else (free[0],)
-    # The first words of a split are last names now and then, so that a brand and an athlete may share them.
+    # The first words of a split are sometimes last names, so that a brand and an athlete may share one.
     first = rng.choice(words[:40]) if rng.random() < SHARED else free[0]
     first = first if first not in used else free[1]
     return (first, kind.tail) if kind.tail and rng.random() < 0.3 else (first,)
@@ -152,7 +152,7 @@ def _thing(kind: Kind, rng: random.Random) -> Thing:
 
 
 def _show(post: SandboxPost, rng: random.Random) -> None:
-    """Draw what is in the picture: some of the names, perhaps a twin of one of them, and things without a name."""
+    """Draw the picture's things: some of the names, perhaps a twin of one of them, and things without a name."""
     wanted: list[tuple[Thing, int | None]] = [
         (name.thing, at) for at, name in enumerate(post.names) if rng.random() < SHOWN
     ]
@@ -167,7 +167,7 @@ def _show(post: SandboxPost, rng: random.Random) -> None:
     for thing, name in wanted:
         frame = _place(post.picture.size, shape_of(thing), frames, rng)
         if frame is None:
-            continue  # the picture is full: this one is not in it
+            continue  # the picture is full, so the thing is left out
         frames.append(frame)
         width, height = post.picture.size
         sheet = Image.new("RGBA", (width * FINER, height * FINER), (0, 0, 0, 0))
@@ -179,13 +179,13 @@ def _show(post: SandboxPost, rng: random.Random) -> None:
 
 
 def _twin(thing: Thing, rng: random.Random) -> Thing:
-    """Another of the same kind, in another colour."""
+    """A thing of the same kind in another colour."""
     other = rng.choice([colour for colour in COLOURS if colour != thing.colour])
     return Thing(thing.kind, other, rng.choice(list(HAIR)) if thing.hair else None)
 
 
 def _place(size: tuple[int, int], shape: float, used: list[Frame], rng: random.Random) -> Frame | None:
-    """A frame of the shape (width over height) that touches no other; None where none was found."""
+    """A frame of the shape (width over height) that touches no other frame; None if none was found."""
     width, height = size
     for _ in range(40):
         area = rng.uniform(0.010, 0.018) if rng.random() < SMALL else rng.uniform(0.06, 0.22)

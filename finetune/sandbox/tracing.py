@@ -1,4 +1,4 @@
-"""Does a trace fall on the thing? `python -m namepin.finetune.sandbox.tracing WORLD --weights FOLDER [FOLDER ...]`.
+"""Measure traces: `python -m namepin.finetune.sandbox.tracing WORLD --weights FOLDER [FOLDER ...]`.
 
 Each BLIP traces every gold mention of a split that is in its picture (equation 11). The output is the share of peaks
 within one of the mention's gold boxes, and the same share for a random point of the picture.

@@ -1,9 +1,11 @@
-"""Every net of the sandbox from nothing: `python -m namepin.finetune.sandbox.train OUT --seed 1`, or `make sandbox`.
+"""Train every sandbox net from scratch: `python -m namepin.finetune.sandbox.train OUT --seed 1`, or `make sandbox`.
 
-A world, nets drawn from the seed, then one recipe a tool, each by the very command that a person would type; two at a
-time, one core each. Finished runs are skipped and stopped runs are resumed, so a killed command is just started again.
+This writes a world, draws nets from the seed and runs one recipe per tool. Each run is an ordinary `namepin finetune`
+command; two run at a time, on one core each. Finished runs are skipped and stopped runs are resumed, so a killed
+command can simply be started again.
 
-`OUT2 --seed 2 --share OUT` tunes again what the papers tune, on OUT's world and with what stands for published weights.
+`OUT2 --seed 2 --share OUT` repeats only the papers' tuning. It takes OUT's world and OUT's stand-ins for published
+weights.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from namepin.tools.errors import in_one_line
 
 RECIPES = Path(__file__).parent / "recipes"
 PROFILE = "profile.toml"
-"""In OUT: the profile of both graphs with the weights trained there."""
+"""File in OUT: the profile of both graphs with the trained weights."""
 SHIPPED = Path(__file__).parents[2] / "agent" / "profiles" / "sandbox.toml"
 POSTS, WORLD_SEED = {"train": 12000, "dev": 500, "test": 500}, 1
 
@@ -35,8 +37,8 @@ class RecipeRun:
     """A run of one recipe.
 
     Attributes:
-        tool: of `namepin finetune`.
-        after: runs whose weights it begins with.
+        tool: a tool of `namepin finetune`.
+        after: runs that give the initial weights.
         settings: `--set`, with `{out}` for the folder of all runs.
     """
 
@@ -57,14 +59,14 @@ RUNS: Mapping[str, RecipeRun] = {
     "grounder": RecipeRun("grounder", ("pointing",), (_WORLD, "weights={out}/pointing/weights", *_EXPANSIONS)),
     "reranker": RecipeRun("reranker", ("seeing",), (_WORLD, "weights={out}/nets/llava-seeing")),
 }
-"""In the order in which they start: the long ones first, and none long before the runs that it begins with."""
+"""Runs in starting order: long runs first, and each run after the runs that give its initial weights."""
 
 PRETRAINED = ("seeing", "pointing", "segmenter")
-"""Runs in place of weights that the papers take as published."""
+"""Runs that replace weights which the papers take as published."""
 
 
 def command(name: str, out: Path, seed: int) -> list[str]:
-    """The command that a person would type for a run."""
+    """The command line of a run."""
     recipe_run = RUNS[name]
     settings = [f"out={out / name}", f"seed={seed}", *(one.format(out=out) for one in recipe_run.settings)]
     pairs = [word for one in settings for word in ("--set", one)]
@@ -72,16 +74,16 @@ def command(name: str, out: Path, seed: int) -> list[str]:
 
 
 def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None) -> None:
-    """Start the runs that are not finished, and wait for them.
+    """Start the unfinished runs, and wait for them.
 
     Args:
         out: folder of all runs.
-        seed: of the nets that are drawn, and of the recipes.
-        names: of the runs.
-        share: another `out`, whose world and `PRETRAINED` runs are taken as they are.
+        seed: seed of the nets' initial weights and of the recipes.
+        names: names of the runs.
+        share: another `out`, whose world and `PRETRAINED` runs are used unchanged.
 
     Raises:
-        SystemExit: when one fails (its output is in `OUT/logs`), or when there is nothing to share.
+        SystemExit: when a run fails (its output is in `OUT/logs`), or when there is nothing to share.
         NamepinError: E500 or E501 when `out` cannot be written, or something else is in the world's place.
     """
     with disk_errors(out):
@@ -100,7 +102,7 @@ def train(out: Path, seed: int, names: Sequence[str], share: Path | None = None)
             futures[name] = pool.submit(_run_recipe, name, out, seed, first)
     for recipe_run in futures.values():
         recipe_run.result()
-    print(f"all trained; what they are worth: python -m namepin.finetune.sandbox.measure {out}")
+    print(f"all trained; to measure them: python -m namepin.finetune.sandbox.measure {out}")
 
 
 def _share(share: Path, out: Path) -> None:
@@ -112,7 +114,7 @@ def _share(share: Path, out: Path) -> None:
 
 
 def write_profile(out: Path) -> None:
-    """The profile `sandbox` with the weights of `out` in the place of the shipped ones."""
+    """The profile `sandbox` with the weights of `out` instead of the shipped weights."""
     shipped, file = SHIPPED.read_text(encoding="utf-8"), out / PROFILE
     profile = shipped.replace('"sandbox/tagger"', f'"{out}/tagger/adapter"')
     profile = re.sub(r'"sandbox/(\w+)"', lambda tool: f'"{out}/{tool[1]}/weights"', profile)
@@ -124,9 +126,9 @@ def run(words: Sequence[str], log: Path) -> None:
     """Run a `namepin` command on one core; its output goes into `log`.
 
     Raises:
-        SystemExit: when it fails.
+        SystemExit: when the command fails.
     """
-    print(" ".join(words) + "\n", end="", flush=True)  # at once: two threads print
+    print(" ".join(words) + "\n", end="", flush=True)  # in one call, since two threads print
     with log.open("a") as file:
         program = [str(Path(sys.executable).with_name("namepin")), *words[1:]]
         code = subprocess.run(program, stdout=file, stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
@@ -158,13 +160,13 @@ def _finished(done: Path, words: Sequence[str]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start all runs, or those that are named."""
+    """Start all runs, or the named runs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
     parser.add_argument(
-        "--share", type=Path, metavar="OUT", help="take its world and what stands for published weights"
+        "--share", type=Path, metavar="OUT", help="take its world and its stand-ins for published weights"
     )
     options = parser.parse_args(argv)
     with in_one_line():

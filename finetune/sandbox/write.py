@@ -22,28 +22,28 @@ FOLDERS = ("txt", "txt_fine", "xml", "masks", "images", "knowledge", "captions",
 
 
 WHOLE, BEGUN = "sandbox.json", "sandbox.begun.json"
-"""The settings of the world: under the second name until everything is there."""
+"""File of the world's settings: it has the second name until the world is complete."""
 
 
 def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool = False) -> None:
-    """Write all splits; equal seeds and counts give equal files, and a split's first posts do not depend on its count.
+    """Write all splits. Equal seeds and counts give equal files; a split's first posts do not depend on its count.
 
-    A world whose writing was stopped is written again over itself, if it is the same one. Nothing is ever deleted.
+    An incomplete world is written again over itself if its settings are the same. Nothing is ever deleted.
 
     Args:
-        root: a folder that is not there yet, or without files, or with such a world.
-        counts: posts of train, dev and test.
-        seed: of everything.
+        root: a folder that does not exist yet, or has no files, or has such a world.
+        counts: number of posts of train, dev and test.
+        seed: seed of the whole world.
         quiet: show no progress.
 
     Raises:
-        NamepinError: E501 when there is something else in the folder, or it cannot be written.
+        NamepinError: E501 when the folder has other content, or cannot be written.
     """
     made_of = {"generator": "namepin sandbox", "version": VERSION, "seed": seed, "posts": dict(counts)}
     description = json.dumps(made_of, indent=1) + "\n"
     try:
         if not _free(root, description):
-            raise NamepinError("E501", "there is something here already", where=str(root), mend="name a new folder")
+            raise NamepinError("E501", "the folder has other content", where=str(root), mend="name a new folder")
         for folder in FOLDERS:
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / BEGUN).write_text(description, encoding="utf-8")
@@ -55,11 +55,11 @@ def write_world(root: Path, counts: Mapping[str, int], seed: int, *, quiet: bool
         os.replace(root / BEGUN, root / WHOLE)
     except OSError as error:
         what = f"the world cannot be written: {error.strerror}"
-        raise NamepinError("E501", what, where=str(root), mend="name a folder you can write to") from error
+        raise NamepinError("E501", what, where=str(root), mend="name a writable folder") from error
 
 
 def _free(root: Path, description: str) -> bool:
-    """Whether nothing in a folder is lost when the world with this description is written into it."""
+    """Whether the world with this description can be written into a folder without loss."""
     if not root.exists():
         return True
     marker = root / BEGUN
@@ -145,4 +145,4 @@ _LINES: Mapping[str, Callable[[SandboxPost], list[dict[str, Any]]]] = {
         }
     ],
 }
-"""What is written a line a post, or a line a name, under which file's name."""
+"""File name -> rows; a file has one line per post or per name."""

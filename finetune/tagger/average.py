@@ -1,6 +1,6 @@
 """Average tagger adapters of one architecture: `python -m namepin.finetune.tagger.average OUT ADAPTER ADAPTER...`.
 
-Runs that start from one another lie in one valley of the loss; the mean of their weights is often better than each.
+Runs that start from one another lie in one valley of the loss; their mean is often better than each run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from namepin.tools.tagger.adapter import ADAPTER_FILE, Manifest, read_manifest, 
 
 
 def mean_parameters(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of each parameter over the parts that have it, in float32."""
+    """The mean of each parameter over the parts that have it, in float32."""
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: torch.stack([part[name].float() for part in parts if name in part]).mean(0) for name in names}
 
@@ -28,7 +28,7 @@ def soup(folders: Sequence[Path], out: Path, weights: Sequence[int] | None = Non
     Args:
         folders: adapter folders. An earlier one may lack an input table that the last one has.
         out: the folder to write.
-        weights: how often each counts; once each by default.
+        weights: weight of each folder; 1 by default.
 
     Raises:
         NamepinError: E210-E212 for bad folders; E212 when they differ in labels or encoder.
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("adapters", type=Path, nargs="+")
-    parser.add_argument("--weights", type=int, nargs="+", help="how often each counts; once each by default")
+    parser.add_argument("--weights", type=int, nargs="+", help="weight of each adapter; 1 by default")
     args = parser.parse_args(argv)
     print(soup(args.adapters, args.out, args.weights).weights_sha256)
 

@@ -20,12 +20,12 @@ from namepin.tools.tagger.adapter import TaggerSpec
 from namepin.tools.tagger.rows import KnowledgeInput, Row, RowBuilder, collate
 
 FineWeights = Mapping[str, float]
-"""Distribution over fine types; empty where nothing is known of them."""
+"""Distribution over fine types; empty if unknown."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A gold mention: words `start:end`, its coarse type, and the distribution over its fine type."""
+    """A gold mention: words `start:end`, its coarse type, and a distribution over fine types."""
 
     start: int
     end: int
@@ -59,7 +59,7 @@ def read_conll(file: Path) -> Iterator[tuple[str, list[str], list[list[str]]]]:
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Mentions `(start, end, type)` of BIO tags; an `I-` that continues nothing begins a mention.
+    """Mentions `(start, end, type)` of BIO tags. An `I-` that continues nothing begins a mention.
 
     `MISC` is another name of GMNER's `OTHER`.
     """
@@ -77,7 +77,7 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]] | None = None) -> list[Example]:
-    """A GMNER split with its recorded knowledge, and weak fine labels (one a mention, in text order) where given."""
+    """A GMNER split with its recorded knowledge and, if given, weak fine labels (one per mention, in text order)."""
     posts = list(read_conll(root / "txt" / f"{split}.txt"))
     knowledge = _knowledge(root, split, [post for post, _, _ in posts])
     examples = []
@@ -95,18 +95,18 @@ def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, S
 
 
 class Recorded(BaseModel):
-    """A row of recorded knowledge; its other keys, such as the model, are not read."""
+    """A row of recorded knowledge. Its other keys, such as the model, are ignored."""
 
     id: str | int
     knowledge: str
 
 
 def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[str, list[str]]:
-    """What was recorded of each post; several rows of a post are several models' (RiVEG's "Mix").
+    """The recorded knowledge of each post. Several rows per post come from several models (RiVEG's "Mix").
 
     Args:
         file: JSONL of `{"id", "knowledge"}`.
-        posts: the split's ids.
+        posts: ids of the split's posts.
         mixed: whether a post may have several rows.
 
     Raises:
@@ -118,17 +118,17 @@ def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[s
     for where, row in read_placed_rows(file, Recorded.model_validate, "a row of recorded knowledge", mend):
         texts = found.setdefault(str(row.id), [])
         if texts and not mixed:
-            what = f"post {str(row.id)!r} has several rows of knowledge, but only train is learnt from several models"
-            raise NamepinError("E139", what, where=where, mend="leave one row per post")
+            what = f"post {str(row.id)!r} has several rows of knowledge; only train may mix several models"
+            raise NamepinError("E139", what, where=where, mend="keep one row per post")
         texts.append(row.knowledge)
     if found.keys().isdisjoint(posts):
-        what = f"none of the {len(found)} posts that it is about is in the split"
+        what = f"none of its {len(found)} posts is in the split"
         raise NamepinError("E135", what, where=str(file), mend="record this split's knowledge, or move the file away")
     return found
 
 
 def read_fmnerg(root: Path, split: str, spec: TaggerSpec) -> list[Example]:
-    """An FMNERG split: gold fine types, and of each the coarse type that the scheme gives it."""
+    """An FMNERG split: gold fine types, each with its coarse type in the scheme."""
     posts = list(read_conll(root / "txt_fine" / f"{split}.txt"))
     knowledge = _knowledge(root, split, [post for post, _, _ in posts])
     examples = []
@@ -157,7 +157,7 @@ def ccby_files(root: Path) -> list[Path]:
 
 
 def read_ccby(root: Path) -> list[Example]:
-    """The CC-BY tweets (Broad Twitter Corpus, WNUT-17) in GMNER's form: `@` and `#` split off, handles no names."""
+    """The CC-BY tweets (Broad Twitter Corpus, WNUT-17) in GMNER's form: `@` and `#` apart, handles are not names."""
     examples = []
     for file in ccby_files(root):
         for post, words, tags in read_conll(file):
@@ -184,7 +184,7 @@ def _split_marks(post: str, words: Sequence[str], tags: Sequence[str]) -> Exampl
 
 def swap_mentions(example: Example, pool: Mapping[str, Sequence[tuple[tuple[str, ...], Span]]], rng: random.Random,
                   rate: float) -> Example:  # fmt: skip
-    """Replace each mention, at `rate`, by one of the same coarse type from another post; the knowledge goes."""
+    """Replace each mention, at `rate`, by one of its coarse type from another post; the knowledge is dropped."""
     words: list[str] = []
     spans, at = [], 0
     for span in example.spans:
@@ -211,7 +211,7 @@ def mention_pool(examples: Sequence[Example]) -> dict[str, list[tuple[tuple[str,
 
 @dataclass(frozen=True)
 class Targets:
-    """What a batch should come out as.
+    """The targets of a batch.
 
     Attributes:
         coarse: `(B, W)` gold tags of the coarse path.
@@ -245,7 +245,7 @@ class Batcher:
         self._knowledge: dict[str, KnowledgeInput | None] = {}
 
     def knowledge(self, example: Example) -> KnowledgeInput | None:
-        """The example's knowledge, made ready once."""
+        """The example's knowledge, prepared once."""
         if example.knowledge is None:
             return None
         if example.knowledge not in self._knowledge:
@@ -253,7 +253,7 @@ class Batcher:
         return self._knowledge[example.knowledge]
 
     def fine_distribution(self, span: Span) -> "np.ndarray[Any, Any]":
-        """`(types,)`: the span's fine weights within its coarse type; all children alike where nothing is known."""
+        """`(types,)`: the span's fine weights within its coarse type; equal weights if the fine type is unknown."""
         weights = np.zeros(len(self.fine))
         children = self.children[span.coarse]
         for name, weight in span.fine.items():

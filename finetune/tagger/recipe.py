@@ -1,4 +1,4 @@
-"""The tagger's recipe: its settings, and the posts that it reads."""
+"""The tagger's recipe: its architecture and its data."""
 
 import os
 from pathlib import Path
@@ -47,7 +47,7 @@ def data_root(recipe: TaggerRecipe) -> Path:
     """`recipe.data`, else NAMEPIN_DATA, else `../shared/data` beside the checkout.
 
     Raises:
-        NamepinError: E130 when the data set's training file is not there.
+        NamepinError: E130 when the data set's training file is missing.
     """
     root = Path(
         recipe.data or os.environ.get("NAMEPIN_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -59,9 +59,9 @@ def data_root(recipe: TaggerRecipe) -> Path:
 
 
 def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Example], dict[str, str]]:
-    """Training and dev posts, and the sha256 of every file they come from.
+    """Training and dev posts, and the sha256 of every source file.
 
-    GMNER has no fine types: its mentions get weak ones, distilled from the recorded knowledge.
+    GMNER has no fine types. Its mentions get weak fine types, distilled from the recorded knowledge.
 
     Raises:
         NamepinError: E130 to E139 for a split that is missing, has no mention, or a line that cannot be understood or
@@ -73,7 +73,7 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     if recipe.scheme == "8/51" and (recipe.dataset == "gmner" or recipe.ccby_epochs):
         raise NamepinError("E203", "scheme: gmner and ccby have 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
     if not recipe.bare and not recipe.knowledge:
-        raise NamepinError("E203", "bare and knowledge are both off: an epoch has no post", mend="set knowledge to 1")
+        raise NamepinError("E203", "bare and knowledge are both off: an epoch has no posts", mend="set knowledge to 1")
     if recipe.marks and not recipe.casing:
         raise NamepinError("E203", "marks: they need casing", mend="set marks to false, or casing to true")
     if recipe.ccby_epochs and not ccby_files(root / "ccby"):
@@ -101,14 +101,14 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
 
 
 def require_tabs_and_bio(dataset: Dataset, file: Path) -> None:
-    """Require that this recipe reads the same mentions as evaluations, which know more forms of the text format.
+    """Require that this recipe reads the same mentions as an evaluation, which accepts more forms of the format.
 
     Args:
         dataset: the split as an evaluation reads it.
         file: its text.
 
     Raises:
-        NamepinError: E131 at the first post that is read otherwise.
+        NamepinError: E131 at the first difference.
     """
     posts = [(post, tuple(words), spans_of([tag[0] for tag in tags])) for post, words, tags in read_conll(file)]
     found = [(post, words, [span[:2] for span in spans]) for post, words, spans in posts]
@@ -120,18 +120,18 @@ def require_tabs_and_bio(dataset: Dataset, file: Path) -> None:
         place = next((n for n, pair in enumerate(zip(found, gold, strict=False)) if pair[0] != pair[1]), len(found))
         where = dataset.posts[place].where if place < len(dataset.posts) else str(file)
         what = "training reads BIO tags after tabs only; this post is in another form"
-        raise NamepinError("E131", what, where=where, mend="write the split anew with namepin data convert")
+        raise NamepinError("E131", what, where=where, mend="convert the split with namepin data convert")
 
 
 def require_learnable(dataset: Dataset, file: Path) -> None:
-    """Require correct tags: to learn from wrong ones is worse than to stop.
+    """Require correct tags: training on wrong tags is worse than stopping.
 
     Args:
-        dataset: the split as it was read.
+        dataset: the split.
         file: its text.
 
     Raises:
-        NamepinError: E132 at the first tag that is broken, outside the scheme or disagrees with its coarse one, E139
+        NamepinError: E132 at the first tag that is broken, outside the scheme or disagrees with its coarse tag, E139
             when there is no mention.
     """
     for problem in dataset.problems:

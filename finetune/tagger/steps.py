@@ -17,8 +17,8 @@ def tagger_loss(
 ) -> Tensor:
     """Equation 8 as a mean over posts, plus the pooled term.
 
-    The fine path is scored on the known part of the annotation: within a mention every sequence that the annotation
-    allows counts, by its weight.
+    The fine path is scored on the known part of the annotation: within a mention, every tag sequence that the
+    annotation allows counts with its weight.
     """
     coarse = net.coarse.crf.nll(logits.coarse, targets.coarse, mask).mean()
     if net.fine is None or logits.fine is None or targets.fine is None:
@@ -46,8 +46,8 @@ def freeze(net: DualTaggerNet, *, tables: bool, upper_layers: int) -> None:
 
     Args:
         net: a tagger.
-        tables: freeze the embedding tables: most of a small encoder's weights, and the least to gain from tuning.
-        upper_layers: train only so many upper layers; 0 for the whole encoder.
+        tables: freeze the embedding tables. They hold most of a small encoder's weights and gain least from tuning.
+        upper_layers: number of upper layers to train; 0 for the whole encoder.
     """
     config: Any = net.encoder.config
     lowest = int(config.num_hidden_layers) - upper_layers if upper_layers else 0
@@ -61,7 +61,7 @@ def freeze(net: DualTaggerNet, *, tables: bool, upper_layers: int) -> None:
 
 
 def co_occurrence(examples: Sequence[Example], spec: TaggerSpec) -> Tensor:
-    """`(C, F)` counts of coarse and fine tags on one word, in the examples' (weak) fine labels and in the hierarchy."""
+    """`(C, F)` counts of coarse and fine tags on one word, from the (weak) fine labels and the hierarchy."""
     coarse, fine = bio_tags(spec.coarse_types), bio_tags(spec.fine_types)
     counts = torch.zeros(len(coarse), len(fine))
     counts[0, 0] = 1

@@ -1,7 +1,7 @@
 """Train the tagger: `namepin finetune tagger`.
 
-The loss joins two CRFs and a pooled term over ragged targets, every epoch draws its own augmentation, and a moving
-average of the weights is what is scored and saved.
+The loss joins two CRFs and a pooled term over ragged targets. Every epoch draws its own augmentation. A moving average
+of the weights is scored and saved.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class TaggerRow:
 
     Attributes:
         example: the post.
-        informed: whether it is read with its knowledge.
+        informed: whether the post is read with its knowledge.
         batch_rows: number of rows in its batch.
         batch_spans: number of mentions in its batch whose fine type is known, at least 1.
     """
@@ -91,17 +91,17 @@ class TaggerTask(Task):
         self.batcher = Batcher(self.builder, self.spec)
 
     def rows(self, rng: random.Random) -> Sequence[TaggerRow]:
-        """Every post without its knowledge and augmented, if `bare`, and a share of the posts with their knowledge."""
+        """With `bare`, every post augmented and without knowledge; then a share of the posts with their knowledge."""
         bare = [(self._augment(example, rng), False) for example in self.train] if self.recipe.bare else []
         informed = rng.sample(self.train, int(len(self.train) * self.recipe.knowledge))
         return self._in_batches(bare + [(example, True) for example in informed], rng)
 
     def pretraining_rows(self, rng: random.Random) -> Sequence[TaggerRow]:
-        """The CC-BY tweets, of which no fine type is known."""
+        """The CC-BY tweets, whose fine types are unknown."""
         return self._in_batches([(example, False) for example in self.ccby], rng)
 
     def _in_batches(self, items: Sequence[tuple[Example, bool]], rng: random.Random) -> list[TaggerRow]:
-        """The rows in the order of their batches, which have rows of like length."""
+        """The rows in batch order; a batch has rows of similar length."""
         rows = []
         for batch in by_length(items, self.recipe.batch_size, rng, self.recipe.knowledge_pieces):
             known = sum(bool(span.fine) for example, _ in batch for span in example.spans)
@@ -116,9 +116,9 @@ class TaggerTask(Task):
         return example
 
     def collate(self, rows: list[TaggerRow]) -> Batch:
-        """What the net reads, its targets, and the weight of the pooled term.
+        """The net's input, its targets, and the weight of the pooled term.
 
-        The pooled term is a mean over the mentions of the whole batch, of which these rows may be a part.
+        The pooled term is a mean over the mentions of the whole batch; these rows may be a part of it.
         """
         inputs, targets = self.batcher.batch([(row.example, row.informed) for row in rows])
         share = len(targets.spans) / rows[0].batch_spans / (len(rows) / rows[0].batch_rows)
@@ -145,7 +145,7 @@ class TaggerTask(Task):
     def score(self) -> dict[str, float]:
         """The mean of dev F1 without and with knowledge, which chooses the epoch, then its parts.
 
-        Posts are scored as they are trained on: without `bare` not without knowledge, without `knowledge` not with it.
+        Posts are scored in the forms that training uses: without knowledge only if `bare`, with it only if `knowledge`.
         """
         manifest = Manifest(spec=self.spec, encoder_sha256="", weights_sha256="")
         spans: Literal["coarse", "fine"] = "coarse" if self.recipe.alpha else "fine"
@@ -164,7 +164,7 @@ class TaggerTask(Task):
         save_adapter(folder, trained(self.net), self.spec, self.encoder_sha256, style, self.record())
 
     def record(self) -> Mapping[str, Any]:
-        """What the adapter's manifest says about the run."""
+        """The entries of the adapter's manifest about the run."""
         import transformers
 
         settings = {k: v for k, v in dataclasses.asdict(self.recipe).items() if k not in ("data", "out", "start")}
@@ -181,7 +181,7 @@ class TaggerTask(Task):
 
 
 def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> float:
-    """Micro F1 of spans with their coarse type."""
+    """Micro F1 of span and coarse type."""
     requests = [
         TagRequest(text=" ".join(e.words), tokens=e.words, knowledge=e.knowledge if informed else None)
         for e in examples
@@ -195,7 +195,7 @@ def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> 
 
 
 def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:
-    """Run the recipe; the best epoch's adapter is then in `out/adapter`. Returns its dev scores and where it is."""
+    """Run the recipe. Returns the best epoch's dev scores and its adapter, `out/adapter`."""
     ensure_writable(Path(recipe.out))
     report = Run(recipe, TaggerTask(recipe)).run(resume)
     report["adapter"] = report.pop("weights")

@@ -1,20 +1,19 @@
-"""Weak fine labels: what recorded knowledge, curated lists and plain words say about the 51 types of gold mentions.
+"""Weak fine labels: evidence for the 51 types of gold mentions from recorded knowledge, curated lists and words.
 
-No fine-labelled training set is at hand, so each gold mention of GMNER (4 types) gets a distribution over the children
-of its type, pooled from independent pieces of evidence, each a vote of a fixed weight (`Weights`):
+GMNER has 4 types and no fine labels. Each of its gold mentions gets a distribution over the fine types below its type.
+The distribution pools independent sources; each source votes with a fixed weight (`Weights`):
 
-    hint       the `(type)` behind the name in the post's recorded knowledge
+    hint       the `(type)` after the name in the post's recorded knowledge
     reason     "NAME is a ..." and "the ... NAME" in the knowledge's reasoning
     listed     the curated list of well-known names (tools/data/fine_names.toml)
-    shape      words inside the mention itself ("Lake", "University")
-    context    words of the post around it
-    elsewhere  what the above say of the same name in the other posts of the split
+    shape      words of the mention itself ("Lake", "University")
+    context    words of the post around the mention
+    elsewhere  the votes for the same name in the other posts of the split
 
 Votes are added, not multiplied (a linear opinion pool), so one wrong source cannot veto a right one.
 
-`python -m namepin.finetune.tagger.weak_report --root GMNER [--fmnerg FILE]` prints coverage, and how much a simple
-classifier
-learns from the labels.
+`python -m namepin.finetune.tagger.weak_report --root GMNER [--fmnerg FILE]` prints the coverage of the labels and the
+accuracy of a simple classifier that learns from them.
 """
 
 import re
@@ -52,19 +51,19 @@ _BEFORE_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Weights:
-    """How much one full vote of each source counts."""
+    """Weight of one full vote of each source."""
 
     hint: float = 1.0
     reason: float = 0.5
     text: TextWeights = TextWeights()
     elsewhere: float = 1.0
     prior: float = 0.25
-    """Of how the types of its 4-type are spread among the mentions that much is said of; it softens thin evidence."""
+    """Weight of the prior: the fine types of the 4-type's well-covered mentions. It softens thin evidence."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """One row of the knowledge's numbered list: a name and the words in its brackets."""
+    """A row of the knowledge's numbered list: a name and the words in its brackets."""
 
     name: str
     hint: str
@@ -88,11 +87,11 @@ def weak_fine_labels(root: Path, split: str, weights: Weights | None = None) -> 
     Args:
         root: the gmner folder (`txt/`, `knowledge/`).
         split: `train` or `dev`.
-        weights: of the sources of evidence.
+        weights: weights of the sources of evidence.
 
     Returns:
-        Post id -> one distribution a gold mention, in text order. Each sums to 1 over children of the mention's
-        4-type; an empty one means that nothing is known.
+        Post id -> one distribution per gold mention, in text order. Each sums to 1 over the fine types below the
+        mention's 4-type; an empty distribution means that there is no evidence.
 
     Raises:
         NamepinError: E130 when the split or its knowledge is missing, E134 to E139 as `read_knowledge`.
@@ -141,7 +140,7 @@ def parse_knowledge(text: str) -> tuple[list[Note], str]:
 
 
 def knowledge_votes(coarse: str, name: str, notes: Sequence[Note], reasoning: str, weights: Weights) -> Votes:
-    """What a post's knowledge says of `name`: the hint of its row, the full name's list entry, the reasoning."""
+    """Votes of a post's knowledge for `name`: the hint of its row, the full name's list entry, the reasoning."""
     votes: Votes = {}
     names = [name]
     if note := best_note(name, notes):
@@ -155,7 +154,7 @@ def knowledge_votes(coarse: str, name: str, notes: Sequence[Note], reasoning: st
 
 
 def best_note(name: str, notes: Sequence[Note]) -> Note | None:
-    """The row about `name`: same spelling, else one name's words within the other's, else a spelling error apart."""
+    """The row about `name`: the same spelling, else one name's words within the other's, else a near spelling."""
     key, words = name_key(name), set(split_joined(name).lower().split())
     best, best_score = None, 0.0
     for note in notes:
@@ -185,7 +184,7 @@ def said_of(names: Sequence[str], reasoning: str) -> Iterator[str]:
         at = text.find(name) if len(name) > 2 else -1
         while at >= 0:
             end = at + len(name)
-            # A whole name only: "Ali" is not in "Alice".
+            # Only whole names match: "Ali" is not in "Alice".
             if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum() and text[end : end + 2] != "s "):
                 before, after = _BEFORE_NAME.search(text[max(0, at - 60) : at]), _AFTER_NAME.match(text, end)
                 yield from (matched[1] for matched in (before, after) if matched)
@@ -209,7 +208,7 @@ def pooled(
         votes = dict(mention.votes)
         if others:
             rest = {t: max(0.0, v - mention.votes.get(t, 0.0)) for t, v in totals[key].items()}
-            # Two posts that agree are worth one vote, ten are worth nearly two.
+            # Two posts that agree count as one vote, ten as nearly two.
             add_votes(votes, rest, weights.elsewhere * 2 / (1 + others))
         yield mention, votes
 
@@ -224,7 +223,7 @@ def priors(mentions: Sequence[tuple[MentionEvidence, Votes]], enough: float = 1.
 
 
 def distribution(votes: Mapping[str, float], least: float = 0.02) -> dict[str, float]:
-    """Votes as probabilities, best first, those below `least` dropped."""
+    """Votes as probabilities, best first, without probabilities below `least`."""
     total = sum(votes.values())
     kept = {t: v for t, v in votes.items() if total > 0 and v / total >= least}
     total = sum(kept.values())
@@ -237,6 +236,6 @@ def listed_mentions() -> list[tuple[tuple[str, ...], str, dict[str, float]]]:
     for fine, names in names_by_type().items():
         coarse = FINE_TO_COARSE4[fine]
         for name in names:
-            # GMNER parts names at punctuation: "B.B. King" is B . B . King
+            # GMNER splits names at punctuation: "B.B. King" is B . B . King
             mentions.append((tuple(re.findall(r"\w+|[^\w\s]", name)), coarse, listed_types(coarse, name)))
     return mentions

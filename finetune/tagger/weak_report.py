@@ -1,4 +1,4 @@
-"""What the weak fine labels look like, and how much can be learned from them."""
+"""A report on the weak fine labels: their coverage, samples, and how much a classifier learns from them."""
 
 import argparse
 import random
@@ -18,7 +18,7 @@ from namepin.tools.tagger.lexicon import Votes, blend, text_votes
 
 Labelled = tuple[MentionEvidence, dict[str, float]]
 BLENDS = (0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0)
-"""Weights of the lexicon's votes beside a classifier's probabilities that the 5-fold choice is among."""
+"""Weights of the lexicon's votes beside a classifier's probabilities; 5-fold validation chooses among them."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, required=True, help="gmner folder: txt/ and knowledge/")
     parser.add_argument("--split", default="train")
     parser.add_argument("--fmnerg", type=Path, help="FMNERG file with both tag columns: accuracy on its gold spans")
-    parser.add_argument("--samples", type=int, default=0, help="so many random mentions to read")
+    parser.add_argument("--samples", type=int, default=0, help="number of random mentions to print")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     start = time.perf_counter()
@@ -100,7 +100,7 @@ def as_scores(probabilities: "np.ndarray[tuple[int, int], np.dtype[np.float32]]"
 def out_of_fold_blend(
     scores: Sequence[Mapping[str, float]], votes: Sequence[Votes], gold: Sequence[tuple[MentionEvidence, str]]
 ) -> tuple[list[dict[str, float]], list[float]]:
-    """Each mention blended at the weight that is best on the other folds (posts are dealt to 5 folds in order)."""
+    """Blend each mention at the weight that is best on the other folds; posts go to 5 folds in turn."""
     posts = {post: i % 5 for i, post in enumerate(dict.fromkeys(mention.post for mention, _ in gold))}
     folds = [posts[mention.post] for mention, _ in gold]
     trials = [[blend(s, v, weight) for s, v in zip(scores, votes, strict=True)] for weight in BLENDS]
@@ -110,7 +110,7 @@ def out_of_fold_blend(
 
 
 def report(title: str, scores: Sequence[Mapping[str, float]], gold: Sequence[tuple[MentionEvidence, str]]) -> None:
-    """One line: accuracy over all and by 4-type."""
+    """One line: accuracy over all mentions and by 4-type."""
     right: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     for row, (mention, fine) in zip(scores, gold, strict=True):

@@ -1,7 +1,7 @@
-"""A linear classifier of fine types given the mention: how much can be learned from the weak labels, in seconds.
+"""A linear classifier of a mention's fine type. It shows within seconds how much the weak labels teach.
 
 Features are hashed: the name, its words, character n-grams and shape, the words around it, the post's words. The
-4-type is given, so the softmax runs over its children alone. It is trained on the weak distributions (soft targets).
+4-type is given, so the softmax covers its fine types alone. The weak distributions are the soft targets.
 """
 
 import re
@@ -45,7 +45,7 @@ def features(mention: MentionEvidence) -> Iterator[str]:
 
 
 def hashed(mentions: Sequence[MentionEvidence]) -> list[Tensor]:
-    """One vector of bucket numbers a mention."""
+    """One vector of bucket numbers per mention."""
     rows = []
     for mention in mentions:
         names = {f"{mention.coarse}|{feature}" for feature in features(mention)}
@@ -59,8 +59,8 @@ class Student:
     Args:
         epochs: passes over the training mentions.
         rate: learning rate (Adagrad).
-        drop: share of the features hidden at each step, so that context is learned beside the name.
-        seed: of the order of the examples and the dropping.
+        drop: share of the features hidden at each step, so that the classifier also learns the context.
+        seed: seed of the order of the examples and the dropped features.
     """
 
     def __init__(self, epochs: int = 8, rate: float = 0.1, drop: float = 0.4, seed: int = 0) -> None:
@@ -71,7 +71,7 @@ class Student:
         self.optimiser = torch.optim.Adagrad(self.weights.parameters(), lr=rate)
 
     def fit(self, mentions: Sequence[MentionEvidence], targets: Sequence[Votes]) -> "Student":
-        """Minimise the cross-entropy to `targets`; mentions with an empty one are left out."""
+        """Minimise the cross-entropy to `targets`; mentions with an empty target are skipped."""
         known = [i for i, target in enumerate(targets) if target]
         rows = hashed([mentions[i] for i in known])
         goal = torch.zeros(len(known), len(FINE51))
@@ -88,7 +88,7 @@ class Student:
                 loss = -(goal[batch] * log_p.clamp(min=-30)).sum(1).mean()
                 self.optimiser.zero_grad()
                 loss.backward()
-                # Said outright, since torch warns of sparse gradients whose invariants nobody asked about.
+                # Set explicitly, since torch otherwise warns about unchecked invariants of sparse gradients.
                 with torch.sparse.check_sparse_tensor_invariants(False):
                     self.optimiser.step()
         return self
