@@ -1,4 +1,4 @@
-"""The Python API: `Namepin` pins the names of posts, one or many, waiting or streaming."""
+"""The Python API: `Namepin` pins the names of posts, one or many, synchronous, asynchronous or streamed."""
 
 import asyncio
 import threading
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Namepin:
-    """A profile's tools and graph, ready for posts. The tools are built at the first post, once, and then kept.
+    """A profile's tools and graph, ready for posts. The tools are built once, at the first post, and then kept.
 
     Safe to share between threads.
 
     Args:
         settings: see `namepin.agent.config.settings.load_settings`.
-        calls: how the graph reaches its tools; None builds those of the settings.
-        tags: of its runs in a trace, beside the profile's.
+        calls: how the graph calls its tools; None builds the tools of the settings.
+        tags: tags of its runs in a trace, besides the profile's name.
     """
 
     def __init__(self, settings: Settings, calls: Calls | None = None, *, tags: Sequence[str] = ()) -> None:
@@ -54,7 +54,7 @@ class Namepin:
 
     @property
     def calls(self) -> Calls:
-        """The way to the tools; the first use builds them.
+        """The calls to the tools; the first use builds the tools.
 
         Raises:
             NamepinError: a tool that the profile requires cannot be built (E21x, E30x).
@@ -71,9 +71,9 @@ class Namepin:
 
     @cached_property
     def unused(self) -> tuple[Notice, ...]:
-        """W102 where the profile is of another graph: what is not asked, and what lacks to look for names.
+        """W102 for a profile of another graph: the unused tools, and the missing tools that look for names.
 
-        A profile may have the tools of both graphs; then nothing is said.
+        A profile with the tools of both graphs gives no warning.
         """
         graph, tools = self.settings.graph, self.settings.tools
         unused = [role for role in tools if role not in ROLES_OF[graph]]
@@ -97,10 +97,10 @@ class Namepin:
         return context
 
     def config(self, prepared: Ready) -> RunnableConfig | None:
-        """What LangGraph is told of a post's run where it is traced.
+        """LangGraph's configuration of a post's run when it is traced.
 
         Raises:
-            NamepinError: E323 when OpenTelemetry is asked for but not installed.
+            NamepinError: E323 when OpenTelemetry is switched on but not installed.
         """
         tracing = self.settings.tracing
         if not is_traced(tracing):
@@ -116,7 +116,7 @@ class Namepin:
         )
 
     def ready(self, post: AnyPost, image: Picture | None = None) -> Ready:
-        """A post made ready for the graph: validated, its text cleaned, its picture loaded.
+        """Prepare a post for the graph: validate it, clean its text and load its picture.
 
         Raises:
             NamepinError: E10x for the post, E12x for `image`.
@@ -131,15 +131,14 @@ class Namepin:
         recorder: Recorder | None = None,
         heat: dict[int, bytes] | None = None,
     ) -> AsyncIterator[StepEvent | Extraction]:
-        """Each step as it begins and ends, and the `Extraction` last.
+        """Stream each step as it begins and ends, then the `Extraction`.
 
         Args:
-            post: see `AnyPost`; or what `ready` returned.
-            image: the picture; it must be readable. One that the post names itself may be missing (W101).
-            recorder: writes down every tool call and step, for a replay.
-            heat: filled with the tracer's heat maps at the end, an entity's place in the result ->
-                `namepin.tools.images.heatmap` blob;
-                an `Extraction` does not hold them.
+            post: see `AnyPost`; or the result of `ready`.
+            image: the picture; it must be readable. A picture that the post itself names may be missing (W101).
+            recorder: records every tool call and step, for a replay.
+            heat: filled with the tracer's heat maps at the end: index of an entity in the result ->
+                `namepin.tools.images.heatmap` blob. An `Extraction` does not hold them.
 
         Raises:
             NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
@@ -160,7 +159,7 @@ class Namepin:
         return cast(Extraction, [event async for event in self.astream(post, image, heat=heat)][-1])
 
     def extract(self, text: AnyPost | Ready, image: Picture | None = None) -> Extraction:
-        """`aextract` for code that does not await; works inside a running event loop (Jupyter), too."""
+        """`aextract` for synchronous code; also works inside a running event loop (Jupyter)."""
         return run_sync(self.aextract(text, image))
 
     async def areview(
@@ -171,17 +170,17 @@ class Namepin:
         thread: str | None = None,
         open_saver: "OpenSaver | None" = None,
     ) -> "Review":
-        """A run that stops where the gate or the match score is close to its threshold, for a person to decide.
+        """A run that stops when the gate or the match score is close to its threshold, for a person to decide.
 
         Args:
-            post: see `AnyPost`; or what `ready` returned.
+            post: see `AnyPost`; or the result of `ready`.
             image: the picture.
-            thread: the run's name; without, the post's id, text and picture decide it.
-            open_saver: opens the checkpointer; without, the one that conversations are kept in (SQLite or PostgreSQL).
+            thread: the run's name; by default, derived from the post's id, text and picture.
+            open_saver: opens the checkpointer; by default, the conversations' checkpointer (SQLite or PostgreSQL).
 
         Raises:
             NamepinError: as `astream`; E331, E332 when the checkpointer cannot be opened, E334 when a run of this name
-                is of another post or of other tools.
+                has another post or other tools.
         """
         from namepin.agent.checkpointer import open_saver as kept
         from namepin.agent.review import Review
@@ -197,7 +196,7 @@ class Namepin:
         thread: str | None = None,
         open_saver: "OpenSaver | None" = None,
     ) -> "Review":
-        """`areview` for code that does not await."""
+        """`areview` for synchronous code."""
         return run_sync(self.areview(post, image, thread=thread, open_saver=open_saver))
 
     def stream(
@@ -208,7 +207,7 @@ class Namepin:
         recorder: Recorder | None = None,
         heat: dict[int, bytes] | None = None,
     ) -> Iterator[StepEvent | Extraction]:
-        """`astream` for code that does not await; inside a running event loop use `astream` itself."""
+        """`astream` for synchronous code; inside a running event loop use `astream` itself."""
         events = self.astream(post, image, recorder=recorder, heat=heat)
         loop = asyncio.new_event_loop()
         try:
@@ -222,26 +221,26 @@ class Namepin:
             loop.close()
 
     def batch(self, posts: Iterable[AnyPost], *, at_once: int = 4) -> Iterator[Extraction]:
-        """One extraction a post, in input order. A post that fails is one with `status="failed"`, never an exception.
+        """One extraction per post, in input order. A failed post gives `status="failed"`, never an exception.
 
         Args:
-            posts: taken as they are needed, at most `at_once` ahead.
-            at_once: posts worked on at a time.
+            posts: read lazily, at most `at_once` ahead.
+            at_once: number of posts processed at a time.
 
         Raises:
-            NamepinError: E21x, E30x when a required tool cannot start; E10x where an item is no post at all.
+            NamepinError: E21x, E30x when a required tool cannot start; E10x when an item is not a post at all.
         """
         self.calls  # noqa: B018  # a tool that cannot start ends the batch, not each post
 
         def one(post: Post) -> Extraction:
             try:
                 return self.extract(post)
-            except Exception as error:  # a batch goes on, whatever one post brings about
+            except Exception as error:  # one post never ends a batch
                 return self.failed(post, error)
 
         yield from map_ahead(one, map(as_post, posts), at_once)
 
     def failed(self, post: Post, error: Exception) -> Extraction:
-        """What a batch says about a post that `error` ended."""
+        """The result of a batch for a post that failed with `error`."""
         fingerprint = Context(self.calls, policy=policy(self.settings)).fingerprint(self.graph.name)
         return failed_extraction(post, None, error, fingerprint)

@@ -1,4 +1,4 @@
-"""What a batch is worth: against `extract` in a loop, and in memory as it grows. Each side is a process of its own."""
+"""Benchmarks of a batch: its speed against `extract` in a loop, and its memory. Each side is a separate process."""
 
 import json
 import random
@@ -25,10 +25,10 @@ for line in open(sys.argv[1]):
 
 
 def bench_batch(posts: int = 500) -> dict[str, float]:
-    """Posts a second of `namepin batch` and of `extract` in a loop, on the same posts with pictures, starter profile.
+    """Posts per second of `namepin batch` and of `extract` in a loop, on the same posts with pictures, starter profile.
 
-    Both are whole processes, loading included. `busy` is the share of the cores' time that the batch's processes used;
-    the goal is half as many posts again in the same time, or nine tenths of the cores, whichever is nearer.
+    Both are whole processes, loading included. `busy` is the share of the cores' time that the batch's processes used.
+    The goal is 1.5 times as many posts per second, or nine tenths of the cores, whichever is nearer.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -47,7 +47,7 @@ def bench_batch(posts: int = 500) -> dict[str, float]:
 
 
 def bench_memory(few: int = 1000, many: int = 100_000) -> dict[str, float]:
-    """The most memory that `namepin batch` holds, for few and for many text posts."""
+    """Peak memory of `namepin batch`, for few and for many text posts."""
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -60,7 +60,7 @@ def bench_memory(few: int = 1000, many: int = 100_000) -> dict[str, float]:
 
 
 def write_posts(root: Path, count: int, *, pictures: bool) -> Path:
-    """A batch input of made-up posts, no two alike; every picture is another."""
+    """A batch input of made-up posts; all posts and all pictures differ."""
     rng = random.Random(3)
     source = root / f"posts-{count}.jsonl"
     with source.open("w", encoding="utf-8") as file:
@@ -80,7 +80,7 @@ def _batch(source: Path, out: Path) -> list[str]:
 
 
 def _time(command: list[str]) -> tuple[float, float]:
-    """Wall seconds, and the share of all cores' time in them that the process and its children used."""
+    """Wall seconds, and the share of all cores' time that the process and its children used."""
     from namepin.evals.bench.harness import machine
 
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the graph itself costs a post: the GEM graph with tools that answer at once, against calling them in turn."""
+"""The graph's own cost per post: the GEM graph with tools that answer at once, against calling them in turn."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ SPANS = ((0, 2, "athlete", "PER"), (3, 4, "city", "LOC"), (6, 9, "festival", "OT
 
 
 class _Instant:
-    """A tool that has its answer ready."""
+    """A tool with a fixed answer."""
 
     name: ClassVar[str] = "instant"
     version: ClassVar[int] = 1
@@ -44,18 +44,18 @@ class _Instant:
 
     @property
     def fingerprint(self) -> str:
-        """Of nothing but its name."""
+        """A fingerprint of the name alone."""
         return fingerprint(self.name, self.version, {})
 
     def run(self, requests: Sequence[Any], media: Media) -> list[Any]:
-        """The answer, as often as it is asked for."""
+        """The same answer for every request."""
         return [self._answer] * len(requests)
 
 
 def bench(posts: int = 200, rounds: int = 5) -> dict[str, float]:
-    """Milliseconds a post of both ways, and what the graph adds; four mentions, all in the picture.
+    """Milliseconds per post of both ways, and the graph's overhead; four mentions, all in the picture.
 
-    `at_once_ms`: a post's share where 16 are under way at once, as in a batch.
+    `at_once_ms`: milliseconds per post with 16 posts in flight, as in a batch.
     """
     from PIL import Image
 
@@ -128,7 +128,7 @@ def instant_tools() -> dict[str, _Instant]:
 
 
 def _requests(image: ImageRef | None) -> list[tuple[str, Frozen]]:
-    """What the graph asks, in its order."""
+    """The graph's calls, in its order."""
     assert image is not None
     words = TEXT.split()
     queries = tuple(Query(text=" ".join(words[a:b]), label=label, category=fine) for a, b, fine, label in SPANS)

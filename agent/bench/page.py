@@ -23,8 +23,8 @@ def page(report: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> s
     """The page.
 
     Args:
-        report: what `namepin.agent.bench.registry.run` returned.
-        notes: words to a bench's name, printed below its figures.
+        report: the result of `namepin.agent.bench.registry.run`.
+        notes: bench's name -> text printed below its figures.
     """
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     parts = [HEAD.format(machine=machine)]
@@ -38,7 +38,7 @@ def page(report: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> s
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the page of one report, or of several: of a bench in both, the later one counts."""
+    """Print the page of one report or several; for a bench in several reports, the last one counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reports", nargs="+", type=Path)
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in parser.parse_args(argv).reports]

@@ -18,7 +18,7 @@ _HOLDS = {"<=": operator.le, ">=": operator.ge}
 
 @dataclass(frozen=True)
 class Goal:
-    """`figure` is to be `relation` (`<=` or `>=`) `bound`."""
+    """A goal: `figure` must be `relation` (`<=` or `>=`) `bound`."""
 
     figure: str
     relation: str
@@ -34,7 +34,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Bench:
-    """A benchmark by the module whose `bench() -> dict[str, float]` runs it; imported only when it is run."""
+    """A benchmark, named by the module whose `bench() -> dict[str, float]` runs it. It is imported only when run."""
 
     module: str
     about: str
@@ -58,7 +58,7 @@ REFUSED: Mapping[str, Sequence[str]] = {
     "missing_dataset": ("eval", "--dataset", "gmner", "--root", "nowhere", "--split", "dev"),
     "no_cassette": ("replay", "nowhere"),
 }
-"""Commands that end with exit code 2, by what is wrong with them."""
+"""Commands that end with exit code 2, by their fault."""
 
 BENCHES: Mapping[str, Bench] = {
     "startup": Bench(
@@ -122,7 +122,7 @@ def check_names(names: Sequence[str]) -> None:
     """Fail before anything is measured.
 
     Raises:
-        NamepinError: E207 for a name that is no bench; it names the nearest.
+        NamepinError: E207 for an unknown bench; it names the nearest.
     """
     for name in names:
         if name not in BENCHES:
@@ -131,10 +131,10 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def run(names: Sequence[str]) -> dict[str, Any]:
-    """Run the named benches (none named: all) and return a JSON-able report with the machine it was made on.
+    """Run the named benches, by default all, and return a report for JSON, with the machine's description.
 
     Raises:
-        NamepinError: E207 for a name that is no bench.
+        NamepinError: E207 for an unknown bench.
     """
     check_names(names)
     report: dict[str, Any] = {"machine": machine(), "benches": {}}
@@ -147,7 +147,7 @@ def run(names: Sequence[str]) -> dict[str, Any]:
 
 
 def bench_startup(rounds: int = 7) -> dict[str, float]:
-    """Seconds of `namepin --help` and of an interpreter that does nothing, and CPU seconds of `REFUSED`."""
+    """Seconds of `namepin --help` and of an idle interpreter, and CPU seconds of `REFUSED`."""
 
     def process(code: str, *arguments: str, ends_with: int = 0) -> Callable[[], object]:
         def run() -> None:
@@ -167,8 +167,8 @@ def bench_startup(rounds: int = 7) -> dict[str, float]:
 def bench_extract(rounds: int = 5) -> dict[str, float]:
     """Seconds of one starter extract of a 1-megapixel picture: the first, which loads the tools, and a warm one.
 
-    The picture is a portrait with a headline, drawn here, and differs in each round, so that no cache answers.
-    `peak_memory_gib` is the whole process's, so run this bench alone: `namepin bench extract`.
+    The picture is a drawn portrait with a headline. It differs in each round, so that no cache answers.
+    `peak_memory_gib` is the memory of the whole process, so run this bench alone: `namepin bench extract`.
     """
     from namepin.agent.api import Namepin
 
@@ -184,7 +184,7 @@ def bench_extract(rounds: int = 5) -> dict[str, float]:
 
 
 def a_picture(shade: int, size: tuple[int, int] = (1200, 840), number: int = 0) -> bytes:
-    """A JPEG with shapes and two lines of text; each shade and number makes another."""
+    """A JPEG with shapes and two lines of text; each shade and number gives a different one."""
     from PIL import Image, ImageDraw, ImageFont
 
     picture = Image.effect_mandelbrot((1200, 840), (-2, -1.5, 1, 1.5), 60).convert("RGB")

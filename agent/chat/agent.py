@@ -1,4 +1,4 @@
-"""The conversation: LangChain's agent over the tools of `namepin.agent.chat.tools`, led by a chat model or by rules."""
+"""The conversation: LangChain's agent with the tools of `namepin.agent.chat.tools`, led by a chat model or by rules."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -45,23 +45,23 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of the answer's text as it is written; `tool` instead where a tool was just called."""
+    """A piece of the answer's text while it is generated, or, after a tool call, the name of the `tool`."""
 
     text: str = ""
     tool: str | None = None
 
 
 def lead_model(settings: ChatSettings) -> BaseChatModel:
-    """The model that leads: that of the settings, or the rules.
+    """The model that leads: the model of the settings, or the rules.
 
     Raises:
-        NamepinError: E310 without the extra `llm`, E311 when OpenAI is to be asked without a key.
+        NamepinError: E310 without the extra `llm`, E311 for OpenAI without a key.
     """
     if settings.model is None:
         return RuleModel()
     from namepin.tools.llm.client import ChatClient
 
-    ChatClient(settings, "chat")  # raises what can be told before anything is asked
+    ChatClient(settings, "chat")  # raises known errors before the first request
     from langchain_openai import ChatOpenAI
 
     return ChatOpenAI(
@@ -77,12 +77,12 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
 
 
 class TurnGivenBack(AgentMiddleware[Any, Any]):
-    """While the model thinks about what to say, other posts of a server compute."""
+    """Release the turn while the model answers, so that other posts of a server compute."""
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
-        """Ask the model without a turn."""
+        """Ask the model without holding a turn."""
         turn = TURN.get()
         if turn is None:
             return await handler(request)
@@ -101,11 +101,11 @@ def build_agent(
     """The agent's graph. Every run needs a `ChatContext`, and a `thread_id` where there is a checkpointer.
 
     Args:
-        model: who leads.
+        model: the leading model.
         settings: limits.
-        checkpointer: where conversations are kept.
-        context_schema: what has all of `ChatContext` but is made otherwise.
-        middleware: what comes before the limits.
+        checkpointer: store of the conversations.
+        context_schema: a class with all attributes of `ChatContext`.
+        middleware: middleware before the limits.
     """
     limits: tuple[AgentMiddleware[Any, Any], ...] = (
         *middleware,
@@ -127,7 +127,7 @@ def build_agent(
 
 
 def _with_tracers(config: RunnableConfig | None, context: ChatContext) -> RunnableConfig | None:
-    """The configuration with the tracers of the profile's settings, which redact what they are told to."""
+    """The configuration with the tracers of the profile's settings, which redact as configured."""
     settings = context.pins.get(context.profile).settings
     if not is_traced(settings.tracing):
         return config
@@ -137,7 +137,7 @@ def _with_tracers(config: RunnableConfig | None, context: ChatContext) -> Runnab
 async def stream_answer(
     agent: Agent, message: str, picture: ImageRef | None, context: ChatContext, config: RunnableConfig | None = None
 ) -> AsyncIterator[Chunk | Answer]:
-    """One message's answer: chunks as they come, each tool's `Answer`, in the order in which they arise.
+    """Stream one message's answer: chunks of text and each tool's `Answer`, in the order in which they arise.
 
     Raises:
         NamepinError: E101 for an empty message without a picture, E108 for one that is too long; E31x when the model

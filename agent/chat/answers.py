@@ -1,8 +1,7 @@
 """Answers about a post of a conversation: an `Answer` from a `RememberedPost`, for every interface.
 
-The tools of the chat (`namepin.agent.chat.tools`) and of the MCP server (`namepin.agent.mcp`) are thin over these, so
-that both say
-the same.
+The tools of the chat (`namepin.agent.chat.tools`) and of the MCP server (`namepin.agent.mcp`) call these functions, so
+that both give the same answers.
 """
 
 import asyncio
@@ -32,15 +31,15 @@ async def read(
     """Find the names of a post.
 
     Args:
-        context: the profiles, and the pictures among which `ref` is kept.
+        context: the profiles, and the store that holds the picture.
         post_id: the post's id.
         text: its text.
         ref: its picture.
-        profile: the profile to read it with, and
-        overrides: the settings on top.
+        profile: the profile to read it with.
+        overrides: settings that override the profile.
 
     Raises:
-        NamepinError: E10x for the text, E120 for a picture that is not kept any more, E200 for the profile; as
+        NamepinError: E10x for the text, E120 for a picture that is no longer stored, E200 for the profile; as
             `Namepin.aextract`.
     """
     pin = await _pin(context, profile, overrides)
@@ -54,7 +53,7 @@ async def read(
 
 
 def describe(extraction: Extraction, profile: str) -> Answer:
-    """A post's result, as an answer."""
+    """A post's result as an answer."""
     facts = {
         "names": [{"number": i, **_facts_of(entity)} for i, entity in enumerate(extraction.entities, 1)],
         "status": extraction.status,
@@ -66,10 +65,10 @@ def describe(extraction: Extraction, profile: str) -> Answer:
 
 
 async def explain(context: ChatContext, last: RememberedPost, which: str) -> Answer:
-    """Why one name has this type, and is (not) in the picture.
+    """Explain one name's type, and why it is (not) in the picture.
 
     Raises:
-        NamepinError: E330 where it is not clear which name is meant.
+        NamepinError: E330 when it is not clear which name is meant.
     """
     extraction = extraction_of(last)
     entity = extraction.entities[_index(extraction, which)]
@@ -84,10 +83,10 @@ async def explain(context: ChatContext, last: RememberedPost, which: str) -> Ans
 
 
 async def ground(context: ChatContext, last: RememberedPost, name: str, label: Coarse | None) -> Answer:
-    """Look for one name in the post's picture; its type is that of the post where it is known there.
+    """Look for one name in the post's picture; a name of the post keeps its type.
 
     Raises:
-        NamepinError: E330 where the post has no picture; as `ground_name`.
+        NamepinError: E330 when the post has no picture; as `ground_name`.
     """
     extraction = extraction_of(last)
     picture = await _picture(context, extraction)
@@ -103,10 +102,10 @@ async def ground(context: ChatContext, last: RememberedPost, name: str, label: C
 async def segment(
     context: ChatContext, last: RememberedPost, which: str | None, box: tuple[float, float, float, float] | None
 ) -> tuple[Answer, RememberedPost | None]:
-    """Mask a name's box, which changes the post's extraction, or a box that is given, which does not.
+    """Mask a name's box or a given box. Only the mask of a name's box changes the post's extraction.
 
     Raises:
-        NamepinError: E330 where there is no such name, box, picture or segmenter, or nothing was found.
+        NamepinError: E330 without such a name, box, picture or segmenter, or when nothing was found.
     """
     extraction = extraction_of(last)
     picture = await _picture(context, extraction)
@@ -138,7 +137,7 @@ async def segment(
 
 
 async def compare(context: ChatContext, last: RememberedPost, profiles: Sequence[str]) -> Answer:
-    """Read the post with several profiles, and show where they differ; none is all on offer."""
+    """Read the post with several profiles, by default all offered ones, and show where they differ."""
     extraction = extraction_of(last)
     picture = await context.pictures.aopen(extraction.image) if extraction.image else None
     names = list(dict.fromkeys(profiles or context.pins.profiles))
@@ -177,12 +176,12 @@ def extraction_of(last: RememberedPost) -> Extraction:
 
 
 def remember(extraction: Extraction, profile: str, overrides: Mapping[str, Any]) -> RememberedPost:
-    """A result as a conversation remembers it."""
+    """A result in the form that a conversation stores."""
     return RememberedPost(extraction=json.loads(extraction.to_json()), profile=profile, overrides=dict(overrides))
 
 
 async def _pin(context: ChatContext, profile: str, overrides: Mapping[str, Any]) -> Namepin:
-    """The profile with its tools built, in a thread: files and weights are read, and a server answers meanwhile."""
+    """The profile with its tools. They are built in a thread, so that a server answers while files are read."""
     pin = await asyncio.to_thread(context.pins.get, profile, overrides)
     await asyncio.to_thread(lambda: pin.calls)
     return pin
@@ -229,10 +228,10 @@ def _row(entity: Entity) -> dict[str, str]:
 
 
 _FORMULA = frozenset("=+-@＝＋－＠")
-"""First characters of a formula, in the wide form, too, which spreadsheets of some languages take for the same."""
+"""First characters of a formula, also in the full-width form, which spreadsheets of some languages accept too."""
 
 
 def _harmless(value: str) -> str:
-    """A cell that a spreadsheet will not run as a formula."""
+    """A cell that a spreadsheet does not run as a formula."""
     begins = value[:1] in ("\t", "\r", "\n") or value.lstrip()[:1] in _FORMULA
     return "'" + value if begins else value

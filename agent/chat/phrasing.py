@@ -1,4 +1,4 @@
-"""Answers in words: short, in the order people ask, never more certain than the numbers."""
+"""Answers as sentences: short, in the order of the questions, never more certain than the numbers."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 
 
 def summary(extraction: Extraction, profile: str) -> str:
-    """What was found in a post, one numbered line a name, and every warning."""
+    """The names of a post, one numbered line per name, and every warning."""
     if extraction.status == "failed":
         return "This post failed.\n" + _warnings(extraction)
     count = len(extraction.entities)
@@ -44,7 +44,7 @@ def where(entity: Entity) -> str:
 
 
 def phrase_question(question: Question) -> tuple[str, str]:
-    """A review's question, and the numbers that made it one."""
+    """A review's question, and the numbers behind it."""
     name = printable(question.mention)
     if question.kind == "place":
         return f"Is {name!r} in the picture?", f"match score {question.value:.3f}, threshold {question.threshold:g}"
@@ -52,7 +52,7 @@ def phrase_question(question: Question) -> tuple[str, str]:
 
 
 def phrase_decision(question: Question, answer: str) -> str:
-    """What a person said to a review's question."""
+    """A person's answer to a review's question."""
     name = printable(question.mention)
     if question.kind == "place":
         return f"{name!r} is {'' if answer == YES else 'not '}in the picture"
@@ -60,7 +60,7 @@ def phrase_decision(question: Question, answer: str) -> str:
 
 
 def explanation(entity: Entity, settings: Settings) -> str:
-    """Why a name got its type and its place: the numbers, the thresholds they were held against, the tools."""
+    """Explain a name's type and place: the numbers, their thresholds, the tools."""
     return "\n".join(
         [
             f"{printable(entity.text)}:",
@@ -113,7 +113,7 @@ def _warnings(extraction: Extraction) -> str:
 
 
 def differences(profiles: Sequence[str], extractions: Sequence[Extraction]) -> list[dict[str, str]]:
-    """A table: one row a name that any profile found, one column a profile."""
+    """A table: one row per name that any profile found, one column per profile."""
     spans: dict[tuple[int, int], str] = {}
     for extraction in extractions:
         spans |= {(entity.start, entity.end): entity.text for entity in extraction.entities}
@@ -128,7 +128,7 @@ def differences(profiles: Sequence[str], extractions: Sequence[Extraction]) -> l
 
 
 def as_markdown(rows: Sequence[dict[str, str]]) -> str:
-    """A table as Markdown; no cell can end its row or start another."""
+    """A table as Markdown. Cells are escaped, so that a cell cannot end its row or start another."""
     if not rows:
         return "(nothing to show)"
     head = list(rows[0])
@@ -141,9 +141,9 @@ def _cell(value: str) -> str:
 
 
 def which(entities: Sequence[Entity], said: str) -> int | None:
-    """The index of the entity that somebody means: by number, ordinal, name, or the only one there is.
+    """The index of the entity that a user means, by number, ordinal or name; or of the only entity.
 
-    A pronoun means the last one that fits: "she" a person, "it" anything else.
+    A pronoun means the last entity that fits: "she" a person, "it" anything else.
     """
     from rapidfuzz import fuzz
 

@@ -14,12 +14,12 @@ from namepin.tools.types import Extraction
 
 
 class Reviewing:
-    """The review of one post, told and asked in words.
+    """The review of one post as text: questions and summary.
 
     Args:
-        review: the run, begun.
+        review: the started run.
         profile: the profile's name, for the summary.
-        rows: where the answers are kept as training rows; None keeps none.
+        rows: folder that gets the answers as training rows; None for none.
     """
 
     def __init__(self, review: Review, profile: str, rows: Path | None) -> None:
@@ -30,10 +30,10 @@ class Reviewing:
     async def begin(
         cls, last: Extraction | None, pins: ProfilePool, pictures: Pictures, profile: str, rows: Path | None
     ) -> "Reviewing":
-        """Take the last post again, and stop where it is close.
+        """Run the last post again, and stop at close decisions.
 
         Raises:
-            NamepinError: E330 where there is no post yet; as `Namepin.areview`.
+            NamepinError: E330 when there is no post yet; as `Namepin.areview`.
         """
         if last is None:
             raise NamepinError("E330", "there is no result yet", mend="send a post first")
@@ -65,7 +65,7 @@ class Reviewing:
         """Take an answer: a choice, or its number.
 
         Raises:
-            NamepinError: E333 for what is no choice; the question stands.
+            NamepinError: E333 for an invalid choice; the question stays open.
         """
         question = self._open()
         said = message.strip()

@@ -1,6 +1,6 @@
-"""The chat without a language model: a chat model of rules, which calls the same tools and says that it is one.
+"""The chat without a language model: a rule-based chat model. It calls the same tools and says that it uses rules.
 
-It is a LangChain chat model like any other, so the agent, its tools, its streaming and its sessions are the same.
+It is an ordinary LangChain chat model, so the agent, its tools, its streaming and its sessions stay the same.
 """
 
 import json
@@ -43,7 +43,7 @@ _LONGEST_QUESTION = 200
 
 
 class RuleModel(BaseChatModel):
-    """Routes the last message to one tool call, and afterwards repeats in words what the tool answered."""
+    """Routes the last message to one tool call, then repeats the tool's answer."""
 
     @property
     def _llm_type(self) -> str:
@@ -77,14 +77,14 @@ class RuleModel(BaseChatModel):
 
 
 def route(message: str, known: list[str] | None) -> tuple[str | None, dict[str, Any]]:
-    """The tool that a message is for, and its arguments; None for help.
+    """The tool for a message and its arguments; None for help.
 
-    Only a short message can be a question, and only once there is a post to ask about: a post is never taken for an
-    instruction because of a word in it.
+    Only a short message can be a question, and only after the first post. A word in a post therefore never turns the
+    post into an instruction.
 
     Args:
-        message: what somebody typed.
-        known: the names of the last post; None where there is no post yet.
+        message: the user's message.
+        known: the names of the last post; None before the first post.
     """
     text = message.strip()
     if not text or text.casefold().strip(" ?!.") in ("help", "hello", "hi", "?"):

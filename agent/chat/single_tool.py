@@ -1,4 +1,4 @@
-"""One tool, or one name, instead of a whole post: the same graph and tools, given what is known already."""
+"""One tool, or one name, instead of a whole post: the same graph and tools, with the known results reused."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -21,7 +21,7 @@ _BEFORE_PICTURE = frozenset({"examples", CAPTIONER.name, KNOWLEDGE.name, RERANKE
 
 
 class GivenTags:
-    """`Calls` in which the tagger's answer is known: later roles are asked of `calls`, earlier ones are left out."""
+    """`Calls` with a known answer of the tagger: later roles go to `calls`, earlier roles are skipped."""
 
     def __init__(self, calls: Calls, tags: Tags) -> None:
         self._calls, self._tags = calls, tags
@@ -30,7 +30,7 @@ class GivenTags:
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """Role -> fingerprint; the tagger's is that of the given mentions."""
+        """Role -> fingerprint; the tagger's fingerprint is computed from the given mentions."""
         return self._fingerprints
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
@@ -41,13 +41,13 @@ class GivenTags:
 async def ground_name(pin: Namepin, name: str, label: Coarse, extraction: Extraction, picture: LoadedImage) -> Entity:
     """Look for one name in a post's picture, with the tools and the thresholds of the profile.
 
-    The post's other names are asked about with it: a face that belongs to one of them is not free for this one.
+    The request includes the post's other names, so that this name does not get another name's face.
 
     Args:
         pin: the profile.
-        name: the name; one that the text lacks is put after it.
+        name: the name; a name that the text lacks is appended to it.
         label: its coarse type.
-        extraction: the post as it was read before.
+        extraction: the post's earlier result.
         picture: the post's picture.
 
     Raises:
@@ -83,12 +83,12 @@ def _occurrence(tokens: tuple[str, ...], name: tuple[str, ...]) -> tuple[int, in
 
 
 async def segment_box(pin: Namepin, box: Box, what: Query, picture: LoadedImage) -> Segment:
-    """The mask of what a box holds.
+    """The mask of a box's content.
 
     Args:
         pin: the profile, for its segmenter.
-        box: pixels of the upright picture.
-        what: what is in it, for segmenters that read.
+        box: the box in pixels of the upright picture.
+        what: a description of the content, for segmenters that read text.
         picture: the picture.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a conversation remembers, and what its tools are given: small JSON values here, pictures and models there."""
+"""The state of a conversation and the context of its tools. The state holds small JSON values only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ Json = dict[str, Any]
 Kind = Literal["extraction", "explanation", "comparison", "place", "mask", "export", "help", "refusal"]
 
 MAX_SEEN = 20
-"""Posts a conversation remembers; follow-ups are about the last one."""
+"""Number of posts that a conversation remembers; follow-ups are about the last post."""
 
 
 class RememberedPost(TypedDict):
-    """A post of the conversation: its `Extraction`, and the profile and settings that made it."""
+    """A post of the conversation: its `Extraction`, and the profile and settings behind it."""
 
     extraction: Json
     profile: str
@@ -35,19 +35,19 @@ class ChatState(AgentState[Any]):
     """An `ImageRef`; the bytes are in `Pictures`."""
 
     seen: NotRequired[Annotated[list[RememberedPost], OmitFromInput]]
-    """Never part of what a client sends: it names settings."""
+    """Never part of a client's input, because it names settings."""
 
 
 @dataclass(frozen=True)
 class ChatContext:
-    """What the tools of one conversation may reach, and nothing else: no file is named by a model.
+    """Everything that the tools of one conversation may use. A model cannot name files.
 
     Attributes:
         pins: the profiles.
         pictures: the pictures of this user's conversations, by sha256.
-        profile: the profile a post is read with.
-        overrides: settings on top of the profile.
-        heat: where heat maps are kept; None where nobody draws them.
+        profile: the profile that reads posts.
+        overrides: settings that override the profile.
+        heat: store of heat maps; None if they are never drawn.
     """
 
     pins: ProfilePool
@@ -58,7 +58,7 @@ class ChatContext:
 
 
 class Answer(Frozen):
-    """What a tool found out, for people (`words`), for a model (`facts`) and for programs (`extraction`, `table`)."""
+    """A tool's result for people (`words`), for a model (`facts`) and for programs (`extraction`, `table`)."""
 
     kind: Kind
     words: str

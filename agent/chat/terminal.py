@@ -1,4 +1,4 @@
-"""The terminal's end of a conversation: reads messages and `/commands`, prints answers as they are written."""
+"""A conversation in the terminal: it reads messages and `/commands` and streams the answers."""
 
 import os
 import re
@@ -34,9 +34,9 @@ class Terminal:
     """One `namepin chat`.
 
     Args:
-        settings: the profile's.
-        assignments: the `--set` flags, which hold for every other profile, too.
-        session: a conversation's id; None begins one.
+        settings: the profile's settings.
+        assignments: the `--set` flags, which also apply to every other profile.
+        session: a conversation's id; None begins a new one.
 
     Raises:
         NamepinError: E31x for the chat's model.
@@ -104,7 +104,7 @@ class Terminal:
         self.console.print("\n")
 
     async def _command(self, line: str, saver: Saver) -> bool:
-        """Do a `/command`; true when it ends the conversation."""
+        """Run a `/command`; returns true when it ends the conversation."""
         name, _, rest = line.partition(" ")
         rest = os.path.expanduser(rest.strip().strip("'\""))
         if name in ("/quit", "/exit"):
@@ -138,7 +138,7 @@ class Terminal:
         return False
 
     def _show_review(self) -> None:
-        """Say what is asked next, or how the review ended."""
+        """Print the next question, or the end of the review."""
         assert self.reviewing is not None
         reviewing = self.reviewing
         if reviewing.over:
@@ -187,7 +187,7 @@ def _new_id() -> str:
 
 
 async def _messages(source: TextIO) -> AsyncIterator[str]:
-    """Messages: typed or pasted at a terminal, with history; else the paragraphs of the input, a /command one line."""
+    """Messages: typed or pasted at a terminal, with history; else paragraphs of the input, or lines with a /command."""
     if not source.isatty():
         for message in _paragraphs(source.read()):
             yield message

@@ -1,7 +1,7 @@
-"""The tools a conversation has: validated arguments, structured answers, and no way to name a file or an address.
+"""The tools of a conversation: validated arguments, structured answers, and no argument for a file or an address.
 
-Each returns an `Answer` beside the message that a model reads, so that every surface shows the same numbers. What a
-tool cannot do it says in its answer; the conversation goes on.
+Each tool returns an `Answer` beside the message for the model, so that every interface shows the same numbers. A tool
+reports its errors in its answer, and the conversation continues.
 """
 
 import json
@@ -31,7 +31,7 @@ MAX_TEXT = 8000
 def _answering(
     work: Callable[..., Awaitable[tuple[Answer, RememberedPost | None]]],
 ) -> Callable[..., Awaitable[Command[Any]]]:
-    """Turn what a tool found into the conversation's next state; a coded error becomes an answer that says so."""
+    """Turn a tool's result into the conversation's next state; a coded error becomes an answer with its text."""
 
     @wraps(work)
     async def run(*args: Any, runtime: Runtime, **kwargs: Any) -> Command[Any]:
