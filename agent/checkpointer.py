@@ -1,4 +1,4 @@
-"""Where conversations are kept: SQLite in the user's data folder, or PostgreSQL where one is named."""
+"""The store of conversations: SQLite in the user's data folder, or a configured PostgreSQL."""
 
 import os
 from collections.abc import AsyncIterator
@@ -18,33 +18,33 @@ from platformdirs import user_data_path
 from namepin.tools.errors import Exit, NamepinError, install_command
 
 DATABASE_VARIABLE = "NAMEPIN_DATABASE_URL"
-"""`postgresql://...`: it may hold a password, so it comes from the environment only."""
+"""Holds `postgresql://...`. The address may contain a password, so it comes from the environment only."""
 
 Saver = BaseCheckpointSaver[Any]
 _LOOKED_AT = 2000
 
 WAIT_S = 10
-"""How long PostgreSQL may take to answer."""
+"""Longest time to wait for PostgreSQL's answer."""
 
 
 _TYPES = frozenset({"empty", "null", "bytes", "bytearray", "msgpack"})
-"""What LangGraph writes today. Its older `json` builds objects of LangChain by name."""
+"""LangGraph's current format. Its older `json` builds objects of LangChain by name."""
 
 _skip_damaged: ContextVar[bool] = ContextVar("skip_damaged", default=False)
 
 
 class StrictSerializer(JsonPlusSerializer):
-    """Reads plain values and LangChain's messages, and no other type: whoever writes to the database runs no code."""
+    """Reads only plain values and LangChain's messages, so that database content can never run code."""
 
     def __init__(self) -> None:
         super().__init__(pickle_fallback=False, allowed_json_modules=None, allowed_msgpack_modules=None)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """A kept value.
+        """A stored value.
 
         Raises:
-            NamepinError: E336 when it is damaged, or of a type that is not read. While conversations are listed, a
-                damaged one is an empty one instead.
+            NamepinError: E336 when it is damaged or of an unsupported type. In the list of conversations, a damaged
+                conversation is empty instead.
         """
         try:
             if data[0] not in _TYPES:
@@ -63,7 +63,7 @@ def damaged() -> NamepinError:
 
 @dataclass(frozen=True)
 class Session:
-    """A kept conversation: its id, its last change, and how it began."""
+    """A stored conversation: its id, its last change, and its beginning."""
 
     id: str
     changed: datetime
@@ -71,16 +71,16 @@ class Session:
 
 
 def data_folder() -> Path:
-    """NAMEPIN_DATA_DIR, or the user's data folder; conversations and their pictures lie in it."""
+    """NAMEPIN_DATA_DIR, or the user's data folder. It holds conversations and their pictures."""
     return Path(os.environ.get("NAMEPIN_DATA_DIR") or user_data_path("namepin", appauthor=False))
 
 
 @asynccontextmanager
 async def open_saver(folder: Path | None = None) -> AsyncIterator[Saver]:
-    """The checkpointer of all conversations, its tables made.
+    """The checkpointer of all conversations, with its tables created.
 
     Args:
-        folder: where `chat.sqlite` lies; None takes `data_folder()`. Not looked at where NAMEPIN_DATABASE_URL is set.
+        folder: folder of `chat.sqlite`; None for `data_folder()`. Ignored if NAMEPIN_DATABASE_URL is set.
 
     Raises:
         NamepinError: E331 when the database cannot be opened, E332 when its package is missing.
@@ -137,13 +137,13 @@ async def _postgres(address: str) -> AsyncIterator[Saver]:
 
 
 def _closed_error(where: str, error: Exception) -> NamepinError:
-    # Not the driver's message: it may repeat the address, and with it a password.
+    # Without the driver's message, which may repeat the address with its password.
     what = f"the conversations' database cannot be opened ({type(error).__name__})"
     return NamepinError("E331", what, where=where, mend="start it, or correct its address", exit_code=Exit.UNREACHABLE)
 
 
 async def sessions_of(saver: Saver, owner: str, limit: int = 20) -> list[Session]:
-    """The owner's conversations, the last changed first; those that are damaged are left out."""
+    """The owner's conversations, the last changed first, without damaged ones."""
     found: dict[str, Session] = {}
     token = _skip_damaged.set(True)
     try:
@@ -162,7 +162,7 @@ async def sessions_of(saver: Saver, owner: str, limit: int = 20) -> list[Session
 
 
 def _listed(session: str, checkpoint: Any) -> Session | None:
-    """A conversation for the list; None for one without messages, or a damaged one."""
+    """A conversation for the list; None for an empty or damaged conversation."""
     try:
         messages = checkpoint["channel_values"].get("messages") or []
         if not messages:
@@ -174,5 +174,5 @@ def _listed(session: str, checkpoint: Any) -> Session | None:
 
 
 def thread_of(owner: str, session: str) -> RunnableConfig:
-    """The configuration of one conversation: an owner's threads are told from another's by their ids' first part."""
+    """The configuration of one conversation. The first part of a thread's id is its owner."""
     return {"configurable": {"thread_id": f"{owner}/{session}"}, "recursion_limit": 60}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from namepin.evals.scoring.entropy_bins import GateReport
 
 MOST_INTERVALS = 3
-"""Columns up to which intervals fit a terminal; the JSON always has them."""
+"""Largest number of columns whose intervals fit a terminal; the JSON always has intervals."""
 
 
 def ablate(
@@ -55,7 +55,7 @@ def ablate(
     for file in (json, html, save / "runs.txt" if save else None):
         check_writable(file)
     if profile:
-        load_settings(profile)  # a wrong one is found here, before anything is loaded
+        load_settings(profile)  # reports errors before anything is loaded
     data = load_dataset(dataset.value, root, split)
     say_loading("the tools of the rows that can run here")
 
@@ -74,7 +74,7 @@ def ablate(
 
 
 def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", console: "Console") -> None:
-    """The table of the rows that ran, then what is to be said of each, then the rows that did not run."""
+    """The table of the rows that ran, then their notes, then the rows that did not run."""
     console.print(f"{ablation.source}: {ablation.title}\n{title}")
     console.print(_table(ablation, [(r.name, r.cells) for r in results if not r.why_not]))
     for result in results:
@@ -131,7 +131,7 @@ def _table(ablation: "Ablation", rows: "list[tuple[str, dict[str, Cell | None]]]
 def _format(cell: "Cell | None", narrow: bool) -> str:
     if cell is None:
         return "not evaluated"
-    if cell.value > 1:  # a count; all else is a fraction
+    if cell.value > 1:  # a count; all other values are fractions
         return f"{cell.value:g}"
     interval = (
         "" if narrow or cell.low is None or cell.high is None else f" ({100 * cell.low:.1f}-{100 * cell.high:.1f})"

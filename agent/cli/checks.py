@@ -1,4 +1,4 @@
-"""Checks that cost nothing and come before anything is loaded: packages that a command needs, files it will write."""
+"""Cheap checks before anything is loaded: packages that a command needs, files that it will write."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,13 +7,13 @@ from namepin.tools.errors import Exit, NamepinError, install_command
 
 
 def require_packages(who: str, *packages: str, extra: str, otherwise: str = "") -> None:
-    """Fail where a package is not installed, without importing any.
+    """Fail if a package is not installed, without importing packages.
 
     Args:
-        who: what needs them, for the message.
-        packages: names as they are imported.
-        extra: of Namepin, that installs them.
-        otherwise: another way out, for the message.
+        who: the feature that needs the packages, for the message.
+        packages: import names.
+        extra: Namepin's extra that installs the packages.
+        otherwise: an alternative, for the message.
 
     Raises:
         NamepinError: E332.
@@ -43,7 +43,7 @@ def check_writable(path: Path | None) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Fail before the run where the folder for its results is a file, or cannot be made.
+    """Fail before the run if the folder for its results is a file or cannot be created.
 
     Raises:
         NamepinError: E500.
@@ -58,5 +58,5 @@ def check_folder(path: Path) -> None:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # a module that was put into sys.modules without a spec
+    except ValueError:  # a module in sys.modules without a spec
         return False

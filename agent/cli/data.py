@@ -12,7 +12,7 @@ from namepin.tools.errors import Exit, NamepinError
 
 
 class Form(StrEnum):
-    """The forms that can be written."""
+    """The formats that can be written."""
 
     conll = "conll"
     jsonl = "jsonl"

@@ -32,7 +32,7 @@ class ProtocolName(StrEnum):
 
 
 class Upload(StrEnum):
-    """What may be sent to LangSmith."""
+    """The data that may be sent to LangSmith."""
 
     nothing = "nothing"
     texts = "texts"
@@ -40,7 +40,7 @@ class Upload(StrEnum):
 
 
 class Visual(StrEnum):
-    """What becomes of the predicted groundings."""
+    """The use of the predicted groundings."""
 
     predicted = "predicted"
     none = "none"
@@ -178,7 +178,7 @@ def _check_flags(
 
 
 def _show(scored: "Evaluation") -> int:
-    """Print the report and the posts that failed; the exit code."""
+    """Print the report and the failed posts; returns the exit code."""
     from rich.console import Console
 
     from namepin.evals.report.console import show
@@ -196,7 +196,7 @@ def _show(scored: "Evaluation") -> int:
 def _over_runs(
     posts: "EvalPosts", files: Sequence[Path], protocol: ProtocolName, iou: float, grounded: bool, json: Path | None
 ) -> int:
-    """Mean and deviation of every score, shown and written."""
+    """Print and write mean and deviation of every score."""
     from rich.console import Console
 
     from namepin.agent.workflows.evaluate import evaluate_runs
@@ -214,7 +214,7 @@ def _over_runs(
 def _run(
     posts: "EvalPosts", settings: "Settings", knowledge: Knowledge, save: Path | None, through: "Through | None"
 ) -> "tuple[Predictions, str]":
-    """The profile's predictions, under a progress bar, and a line about the run."""
+    """The profile's predictions, with a progress bar, and a line about the run."""
     from rich.console import Console
 
     messages = Console(stderr=True)
@@ -248,7 +248,7 @@ def _suggest(posts: "EvalPosts", settings: "Settings", asked: str, knowledge: Kn
 
 
 def _experiment(name: str, upload: Upload, protocol: ProtocolName, iou: float) -> "Through":
-    """The way through LangSmith."""
+    """The evaluation as a LangSmith experiment."""
     from namepin.evals.langsmith import Experiment
 
     return Experiment(name, upload.value, protocol.value, iou).predict

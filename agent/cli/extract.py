@@ -57,7 +57,7 @@ def extract(
     from namepin.agent.render.html import About
     from namepin.tools.types import Post
 
-    # Everything that can be wrong with the input is found before the graph and the tools, which take seconds to import.
+    # The input is checked before the graph and the tools are imported, which takes seconds.
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
     most = settings.images.max_pixels
     given = list(read_posts(posts)) if posts else [make_ready(as_post(_text(text or "")), image, most)]
@@ -79,14 +79,14 @@ def extract(
 
 
 def _spare_inputs(written: set[Path], inputs: "Iterable[str | Path | None]") -> None:
-    """Refuse an output folder where a result would replace what is read.
+    """Refuse an output folder where a result would replace an input.
 
     Raises:
         NamepinError: E105.
     """
     for path in inputs:
         if path is not None and Path(path).resolve() in written:
-            what = "a result would replace what is read"
+            what = "a result would replace an input"
             raise NamepinError("E105", what, where=str(path), mend="choose another --out")
 
 
@@ -102,7 +102,7 @@ def _extract_posts(
 ) -> "Iterator[tuple[Extraction, Image.Image | None, dict[int, bytes]]]":
     """Each post's extraction, its upright picture, and its heat maps.
 
-    What goes wrong with a post that came ready ends the command.
+    An error with a prepared post ends the command.
     """
     from namepin.agent.cli.progress import doing, extract_showing
     from namepin.agent.posts import Ready
@@ -125,7 +125,7 @@ def _extract_posts(
                 prepared = pin.ready(post)
                 picture = _pixels(prepared)
                 extraction = extract_showing(pin, prepared, recorder, heat)
-            except Exception as error:  # a file of posts goes on, whatever one of them brings about
+            except Exception as error:  # one post never ends a file of posts
                 extraction = pin.failed(post, error)
             yield extraction, picture, heat
 
@@ -135,7 +135,7 @@ def _pixels(post: "Ready") -> "Image.Image | None":
 
 
 def _show(results: "Results", format: Format) -> None:
-    """Print what has just been added, so that long runs show results as they come."""
+    """Print newly added results, so that long runs show them at once."""
     from namepin.agent.render.table import print_table
 
     extraction = results.shown[-1].extraction

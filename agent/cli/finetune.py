@@ -1,4 +1,4 @@
-"""`namepin finetune`: train one tool's weights, one sub-command a tool."""
+"""`namepin finetune`: train one tool's weights, one sub-command per tool."""
 
 import json
 import os
@@ -35,11 +35,11 @@ def _finetune(context: typer.Context) -> None:
 
 
 def _train(module: str, config: Path | None, assignments: Sequence[str], resume: bool) -> int:
-    """Run a recipe of `finetune/`; prints its settings first, the best epoch's scores at the end."""
+    """Run a recipe of `finetune/`. It prints the settings first and the best epoch's scores at the end."""
     from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
 
     recipe = load_recipe(recipe_kinds(module), config, assignments)
-    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+    first = os.environ.get("RANK", "0") == "0"  # only the main process prints
     if first:
         say_loading("PyTorch and the recipe")
     home = _training_module(module)
@@ -48,11 +48,11 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
 
     from namepin.finetune.loop.run_folder import ensure_writable
 
-    ensure_writable(Path(recipe.out))  # before anything that takes long
+    ensure_writable(Path(recipe.out))  # checked before the slow steps
     if first:
         for name, value in asdict(recipe).items():
             print(f"{name} = {json.dumps(value)}")
-    # Young nets have many numbers too small for a CPU's fast path; as zeros they cost a third of the time less.
+    # New nets have many denormal numbers, which are slow on CPUs. Flushed to zero, they save a third of the time.
     torch.set_flush_denormal(True)
     try:
         report = home.train(recipe, resume)
@@ -68,7 +68,7 @@ def _training_module(module: str) -> ModuleType:
     """The module that trains a tool.
 
     Raises:
-        NamepinError: E301 without the package that runs every training loop, which no other command needs.
+        NamepinError: E301 without accelerate, which runs every training loop and which no other command needs.
     """
     from namepin.agent.workflows.recipes import RECIPE_MODULES
 

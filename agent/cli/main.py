@@ -1,4 +1,4 @@
-"""The `namepin` command: which commands there are, and how any failure ends."""
+"""The `namepin` command: its subcommands and the handling of failures."""
 
 import atexit
 import os
@@ -30,7 +30,7 @@ from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.llm.permission import THREADS
 
 INTERRUPTED, BUG = 130, 70
-"""Exit codes beyond `tools.errors.Exit`: the shell's for Ctrl-C, and sysexits' EX_SOFTWARE for a bug of ours."""
+"""Exit codes besides `tools.errors.Exit`: the shell's code for Ctrl-C, and EX_SOFTWARE of sysexits for a bug."""
 
 Version = Annotated[bool, typer.Option("--version", help="Show the version and stop.")]
 
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("stopped")
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):
-        # The reader (`| head`) has what it wanted; Typer and rich turn that into SystemExit. Keep the interpreter from
+        # The reader (`| head`) closed the pipe; Typer and rich turn that into SystemExit. Keep the interpreter from
         # flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -97,24 +97,24 @@ def run() -> None:
     asking = any(thread.name.startswith(THREADS) for thread in threading.enumerate())
     failed = code not in (Exit.DONE, Exit.SOME_FAILED, Exit.DIVERGED)
     if asking or (failed and code != INTERRUPTED):
-        atexit._run_exitfuncs()  # what was traced is sent
+        atexit._run_exitfuncs()  # send the traces
     if asking or failed:
-        # A tool's thread may be in the middle of a long computation or question. A normal exit would wait for it, or
-        # abort the process where the thread is in C++ code.
+        # A tool's thread may still compute or wait for a server. A normal exit would wait for the thread, or abort the
+        # process if the thread is in C++ code.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
 def _say(message: str) -> None:
-    """One line on stderr, whatever its characters and this terminal's encoding."""
+    """Print one line on stderr, with any characters and in any terminal encoding."""
     line = " ".join(f"error: {message}".split())
     encoding = sys.stderr.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 
 
 def _usage(error: TyperException) -> str:
-    """The parser's message with the nearest valid flag or command, and where the help is."""
+    """The parser's message with the nearest valid flag or command, and the command that shows help."""
     near = getattr(error, "possibilities", None)
     message = error.format_message()
     if near:

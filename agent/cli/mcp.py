@@ -1,4 +1,4 @@
-"""`namepin mcp`: the tools for other people's agents."""
+"""`namepin mcp`: the tools for other agents."""
 
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def mcp(
     sessions = McpSessions(settings, set_ or (), data_folder() / "mcp", images)
     if not http:
         if sys.stdin.isatty():
-            print("Namepin speaks MCP here: an agent starts it so. --http serves others; Ctrl-C stops", file=sys.stderr)
+            print("Namepin speaks MCP on stdio; an agent starts it. --http serves HTTP; Ctrl-C stops", file=sys.stderr)
         build_server(sessions, local).run("stdio")
         return Exit.DONE
 
@@ -55,6 +55,6 @@ def mcp(
     from namepin.agent.server.access import Access
 
     app = create_mcp_app(sessions, Access(tokens, settings.serve.per_minute), settings.serve, host)
-    sessions.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
+    sessions.pins.get(settings.profile).calls  # noqa: B018  # reports a tool that cannot start
     print(f"Namepin serves {settings.profile} by MCP at http://{host}:{port}/mcp; Ctrl-C stops", file=sys.stderr)
     return listen(app, host, port)

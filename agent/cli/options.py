@@ -1,4 +1,4 @@
-"""Flags that several commands share, worded once."""
+"""Flags that several commands share."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from namepin.graphs.names import GraphName
 
 
 class DatasetName(StrEnum):
-    """The data sets that can be read."""
+    """The supported data sets."""
 
     gmner = "gmner"
     fmnerg = "fmnerg"
@@ -26,7 +26,7 @@ class DatasetName(StrEnum):
 
 
 class Knowledge(StrEnum):
-    """Where the auxiliary knowledge comes from."""
+    """The source of the auxiliary knowledge."""
 
     off = "off"
     recorded = "recorded"

@@ -1,4 +1,4 @@
-"""Progress on stderr: a line before a long start, and one changing line on a terminal while posts are worked on."""
+"""Progress on stderr: a line before a long start, and one changing line on a terminal while posts are processed."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def say_loading(what: str) -> None:
-    """Say what takes the next seconds: call it after the cheap checks and before the heavy imports.
+    """Print what is being loaded. Call this after the cheap checks and before the heavy imports.
 
     Args:
-        what: what is loaded, for example `the tools of profile starter`.
+        what: the parts to load, for example `the tools of profile starter`.
     """
     print(f"loading {what}", file=sys.stderr, flush=True)
 
@@ -27,7 +27,7 @@ def say_loading(what: str) -> None:
 def doing(message: str) -> Iterator[Callable[[str], None]]:
     """Show a line while the block runs; yields the function that changes it.
 
-    Nothing may be printed meanwhile: rich would send what goes to stdout to the progress line's terminal instead.
+    The block must not print: rich would redirect stdout to the progress line's terminal.
     """
     from rich.console import Console
 
@@ -42,7 +42,7 @@ def doing(message: str) -> Iterator[Callable[[str], None]]:
 def extract_showing(
     pin: "Namepin", post: "Ready", recorder: "Recorder | None", heat: dict[int, bytes] | None = None
 ) -> "Extraction":
-    """`Namepin.extract`, telling which step runs and what the last ones found; `heat` as in `Namepin.astream`."""
+    """`Namepin.extract` with a line of the running step and the last results; `heat` as in `Namepin.astream`."""
     from rich.markup import escape
 
     from namepin.agent.render.view import short
@@ -63,7 +63,7 @@ def extract_showing(
 
 @contextmanager
 def count_progress(what: str, total: int, console: "Console") -> Iterator[Callable[[], None]]:
-    """A progress bar over posts while the block runs; yields what is called after each post."""
+    """A progress bar over posts while the block runs; yields the function to call after each post."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())

@@ -40,7 +40,7 @@ def serve(
         from namepin.agent.web.page import add_page
 
         add_page(app, settings)
-    app.state.namepin.pins.get(settings.profile).calls  # noqa: B018  # a tool that cannot start is told here
+    app.state.namepin.pins.get(settings.profile).calls  # noqa: B018  # reports a tool that cannot start
     print(
         f"Namepin serves {settings.profile} at http://{host}:{port} (REST: /api/openapi.json); Ctrl-C stops", flush=True
     )

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages: "Console") -> "list[Suggestion]":
-    """Record the posts once, with every call that some value needs, and try all values on the recording.
+    """Record the posts once, with every call that any value needs, and try all values on the recording.
 
     Raises:
-        NamepinError: E139 on test posts, or where a setting changes nothing or cannot be judged.
+        NamepinError: E139 on test posts, or if a setting changes nothing or cannot be judged.
     """
     from namepin.agent.cli.progress import count_progress
     from namepin.agent.workflows.sweep import fill, replayed_from
@@ -32,7 +32,7 @@ def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages:
             what = f"profile {pin.settings.profile} has no {role}: {name} changes nothing"
             raise NamepinError("E139", what, where="--suggest", mend=f"set {role}.backend")
         if role == "matcher" and not data.has_images:
-            raise NamepinError("E139", f"{name} needs pictures, and there is no images/", where="--suggest")
+            raise NamepinError("E139", f"{name} needs pictures, but there is no images/", where="--suggest")
     current = {"gamma": pin.settings.gate.gamma, "match-threshold": pin.settings.match.threshold}
     needed = suggest.policies(names, current)
     found: list[Suggestion] = []
@@ -50,7 +50,7 @@ def suggest_for(pin: "Namepin", data: "Dataset", names: Sequence[str], messages:
 
 
 def show_suggestion(suggestion: "Suggestion", console: "Console") -> None:
-    """The curve as a table, the best value, and whether it is more than chance."""
+    """The curve as a table, the best value, and whether its gain is significant."""
     from rich.table import Table
 
     table = Table(suggestion.key, f"{suggestion.task} F1", "95%", "")

@@ -1,7 +1,7 @@
-"""Which tools there are: role of the graph -> backend's name in a profile -> its class and its config's class.
+"""The registry of tools: role of the graph -> backend's name in a profile -> tool class and config class.
 
-They are named rather than imported: a tool's module imports its model's library, which takes seconds. Settings lie in
-the `config.py` beside it, which imports none, so that a mistake in a profile is reported at once.
+Tools are named instead of imported, because a tool's module imports its model's library, which takes seconds. Settings
+are in the `config.py` beside it, which imports no such library, so that a mistake in a profile is reported at once.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ OFF = "off"
 
 @dataclass(frozen=True)
 class Backend:
-    """A tool and its config, by name, and the packages it needs beyond the light core.
+    """A tool and its config, by name, and the extra with its packages.
 
     The config's class is in the module `config` of the tool's folder.
     """
@@ -33,7 +33,7 @@ class Backend:
         return cast(type[BaseModel], getattr(import_module(f"{folder}.config"), self.config))
 
     def build(self, config: BaseModel) -> Any:
-        """The tool itself, its weights loaded."""
+        """The tool, with its weights loaded."""
         return getattr(import_module(self.module), self.tool)(config)
 
 
@@ -100,4 +100,4 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "gem": Backend("namepin.tools.segmenter.gem", "GemSegmenter", "GemSegmenterConfig"),
     },
 }
-"""In the order of the graph. A role that is configured without naming its backend gets the first one."""
+"""Backends in the order of the graph. A role that is configured without a backend's name gets the first one."""

@@ -1,4 +1,4 @@
-"""From settings to running parts: the tools, the way to call them, the graph's policy."""
+"""Builds the parts of a run from settings: the tools, their calls, the graph's policy."""
 
 import os
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.llm.config import ChatConfig
 
 SERVER_THREADS = 8
-"""Requests of a batch that wait for one role's server at a time."""
+"""Number of requests of a batch that wait for one role's server at a time."""
 
 
 def build_tool(role: str, chosen: ToolSettings) -> Any:
-    """One tool, its weights loaded.
+    """One tool, with its weights loaded.
 
     Raises:
-        NamepinError: E301 when a package it needs is not installed; whatever the tool raises on missing weights.
+        NamepinError: E301 when a package of the tool is not installed; any error of the tool about its weights.
     """
     backend = BACKENDS[role][chosen.backend]
     try:
@@ -37,22 +37,22 @@ def build_tool(role: str, chosen: ToolSettings) -> Any:
 
 
 def build_tools(settings: Settings) -> Mapping[str, Any]:
-    """All tools of the settings, by role."""
+    """All tools of the settings by role."""
     return {role: build_tool(role, chosen) for role, chosen in settings.tools.items()}
 
 
 def live_calls(settings: Settings) -> LiveCalls:
-    """Calls to the tools themselves."""
+    """Direct calls to the tools."""
     return LiveCalls(build_tools(settings))
 
 
 def batched_calls(settings: Settings, most: int) -> BatchedCalls:
-    """Calls for many posts: each tool in as many threads as there are cores, one that waits for a server in more.
+    """Calls for many posts. Each tool has one thread per core; a tool that waits for a server has more threads.
 
     Args:
-        settings: which tools.
-        most: requests that a tool is asked at once. With 1 a result never depends on which posts happened to meet, so a
-            run that was cut off and taken up again has the same bytes; with more, the last bits of a score can.
+        settings: the profile.
+        most: number of requests that a tool gets at once. With 1, a result never depends on the other posts, so a
+            resumed run writes the same bytes. With more, the last bits of a score may differ.
     """
     cores = cores_here()
     tools = build_tools(settings)
@@ -62,10 +62,10 @@ def batched_calls(settings: Settings, most: int) -> BatchedCalls:
 
 
 def cores_here() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def policy(settings: Settings) -> Policy:
-    """The graph's own decisions."""
+    """The graph's thresholds."""
     return Policy(**{name: getattr(settings, name) for name in Policy.model_fields})

@@ -1,4 +1,4 @@
-"""Where settings come from, as flat layers of `dotted.key -> value`, each value with its origin for error messages."""
+"""Sources of settings as flat layers of `dotted.key -> value`; each value has its origin for error messages."""
 
 import difflib
 import os
@@ -17,7 +17,7 @@ _SECRET_WORDS = ("api_key", "apikey", "token", "password", "secret")
 
 @dataclass(frozen=True)
 class Value:
-    """A setting's value as it was written, and where."""
+    """A setting's value as written, and its origin."""
 
     value: Any
     origin: str
@@ -35,7 +35,7 @@ def profile_path(profile: str) -> Path:
     """The file of a profile given by name or by path.
 
     Raises:
-        NamepinError: E200 when there is none.
+        NamepinError: E200 when there is no such profile.
     """
     shipped = PROFILES / f"{profile}.toml"
     if profile in profile_names():
@@ -67,16 +67,16 @@ def from_file(path: Path) -> Layer:
     """
     try:
         table = flatten(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:  # numbers of thousands of digits, and deep nesting, too
+    except (OSError, ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
         raise NamepinError("E201", f"not a readable TOML file: {error}", where=str(path)) from error
     return {key: Value(value, str(path)) for key, value in table.items()}
 
 
 def from_assignments(assignments: Iterable[str]) -> Layer:
-    """The layer of `--set key=value` flags; a later one wins.
+    """The layer of `--set key=value` flags; later flags win.
 
     Raises:
-        NamepinError: E202 when one has no `=`.
+        NamepinError: E202 when a flag has no `=`.
     """
     layer: Layer = {}
     for assignment in assignments:
@@ -98,7 +98,7 @@ def from_mapping(overrides: Mapping[str, Any]) -> Layer:
 def from_environment(environment: Mapping[str, str], plain: Iterable[str]) -> Layer:
     """The layer of `NAMEPIN_GATE__GAMMA=0.4`: a double underscore stands for the dot.
 
-    Names without one count only where `plain` lists them: other programs' variables may share the prefix.
+    Names without one count only if `plain` lists them: other programs' variables may share the prefix.
     """
     layer: Layer = {}
     for name, value in sorted(environment.items()):
@@ -109,9 +109,9 @@ def from_environment(environment: Mapping[str, str], plain: Iterable[str]) -> La
 
 
 def parse_value(text: str) -> Any:
-    """A value typed on a command line: lists and tables as TOML, `null` as nothing, all else as its text.
+    """A value from a command line: lists and tables as TOML, `null` as None, other values as text.
 
-    Numbers and booleans stay text on purpose: the setting's own type reads them, so that a model named `12` works.
+    Numbers and booleans stay text on purpose: the setting's type parses them, so that a model named `12` works.
     """
     if text == "null":
         return None
@@ -135,7 +135,7 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merge_layers(layers: Iterable[Layer], slots: Iterable[str]) -> Layer:
-    """The layers, lowest first, as one. Another backend for a slot drops the old one's settings below.
+    """Merge the layers, lowest first. Another backend for a role drops the lower layers' settings of the old backend.
 
     Raises:
         NamepinError: E204 when a layer holds a secret.
@@ -154,7 +154,7 @@ def merge_layers(layers: Iterable[Layer], slots: Iterable[str]) -> Layer:
 
 
 def refuse_secret(key: str, value: Value) -> None:
-    """Secrets come from the environment under their own names, so that no profile, log or shell history keeps them."""
+    """Secrets come from environment variables only, so that no profile, log or shell history holds them."""
     if key.rpartition(".")[2].lower() in _SECRET_WORDS:
         raise NamepinError(
             "E204",
@@ -165,17 +165,17 @@ def refuse_secret(key: str, value: Value) -> None:
 
 
 def unknown_setting(key: str, value: Value, valid: Sequence[str]) -> NamepinError:
-    """The error for a key that is not among the valid ones; it names the nearest."""
+    """The error for an unknown key; it names the nearest valid key."""
     mend = suggest(key, valid) or f"valid: {', '.join(valid[:12])}{', ...' if len(valid) > 12 else ''}"
     return NamepinError("E202", f"unknown setting {key!r}", where=value.origin, mend=mend.strip())
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """`did you mean X? `, or nothing where no valid name is near."""
+    """`did you mean X? `, or an empty text if no valid name is near."""
     valid = list(valid)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
     if not near:
-        # A key typed without its section, or in the wrong one.
+        # A key without its section, or in the wrong section.
         last = name.rpartition(".")[2]
         ends = {key.rpartition(".")[2]: key for key in reversed(valid)}
         near = [ends[end] for end in difflib.get_close_matches(last, list(ends), n=1, cutoff=0.75)]

@@ -10,12 +10,12 @@ from namepin.tools.types import Frozen
 
 
 class BatchSettings(Frozen):
-    """`[batch]` of a profile: `--set batch.cache=true`. Nothing here changes what a post's result is.
+    """`[batch]` of a profile: `--set batch.cache=true`. These settings do not change results.
 
     Attributes:
-        cache: whether results of whole posts are kept on this machine's disk, and used again where an equal post comes
-            in a later run. Off by default: the file then holds posts, which else stay in input and output alone.
-        cache_mb: bound of that file; the results unused longest go first.
+        cache: whether results of whole posts are cached on this machine's disk and reused for an equal post in a later
+            run. Off by default, since the cache file holds posts; without it, posts are only in input and output.
+        cache_mb: largest size of that file; the least recently used results are evicted first.
         cache_dir: its folder; None for `posts` within NAMEPIN_CACHE_DIR, else within the platform's cache folder.
     """
 
@@ -29,29 +29,29 @@ class ChatSettings(ChatConfig):
 
     max_tokens: Annotated[int, Field(gt=0)] = 1024
     model_calls: Annotated[int, Field(ge=1, le=50)] = 8
-    """Model calls a message may cost."""
+    """Largest number of model calls per message."""
     tool_calls: Annotated[int, Field(ge=1, le=50)] = 6
-    """Tool calls a message may cost."""
+    """Largest number of tool calls per message."""
 
 
 Price = Annotated[float, Field(ge=0)]
 
 
 class EstimateSettings(Frozen):
-    """What `namepin batch --estimate` reckons with; nothing here changes what a post's result is."""
+    """Hardware and prices for `namepin batch --estimate`. These settings do not change results."""
 
     sample: Annotated[int, Field(ge=1, le=10_000)] = 50
-    """Posts that are measured one by one; as many more go through the batch's engine."""
+    """Number of posts measured one by one; the same number goes through the batch's engine."""
     machines: Annotated[int, Field(ge=1)] = 1
-    """Machines as fast as this one, each with a batch of its own part of the posts."""
+    """Number of machines as fast as this one, each with a batch of its share of the posts."""
     cores: Annotated[int, Field(ge=1)] | None = None
-    """Of each machine; None: as many as here."""
+    """Cores per machine; None for the number of cores of this machine."""
     gpus: Annotated[int, Field(ge=1)] = 1
-    """Of each machine, like the one here."""
+    """GPUs per machine, like this machine's GPU."""
     servers: Annotated[int, Field(ge=1)] = 1
-    """Model servers, like the one that the sample asks."""
+    """Number of model servers like the sample's server."""
     server_at_once: Annotated[int, Field(ge=1)] = 8
-    """Requests that one server works on at a time without answering each any later."""
+    """Number of requests that one server processes at a time without slowing each one down."""
     machine_hour: Price = 0.0
     """Price of a machine's hour."""
     server_hour: Price = 0.0
@@ -65,9 +65,9 @@ class PoolSettings(Frozen):
     """The processes of a stage. Each loads the stage's tools; `cpus` and `gpus` may be fractions, which share one.
 
     Attributes:
-        actors: processes.
-        cpus: of a node's CPUs, for each.
-        gpus: of a node's GPUs, for each: with 0.25, four processes share one.
+        actors: number of processes.
+        cpus: a node's CPUs per process.
+        gpus: a node's GPUs per process; with 0.25, four processes share one GPU.
     """
 
     actors: Annotated[int, Field(ge=1)] = 1
@@ -79,11 +79,11 @@ class RaySettings(Frozen):
     """`[ray]` of a profile, for `--engine ray`: `--set ray.vision.actors=4 --set ray.vision.gpus=0.5`.
 
     Attributes:
-        chunk: posts that travel together.
-        reader_cpus: of the task that reads the input.
-        text: recognition on CPUs, or on a GPU with `gpus`.
-        vision: whatever looks at pixels here.
-        llm: whatever asks a model's server: it waits, and needs little.
+        chunk: number of posts per task.
+        reader_cpus: CPUs of the task that reads the input.
+        text: name recognition on CPUs, or on a GPU with `gpus`.
+        vision: tools that process pixels.
+        llm: tools that call a model's server; they wait and need few resources.
     """
 
     chunk: Annotated[int, Field(ge=1, le=4096)] = 16
@@ -93,45 +93,45 @@ class RaySettings(Frozen):
     llm: PoolSettings = PoolSettings(cpus=0.25)
 
     def of(self, kind: str) -> PoolSettings:
-        """The pool of a kind of stage."""
+        """The process pool of a kind of stage."""
         return {"text": self.text, "vision": self.vision, "llm": self.llm}[kind]
 
 
 class ServeSettings(Frozen):
-    """Bounds of `namepin serve`; none of them changes what a post's result is."""
+    """Bounds of `namepin serve`. They do not change results."""
 
     profiles: tuple[str, ...] = ()
-    """Profiles that may be asked for, beside the one that serves."""
+    """Profiles that clients may choose, besides the server's own."""
     at_once: Annotated[int, Field(ge=1, le=256)] = 4
-    """Posts of a profile that compute at a time; one that waits for a language model's server does not count."""
+    """Posts per profile that compute at a time; posts that wait for a language model's server do not count."""
     waiting: Annotated[int, Field(ge=0, le=10_000)] = 32
-    """Posts of a profile that may wait; the next one is answered 429."""
+    """Posts per profile that may wait. Further posts get 429."""
     asking: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Posts of a profile that wait for language models; the next one that has to ask is answered 429."""
+    """Posts per profile that may wait for language models. Further posts that need one get 429."""
     per_minute: Annotated[int, Field(ge=1)] = 600
-    """Requests that one token may make."""
+    """Largest number of requests per token."""
     max_body_mb: Annotated[int, Field(ge=1, le=1024)] = 48
     max_bodies_mb: Annotated[int, Field(ge=1)] = 256
-    """Of all requests under way together; the next one is answered 429."""
+    """Largest total size of all requests in progress. Further requests get 429."""
     max_job_posts: Annotated[int, Field(ge=1)] = 10_000
     max_jobs: Annotated[int, Field(ge=1)] = 20
-    """Jobs that one token may keep."""
+    """Largest number of stored jobs per token."""
     max_reviews: Annotated[int, Field(ge=1)] = 100
-    """Reviews that one token may keep."""
+    """Largest number of stored reviews per token."""
     urls: bool = False
     """Whether a request may name its picture by an https address."""
     hosts: tuple[str, ...] = ()
-    """Names under which this server is reached, beside the address it listens on."""
+    """Host names of this server, besides the address that it listens on."""
 
 
 class TracingSettings(Frozen):
-    """`[tracing]` of a profile. LangSmith is on where LANGSMITH_TRACING says so; secrets are never sent to anybody."""
+    """`[tracing]` of a profile. LANGSMITH_TRACING switches LangSmith on. Secrets are never sent."""
 
     redact: bool = False
-    """Send no text: no post, caption, prompt, answer or error message, and of the post's id its sha256 only."""
+    """Send no text: no post, caption, prompt, answer or error message. The post's id is sent as its sha256."""
     images: bool = False
-    """Attach the picture; otherwise its sha256 and size stand for it."""
+    """Attach the picture; otherwise send its sha256 and size."""
     sample: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of the runs that are traced; None takes LANGSMITH_TRACING_SAMPLING_RATE, and otherwise all."""
+    """Share of the runs that are traced; None for LANGSMITH_TRACING_SAMPLING_RATE or, without it, all."""
     otel: bool = False
-    """Export spans by OTLP over HTTP to where OTEL_EXPORTER_OTLP_ENDPOINT says."""
+    """Export spans by OTLP over HTTP to OTEL_EXPORTER_OTLP_ENDPOINT."""

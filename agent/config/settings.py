@@ -1,7 +1,7 @@
-"""Settings of a run, typed: a profile, overridden by what the user says.
+"""Typed settings of a run: a profile with the user's overrides.
 
-Precedence: flag > `--set key=value` > profile file > environment (`NAMEPIN_GATE__GAMMA=0.4`) > default. Secrets are no
-settings: they come from the environment only, read by the tool that needs them.
+Precedence: flag > `--set key=value` > profile file > environment (`NAMEPIN_GATE__GAMMA=0.4`) > default. Secrets are not
+settings: the tool that needs a secret reads it from the environment.
 """
 
 import os
@@ -41,38 +41,38 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ImageSettings(Frozen):
-    """Bounds on what is decoded."""
+    """Bounds on decoded pictures."""
 
     max_pixels: Annotated[int, Field(gt=0)] = 64_000_000
 
 
 class ToolSettings(Frozen):
-    """One role's tool: the backend's name and its own config."""
+    """One role's tool: the backend's name and its config."""
 
     backend: str
     config: SerializeAsAny[BaseModel]
 
 
 class Settings(Frozen):
-    """Everything a profile says.
+    """All settings of a profile.
 
     Attributes:
-        profile: the profile's name or path, as it was asked for.
-        graph: which graph the posts walk through.
+        profile: the profile's name or path, as given.
+        graph: name of the graph that processes the posts.
         images: bounds on pictures.
         gate: the entropy gate.
-        match: when a mention counts as being in the picture.
-        expression: what RiVEG's entailment and grounding read.
-        mask: when a mask is taken to have missed its object.
-        chat: the model that leads `namepin chat`; it decides nothing about a post.
+        match: the threshold from which a mention counts as being in the picture.
+        expression: the text that RiVEG's entailment and grounding read.
+        mask: the limits at which a mask counts as having missed its object.
+        chat: the model that leads `namepin chat`; it does not change results.
         serve: bounds of `namepin serve`.
-        estimate: the hardware and prices that `namepin batch --estimate` reckons with.
-        tracing: what a trace shows, and of how many posts.
-        review: when a person is asked, where a run is to be reviewed.
-        batch: what `namepin batch` keeps between runs.
+        estimate: the hardware and prices for `namepin batch --estimate`.
+        tracing: the content of traces, and the share of traced posts.
+        review: the conditions under which a reviewed run asks a person.
+        batch: the cache that `namepin batch` keeps between runs.
         ray: processes of each stage under `namepin batch --engine ray`.
-        tools: role -> tool, in the order of the graph; roles left out are absent.
-        requested: roles that were configured but cannot run yet (a knowledge server without its model): a warning.
+        tools: role -> tool, in the order of the graph; skipped roles are absent.
+        requested: configured roles that cannot run yet (a knowledge server without its model); they give a warning.
     """
 
     profile: str
@@ -93,7 +93,7 @@ class Settings(Frozen):
     requested: frozenset[str] = frozenset()
 
     def dump(self) -> dict[str, Any]:
-        """The settings as a profile would write them, every default spelled out; `load_settings` takes it as `base`."""
+        """The settings in a profile's form with every default; `load_settings` accepts the result as `base`."""
         plain = self.model_dump(mode="json", include={"graph", "images", *Policy.model_fields})
         tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
         return plain | tools
@@ -118,11 +118,11 @@ def load_settings(
     """The settings of a profile after all layers.
 
     Args:
-        profile: name or path; None takes `NAMEPIN_PROFILE`, then `starter`.
-        base: resolved settings that stand in for the profile's file and the environment, as a cassette holds them.
-        assignments: the `--set` flags, as typed.
-        overrides: flags and Python overrides, which win over everything.
-        environment: None for the process's own.
+        profile: name or path; None for `NAMEPIN_PROFILE`, then `starter`.
+        base: resolved settings, such as a cassette's, that replace the profile's file and the environment.
+        assignments: the `--set` flags as typed.
+        overrides: flags and Python overrides; they win over all other layers.
+        environment: environment variables; None for the process's own.
 
     Raises:
         NamepinError: E200 unknown profile, E201 not TOML, E202 unknown setting (the nearest valid one is named), E203
@@ -163,7 +163,7 @@ def _check_top_level(values: Layer) -> None:
 
 
 def _keys(section: str, values: Layer) -> list[str]:
-    """The dotted keys that are valid in a section, given the backend chosen for it."""
+    """The valid dotted keys of a section, given its backend."""
     if section in _SECTIONS:
         return list(_dotted_keys(_SECTIONS[section], section))
     backend = BACKENDS[section].get(_backend(section, values))
@@ -171,7 +171,7 @@ def _keys(section: str, values: Layer) -> list[str]:
 
 
 def _dotted_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    """Every setting of a model by its dotted key, those of models within it included."""
+    """Every setting of a model by its dotted key, including nested models."""
     for name, field in model.model_fields.items():
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
@@ -181,7 +181,7 @@ def _dotted_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _backend(role: str, values: Layer) -> str:
-    """The backend named for a role; the first one where the role is configured without a name; else off."""
+    """The backend named for a role; the first backend for a configured role without a name; else off."""
     named = values.get(f"{role}.backend")
     if named is not None:
         return str(named.value)
@@ -206,7 +206,7 @@ def _validate_section(model: type[_Model], values: Layer, section: str, everythi
     own = {key: value for key, value in values.items() if key.startswith(f"{section}.")}
     valid = list(_dotted_keys(model, section))
     for key, value in own.items():
-        # What lies below or above a valid key is of the wrong kind, which the model says better.
+        # A key below or above a valid key has the wrong kind; the model's own error is clearer.
         if not any(key == known or key.startswith(f"{known}.") or known.startswith(f"{key}.") for known in valid):
             raise unknown_setting(key, value, _keys(section, everything or values))
     try:
@@ -225,7 +225,7 @@ def _validate_section(model: type[_Model], values: Layer, section: str, everythi
 
 
 def _nest(flat: Layer, section: str) -> dict[str, Any]:
-    """The section's values as nested tables, which models within models need."""
+    """The section's values as nested tables, for nested models."""
     table: dict[str, Any] = {}
     for key, value in flat.items():
         *path, last = key.split(".")[1:]

@@ -151,7 +151,7 @@ def test_a_world_whose_writing_was_killed_is_written_again(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 5 <= len(list(killed.glob("images/*"))) < 64 and not (killed / "sandbox.json").exists()
-    with pytest.raises(NamepinError, match="E501.*something here"):
+    with pytest.raises(NamepinError, match="E501.*other content"):
         write_world(killed, few, 6, quiet=True)
     write_world(killed, few, 5, quiet=True)
     write_world(tmp_path / "fresh", few, 5, quiet=True)
