@@ -1,4 +1,4 @@
-"""Captions by BLIP-2, as the papers make them (GEM section 3.2.1): the language model goes on from the picture."""
+"""Captions by BLIP-2, as in the papers (GEM section 3.2.1): the language model continues from the picture."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ class Blip2Captioner:
     """Describes pictures (`Captioner`).
 
     Raises:
-        NamepinError: E210-E218, E301 for weights, tokenizers and devices that are not as they should be.
+        NamepinError: E210-E218, E301 for unusable weights, tokenizers and devices.
     """
 
     name: ClassVar[str] = "captioner"
@@ -38,7 +38,7 @@ class Blip2Captioner:
 
     @property
     def fingerprint(self) -> str:
-        """Covers weights, prompt and decoding; device and batch size move the last bits only."""
+        """Covers weights, prompt and decoding; not device and batch size, which change only the last bits."""
         settings = self.config.model_dump(
             mode="json", include={"dtype", "quantization", "prompt", "max_tokens", "beams"}
         )
@@ -49,7 +49,7 @@ class Blip2Captioner:
 
         Raises:
             NamepinError: E120 when `media` lacks a picture.
-            ToolUnavailable: the device's memory is too small, or the model has nothing to say.
+            ToolUnavailable: the device's memory is too small, or the model gives an empty caption.
         """
         images = {request.image.sha256: picture(request.image, media) for request in requests}
         pictures = list(images.values())
@@ -89,7 +89,7 @@ class Blip2Captioner:
         return texts
 
     def _ends(self) -> list[int]:
-        """The end token; with OPT also the line's end, which is what it puts after a caption."""
+        """The end token; with OPT also the line feed, which OPT writes after a caption."""
         line_end = self._words("\n", add_special_tokens=False)["input_ids"]
         ends = {int(self._words.eos_token_id)}
         if self._net.config.use_decoder_only_language_model and len(line_end) == 1:

@@ -1,4 +1,4 @@
-"""Captions by a chat model that sees pictures, for the models after it that read text only."""
+"""Captions by a chat model that reads pictures, for later models that read only text."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -29,7 +29,7 @@ DETAILED = (
 
 
 class ChatCaptioner(CachedChatTool[CaptionRequest, Caption]):
-    """Describes pictures with a chat model (`Captioner`). Captions are kept on disk, by the picture's sha256.
+    """Describes pictures with a chat model (`Captioner`). Captions are cached on disk by the picture's sha256.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
@@ -40,7 +40,7 @@ class ChatCaptioner(CachedChatTool[CaptionRequest, Caption]):
     prompt_digest: ClassVar[str] = digest(PROMPT)
     prompt: ClassVar[str] = PROMPT
     longest: ClassVar[int] = 1000
-    """Characters; a longer answer is no caption."""
+    """Largest number of characters of a caption; a longer answer is refused."""
 
     def __init__(self, config: CaptionerConfig) -> None:
         super().__init__(config, Caption)
@@ -50,7 +50,7 @@ class ChatCaptioner(CachedChatTool[CaptionRequest, Caption]):
         """Describe every picture; equal pictures are sent once.
 
         Raises:
-            ToolUnavailable: when one of them fails for good; the others' captions are in the cache by then.
+            ToolUnavailable: when one of them fails after all retries; the other captions are then in the cache.
         """
 
         async def describe(ask: Ask, request: CaptionRequest) -> Caption:
@@ -74,7 +74,7 @@ class ChatCaptioner(CachedChatTool[CaptionRequest, Caption]):
 
 
 class ChatDescriber(ChatCaptioner):
-    """Describes pictures in detail, the background of entity expansion (RiVEG used mPLUG-Owl's descriptions)."""
+    """Describes pictures in detail, as background for entity expansion (RiVEG used descriptions by mPLUG-Owl)."""
 
     name: ClassVar[str] = "describer"
     prompt_digest: ClassVar[str] = digest(DETAILED)

@@ -18,7 +18,7 @@ class CaptionerConfig(CachedChatConfig):
 
 
 class DescriberConfig(CaptionerConfig):
-    """As a captioner's, with room for a paragraph."""
+    """The settings of a captioner, with room for a paragraph."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 400
 
@@ -31,16 +31,16 @@ class Blip2CaptionerConfig(Placement):
 
     revision: str | None = None
     prompt: str = ""
-    """What the caption goes on from; "a photo of" for BLIP-2s tuned on COCO."""
+    """The beginning of the caption, which the model continues; "a photo of" for BLIP-2s tuned on COCO."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 30
     beams: Annotated[int, Field(gt=0)] = 5
     batch: Annotated[int, Field(gt=0)] = 4
-    """Pictures at once."""
+    """Pictures per batch."""
 
 
 class RecordedCaptionerConfig(Frozen):
-    """Where the captions are."""
+    """The file of the captions."""
 
     file: str = "captions.jsonl"
     """JSONL. A row is `{"image": sha256 of the file, "caption"}`, or `{"id", "caption"}` with `images` set."""

@@ -1,4 +1,4 @@
-"""Captions that were made earlier, by picture: from a file, or from a data set's `captions/` and its pictures."""
+"""Recorded captions by picture: from a file, or from a data set's `captions/` and its pictures."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class RecordedCaptioner:
     version: ClassVar[int] = 1
 
     def __init__(self, config: RecordedCaptionerConfig, captions: Mapping[str, str] | None = None) -> None:
-        """Read the file of `config`, unless the captions are given, by the picture's sha256.
+        """Use the given captions (sha256 of a picture -> caption), else read the file of `config`.
 
         Raises:
             NamepinError: as `read_captions`.
@@ -33,7 +33,7 @@ class RecordedCaptioner:
 
     @property
     def fingerprint(self) -> str:
-        """The captions and their pictures; not the file's place."""
+        """Covers the captions and their pictures; not the file's path."""
         return fingerprint(self.name, self.version, {}, weights=self._digest)
 
     def run(self, requests: Sequence[CaptionRequest], media: Media) -> list[Caption]:
@@ -49,10 +49,10 @@ class RecordedCaptioner:
 
 
 def read_captions(config: RecordedCaptionerConfig) -> dict[str, str]:
-    """Sha256 of a picture -> its caption. Rows of posts whose picture is not in the folder are passed over.
+    """Sha256 of a picture -> its caption. Rows of posts whose picture is not in the folder are skipped.
 
     Raises:
-        NamepinError: E130 when the file or folder is missing, E134 when a row is no caption.
+        NamepinError: E130 when the file or folder is missing, E134 when a row is not a caption.
     """
     path = Path(config.file)
     folder = Path(config.images) if config.images else None

@@ -1,1 +1,1 @@
-"""Does the picture entail a referring expression?"""
+"""Whether the picture entails a referring expression."""

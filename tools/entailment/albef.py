@@ -1,11 +1,12 @@
-"""Can an expression be grounded in the picture? ALBEF, tuned for visual entailment (RiVEG section IV-C1, Table VIII).
+"""Whether the picture entails an expression: ALBEF, tuned for visual entailment (RiVEG section IV-C1, Table VIII).
 
-The picture is squashed to a square. The sentence is spelt as in training (`Spelling`): the authors' code drops most
-punctuation, reads 30 words, and ends them with nothing; LAVIS, which publishes weights tuned on SNLI-VE, keeps commas
-and hyphens, reads 40 tokens at most, and ends them with [SEP].
+The picture is squashed to a square. The sentence is spelt as in training (`Spelling`). The authors' code drops most
+punctuation, reads 30 words and adds no end token. LAVIS, which publishes weights tuned on SNLI-VE, keeps commas and
+hyphens, reads at most 40 tokens, and ends them with [SEP].
 
 SNLI-VE has three classes, in the order contradiction, neutral, entailment; RiVEG's data have the first and the last.
-A head of either kind is read, and the score is softmax over these two logits: neutral says nothing about where to look.
+Heads of two and of three classes are supported. The score is the softmax over the logits of these two classes, since
+neutral says nothing about the place.
 """
 
 import re
@@ -28,11 +29,11 @@ from namepin.tools.models.albef_checkpoint import AlbefCheckpoint, load_albef
 from namepin.tools.types import ImageRef, Notice
 
 LAVIS_TOKENS = 40
-"""Of a sentence in LAVIS, with its two special tokens."""
+"""Largest number of tokens of a sentence in LAVIS, with its two special tokens."""
 
 
 class AlbefModel:
-    """A loaded ALBEF; several threads may use it at once."""
+    """A loaded ALBEF, safe for several threads."""
 
     def __init__(self, config: AlbefEntailmentConfig, checkpoint: AlbefCheckpoint) -> None:
         self.device = device_named(config.device)
@@ -45,7 +46,7 @@ def _load(config: AlbefEntailmentConfig, path: Path, sha256: str) -> AlbefModel:
 
 
 class AlbefEntailment:
-    """One vision pass a picture, one batch of sentences for all its mentions (`EntailmentTool`)."""
+    """One vision pass per picture, and one batch of sentences for all its mentions (`EntailmentTool`)."""
 
     name: ClassVar[str] = "entailment_albef"
     version: ClassVar[int] = 1
@@ -62,7 +63,7 @@ class AlbefEntailment:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, picture size and how sentences are read; not over device and batch sizes."""
+        """Covers weights, picture size and the spelling of sentences; not device and batch sizes."""
         settings = {**self.config.model_dump(include={"image_size", "max_words"}), "spelling": self._spelling}
         return fingerprint(self.name, self.version, settings, weights=self.model.identity)
 
@@ -71,7 +72,7 @@ class AlbefEntailment:
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         wanted = {request.image.sha256: request.image for request in check_expressions(requests) if request.queries}
         images = list(wanted.values())
@@ -120,10 +121,10 @@ def sentence_ids(
     """An expression's token ids, [CLS] first, and whether its end was cut off.
 
     Args:
-        expression: as the graph makes it.
+        expression: the referring expression of the graph.
         words: BERT's tokenizer.
-        spelling: of the weights.
-        places: for tokens, that the weights have.
+        spelling: the spelling that the weights were trained with.
+        places: number of the weights' position embeddings.
         max_words: None is the spelling's own bound.
     """
     lavis = spelling == "lavis"
@@ -150,7 +151,7 @@ def _first_words(text: str, most: int) -> tuple[str, bool]:
 
 
 def pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Ids (n, tokens), padded on the right, and the mask of what is no padding."""
+    """Ids (n, tokens), padded on the right, and the attention mask."""
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows])
     mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
@@ -158,6 +159,6 @@ def pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
 
 
 def probabilities(logits: Tensor) -> list[float]:
-    """P(entailment) against contradiction, of logits (n, 2 or 3): first comes contradiction, last entailment."""
+    """P(entailment) against contradiction from logits (n, 2 or 3): contradiction is first, entailment last."""
     scores: list[float] = logits[:, [0, -1]].double().softmax(-1)[:, 1].tolist()
     return scores

@@ -1,7 +1,7 @@
-"""Can an expression be grounded in the picture? BLIP's image-text matching head, asked about the whole expression.
+"""Whether the picture entails an expression: BLIP's image-text matching head, asked about the whole expression.
 
-A maintained stand-in for OFA and ALBEF: it knows the question "does this sentence fit this picture", but was never
-tuned on entailment. The score is P_T, the softmax of the two ITM logits at "match".
+A maintained replacement for OFA and ALBEF. It is trained to say whether a sentence fits a picture, but was never tuned
+on entailment. The score is P_T, the softmax of the two ITM logits at "match".
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from namepin.tools.types import Notice
 
 
 class BlipEntailment:
-    """One vision pass a picture, one batch of expressions for all its mentions (`EntailmentTool`)."""
+    """One vision pass per picture, and one batch of expressions for all its mentions (`EntailmentTool`)."""
 
     name: ClassVar[str] = "entailment_blip"
     version: ClassVar[int] = 1
 
     def __init__(self, config: BlipEntailmentConfig, blip: Blip | None = None) -> None:
-        """Take `blip`, else the one that `config.blip` names, loaded or shared.
+        """Use `blip` if given, else load or share the model of `config.blip`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_blip`.
@@ -36,7 +36,7 @@ class BlipEntailment:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights and settings; not over device and batch sizes."""
+        """Covers weights and settings; not device and batch sizes."""
         identity = self.blip.identity
         return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"])
 
@@ -45,7 +45,7 @@ class BlipEntailment:
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         images = [request.image for request in check_expressions(requests) if request.queries]
         embeddings = self.blip.embeddings(images, media)

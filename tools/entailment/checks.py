@@ -1,4 +1,4 @@
-"""What entailment tools (and grounders) share: requests that can be judged, and the label that follows from a score."""
+"""Shared by entailment tools and grounders: the check of requests, and the label of a score."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ Asked = TypeVar("Asked", EntailRequest, GroundRequest)
 
 
 def check_expressions(requests: Sequence[Asked]) -> Sequence[Asked]:
-    """The requests, once each expression has been seen to hold a letter or digit.
+    """The requests, after checking that each expression holds a letter or digit.
 
     Raises:
-        NamepinError: E109 when one does not: there is nothing to judge, and any answer would be made up.
+        NamepinError: E109 when one does not, since there is nothing to judge.
     """
     for request in requests:
         for query in request.queries:
@@ -28,10 +28,10 @@ def check_expressions(requests: Sequence[Asked]) -> Sequence[Asked]:
 
 
 def judge(score: float, tool: str) -> Entailment:
-    """The label of P(entailment): entailment from one half on.
+    """The label for P(entailment): entailment from 0.5 on.
 
     Raises:
-        ToolUnavailable: when the score is no probability, as of weights that are broken.
+        ToolUnavailable: when the score is not a probability, as with broken weights.
     """
     if not (math.isfinite(score) and 0 <= score <= 1):
         raise ToolUnavailable(tool, f"the model's score is {score}, no probability", mend="check its weights")

@@ -21,30 +21,30 @@ class OfaEntailmentConfig(Frozen):
 
 
 Spelling = Literal["albef", "lavis"]
-"""How a sentence is prepared: as `VE.py` of the authors' code does it, or as LAVIS does."""
+"""How a sentence is prepared: as in `VE.py` of the authors' code, or as in LAVIS."""
 
 
 class AlbefEntailmentConfig(Frozen):
-    """Which ALBEF, and how it is run."""
+    """The ALBEF, and how it runs."""
 
     weights: str = "albef_snli_ve_lavis.pt"
     """A `.pth` or `.pt` file, or a folder, tuned for visual entailment; LAVIS's for SNLI-VE is published."""
 
     spelling: Spelling | None = None
-    """Of the sentences that the weights were tuned with. None: LAVIS's for weights without token-type embeddings, which
+    """The spelling of the sentences in training. None chooses LAVIS's for weights without token-type embeddings, which
     only its port lacks, and the authors' for all others."""
 
     revision: str | None = None
-    """For names on the hub; a file has none."""
+    """The commit on the hub; a file has none."""
 
     tokenizer: str = "google-bert/bert-base-uncased"
-    """A folder or hub name: the file brings none."""
+    """The tokenizer, a folder or hub name, since the file has none."""
 
     image_size: Positive = 384
     """Side of the square picture in pixels; position embeddings of another size are resized to it."""
 
     max_words: Positive | None = None
-    """Of an expression; its further words are not read. None is the spelling's own bound: 30, or 50 for LAVIS."""
+    """Words of an expression that are read. None is the spelling's own bound: 30, or 50 for LAVIS."""
 
     device: str = "cpu"
     image_batch: Positive = 8
@@ -58,16 +58,16 @@ class BlipEntailmentConfig(Frozen):
 
 
 class ChatEntailmentConfig(CachedChatConfig):
-    """The chat model, how its answers are held to yes and no, and what it is shown. Off without `model`."""
+    """The chat model, how its answers are limited to yes and no, and what is in the prompt. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 16
     guide: Guide = "json_schema"
-    """How the server is told the two answers."""
+    """How the server is limited to the two answers."""
     logprobs: bool = True
-    """Ask for log-probabilities; false for a server that refuses to give them."""
+    """Ask for log-probabilities; set it to false for a server that refuses."""
     max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
     """Pixels of the picture's longer side."""
     max_post: Annotated[int, Field(ge=100)] = 2000
-    """Characters of the post; its rest is not shown."""
+    """Characters of the post that the model gets; the rest is cut."""
     max_expression: Annotated[int, Field(ge=100)] = 500
-    """Characters of an expression; its rest is not shown."""
+    """Characters of an expression that the model gets; the rest is cut."""

@@ -1,9 +1,9 @@
-"""Can an expression be grounded in the picture? OFA, tuned for visual entailment (RiVEG section IV-C1).
+"""Whether the picture entails an expression: OFA, tuned for visual entailment (RiVEG section IV-C1).
 
-The question is the one that RiVEG's data really put: the expression takes the place of SNLI-VE's caption, the picture's
-caption that of the hypothesis. The decoder reads the question again and answers yes or no; the answers form a trie, and
-at each step the probabilities are those among the tokens that the trie allows, the end of the text included. The score
-is the softmax over the two answers' log-probabilities. OFA's third answer, "maybe", does not occur in RiVEG's data.
+The question has the form of RiVEG's data files: the expression replaces SNLI-VE's caption, and the picture's caption
+replaces the hypothesis. The decoder reads the question again and answers yes or no. The answers form a trie; at each
+step the probabilities are normalised over the tokens that the trie allows, including the end of the text. The score is
+the softmax over the log-probabilities of the two answers. OFA's third answer, "maybe", does not occur in RiVEG's data.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ from namepin.tools.types import Notice
 
 QUESTION = ' can image and text1 " {expression} " imply text2 " {caption} "?'
 WITHOUT_CAPTION = ' does the image describe " {expression} "?'
-"""What OFA's data code asks where it is given no caption."""
+"""The question of OFA's data code without a caption."""
 
 ANSWERS = (" yes", " no")
 
 
 class OfaEntailment:
-    """The ResNet once a picture, one batch of questions for all its mentions (`EntailmentTool`)."""
+    """Runs the ResNet once per picture, and one batch of questions for all its mentions (`EntailmentTool`)."""
 
     name: ClassVar[str] = "entailment_ofa"
     version: ClassVar[int] = 1
 
     def __init__(self, config: OfaEntailmentConfig, ofa: OfaModel | None = None) -> None:
-        """Take `ofa`, else the one that `config.ofa` names, loaded or shared.
+        """Use `ofa` if given, else load or share the model of `config.ofa`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_ofa`.
@@ -49,7 +49,7 @@ class OfaEntailment:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, picture size and prompts; not over device and batch sizes."""
+        """Covers weights, picture size and prompts; not device and batch sizes."""
         settings = self.config.model_dump(include={"image_size"})
         prompt = "\n".join((QUESTION, WITHOUT_CAPTION, *ANSWERS))
         return fingerprint(self.name, self.version, settings, weights=self.ofa.identity, prompt=prompt)
@@ -59,7 +59,7 @@ class OfaEntailment:
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         asked = [request.image for request in check_expressions(requests) if request.queries]
         with torch.inference_mode():
@@ -67,7 +67,7 @@ class OfaEntailment:
             return [self._entailments(request, patches.get(request.image.sha256)) for request in requests]
 
     def _entailments(self, request: EntailRequest, patches: Patches | None) -> Entailments:
-        if patches is None:  # nothing was asked about this picture
+        if patches is None:  # no query is about this picture
             return Entailments(entailments=())
         caption, caption_cut = self.ofa.words.normalise_text(request.caption or "")
         spelled = [self.ofa.words.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
@@ -107,9 +107,9 @@ def answer_scores(
 
     Args:
         net: the OFA.
-        memory: of the questions, one a start.
-        starts: what the decoder reads before it answers.
-        answers: ids, each with its last token; none may begin with another.
+        memory: the encoder's states of the questions, one per start.
+        starts: ids that the decoder reads before it answers.
+        answers: ids, each with its end token; no answer may be the beginning of another.
 
     Returns:
         (starts, answers).

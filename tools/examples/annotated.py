@@ -1,7 +1,7 @@
-"""Which annotated samples are like a post? Multimodal similar example awareness, MSEA (RiVEG section IV-B1b).
+"""Annotated samples similar to a post: multimodal similar example awareness, MSEA (RiVEG section IV-B1b).
 
-Fusion features of the annotated samples are computed once and kept in a folder; a post gets the N samples with the
-highest cosine. The paper's ablation takes N samples by chance instead, always the same ones.
+Fusion features of the annotated samples are computed once and stored in a folder. A post gets the N samples with the
+highest cosine. The paper's ablation uses N random samples instead, the same for all posts.
 """
 
 import logging
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 FEATURES_FILE, INDEX_FILE = "features.safetensors", "index.json"
 DIGITS = 4
-"""Of a similarity. What differs beyond them is the machine's rounding, and must not decide an order."""
+"""Decimals of a similarity. Differences beyond them are rounding, and must not decide the order."""
 
 
 class AnnotatedExamples:
@@ -46,8 +46,8 @@ class AnnotatedExamples:
     The order is ours; the paper gives a set. A post never gets itself, by id or by text.
 
     Attributes:
-        samples: those that can be shown.
-        dropped: ids of those whose text is unknown.
+        samples: the samples with a known text.
+        dropped: ids of the samples without a text.
 
     Raises:
         NamepinError: as `read_samples` and `load_encoder_of`; E211 when an encoder's numbers are not finite, E216 no
@@ -78,7 +78,7 @@ class AnnotatedExamples:
 
     @property
     def fingerprint(self) -> str:
-        """The samples, the encoder where one is used, and how many are chosen how; no paths."""
+        """Covers the samples, the encoder where one is used, and how samples are chosen; no paths."""
         told = {"n", "selection"} if self.config.selection == "similar" else {"n", "selection", "seed"}
         return fingerprint(self.name, self.version, self.config.model_dump(include=told), weights=self._weights)
 
@@ -125,7 +125,7 @@ class AnnotatedExamples:
         )
 
     def _content(self) -> str:
-        """Digest of all that is shown of the samples or goes into their features."""
+        """Digest of everything in the samples that goes into prompts or features."""
         sees = self._encoder is not None and self._encoder.sees
         return digest(
             [
@@ -143,8 +143,8 @@ def kept_features(
 ) -> Tensor:
     """The samples' features, (samples, D), each of length one: read from `folder`, else computed and written there.
 
-    The folder holds `features.safetensors` and `index.json`, the rows' ids and the fingerprint they belong to. Features
-    of another fingerprint, and damaged ones, are computed again; where the folder cannot be written, each start does.
+    The folder holds `features.safetensors`, and `index.json` with the rows' ids and the fingerprint. Damaged features,
+    and features of another fingerprint, are computed again. If the folder cannot be written, each start computes them.
 
     Raises:
         NamepinError: E211 when the encoder's numbers are not finite.
@@ -160,7 +160,7 @@ def kept_features(
 def encode(
     encoder: FusionEncoder, texts: Sequence[str], pictures: Sequence[Image.Image | None], size: int
 ) -> tuple[Tensor, tuple[Notice, ...]]:
-    """Features of posts in batches of `size`, (posts, D), each of length one, and what there is to say."""
+    """Features of posts in batches of `size`, (posts, D), each of length one, and warnings."""
     if not texts:
         return torch.zeros(0, 0), ()
     parts, notices = in_batches(
@@ -204,7 +204,7 @@ def _read_features(folder: Path, identity: str, ids: Sequence[str]) -> Tensor | 
 
 
 def _write_features(folder: Path, identity: str, ids: Sequence[str], features: Tensor) -> None:
-    """The index goes away first and comes back last: it never names features that are not whole."""
+    """Write the features. The index is deleted first and written last, so it never names incomplete features."""
     from safetensors.torch import save_file
 
     try:

@@ -11,7 +11,7 @@ Kind = Literal["umt", "sentence", "clip"]
 
 
 class ExamplesConfig(Frozen):
-    """Where the annotated samples are, and how a post's are chosen."""
+    """The annotated samples, and how a post's samples are chosen."""
 
     samples: tuple[str, ...] = ("annotations.jsonl",)
     """JSONL files with rows `{"id", "annotation"}`, which may have `text` and `caption` too."""
@@ -20,10 +20,10 @@ class ExamplesConfig(Frozen):
     """The data set that the samples are from: texts and captions of its train and dev posts are looked up by id."""
 
     captions: str = "blip2"
-    """Whose captions of the data set are shown."""
+    """The captioner whose captions of the data set are used."""
 
     images: str | None = None
-    """A folder with the samples' pictures, `ID.jpg`; read by encoders that see."""
+    """A folder with the samples' pictures, `ID.jpg`, for encoders that read pictures."""
 
     n: Annotated[int, Field(ge=1, le=50)] = 5
     """How many samples a post gets (the paper's N)."""
@@ -38,14 +38,14 @@ class ExamplesConfig(Frozen):
     """`umt` is the paper's; `sentence` reads the text alone; `clip` reads both."""
 
     weights: str | None = None
-    """Of the encoder, a folder or hub name. None: all-MiniLM-L6-v2, CLIP ViT-B/32; UMT's are not published."""
+    """Weights of the encoder, a folder or hub name. None: all-MiniLM-L6-v2, CLIP ViT-B/32; UMT's are not published."""
 
     revision: str | None = None
     device: str = "cpu"
     batch_size: Annotated[int, Field(ge=1)] = 32
 
     store: Path | None = None
-    """The folder that the samples' features are kept in. None: one a fingerprint, in the cache folder."""
+    """The folder for the samples' features. None: one folder per fingerprint, in the cache folder."""
 
     @field_validator("samples", mode="before")
     @classmethod

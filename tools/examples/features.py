@@ -1,7 +1,7 @@
-"""Features of posts, by which similar ones are found (RiVEG section IV-B1b): one vector a post, from text and picture.
+"""Features of posts for finding similar ones (RiVEG section IV-B1b): one vector per post, from text and picture.
 
-The paper takes them from a multimodal NER model (`umt`). Its weights are not published, so there are two encoders that
-anybody has: a sentence encoder, which reads the text alone, and CLIP.
+The paper takes them from a multimodal NER model (`umt`). Its weights are not published, so there are also two public
+encoders: a sentence encoder, which reads only the text, and CLIP.
 """
 
 from collections.abc import Sequence
@@ -31,25 +31,25 @@ from namepin.tools.models.umt_checkpoint import load_umt
 
 CLIP = "openai/clip-vit-base-patch32"
 MAX_PIECES = 128
-"""Of a text; a post has about 30. CLIP reads at most 77."""
+"""Largest number of tokens of a text; a post has about 30. CLIP reads at most 77."""
 
 
 class FusionEncoder(Protocol):
     """Turns posts into vectors."""
 
     sees: bool
-    """Whether pictures count."""
+    """Whether the encoder reads pictures."""
 
     identity: str
-    """Digest of all that decides the vectors."""
+    """Digest of everything that determines the vectors."""
 
     def encode(self, texts: Sequence[str], pictures: Sequence[Image.Image | None]) -> Tensor:
-        """One row a post: (B, D), float32, on the CPU. A post without a picture has None in its place."""
+        """One row per post: (B, D), float32, on the CPU. A post without a picture has None in its place."""
         ...
 
 
 class SentenceFeatures:
-    """The mean over a text's word pieces of a sentence encoder's last layer, as all-MiniLM is made to be read."""
+    """The mean over a text's word pieces of a sentence encoder's last layer, as all-MiniLM was trained."""
 
     sees = False
 
@@ -62,7 +62,7 @@ class SentenceFeatures:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], pictures: Sequence[Image.Image | None]) -> Tensor:
-        """The text's vector, of length one; the picture plays no part."""
+        """The text's vector, of length one; the picture is not used."""
         words, _ = self._texts.plain(texts)
         states = self._net(input_ids=words.ids, attention_mask=words.mask).last_hidden_state
         mask = words.mask.unsqueeze(2)
@@ -73,8 +73,8 @@ class SentenceFeatures:
 class ClipFeatures:
     """CLIP's vectors of text and picture, each of length one, side by side; zeros where there is no picture.
 
-    The cosine of two posts with pictures is then the mean of that between texts and that between pictures. The whole
-    picture is squashed to CLIP's square: what a post is about may stand at its border.
+    The cosine of two posts with pictures is then the mean of the text cosine and the picture cosine. The whole picture
+    is squashed to CLIP's square, since the subject of a post may be at the border.
     """
 
     sees = True
@@ -109,8 +109,8 @@ class ClipFeatures:
 class UmtFeatures:
     """The mean over a text's word pieces of UMT's multimodal hidden states (`namepin.tools.nets.umt`).
 
-    The paper does not say how the states of a post's tokens become one vector; the mean over the words treats posts of
-    any length alike, and [CLS] has no task in UMT. A post without a picture is read with one of the mean colour.
+    The paper does not say how the states of a post's tokens become one vector. The mean over the words does not depend
+    on the post's length, and [CLS] has no task in UMT. A post without a picture gets one of the mean colour.
     """
 
     sees = True
@@ -127,7 +127,7 @@ class UmtFeatures:
 
 
 def load_encoder_of(kind: Kind, weights: str | None, revision: str | None, device: torch.device) -> FusionEncoder:
-    """The encoder that a profile names, its weights loaded; None takes a kind's own.
+    """Load the encoder that a profile names; with None, the default weights of its kind.
 
     Raises:
         NamepinError: E210-E214 and E218 where weights or tokenizer are missing, damaged or of another model.

@@ -1,8 +1,7 @@
-"""Annotated samples (RiVEG section IV-B1a), in the form of the PGIM authors' release: `{"id", "annotation"}` a line.
+"""Annotated samples (RiVEG section IV-B1a), as in the PGIM authors' release: one `{"id", "annotation"}` per line.
 
-The release names posts and does not hold their texts. A row may bring its own `text` and `caption`; for all others they
-are looked up in a data set's folder, by id. A sample whose text nobody knows cannot be shown to a model and is left
-out.
+The release names posts without their texts. A row may have its own `text` and `caption`. Otherwise they are looked up
+by id in a data set's folder. Samples without text are skipped.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,13 +16,13 @@ from namepin.tools.files import file_of
 from namepin.tools.jsonl import read_placed_rows, read_rows
 
 SPLITS = ("train", "dev", "valid")
-"""Where texts are looked up: never in a test split."""
+"""The splits in which texts are looked up; never a test split."""
 
 Line = Annotated[str, Field(max_length=4000)]
 
 
 class AnnotatedRow(BaseModel):
-    """One line of a file. All of it may stand in a prompt, so its parts are bounded."""
+    """One line of a file. All of its fields may go into a prompt, so their lengths are bounded."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     id: Annotated[str, Field(min_length=1, max_length=200)]
@@ -52,12 +51,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampleSources:
-    """Where samples and what belongs to them are.
+    """The files of samples, texts, captions and pictures.
 
     Attributes:
         samples: the JSONL files.
         data: a data set's folder (`txt/SPLIT.txt` or `SPLIT.txt`, `captions/`), or None.
-        captions: whose captions of the data set to take, as in `captions/blip2-train.jsonl`.
+        captions: the captioner whose captions of the data set are used, as in `captions/blip2-train.jsonl`.
         images: a folder with `ID.jpg`, or None.
     """
 
@@ -71,8 +70,8 @@ def read_samples(sources: SampleSources) -> tuple[list[Sample], list[str]]:
     """The samples whose text is known, in the files' order, and the ids of those left out.
 
     Raises:
-        NamepinError: E130 a file or folder is missing, or no sample has a text; E131 an id twice; E134 a row that is
-            none.
+        NamepinError: E130 when a file or folder is missing, or no sample has a text; E131 for an id that occurs twice;
+            E134 for an invalid row.
     """
     rows = list(_rows(sources.samples))
     texts, captions = _data_set(sources) if sources.data else ({}, {})
@@ -102,7 +101,7 @@ def read_samples(sources: SampleSources) -> tuple[list[Sample], list[str]]:
 
 
 def annotated_ids(files: tuple[str, ...]) -> frozenset[str]:
-    """The ids that are annotated, whether their text is known or not.
+    """The ids of all annotated posts, also those without a known text.
 
     Raises:
         NamepinError: as `read_samples`, on files and rows.

@@ -1,7 +1,7 @@
-"""Entity expansion (RiVEG section IV-B2): a chat model says in plain words what a name is.
+"""Entity expansion (RiVEG section IV-B2): a chat model describes in plain words what a mention refers to.
 
-Post and description were written by strangers and models: they go in as data, escaped, and what comes back is one
-sentence of bounded length, used as text and never as an instruction.
+Post and description are untrusted, so they go into the prompt as escaped data. The answer is one sentence of bounded
+length, used as text and never as an instruction.
 """
 
 import re
@@ -35,7 +35,7 @@ QUESTION = (
     "Text?\nAnswer:"
 )
 
-# The fixed examples (section IV-B2) are of our own making: background, text, entity, answer.
+# The fixed examples (section IV-B2) are ours: background, text, entity, answer.
 EXAMPLES: tuple[tuple[str, str, str, str], ...] = (
     (
         "A man in a white basketball jersey dribbles past a defender in a crowded arena.",
@@ -70,7 +70,7 @@ MOST_WORDS = 40
 
 
 def prompt(request: ExpandRequest) -> list[BaseMessage]:
-    """The conversation that asks about one name; without a background, the template's line on it goes."""
+    """The conversation about one mention; without a background, the template's line for it is left out."""
     messages: list[BaseMessage] = [SystemMessage(SYSTEM)]
     for background, text, entity, answer in EXAMPLES:
         messages += [HumanMessage(_question(background, text, entity)), AIMessage(answer)]
@@ -86,10 +86,10 @@ PROMPT_DIGEST = digest([SYSTEM, BACKGROUND, QUESTION, EXAMPLES, REPAIR])
 
 
 class ChatExpansion(CachedChatTool[ExpandRequest, Expansion]):
-    """Expands names with a chat model (`ExpansionTool`).
+    """Expands mentions with a chat model (`ExpansionTool`).
 
-    An unusable answer is complained about once; after a second one the name goes on without an expansion, and a notice
-    W151. Answers are kept on disk.
+    After an unusable answer the model is asked once more. After a second one the mention has no expansion, with a
+    notice W151. Answers are cached on disk.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
@@ -104,10 +104,10 @@ class ChatExpansion(CachedChatTool[ExpandRequest, Expansion]):
         self.config = config
 
     def run(self, requests: Sequence[ExpandRequest], media: Media) -> list[Expansion]:
-        """Expand every name; equal requests are asked once.
+        """Expand every mention; equal requests are sent once.
 
         Raises:
-            ToolUnavailable: when one of them fails for good; the others' answers are in the cache by then.
+            ToolUnavailable: when one of them fails after all retries; the other answers are then in the cache.
         """
         return self.answers(self._expand, requests)
 
@@ -151,10 +151,10 @@ _REFUSAL = re.compile(r"^(?:i(?:'m| am)? (?:sorry|cannot|can't|do not|don't|unab
 
 
 def usable(reply: Reply, entity: str) -> tuple[str, str]:
-    """The expansion in a reply and "", or "" and what is wrong with it, in words that hold nothing of the reply.
+    """(The expansion in a reply, ""), or ("", what is wrong with the reply), without quoting the reply.
 
-    The first sentence counts. `CP3 is a basketball player` becomes `a basketball player`; a sentence about somebody
-    else is refused, though one that mentions others (`a woman beside Lionel Messi`) is what the paper wants.
+    Only the first sentence counts. `CP3 is a basketball player` becomes `a basketball player`. A sentence about another
+    subject is refused. A sentence that mentions others (`a woman beside Lionel Messi`) is accepted, as in the paper.
     """
     try:
         lines = clean_text(reply.text.rpartition("</think>")[2]).strip().splitlines()

@@ -13,11 +13,11 @@ class ExpansionConfig(CachedChatConfig):
 
     max_tokens: Annotated[int, Field(gt=0)] = 80
     max_post: Annotated[int, Field(ge=100)] = 4000
-    """Characters of the post, and of the background, that the model is shown."""
+    """Characters of the post, and of the background, that the model gets."""
 
 
 class RecordedExpansionConfig(Frozen):
-    """Where the expansions are."""
+    """The file of the expansions."""
 
     file: str = "expansions.jsonl"
-    """JSONL of `{"post": the post's text, "text": the name, "expansion"}`; other keys are passed over."""
+    """JSONL of `{"post": the post's text, "text": the name, "expansion"}`; other keys are ignored."""

@@ -1,4 +1,4 @@
-"""Expansions that were written earlier, by post and name: from a file."""
+"""Recorded expansions from a file, by post and mention."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +13,16 @@ from namepin.tools.media import Media
 
 
 class RecordedExpansion:
-    """Serves recorded expansions (`ExpansionTool`); texts count as equal when they differ in white space only."""
+    """Serves recorded expansions (`ExpansionTool`). Differences in white space are ignored."""
 
     name: ClassVar[str] = "expansion"
     version: ClassVar[int] = 1
 
     def __init__(self, config: RecordedExpansionConfig) -> None:
-        """Read the file.
+        """Read the file of `config`.
 
         Raises:
-            NamepinError: E130 when it is missing, E134 when a row is no expansion.
+            NamepinError: E130 when it is missing, E134 when a row is not an expansion.
         """
         self.config = config
         self._rows = read_expansions(Path(config.file))
@@ -30,14 +30,14 @@ class RecordedExpansion:
 
     @property
     def fingerprint(self) -> str:
-        """The rows; not the file's place."""
+        """Covers the rows; not the file's path."""
         return fingerprint(self.name, self.version, {}, weights=self._digest)
 
     def run(self, requests: Sequence[ExpandRequest], media: Media) -> list[Expansion]:
-        """Look every name up; the background plays no part.
+        """Look every mention up; the background is not used.
 
         Raises:
-            ToolUnavailable: when a name has no recorded expansion.
+            ToolUnavailable: when a mention has no recorded expansion.
         """
         found = []
         for request in requests:
@@ -52,7 +52,7 @@ def read_expansions(path: Path) -> Mapping[tuple[str, str], str]:
     """(post, name) -> expansion.
 
     Raises:
-        NamepinError: E130 when the file is missing, E134 when a row is no expansion.
+        NamepinError: E130 when the file is missing, E134 when a row is not an expansion.
     """
     if not path.is_file():
         raise NamepinError("E130", "no recorded expansions here", where=str(path), mend="check expansion.file")

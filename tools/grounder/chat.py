@@ -1,6 +1,6 @@
-"""Where is what an expression refers to? A chat model that writes boxes, such as Qwen-VL, on a server.
+"""The box of an expression: a chat model on a server that writes boxes, such as Qwen-VL.
 
-The picture is sent at a size that Qwen-VL's own processor leaves alone, so that the pixels the model counts are known.
+The picture is sent at a size that Qwen-VL's own processor does not change, so the model's pixel coordinates are known.
 """
 
 import math
@@ -30,14 +30,14 @@ from namepin.tools.types import Frozen, ImageRef, Notice
 
 
 class _Found(Frozen):
-    """What is kept of an answer: the boxes, and how many were none."""
+    """A cached answer: the boxes, and the number of invalid ones."""
 
     grounded: Grounded
     dropped: int = 0
 
 
 class ChatGrounder(CachedChatTool[GroundRequest, _Found]):
-    """One question a query (`Grounder`); answers are kept on disk.
+    """Asks one question per query (`Grounder`). Answers are cached on disk.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
@@ -57,13 +57,13 @@ class ChatGrounder(CachedChatTool[GroundRequest, _Found]):
     def run(self, requests: Sequence[GroundRequest], media: Media) -> list[Groundings]:
         """Boxes for every query of every request, in the model's order; equal questions are asked once.
 
-        A box's score is the geometric mean of the probabilities of its answer's tokens where `logprobs` is set and the
-        server gives them, else 1: a ranking within one answer is its order.
+        Boxes of one answer have one score. It is the geometric mean of the answer's token probabilities where
+        `logprobs` is set and the server gives them, else 1.
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when `media` lacks the picture.
-            ToolUnavailable: when one question fails for good, or is twice answered with no list of boxes; the others'
-                answers are in the cache by then.
+            ToolUnavailable: when one question fails after all retries, or gets two answers without a list of boxes; the
+                other answers are then in the cache.
         """
         singles = [_single(request, i) for request in check_expressions(requests) for i in range(len(request.queries))]
         urls: dict[str, tuple[str, Size]] = {}
@@ -121,6 +121,6 @@ def _single(request: GroundRequest, index: int) -> GroundRequest:
 
 
 def _score(reply: Reply) -> float:
-    """Geometric mean of the answer's tokens' probabilities; 1 where the server told none."""
+    """Geometric mean of the answer's token probabilities; 1 where the server gave none."""
     told = [min(said.likely[said.token], 0.0) for said in reply.tokens]
     return math.exp(sum(told) / len(told)) if told else 1.0

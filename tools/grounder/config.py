@@ -12,11 +12,11 @@ from namepin.tools.types import Frozen, Positive
 Phrase = Literal["expression", "expansion", "entity"]
 Part = Literal["expansion", "entity", "category", "expression"]
 PATCH = 32
-"""Pixels of the squashed picture's side that become one place of what the encoder reads."""
+"""Pixels per side of the squashed picture that become one position of the encoder's input."""
 
 
 class OfaGrounderConfig(Frozen):
-    """Which OFA, the size of its pictures, and how many boxes to look for."""
+    """The OFA, the size of its pictures, and the number of boxes."""
 
     ofa: OfaConfig = OfaConfig(weights="refcoco_large_best.pt")
     """Tuned on RefCOCO by its authors; for RiVEG's own data tune `OFA-Sys/ofa-large` (docs/riveg.md)."""
@@ -28,7 +28,7 @@ class OfaGrounderConfig(Frozen):
 
 
 class SeqtrGrounderConfig(Frozen):
-    """Which SeqTR, and how it is run."""
+    """The SeqTR, and how it runs."""
 
     weights: str = "det_best.pth"
     """A `.pth` file of the authors' code, or a folder with `model.safetensors`; none is on the hub."""
@@ -36,13 +36,13 @@ class SeqtrGrounderConfig(Frozen):
     revision: str | None = None
 
     vocabulary: str | None = None
-    """The JSON file of its words; None for `token_to_ix.json` beside the weights."""
+    """The JSON file of its vocabulary; None for `token_to_ix.json` beside the weights."""
 
     average: bool = True
-    """Take the moving average of the weights where the file holds one."""
+    """Use the moving average of the weights where the file holds one."""
 
     task: Literal["auto", "box", "mask"] = "auto"
-    """What is answered: all that the weights can write, a box alone, or also the mask, which they must be able to."""
+    """The answer: everything that the weights support, only a box, or box and mask, where the weights support masks."""
 
     max_words: Positive = 30
     """Of an expression, RiVEG's; the authors' RefCOCO weights have 15, Flickr30k's 20, the pre-trained ones 40. Shorter
@@ -57,22 +57,22 @@ class SeqtrGrounderConfig(Frozen):
 
 
 class Sam3GrounderConfig(Frozen):
-    """The net, what it is asked, and which instances are boxes."""
+    """The net, its prompt, and which instances count."""
 
     sam: Sam3Config = Sam3Config()
     ask: Part = "expansion"
-    """`expansion`: what is said of the entity, and its category where nothing is. `entity`: its name. `category`: its
-    type in plain words. `expression`: all of it, as UNINEXT gets it."""
+    """`expansion`: the entity's expansion, else its category. `entity`: its name. `category`: its type in plain words.
+    `expression`: the whole expression, as UNINEXT gets it."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """SAM 3's own, for instances."""
+    """The lowest score of an instance; SAM 3's own default."""
 
     most: Annotated[int, Field(ge=1, le=200)] = 5
-    """Boxes a mention."""
+    """Largest number of boxes per mention."""
 
 
 class MmGroundingDinoConfig(Frozen):
-    """Which MM-Grounding-DINO, what it is asked, and which of its boxes count."""
+    """The MM-Grounding-DINO, its prompt, and which of its boxes count."""
 
     weights: str = "openmmlab-community/mm_grounding_dino_large_all"
     """A transformers folder or a name on the hub."""
@@ -81,33 +81,33 @@ class MmGroundingDinoConfig(Frozen):
     """The commit on the hub."""
 
     adapter: str | None = None
-    """A folder with a LoRA adapter for the task `ground` (`namepin.tools.loading.adapters`); None runs the weights as
-    they are."""
+    """A folder with a LoRA adapter for the task `ground` (`namepin.tools.loading.adapters`); None runs the
+    weights without one."""
 
     device: str = "cpu"
 
     phrase: Phrase = "expansion"
-    """The part of `NAME (TYPE) – EXPANSION` that is asked. A detector knows kinds of things and few names, so the
-    expansion; a query without one is asked as a whole."""
+    """The part of `NAME (TYPE) – EXPANSION` that is the prompt. The default is the expansion, since a detector knows
+    kinds of things and few names. A query without an expansion is used as a whole."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.25
     """The lowest score of a box."""
 
     top: Annotated[int, Field(ge=1, le=900)] = 5
-    """Boxes a query at most."""
+    """Largest number of boxes per query."""
 
     short_side: Annotated[int, Field(ge=32)] = 800
-    """Pixels of the picture's shorter side, as the net sees it."""
+    """Pixels of the shorter side of the net's input."""
 
     long_side: Annotated[int, Field(ge=32)] = 1333
-    """Pixels of its longer side at most; a narrow picture gets a shorter side below `short_side`."""
+    """Largest number of pixels of the longer side; a narrow picture gets a shorter side below `short_side`."""
 
     text_batch: Annotated[int, Field(ge=1)] = 4
-    """Queries at a time."""
+    """Queries per batch."""
 
 
 class Florence2Config(Frozen):
-    """Which Florence-2, and what it is asked."""
+    """The Florence-2, and its prompt."""
 
     weights: str = "florence-community/Florence-2-large-ft"
     """A transformers folder or a name on the hub. The `ft` ones were tuned on referring expressions, too."""
@@ -118,41 +118,41 @@ class Florence2Config(Frozen):
     device: str = "cpu"
 
     phrase: Phrase = "expansion"
-    """The part of `NAME (TYPE) – EXPANSION` that is asked; a query without an expansion is asked as a whole."""
+    """The part of `NAME (TYPE) – EXPANSION` that is the prompt; a query without an expansion is used as a whole."""
 
     image_size: Annotated[int, Field(ge=PATCH, multiple_of=PATCH)] = 768
     """Side of the square that pictures are squashed to, in pixels."""
 
     beams: Annotated[int, Field(ge=2, le=50)] = 3
-    """Of the search for one answer, which may hold several boxes."""
+    """Beams of the search for one answer, which may hold several boxes."""
 
     top: Annotated[int, Field(ge=1, le=20)] = 5
-    """Boxes a query at most."""
+    """Largest number of boxes per query."""
 
     text_batch: Annotated[int, Field(ge=1)] = 4
-    """Queries at a time."""
+    """Queries per batch."""
 
 
 class ChatGrounderConfig(CachedChatConfig):
-    """The chat model, how it counts, and what it is shown. Off without `model`."""
+    """The chat model, its coordinates, and its input. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 256
     frame: Frame | None = None
-    """What the model's numbers count; None takes it from the model's name: Qwen2.5-VL pixels, Qwen3-VL thousandths."""
+    """The unit of the model's coordinates. None: by its name, pixels for Qwen2.5-VL, thousandths for Qwen3-VL."""
     factor: Annotated[int, Field(ge=1, le=256)] | None = None
     """The picture's sides are multiples of this; None is 28 for pixels (Qwen2.5-VL) and 32 for thousandths."""
     min_pixels: Annotated[int, Field(ge=1024)] = 65_536
     """A smaller picture is enlarged to this many pixels."""
     max_pixels: Annotated[int, Field(ge=65_536, le=12_000_000)] = 1_000_000
-    """A larger one is made smaller; the server must take this much, else it would resize, and pixels be off."""
+    """A larger one is scaled down. The server must accept this size, else it resizes and shifts the coordinates."""
     top: Annotated[int, Field(ge=1, le=50)] = 5
-    """Boxes of an answer that are kept."""
+    """Largest number of boxes per answer."""
     logprobs: bool = False
     """Ask for log-probabilities, and score by them."""
     max_post: Annotated[int, Field(ge=100)] = 2000
-    """Characters of the post; its rest is not shown."""
+    """Characters of the post that the model gets; the rest is cut."""
     max_expression: Annotated[int, Field(ge=100)] = 500
-    """Characters of an expression; its rest is not shown."""
+    """Characters of an expression that the model gets; the rest is cut."""
 
     @model_validator(mode="after")
     def _counts_are_known(self) -> Self:
@@ -170,5 +170,5 @@ class ChatGrounderConfig(CachedChatConfig):
 
     @property
     def multiple(self) -> int:
-        """Of what the shown picture's sides are multiples."""
+        """The sides of the sent picture are multiples of it."""
         return self.factor or (28 if self.counts == "pixels" else 32)

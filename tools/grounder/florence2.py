@@ -1,8 +1,8 @@
-"""Where is what an expression refers to? Florence-2, a maintained net that writes boxes as words (MIT).
+"""The box of an expression: Florence-2, a maintained model that writes boxes as tokens (MIT).
 
-Florence-2 answers a question about a picture with words and 1,000 location tokens. Of its questions this is the one
-about a single thing, "Locate ... in the image."; the answer names the thing and then its boxes, four locations each, or
-its outlines. A location is a thousandth of the picture's width or height, and stands for the middle of it.
+Florence-2 answers a question about a picture with words and 1,000 location tokens. This tool uses its question about a
+single thing, "Locate ... in the image.". The answer names the thing and then its boxes, four locations each, or its
+outlines. A location is the middle of one thousandth of the picture's width or height.
 """
 
 import math
@@ -36,20 +36,20 @@ from namepin.tools.models.match_texts import without_special
 from namepin.tools.types import Box, ImageRef, Notice
 
 FRONT, BACK = "Locate", " in the image."
-"""What stands around the phrase in Florence-2's open-vocabulary detection, word for word."""
+"""The text around the phrase in Florence-2's open-vocabulary detection, word for word."""
 
 BINS = 1000
 MAX_ANSWER = 192
-"""Tokens: the phrase again, and a few boxes or one outline. Florence-2 is trained on answers that go on for longer."""
+"""Largest number of tokens of an answer: the phrase, and a few boxes or one outline."""
 
 MAX_TOKENS = 256
-"""Of an expression; no post needs more, and the encoder's places are shared with the picture."""
+"""Largest number of tokens of an expression. The encoder's positions are shared with the picture."""
 
 _MEND = "take Florence-2 in transformers' form, such as florence-community/Florence-2-large-ft"
 
 
 class Florence2:
-    """A loaded net with its vocabulary; several threads may use it at once."""
+    """A loaded net with its vocabulary, safe for several threads."""
 
     def __init__(self, net: Any, tokenizer: Any, sha256: str, device: str) -> None:
         self.device = device_named(device)
@@ -59,13 +59,13 @@ class Florence2:
         self.identity = identity(sha256, net, sorted(tokenizer.get_vocab().items()))
 
     def check_size(self, size: int) -> None:
-        """See that a square picture of `size` pixels has places for all its patches.
+        """Check that the weights have position embeddings for all patches of a square picture of `size` pixels.
 
         Raises:
-            NamepinError: E217 when not.
+            NamepinError: E217 when they do not.
         """
         most = self.net.config.vision_config.max_position_embeddings
-        # One place is for the picture as a whole, and the words want some.
+        # One position is for the picture as a whole, and some are for the words.
         while most**2 + 1 + MAX_TOKENS // 2 > self.net.config.text_config.max_position_embeddings:
             most -= 1
         if size > most * PATCH:
@@ -86,13 +86,13 @@ class Answer:
 
 
 class Florence2Grounder:
-    """A picture is seen once, its mentions are one batch of questions (`Grounder`)."""
+    """Encodes a picture once; its mentions are one batch of questions (`Grounder`)."""
 
     name: ClassVar[str] = "grounder_florence2"
     version: ClassVar[int] = 1
 
     def __init__(self, config: Florence2Config) -> None:
-        """Load the weights, or share those loaded already.
+        """Load the weights, or share weights that are already loaded.
 
         Raises:
             NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.
@@ -103,7 +103,7 @@ class Florence2Grounder:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, phrase, picture size and search; not over device and batch size."""
+        """Covers weights, phrase, picture size and search; not device and batch size."""
         settings = self.config.model_dump(include={"phrase", "image_size", "beams", "top"})
         return fingerprint(self.name, self.version, settings, weights=self.model.identity, prompt=FRONT + BACK)
 
@@ -114,7 +114,7 @@ class Florence2Grounder:
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         with torch.inference_mode():
             return [self._groundings(request, media) for request in check_expressions(requests)]
@@ -134,7 +134,7 @@ class Florence2Grounder:
         return Groundings(groundings=tuple(grounded for grounded, _ in found), notices=(*notices, *halved))
 
     def seen(self, image: ImageRef, media: Media) -> Tensor:
-        """The picture as the encoder reads it, (1, places, width of the net)."""
+        """The picture as the encoder's input, (1, positions, width of the net)."""
         pixels = squash(picture(image, media), self.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
         seen: Tensor = self.model.net.get_image_features(pixels[None].to(self.model.device)).pooler_output
         if not seen.isfinite().all():
@@ -145,7 +145,7 @@ class Florence2Grounder:
         """The answer to each text, by beam search.
 
         Args:
-            seen: the picture, of `seen`.
+            seen: the picture's embeddings, from `seen`.
             texts: token ids of the questions.
         """
         net, device = self.model.net, self.model.device
@@ -178,7 +178,7 @@ class Florence2Grounder:
         return ids, len(middle) > room
 
     def _ground(self, answer: Answer, image: ImageRef) -> tuple[Grounded, int]:
-        """The boxes of one answer, and how many of its places were no box."""
+        """The boxes of one answer, and the number of invalid ones."""
         if not all(map(math.isfinite, answer.probabilities)):
             raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
         boxes, empty = [], 0
@@ -204,8 +204,8 @@ class Florence2Grounder:
 def parse_places(answer: Answer, model: Florence2) -> list[tuple[list[int], float]]:
     """The four bins of each place that an answer names, with the geometric mean of its locations' probabilities.
 
-    Locations are boxes of four; what is left over is none. What is no rectangle may be drawn as an outline after
-    `<poly>`, in parts with `<sep>` between them: of that, the box around all of it.
+    Four locations are a box; a shorter rest is ignored. The answer may also be an outline after `<poly>`, in parts with
+    `<sep>` between them. An outline gives the box around all of its parts.
     """
     places = []
     for start, stop in _runs([model.is_bin(token) or token == model.part for token in answer.tokens]):

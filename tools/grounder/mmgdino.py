@@ -1,8 +1,8 @@
-"""Where is what an expression refers to? MM-Grounding-DINO, a maintained open-vocabulary detector (Apache-2.0).
+"""The box of an expression: MM-Grounding-DINO, a maintained open-vocabulary detector (Apache-2.0).
 
 The net reads a picture and a phrase together and proposes 900 boxes; a box's score is the highest sigmoid among the
-phrase's tokens, as in transformers' own post-processing. Inside a text, a full stop ends one phrase and begins the
-next, which the net then reads apart; one mention is one phrase, so full stops within it become blanks.
+phrase's tokens, as in transformers' own post-processing. The net reads text on both sides of a full stop as separate
+phrases. One mention is one phrase, so full stops in it become blanks.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ from namepin.tools.models.match_texts import without_special
 from namepin.tools.types import ImageRef, Notice
 
 MARKS = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
-"""What the net takes for the end of a phrase, by numbers that are written into its code: BERT's, uncased."""
+"""The token ids that the net's code takes for the end of a phrase, from BERT's uncased vocabulary."""
 
 _MEND = "take MM-Grounding-DINO in transformers' form, such as openmmlab-community/mm_grounding_dino_large_all"
 
 
 class MmGroundingDino:
-    """A loaded net with its vocabulary; several threads may use it at once."""
+    """A loaded net with its vocabulary, safe for several threads."""
 
     def __init__(self, net: Any, tokenizer: Any, sha256: str, device: str) -> None:
         self.net, self.tokenizer = net.requires_grad_(False).to(device_named(device)), tokenizer
@@ -49,13 +49,13 @@ class MmGroundingDino:
 
 
 class MmGroundingDinoGrounder:
-    """A picture is prepared once, its mentions are one batch (`Grounder`)."""
+    """Prepares a picture once; its mentions are one batch (`Grounder`)."""
 
     name: ClassVar[str] = "grounder_mmgdino"
     version: ClassVar[int] = 1
 
     def __init__(self, config: MmGroundingDinoConfig, model: MmGroundingDino | None = None) -> None:
-        """Load the weights, or share those loaded already, unless a model is given.
+        """Use the given model, else load the weights or share weights that are already loaded.
 
         Raises:
             NamepinError: see `load_mmgdino`.
@@ -65,7 +65,7 @@ class MmGroundingDinoGrounder:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, phrase, threshold and sizes; not over device and batch size."""
+        """Covers weights, phrase, threshold and sizes; not device and batch size."""
         settings = self.config.model_dump(include={"phrase", "threshold", "top", "short_side", "long_side"})
         return fingerprint(self.name, self.version, settings, weights=self.model.identity)
 
@@ -74,7 +74,7 @@ class MmGroundingDinoGrounder:
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         with torch.inference_mode():
             return [self._groundings(request, media) for request in check_expressions(requests)]
@@ -117,11 +117,11 @@ class MmGroundingDinoGrounder:
         return [MARKS["[CLS]"], *ids[:room], MARKS["."], MARKS["[SEP]"]], len(ids) > room
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """The picture as the net sees it, (3, height, width)."""
+        """The picture as the net's input, (3, height, width)."""
         return imagenet(image.resize(self.seen(image.size), Image.Resampling.BILINEAR))
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (width, height) at which the net sees a picture of `size`: its proportions are kept."""
+        """The (width, height) of the net's input for a picture of `size`, with the same proportions."""
         short, long = min(size), max(size)
         side: float = self.config.short_side
         if long / short * side > self.config.long_side:
@@ -134,7 +134,7 @@ class MmGroundingDinoGrounder:
         return width, height
 
     def _best(self, scores: Tensor, places: Tensor, image: ImageRef) -> tuple[Grounded, int]:
-        """The best boxes over the threshold, and how many of the best lie outside the picture or are empty."""
+        """The best boxes above the threshold, and the number of boxes that are empty or outside the picture."""
         order = scores.argsort(descending=True, stable=True)
         order = order[scores[order] > self.config.threshold][: self.config.top]
         boxes = []
@@ -158,16 +158,16 @@ class MmGroundingDinoGrounder:
 
 
 def padded_ids(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Token ids, padded on the right, and which of them are there: (rows, tokens) each."""
+    """Token ids, padded on the right, and the attention mask: (rows, tokens) each."""
     longest = max(map(len, texts))
     ids = [[*text, *([0] * (longest - len(text)))] for text in texts]
     return torch.tensor(ids), torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
 
 
 def phrase_of(query: ReferringQuery, phrase: Phrase) -> str:
-    """The part of a query that is asked: all of it, what follows the dash, or the name; all of it where there is none.
+    """The part of a query that is the prompt: the whole query, the text after the dash, or the name.
 
-    The dash is looked for after the name, which may hold one itself.
+    Without a dash it is the whole query. The dash is looked for after the name, which may contain one itself.
     """
     if phrase == "entity":
         part = query.text
@@ -198,7 +198,7 @@ def load_mmgdino(config: MmGroundingDinoConfig, path: Path, sha256: str) -> MmGr
         raise NamepinError(
             "E218", "the tokenizer is not BERT's, uncased", where=str(path), mend="copy the one beside the weights"
         )
-    # PEFT asks for the words' embeddings, which transformers does not find in this net.
+    # PEFT asks for the input embeddings, which transformers does not find in this net.
     net.get_input_embeddings = net.model.text_backbone.get_input_embeddings
     if config.adapter is not None:
         base = Base(weights=config.weights, revision=config.revision, sha256=sha256)

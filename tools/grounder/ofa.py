@@ -1,4 +1,4 @@
-"""Where is what an expression refers to? OFA, tuned for referring expressions (RiVEG section IV-C2).
+"""The box of an expression: OFA, fine-tuned on referring expressions (RiVEG section IV-C2).
 
 OFA answers with four of its 1,000 bins (`namepin.tools.models.ofa_boxes`), found by beam search: each beam is a box.
 OFA's own search
@@ -29,13 +29,13 @@ QUESTION = ' which region does the text " {expression} " describe?'
 
 
 class OfaGrounder:
-    """The ResNet once a picture, one batch of questions for all its mentions (`Grounder`)."""
+    """Runs the ResNet once per picture, and one batch of questions for all its mentions (`Grounder`)."""
 
     name: ClassVar[str] = "grounder_ofa"
     version: ClassVar[int] = 1
 
     def __init__(self, config: OfaGrounderConfig, ofa: OfaModel | None = None) -> None:
-        """Take `ofa`, else the one that `config.ofa` names, loaded or shared.
+        """Use `ofa` if given, else load or share the model of `config.ofa`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_ofa`.
@@ -46,19 +46,19 @@ class OfaGrounder:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, picture size, beams and prompt; not over device and batch sizes."""
+        """Covers weights, picture size, beams and prompt; not device and batch sizes."""
         settings = self.config.model_dump(include={"image_size", "beams"})
         return fingerprint(self.name, self.version, settings, weights=self.ofa.identity, prompt=QUESTION)
 
     def run(self, requests: Sequence[GroundRequest], media: Media) -> list[Groundings]:
         """Boxes for every query of every request, best first.
 
-        A box's score is the geometric mean of its tokens' probabilities, that of the end of the answer included: OFA's
-        own score, which it gives as a logarithm.
+        A box's score is the geometric mean of its tokens' probabilities, including the end token's. OFA's own score
+        is its logarithm.
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         asked = [request.image for request in check_expressions(requests) if request.queries]
         with torch.inference_mode():
@@ -66,7 +66,7 @@ class OfaGrounder:
             return [self._groundings(request, patches.get(request.image.sha256)) for request in requests]
 
     def _groundings(self, request: GroundRequest, patches: Patches | None) -> Groundings:
-        if patches is None:  # nothing was asked about this picture
+        if patches is None:  # no query is about this picture
             return Groundings(groundings=())
         spelled = [self.ofa.words.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
         prompts = [self.ofa.prompt(QUESTION.format(expression=expression)) for expression, _ in spelled]
@@ -85,13 +85,13 @@ class OfaGrounder:
         return Groundings(groundings=tuple(grounded for grounded, _ in found), notices=notices)
 
     def search(self, memory: Memory) -> Beams:
-        """The best answers to questions that have been read: four bins and the end, (n, beams, 5)."""
+        """The best answers to encoded questions: four bins and the end token, (n, beams, 5)."""
         bins = self.ofa.words.bin_ids().to(self.ofa.device)
         places = [bins, bins, bins, bins, torch.tensor([END], device=self.ofa.device)]
         return continuations(self.ofa.net, memory, BEGIN, places, self.config.beams)
 
     def _ground(self, beams: list[list[int]], scores: list[float], image: ImageRef) -> tuple[Grounded, int]:
-        """The boxes of one query's beams, and how many beams were no box."""
+        """The boxes of one query's beams, and the number of beams that are not a box."""
         if not all(map(math.isfinite, scores)):
             raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
         words = self.ofa.words

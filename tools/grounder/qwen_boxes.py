@@ -1,7 +1,7 @@
-"""Boxes as Qwen-VL models write them, asked for and read alike whether the model runs here or on a server.
+"""Boxes as Qwen-VL models write them: the question, and the parser of the answer.
 
-Post and expression are data of strangers; so is the answer, which may be prose, thousands of words, or numbers that are
-no box. What is read out of it are numbers within the picture, or nothing.
+Post, expression and answer are untrusted. An answer may be prose, very long, or numbers that are not a box. The parser
+returns only boxes within the picture.
 """
 
 import json
@@ -18,8 +18,8 @@ from namepin.tools.llm.content import quote_text
 from namepin.tools.types import Box
 
 Frame = Literal["pixels", "thousand"]
-"""What a model's numbers count: pixels of the picture as it was shown (Qwen2.5-VL), or thousandths of either side,
-0 to 1000 (Qwen3-VL)."""
+"""The unit of a model's coordinates: pixels of the sent picture (Qwen2.5-VL), or thousandths of either side, 0 to 1000
+(Qwen3-VL)."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -38,11 +38,11 @@ REPAIR = 'That is not a list of boxes. Answer with [{"bbox_2d": [x1, y1, x2, y2]
 BOXES_DIGEST = digest([SYSTEM, QUESTION, REPAIR])
 
 LONGEST = 8000
-"""Characters of an answer that are read."""
+"""Largest number of characters of an answer that are read."""
 
 
 def frame_of(model: str) -> Frame | None:
-    """How the models of a name count; None where the name says nothing. The numbers themselves are never asked."""
+    """The frame of a model by its name; None for an unknown name. It is never guessed from the numbers."""
     name = model.casefold()
     if re.search(r"qwen-?2[._-]?5-?vl", name):
         return "pixels"
@@ -52,14 +52,14 @@ def frame_of(model: str) -> Frame | None:
 
 
 def question(post: str, phrase: str) -> str:
-    """The question in words; what strangers wrote is in it as JSON strings without `<` and `>`."""
+    """The question. Untrusted text is in it as JSON strings without `<` and `>`."""
     return QUESTION.format(post=quote_text(post), phrase=quote_text(phrase))
 
 
 def shown_size(size: Size, factor: int, least: int, most: int) -> Size:
-    """The size at which Qwen-VL looks at a picture: sides that are multiples of `factor`, about the same shape.
+    """The size at which Qwen-VL reads a picture: sides that are multiples of `factor`, about the same shape.
 
-    A picture that has this size already is not resized by the model's own processor, so its pixels are the model's.
+    The model's own processor does not resize a picture of this size, so its pixels are the model's pixels.
 
     Args:
         size: of the picture.
@@ -67,7 +67,7 @@ def shown_size(size: Size, factor: int, least: int, most: int) -> Size:
         least: pixels in all; a smaller picture is enlarged.
         most: pixels in all; a larger one is made smaller.
     """
-    # A picture a thousand times longer than wide would not fit between the bounds: its short side is widened.
+    # A very narrow picture would not fit between the bounds, so its short side is widened.
     width, height = (max(side, -(-max(size) // 100)) for side in size)
     wide, high = (max(factor, round(side / factor) * factor) for side in (width, height))
     if wide * high > most:
@@ -80,7 +80,7 @@ def shown_size(size: Size, factor: int, least: int, most: int) -> Size:
 
 
 def resize_for_model(image: Image.Image, factor: int, least: int, most: int) -> Image.Image:
-    """The upright RGB picture as the model is shown it (bicubic)."""
+    """The upright RGB picture, resized for the model (bicubic)."""
     return image.resize(shown_size(image.size, factor, least, most), Image.Resampling.BICUBIC)
 
 
@@ -89,8 +89,8 @@ def in_picture(numbers: tuple[float, float, float, float], frame: Frame, shown_a
 
     Args:
         numbers: left, top, right, bottom.
-        frame: what they count.
-        shown_at: size of the picture as the model saw it.
+        frame: their unit.
+        shown_at: (width, height) of the sent picture.
         size: of the upright picture.
 
     Returns:
@@ -107,10 +107,10 @@ def _scales(frame: Frame, shown_at: Size, size: Size) -> tuple[float, float]:
 
 
 def boxes_in(answer: str, frame: Frame, shown_at: Size, size: Size, most: int) -> tuple[list[Box], int] | None:
-    """The boxes of an answer, at most `most`, in its order, and how many were no box; None where it is no list at all.
+    """The boxes of an answer, at most `most`, in its order, and the number of invalid ones; None without a list.
 
-    A list may stand in a code fence or among words; the first one that can be read counts. What a thinking model says
-    before `</think>` is not its answer.
+    A list may stand in a code fence or among words; the first readable one counts. Text before `</think>` is not part
+    of the answer.
     """
     listed = _first_list(answer.rpartition("</think>")[2][:LONGEST])
     if listed is None:
@@ -122,7 +122,7 @@ def boxes_in(answer: str, frame: Frame, shown_at: Size, size: Size, most: int) -
 
 
 def _first_list(text: str) -> list[Any] | None:
-    """What is listed as boxes: each a list that should hold four numbers, or whatever stands in its place."""
+    """The listed boxes, unchecked: each should be a list of four numbers."""
     for value in _values(text):
         if isinstance(value, dict):
             value = [value]
@@ -138,7 +138,7 @@ def _first_list(text: str) -> list[Any] | None:
 
 
 def _values(text: str) -> Iterator[Any]:
-    """The JSON lists and objects in a text, none within another; at most as many as an answer may sensibly have."""
+    """The outermost JSON lists and objects in a text, up to a bound."""
     decoder = json.JSONDecoder()
     at = 0
     for _ in range(100):

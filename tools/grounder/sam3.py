@@ -1,8 +1,8 @@
-"""Where is what a phrase names? SAM 3 gives boxes and masks for words: RiVEG's Table XI with a maintained model.
+"""Box and mask of a phrase: SAM 3, a maintained model for RiVEG's Table XI.
 
-The table's row of this kind is UNINEXT, which finds a mask from the expression itself; so does this tool, and the graph
-then needs no segmenter. SAM 3 reads short noun phrases, not sentences with a name in them: `ask` says which part of
-the expression it gets.
+The table's row of this kind is UNINEXT, which predicts a mask from the expression itself. So does this tool, and the
+graph then needs no segmenter. SAM 3 reads short noun phrases, not sentences with a name in them. `ask` chooses the part
+of the expression that it gets.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ from namepin.tools.types import Mask, Notice
 
 
 class Sam3Grounder:
-    """The picture is encoded once a request; each mention's phrase finds instances, best first (`Grounder`).
+    """Encodes the picture once per request; each mention's phrase finds instances, best first (`Grounder`).
 
-    A score is SAM 3's for the instance: that it is what the words say, times that there is any. The mask is the best
-    box's.
+    A score is SAM 3's score of the instance: the probability that it matches the phrase, times the probability that the
+    phrase is present. The mask belongs to the best box.
     """
 
     name: ClassVar[str] = "grounder_sam3"
     version: ClassVar[int] = 1
 
     def __init__(self, config: Sam3GrounderConfig, sam: Sam3 | None = None) -> None:
-        """Take `sam`, else the one that `config.sam` names, loaded or shared with the segmenter.
+        """Use `sam` if given, else load the model of `config.sam` or share it with the segmenter.
 
         Raises:
             NamepinError: E210 to E218, as `shared_sam3`.
@@ -43,7 +43,7 @@ class Sam3Grounder:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, phrase, threshold and number of boxes."""
+        """Covers weights, phrase, threshold and number of boxes."""
         settings = self.config.model_dump(include={"ask", "threshold", "most"})
         return fingerprint(self.name, self.version, settings, weights=self.sam.identity["checkpoint"])
 
@@ -52,7 +52,7 @@ class Sam3Grounder:
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the weights yield no numbers.
+            ToolUnavailable: when the weights give numbers that are not finite.
         """
         return [self._groundings(request, media) for request in check_expressions(requests)]
 
@@ -75,7 +75,7 @@ class Sam3Grounder:
         return Groundings(groundings=tuple(found[words][0] for words in phrases), notices=tuple(notices))
 
     def _ground(self, found: Instances, size: tuple[int, int]) -> tuple[Grounded, int]:
-        """The instances that count as boxes, and how many of them were none."""
+        """The instances above the threshold as boxes, and the number of invalid ones."""
         numbers: tuple[Any, ...] = (found.scores, found.boxes, found.masks)
         if not all(bool(torch.isfinite(part).all()) for part in numbers):
             raise ToolUnavailable(self.name, "the model's answers are no numbers", mend="check its weights")

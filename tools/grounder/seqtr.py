@@ -1,8 +1,8 @@
-"""Where is what an expression refers to? SeqTR, the grounder of half of RiVEG's variants (Table VIII).
+"""The box of an expression: SeqTR, the grounder of half of RiVEG's variants (Table VIII).
 
-The picture is scaled so that its longer side has 640 pixels, and filled up with black to multiples of 32; a coordinate
-is a bin of the filled picture, of which SeqTR reads the lower edge. Weights for boxes write a box, those for masks an
-outline, whose tight box is the mention's; those for both tasks write the two one after the other.
+The picture is scaled to a longer side of 640 pixels, and padded with black to multiples of 32. A coordinate is a bin of
+the padded picture, read at its lower edge. Weights for boxes predict a box. Weights for masks predict an outline, whose
+tight box is the mention's box. Weights for both tasks predict the box, then the outline.
 """
 
 import math
@@ -43,7 +43,7 @@ class EncodedPicture:
 
 
 class SeqtrModel:
-    """A loaded SeqTR; several threads may use it at once."""
+    """A loaded SeqTR, safe for several threads."""
 
     def __init__(self, config: SeqtrGrounderConfig, checkpoint: SeqtrCheckpoint) -> None:
         self.device = device_named(config.device)
@@ -53,7 +53,7 @@ class SeqtrModel:
         self._pictures: LruCache[str, EncodedPicture] = LruCache(config.cached_pictures)
 
     def see(self, image: ImageRef, media: Media) -> EncodedPicture:
-        """The picture, encoded once.
+        """The encoded picture, cached.
 
         Raises:
             NamepinError: E120 when it is not in `media`.
@@ -71,9 +71,9 @@ def _load(config: SeqtrGrounderConfig, path: Path, sha256: str) -> SeqtrModel:
 
 
 class SeqtrGrounder:
-    """One pass through DarkNet a picture, one batch of expressions for all its mentions (`Grounder`).
+    """One pass through DarkNet per picture, and one batch of expressions for all its mentions (`Grounder`).
 
-    A score is the geometric mean of the probabilities of the tokens: of a box's four, or an outline's before its end.
+    A score is the geometric mean of the tokens' probabilities: the four of a box, or an outline's before its end.
     """
 
     name: ClassVar[str] = "grounder_seqtr"
@@ -98,16 +98,16 @@ class SeqtrGrounder:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, task, picture size and how many words are read; not over device and batch sizes."""
+        """Covers weights, task, picture size and number of words; not device and batch sizes."""
         settings = self.config.model_dump(include={"task", "max_words", "image_size"})
         return fingerprint(self.name, self.version, settings, weights=self.model.identity)
 
     def run(self, requests: Sequence[GroundRequest], media: Media) -> list[Groundings]:
-        """One box at most for every query of every request, and its mask.
+        """At most one box, and its mask, for every query of every request.
 
         Raises:
             NamepinError: E109 for an expression without words, E120 when a picture is not in `media`.
-            ToolUnavailable: when the device's memory is too small, or the weights yield no numbers.
+            ToolUnavailable: when the device's memory is too small, or the weights give numbers that are not finite.
         """
         with torch.inference_mode():
             return [self._groundings(request, media) for request in check_expressions(requests)]
@@ -205,6 +205,6 @@ def box_of(tokens: Sequence[int], seen: EncodedPicture, bins: int, size: tuple[i
 
 
 def corners_of(tokens: Sequence[int], seen: EncodedPicture, bins: int) -> list[tuple[float, float]]:
-    """An outline's corners before its first end, in pixels of the picture; half a corner is left out."""
+    """An outline's corners before its first end token, in pixels of the picture; an incomplete corner is left out."""
     written = list(tokens[: tokens.index(bins)] if bins in tokens else tokens)
     return [(x * seen.width / bins, y * seen.height / bins) for x, y in zip(written[::2], written[1::2], strict=False)]

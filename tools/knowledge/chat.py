@@ -1,7 +1,7 @@
 """Knowledge augmentation (GEM section 3.2.1, Appendix I, Table 6): a chat model explains the post.
 
-The post and the caption were written by strangers. They go to the model as data, escaped and between tags, and what
-comes back is only ever used as text.
+Post and caption are untrusted. They go into the prompt as escaped data between tags, and the answer is only used as
+text.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ class Explanation(BaseModel):
 
 
 def prompt(request: KnowledgeRequest) -> list[BaseMessage]:
-    """The conversation that asks for one post's explanation; without a caption, Table 6's sentence on it goes."""
+    """The conversation about one post; without a caption, Table 6's sentence for it is left out."""
     query = POST.format(text=escape_text(request.text))
     if request.caption:
         query += CAPTION.format(caption=escape_text(request.caption))
@@ -113,10 +113,9 @@ PROMPT_DIGEST = digest([SYSTEM, POST, CAPTION, TASK, EXAMPLES, REPAIR])
 class ChatKnowledge(CachedChatTool[KnowledgeRequest, Knowledge]):
     """Explains posts with a chat model (`KnowledgeTool`).
 
-    An answer that is no such JSON is shown to the model once, with what is wrong; a second one of that kind counts as
-    the tool being down. Answers are kept on disk, so that an interrupted batch pays only for what it lacks.
-
-    Another prompt is a subclass with its own `style`, `prompt_digest`, `repair`, `conversation` and `read`.
+    An invalid answer goes back to the model once, with the error. A second invalid answer counts as a failure of the
+    tool. Answers are cached on disk, so that an interrupted batch does not pay twice. For another prompt, subclass it
+    with its own `style`, `prompt_digest`, `repair`, `conversation` and `read`.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
@@ -133,7 +132,7 @@ class ChatKnowledge(CachedChatTool[KnowledgeRequest, Knowledge]):
         self.config = config
 
     def conversation(self, request: KnowledgeRequest) -> list[BaseMessage]:
-        """What the model is asked about one post."""
+        """The prompt about one post."""
         return prompt(request)
 
     def read(self, reply: Reply) -> Explanation | Unusable:
@@ -141,10 +140,10 @@ class ChatKnowledge(CachedChatTool[KnowledgeRequest, Knowledge]):
         return parse(reply)
 
     def run(self, requests: Sequence[KnowledgeRequest], media: Media) -> list[Knowledge]:
-        """Explain every post; equal requests are asked once.
+        """Explain every post; equal requests are sent once.
 
         Raises:
-            ToolUnavailable: when one of them fails for good; the others' answers are in the cache by then.
+            ToolUnavailable: when one of them fails after all retries; the other answers are then in the cache.
         """
         return self.answers(self._explain, requests)
 
@@ -206,11 +205,11 @@ def parse(reply: Reply) -> Explanation | Unusable:
 
 
 class RecordedKnowledge:
-    """Serves knowledge that was written earlier (`KnowledgeTool`), such as the RiVEG authors' release.
+    """Serves recorded knowledge (`KnowledgeTool`), such as the RiVEG authors' release.
 
     Args:
-        knowledge: post text -> knowledge. Texts count as equal when they differ in white space only.
-        style: the style that all of it is written in.
+        knowledge: post text -> knowledge. Differences in white space are ignored.
+        style: the prompt style of the knowledge.
     """
 
     name: ClassVar[str] = "knowledge"
@@ -223,11 +222,11 @@ class RecordedKnowledge:
 
     @property
     def fingerprint(self) -> str:
-        """The rows and their style."""
+        """Covers the rows and their style."""
         return fingerprint(self.name, self.version, {"style": self.style}, weights=self._digest)
 
     def run(self, requests: Sequence[KnowledgeRequest], media: Media) -> list[Knowledge]:
-        """Look every post up; the caption plays no part.
+        """Look every post up; the caption is not used.
 
         Raises:
             ToolUnavailable: when a post has no recorded knowledge.

@@ -15,4 +15,4 @@ class KnowledgeConfig(CachedChatConfig):
 
 
 class PlimKnowledgeConfig(KnowledgeConfig):
-    """The settings of `KnowledgeConfig`; how many samples are shown is up to the role `examples`."""
+    """The settings of `KnowledgeConfig`; the role `examples` sets the number of samples."""

@@ -1,7 +1,7 @@
-"""PLIM's auxiliary refined knowledge (RiVEG section IV-B1c): annotated samples like the post teach the model the form.
+"""PLIM's auxiliary refined knowledge (RiVEG section IV-B1c): similar annotated samples show the model the form.
 
-Posts, captions and annotations are data: each stands on one line of the template, escaped, so that none can begin a
-line of its own or close one of ours. The answer is only ever used as text.
+Posts, captions and annotations are untrusted data. Each is escaped on one line of the template, so that none can begin
+or end a line of the prompt. The answer is only used as text.
 """
 
 from typing import ClassVar
@@ -41,7 +41,7 @@ REPAIR = "That cannot be used: {problem}. Answer the question again, in the form
 
 
 def prompt(request: KnowledgeRequest) -> list[BaseMessage]:
-    """The head, one question and answer an example, and the post's own question; no caption, no line on the image."""
+    """The head, one question and answer per example, and the post's own question; an image line only with a caption."""
     messages: list[BaseMessage] = [SystemMessage(HEAD)]
     for example in request.examples:
         messages += [HumanMessage(_question(example.text, example.caption)), AIMessage(escape_line(example.annotation))]
@@ -63,10 +63,10 @@ def read_answer(reply: Reply) -> Explanation | Unusable:
 
 
 class PlimKnowledge(ChatKnowledge):
-    """Explains posts as annotated samples do (`KnowledgeTool`); the samples come with the request.
+    """Explains posts in the style of annotated samples (`KnowledgeTool`). The request holds the samples.
 
-    Without any, it is the paper's ablation `w/o Manually Annotated Samples`. Errors, retries, bounds and the cache are
-    those of `ChatKnowledge`.
+    Without samples it is the paper's ablation `w/o Manually Annotated Samples`. Errors, retries, bounds and the cache
+    are as in `ChatKnowledge`.
     """
 
     style: ClassVar[str] = STYLE
@@ -74,7 +74,7 @@ class PlimKnowledge(ChatKnowledge):
     repair: ClassVar[str] = REPAIR
 
     def conversation(self, request: KnowledgeRequest) -> list[BaseMessage]:
-        """The paper's template; see `prompt`. Samples are cut where a post would be."""
+        """The paper's template; see `prompt`. Samples are cut at the bounds of a post."""
         bound = self.config.max_post
         examples = [
             example.model_copy(

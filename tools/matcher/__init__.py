@@ -1,1 +1,1 @@
-"""Is a mention in the picture?"""
+"""Whether a mention is in the picture."""

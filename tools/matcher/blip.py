@@ -1,4 +1,4 @@
-"""Is a mention in the picture? BLIP's image-text matching head (GEM section 3.4.1).
+"""Whether a mention is in the picture: BLIP's image-text matching head (GEM section 3.4.1).
 
 P_T is the softmax of the two ITM logits at "match", for the text `ENTITY is belong CATEGORY.`.
 """
@@ -18,13 +18,13 @@ from namepin.tools.models.match_texts import MATCH_PROMPT
 
 
 class BlipMatcher:
-    """One vision pass a picture, one batch of texts for all its mentions."""
+    """One vision pass per picture, and one batch of texts for all its mentions."""
 
     name: ClassVar[str] = "matcher_blip"
     version: ClassVar[int] = 1
 
     def __init__(self, config: BlipMatcherConfig, blip: Blip | None = None) -> None:
-        """Take `blip`, else the one that `config.blip` names, loaded or shared.
+        """Use `blip` if given, else load or share the model of `config.blip`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_blip`.
@@ -34,7 +34,7 @@ class BlipMatcher:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, settings and the prompt's text; not over device and batch sizes."""
+        """Covers weights, settings and the prompt's text; not device and batch sizes."""
         identity = self.blip.identity
         return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"], prompt=MATCH_PROMPT)
 
@@ -49,7 +49,7 @@ class BlipMatcher:
         return [self._matches(request, embeddings.get(request.image.sha256)) for request in requests]
 
     def _matches(self, request: MatchRequest, embedding: Tensor | None) -> Matches:
-        if embedding is None:  # nothing was asked about this picture
+        if embedding is None:  # no query is about this picture
             return Matches(matches=())
         texts = self.blip.texts(request.queries)
 

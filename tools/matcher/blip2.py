@@ -1,7 +1,7 @@
 """BLIP-2's image-text matching head as matcher, Grad-CAM on its visual encoder as tracer (GEM section 5.2, Table 3).
 
-The Q-Former reads the encoder's features with its learned queries and the text together; each query votes, and the
-votes are averaged. The paper weights the encoder's feature maps by P_T, so the target here is the probability.
+The Q-Former reads the encoder's features with its learned queries and the text. Each query has match logits, and these
+are averaged. The paper weights the encoder's feature maps by P_T, so the target here is the probability.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Blip2(FeatureModel):
         decides = {**config.model_dump(include={"dtype", "max_text_tokens"}), "checkpoint": checkpoint}
         super().__init__(net, tokenizer, decides, batch=config.text_batch, cached=config.cached_pictures)
         self.colours = colours
-        # On the CPU: where the net is, a recipe decides later than this.
+        # On the CPU: a recipe moves the net only later.
         self._texts = MatchTexts(tokenizer, int(tokenizer.cls_token_id), config.max_text_tokens, torch.device("cpu"))
 
     def encode(self, image: Image.Image) -> Tensor:
@@ -51,7 +51,7 @@ class Blip2(FeatureModel):
         return features
 
     def patches(self, features: Tensor) -> Tensor:
-        """All but the class token."""
+        """All tokens except the class token."""
         return features[:, 1:]
 
     def scores(self, features: Tensor, queries: Sequence[Query]) -> Tensor:
@@ -74,7 +74,7 @@ class Blip2(FeatureModel):
 
 
 def load_blip2_matcher(config: Blip2Config, path: Path, sha256: str) -> Blip2:
-    """The model of the settings, of located weights and their sha256.
+    """Load the model of the settings from located weights and their sha256.
 
     Raises:
         NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.

@@ -16,31 +16,31 @@ class MatcherConfig(Frozen):
 
 
 class BlipMatcherConfig(Frozen):
-    """The matcher is its BLIP; a tracer of equal `blip` shares the loaded weights."""
+    """The BLIP of the matcher. A tracer of equal `blip` shares the loaded weights."""
 
     blip: BlipConfig = BlipConfig()
 
 
 class Blip2Config(Frozen):
-    """Which BLIP-2, and how it is run."""
+    """The BLIP-2, and how it runs."""
 
     weights: str = "Salesforce/blip2-itm-vit-g"
     """A transformers folder, or a name on the hub."""
 
     revision: str | None = None
     max_text_tokens: Annotated[int, Field(ge=8)] = 32
-    """With [CLS] and [SEP]; BLIP-2's own bound. A longer mention is cut, its category never."""
+    """Largest number of tokens, with [CLS] and [SEP]; BLIP-2's own bound. A longer mention is cut, not its category."""
 
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the visual encoder's weights; the Q-Former stays in float32."""
+    """Precision of the vision encoder's weights; the Q-Former stays in float32."""
 
     text_batch: Annotated[int, Field(gt=0)] = 16
     cached_pictures: Annotated[int, Field(ge=0)] = 16
 
 
 class Blip2MatcherConfig(Frozen):
-    """The matcher is its BLIP-2; a tracer of equal `blip2` shares the loaded weights."""
+    """The BLIP-2 of the matcher. A tracer of equal `blip2` shares the loaded weights."""
 
     blip2: Blip2Config = Blip2Config()
 
@@ -53,18 +53,18 @@ class Blip2TracerConfig(Frozen):
 
 
 class LlavaConfig(Frozen):
-    """Which LLaVA, and how it is run."""
+    """The LLaVA, and how it runs."""
 
     weights: str = "llava-hf/llava-1.5-7b-hf"
     """A transformers folder, or a name on the hub; a tuned one may have its adapter merged in."""
 
     revision: str | None = None
     adapter: str | None = None
-    """A folder with a LoRA adapter for the task `match` (`namepin.tools.loading.adapters`); None asks the weights as
-    they are."""
+    """A folder with a LoRA adapter for the task `match` (`namepin.tools.loading.adapters`); None runs the
+    weights without one."""
 
     max_characters: Annotated[int, Field(gt=0)] = 300
-    """Of a mention; the rest is cut."""
+    """Largest number of tokens of a mention; the rest is cut."""
 
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
@@ -73,7 +73,7 @@ class LlavaConfig(Frozen):
 
 
 class LlavaMatcherConfig(Frozen):
-    """The matcher is its LLaVA; a tracer of equal `llava` shares the loaded weights."""
+    """The LLaVA of the matcher. A tracer of equal `llava` shares the loaded weights."""
 
     llava: LlavaConfig = LlavaConfig()
 

@@ -1,7 +1,7 @@
-"""Matching and tracing with a model that reads features of the picture, whichever it is (GEM section 5.2, Table 3).
+"""Matching and tracing with any model that reads features of the picture (GEM section 5.2, Table 3).
 
-BLIP-2 and LLaVA have no cross-attention between words and patches, so they are traced by Grad-CAM on the feature maps
-that their visual encoder hands on. A model says how features become scores; matcher and tracer are the same for all.
+BLIP-2 and LLaVA have no cross-attention between words and patches, so they are traced by Grad-CAM on the output of
+their vision encoder. A model defines how features become scores. Matcher and tracer are shared by all models.
 """
 
 from abc import ABC, abstractmethod
@@ -25,33 +25,33 @@ from namepin.tools.types import ImageRef, Notice
 
 
 class FeatureModel(ABC):
-    """A loaded model; its methods may run in several threads at once."""
+    """A loaded model, safe for several threads."""
 
     prompt: ClassVar[str]
     """With `{entity}` and `{category}`; part of the fingerprint."""
 
     padded: ClassVar[bool]
-    """Whether it sees the picture on a padded square (else squashed to one)."""
+    """Whether the picture is padded to a square (else squashed to one)."""
 
     identity: Mapping[str, Any]
-    """All that decides its numbers; `checkpoint` is that of weights, vocabulary and colours."""
+    """Everything that determines its outputs; `checkpoint` covers weights, vocabulary, mean and std."""
 
     def __init__(self, net: Any, tokenizer: Any, identity: Mapping[str, Any], *, batch: int, cached: int) -> None:
-        """Take a loaded net, where it is to run.
+        """Use a net that is loaded on its device.
 
         Args:
-            net: of transformers.
-            tokenizer: its own.
-            identity: see there.
-            batch: how many mentions go through at once.
-            cached: of so many pictures the features are kept.
+            net: a net of transformers.
+            tokenizer: the net's tokenizer.
+            identity: see `identity`.
+            batch: number of mentions per batch.
+            cached: number of pictures whose features are cached.
         """
         self.net, self.tokenizer = net.eval().requires_grad_(False), tokenizer
         self.identity, self.batch = identity, batch
         self._kept: LruCache[tuple[str, str], Tensor] = LruCache(cached)
 
     def features(self, image: ImageRef, media: Media) -> Tensor:
-        """What the visual encoder hands on: (1, tokens, channels), made once a picture, so that tracing does not.
+        """The output of the vision encoder, (1, tokens, channels), cached so that tracing does not repeat it.
 
         Raises:
             NamepinError: E120 when the picture is not in `media`.
@@ -59,7 +59,7 @@ class FeatureModel(ABC):
         key = image.sha256, str(self.identity["checkpoint"])
         found = self._kept.get(key)
         if found is None:
-            # no_grad rather than inference_mode: the tracer differentiates through what follows.
+            # no_grad rather than inference_mode: the tracer differentiates through the later layers.
             with torch.inference_mode(False), torch.no_grad():
                 found = self.encode(picture(image, media))
             self._kept.put(key, found)
@@ -79,11 +79,11 @@ class FeatureModel(ABC):
 
     @abstractmethod
     def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
-        """What the texts lost, in warnings."""
+        """Warnings about texts that were cut."""
 
 
 class FeatureMatcher:
-    """One vision pass a picture; its mentions in batches."""
+    """Matches with one vision pass per picture, and its mentions in batches."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -120,7 +120,7 @@ def _matches(model: FeatureModel, tool: str, request: MatchRequest, media: Media
 
 
 class FeatureTracer:
-    """Grad-CAM on what the visual encoder hands on, in batches."""
+    """Traces by Grad-CAM on the vision encoder's output, in batches."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 2
@@ -160,15 +160,15 @@ def _traces(model: FeatureModel, tool: str, request: TraceRequest, media: Media,
 def maps_of_features(
     model: FeatureModel, image: ImageRef, queries: Sequence[Query], media: Media, target: Target, tool: str
 ) -> tuple[list[heat.Heat], tuple[Notice, ...]]:
-    """One map a query over the whole picture; a batch of queries is one forward and one backward pass.
+    """One map per query over the whole picture; a batch of queries is one forward and one backward pass.
 
-    Only what follows the visual encoder is differentiated. A warning tells where the device's memory was full.
+    Only the layers after the vision encoder are differentiated. The result warns where the device's memory was full.
     """
 
     def trace(part: slice) -> Tensor:
         asked = queries[part]
         with torch.inference_mode(False), torch.enable_grad():
-            # A row for each query, so that each has a gradient of its own.
+            # One row per query, so that each query has its own gradient.
             features = model.features(image, media).repeat(len(asked), 1, 1).requires_grad_()
             score = score_to_trace(model.scores(features, asked).float(), target)
             (gradient,) = torch.autograd.grad(score, features)
@@ -184,6 +184,6 @@ def maps_of_features(
 
 
 def fingerprint_of(name: str, version: int, model: FeatureModel, **settings: Any) -> str:
-    """A tool's fingerprint: over weights, settings and the prompt's text; not over device and batch sizes."""
+    """A tool's fingerprint: covers weights, settings and the prompt's text; not device and batch sizes."""
     identity = {**model.identity, **settings}
     return fingerprint(name, version, identity, weights=identity["checkpoint"], prompt=model.prompt)

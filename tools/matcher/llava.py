@@ -1,8 +1,8 @@
 """LLaVA as matcher, by its answer to a yes-or-no question, and Grad-CAM on its visual encoder as tracer (section 5.2).
 
-P_T is the probability of "Yes" against "No" as the answer's first token. The paper prints no question for this model:
-the wording is ours, around the grounding text of its Table 8. The picture is padded to a square, as LLaVA-1.5 was
-trained, whatever the folder's processor says.
+P_T is the probability of "Yes" against "No" as the answer's first token. The paper prints no question for this model.
+The wording around the grounding text of its Table 8 is ours. The picture is padded to a square, as in LLaVA-1.5's
+training, whatever the folder's processor says.
 """
 
 from collections.abc import Sequence
@@ -35,16 +35,17 @@ ANSWERS = (" No", " Yes")
 
 
 class Llava(FeatureModel):
-    """A loaded LLaVA, asked one question a mention."""
+    """A loaded LLaVA that gets one question per mention."""
 
     prompt: ClassVar[str] = QUESTION
     padded: ClassVar[bool] = True
 
     def __init__(self, config: LlavaConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str) -> None:
-        """Take a loaded net.
+        """Use a loaded net.
 
         Raises:
-            NamepinError: E218 when the tokenizer has no place for the picture, or cannot tell the two answers apart.
+            NamepinError: E218 when the tokenizer has no token for the picture, or the same first token for both
+                answers.
         """
         decides = {**config.model_dump(include={"dtype", "max_characters"}), "checkpoint": checkpoint}
         super().__init__(net, tokenizer, decides, batch=config.text_batch, cached=config.cached_pictures)
@@ -52,7 +53,7 @@ class Llava(FeatureModel):
         self._answers = self._answer_ids(net.config.image_token_id)
 
     def _answer_ids(self, image_token: int) -> list[int]:
-        """The first tokens of No and Yes, as they follow the question."""
+        """The first tokens of No and Yes after the question."""
         question = self.tokenizer(QUESTION)["input_ids"]
         asked = [self.tokenizer(QUESTION + answer)["input_ids"] for answer in ANSWERS]
         ids = [row[len(question)] for row in asked if len(row) > len(question) and row[: len(question)] == question]
@@ -66,7 +67,7 @@ class Llava(FeatureModel):
         return ids
 
     def encode(self, image: Image.Image) -> Tensor:
-        """The layers of the visual encoder that the projector reads, side by side."""
+        """The layers of the vision encoder that the projector reads, concatenated."""
         return visual_features(self.net, image, self._colours)
 
     @property
@@ -74,7 +75,7 @@ class Llava(FeatureModel):
         return bool(self.net.config.vision_feature_select_strategy == "default")
 
     def patches(self, features: Tensor) -> Tensor:
-        """All but the class token, where the projector reads it."""
+        """All tokens except the class token, where the projector reads it."""
         return features if self._drops_class_token else features[:, 1:]
 
     def scores(self, features: Tensor, queries: Sequence[Query]) -> Tensor:
@@ -83,7 +84,7 @@ class Llava(FeatureModel):
         before, after = self._split([self._question(query) for query in queries])
         lengths = torch.tensor([len(row) for row in after], device=device)
         pad = int(lengths.max())
-        # Padded on the right: the model looks to the left only, and the answer is read at each row's own end.
+        # Padded on the right: the model attends only to the left, and the answer is read at each row's own end.
         rest = torch.tensor([row + row[-1:] * (pad - len(row)) for row in after], device=device)
         words = net.get_input_embeddings()
         head = words(torch.tensor(before, device=device)).expand(len(queries), -1, -1)
@@ -115,7 +116,7 @@ class Llava(FeatureModel):
 
 
 def load_llava_matcher(config: LlavaConfig, path: Path, sha256: str) -> Llava:
-    """The model of the settings, with its adapter, of located weights and their sha256.
+    """Load the model of the settings, with its adapter, from located weights and their sha256.
 
     Raises:
         NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`; E219 an adapter of other weights or another

@@ -1,8 +1,8 @@
-"""The starter matcher: is each mention in the picture, and which face or which words show it?
+"""The starter matcher: decides whether each mention is in the picture, and which face or printed words show it.
 
-A person is matched to a face, anything else to the words of its name. The score is a probability, so that the graph's
-threshold of 0.5 asks "more likely in the picture than not": the share of a type's mentions that have a box in the
-training data, moved by the evidence with Bayes' rule.
+A person is matched to a face, any other entity to the words of its name. The score is a probability, so the graph's
+threshold of 0.5 means "more likely in the picture than not". The prior is the share of a type's mentions with a box in
+the training data; Bayes' rule updates it with the evidence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,20 +28,20 @@ IN_PICTURE: Mapping[str, float] = MappingProxyType({"PER": 0.651, "LOC": 0.088, 
 _SEEN: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"PER": (0.70, 0.35), "LOC": (0.45, 0.04), "ORG": (0.35, 0.04), "OTHER": (0.30, 0.05)}
 )
-"""How often a PER's picture shows a face that is found, and any other type's picture its name in letters that are
-read: where the mention is in the picture, and where it is not. Estimates, as the data set's pictures are not public."""
+"""P(evidence | in the picture) and P(evidence | not in the picture), by type: a detected face for PER, the printed name
+for other types. They are estimates, since the data set's pictures are not public."""
 
 _NAME_WITHOUT_FACE = 0.4
-"""A person's name is printed, but no face goes with it: a poster, a headline, a person seen from behind."""
+"""P for a printed name of a person without a face: a poster, a headline, a person seen from behind."""
 
 _CAPTIONED = 0.95
-"""A face with the person's name printed right below it."""
+"""P for a face with the person's name printed right below it."""
 
 _GUESSED = 0.8
-"""Several names or several prominent people: how often, we assume, the rule of `_assign` picks the right pair."""
+"""Several names or several prominent people: assumed probability that the rule of `_assign` picks the right pair."""
 
 _CROWD = 6
-"""So many equally prominent people that no one of them is the one named."""
+"""From this number of equally prominent people on, none is matched to a name."""
 
 
 class StarterMatcher:
@@ -56,13 +56,13 @@ class StarterMatcher:
 
     @property
     def fingerprint(self) -> str:
-        """Over the configuration and the OCR and OpenCV model files."""
+        """Covers the configuration and the OCR and OpenCV model files."""
         return fingerprint(
             "starter-matcher", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
         )
 
     def run(self, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
-        """One `Matches` a request; regions lie inside the picture."""
+        """One `Matches` per request; regions lie inside the picture."""
         return [match_scene(request, self._scenes.read(request.image, media)) for request in requests]
 
 
@@ -111,7 +111,7 @@ class _Pair:
 def _match_people(
     queries: Sequence[Query], written: Sequence[NameInText | None], people: Sequence[Person]
 ) -> dict[int, Match]:
-    """A match for every PER query, by its index."""
+    """The matches of all PER queries, by query index."""
     names = [i for i, query in enumerate(queries) if query.label == "PER"]
     groups = _same_person([(i, queries[i].text) for i in names])
     pairs = _assign(groups, written, people)
@@ -127,14 +127,13 @@ def _match_people(
 def _assign(
     groups: Sequence[Sequence[int]], written: Sequence[NameInText | None], people: Sequence[Person]
 ) -> dict[int, _Pair]:
-    """One person a name, by a stated rule; keys are the groups' first indices.
+    """Assign at most one person to each name, by a fixed rule. Keys are the groups' first indices.
 
-    1. A name printed right below a face, or on the chest, has that face.
-    2. Of the other people only the prominent ones count, at least 0.6 times as prominent as the first.
-    3. With as many names or more than such people, and with fewer, the most prominent people, as many as there are
-       names, take the names in the order of the text from left to right. Names left over have nobody.
-
-    Whatever step 3 decides among more than one name or one person is a guess, and marked so.
+    1. A name printed right below a face, or on the chest, gets that face.
+    2. Among the other people only prominent ones count: at least 0.6 times as prominent as the most prominent one.
+    3. The most prominent of them, at most as many as there are names, get the names in text order, from left to right.
+       Other names get no person.
+    If step 3 has more than one name or person, its matches are guesses and marked ambiguous.
     """
     pairs: dict[int, _Pair] = {}
     free = list(people)
@@ -187,7 +186,7 @@ def _absent_person(written: NameInText | None, names: int, people: Sequence[Pers
 
 
 def _same_person(names: Sequence[tuple[int, str]]) -> list[list[int]]:
-    """Group indices of names that say the same person: `Jolie` after `Angelina Jolie`, or the name repeated."""
+    """Group indices of names of the same person: `Jolie` after `Angelina Jolie`, or the same name again."""
     groups: list[tuple[set[str], list[int]]] = []
     for i, text in names:
         words = {plain(word) for word in text.split()} - {""}
@@ -202,7 +201,7 @@ def _same_person(names: Sequence[tuple[int, str]]) -> list[list[int]]:
 
 
 def _with_rivals(matches: Sequence[Match]) -> list[Match]:
-    """Mark matches ambiguous that lie on the same words as another mention's."""
+    """Mark a match as ambiguous when it lies on the same words as another mention's match."""
     marked = []
     for i, match in enumerate(matches):
         rivals = [other.region for j, other in enumerate(matches) if i != j and other.kind == match.kind == "text"]

@@ -1,15 +1,15 @@
 """ALBEF's weights (BSD-3-Clause), as Salesforce's code saves them: `{"model": tensors, "optimizer": ..., ...}`.
 
-Two kinds of file are read, both without running code; the first also as a folder with `model.safetensors`, which may
-bring its tokenizer:
+Two kinds of file are read, both without running code. The first may also be a folder with `model.safetensors` and,
+optionally, a tokenizer:
 
 - tuned for visual entailment: two encoders and the head. `VE.py` saves it (`checkpoint_best.pth`), and LAVIS publishes
   one for SNLI-VE (`albef_snli_ve_lavis.pt`), whose text encoder has no token-type embeddings;
 - pre-trained (`ALBEF.pth` on 14 million pictures, `ALBEF_4M.pth`): no such head, its text encoder under
   `text_encoder.bert.`. Training begins with it, and gives it a new head; entailment cannot be judged with it.
 
-What served training only is left aside (`_TRAINING_ONLY`): the momentum copies (`*_m`), queues and temperature, and the
-heads of pre-training (contrast, matching, masked words). Any other name is an error, so that nothing is lost unseen.
+Tensors that only training uses are skipped (`_TRAINING_ONLY`): the momentum copies (`*_m`), queues and temperature, and
+the heads of pre-training (contrast, matching, masked words). Any other unknown name is an error.
 """
 
 import math
@@ -52,7 +52,7 @@ class AlbefCheckpoint:
     Attributes:
         net: float32, evaluation mode, on the CPU.
         tokenizer: BERT's.
-        identity: sha256 of weights, sizes and vocabulary; equal identities compute the same.
+        identity: sha256 of weights, sizes and vocabulary; models of equal identity compute the same.
     """
 
     net: Albef

@@ -29,14 +29,14 @@ from namepin.tools.types import ImageRef
 
 @dataclass
 class _Tap:
-    """Where one thread's forward pass is to be cut open: a text layer, and its cross-attention once seen."""
+    """A tap in one thread's forward pass: the text layer, and its cross-attention after the pass."""
 
     block: int
     attention: Tensor | None = None
 
 
 class Blip:
-    """A loaded BLIP. Its methods may run in several threads at once; nothing of one call is seen by another."""
+    """A loaded BLIP, safe for several threads."""
 
     def __init__(self, config: BlipConfig, checkpoint: BlipCheckpoint) -> None:
         self.config, self._checkpoint = config, checkpoint
@@ -51,7 +51,7 @@ class Blip:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides its numbers, for fingerprints: weights and the settings that change what is computed."""
+        """Everything that determines its outputs, for fingerprints: the weights and some of the settings."""
         settings = self.config.model_dump(include={"first_token", "max_text_tokens"})
         return {**settings, "checkpoint": self._checkpoint.identity}
 
@@ -93,7 +93,7 @@ class Blip:
     def _encode(self, images: Sequence[ImageRef], media: Media) -> Tensor:
         size = self._net.config.vision_config.image_size
         squares = [squash(picture(image, media), size, self._checkpoint.mean, self._checkpoint.std) for image in images]
-        # no_grad rather than inference_mode: the tracer differentiates through what comes out.
+        # no_grad rather than inference_mode: the tracer differentiates through the output.
         with torch.inference_mode(False), torch.no_grad():
             embedded: Tensor = self._net.vision_model(torch.stack(squares).to(self.device)).last_hidden_state
         return embedded
@@ -117,7 +117,7 @@ class Blip:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """A text layer's cross-attention, its gradient, and the ITM logits: one forward, one backward pass.
 
-        Only what lies above the tapped probabilities is differentiated: the picture is not, nor any weight.
+        Only the layers above the tapped probabilities are differentiated, not the vision encoder and not the weights.
 
         Args:
             embedding: one picture's, shared by all rows.
@@ -141,12 +141,12 @@ class Blip:
 
 
 def match_texts(config: BlipConfig, net: Any, words: Any, device: torch.device) -> MatchTexts:
-    """What makes texts for a BLIP.
+    """The builder of texts for a BLIP.
 
     [ENC]'s id is its own where the tokenizer knows it, else the last row of BLIP's word embeddings (30523).
 
     Raises:
-        NamepinError: E218 when there is no place for [ENC].
+        NamepinError: E218 when the vocabulary has no place for [ENC].
     """
     last = int(net.config.text_config.vocab_size) - 1
     known = words.cls_token_id if config.first_token == "cls" else words.get_vocab().get("[ENC]")
@@ -161,9 +161,9 @@ def match_texts(config: BlipConfig, net: Any, words: Any, device: torch.device) 
 
 
 def _tapping(taps: threading.local, block: int) -> Any:
-    """A hook on the dropout that follows a layer's softmax; silent unless this thread taps this layer.
+    """A hook on the dropout after a layer's softmax. It does nothing unless this thread taps this layer.
 
-    It knows the taps and not the `Blip`, so that no cycle keeps unused weights in memory.
+    It refers to the taps, not to the `Blip`, so that no reference cycle keeps unused weights in memory.
     """
 
     def tap(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -1,4 +1,4 @@
-"""BLIP-2 with a language model: what captions pictures and, in the paper's Figure 4, reranks."""
+"""BLIP-2 with a language model: the captioner, and one of the rerankers of the paper's Figure 4."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from torch import Tensor
 from namepin.tools.images.tensors import squash
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and deviation of the channels (`namepin.tools.loading.pretrained.normalisation`)."""
+"""Mean and standard deviation of the channels (`namepin.tools.loading.pretrained.normalisation`)."""
 
 KIND: Literal["blip-2"] = "blip-2"
 MEND = "take a BLIP-2 with a language model, such as Salesforce/blip2-opt-2.7b"

@@ -5,7 +5,7 @@
   read without running code. Its sizes are read off its tensors, and its names translated by `translate`.
 
 Of such a file the image encoder, the text encoder, the two projections and the ITM head are taken; the momentum copies
-(`*_m`), queues and temperature served training only. Any other name is an error, so that nothing is lost unseen.
+(`*_m`), queues and temperature were used only in training. Any other name is an error.
 """
 
 import math
@@ -63,7 +63,7 @@ class BlipCheckpoint:
         tokenizer: BERT's, as the checkpoint or the settings name it.
         mean: of the picture's channels, for normalising.
         std: likewise.
-        identity: sha256 of weights, configuration and vocabulary; equal identities compute the same.
+        identity: sha256 of weights, configuration and vocabulary; models of equal identity compute the same.
     """
 
     net: Any
@@ -106,7 +106,7 @@ def _from_folder(folder: Path, vision_norm_eps: float | None) -> Any:
 
 
 def translate(names: Iterable[str]) -> dict[str, str]:
-    """Original name -> transformers' name, for all but the names that served training only."""
+    """Original name -> transformers' name, for all but the names that were used only in training."""
     renamed = {}
     for name in names:
         if _TRAINING_ONLY.match(name):

@@ -7,7 +7,7 @@ from pydantic import Field
 from namepin.tools.types import Frozen, Positive
 
 Target = Literal["logit", "probability"]
-"""What is differentiated: the raw match logit (LAVIS), or P_T (equation 11 as printed)."""
+"""The score that is differentiated: the raw match logit (LAVIS), or P_T (equation 11 as printed)."""
 Heads = Literal["mean", "max"]
 Tokens = Literal["inner_mean", "sum"]
 """How tokens are combined: the mean over all but the first and [SEP] (LAVIS, PNP-VQA), or the sum over all (eq. 11)."""
@@ -23,17 +23,17 @@ class BlipConfig(Frozen):
     """The commit on the hub."""
 
     tokenizer: str = "google-bert/bert-base-uncased"
-    """For an original file, which brings none."""
+    """The tokenizer for an original file, which has none."""
 
     first_token: Literal["enc", "cls"] = "enc"
     """The text's first token: [ENC] as in LAVIS and in training, or [CLS] as in Salesforce's BLIP repository."""
 
     max_text_tokens: Annotated[int, Field(ge=8)] = 35
-    """With the two special tokens; BLIP's own bound. A longer mention is cut, its category never."""
+    """Largest number of tokens, special ones included; BLIP's own bound. A longer mention is cut, not its category."""
 
     vision_norm_eps: Annotated[float, Field(gt=0)] | None = 1e-6
-    """Of the image encoder's layer norms: what BLIP was trained with. None keeps a folder's `config.json`, which says
-    1e-5 in the published conversions."""
+    """Epsilon of the image encoder's layer norms, as BLIP was trained. None keeps the value of a folder's
+    `config.json`, which is 1e-5 in the published conversions."""
 
     device: str = "cpu"
     text_batch: Positive = 32
@@ -91,7 +91,7 @@ class Sam3Config(Frozen):
 
 
 SEEM_STEP = 32
-"""Both sides of what the net sees are multiples of it."""
+"""Both sides of the net's input are multiples of it."""
 
 
 class SeemConfig(Frozen):

@@ -1,10 +1,10 @@
-"""Where in the picture did a score come from: gradient-weighted maps, as plain tensor maths (GEM section 3.4.2).
+"""Gradient-weighted maps: which places of a picture caused a score, as plain tensor maths (GEM section 3.4.2).
 
 Two families. `attention_map` weights a text layer's cross-attention by its gradient: equation 11, for BLIP.
 `feature_map` is the classic Grad-CAM (Selvaraju et al., 2017) on the visual encoder's output, which section 5.2 uses
 for the models without such a layer: BLIP-2 and LLaVA.
 
-All maps are non-negative, have no unit and no fixed scale; a row is never compared with another row.
+All maps are non-negative, without a unit or a fixed scale. Rows are never compared with each other.
 """
 
 import torch
@@ -16,7 +16,7 @@ from namepin.tools.models.config import Heads, Target, Tokens
 def score_to_trace(logits: Tensor, target: Target) -> Tensor:
     """The sum over rows of each row's score of "match".
 
-    Rows of a batch do not see each other, so the gradient of the sum is each row's own: one backward pass serves all.
+    Rows of a batch are independent, so the gradient of the sum is each row's own gradient: one backward pass is enough.
 
     Args:
         logits: (rows, 2); column 1 is "match".

@@ -1,4 +1,4 @@
-"""LLaVA's eyes: from an upright picture to what its language model reads of it.
+"""LLaVA's vision encoder: from an upright picture to the input of the language model.
 
 The picture is padded to a square, as LLaVA-1.5 was trained, whatever the folder's processor says.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from namepin.tools.images.tensors import pad_to_square, squash
 
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and deviation of the channels (`namepin.tools.loading.pretrained.normalisation`)."""
+"""Mean and standard deviation of the channels (`namepin.tools.loading.pretrained.normalisation`)."""
 
 
 def visual_features(net: Any, image: Image.Image, colours: Colours) -> Tensor:
@@ -29,6 +29,6 @@ def visual_features(net: Any, image: Image.Image, colours: Colours) -> Tensor:
 
 
 def projected(net: Any, features: Tensor) -> Tensor:
-    """What the language model reads of the picture: (1, patches, width)."""
+    """The picture as the language model's input: (1, patches, width)."""
     seen: Tensor = net.model.multi_modal_projector(features)
     return seen

@@ -20,7 +20,7 @@ def match_text(query: Query) -> str:
 
 
 def without_special(text: str, tokenizer: Any) -> str:
-    """`text` without the tokenizer's special tokens: whoever writes `[SEP]` in a post means the letters."""
+    """`text` with the tokenizer's special tokens replaced by blanks: a post cannot contain a real `[SEP]`."""
     special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
     for token in sorted(special, key=lambda token: (-len(token), token)):
         text = text.replace(token, " ")
@@ -53,7 +53,7 @@ class MatchTexts:
         self._words, self._first, self._longest, self._device = tokenizer, first, longest, device
 
     def __call__(self, queries: Sequence[Query]) -> Texts:
-        """The queries' texts. Of a text too long, the entity's last tokens go: cut at its end, it lost its category."""
+        """The texts of queries. A text that is too long loses the last tokens of the entity, never its category."""
         rows = []
         for query in queries:
             entity, tail = self._parts(query)
@@ -62,7 +62,7 @@ class MatchTexts:
         return self._pad(rows)
 
     def plain(self, sentences: Sequence[str]) -> tuple[Texts, int]:
-        """Sentences as they are, too long ones cut at their end, and how many those were."""
+        """Sentences, cut at their end where they are too long, and the number of cut ones."""
         rows = [self._ids(without_special(sentence, self._words)) for sentence in sentences]
         room = self._longest - 2
         texts = self._pad([[self._first, *row[:room], self._words.sep_token_id] for row in rows])
@@ -76,7 +76,7 @@ class MatchTexts:
         return Texts(ids, mask)
 
     def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
-        """Which queries lost words (W140), or have none that the model knows (W141)."""
+        """Warnings for queries that were cut (W140), or that have no token that the model knows (W141)."""
         found = []
         for query in queries:
             entity, tail = self._parts(query)

@@ -1,6 +1,6 @@
-"""One loaded OFA, shared by the tools that hold it: a picture goes through the ResNet once, whatever is asked about it.
+"""One loaded OFA, shared by several tools. A picture goes through the ResNet once for all questions about it.
 
-OFA's encoder reads picture and words together, so nothing beyond the ResNet's patches can be shared between texts.
+OFA's encoder reads picture and words together, so texts can share only the patches of the ResNet.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from namepin.tools.nets.ofa import Memory, Patches
 from namepin.tools.types import ImageRef
 
 _HALF = (0.5, 0.5, 0.5)
-"""Mean and deviation of the channels that OFA normalises with."""
+"""Mean and standard deviation of the channels that OFA normalises with."""
 
 
 class OfaModel:
-    """A loaded OFA; several threads may use it at once."""
+    """A loaded OFA, safe for several threads."""
 
     def __init__(self, config: OfaConfig, checkpoint: OfaCheckpoint) -> None:
         self.config, self.words, self.identity = config, checkpoint.words, checkpoint.identity
@@ -34,10 +34,10 @@ class OfaModel:
         self._pictures: LruCache[tuple[str, int], Patches] = LruCache(config.cached_pictures)
 
     def check_size(self, size: int) -> None:
-        """See that a square picture of `size` pixels has places for all its patches.
+        """Check that the weights have position embeddings for all patches of a square picture of `size` pixels.
 
         Raises:
-            NamepinError: E217 when not.
+            NamepinError: E217 when they do not.
         """
         most = self.net.sizes.image_bucket * 16
         if size > most:
@@ -76,7 +76,7 @@ class OfaModel:
         return self.net.encode(patches, ids, ids != PAD)
 
     def prompt(self, text: str) -> list[int]:
-        """A text as the encoder takes it, between the tokens that begin and end it."""
+        """A text as the encoder's input, with its first and last special token."""
         return [BEGIN, *self.words.ids(text), END]
 
 
@@ -96,6 +96,6 @@ def _load(config: OfaConfig, path: Path, sha256: str) -> OfaModel:
 def as_in_riveg(expression: str) -> str:
     """A referring expression as RiVEG's data files write it: the name joined to its expansion by a hyphen.
 
-    OFA's spelling turns that hyphen into a blank; the dash of the paper's text it would keep.
+    OFA's spelling turns that hyphen into a blank; it would keep the dash of the paper's text.
     """
     return expression.replace(" – ", "-", 1)

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from namepin.tools.types import Box
 
 NOWHERE = (0, 0, 0, 0)
-"""What a grounder answers that was also trained on mentions that are not in their picture (RiVEG, footnote 3)."""
+"""The answer for mentions that are not in the picture, of a grounder trained on such mentions (RiVEG, footnote 3)."""
 
 
 def bins_of(box: Box, width: int, height: int, bins: int = 1000) -> tuple[int, int, int, int]:
-    """The four bins of a box in a picture of `width` x `height` pixels; what lies outside is moved to its edge."""
+    """The four bins of a box in a picture of `width` x `height` pixels; coordinates outside move to its edge."""
     x1, y1, x2, y2 = (
         min(max(round(value / side * (bins - 1)), 0), bins - 1)
         for value, side in zip(box, (width, height, width, height), strict=True)
@@ -26,7 +26,7 @@ def box_of(places: Sequence[int], width: int, height: int, bins: int = 1000) -> 
     """The box of four bins, in pixels of a picture of `width` x `height`; None when it is inverted or empty.
 
     Raises:
-        ValueError: when there are not four, or one is no bin.
+        ValueError: when there are not four, or one is not a bin.
     """
     if len(places) != 4 or not all(0 <= place < bins for place in places):
         raise ValueError(f"a box is four bins from 0 to {bins - 1}, not {list(places)}")

@@ -3,8 +3,8 @@
 - fairseq's `.pt` (`ofa_large.pt`, `snli_ve_large_best.pt`, `refcoco_large_best.pt`), which also holds its settings;
 - a folder or hub name of OFA-Sys's transformers branch (`OFA-Sys/ofa-large`): `config.json` and weights.
 
-Sizes are read off the tensors; only what no shape tells comes from the settings. Every tensor is used, or its name is
-known to be of no use here (`_UNUSED`); any other is an error, and so is one that is missing.
+Sizes are read off the tensors' shapes; the settings give only the rest. Every tensor is used, or is known to be unused
+here (`_UNUSED`). Any other tensor is an error, and so is a missing one.
 """
 
 import json
@@ -62,11 +62,11 @@ _ALWAYS: Mapping[str, Any] = {
     "encoder_normalize_before": True,
     "decoder_normalize_before": True,
 }
-"""Settings of either form that all published OFAs share; with another value the net would compute something else."""
+"""Settings of either form that all published OFAs share. The net supports no other value."""
 
 
 _SPLIT = {"code_dict_size": 8192, "num_bins": 1000}
-"""How much of the vocabulary are codes and bins, where a checkpoint does not say so."""
+"""The numbers of codes and bins in the vocabulary, where a checkpoint does not give them."""
 
 _PLACES = 1024
 """For words, in all published OFAs; the questions' bound counts on them (`namepin.tools.models.ofa_vocabulary`)."""
@@ -79,7 +79,7 @@ class OfaCheckpoint:
     Attributes:
         net: float32, evaluation mode, on the CPU.
         words: its vocabulary.
-        identity: sha256 of weights, settings and vocabulary; equal identities compute the same.
+        identity: sha256 of weights, settings and vocabulary; models of equal identity compute the same.
     """
 
     net: Ofa
@@ -106,7 +106,7 @@ def load_ofa(path: Path, sha256: str, *, tokenizer: str) -> OfaCheckpoint:
     else:
         state, told = read_fairseq(path)
         settings = _section(told, "model")
-        task = _section(told, "task") or settings  # in one, where fairseq was older
+        task = _section(told, "task") or settings  # older fairseq has one section for both
     net = from_state(state, settings, str(path))
     folder = path if path.is_dir() else path.parent
     place = str(folder) if path.is_dir() or word_files(folder) else tokenizer
@@ -197,7 +197,7 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
         raise another_model("encoder and decoder have different token embeddings", where, _MEND)
     with torch.device("meta"):
         net = Ofa(sizes)
-    for key in net.state_dict():  # frozen batch norms do not count batches, and nobody here asks how many there were
+    for key in net.state_dict():  # frozen batch norms do not count batches, and nothing here reads the count
         if key.endswith("num_batches_tracked"):
             loaded[key] = torch.tensor(0)
     load_exactly(net, loaded, where, _MEND)

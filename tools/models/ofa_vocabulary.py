@@ -19,10 +19,10 @@ BEGIN, PAD, END, UNKNOWN = 0, 1, 2, 3
 """The first four words."""
 
 MAX_WORDS = 80
-"""Of an expression or caption, between blanks; OFA's own bound (`max_src_length`)."""
+"""Largest number of words of an expression or caption; OFA's own bound (`max_src_length`)."""
 
 _MAX_PIECES = 400
-"""Of the same; two such texts and a question fit OFA's 1,024 places. OFA itself fails on more."""
+"""Largest number of pieces of the same; two such texts and a question fit OFA's 1,024 places. OFA fails on more."""
 
 _FILES = (("vocab.json", "merges.txt"), ("dict.txt", "encoder.json", "vocab.bpe"))
 """As transformers keeps the byte pairs (also BART's), and as OFA's repository does in utils/BPE."""
@@ -40,7 +40,7 @@ class OfaWords:
         from tokenizers.models import BPE
         from tokenizers.pre_tokenizers import ByteLevel
 
-        # No special words are declared to the tokenizer, so that no text can name one.
+        # The tokenizer knows no special words, so that no text can contain one.
         self._pieces = Tokenizer(BPE(vocab=vocabulary, merges=list(merges), unk_token="<unk>"))
         self._pieces.pre_tokenizer = ByteLevel(add_prefix_space=False)
         self.words, self.bins = len(vocabulary), bins
@@ -84,8 +84,8 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
         bins: how many, at the end, are bins.
 
     Raises:
-        NamepinError: E211 when a file is damaged, E213 when the hub does not give it, E218 when there is none, or it
-            is not that of the weights.
+        NamepinError: E211 when a file is damaged, E213 when the hub does not provide it, E218 when there is none, or it
+            does not belong to the weights.
     """
     folder = Path(place) if Path(place).is_dir() else _from_hub(place)
     files = word_files(folder)
@@ -102,7 +102,7 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
         )
     try:
         return OfaWords(pieces, merges, codes, bins)
-    except Exception as error:  # the tokenizers library knows only this kind
+    except Exception as error:  # the tokenizers library raises only this type
         raise NamepinError("E211", f"not a vocabulary of byte pairs: {error}", where=place, mend=_MEND) from error
 
 

@@ -1,4 +1,4 @@
-"""One loaded SAM: a picture is encoded once, and any number of points and boxes are asked of the embedding.
+"""One loaded SAM: a picture is encoded once, and its embedding serves any number of points and boxes.
 
 Pictures are scaled so that their long side fits the net, and padded below and to the right; points and boxes are given
 in pixels of the upright picture, and masks come back at its size.
@@ -25,7 +25,7 @@ from namepin.tools.types import Box, ImageRef, Point
 
 @dataclass(frozen=True)
 class Candidates:
-    """What SAM proposes for one prompt.
+    """SAM's masks for one prompt.
 
     Attributes:
         logits: mask logits at the net's own resolution, (masks, side / 4, side / 4); positive is inside.
@@ -77,17 +77,17 @@ class Sam:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides its numbers, for fingerprints."""
+        """Everything that determines its outputs, for fingerprints."""
         return {"checkpoint": self._checkpoint.identity}
 
     @property
     def side(self) -> int:
-        """Of the square the net sees, in pixels."""
+        """Side of the net's square input, in pixels."""
         return int(self._net.config.vision_config.image_size)
 
     @torch.no_grad()
     def embedding(self, image: ImageRef, media: Media) -> Any:
-        """The picture's embedding, (1, channels, side / 16, side / 16); kept for the next tool that asks.
+        """The picture's embedding, (1, channels, side / 16, side / 16), cached for other tools.
 
         Raises:
             NamepinError: E120 when the picture is not in `media`.
@@ -105,14 +105,14 @@ class Sam:
     ) -> list[Candidates]:
         """Masks for prompts of one kind, in batches over one embedding.
 
-        A point alone is ambiguous (a shirt, or its wearer), and gets SAM's three masks; with a box, the single mask
-        that SAM was trained to give for a clear prompt.
+        A point alone is ambiguous (a shirt, or its wearer) and gets SAM's three masks. A box gets the single mask that
+        SAM was trained to give for a clear prompt.
 
         Args:
-            embedding: as `embedding` gives it.
+            embedding: the result of `embedding`.
             size: (width, height) of the picture.
-            points: one a prompt, in pixels of the picture; None for boxes alone.
-            boxes: one a prompt; None for points alone.
+            points: one per prompt, in pixels of the picture; None for boxes alone.
+            boxes: one per prompt; None for points alone.
         """
         width, height = self._frame(size)
         scale = torch.tensor([width / size[0], height / size[1]])

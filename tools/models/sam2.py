@@ -1,7 +1,7 @@
 """SAM 2 on single pictures, from transformers folders (Apache-2.0, code and weights).
 
-Asked like SAM; it differs in how it sees a picture: squashed to a square rather than padded. transformers' own
-processor for it needs torchvision, so the picture's way in and the mask's way out are written here.
+The interface is SAM's. SAM 2 squashes a picture to a square instead of padding it. transformers' own processor needs
+torchvision, so this module has its own pre- and post-processing.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ class Sam2(Sam):
 
     @property
     def side(self) -> int:
-        """Of the square the net sees, in pixels."""
+        """Side of the net's square input, in pixels."""
         return int(self._net.config.prompt_encoder_config.image_size)
 
     def full_size(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -53,7 +53,7 @@ def _load(config: Sam2Config, path: Path, sha256: str) -> Sam2:
 
     if not path.is_dir():
         raise another_model("SAM 2's original files are not read", str(path), _MEND)
-    # The published folders are those of the video model, whose memory a single picture does not need.
+    # The published folders hold the video model, whose memory a single picture does not need.
     kind = read_json(path / "config.json").get("model_type")
     net: Any = load_folder(Sam2Model, path, kind="sam2_video" if kind == "sam2_video" else "sam2", mend=_MEND)
     return Sam2(config, SamCheckpoint(net, identity(sha256, net)))

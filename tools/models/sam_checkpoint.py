@@ -63,7 +63,7 @@ class SamCheckpoint:
 
     Attributes:
         net: `SamModel`, float32, evaluation mode, on the CPU.
-        identity: sha256 of weights and configuration; equal identities compute the same.
+        identity: sha256 of weights and configuration; models of equal identity compute the same.
     """
 
     net: Any

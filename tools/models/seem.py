@@ -1,7 +1,7 @@
-"""One loaded SEEM: a picture is encoded once, then asked about points, boxes and words.
+"""One loaded SEEM: a picture is encoded once, then prompted with points, boxes and words.
 
-A picture is scaled to a short side of 512 pixels, its long side 1024 at most, and padded to multiples of 32. A point is
-given as SEEM was trained with points: three by three pixels of the scaled picture; a box as all pixels in it.
+A picture is scaled to a short side of 512 pixels, with a long side of at most 1024, and padded to multiples of 32. As
+in SEEM's training, a point is three by three pixels of the scaled picture. A box is all pixels in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from namepin.tools.nets.seem.net import spread_points
 from namepin.tools.types import Box, ImageRef, Point
 
 _STROKE = 512
-"""Pixels of a stroke that are read, at most."""
+"""Largest number of pixels that are read of a stroke."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,13 @@ class SeemModel:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides its numbers, for fingerprints."""
+        """Everything that determines its outputs, for fingerprints."""
         settings = self.config.model_dump(include={"short_side", "long_side"})
         return {**settings, "checkpoint": self._checkpoint.identity}
 
     @torch.no_grad()
     def features(self, image: ImageRef, media: Media) -> Features:
-        """The picture, encoded; kept for the next request.
+        """The picture's features, cached for the next request.
 
         Raises:
             NamepinError: E120 when the picture is not in `media`.
@@ -125,10 +125,10 @@ class SeemModel:
     def answers(self, features: Features, size: tuple[int, int], asks: Sequence[Ask]) -> list[Answer]:
         """The mask of every prompt: chosen by the point where there is one, as in SEEM's demo, else by the words.
 
-        Prompts with as many pixels and tokens as each other go through the net together, so none is padded.
+        Prompts with equal numbers of pixels and tokens share one pass through the net, so no prompt is padded.
 
         Args:
-            features: as `features` gives them.
+            features: the result of `features`.
             size: (width, height) of the picture.
             asks: the prompts.
         """
@@ -162,7 +162,7 @@ class SeemModel:
         return masks
 
     def token_ids(self, text: str) -> list[int]:
-        """CLIP's tokens, from start to end token; a text that is too long loses its last words."""
+        """CLIP's tokens, from start to end token. A text that is too long is cut at its end."""
         ids: list[int] = self._words(text)["input_ids"]
         return ids[: self._checkpoint.positions - 1] + ids[-1:] if len(ids) > self._checkpoint.positions else ids
 

@@ -1,7 +1,7 @@
 """SEEM's published weights (Apache-2.0): `seem_focalt_v*.pt`, `seem_focall_v*.pt`, and the DaViT variants.
 
-A pickle of tensors, read without running code. The net's sizes are read off the tensors; every tensor of the file is
-either loaded or one of those known to serve something else: training, or the memory of strokes given one after another.
+A pickle of tensors, read without running code. The net's sizes are read off the tensors. Every tensor of the file is
+loaded, or is known to be unused here: it serves training, or the memory of earlier strokes.
 """
 
 import re
@@ -39,7 +39,7 @@ class SeemCheckpoint:
         net: float32, evaluation mode, on the CPU.
         tokenizer: CLIP's.
         positions: tokens of the longest text.
-        identity: sha256 of weights, sizes and vocabulary; equal identities compute the same.
+        identity: sha256 of weights, sizes and vocabulary; models of equal identity compute the same.
     """
 
     net: Seem

@@ -1,8 +1,8 @@
 """SeqTR's weights (no licence is given), as the authors' code saves them: `{"state_dict": ..., "ema_state_dict": ...}`.
 
-`det_best.pth` and `segm_best.pth` hold the weights, in most trainings their moving average too, and the state of the
-training; of these, tensors alone are read, and no code is run. Names may begin with `module.`. A folder with
-`model.safetensors` under the same names is read as well. Every tensor is used; sizes are read off their shapes.
+`det_best.pth` and `segm_best.pth` hold the weights, mostly also their moving average, and the state of the training.
+Only tensors are read, and no code is run. Names may begin with `module.`. A folder with `model.safetensors` under the
+same names is read as well. Every tensor is used; sizes are read off the shapes.
 """
 
 import re
@@ -38,7 +38,7 @@ class SeqtrCheckpoint:
     Attributes:
         net: float32, evaluation mode, on the CPU.
         vocabulary: word -> row of the embeddings.
-        identity: sha256 of weights, sizes and vocabulary; equal identities compute the same.
+        identity: sha256 of weights, sizes and vocabulary; models of equal identity compute the same.
     """
 
     net: Seqtr
@@ -90,7 +90,7 @@ def from_state(state: Mapping[str, Tensor], where: str) -> Seqtr:
         NamepinError: E211 when a number is not finite, E212 when a tensor is missing, left over or of another shape.
     """
     loaded = {key.removeprefix("module."): value for key, value in state.items()}
-    # A moving average makes fractions of counts, which nothing reads.
+    # A moving average turns counts into fractions; nothing reads them.
     loaded = {key: value if key.endswith("tracked") else value.float() for key, value in loaded.items()}
     try:
         sizes = _sizes(loaded)

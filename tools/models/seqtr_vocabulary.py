@@ -1,6 +1,6 @@
-"""The words that a SeqTR knows: those of its training's expressions, numbered in the order in which they occur.
+"""SeqTR's vocabulary: the words of its training expressions, numbered in the order in which they occur.
 
-The file is a JSON object, word -> row of the embeddings, with `PAD` (0) and `UNK` for words it does not hold.
+The file is a JSON object, word -> row of the embeddings, with `PAD` (0) and `UNK` for unknown words.
 """
 
 import re
@@ -18,7 +18,7 @@ FILE = "token_to_ix.json"
 
 
 def normalise_words(expression: str) -> list[str]:
-    """An expression's words as the authors' data code has them: small letters, most punctuation gone."""
+    """An expression's words as in the authors' data code: lower case, without most punctuation."""
     return re.sub(r"[.,'!?\"()*#:;]", "", expression.lower()).replace("-", " ").replace("/", " ").split()
 
 
@@ -63,6 +63,6 @@ def load_vocabulary(path: Path, rows: int) -> dict[str, int]:
 
 
 def rows_of(words: Sequence[str], vocabulary: Mapping[str, int], most: int) -> list[int]:
-    """The embeddings' rows for the first `most` words, and padding for those that lack."""
+    """The rows of the embeddings for the first `most` words, padded to that number."""
     rows = [vocabulary.get(word, vocabulary[UNKNOWN]) for word in words[:most]]
     return rows + [0] * (most - len(rows))

@@ -20,7 +20,7 @@ from namepin.tools.nets.umt import Umt, UmtBatch
 
 KIND = "umt"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pictures, as ResNets are trained with."""
+"""Mean and standard deviation of ImageNet's pictures, with which ResNets are trained."""
 MEND = "give a folder that `save_umt` wrote"
 
 

@@ -1,6 +1,6 @@
 """BLIP-2 as reranker (GEM section 5.1, Figure 4): its picture tokens, then the query of Table 7.
 
-Both kinds of BLIP-2 work: with a decoder-only language model (OPT) and with an encoder-decoder one (Flan-T5).
+BLIP-2 with a decoder-only language model (OPT) and with an encoder-decoder (Flan-T5) are supported.
 """
 
 from typing import Any, ClassVar
@@ -65,10 +65,10 @@ class Blip2Model:
 
 
 def load_blip2_speech(config: Blip2RerankerConfig) -> Blip2Model:
-    """The model of the settings.
+    """Load the model of the settings.
 
     Raises:
-        NamepinError: E210-E219, E301 for weights, tokenizers, adapters and devices that are not as they should be.
+        NamepinError: E210-E219, E301 for unusable weights, tokenizers, adapters and devices.
     """
     from transformers import Blip2ForConditionalGeneration
 
@@ -83,7 +83,7 @@ class Blip2Reranker(LocalReranker):
     """Chooses with BLIP-2 (`Reranker`)."""
 
     def __init__(self, config: Blip2RerankerConfig, model: Blip2Model | None = None) -> None:
-        """Load the model of `config`, unless it is given.
+        """Use the given model, else load the one of `config`.
 
         Raises:
             NamepinError: see `load_blip2_speech`.

@@ -1,7 +1,7 @@
-"""A chat model behind an OpenAI-compatible server as reranker (GEM section 5.1), with pictures or without.
+"""A chat model behind an OpenAI-compatible server as reranker (GEM section 5.1), with or without pictures.
 
-The paper prompts the GPT models with examples (in-context learning), and so does this. The server is asked to allow the
-candidates only (`guide`); whatever it does, an answer that is none of them is shown to it once, and is then a failure.
+Like the paper's GPT models, it is prompted with examples (in-context learning). The server is asked to allow only the
+candidates (`guide`). Any other answer goes back to the model once; a second one is a failure.
 """
 
 import json
@@ -38,12 +38,12 @@ SYSTEM = (
 )
 REPAIR = "That is not one of the candidates. Answer with exactly one of {candidates} and nothing else."
 FIELD = "category"
-"""Of the JSON object that the guide asks for."""
+"""The key of the JSON object that the guide asks for."""
 CHAT_DIGEST = digest([PROMPT_DIGEST, SYSTEM, REPAIR])
 
 
 class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
-    """Chooses with a chat model (`Reranker`). Answers are kept on disk, by request and picture.
+    """Chooses with a chat model (`Reranker`). Answers are cached on disk by request and picture.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
@@ -61,8 +61,8 @@ class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
         """One of each request's candidates; equal requests are sent once.
 
         Raises:
-            NamepinError: E106 for a request that makes no sense, E120 when `media` lacks the picture.
-            ToolUnavailable: when one of them fails for good, or is answered with no candidate twice.
+            NamepinError: E106 for an invalid request, E120 when `media` lacks the picture.
+            ToolUnavailable: when one of them fails after all retries, or gets two answers that are not candidates.
         """
 
         async def choose(ask: Ask, request: RerankRequest) -> Reranked:
@@ -71,7 +71,7 @@ class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
         return self.answers(choose, [clean_request(request) for request in requests])
 
     def recall(self, request: RerankRequest) -> Reranked | None:
-        """The answer where there is only one candidate, or it was given before."""
+        """The answer of a request with only one candidate, or a cached answer."""
         return without_asking(request) or super().recall(request)
 
     async def _choose(self, ask: Ask, request: RerankRequest, media: Media) -> Reranked:
@@ -90,7 +90,7 @@ class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
         return Reranked(label=label, notices=notices)
 
     def prompt(self, request: RerankRequest, media: Media) -> tuple[list[BaseMessage], bool]:
-        """The conversation for one request, and whether the post had to be cut for it.
+        """The conversation for one request, and whether the post was cut.
 
         Raises:
             NamepinError: E120 when `media` lacks the picture.

@@ -1,8 +1,8 @@
 """Choosing one of a few answers with a language model: by their likelihood, or by generating one of them.
 
-The question is the same for all answers, so it is read once. Its keys and values are then shared by all answers, which
-are read in one batch. An answer's score is the sum of its tokens' log-probabilities, the end token's included, so that
-no answer wins by being the beginning of another.
+All answers have the same question, so the model reads it once. The answers share its keys and values, and are read in
+one batch. An answer's score is the sum of its tokens' log-probabilities, including the end token's. So an answer does
+not win by being the beginning of another.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from namepin.tools.errors import NamepinError
 
 @dataclass(frozen=True)
 class Question:
-    """A question as a model reads it, and what it may answer.
+    """A question as the model's input, and its possible answers.
 
     Attributes:
         embedded: (1, tokens, width): the prompt's embeddings, the picture's among them.
@@ -32,26 +32,26 @@ class Question:
 def split_answers(
     tokenizer: Any, prompt: str, answers: Sequence[str], *, special: bool = True, apart: bool = False
 ) -> tuple[list[int], tuple[tuple[int, ...], ...]]:
-    """Token ids of the prompt and of each answer as it follows the prompt.
+    """Token ids of the prompt, and of each answer after the prompt.
 
-    A tokenizer may join the prompt's last letters with an answer's first, so prompt and answer are tokenised together;
-    the prompt is what all of them have in common, and never reaches beyond its own end.
+    A tokenizer may join the prompt's last letters with an answer's first, so prompt and answer are tokenised together.
+    The prompt's tokens are the ones that all of them share, up to the end of the prompt.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         prompt: the question.
-        answers: with the blank they begin with, where there is one.
-        special: let the tokenizer put its own tokens before the prompt; a chat template has done so already.
-        apart: for a model that reads the prompt with an encoder and begins the answer afresh.
+        answers: the answers, with the leading blank where they have one.
+        special: let the tokenizer put its own tokens before the prompt; False after a chat template, which adds them.
+        apart: for an encoder-decoder model, which encodes the prompt and decodes the answer separately.
 
     Raises:
-        NamepinError: E218 when the tokenizer has no end token, or two answers come out alike.
+        NamepinError: E218 when the tokenizer has no end token, or gives two answers the same tokens.
     """
     end = tokenizer.eos_token_id
 
     def ids(text: str) -> list[int]:
         row = list(tokenizer(text, add_special_tokens=special)["input_ids"])
-        # Some tokenizers end whatever they are given; here the answer is to go on from the prompt.
+        # Some tokenizers append an end token; here the answer must continue the prompt.
         return row[:-1] if not apart and len(row) > 1 and row[-1] == end else row
 
     question = ids(prompt)
@@ -72,7 +72,7 @@ def split_answers(
 
 
 def cache_name(net: Any) -> str:
-    """What a transformers model calls its keys and values, as an argument and in its output.
+    """The name of a transformers model's keys and values, as an argument and in its output.
 
     Since transformers 5.24 the name is `cache`. Before, and in models of other packages, it is `past_key_values`.
     """
@@ -80,15 +80,15 @@ def cache_name(net: Any) -> str:
 
 
 class CausalScorer:
-    """A decoder-only language model that has read a question and can be asked for its answers' likelihoods.
+    """A decoder-only language model that has read a question and gives the likelihoods of its answers.
 
     Args:
         decoder: gives hidden states of embeddings (`LlamaModel`, `OPTModel`, ...).
-        head: from hidden states to the vocabulary's logits.
+        head: maps hidden states to the vocabulary's logits.
         words: the embeddings of token ids.
-        question: what is read, now.
-        remember: without, every answer is read with the question anew: the same numbers, in a pass that can be
-            computed twice to save memory.
+        question: the question, which is read at once.
+        remember: keep the keys and values. Without it, every answer is read with the question again. The numbers are
+            the same, and the pass can be recomputed to save memory.
     """
 
     def __init__(self, decoder: Any, head: Any, words: Any, question: Question, *, remember: bool = True) -> None:
@@ -112,7 +112,7 @@ class CausalScorer:
         ids, mask = _pad(answers, self._first.device)
         logits = self._first.expand(len(answers), -1).unsqueeze(1)
         if ids.shape[1] > 1:
-            # An answer's last token is looked for, never looked from.
+            # An answer's last token is predicted, but never an input.
             cache = {self._cache: self._copies(len(answers))}
             states = self._decoder(inputs_embeds=self._words(ids[:, :-1]), use_cache=True, **cache).last_hidden_state
             logits = torch.cat([logits, self._head(states)], dim=1)
@@ -125,7 +125,7 @@ class CausalScorer:
         return _sum_answers(self._head(states[:, question.shape[1] - 1 :]), ids, mask)
 
     def _copies(self, rows: int) -> Any:
-        """The question's keys and values, for each row of a batch; rows are padded on the right, none sees padding."""
+        """The question's keys and values for each row of a batch. Rows are padded on the right."""
         from transformers import DynamicCache
 
         return DynamicCache(
@@ -138,7 +138,7 @@ class Seq2SeqScorer:
 
     Args:
         net: a transformers seq2seq model.
-        question: what is encoded, now.
+        question: the question, which is encoded at once.
     """
 
     def __init__(self, net: Any, question: Question) -> None:
@@ -179,7 +179,7 @@ def _sum_answers(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def generated(net: Any, question: Question) -> int:
-    """Which answer the model generates greedily when it can generate nothing else.
+    """The answer that the model generates greedily when it is limited to the answers.
 
     Args:
         net: a transformers model that generates.
@@ -214,7 +214,7 @@ def generated(net: Any, question: Question) -> int:
 
 
 def continuations(answers: Sequence[tuple[int, ...]]) -> Callable[[tuple[int, ...]], list[int]]:
-    """The trie of the answers: from the tokens so far to the tokens that may follow."""
+    """The trie of the answers: tokens so far -> tokens that may follow."""
     after: dict[tuple[int, ...], set[int]] = {}
     for answer in answers:
         for at, token in enumerate(answer):

@@ -1,7 +1,7 @@
-"""LLaVA as reranker: the paper's (GEM section 3.3.2), tuned by LoRA of rank 64 on the prompt of Table 7.
+"""LLaVA as reranker: the paper's reranker (GEM section 3.3.2), tuned by LoRA of rank 64 on the prompt of Table 7.
 
-The query stands in LLaVA-1.5's own conversation ("v1"), as it does in its tuning; the picture comes first. The picture
-is encoded once, whichever of its mentions are asked about, and each question is read once for all its candidates.
+The query is in LLaVA-1.5's own conversation format ("v1"), as in its training; the picture comes first. A picture is
+encoded once for all its mentions, and each question is read once for all its candidates.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class LlavaModel:
     def __init__(
         self, config: LlavaRerankerConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str
     ) -> None:
-        """Take the parts.
+        """Use the loaded parts.
 
         Raises:
             NamepinError: E218 when the tokenizer has no token for the picture.
@@ -89,10 +89,10 @@ class LlavaModel:
 
 
 def load_llava(config: LlavaRerankerConfig) -> LlavaModel:
-    """The model of the settings.
+    """Load the model of the settings.
 
     Raises:
-        NamepinError: E210-E219, E301 for weights, tokenizers, adapters and devices that are not as they should be.
+        NamepinError: E210-E219, E301 for unusable weights, tokenizers, adapters and devices.
     """
     from transformers import LlavaForConditionalGeneration
 
@@ -108,7 +108,7 @@ class LlavaReranker(LocalReranker):
     """Chooses with LLaVA (`Reranker`)."""
 
     def __init__(self, config: LlavaRerankerConfig, model: LlavaModel | None = None) -> None:
-        """Load the model of `config`, unless it is given.
+        """Use the given model, else load the one of `config`.
 
         Raises:
             NamepinError: see `load_llava`.

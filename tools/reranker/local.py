@@ -1,4 +1,4 @@
-"""Rerankers that run a language model here: the settings they share, and the way from requests to answers."""
+"""Shared by rerankers that run a language model on this machine: loading, and the way from requests to answers."""
 
 import math
 import threading
@@ -31,13 +31,13 @@ from namepin.tools.reranker.prompt import (
 
 
 def only_where_it_learns(eyes: Any) -> Any:
-    """Within it, a picture's features carry a graph only where the eyes are trained: what is kept is used again."""
+    """Within it, a picture's features carry a graph only if the vision encoder is trained, so others can be cached."""
     learns = any(parameter.requires_grad for parameter in eyes.parameters())
     return torch.set_grad_enabled(learns and torch.is_grad_enabled())
 
 
 class Scorer(Protocol):
-    """A question that was read, ready to say how likely its answers are."""
+    """A question that the model has read, ready to give the likelihoods of its answers."""
 
     def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
         """See `namepin.tools.reranker.likelihood.CausalScorer`."""
@@ -53,14 +53,14 @@ class LocalModel(Protocol):
 
     reads_images: ClassVar[bool]
     net: Any
-    """What adapters are put on."""
+    """The net that gets the adapters."""
 
     tokenizer: Any
     identity: str
-    """Sha256 of all that decides its numbers, the adapter included."""
+    """Sha256 over everything that determines its outputs, including the adapter."""
 
     def question(self, query: str, request: RerankRequest, media: Media) -> Question:
-        """The query as the model reads it, with the request's picture where it reads pictures."""
+        """The query as the model's input, with the request's picture where the model reads pictures."""
         ...
 
     def read(self, question: Question, *, remember: bool = True) -> Scorer:
@@ -69,24 +69,24 @@ class LocalModel(Protocol):
 
     @property
     def generator(self) -> Any:
-        """What has `generate`."""
+        """The net with the method `generate`."""
         ...
 
 
 class LocalReranker:
-    """Reranks with a local model; the subclasses say how it is loaded."""
+    """Reranks with a local model. Subclasses define how it is loaded."""
 
     name: ClassVar[str] = "reranker"
     version: ClassVar[int] = 1
 
     def __init__(self, config: LocalRerankerConfig, model: LocalModel) -> None:
         self.config, self.model = config, model
-        # The graph asks about all hard mentions of a post at once; each holds its prompt's keys and values K times.
+        # The graph sends all hard mentions of a post at once; each holds K copies of its prompt's keys and values.
         self._turn = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
-        """Covers weights, adapter, prompt and decoder; device and batch size move the last bits only."""
+        """Covers weights, adapter, prompt and decoder; not device and batch size, which change only the last bits."""
         decides = {"decoder", "length_normalised", "hint", "max_query_tokens", "dtype", "quantization"}
         settings = self.config.model_dump(mode="json", include=decides)
         return fingerprint(self.name, self.version, settings, weights=self.model.identity, prompt=PROMPT_DIGEST)
@@ -95,8 +95,8 @@ class LocalReranker:
         """One of each request's candidates, with all their probabilities where the decoder is `score`.
 
         Raises:
-            NamepinError: E106 for a request that makes no sense, E120 when `media` lacks the picture.
-            ToolUnavailable: nothing of the mention fits into the prompt.
+            NamepinError: E106 for an invalid request, E120 when `media` lacks the picture.
+            ToolUnavailable: when not even a part of the mention fits into the prompt.
         """
         return [self._answer(request, media) for request in requests]
 
@@ -138,12 +138,12 @@ def load_local(
     """A net on its device, with its adapter; and sha256 of weights and adapter.
 
     Args:
-        config: see there.
+        config: the settings of the model.
         loader: the transformers class.
         path: the located weights.
-        sha256: of them.
-        kind: the `model_type` wanted.
-        mend: for E212, which checkpoint to take.
+        sha256: sha256 of the weights.
+        kind: the expected `model_type`.
+        mend: the fix for E212: which checkpoint to use.
 
     Raises:
         NamepinError: as `namepin.tools.loading.pretrained.load_folder` and

@@ -1,8 +1,8 @@
-"""What every reranker shares (GEM section 3.3.2): the prompt of Table 7, cut to fit, and answers without asking.
+"""Shared by every reranker (GEM section 3.3.2): the prompt of Table 7, cut to fit, and answers that need no model.
 
-The table's third line stands for the picture. A model that reads no pictures gets the caption in its place (section
-5.1), and the instruction then says so; with neither, it speaks of the text alone. Those wordings, and that of the hint,
-are ours: the paper prints one instruction only.
+The table's third line is the picture's place. A model that reads no pictures gets the caption instead (section 5.1),
+and another instruction; with neither, the instruction mentions only the text. These instructions and the hint are
+worded by us, since the paper prints only one instruction.
 """
 
 import json
@@ -15,7 +15,7 @@ from namepin.tools.interfaces import Reranked, RerankRequest
 from namepin.tools.types import Frozen, Notice
 
 Sees = Literal["image", "caption", "text"]
-"""What a prompt shows beside the text: the picture itself, its caption, or nothing."""
+"""The prompt's content beside the text: the picture itself, its caption, or nothing."""
 
 INSTRUCTION = (
     "Here's a tweet{beside}, where the entities of the text have been labeled using &&, and you need to determine his "
@@ -25,7 +25,7 @@ BESIDE: Mapping[Sees, str] = {"image": " along with its image", "caption": " alo
 MARK = "(&&)"
 CAPTION = "Caption: {caption}."
 HINT = "Probability: {hint}."
-"""Section 5.1's `-h`: the tagger's scores, against a model's overconfidence in its own knowledge."""
+"""Section 5.1's `-h`: the tagger's scores, to reduce a model's overconfidence in its own knowledge."""
 
 EXAMPLES: tuple[tuple[str, tuple[int, int], tuple[str, ...], str], ...] = (
     (
@@ -53,14 +53,14 @@ PROMPT_DIGEST = digest([INSTRUCTION, dict(BESIDE), MARK, CAPTION, HINT, EXAMPLES
 
 
 class Query(Frozen):
-    """Table 7's query, and whether the post had to be cut for it."""
+    """Table 7's query, and whether the post was cut."""
 
     text: str
     cut: bool = False
 
 
 def seen_by(request: RerankRequest, *, reads_images: bool) -> Sees:
-    """What a model can be shown of this request."""
+    """What a prompt for this request can show beside the text."""
     if reads_images and request.image is not None:
         return "image"
     return "caption" if request.caption and not reads_images else "text"
@@ -71,7 +71,7 @@ def table7(request: RerankRequest, sees: Sees = "image", *, hint: bool = False) 
 
     Args:
         request: the post, the mention, its candidates.
-        sees: what the model is shown beside the text.
+        sees: the prompt's content beside the text.
         hint: add the tagger's scores of the candidates, where the request has them.
     """
     first, last = request.token_span
@@ -93,8 +93,8 @@ def fit_prompt(request: RerankRequest, sees: Sees, *, hint: bool, length: Callab
         request: see `table7`.
         sees: see `table7`.
         hint: see `table7`.
-        length: of a query, in the model's tokens.
-        limit: the longest query that the model may get.
+        length: gives the length of a query in the model's tokens.
+        limit: length of the longest query that the model may get.
 
     Raises:
         ToolUnavailable: not even the mention's first token fits.
@@ -129,7 +129,7 @@ def _window(request: RerankRequest, start: int, end: int) -> RerankRequest:
 
 
 def _most(holds: Callable[[int], bool], bound: int) -> int:
-    """The largest n up to `bound` for which `holds`, which holds of 0 and of every number below one it holds of."""
+    """The largest n up to `bound` for which `holds` is true. `holds` must be true for 0 and monotone."""
     low, high = 0, bound
     while low < high:
         middle = (low + high + 1) // 2
@@ -142,7 +142,7 @@ def clean_request(request: RerankRequest, clean: Callable[[str], str] = str) -> 
 
     Args:
         request: as the graph sends it.
-        clean: takes out of a text what the model would read as a control token.
+        clean: removes from a text everything that the model would read as a control token.
 
     Raises:
         NamepinError: E106 when the mention lies outside the post, or a candidate is given twice or empty.
@@ -169,7 +169,7 @@ def clean_request(request: RerankRequest, clean: Callable[[str], str] = str) -> 
 
 
 def without_asking(request: RerankRequest) -> Reranked | None:
-    """The answer where there is nothing to choose: one candidate."""
+    """The answer for a request with only one candidate."""
     return (
         Reranked(label=request.candidates[0], scores={request.candidates[0]: 1.0})
         if len(request.candidates) == 1
@@ -178,13 +178,13 @@ def without_asking(request: RerankRequest) -> Reranked | None:
 
 
 def best(candidates: Sequence[str], shares: Sequence[float], notices: Sequence[Notice] = ()) -> Reranked:
-    """The candidate with the largest share; of equals the first, which the tagger thought likelier."""
+    """The candidate with the largest share; among equals the first, which has the higher score of the tagger."""
     at = max(range(len(candidates)), key=lambda i: (shares[i], -i))
     return Reranked(label=candidates[at], scores=dict(zip(candidates, shares, strict=True)), notices=tuple(notices))
 
 
 def cut_notice(tool: str, request: RerankRequest) -> Notice:
-    """W143: the model read a part of the post."""
+    """W143: the model read only a part of the post."""
     first, last = request.token_span
     mention = " ".join(request.tokens[first:last])[:60]
     return Notice(code="W143", tool=tool, message=f"the post is too long: only the words about {mention!r} were read")

@@ -1,6 +1,6 @@
-"""A language model without eyes as reranker (GEM section 5.1): it gets the caption in place of the picture.
+"""A text-only language model as reranker (GEM section 5.1): it gets the caption in place of the picture.
 
-The query goes into the model's own chat template where its tokenizer has one, and is continued as it stands where not.
+The query goes into the model's own chat template where its tokenizer has one. Otherwise the model continues the query.
 """
 
 from typing import Any, ClassVar
@@ -32,14 +32,14 @@ class TextModel:
         return self.net
 
     def prompt(self, query: str) -> str:
-        """The query as the model is used to being asked; the answer follows."""
+        """The query in the model's chat template; the answer follows it."""
         if not self._template:
             return query
         asked = [{"role": "user", "content": query}]
         return str(self.tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
 
     def question(self, query: str, request: RerankRequest, media: Media) -> Question:
-        """See `LocalModel`. After a template's own last token the answer begins without a blank."""
+        """See `LocalModel`. After a template's last token the answer begins without a blank."""
         blank = "" if self._template else " "
         ids, answers = split_answers(
             self.tokenizer, self.prompt(query), [blank + candidate for candidate in request.candidates],
@@ -54,10 +54,10 @@ class TextModel:
 
 
 def load_text_model(config: TextRerankerConfig) -> TextModel:
-    """The model of the settings: any decoder-only one that transformers knows.
+    """Load the model of the settings: any decoder-only model that transformers supports.
 
     Raises:
-        NamepinError: E210-E219, E301 for weights, tokenizers, adapters and devices that are not as they should be.
+        NamepinError: E210-E219, E301 for unusable weights, tokenizers, adapters and devices.
     """
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING as KNOWN
@@ -78,7 +78,7 @@ class TextReranker(LocalReranker):
     """Chooses with a language model that reads captions (`Reranker`)."""
 
     def __init__(self, config: TextRerankerConfig, model: TextModel | None = None) -> None:
-        """Load the model of `config`, unless it is given.
+        """Use the given model, else load the one of `config`.
 
         Raises:
             NamepinError: see `load_text_model`.

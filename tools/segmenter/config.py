@@ -10,45 +10,45 @@ from namepin.tools.vision.config import SceneConfig
 
 
 class SegmenterConfig(Frozen):
-    """The scene as the matcher sees it, and the long side, in pixels, at which GrabCut works."""
+    """The settings of the scene, shared with the matcher, and the long side, in pixels, at which GrabCut works."""
 
     scene: SceneConfig = SceneConfig()
     side: int = 320
 
 
 class SamSegmenterConfig(Frozen):
-    """The segmenter is its SAM; other tools of equal `sam` share the loaded weights."""
+    """The SAM of the segmenter. Other tools of equal `sam` share the loaded weights."""
 
     sam: SamConfig = SamConfig()
     specks: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Parts of a mask that are smaller than this share of its largest part are left out, since one speck makes the box
-    much larger; ours, as SAM's own generator of masks leaves small regions out."""
+    """Parts of a mask below this share of its largest part are removed, since one speck makes the box much larger. The
+    rule is ours; SAM's own mask generator removes small regions, too."""
 
 
 class Sam2SegmenterConfig(Frozen):
-    """The segmenter is its SAM 2; other tools of equal `sam` share the loaded weights."""
+    """The SAM 2 of the segmenter. Other tools of equal `sam` share the loaded weights."""
 
     sam: Sam2Config = Sam2Config()
 
 
 class Sam3SegmenterConfig(Frozen):
-    """The net, and from which score on an instance counts."""
+    """The net, and the lowest score of an instance."""
 
     sam: Sam3Config = Sam3Config()
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """SAM 3's own, for instances."""
+    """The lowest score of an instance; SAM 3's own default."""
 
 
 class SeemSegmenterConfig(Frozen):
-    """The segmenter is its SEEM; other tools of equal `seem` share the loaded weights."""
+    """The SEEM of the segmenter. Other tools of equal `seem` share the loaded weights."""
 
     seem: SeemConfig = SeemConfig()
 
 
 class GemSegmenterConfig(Frozen):
-    """The two nets, and how far their masks must overlap to mean the same thing."""
+    """The two nets, and the overlap from which on their masks mean the same object."""
 
     sam: SamConfig = SamConfig()
     seem: SeemConfig = SeemConfig()
     agreement: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """IoU; 0.5 is also where the field's metrics call two regions the same."""
+    """IoU; 0.5 is also the usual threshold of the metrics."""

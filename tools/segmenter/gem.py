@@ -1,14 +1,14 @@
 """GEM's own segmenter (section 3.4.3): SAM at the point, SEEM at the point with the category as words, and one mask.
 
-The paper asks both "individually", because SAM alone may take the head for the person, and does not say how the two
-masks become one. Namepin's rule:
+The paper runs both "individually", because SAM alone may segment the head instead of the person. It does not say how
+the two masks become one. Namepin's rule:
 
 1. SAM proposes its masks (three for a point: part, whole, group), SEEM one.
-2. Where one of SAM's overlaps SEEM's enough (IoU of `agreement`), both mean the same thing. SAM's mask is taken, the
-   one that overlaps most: SEEM chose what, and SAM, which draws at a finer grain, its outline.
-3. Where none does, they mean different things. SEEM knows the category, so its mask is taken if it holds the point: the
-   person rather than the head.
-4. Otherwise SEEM went elsewhere, and SAM's mask of the highest predicted IoU is taken.
+2. If one of SAM's masks overlaps SEEM's enough (IoU of `agreement`), both mean the same object. SAM's mask with the
+   largest overlap is used, since SAM's outlines are finer.
+3. Otherwise they mean different objects. SEEM knows the category, so its mask is used if it holds the point: the person
+   rather than the head.
+4. If SEEM's mask does not hold the point, SAM's mask of the highest predicted IoU is used.
 """
 
 from collections.abc import Sequence
@@ -32,16 +32,16 @@ Region = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class GemSegmenter:
-    """Each net encodes the picture once a request.
+    """Segments with both nets. Each encodes the picture once per request.
 
-    `Segment.score` is that of the net whose mask was taken: SAM's predicted IoU, or SEEM's mean probability inside.
+    `Segment.score` comes from the net whose mask is used: SAM's predicted IoU, or SEEM's mean probability inside.
     """
 
     name: ClassVar[str] = "segmenter_gem"
     version: ClassVar[int] = 2
 
     def __init__(self, config: GemSegmenterConfig, sam: Sam | None = None, seem: SeemModel | None = None) -> None:
-        """Take the nets given, else those that `config` names, loaded or shared.
+        """Use the given nets, else load or share the nets of `config`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_sam` and `shared_seem`.
@@ -52,12 +52,12 @@ class GemSegmenter:
 
     @property
     def fingerprint(self) -> str:
-        """Over both nets' weights, the picture's scaling and the rule."""
+        """Covers the weights of both nets, the picture's scaling and the rule."""
         told = {"sam": self.sam.identity, "seem": self.seem.identity, "agreement": self.config.agreement}
         return fingerprint(self.name, self.version, told)
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
-        """One segment a prompt; one without point and box gets none, and a notice W122.
+        """One segment per prompt; one without point and box gets none, and a notice W122.
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
@@ -106,14 +106,14 @@ def _aim(prompt: SegmentPrompt, size: tuple[int, int]) -> Point:
 
 
 def fuse(sam: Sequence[Region], best: int, seem: Region, aim: Point, agreement: float) -> int | None:
-    """Whose mask is taken, by the rule above: the number of SAM's mask, or None for SEEM's.
+    """The mask to use, by the rule above: the number of SAM's mask, or None for SEEM's.
 
     Args:
         sam: SAM's masks, each (height, width), bool.
         best: the number of the one with the highest predicted IoU.
         seem: SEEM's mask, (height, width), bool.
-        aim: the point, (x, y), that both were asked about.
-        agreement: the IoU from which on two masks mean the same thing.
+        aim: the point, (x, y), that both were prompted with.
+        agreement: the IoU from which on two masks mean the same object.
     """
     overlaps = [region_iou(mask, seem) for mask in sam]
     closest = int(np.argmax(overlaps))

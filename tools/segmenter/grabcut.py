@@ -1,4 +1,4 @@
-"""The starter segmenter: a person grown from a face with GrabCut, or the matched words' own outlines."""
+"""The starter segmenter: GrabCut grows a person from a face; printed words get their own outlines."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -18,7 +18,7 @@ from namepin.tools.vision.scene import Scene, scene_reader
 
 
 class GrabCutSegmenter:
-    """Masks for people, words and boxes. Works at a bounded size, so its time does not grow with the picture's."""
+    """Masks for people, words and boxes. It works at a bounded size, so its time does not grow with the picture."""
 
     name: ClassVar[str] = "segmenter"
     version: ClassVar[int] = 1
@@ -29,13 +29,13 @@ class GrabCutSegmenter:
 
     @property
     def fingerprint(self) -> str:
-        """Over the configuration and the OCR and OpenCV model files."""
+        """Covers the configuration and the OCR and OpenCV model files."""
         return fingerprint(
             "grabcut-segmenter", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
         )
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
-        """One segment a prompt; a prompt that points at nothing known gets none, and a notice W120."""
+        """One segment per prompt; a prompt without a known object at its point gets none, and a notice W120."""
         return [self._segments(request, media) for request in requests]
 
     def _segments(self, request: SegmentRequest, media: Media) -> Segments:
@@ -65,7 +65,7 @@ class GrabCutSegmenter:
 
 
 def _at(peak: Point | None, scene: Scene) -> tuple[Rectangle | None, Kind | None]:
-    """The face, else the line of text, that holds the point."""
+    """The face that holds the point, else the line of text."""
     regions: list[tuple[Rectangle, Kind]] = [(person.box, "face") for person in scene.people]
     regions += [(bounds([line.quad]), "text") for line in scene.lines]
     for box, kind in regions:
@@ -75,7 +75,7 @@ def _at(peak: Point | None, scene: Scene) -> tuple[Rectangle | None, Kind | None
 
 
 def _word_quads(box: Rectangle, scene: Scene) -> list[Quad]:
-    """The pieces of words with their middle inside the box; the box itself where there is none."""
+    """The word pieces with their middle inside the box; without any, the box itself."""
     x1, y1, x2, y2 = box
     inside = []
     for word in (word for line in scene.lines for word in line.words):

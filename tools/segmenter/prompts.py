@@ -1,4 +1,4 @@
-"""What every neural segmenter shares: prompts brought into the picture, pictures normalised, masks made results."""
+"""Shared by every neural segmenter: prompts clipped to the picture, normalised pictures, results from masks."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ _PLAIN = {
     "OTHER": "object",
     "film_and_television_works": "film or television work",
 }
-"""Categories whose names are no words one would say of a picture."""
+"""Plain words for categories whose names do not describe a picture."""
 
 
 def segment_of(
     region: "np.ndarray[Any, np.dtype[np.bool_]]", score: float | None, stability: float | None = None
 ) -> Segment:
-    """A boolean region (height, width) as mask and tight box; an empty one leaves the score alone."""
+    """A boolean mask (height, width) as a `Segment` with its tight box; an empty mask gives only the score."""
     if not region.any():
         return Segment(score=score)
     mask = Mask.from_array(region)
@@ -30,13 +30,13 @@ def segment_of(
 
 
 def stability(logits: Tensor, offset: float = 1.0) -> float:
-    """How much a mask depends on its threshold: IoU of the masks at `offset` above and below zero, from 0 to 1.
+    """The stability of a mask: IoU of the masks at `offset` above and below zero, from 0 to 1.
 
-    As SAM's own stability score, whose masks are nested, so that the IoU is a ratio of areas.
+    It is SAM's own stability score. The two masks are nested, so the IoU is a ratio of areas.
 
     Args:
         logits: (height, width) of the picture.
-        offset: in logits; SAM's default is 1.
+        offset: distance in logits; SAM's default is 1.
     """
     smaller, larger = int((logits > offset).sum()), int((logits > -offset).sum())
     return smaller / larger if larger else 0.0
@@ -54,9 +54,9 @@ def nothing_found(prompt: SegmentPrompt, tool: str) -> Notice:
 
 
 def category_words(query: Query) -> str:
-    """The mention's category as plain words, as a segmenter with a text encoder wants it.
+    """The mention's category as plain words, for a segmenter with a text encoder.
 
-    `sports_team` is "sports team"; `person_other`, which names what it is not, is its coarse type, "person".
+    `sports_team` is "sports team". `person_other` describes nothing, so its coarse type, "person", is used.
     """
     name = query.category
     if name.endswith("_other"):

@@ -1,4 +1,4 @@
-"""SAM as a segmenter: a point (GEM section 3.4.3), a box (RiVEG), or both, into a mask and its tight box."""
+"""SAM as a segmenter: turns a point (GEM section 3.4.3), a box (RiVEG), or both into a mask and its tight box."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ Region = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class SamSegmenter:
-    """The picture is encoded once a request; of a point's three masks the one with the highest predicted IoU is taken.
+    """Encodes the picture once per request; of a point's three masks it uses the one with the highest predicted IoU.
 
     A box alone gets SAM's single mask (RiVEG's `multimask_output=False`). `Segment.score` is the predicted IoU.
     """
@@ -27,7 +27,7 @@ class SamSegmenter:
     version: ClassVar[int] = 2
 
     def __init__(self, config: SamSegmenterConfig, sam: Sam | None = None) -> None:
-        """Take `sam`, else the one that `config.sam` names, loaded or shared.
+        """Use `sam` if given, else load or share the model of `config.sam`.
 
         Raises:
             NamepinError: E210 to E216, as `shared_sam`.
@@ -37,12 +37,12 @@ class SamSegmenter:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights and version; not over device and batch sizes."""
+        """Covers weights and version; not device and batch sizes."""
         identity = {**self.sam.identity, **({"specks": self.config.specks} if self.config.specks else {})}
         return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"])
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
-        """One segment a prompt; one without point and box gets none, and a notice W122.
+        """One segment per prompt; one without point and box gets none, and a notice W122.
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
@@ -68,7 +68,7 @@ class SamSegmenter:
 
 
 def without_specks(region: Region, least: float) -> Region:
-    """The parts of (height, width) that have `least` of the largest part's pixels; corners connect."""
+    """The parts of a mask (height, width) with at least `least` of the largest part's pixels; corners connect."""
     if not least:
         return region
     from scipy import ndimage
@@ -81,7 +81,7 @@ def without_specks(region: Region, least: float) -> Region:
 
 
 def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | None]:
-    """SAM's candidates for every prompt, None where it has neither point nor box; prompts of one kind go together."""
+    """SAM's masks for every prompt, None for one without point and box. Prompts of one kind share a pass."""
     size = request.image.width, request.image.height
     kinds: dict[tuple[bool, bool], list[int]] = {}
     placed = [_place(prompt, size) for prompt in request.prompts]
@@ -105,5 +105,5 @@ def _place(prompt: SegmentPrompt, size: tuple[int, int]) -> tuple[Point | None, 
 
 
 def regions(sam: Sam, candidates: Candidates, size: tuple[int, int], which: Sequence[int]) -> list[Region]:
-    """The masks numbered `which` at the picture's size (width, height), one after another: they can be large."""
+    """The masks numbered `which` at the picture's size (width, height), one at a time, because they can be large."""
     return [(sam.full_size(candidates.logits[i : i + 1], size)[0] > 0).numpy() for i in which]

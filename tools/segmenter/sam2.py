@@ -1,4 +1,4 @@
-"""SAM 2 as a segmenter: a point, a box, or both, into a mask and its tight box."""
+"""SAM 2 as a segmenter: turns a point, a box, or both into a mask and its tight box."""
 
 from typing import ClassVar
 
@@ -8,13 +8,13 @@ from namepin.tools.segmenter.sam import SamSegmenter
 
 
 class Sam2Segmenter(SamSegmenter):
-    """`SamSegmenter` on SAM 2: the same choice among its masks, the same score."""
+    """`SamSegmenter` with SAM 2: the same choice among its masks, and the same score."""
 
     name: ClassVar[str] = "segmenter_sam2"
     version: ClassVar[int] = 2
 
     def __init__(self, config: Sam2SegmenterConfig, sam: Sam2 | None = None) -> None:
-        """Take `sam`, else the one that `config.sam` names, loaded or shared.
+        """Use `sam` if given, else load or share the model of `config.sam`.
 
         Raises:
             NamepinError: E210 to E216, as `shared_sam2`.

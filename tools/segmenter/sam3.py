@@ -1,8 +1,8 @@
-"""SAM 3 as a segmenter: the category as words finds instances, the prompt's box or point says which of them is meant.
+"""SAM 3 as a segmenter: the category as words finds instances, and the prompt's box or point chooses one of them.
 
-Its weights are under Meta's SAM License, which is not an open-source licence, and are given out on request only.
-transformers' own processor for it needs torchvision, so the picture's way in and the masks' way out are written here.
-SAM 3 can also read a box as an example of what to find; transformers does that with torchvision, Namepin not at all.
+Its weights are under Meta's SAM License, which is not an open-source licence, and are available only on request.
+transformers' own processor needs torchvision, so this module has its own pre- and post-processing. SAM 3 can also read
+a box as an example of what to find; Namepin does not use that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,12 +38,12 @@ from namepin.tools.types import Box, Point
 
 _MEND = "take a SAM 3 checkpoint in transformers' form, such as facebook/sam3 (SAM License, on request)"
 _HALF = (0.5, 0.5, 0.5)
-"""Mean and deviation of the channels in SAM 3's training."""
+"""Mean and standard deviation of the channels in SAM 3's training."""
 
 
 @dataclass(frozen=True)
 class Instances:
-    """What SAM 3 found for a prompt: mask probabilities (n, h, w), boxes (n, 4) in 0..1, and scores (n,)."""
+    """SAM 3's instances for a prompt: mask probabilities (n, h, w), boxes (n, 4) in 0..1, and scores (n,)."""
 
     masks: Tensor
     boxes: Tensor
@@ -60,7 +60,7 @@ class Sam3:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """All that decides its numbers, for fingerprints."""
+        """Everything that determines its outputs, for fingerprints."""
         return {"checkpoint": self._checkpoint}
 
     @property
@@ -68,7 +68,7 @@ class Sam3:
         return int(self._net.config.text_config.max_position_embeddings)
 
     def too_long(self, words: str) -> bool:
-        """Whether the text encoder reads the beginning of the words only."""
+        """Whether the text encoder reads only the beginning of the words."""
         return len(self._ids(words)) > self._places
 
     def _ids(self, words: str) -> list[int]:
@@ -84,7 +84,7 @@ class Sam3:
 
     @torch.no_grad()
     def instances(self, features: Any, words: str) -> Instances:
-        """Everything in the picture that the words name; `features` is what the method of that name gives."""
+        """All instances of the words in the picture; `features` is the result of the method of that name."""
         read = self._ids(words)
         if len(read) > self._places:  # the last token is that of the end, at which CLIP's text encoder is read
             read = [*read[: self._places - 1], read[-1]]
@@ -95,16 +95,17 @@ class Sam3:
 
 
 class Sam3Segmenter:
-    """The picture is encoded once a request; a prompt's words find instances, its point or box chooses among them.
+    """Encodes the picture once per request; a prompt's words find instances, its point or box chooses among them.
 
-    `Segment.score` is SAM 3's for the instance: that it is what the words say, times that there is any.
+    `Segment.score` is SAM 3's score of the instance: the probability that it matches the words, times the probability
+    that the words are present.
     """
 
     name: ClassVar[str] = "segmenter_sam3"
     version: ClassVar[int] = 1
 
     def __init__(self, config: Sam3SegmenterConfig, sam: Sam3 | None = None) -> None:
-        """Take `sam`, else the one that `config.sam` names, loaded or shared.
+        """Use `sam` if given, else load or share the model of `config.sam`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_sam3`.
@@ -114,13 +115,13 @@ class Sam3Segmenter:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights and threshold."""
+        """Covers weights and threshold."""
         identity = self.sam.identity
         told = {**identity, "threshold": self.config.threshold}
         return fingerprint(self.name, self.version, told, weights=identity["checkpoint"])
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
-        """One segment a prompt; where no instance fits, none, and a notice W123.
+        """One segment per prompt; where no instance fits, none, and a notice W123.
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
@@ -158,9 +159,9 @@ def choose(
     Args:
         found: the instances.
         point: in pixels of the picture.
-        box: likewise; it wins over the point.
+        box: likewise; it takes precedence over the point.
         size: (width, height) of the picture.
-        threshold: instances scored lower do not count.
+        threshold: instances with a lower score do not count.
 
     Returns:
         Its number; None where no instance counts, holds the point, or meets the box.
@@ -196,7 +197,7 @@ def _load(config: Sam3Config, path: Path, sha256: str) -> Sam3:
 
     if not path.is_dir():
         raise another_model("SAM 3's original files are not read", str(path), _MEND)
-    # The published folder is that of the video model, which holds the picture's beside a tracker.
+    # The published folder holds the video model: the picture model and a tracker.
     kind = read_json(path / "config.json").get("model_type")
     net: Any = load_folder(Sam3Model, path, kind="sam3_video" if kind == "sam3_video" else "sam3", mend=_MEND)
     tokenizer = load_tokenizer(str(path), net.config.text_config.vocab_size)

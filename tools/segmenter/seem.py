@@ -1,4 +1,4 @@
-"""SEEM as a segmenter: a point (or a box) and the mention's category as words, into a mask and its tight box."""
+"""SEEM as a segmenter: turns a point (or a box) and the category as words into a mask and its tight box."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,16 +15,16 @@ from namepin.tools.segmenter.prompts import category_words, nothing_found, segme
 
 
 class SeemSegmenter:
-    """The picture is encoded once a request. A prompt without point and box is segmented by its words alone.
+    """Encodes the picture once per request. A prompt without point and box is segmented by its words alone.
 
-    `Segment.score` is the mean probability of the mask's pixels: how sure SEEM is of what it took.
+    `Segment.score` is the mean probability of the mask's pixels.
     """
 
     name: ClassVar[str] = "segmenter_seem"
     version: ClassVar[int] = 2
 
     def __init__(self, config: SeemSegmenterConfig, seem: SeemModel | None = None) -> None:
-        """Take `seem`, else the one that `config.seem` names, loaded or shared.
+        """Use `seem` if given, else load or share the model of `config.seem`.
 
         Raises:
             NamepinError: E210 to E218, as `shared_seem`.
@@ -34,12 +34,12 @@ class SeemSegmenter:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, version and the picture's scaling; not over device and batch sizes."""
+        """Covers weights, version and the picture's scaling; not device and batch sizes."""
         identity = self.seem.identity
         return fingerprint(self.name, self.version, identity, weights=identity["checkpoint"])
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
-        """One segment a prompt.
+        """One segment per prompt.
 
         Raises:
             NamepinError: E120 when a picture is not in `media`.
@@ -64,7 +64,7 @@ class SeemSegmenter:
 
 
 def ask_of(prompt: SegmentPrompt, size: tuple[int, int]) -> Ask:
-    """The prompt as SEEM is asked: its place brought into the picture, its category in plain words."""
+    """The prompt for SEEM: its place clipped to the picture, its category in plain words."""
     point = clip_point(prompt.peak, size) if prompt.peak else None
     box = clip_box(prompt.box, size) if prompt.box else None
     return Ask(point, box, category_words(prompt.query))

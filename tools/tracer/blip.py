@@ -31,7 +31,7 @@ class BlipTracer:
     version: ClassVar[int] = 2
 
     def __init__(self, config: BlipTracerConfig, blip: Blip | None = None) -> None:
-        """Take `blip`, else the one that `config.blip` names, loaded or shared.
+        """Use `blip` if given, else load or share the model of `config.blip`.
 
         Raises:
             NamepinError: E217 when the text encoder has no layer `block`, or the score does not depend on that layer's
@@ -50,7 +50,7 @@ class BlipTracer:
 
     @property
     def fingerprint(self) -> str:
-        """Over weights, settings and the prompt's text; not over device and batch sizes."""
+        """Covers weights, settings and the prompt's text; not device and batch sizes."""
         identity = self.blip.identity
         settings = self.config.model_dump(mode="json", exclude={"blip"})
         return fingerprint(
@@ -81,7 +81,7 @@ class BlipTracer:
     def maps(
         self, image: ImageRef, queries: Sequence[Query], media: Media
     ) -> tuple[list[heat.Heat], tuple[Notice, ...]]:
-        """One map a query, (rows, columns) of patches over the whole picture; a warning where memory was full."""
+        """One map per query, (rows, columns) of patches over the whole picture; a warning where memory was full."""
         if not queries:
             return [], ()
         embedding = self.blip.embeddings([image], media)[image.sha256]

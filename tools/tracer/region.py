@@ -25,13 +25,13 @@ class RegionTracer:
 
     @property
     def fingerprint(self) -> str:
-        """Over the configuration and the OCR and OpenCV model files."""
+        """Covers the configuration and the OCR and OpenCV model files."""
         return fingerprint(
             "region-tracer", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
         )
 
     def run(self, requests: Sequence[TraceRequest], media: Media) -> list[Traces]:
-        """One point a query; one that brings no region gets none, and a notice W121.
+        """One point per query; one that brings no region gets none, and a notice W121.
 
         A matcher that works by regions has none for a mention that it does not see, which a low `match.threshold` lets
         pass; one that does not work by regions needs another tracer.
