@@ -1,4 +1,4 @@
-"""Posts and pictures as people give them, made into what the graph takes."""
+"""Turns posts and pictures in any accepted form into the graph's input."""
 
 import io
 import math
@@ -37,7 +37,7 @@ _OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Ready:
-    """A post whose text is clean and whose picture is loaded, and what there was to say about that."""
+    """A post with cleaned text and loaded picture, and the warnings about them."""
 
     post: Post
     picture: LoadedImage | None
@@ -50,7 +50,7 @@ class Ready:
 
 
 def as_post(given: AnyPost) -> Post:
-    """A post from any of its forms; a bare text gets the id `post`.
+    """A post from any accepted form; a bare text gets the id `post`.
 
     Raises:
         NamepinError: as `make_post`.
@@ -61,17 +61,17 @@ def as_post(given: AnyPost) -> Post:
 
 
 def make_post(row: Any, where: str = "") -> Post:
-    """A validated post. Lone surrogates, which no JSON or UTF-8 can hold, become U+FFFD; `ready` warns of those.
+    """A validated post. Lone surrogates, which JSON and UTF-8 cannot hold, become U+FFFD; `ready` warns about them.
 
     Raises:
-        NamepinError: E101 when its text is empty, E103 when it is not a post in any other way.
+        NamepinError: E101 when its text is empty, E103 for any other fault.
     """
     try:
         row = _readable(row)
     except RecursionError as error:
         raise NamepinError("E103", "not a post: nested too deeply", where=where, mend="give flat rows") from error
     except ValueError as error:
-        mend = "leave such values out, or give them as text"
+        mend = "remove such values, or give them as text"
         raise NamepinError("E103", f"not a post: {error}", where=where, mend=mend) from error
     if isinstance(row, dict) and isinstance(row.get("id"), int) and not isinstance(row["id"], bool):
         row = {**row, "id": str(row["id"])}
@@ -89,7 +89,7 @@ def make_post(row: Any, where: str = "") -> Post:
 
 
 def _renaming(row: Any) -> str:
-    """What to rename where a row has a post's fields under the names that other programs give them."""
+    """A hint about fields to rename, for rows with the field names of other programs."""
     if not isinstance(row, dict):
         return ""
     names = {**row, **(row["extra"] if isinstance(row.get("extra"), dict) else {})}
@@ -101,7 +101,7 @@ def read_posts(path: Path) -> Iterator[Post]:
     """The posts of a JSONL file, pictures relative to the file; keys that are not a post's own go to `extra`.
 
     Raises:
-        NamepinError: E104 when the file cannot be read or an id comes twice, E103 with the line that is no post.
+        NamepinError: E104 when the file cannot be read or an id occurs twice, E103 with a line that is not a post.
     """
     seen: set[str] = set()
     for line in _lines(path):
@@ -112,7 +112,7 @@ def read_posts(path: Path) -> Iterator[Post]:
         seen.add(post.id)
         yield post.model_copy(update={"image": str(path.parent / post.image)}) if post.image else post
     if not seen:
-        raise NamepinError("E104", "the file holds no posts", where=str(path), mend="give one JSON object a line")
+        raise NamepinError("E104", "the file holds no posts", where=str(path), mend="give one JSON object per line")
 
 
 def _lines(path: Path) -> Iterator[Line]:
@@ -124,10 +124,10 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _readable(value: Any) -> Any:
-    """A row with every string made encodable, one character for one.
+    """A row whose strings can be encoded; each replaced character becomes one character.
 
     Raises:
-        ValueError: for what no JSON can hold: numbers that are not finite, and bytes.
+        ValueError: for values that JSON cannot hold: numbers that are not finite, and bytes.
     """
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -146,7 +146,7 @@ def _object(line: Line) -> dict[str, Any]:
     try:
         return line.parse_object()
     except ValueError as error:
-        mend = 'give one object a line: {"id": ..., "text": ..., "image": ...}'
+        mend = 'give one object per line: {"id": ..., "text": ..., "image": ...}'
         raise NamepinError("E103", str(error), where=line.where, mend=mend) from error
 
 
@@ -162,15 +162,15 @@ def _post_row(line: Line) -> dict[str, Any]:
 def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
     """Clean the text and load the picture.
 
-    A picture handed over with the post must be readable. The one a post names by itself may be missing: that is a
-    warning, since in a batch it should not cost the text. Either may be given up because its decoder takes too long.
+    A picture passed as an argument must be readable. A picture that the post itself names may be missing: a warning
+    tells so, since a batch should still process the text. Decoding of either may time out.
 
     Raises:
-        NamepinError: E101, E102 for the text; E12x for a picture handed over.
+        NamepinError: E101, E102 for the text; E12x for a picture passed as an argument.
     """
     cleaned, notices = _clean(post)
     if picture is not None:
-        if isinstance(picture, str | Path):  # a cassette keeps the name, by which `replay --images` finds the file
+        if isinstance(picture, str | Path):  # a cassette keeps the name, so that `replay --images` finds the file
             cleaned = cleaned.model_copy(update={"image": str(picture)})
     named = post.image if picture is None else picture
     if named is None:
@@ -185,7 +185,7 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
 
 
 def load_picture(picture: Picture, max_pixels: int) -> LoadedImage:
-    """Load a picture from wherever it is; an opened image is taken as a PNG of itself."""
+    """Load a picture from a file, bytes or an opened image; an opened image is encoded as PNG."""
     if not isinstance(picture, Image.Image):
         return load_image(picture, max_pixels=max_pixels)
     buffer = io.BytesIO()
@@ -203,7 +203,7 @@ def _clean(post: Post) -> tuple[Post, tuple[Notice, ...]]:
         return post, ()
     tokens = None
     if post.tokens is not None:
-        # One character stands for one, so the tokens' lengths still cut the text.
+        # Each character becomes one character, so the tokens' lengths stay valid.
         cuts, at = [], 0
         for token in post.tokens:
             cuts.append(text[at : at + len(token)])

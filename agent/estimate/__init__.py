@@ -1,1 +1,1 @@
-"""What a batch will take: `config` (hardware, prices), `sample` (measures), `model` (reckons)."""
+"""Estimates of a batch's time and cost: `sample` measures posts, `model` computes, `page` formats."""

@@ -1,7 +1,7 @@
-"""From what a post costs to what N posts take: plain arithmetic over the resource that runs out first.
+"""Computes the time and cost of N posts from the cost of one post, limited by the scarcest resource.
 
-A batch keeps several posts on their way, so it is as fast as its scarcest resource: cores, the one thread that walks
-the graphs, GPUs, the model servers, the threads that wait for those, or the posts that may be under way.
+A batch has several posts in progress, so it is as fast as its scarcest resource. This is one of: cores, the thread that
+runs the graphs, GPUs, the model servers, the threads that wait for servers, or the limit of posts in progress.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ On = Literal["cores", "gpu", "server"]
 
 
 class Stage(Frozen):
-    """What one tool costs an average post.
+    """The cost of one tool for an average post.
 
     Attributes:
-        on: what it computes on; a tool that asks a server waits for it.
-        calls: requests to the tool.
+        on: the device that it computes on; a tool that calls a server waits for it.
+        calls: number of requests to the tool.
         cpu_s: seconds of this machine's cores.
-        wall_s: seconds until it answered, with no other post under way.
-        answers: a model server's answers, those from the cache left out.
-        prompt_tokens: tokens of the questions.
+        wall_s: seconds until the answer, with no other post in progress.
+        answers: number of a model server's answers, without cached answers.
+        prompt_tokens: tokens of the prompts.
         completion_tokens: tokens of the answers.
     """
 
@@ -36,19 +36,19 @@ class Stage(Frozen):
 
 
 class Work(Frozen):
-    """What an average post costs, and a run in all, as measured over a sample.
+    """The cost of an average post and of a run's start, measured over a sample.
 
     Attributes:
         posts: the sample's size.
-        failed: those of them that failed.
-        start_s: seconds before the first post, and what the first one took longer than the others.
-        picture_s: seconds of a core to decode its picture.
-        graph_s: seconds of a core outside the tools.
-        stages: role -> its tool.
-        wall_s: seconds of a post that is alone.
+        failed: number of failed posts in the sample.
+        start_s: seconds before the first post, plus the extra seconds of the first post.
+        picture_s: core seconds to decode the picture.
+        graph_s: core seconds outside the tools.
+        stages: role -> its tool's cost.
+        wall_s: seconds of a post without others in progress.
         margin: half of the 95% interval of `wall_s`, as a share of it; None for a single post.
-        unmetered: answers of servers that did not say their tokens.
-        load: what others made of this machine's cores meanwhile: its load average before, by core; None: not known.
+        unmetered: number of server answers without token counts.
+        load: load average per core before the sample, caused by other programs; None if unknown.
     """
 
     posts: int
@@ -64,7 +64,7 @@ class Work(Frozen):
 
 
 class Hardware(Frozen):
-    """What the posts would run on."""
+    """The hardware for the posts."""
 
     machines: int
     cores: int
@@ -79,11 +79,11 @@ class Pool(Frozen):
     """The processes of a stage under Ray, each with tools of its own.
 
     Attributes:
-        name: for people.
-        roles: whose tools are there.
-        actors: processes.
-        cpus: of a machine, for each.
-        gpus: likewise.
+        name: name for people.
+        roles: roles of the tools in a process.
+        actors: number of processes.
+        cpus: a machine's CPUs per process.
+        gpus: a machine's GPUs per process.
     """
 
     name: str
@@ -94,16 +94,16 @@ class Pool(Frozen):
 
 
 class Estimate(Frozen):
-    """What N posts take.
+    """The time and cost of N posts.
 
     Attributes:
         posts: N.
-        bounds: resource -> posts a second that it allows.
-        bound_by: the scarcest.
-        correction: posts a second of a real batch here, by those of the scarcest resource here.
-        seconds: for all posts, the start included.
-        machine_money: machines and servers, by the hour.
-        token_money: tokens.
+        bounds: resource -> posts per second that it allows.
+        bound_by: the scarcest resource.
+        correction: posts per second of a real batch here, divided by the bound of the scarcest resource here.
+        seconds: seconds for all posts, including the start.
+        machine_money: cost of machines and servers, by the hour.
+        token_money: cost of tokens.
     """
 
     posts: int
@@ -125,7 +125,7 @@ class Estimate(Frozen):
 
 
 def bounds(work: Work, hardware: Hardware) -> dict[str, float]:
-    """Resource -> posts a second that it allows; resources that a post does not need are absent."""
+    """Resource -> posts per second that it allows; resources that a post does not need are absent."""
     stages = work.stages.values()
     on_servers = [stage.wall_s for stage in stages if stage.on == "server"]
     machines, servers = hardware.machines, hardware.servers * hardware.server_at_once
@@ -141,9 +141,9 @@ def bounds(work: Work, hardware: Hardware) -> dict[str, float]:
 
 
 def bounds_of_pools(work: Work, hardware: Hardware, pools: Sequence[Pool]) -> dict[str, float]:
-    """As `bounds`, for stages that are processes of their own: a post is decoded and walks the graph in each of them.
+    """As `bounds`, for stages in separate processes. Each process decodes a post's picture and runs the graph.
 
-    A process computes on one core at least, whatever share of one Ray was told, as long as the machines have them.
+    A process uses at least one core if the machines have it, even if Ray reserves a fraction of a core.
     """
     needs: dict[str, tuple[float, float]] = {}
     all_cores, all_gpus, all_servers = 0.0, 0.0, 0.0
@@ -177,7 +177,7 @@ def estimate(
     correction: float = 1.0,
     pools: Sequence[Pool] = (),
 ) -> Estimate:
-    """What `posts` take on `hardware`; with `pools`, under Ray."""
+    """The time and cost of `posts` on `hardware`; with `pools`, under Ray."""
     allowed = bounds_of_pools(work, hardware, pools) if pools else bounds(work, hardware)
     bound_by = min(allowed, key=lambda name: allowed[name])
     rate = allowed[bound_by] * correction

@@ -5,11 +5,11 @@ from typing import Any
 from namepin.agent.estimate.model import Estimate, Work
 
 BUSY = 0.5
-"""Load average a core from which on a sample's time says more about others than about the posts."""
+"""Load average per core from which other programs distort a sample's time."""
 
 
 def describe_estimate(expected: Estimate, work: Work) -> str:
-    """The estimate in a few lines, what a post costs by stage first."""
+    """The estimate in a few lines, first the cost of a post by stage."""
     rows = [("stage", "on", "calls", "core s", "wall s", "answers", "tokens in", "tokens out")]
     rows += [("picture", "cores", "", f"{work.picture_s:.4f}", "", "", "", "")]
     rows += [("graph", "cores", "", f"{work.graph_s:.4f}", "", "", "", "")]
@@ -33,9 +33,9 @@ def describe_estimate(expected: Estimate, work: Work) -> str:
         f"money: {amount(expected.money)} {expected.currency}, {amount(expected.token_money)} of it for tokens",
     ]
     if work.load is not None and work.load > BUSY:
-        lines.append(f"this machine was busy before (load {work.load:.1f} a core): the time is that of a busy one")
+        lines.append(f"this machine was already busy (load {work.load:.1f} per core), which adds time")
     if work.unmetered:
-        lines.append(f"{work.unmetered} answers came without their tokens: more will be used than said here")
+        lines.append(f"{work.unmetered} answers came without token counts: the real number of tokens is higher")
     return "\n".join(lines)
 
 
@@ -45,7 +45,7 @@ def report(expected: Estimate, work: Work) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """Two units at most: `3 d 4 h`, `12 min 5 s`, `7.3 s`."""
+    """At most two units: `3 d 4 h`, `12 min 5 s`, `7.3 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
@@ -55,5 +55,5 @@ def duration(seconds: float) -> str:
 
 
 def amount(money: float) -> str:
-    """Cents, or two digits of what is less than one."""
+    """An amount to the cent; amounts below one have two digits."""
     return f"{money:,.2f}" if money >= 1 else f"{money:.2g}"

@@ -30,7 +30,7 @@ from namepin.tools.media import Media
 from namepin.tools.types import Frozen, Post
 
 LOOKED_AT = 10_000
-"""Rows from the top of the input that the sample is drawn from."""
+"""Number of rows from the top of the input that the sample is drawn from."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class _Sum:
 
 
 class MeteredCalls:
-    """`Calls` that go one at a time, so that what the process spends meanwhile is that tool's."""
+    """`Calls` one at a time, so that the process's time during a call belongs to that tool."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls, self._turn = calls, asyncio.Lock()
@@ -87,17 +87,17 @@ def estimate_batch(
     limit: int | None = None,
     ray: bool = False,
 ) -> tuple[Estimate, Work]:
-    """What `posts` like those of `source` take on the hardware of `settings.estimate`; and what one of them costs.
+    """The time and cost of `posts` posts like those of `source` on `settings.estimate`; and the cost of one post.
 
-    Answers that an earlier run left in the caches on disk do not count: the sample asks the models anew.
+    Earlier runs' answers in the disk caches are not used: the sample asks the models again.
 
     Args:
         settings: the profile.
         source: the input.
-        posts: how many the estimate is for.
-        at_once: posts that the batch would have under way.
-        together: posts that a tool would be asked about at once.
-        limit: rows of the input to draw from.
+        posts: number of posts of the estimate.
+        at_once: number of posts that the batch would have in progress.
+        together: number of posts that a tool would get at once.
+        limit: number of rows of the input to draw from.
         ray: whether the machines are nodes of a cluster, with the processes of `settings.ray`.
 
     Raises:
@@ -142,7 +142,7 @@ def pools_of(settings: Settings) -> tuple[Pool, ...]:
     """The processes of `--engine ray`, stage by stage.
 
     Raises:
-        NamepinError: E203 when `estimate.machines` have not the cores or GPUs: such a run would wait for ever.
+        NamepinError: E203 when `estimate.machines` lack cores or GPUs: such a run would wait forever.
     """
     chosen, pools = settings.estimate, list[Pool]()
     for number, stage in enumerate(stages_of(settings), 1):
@@ -160,20 +160,20 @@ def pools_of(settings: Settings) -> tuple[Pool, ...]:
 
 
 def draw_posts(source: Source, count: int, limit: int | None = None) -> list[Post]:
-    """At most `count` posts, drawn with a fixed seed from the top of the input; rows that are no posts are passed over.
+    """At most `count` posts, drawn with a fixed seed from the top of the input; other rows are skipped.
 
     Raises:
-        NamepinError: E104 when there is none.
+        NamepinError: E104 when there is no post.
     """
     rows = islice(source.rows(), min(limit or LOOKED_AT, LOOKED_AT))
     posts = [row.post for row in rows if row.post is not None]
     if not posts:
-        raise NamepinError("E104", "the input holds no posts", where=source.name, mend="give one JSON object a line")
+        raise NamepinError("E104", "the input holds no posts", where=source.name, mend="give one JSON object per line")
     return random.Random(0).sample(posts, min(count, len(posts)))
 
 
 def measure(pin: Namepin, first: Sequence[Post], posts: Sequence[Post], loaded_s: float = 0.0) -> Work:
-    """What the average of `posts` costs when one follows the other; `first` ones go before, to warm the tools up."""
+    """The average cost of `posts`, one after the other; the `first` posts come before and warm up the tools."""
     calls = MeteredCalls(pin.calls)
     metered = Namepin(pin.settings, calls)
     failed, walls, picture_s, graph_s, warm_s = 0, list[float](), 0.0, 0.0, 0.0
@@ -212,7 +212,7 @@ def measure(pin: Namepin, first: Sequence[Post], posts: Sequence[Post], loaded_s
 
 
 def rate_of_batch(pin: Namepin, posts: Sequence[Post], at_once: int, folder: Path) -> float:
-    """Posts a second of the batch's own engine, which works in `folder`."""
+    """Posts per second of the batch's engine, which writes to `folder`."""
     source = folder / "sample.jsonl"
     with source.open("w", encoding="utf-8") as file:
         for post in posts:
@@ -223,7 +223,7 @@ def rate_of_batch(pin: Namepin, posts: Sequence[Post], at_once: int, folder: Pat
 
 
 def _with_caches_in(settings: Settings, folder: Path) -> Settings:
-    """The settings with the answers of language models kept elsewhere, and results of whole posts nowhere."""
+    """The settings with the language models' cache in another folder and without the cache of whole posts."""
     tools = {
         role: tool.model_copy(update={"config": tool.config.model_copy(update={"cache_dir": folder})})
         if hasattr(tool.config, "cache_dir")
@@ -235,13 +235,13 @@ def _with_caches_in(settings: Settings, folder: Path) -> Settings:
 
 
 async def _through(pin: Namepin, post: Post) -> tuple[float, bool]:
-    """One post; the core's seconds before its graph, mostly the picture's, and whether all went well."""
+    """Run one post. Returns the core seconds before its graph, mostly for the picture, and whether it succeeded."""
     start = time.process_time()
     try:
         prepared = pin.ready(post)
         ready_s = time.process_time() - start
         return ready_s, (await pin.aextract(prepared)).status != "failed"
-    except Exception:  # as in the batch, which goes on whatever one post brings about
+    except Exception:  # as in a batch, one post never ends the run
         return 0.0, False
 
 
@@ -258,7 +258,7 @@ def _stage(chosen: ToolSettings | None, total: _Sum, posts: int) -> Stage:
 
 
 def _on(config: BaseModel) -> On:
-    """What a tool computes on, as its own config or one within it says."""
+    """The device in the tool's config or in a nested config."""
     if isinstance(config, ChatConfig):
         return "server"
     within = [value for _, value in config if isinstance(value, BaseModel)]

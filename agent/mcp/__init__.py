@@ -1,1 +1,1 @@
-"""The tools of a conversation for other people's agents, by the Model Context Protocol: on stdio, and over HTTP."""
+"""The tools of a conversation for other agents, by the Model Context Protocol on stdio and over HTTP."""

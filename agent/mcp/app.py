@@ -1,4 +1,4 @@
-"""MCP over HTTP: the same tokens, rates and bounds as the REST surface, in front of the SDK's own application."""
+"""MCP over HTTP: the tokens, rates and bounds of the REST API in front of the SDK's application."""
 
 import asyncio
 
@@ -14,19 +14,19 @@ from namepin.agent.server.bounds import Bounds, Entry
 from namepin.agent.server.problems import problem
 
 _BODY = 4 / 3
-"""How much longer base64 is than what it encodes."""
+"""Length of base64 relative to the encoded bytes."""
 
 
 def create_mcp_app(sessions: McpSessions, access: Access, serve: ServeSettings, host: str = "127.0.0.1") -> ASGIApp:
     """The application; MCP is at `/mcp`.
 
-    Stateless: every request stands for itself and brings its token, so there is no session to take over.
+    It is stateless: every request carries its token, so there is no session to hijack.
 
     Args:
-        sessions: what the server remembers and may open.
+        sessions: the owners' posts and pictures.
         access: tokens and their rates.
         serve: bounds.
-        host: the address it listens on, one of the names it answers to.
+        host: the address to listen on, which is also an accepted host name.
     """
     names = list(dict.fromkeys(["localhost", "127.0.0.1", "[::1]", host, *serve.hosts]))
     security = TransportSecuritySettings(
@@ -50,7 +50,7 @@ def create_mcp_app(sessions: McpSessions, access: Access, serve: ServeSettings, 
 
 
 class Door:
-    """Hands on bodies that are whole, and that the SDK's parser is done with at once."""
+    """Passes on complete bodies that the SDK's parser handles quickly."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""What the MCP server remembers of each owner, and what it may open: posts by id, pictures by content, one folder."""
+"""The MCP server's memory per owner: posts by id, pictures by content; and the folder that it may read."""
 
 import asyncio
 import uuid
@@ -18,13 +18,13 @@ from namepin.tools.types import ImageRef
 
 
 class McpSessions:
-    """The posts that were read, and the way to read another. One sessions serves all owners; none sees another's posts.
+    """Reads and remembers the posts of all owners. An owner never sees the posts of another owner.
 
     Args:
-        settings: the profile that serves, and its `[serve]` bounds.
-        assignments: `--set` flags, for the other profiles on offer.
-        folder: where pictures are kept, a folder an owner.
-        images: the folder whose pictures a call may name by path; None is none.
+        settings: the server's profile, and its `[serve]` bounds.
+        assignments: `--set` flags, for the other offered profiles.
+        folder: folder of the pictures, with one subfolder per owner.
+        images: the folder whose pictures a call may name by path; None for no folder.
     """
 
     def __init__(
@@ -35,27 +35,27 @@ class McpSessions:
         self.max_bytes, self._max_pixels = serve.max_body_mb * 2**20, settings.images.max_pixels
         self._folder, self._images = folder, images.resolve() if images else None
         self._turns = {name: Admission(serve.at_once, serve.waiting, serve.asking) for name in self.pins.profiles}
-        self.reviews = Reviews(folder / ".reviews", self.pins, serve.max_reviews)  # no owner's name has a dot
+        self.reviews = Reviews(folder / ".reviews", self.pins, serve.max_reviews)  # owners' names have no dots
         self._seen: dict[str, dict[str, RememberedPost]] = {}
         self._counts: dict[str, int] = {}
 
     def context(self, owner: str) -> ChatContext:
-        """What the tools of one owner may reach."""
+        """Everything that the tools of one owner may use."""
         pictures = Pictures(self._folder / owner, max_pixels=self._max_pixels)
         return ChatContext(self.pins, pictures, self.pins.profiles[0])
 
     async def read(
         self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
     ) -> Answer:
-        """Read a post and remember it as the owner's `post-1`, `post-2`, ...; the `MAX_SEEN` last ones are kept.
+        """Read a post and remember it as the owner's `post-1`, `post-2`, ...; the last `MAX_SEEN` posts are kept.
 
         Raises:
-            TooMany: as many posts as may wait do; NamepinError as `answers.read`.
+            TooMany: the queue of posts is full; NamepinError as `answers.read`.
         """
         context = self.context(owner)
         profile = profile or context.profile
         overrides = {} if gamma is None else {"gate": {"gamma": gamma}}
-        await asyncio.to_thread(self.pins.get, profile, overrides)  # raises before a number and a turn are taken
+        await asyncio.to_thread(self.pins.get, profile, overrides)  # raises errors before a number and a turn are taken
         self._counts[owner] = self._counts.get(owner, 0) + 1
         post_id = f"post-{self._counts[owner]}"
         async with self.turn(owner, profile):
@@ -66,24 +66,24 @@ class McpSessions:
     async def review(
         self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
     ) -> Reviewed:
-        """Read a post as `read` does, and stop where it is close; one that is done is remembered.
+        """Read a post as `read` does, and stop at close decisions; a finished post is remembered.
 
         Raises:
-            TooMany: as many posts as may wait do, or reviews as may be kept are; NamepinError as `Reviews.begin`.
+            TooMany: the queue of posts or the store of reviews is full; NamepinError as `Reviews.begin`.
         """
         profile = profile or self.pins.profiles[0]
         await asyncio.to_thread(self.pins.get, profile)
         data = self.context(owner).pictures.read(picture.sha256) if picture else None
-        row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive the numbers of this process
+        row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive this process's numbering
         async with self.turn(owner, profile):
             return self._review_state(owner, await self.reviews.begin(owner, row, data, profile, gamma))
 
     async def decide(self, owner: str, review_id: str, chosen: Mapping[str, bool | str]) -> Reviewed:
-        """Answer a review's questions; one that is done is remembered.
+        """Answer a review's questions; a finished post is remembered.
 
         Raises:
-            TooMany: as many posts as may wait do; NamepinError: E330 for a review that the owner has not, as
-                `Reviews.answer` for the rest.
+            TooMany: the queue of posts is full; NamepinError: E330 for an unknown review of this owner; otherwise as
+                `Reviews.answer`.
         """
         waiting = self.reviews.get(owner, review_id)
         if waiting is not None:
@@ -100,11 +100,11 @@ class McpSessions:
         return now
 
     def turn(self, owner: str, profile: str) -> AbstractAsyncContextManager[object]:
-        """A turn with a profile on offer, for work that asks its tools; entering it raises `TooMany` as `Admission`."""
+        """A turn with an offered profile, for work with its tools; entering raises `TooMany` as `Admission`."""
         return self._turns[profile].turn(owner)
 
     def remember(self, owner: str, seen: RememberedPost) -> None:
-        """Keep a post, or what has changed about it."""
+        """Store a post or its changes."""
         mine = self._seen.setdefault(owner, {})
         mine[str(seen["extraction"]["id"])] = seen
         while len(mine) > MAX_SEEN:
@@ -114,7 +114,7 @@ class McpSessions:
         """One of the owner's posts.
 
         Raises:
-            NamepinError: E330 when there is none of that id.
+            NamepinError: E330 for an unknown id.
         """
         try:
             return self._seen.get(owner, {})[post_id]
@@ -124,16 +124,16 @@ class McpSessions:
             ) from None
 
     async def picture(self, owner: str, data: str | None, path: str | None) -> ImageRef | None:
-        """The picture of a call, checked and kept.
+        """Check and store the picture of a call.
 
         Args:
-            owner: whose.
+            owner: the caller.
             data: base64 of the file's bytes.
             path: a file within the folder that the server may read.
 
         Raises:
-            NamepinError: E105 for both, E123 when it is not base64 or no picture, E125 when it is too large, E128 for a
-                path that is not within the folder.
+            NamepinError: E105 for both, E123 when it is not base64 or not a picture, E125 when it is too large, E128
+                for a path outside the folder.
         """
         if data is not None and path is not None:
             raise NamepinError("E105", "give either image or image_path", mend="leave one of them out")
@@ -146,7 +146,7 @@ class McpSessions:
         return await self.context(owner).pictures.akeep(await asyncio.to_thread(decode_base64, data))
 
     def _file(self, path: str) -> bytes:
-        # One answer for what is absent, outside and not a file: a caller learns nothing about the rest of the disk.
+        # Missing files, paths outside and folders give the same answer: a caller learns nothing about the disk.
         refusal = NamepinError(
             "E128",
             "this server reads no such file",

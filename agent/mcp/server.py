@@ -1,4 +1,4 @@
-"""The MCP server's tools: those of the chat, each with the id of the post it is about instead of a conversation."""
+"""The MCP server's tools: the chat's tools, each with the id of a post instead of a conversation."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -74,8 +74,8 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
     """The server.
 
     Args:
-        sessions: what it remembers and may open.
-        owner_of: who a call comes from.
+        sessions: the owners' posts and pictures.
+        owner_of: function that returns the owner of a call.
     """
     server = MCPServer("namepin", instructions=INSTRUCTIONS, version=version("namepin"), log_level="WARNING")
     tools = McpTools(sessions, owner_of)
@@ -88,7 +88,7 @@ def build_server(sessions: McpSessions, owner_of: Callable[[Context], str]) -> M
 
 
 class McpTools:
-    """What the server offers: each method is a tool, its docstring is what an agent reads of it."""
+    """The server's tools: each method is a tool, and agents read its docstring."""
 
     def __init__(self, sessions: McpSessions, owner_of: Callable[[Context], str]) -> None:
         self.sessions, self.owner_of = sessions, owner_of
@@ -167,15 +167,15 @@ class McpTools:
 
 
 def local(call: Context) -> str:
-    """The owner of every call on stdio: whoever started the server."""
+    """The owner of every call on stdio: the user who started the server."""
     return LOCAL
 
 
 def of_token(call: Context) -> str:
-    """The owner of a call over HTTP, as the door noted it.
+    """The owner of a call over HTTP, as set by the access check.
 
     Raises:
-        KeyError: the call came past the door.
+        KeyError: the call bypassed the access check.
     """
     request: Any = call.request_context.request
     return str(request.scope[OWNER])
@@ -183,7 +183,7 @@ def of_token(call: Context) -> str:
 
 @contextmanager
 def _coded_errors() -> Iterator[None]:
-    """Expected errors reach the caller with their code; of a bug the SDK tells nothing but the tool's name."""
+    """Send expected errors to the caller with their code. For a bug, the SDK reveals only the tool's name."""
     try:
         yield
     except NamepinError as error:
@@ -193,7 +193,7 @@ def _coded_errors() -> Iterator[None]:
 
 
 def _review_result(now: Reviewed) -> CallToolResult:
-    """The questions for a model to put to its user, or the result; both whole for programs."""
+    """The questions that a model should ask its user, or the result; complete for programs."""
     post = now.extraction.id if now.extraction else None
     whole = ReviewReply(review=now.id, state=now.state, questions=now.questions, post=post).model_dump(mode="json")
     facts = {key: value for key, value in whole.items() if value}
@@ -205,7 +205,7 @@ def _review_result(now: Reviewed) -> CallToolResult:
 
 
 def _tool_result(post: str, answer: Answer) -> CallToolResult:
-    """Facts for a model to read, and the whole answer for programs."""
+    """Facts for a model, and the complete answer for programs."""
     whole = answer.model_dump(mode="json", exclude={"extraction"}) | {"post": post}
     if answer.extraction is not None:
         whole["extraction"] = json.loads(answer.extraction.to_json())
