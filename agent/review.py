@@ -1,4 +1,4 @@
-"""A post whose close decisions a person makes: its run waits for answers, also over a restart of the process."""
+"""A run whose close decisions a person makes. It waits for answers, even across a restart of the process."""
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -29,12 +29,12 @@ class Reviewer(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Its settings: the graph, and when a person is asked."""
+        """Its settings: the graph, and the conditions for questions."""
         ...
 
     @property
     def unused(self) -> tuple[Notice, ...]:
-        """What to say of tools that the graph does not ask."""
+        """Warnings about tools that the graph does not use."""
         ...
 
     def context(self, prepared: Ready) -> Context:
@@ -42,26 +42,26 @@ class Reviewer(Protocol):
         ...
 
     def config(self, prepared: Ready) -> RunnableConfig | None:
-        """What LangGraph is given for a post's run where it is traced."""
+        """LangGraph's configuration of a post's run when it is traced."""
         ...
 
 
 class Review:
-    """One post's run, which stops where a person is to decide.
+    """One post's run, which stops when a person has to decide.
 
         review = pin.review(post, image)
         while review.questions:
             review.answer({question.key: ask(question) for question in review.questions})
         review.extraction
 
-    Everything is kept by the checkpointer: after a restart `pin.review` of the same post goes on where it was.
+    The checkpointer stores everything: after a restart, `pin.review` of the same post continues where it was.
 
     Attributes:
         thread: the run's name in the checkpointer.
-        questions: what is to be decided now; empty when the run is over.
-        extraction: the result, once there is one.
-        heat: its heat maps, as `Namepin.astream` fills them; those of a step that another process took are not here.
-        answered: question and answer so far, of this process and of those before.
+        questions: the open questions; empty when the run is over.
+        extraction: the result; None before the end.
+        heat: its heat maps, as filled by `Namepin.astream`; without the maps of steps that another process ran.
+        answered: questions with their answers so far, including those given in earlier processes.
     """
 
     def __init__(self, pin: Reviewer, post: Ready, open_saver: OpenSaver, thread: str | None = None) -> None:
@@ -73,17 +73,17 @@ class Review:
         self.heat: dict[int, bytes] = {}
 
     def answer(self, answers: Mapping[str, Any]) -> "Review":
-        """`aanswer` for code that does not await."""
+        """`aanswer` for synchronous code."""
         return run_sync(self.aanswer(answers))
 
     async def aanswer(self, answers: Mapping[str, Any]) -> "Review":
-        """Decide, and go on until the next question or the end.
+        """Answer the open questions and run on until the next question or the end.
 
         Args:
-            answers: for each question's key one of its choices; for a place True and False will do, too.
+            answers: question's key -> one of its choices; True or False also answers a question about a place.
 
         Raises:
-            NamepinError: E333 for answers that do not fit: the run still waits. As `Namepin.astream` for the rest.
+            NamepinError: E333 for answers that do not fit; the run still waits. Otherwise as `Namepin.astream`.
         """
         if not self.questions:
             raise NamepinError("E333", "nothing is asked", mend="the run is over: take its extraction")
@@ -97,10 +97,10 @@ class Review:
         return self
 
     async def abegin(self) -> "Review":
-        """Start the run, or find the one that waits.
+        """Start the run, or find the waiting run.
 
         Raises:
-            NamepinError: E334 when a run of this name is of another post, or of other tools or settings.
+            NamepinError: E334 when a run of this name has another post, or other tools or settings.
         """
         async with self._graph() as (graph, config, context):
             kept = await graph.aget_state(config)
@@ -126,11 +126,11 @@ class Review:
             yield graph, merge_configs(own, self.pin.config(self.post)), context
 
     async def _look(self, graph: Any, config: RunnableConfig, context: Any) -> None:
-        """What the run waits for, or how it ended."""
+        """Read the run's open questions or its result."""
         kept = await graph.aget_state(config)
         self.questions = tuple(q for waiting in kept.interrupts for q in questions_from(waiting.value))
         if kept.next and not self.questions:
-            # A process ended in the middle of a step: take the step again.
+            # A process ended within a step: run the step again.
             await graph.ainvoke(None, config, context=context)
             return await self._look(graph, config, context)
         if not kept.next:
@@ -156,7 +156,7 @@ class Review:
 
 
 def thread_of(post: Ready) -> str:
-    """A name for a post's run that its id, text and picture decide."""
+    """A name for a post's run, derived from its id, text and picture."""
     image = post.image.sha256 if post.image else ""
     given = "\x00".join((post.post.id, post.post.text, image))
     return f"review/{hashlib.sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"

@@ -1,1 +1,1 @@
-"""What people see of an `Extraction`: table, JSON, annotated picture, page."""
+"""Output of an `Extraction` for people: table, JSON, annotated picture, page."""

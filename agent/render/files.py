@@ -1,4 +1,4 @@
-"""The output folder: predictions, one annotated picture a post, one page."""
+"""The output folder: predictions, one annotated picture per post, one page."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,16 +17,16 @@ PREDICTIONS, PAGE = "predictions.jsonl", "index.html"
 
 
 class Results:
-    """Collects extractions as they come: each is written at once, the page when all are there.
+    """Collects extractions. Each is written at once; the page is written at the end.
 
-    Of every picture only a reduced copy is kept, for the page.
+    Only a reduced copy of each picture is kept in memory, for the page.
 
     Args:
-        folder: where to write; None only collects.
-        about: for the page.
+        folder: folder to write to; None only collects.
+        about: facts about the run, for the page.
 
     Raises:
-        NamepinError: E500 when the folder cannot be made or written to, here rather than after the work.
+        NamepinError: E500 when the folder cannot be created or written, before the work instead of after it.
     """
 
     def __init__(self, folder: Path | None, about: About) -> None:
@@ -38,7 +38,7 @@ class Results:
                 (folder / PREDICTIONS).write_bytes(b"")
 
     def add(self, extraction: Extraction, picture: Image.Image | None, heat: Mapping[int, bytes] | None = None) -> None:
-        """Append to `predictions.jsonl` and write the annotated picture, `ID.png`; heat maps are for the page."""
+        """Append to `predictions.jsonl` and write the annotated picture, `ID.png`. The page shows the heat maps."""
         self.shown.append(Shown(extraction, shrink(picture) if picture else None, heat or {}))
         if self.folder is None:
             return

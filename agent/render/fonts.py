@@ -1,4 +1,4 @@
-"""Fonts for labels drawn into pictures: one that has the text's letters, or a substitute for the text."""
+"""Fonts for labels in pictures: a font with the text's letters, or a substitute for the text."""
 
 import unicodedata
 from functools import lru_cache
@@ -11,15 +11,15 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _BOLD = ("DejaVuSans-Bold.ttf", "NotoSans-Bold.ttf", "Arial Bold.ttf", "arialbd.ttf", "NotoSansCJK-Bold.ttc")
 _PLAIN = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf", "arial.ttf")
-"""Looked up in the system's font folders; Pillow's own font stands in where none is installed."""
+"""Fonts to look up in the system's font folders; Pillow's font replaces missing fonts."""
 
 _NOWHERE = "\U0010fffe"
-"""A code point no font has: what it draws is the font's box for missing letters."""
+"""A code point that no font has; it draws the font's box for missing letters."""
 
 
 @lru_cache(maxsize=64)
 def fonts(size: int, bold: bool = True) -> tuple[Font, ...]:
-    """The fonts at hand, best first, at `size` pixels."""
+    """The installed fonts, best first, at `size` pixels."""
     found: list[Font] = []
     for name in _BOLD if bold else _PLAIN:
         try:
@@ -30,10 +30,10 @@ def fonts(size: int, bold: bool = True) -> tuple[Font, ...]:
 
 
 def lettering(text: str, size: int, limit: int = 40) -> tuple[str, Font]:
-    """`text` as it can be drawn, and the font for it.
+    """The part of `text` that can be drawn, and a font for it.
 
-    Emoji and other symbols that no font has are left out. Where a letter is missing, or the text runs right to left
-    and Pillow lacks the shaping library, the text comes back empty: the caller's number then stands alone.
+    Emoji and other symbols that no font has are left out. The text is empty if a letter is missing, or if it runs right
+    to left and Pillow lacks the shaping library; the label then shows only its number.
     """
     text = short(text, limit)
     right_to_left = any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)

@@ -1,7 +1,7 @@
 """The page: one self-contained HTML file that opens offline, with pictures, overlays and reasons.
 
-Nothing in it is fetched: pictures are data URIs, style and script are inline and pinned by hash in the page's content
-security policy, so that not even text that slipped through escaping could run.
+The page loads nothing: pictures are data URIs, style and script are inline. The page's content security policy pins
+both by hash, so that text could not run even if escaping failed.
 """
 
 import base64
@@ -25,7 +25,7 @@ from namepin.tools.images import heatmap as heat_map
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
 _LONGEST, _SHORTEST = 1280, 320
-"""Bounds on the inlined picture's longer side, pixels; the overlays keep the original's coordinates."""
+"""Bounds on the longer side of the inlined picture in pixels; overlays keep the original's coordinates."""
 
 _TOP_TYPES, _LEAST_SHARE = 4, 0.005
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -33,7 +33,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class About:
-    """What the page says about the run: the profile's name, and the gate's threshold in nats where there is a gate."""
+    """Facts about the run for the page: the profile's name, and the gate's threshold in nats if there is a gate."""
 
     profile: str
     gamma: float | None = None
@@ -63,17 +63,17 @@ def page(shown: Sequence[Shown], about: About) -> str:
 def fragment(
     extraction: Extraction, about: About, anchor: str, picture: str | None, heat: Mapping[int, str] | None = None
 ) -> str:
-    """One post's `<article>`, for a page that has `article_style` and calls `article_script`'s `bindArticle` on it.
+    """One post's `<article>`, for a page with `article_style` that calls `bindArticle` of `article_script` on it.
 
     Args:
         extraction: the post's result.
         about: the profile and the gate's threshold.
-        anchor: what its elements' ids begin with: letters, digits and dashes, unlike any other in the page.
-        picture: the address of its picture; None where there is none.
-        heat: an entity's place in the result -> the address of its heat map's layer.
+        anchor: prefix of its elements' ids: letters, digits and dashes, unique in the page.
+        picture: the address of its picture; None without a picture.
+        heat: index of an entity in the result -> the address of its heat map.
     """
     post = _post(anchor, Shown(extraction)) | {"picture": picture, "heat": heat or {}}
-    # Where pins lie is told by a rule each, since the whole page's policy admits no style attribute.
+    # Each pin's place is a style rule, since the page's policy forbids style attributes.
     style = environment().get_template("pins.css.j2").render(posts=[post])
     body = environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
     return f"<style>{style}</style>{body}"
@@ -86,13 +86,13 @@ def article_style() -> str:
 
 
 def article_script() -> str:
-    """What defines `bindArticle(article)`, which lights up everything that stands for the entity pointed at."""
+    """The script of `bindArticle(article)`, which highlights all parts of the entity under the pointer."""
     return (_TEMPLATES / "article.js").read_text(encoding="utf-8")
 
 
 @cache
 def environment() -> Environment:
-    """The templates; everything they are given is escaped."""
+    """The templates; all their values are escaped."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -105,7 +105,7 @@ def environment() -> Environment:
 
 
 def source_hash(source: str) -> str:
-    """The `sha256-...` source expression by which the policy admits exactly this style or script."""
+    """The `sha256-...` source expression by which the policy allows exactly this style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
@@ -165,13 +165,13 @@ def _entity(index: int, entity: Entity, extraction: Extraction) -> dict[str, Any
         "scores": [(name.replace("_", " "), v) for name, v in best if v >= _LEAST_SHARE or name == chosen],
         "box": _box(entity, extraction),
         "outline": _outline(entity.mask) if entity.mask else "",
-        # The largest entropy that this many types can have, so that the track's full length means "no idea".
+        # The largest possible entropy of this many types, so that the track's full length means "no idea".
         "most_entropy": math.log(max(2, len(entity.scores))),
     }
 
 
 def _box(entity: Entity, extraction: Extraction) -> dict[str, float] | None:
-    """The box in pixels, and where its corner lies as a share of the picture (for the pin, which is HTML)."""
+    """The box in pixels, and its corner as a share of the picture, for the HTML pin."""
     if entity.box is None or extraction.image is None:
         return None
     x1, y1, x2, y2 = entity.box
@@ -202,7 +202,7 @@ def _outline(mask: Mask) -> str:
 
 
 def shrink(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
-    """The picture at the size at which the page shows it at most; a tiny one is enlarged, so that it can be seen."""
+    """The picture at its largest size on the page; a tiny picture is enlarged."""
     longest = max(picture.size)
     factor = min(max(longest, _SHORTEST), most) / longest
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
@@ -210,7 +210,7 @@ def shrink(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
 
 
 def data_uri(picture: Image.Image, most: int = _LONGEST) -> str:
-    """The picture, its longer side reduced to `most` pixels, as a `data:` address."""
+    """The picture as a `data:` address, with its longer side reduced to `most` pixels."""
     buffer = io.BytesIO()
     shrink(picture, most).save(buffer, "JPEG", quality=86, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -222,7 +222,7 @@ def png_uri(png: bytes) -> str:
 
 
 def heat_layer(blob: bytes, image: ImageRef) -> bytes:
-    """A heat map as the PNG that is laid over its picture."""
+    """A heat map as a PNG to lay over its picture."""
     buffer = io.BytesIO()
     heat_map.layer(heat_map.from_blob(blob), image.width, image.height).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -236,6 +236,6 @@ def _heat(item: Shown) -> dict[int, str]:
 
 
 def _steps(extraction: Extraction) -> list[dict[str, Any]]:
-    """The tools that ran, with their times and each one's share of the longest."""
+    """The tools that ran, with their times and their share of the longest time."""
     longest = max(extraction.timings_ms.values(), default=0.0) or 1.0
     return [{"name": k, "ms": v, "share": 100 * v / longest} for k, v in extraction.timings_ms.items()]

@@ -1,4 +1,4 @@
-"""Where a label goes: beside its box, off every other box and label."""
+"""Placement of labels: beside their boxes, away from other boxes and labels."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ Rect = tuple[float, float, float, float]
 """`(x1, y1, x2, y2)`, pixels of the canvas."""
 
 _OWN, _OTHER, _LABEL = 1.0, 2.0, 10.0
-"""Price of a covered pixel: of the label's own box, of another entity's box, of another label."""
+"""Cost of a covered pixel: of the label's own box, of another entity's box, of another label."""
 
 
 def place_label(
@@ -16,8 +16,8 @@ def place_label(
 ) -> Rect:
     """The rectangle for a label of `size` (width, height) that covers least.
 
-    Above the box is tried first, then below, beside it and, last, its inner edges (a box that fills the picture has
-    no outside). Of equally good places the earlier wins, so the result is the same on every run.
+    Places above the box are tried first, then below, beside it and at its inner edges (a box that fills the picture
+    has no outside). Of equally good places the first wins, so the result is the same on every run.
     """
     width, height = size
     x1, y1, x2, y2 = own
@@ -35,7 +35,7 @@ def place_label(
 
 
 def _inside(rect: Rect, bounds: Rect) -> Rect:
-    """`rect` moved by the least that brings it within `bounds`; its start wins where it is larger than they are."""
+    """`rect` moved as little as possible to lie within `bounds`; a larger `rect` is aligned at its start."""
     x1, y1, x2, y2 = rect
     dx = max(bounds[0] - x1, min(0.0, bounds[2] - x2))
     dy = max(bounds[1] - y1, min(0.0, bounds[3] - y2))

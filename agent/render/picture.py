@@ -1,4 +1,4 @@
-"""The annotated picture: boxes, translucent masks, labels beside them, and a legend of every entity below."""
+"""The annotated picture: boxes, translucent masks, labels beside them, and a legend of all entities below."""
 
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 
@@ -8,7 +8,7 @@ from namepin.agent.render.view import colour, ink_on, kind
 from namepin.tools.types import Entity, Extraction
 
 LONGEST = (640, 1600)
-"""The drawn picture's longer side, pixels: a smaller one is enlarged, a larger one reduced, so labels stay readable."""
+"""Bounds on the drawn picture's longer side in pixels; pictures are enlarged or reduced, so labels stay readable."""
 
 _MIN_WIDTH = 420
 _LEGEND_ROWS = 12
@@ -18,11 +18,11 @@ _PAPER, _INK, _FAINT = "#FBFAF8", "#1B1D21", "#6A6F78"
 def annotate(image: Image.Image, extraction: Extraction) -> Image.Image:
     """Draw an extraction onto (a copy of) its upright picture.
 
-    A label may stand in a margin above or below the picture, which is added only where one is needed.
+    Labels may lie in a margin above or below the picture, which is added only if needed.
     """
     scale = _scale(image)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    # Reduced before it is copied in any other way: the picture may have 64 megapixels.
+    # Reduced before any other copy, since the picture may have 64 megapixels.
     picture = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGB")
     pinned = [(n, e) for n, e in enumerate(extraction.entities) if e.box is not None]
     for number, entity in pinned:
@@ -58,7 +58,7 @@ def _tint(picture: Image.Image, entity: Entity, hue: str) -> Image.Image:
 
 
 class _Board:
-    """The canvas: the picture with room above and below for labels, and beside where the picture is narrow."""
+    """The canvas: the picture with room for labels above and below, and beside a narrow picture."""
 
     def __init__(self, picture: Image.Image, letters: int) -> None:
         self.letters, self.pad = letters, max(4, letters // 3)
@@ -76,7 +76,7 @@ class _Board:
         return rect[0] + self.left, rect[1] + self.top, rect[2] + self.left, rect[3] + self.top
 
     def box(self, entity: Entity, rect: Rect, hue: str) -> None:
-        """A frame with a dark rim, so that it shows on any ground; dashed where the match is ambiguous."""
+        """A frame with a dark rim, so that it is visible on any background; dashed for an ambiguous match."""
         x1, y1, x2, y2 = self._at(rect)
         x2, y2 = max(x2 - 1, x1), max(y2 - 1, y1)
         rim, width = (20, 20, 20), self.line
@@ -93,7 +93,7 @@ class _Board:
                 self.draw.rectangle((x, start, x + width - 1, min(start + dash, y2)), fill=hue)
 
     def labels(self, pinned: list[tuple[int, Entity, Rect]]) -> None:
-        """One label an entity, placed off the boxes and off one another."""
+        """One label per entity, placed away from the boxes and from other labels."""
         bounds = (0.0, 0.0, float(self.canvas.width), float(self.canvas.height))
         boxes = {number: self._at(rect) for number, _, rect in pinned}
         for number, entity, _ in pinned:
@@ -109,7 +109,7 @@ class _Board:
             self.draw.text((rect[0] + self.pad, middle), text, font=font, fill=ink_on(hue), anchor="lm")
 
     def finished(self, extraction: Extraction) -> Image.Image:
-        """The canvas without the margins no label used, and the legend below it."""
+        """The canvas without unused margins, and the legend below it."""
         top = min([self.top, *(max(0, int(rect[1]) - self.line) for rect in self.placed)])
         bottom = max([self.bottom, *(min(self.canvas.height, int(rect[3]) + self.line) for rect in self.placed)])
         picture = self.canvas.crop((0, top, self.canvas.width, bottom))
@@ -121,7 +121,7 @@ class _Board:
 
 
 def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
-    """A row an entity: number, name, type, and whether it is in the picture."""
+    """One row per entity: number, name, type, and whether it is in the picture."""
     rows = extraction.entities[:_LEGEND_ROWS]
     more = len(extraction.entities) - len(rows)
     step, pad = round(letters * 1.7), letters
@@ -160,7 +160,7 @@ def _verdict(entity: Entity) -> str:
 
 
 def _fit(text: str, font: Font, width: float) -> str:
-    """`text`, cut with an ellipsis where it is wider than `width` pixels."""
+    """`text`, truncated with an ellipsis to `width` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

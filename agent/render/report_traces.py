@@ -1,4 +1,4 @@
-"""One page a post that shows how its result came about, for a report's error browser to link to."""
+"""One page per post with the steps behind its result; a report's error browser links to the pages."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ from namepin.tools.images.load import load_image
 
 
 class Traces:
-    """Writes the pages that are asked for into a folder beside the report, `REPORT-traces/`.
+    """Writes requested pages into a folder beside the report, `REPORT-traces/`.
 
     Args:
         report: the report's file.
-        saved: the run's results, as `namepin eval --save` keeps them.
-        pictures: post id -> its picture's path, where it has one.
-        about: for the head of each page.
+        saved: the run's results, as saved by `namepin eval --save`.
+        pictures: post id -> path of its picture, if any.
+        about: text for the head of each page.
     """
 
     def __init__(self, report: Path, saved: Path, pictures: Mapping[str, str | None], about: About) -> None:
@@ -27,7 +27,7 @@ class Traces:
         self.pictures, self.about = pictures, about
 
     def __call__(self, post_id: str) -> str | None:
-        """The link, relative to the report, to a post's page, which is written now; None for a post without a result.
+        """Write a post's page and return its link, relative to the report; None for a post without a result.
 
         Raises:
             NamepinError: E500 when the page cannot be written.

@@ -1,4 +1,4 @@
-"""The terminal's table: what, which type, how sure, where, and why; readable in 80 columns."""
+"""The terminal's table: name, type, probability, place and reason; readable in 80 columns."""
 
 from typing import TextIO
 
@@ -16,9 +16,9 @@ def print_table(extraction: Extraction, file: TextIO, first: bool = True) -> Non
     """Write one post's table; coloured on a terminal, plain in a file or a pipe.
 
     Args:
-        extraction: what to show.
-        file: where to.
-        first: whether no other table stands above; otherwise a blank line sets this one off.
+        extraction: the result.
+        file: the output stream.
+        first: whether this is the first table; a blank line precedes the others.
     """
     console = Console(file=file, highlight=False, emoji=False, markup=False, width=None if file.isatty() else 80)
     if not first:
@@ -76,7 +76,7 @@ def _where(entity: Entity) -> str:
 
 
 def _how(entity: Entity) -> str:
-    """The matcher's words where it gave some, else the tools that took part."""
+    """The matcher's evidence if there is any, else the tools that took part."""
     reasons = [printable(entity.evidence) if entity.evidence else " > ".join(entity.provenance)]
     if entity.reranked:
         reasons.append("reranked")

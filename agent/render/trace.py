@@ -1,4 +1,4 @@
-"""A recorded run as one page: the steps with their times, the tools that answered, what was decided and why."""
+"""A recorded run as one page: the steps with their times, the tools' answers, the decisions and their reasons."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,10 +35,10 @@ ROLE_OF: Mapping[str, str] = {
     "ground": roles.GROUNDER.name,
     "segment": roles.SEGMENTER.name,
 }
-"""Step -> the role that it asks; `gate` and `assemble` ask nobody."""
+"""Step -> the role that it calls; `gate` and `assemble` call no tool."""
 
 _LONGEST, _MOST = 600, 60
-"""Bounds on what is shown of one string, and of one list, in a request or an answer."""
+"""Bounds on the shown part of one string, and of one list, in a request or an answer."""
 
 _MAP = 240
 """A heat map's longer side, pixels."""
@@ -46,7 +46,7 @@ _MAP = 240
 
 @dataclass(frozen=True)
 class Run:
-    """One post's run; without a record (a file of results) there are no calls and no heat maps to show."""
+    """One post's run. A file of results has no record, so it has neither calls nor heat maps."""
 
     extraction: Extraction
     record: PostRecord | None = None
@@ -59,11 +59,12 @@ def read_runs(source: Path, images: Path | None = None) -> list[Run]:
     """The runs of a cassette's folder, or of a JSONL file of results.
 
     Args:
-        source: what `extract --record` or `--out` wrote: a cassette's folder, `predictions.jsonl`, or its folder.
-        images: the folder of the posts' pictures, which neither holds.
+        source: output of `extract --record` or `--out`: a cassette's folder, `predictions.jsonl`, or its folder.
+        images: the folder of the posts' pictures, which neither output contains.
 
     Raises:
-        NamepinError: E401 when there is no run, or the cassette is damaged; E406 for another picture than was recorded.
+        NamepinError: E401 when there is no run, or the cassette is damaged; E406 when a picture is not the recorded
+            one.
     """
     file = source / "predictions.jsonl" if source.is_dir() and not (source / LINES).exists() else source
     if file.is_file():
@@ -97,7 +98,7 @@ def _picture(record: PostRecord, images: Path | None) -> Image.Image | None:
 
 
 def _heat(record: PostRecord, blobs: Mapping[str, bytes], source: Path) -> dict[int, bytes]:
-    """The run's heat maps, by the entity's place in the result."""
+    """The run's heat maps by the index of their entity in the result."""
     state: dict[str, Any] = {"mentions": [], "findings": [], "entities": []}
     for step in record.steps:
         state |= step.changed
@@ -138,7 +139,7 @@ def _run(number: int, run: Run) -> dict[str, Any]:
         "segments": segments_of(found),
         "picture": data_uri(run.picture) if run.picture else None,
         "maps": [_map(index, blob, found) for index, blob in sorted(run.heat.items())],
-        # The picture as it lies under its maps: once in the page, however many there are.
+        # The picture below all its maps, once per page.
         "ground": data_uri(run.picture, 2 * _MAP) if run.picture and run.heat else None,
         "total": sum(found.timings_ms.values()),
         "steps": [_step(name, run, longest) for name in _steps(run)],
@@ -147,7 +148,7 @@ def _run(number: int, run: Run) -> dict[str, Any]:
 
 
 def _map(index: int, blob: bytes, found: Extraction) -> dict[str, Any]:
-    """A heat map's layer, at the size at which it is shown; without an address where the blob is no map."""
+    """A heat map's layer at its shown size; without an address if the blob is not a map."""
     assert found.image is not None
     width, height = found.image.width, found.image.height
     factor = _MAP / max(width, height)
@@ -166,7 +167,7 @@ def _map(index: int, blob: bytes, found: Extraction) -> dict[str, Any]:
 
 
 def _steps(run: Run) -> list[str]:
-    """The names of the steps in the order in which they ran; of a bare result the roles that took time."""
+    """The names of the steps in running order; for a result without a record, the roles with a time."""
     if run.record is None:
         return list(run.extraction.timings_ms)
     ran = [name.partition("[")[0] for step in run.record.steps for name in step.ran]
@@ -217,12 +218,12 @@ def _json(value: Any) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`printable`, line breaks kept."""
+    """`printable` with line breaks kept."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def _bound(value: Any) -> Any:
-    """A JSON value whose strings and lists end where nobody would read on."""
+    """A JSON value with long strings and lists truncated."""
     if isinstance(value, str):
         return short(value, _LONGEST) if len(value) > _LONGEST else value
     if isinstance(value, Mapping):

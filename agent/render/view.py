@@ -1,4 +1,4 @@
-"""What every rendering shares: colours, wording, and text made safe to show."""
+"""Shared by all renderings: colours, wording, and sanitised text."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 @dataclass(frozen=True)
 class Shown:
-    """What is drawn of one post.
+    """The data to draw for one post.
 
     Attributes:
         extraction: the result.
-        picture: the upright picture it speaks about; None where there is none or it could not be read.
-        heat: an entity's place in the result -> its heat map (a `namepin.tools.images.heatmap` blob), where the tracer
-            made one.
+        picture: the upright picture; None if it is missing or unreadable.
+        heat: index of an entity in the result -> its heat map (a `namepin.tools.images.heatmap` blob), if the tracer
+            returned one.
     """
 
     extraction: Extraction
@@ -44,7 +44,7 @@ def ink_on(background: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without what could move a terminal's cursor or turn a line around: such characters become visible.
+    """`text` with visible substitutes for characters that move a terminal's cursor or reverse a line.
 
     Control characters become Unicode's control pictures, direction overrides and lone surrogates U+FFFD.
     """
@@ -63,21 +63,21 @@ def _visible(character: str) -> str:
 
 
 def short(text: str, limit: int) -> str:
-    """`text` printable, cut with an ellipsis where it is longer than `limit` characters."""
+    """Printable `text`, truncated with an ellipsis to `limit` characters."""
     text = printable(text)
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def kind(entity: Entity) -> str:
-    """The type in words: the fine one where there is one, else the coarse one."""
+    """The type as text: the fine type if there is one, else the coarse type."""
     return entity.fine_label.replace("_", " ") if entity.fine_label else entity.label
 
 
 def score(entity: Entity) -> float | None:
-    """The tagger's probability of the chosen type, where it gave one."""
+    """The tagger's probability of the chosen type, if it gave one."""
     return entity.scores.get(entity.fine_label or entity.label)
 
 
 def presence(entity: Entity) -> str:
-    """Is it in the picture: `yes`, `no`, or `?` where nothing looked."""
+    """Whether the entity is in the picture: `yes`, `no`, or `?` if no tool looked."""
     return {True: "yes", False: "no", None: "?"}[entity.groundable]

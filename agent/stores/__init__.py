@@ -1,1 +1,1 @@
-"""What is kept between requests: tools of a profile, pictures, heat maps, files, training rows."""
+"""Stores between requests: tools of a profile, pictures, heat maps, files, training rows."""

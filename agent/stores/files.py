@@ -1,4 +1,4 @@
-"""Files of conversations under a name that their content decides, in a folder of the user's, bounded in size."""
+"""Files of conversations, named by their content, in a user's folder of bounded size."""
 
 import os
 from pathlib import Path
@@ -8,18 +8,18 @@ from namepin.tools.files import atomic_write
 
 
 class FileStore:
-    """A folder of files named by a sha256; the ones that were not used for longest go first.
+    """A folder of files named by a sha256; the least recently used files are deleted first.
 
     Args:
-        folder: made when the first file comes.
-        max_bytes: of all files together.
+        folder: created with the first file.
+        max_bytes: largest total size of the files.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self.max_bytes = folder, max_bytes
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep a file; one of this name that is there already stays.
+        """Store a file; an existing file of this name stays.
 
         Raises:
             NamepinError: E500 when it cannot be written.
@@ -34,7 +34,7 @@ class FileStore:
             raise NamepinError("E500", f"cannot keep the file: {reason}", where=str(self.folder)) from error
 
     def get(self, name: str) -> bytes | None:
-        """A file's bytes; None where it is not kept (any more)."""
+        """A file's bytes; None if it is not stored (any more)."""
         try:
             data = (self.folder / name).read_bytes()
             os.utime(self.folder / name)

@@ -1,4 +1,4 @@
-"""The heat maps of conversations' posts, for the surfaces that draw them: an `Extraction` does not hold them."""
+"""The heat maps of conversations' posts, for the pages that draw them; an `Extraction` does not hold them."""
 
 import json
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from namepin.tools.types import Entity, Extraction
 
 
 class HeatMaps:
-    """Maps under what decides them: the run's fingerprint, the post's text and picture, the name and its type.
+    """Maps by their key: the run's fingerprint, the post's text and picture, the name and its type.
 
-    So a result finds its maps again in any process, and one of other tools never finds them.
+    So a result finds its maps in any process, and a result of other tools never finds them.
 
     Args:
-        folder: made when the first map comes.
-        max_bytes: of all maps together.
+        folder: created with the first map.
+        max_bytes: largest total size of the maps.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 2**24) -> None:
         self._kept = FileStore(folder, max_bytes)
 
     def keep(self, extraction: Extraction, heat: Mapping[int, bytes]) -> None:
-        """Keep a run's maps, as `Namepin.astream` fills them.
+        """Store a run's maps, as filled by `Namepin.astream`.
 
         Raises:
             NamepinError: E500 when they cannot be written.
@@ -32,7 +32,7 @@ class HeatMaps:
             self._kept.put(_name(extraction, extraction.entities[index]), blob)
 
     def of(self, extraction: Extraction) -> dict[int, bytes]:
-        """The maps of a result that are kept, by the entity's place in it."""
+        """The stored maps of a result by the index of their entity."""
         if extraction.image is None:
             return {}
         looked = [i for i, entity in enumerate(extraction.entities) if entity.peak is not None]

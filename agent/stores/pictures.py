@@ -1,4 +1,4 @@
-"""The pictures of conversations: files named by their content's sha256, in a folder of the user's, bounded in size."""
+"""The pictures of conversations: files named by their content's sha256, in a user's folder of bounded size."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ def decode_base64(data: str) -> bytes:
     """A picture's file from its base64.
 
     Raises:
-        NamepinError: E123 when it is none.
+        NamepinError: E123 when it is not base64.
     """
     try:
         return base64.b64decode(data, validate=True)
@@ -28,23 +28,23 @@ def decode_base64(data: str) -> bytes:
 
 
 _costly = ThreadPoolExecutor(16, f"{THREADS}-pictures")
-"""Wait for decoders' processes, so that the threads for other work never do."""
+"""Threads that wait for decoder processes, so that the threads for other work never wait."""
 
 
 async def load_apart(data: bytes, max_pixels: int) -> LoadedImage:
-    """`load_image` in a thread; pictures that may take long have threads of their own."""
+    """`load_image` in a thread; slow pictures have separate threads."""
     cheap = await asyncio.to_thread(check_image, data, max_pixels=max_pixels)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(None if cheap else _costly, partial(load_image, data, max_pixels=max_pixels))
 
 
 class Pictures:
-    """Keeps what was uploaded as it was: bytes, never opened by name or type, read back through the checked decoder.
+    """Stores uploads unchanged as bytes. They are never opened by name or type, only read by the checked decoder.
 
     Args:
-        folder: made when the first picture comes.
-        max_bytes: of all pictures together; the ones that were not used for longest go first.
-        max_pixels: of one picture, checked before it is decoded.
+        folder: created with the first picture.
+        max_bytes: largest total size of the pictures; the least recently used pictures are deleted first.
+        max_pixels: largest number of pixels per picture, checked before decoding.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 2**30, max_pixels: int = 64_000_000) -> None:
@@ -52,43 +52,43 @@ class Pictures:
         self._kept = FileStore(folder, max_bytes)
 
     def keep(self, data: bytes) -> ImageRef:
-        """Check a picture by decoding it, and keep it.
+        """Check a picture by decoding it, and store it.
 
         Raises:
-            NamepinError: E12x when it is no picture, or too large; E500 when it cannot be written.
+            NamepinError: E12x when it is not a picture, or too large; E500 when it cannot be written.
         """
         ref = load_image(data, max_pixels=self.max_pixels).ref
         self._kept.put(ref.sha256, data)
         return ref
 
     async def akeep(self, data: bytes) -> ImageRef:
-        """As `keep`, without holding up the event loop or its threads."""
+        """As `keep`, without blocking the event loop or its threads."""
         ref = (await load_apart(data, self.max_pixels)).ref
         await asyncio.to_thread(self._kept.put, ref.sha256, data)
         return ref
 
     def open(self, ref: ImageRef) -> LoadedImage:
-        """A kept picture; errors as `find`."""
+        """A stored picture; errors as `find`."""
         return self.find(ref.sha256)
 
     async def aopen(self, ref: ImageRef) -> LoadedImage:
-        """As `open`, without holding up the event loop or its threads."""
+        """As `open`, without blocking the event loop or its threads."""
         return await self.afind(ref.sha256)
 
     async def afind(self, sha256: str) -> LoadedImage:
-        """As `find`, without holding up the event loop or its threads."""
+        """As `find`, without blocking the event loop or its threads."""
         return await load_apart(await asyncio.to_thread(self.read, sha256), self.max_pixels)
 
     def find(self, sha256: str) -> LoadedImage:
-        """A kept picture, by its content alone.
+        """A stored picture by its content alone.
 
         Raises:
-            NamepinError: E120 when it is not there any more, or not what it was.
+            NamepinError: E120 when it is no longer stored, or has changed.
         """
         return load_image(self.read(sha256), max_pixels=self.max_pixels)
 
     def read(self, sha256: str) -> bytes:
-        """A kept picture's file, as it came; errors as `find`."""
+        """A stored picture's original file; errors as `find`."""
         data = self._kept.get(sha256)
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             raise self._gone()

@@ -1,4 +1,4 @@
-"""The profiles that a conversation or a server may use, each built once, at its first use."""
+"""The profiles of a conversation or a server; each is built once, at its first use."""
 
 import json
 import threading
@@ -12,15 +12,15 @@ from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
 
 _KEPT = 4
-"""Profiles with overrides that stay built: each may hold models of its own."""
+"""Number of profiles with overrides that stay built; each may hold its own models."""
 
 
 class ProfilePool:
-    """`Namepin`s by profile and overrides. Overrides that concern the policy only share the profile's tools.
+    """`Namepin`s by profile and overrides. Overrides of the policy alone share the profile's tools.
 
     Args:
-        profiles: the names that may be asked for; the first is the default.
-        assignments: `--set` flags, valid for every profile that knows them.
+        profiles: the offered names; the first is the default.
+        assignments: `--set` flags, applied to every profile that has these settings.
     """
 
     def __init__(self, profiles: Sequence[str], assignments: Sequence[str] = ()) -> None:
@@ -32,7 +32,7 @@ class ProfilePool:
         """The profile's `Namepin`.
 
         Raises:
-            NamepinError: E200 for a profile that is not among `profiles`; as `load_settings` for the overrides.
+            NamepinError: E200 for a profile outside `profiles`; as `load_settings` for the overrides.
         """
         if profile not in self.profiles:
             raise NamepinError(

@@ -1,4 +1,4 @@
-"""Results that an earlier run saved, one JSON line a post."""
+"""Results that an earlier run saved, one JSON line per post."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from namepin.tools.types import Extraction
 
 
 def read_saved(path: Path) -> Iterator[Extraction]:
-    """Earlier results; a line that was cut off when the run was stopped is skipped, since its post is run again."""
+    """Earlier results. A truncated line of a stopped run is skipped, and its post runs again."""
     for line in read_lines(path) if path.is_file() else ():
         try:
             result = Extraction.model_validate(line.parse())

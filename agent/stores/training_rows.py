@@ -18,24 +18,24 @@ from namepin.tools.types import Entity, Extraction
 
 
 def save_rows(root: Path, extraction: Extraction, picture: Image.Image | None = None) -> list[Path]:
-    """Add a reviewed post to the rows; one that is there already stays as it is.
+    """Add a reviewed post to the rows; an existing row stays unchanged.
 
     Args:
-        root: the folder; made where it is missing.
+        root: the folder; created if missing.
         extraction: the review's result.
-        picture: the post's pixels. Its row for the matcher is written where the picture is there, every name was
-            looked for, and every name in the picture has a box.
+        picture: the post's pixels. The matcher's row is written if there is a picture, every name was looked for, and
+            every name in the picture has a box.
 
     Returns:
-        The text files that the post is in now.
+        The text files that now have the post.
 
     Raises:
-        NamepinError: E335 when nobody answered anything, or a name has no fine type; E500 when the folder cannot be
+        NamepinError: E335 without a person's answer, or for a name without a fine type; E500 when the folder cannot be
             written.
     """
     entities = extraction.entities
     if not any("review" in entity.provenance for entity in entities):
-        raise NamepinError("E335", "nobody has decided anything on this post", where=extraction.id)
+        raise NamepinError("E335", "this post has no decision of a person", where=extraction.id)
     if coarse := [entity.text for entity in entities if entity.fine_label is None]:
         what = f"{coarse[0]!r} has no fine type, which the rows need"
         raise NamepinError("E335", what, where=extraction.id, mend="take a profile whose tagger has fine types")

@@ -189,7 +189,7 @@ def test_answers_are_training_rows(begin: Callable[..., Review], tmp_path: Path)
 
 
 def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_path: Path) -> None:
-    with pytest.raises(NamepinError, match="E335.*nobody has decided"):
+    with pytest.raises(NamepinError, match="E335.*has no decision"):
         save_rows(tmp_path / "rows", make_pin().extract(TEXT))
     review = decided(begin)
     assert review.extraction is not None
