@@ -1,1 +1,1 @@
-"""Namepin's graphs for LangGraph's own server: what `langgraph.json` names, with posts and settings as JSON."""
+"""Namepin's graphs for LangGraph's server, named in `langgraph.json`, with posts and settings as JSON."""

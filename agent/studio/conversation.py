@@ -1,4 +1,4 @@
-"""The chat agent for LangGraph's server: pictures come within messages, profiles are named by the client's JSON."""
+"""The chat agent for LangGraph's server: pictures are part of messages, the client's JSON names profiles."""
 
 import asyncio
 from typing import Annotated, Any
@@ -23,44 +23,44 @@ class StudioConversation:
     """A conversation's `ChatContext` as a client may set it.
 
     Attributes:
-        profile: the profile a post is read with; none for the server's own.
+        profile: the profile that reads posts; empty for the server's own.
     """
 
     profile: Annotated[str, Field(max_length=100)] = ""
 
     def __post_init__(self) -> None:
-        """The server's own profile where none is named."""
+        """The named profile, else the server's own."""
         self.profile = self.profile or self.pins.profiles[0]
 
     @property
     def pins(self) -> ProfilePool:
-        """The profiles on offer."""
+        """The offered profiles."""
         return studio_runtime().pins
 
     @property
     def pictures(self) -> Pictures:
-        """Where pictures are kept."""
+        """The store of pictures."""
         return studio_runtime().pictures
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """None: a follow-up asks for another gamma."""
+        """Always empty: a follow-up sends another gamma."""
         return {}
 
     @property
     def heat(self) -> None:
-        """None: nobody draws heat maps here."""
+        """Always None: heat maps are never drawn here."""
         return None
 
 
 class TakesPictures(AgentMiddleware[ChatState, Any]):
-    """Moves the picture of the last message out of it: to the folder of pictures, and by content into the state."""
+    """Moves the last message's picture to the folder of pictures; the state gets its content hash."""
 
     async def abefore_agent(self, state: ChatState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Nothing, for a message without a picture.
+        """Store the picture. A message without a picture changes nothing.
 
         Raises:
-            Refused: E12x for what is no picture, E126 for one given by address.
+            Refused: E12x when it is not a picture, E126 for a picture given by address.
         """
         message = state["messages"][-1]
         if not isinstance(message, HumanMessage) or isinstance(message.content, str):

@@ -1,4 +1,4 @@
-"""The graphs of `langgraph.json`, each made when it is first asked for, in a thread: that reads files and weights."""
+"""The graphs of `langgraph.json`. Each is built at its first use, in a thread, since that reads files and weights."""
 
 import asyncio
 from functools import lru_cache
@@ -35,12 +35,12 @@ async def riveg() -> Any:
 
 
 async def gem_review() -> Any:
-    """GEM's graph, interrupted where a decision is close, until a person has decided."""
+    """GEM's graph; close decisions interrupt it until a person has decided."""
     return await asyncio.to_thread(_built, "gem-review")
 
 
 async def riveg_review() -> Any:
-    """RiVEG's graph, interrupted likewise."""
+    """RiVEG's graph, with the same interrupts."""
     return await asyncio.to_thread(_built, "riveg-review")
 
 

@@ -1,4 +1,4 @@
-"""The post graphs with JSON on both sides: a step before takes the post in, one after gives its `Extraction`."""
+"""The post graphs with JSON input and output: a first step reads the post, a last step returns its `Extraction`."""
 
 import asyncio
 import json
@@ -32,30 +32,30 @@ class GivenPost(TypedDict, total=False):
 
 
 class Arrival(TypedDict):
-    """What a run is given."""
+    """The input of a run."""
 
     post: GivenPost
 
 
 class Outcome(TypedDict):
-    """What a run gives."""
+    """The output of a run."""
 
     extraction: dict[str, Any]
     """An `Extraction`, as `namepin extract --format json` prints it."""
 
 
 class ServedState(PostState):
-    """The state of a post, with the post as it came and the result as it goes."""
+    """The state of a post, with its input and its output."""
 
     post: Json | None
-    """None once it was taken in: its base64 would be in every checkpoint of the thread."""
+    """None after the first step: its base64 would otherwise be in every checkpoint of the thread."""
 
     extraction: Json | None
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class Served:
-    """A graph's `Context` as a client may set it; LangGraph makes one of the JSON of each run.
+    """A graph's `Context` as a client may set it; LangGraph builds it from the JSON of each run.
 
     Attributes:
         gamma: another threshold of the entropy gate, in nats.
@@ -65,10 +65,10 @@ class Served:
 
     graph: ClassVar[str] = ""
     suffix: ClassVar[str] = ""
-    """Of the graph's name in fingerprints."""
+    """The graph's name in fingerprints."""
 
     def __post_init__(self) -> None:
-        """The steps' view of it: all that `Context` has."""
+        """The `Context` for the steps."""
         self._context = studio_runtime().context(self.graph, self.gamma)
 
     def __getattr__(self, name: str) -> Any:
@@ -79,42 +79,42 @@ class Served:
 
 
 class GemContext(Served):
-    """For the GEM graph."""
+    """Context of the GEM graph."""
 
     graph: ClassVar[str] = "gem"
 
 
 class RivegContext(Served):
-    """For the RiVEG graph."""
+    """Context of the RiVEG graph."""
 
     graph: ClassVar[str] = "riveg"
 
 
 class GemReviewContext(GemContext):
-    """For the GEM graph that asks a person."""
+    """Context of the GEM graph that asks a person."""
 
     suffix: ClassVar[str] = SUFFIX
 
 
 class RivegReviewContext(RivegContext):
-    """For the RiVEG graph that asks a person."""
+    """Context of the RiVEG graph that asks a person."""
 
     suffix: ClassVar[str] = SUFFIX
 
 
 async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
-    """Take the post in: check it, keep its picture, and begin anew where the thread had another one before."""
+    """Read the post: check it, store its picture, and reset a thread that had another post before."""
     with coded_errors():
         prepared, ref = await asyncio.to_thread(studio_runtime().ready, state.get("post"))
     notices = (*prepared.notices, *studio_runtime().pin(runtime.context.graph).unused)
     fresh = start_state(prepared.post, ref, notices)
-    # Assigning to a channel with a reducer would add to what the last post of the thread has left there.
+    # Assigning to a channel with a reducer would add to the values of the thread's last post.
     reduced = {key: Overwrite(fresh[key]) for key in ("findings", "notices", "path")}
     return {**fresh, **reduced, "post": None, "extraction": None}
 
 
 async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
-    """The result, as every other way into Namepin gives it."""
+    """The result, in the same form as everywhere in Namepin."""
     context: Context = runtime.context._context
     pin = studio_runtime().pin(runtime.context.graph)
     ref = ImageRef.model_validate(state["image"]) if state["image"] else None
@@ -125,7 +125,7 @@ async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
 
 
 def build(context: type[Served]) -> Any:
-    """The compiled graph; a review graph interrupts its runs where a decision is close."""
+    """The compiled graph; a review graph interrupts its runs at close decisions."""
     review = bool(context.suffix)
     module = {GraphName.gem: gem, GraphName.riveg: riveg}[GraphName(context.graph)]
     graph = StateGraph(ServedState, context_schema=context, input_schema=Arrival, output_schema=Outcome)

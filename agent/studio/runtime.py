@@ -1,4 +1,4 @@
-"""What the graphs share while `langgraph dev` runs: the profiles, and the pictures that came with posts."""
+"""Shared by the graphs while `langgraph dev` runs: the profiles, and the posts' pictures."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -26,12 +26,12 @@ from namepin.tools.types import ImageRef
 
 
 class Refused(ValueError):
-    """A coded error as LangGraph's server shows it to a client: of errors that are no ValueError it hides the words."""
+    """A coded error for clients of LangGraph's server, which hides the text of errors that are not a ValueError."""
 
 
 @contextmanager
 def coded_errors() -> Iterator[None]:
-    """Errors with a code keep it on their way to the client."""
+    """Pass errors with their code on to the client."""
     try:
         yield
     except NamepinError as error:
@@ -39,9 +39,9 @@ def coded_errors() -> Iterator[None]:
 
 
 class KeptImages(Mapping[str, Image.Image]):
-    """Pictures by sha256, read from their folder when a tool asks; the last few stay decoded.
+    """Pictures by sha256, read from their folder on demand; the last few stay decoded.
 
-    So a run that goes on from a checkpoint, perhaps after a restart, has its picture again.
+    So a run that continues from a checkpoint, even after a restart, has its picture.
     """
 
     def __init__(self, pictures: Pictures, most: int = 4) -> None:
@@ -53,7 +53,7 @@ class KeptImages(Mapping[str, Image.Image]):
         """The picture.
 
         Raises:
-            NamepinError: E120 when it is not kept any more.
+            NamepinError: E120 when it is no longer stored.
         """
         with self._lock:
             if sha256 not in self._open:
@@ -61,16 +61,16 @@ class KeptImages(Mapping[str, Image.Image]):
             return self._open[sha256]
 
     def __iter__(self) -> Iterator[str]:
-        """Those that are decoded."""
+        """The decoded pictures."""
         return iter(tuple(self._open))
 
     def __len__(self) -> int:
-        """How many are decoded."""
+        """The number of decoded pictures."""
         return len(self._open)
 
 
 class StudioRuntime:
-    """One profile, in both graphs, with its tools built; and what a conversation may reach.
+    """One profile with its tools, for both graphs; and the context of conversations.
 
     Raises:
         NamepinError: E20x for the profile that NAMEPIN_PROFILE names, E21x and E30x when a tool cannot start.
@@ -93,7 +93,7 @@ class StudioRuntime:
         return self._pins[graph]
 
     def context(self, graph: str, gamma: float | None) -> Context:
-        """What one run of a graph is given."""
+        """The context of one run of a graph."""
         pin = self._pins[graph]
         decided = policy(pin.settings)
         if gamma is not None:
@@ -103,7 +103,7 @@ class StudioRuntime:
         return Context(pin.calls, media, decided, pin.settings.requested, review=review)
 
     def ready(self, given: Any) -> tuple[Ready, ImageRef | None]:
-        """A post as JSON, `{"text" or "tokens", "id", "image": base64}`, made ready, and its picture kept.
+        """Prepare a post given as JSON, `{"text" or "tokens", "id", "image": base64}`, and store its picture.
 
         Raises:
             NamepinError: E10x for the post, E12x for the picture.

@@ -1,1 +1,1 @@
-"""Traces of runs: to LangSmith, to OpenTelemetry, and as a page of their own."""
+"""Traces of runs: to LangSmith, to OpenTelemetry, and as an HTML page."""

@@ -1,4 +1,4 @@
-"""Each tool call as a run of its own in the trace: who answered, how long it took, and what was decided by it."""
+"""Each tool call as a separate run in the trace: its tool, its duration, and the decision based on it."""
 
 import asyncio
 import time
@@ -18,11 +18,11 @@ Metadata = dict[str, Any]
 
 
 class TracedCalls:
-    """Passes one post's calls on, and tells the callbacks of the step that made them.
+    """Passes one post's calls on and reports them to the callbacks of their step.
 
     Args:
-        inner: the way to the tools.
-        policy: the graph's, by which a call's answer becomes a decision.
+        inner: calls to the tools.
+        policy: the graph's policy, which turns a call's answer into a decision.
     """
 
     def __init__(self, inner: Calls, policy: Policy) -> None:
@@ -31,7 +31,7 @@ class TracedCalls:
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """Those of the tools themselves."""
+        """Fingerprints of the tools."""
         return self.inner.fingerprints
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
@@ -45,7 +45,7 @@ class TracedCalls:
         add_metadata(callbacks, run.run_id, {"tool": tool, "fingerprint": self.fingerprints[tool]})
         began = time.perf_counter()
         try:
-            # What the tool itself asks (a chat model) belongs below its run.
+            # The tool's own calls (to a chat model) belong below its run.
             with set_config_context(patch_config(config, callbacks=run.get_child())) as inside:
                 work = asyncio.create_task(_await(self.inner, tool, request, media), context=inside)
                 answer = await work
@@ -58,7 +58,7 @@ class TracedCalls:
         return answer
 
     def _decision_metadata(self, request: Frozen, answer: Frozen) -> Metadata:
-        """Numbers of an answer and what the policy makes of them; never a word of the post."""
+        """Numbers of an answer and the policy's decisions on them; never a word of the post."""
         told: Metadata = {
             kind: tokens for kind in ("prompt_tokens", "completion_tokens") if (tokens := getattr(answer, kind, None))
         }
@@ -80,7 +80,7 @@ class TracedCalls:
         return told
 
     def _gate_metadata(self, mentions: list[Mention]) -> Metadata:
-        """The gate's decision on each mention: `hard` ones have candidates; NaN where the tagger gave no entropy."""
+        """The gate's decision on each mention: `hard` mentions have candidates; NaN if the tagger gave no entropy."""
         gate = self.policy.gate
         entropies = [float("nan") if m.entropy is None else m.entropy for m in mentions]
         hard = [bool(gate.candidates(m.scores, m.entropy)) for m in mentions]
@@ -97,7 +97,7 @@ def _since(began: float) -> float:
 
 
 def add_metadata(callbacks: AsyncCallbackManager, run_id: Any, metadata: Metadata) -> None:
-    """Add to a run's metadata, with every handler that keeps any."""
+    """Add to a run's metadata in every handler that stores metadata."""
     for handler in callbacks.handlers:
         if hasattr(handler, "note"):
             handler.note(run_id, metadata)

@@ -1,4 +1,4 @@
-"""LangSmith: a client that sends no secret, never holds a run up, and says once in a while that it cannot send."""
+"""LangSmith: a client that sends no secrets, never delays a run, and logs send errors at a limited rate."""
 
 import atexit
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-# LangSmith's sender would otherwise keep a process that has finished from ending while the address hangs; `flush`
-# below gives it its time.
+# LangSmith's sender would otherwise keep a finished process alive while the address hangs. `flush` below waits for it
+# with a bound.
 os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")
 
 from langchain_core.tracers.langchain import LangChainTracer
@@ -24,11 +24,11 @@ from namepin.tools.redaction import Scrubber
 
 CONNECT_MS, READ_MS = 2000, 5000
 AT_EXIT_S = 3.0
-"""How long a process that has finished waits for what has not been sent."""
+"""Longest time that a finished process waits for unsent traces."""
 
 
 class TraceClient(Client):
-    """LangSmith's client, with pictures for runs that have not begun.
+    """LangSmith's client, with pictures for runs that have not started.
 
     Attributes:
         pictures: run id -> JPEG, attached when that run is posted.
@@ -54,7 +54,7 @@ class TraceClient(Client):
 
 
 class PostTracer(LangChainTracer):
-    """LangChain's tracer, whose runs can be given metadata while they go on."""
+    """LangChain's tracer whose running runs accept metadata."""
 
     def note(self, run_id: UUID, metadata: Mapping[str, Any]) -> None:
         """Add to a run's metadata."""
@@ -72,13 +72,13 @@ def client_of(settings: TracingSettings) -> TraceClient:
 
 
 def _anonymizer(redact: bool) -> Any:
-    """What every input, output, error and metadata goes through before it is queued."""
+    """The redaction of all inputs, outputs, errors and metadata before they are queued."""
     home = Path(__file__).resolve().parents[2]
     folders = {str(Path.home()), str(Path.cwd()), sys.prefix, sys.base_prefix, str(home)}
     scrub = Scrubber.of_this_process(folders)
 
     def scrubbed(value: dict[str, Any]) -> dict[str, Any]:
-        # An error's message may repeat what the post said; its type may not.
+        # An error's message may repeat the post; its type cannot.
         if redact and set(value) == {"error"} and isinstance(value["error"], str):
             kind = re.match(r"\w+", value["error"])
             return {"error": kind[0] if kind else "error"}

@@ -1,4 +1,4 @@
-"""Keeps an address that is down from filling the log with every post."""
+"""Keeps an unreachable address from filling the log."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ class _OnceInAWhile(logging.Filter):
         if "compression is not enabled" in message or time.monotonic() - self._last < _BETWEEN_S:
             return False
         self._last = time.monotonic()
-        record.msg, record.args = f"a trace could not be sent, posts go on: {message[:300]}", ()
+        record.msg, record.args = f"a trace could not be sent; posts continue: {message[:300]}", ()
         return True
 
 
@@ -26,6 +26,6 @@ _FILTER = _OnceInAWhile()
 
 
 def throttle(*loggers: str) -> None:
-    """Let one warning or error a minute through, of all these loggers together."""
+    """Pass one warning or error per minute, over all these loggers together."""
     for name in loggers:
         logging.getLogger(name).addFilter(_FILTER)

@@ -1,4 +1,4 @@
-"""OpenTelemetry: the same tree as spans, by OTLP over HTTP. Spans hold numbers and decisions, never text of a post."""
+"""OpenTelemetry: the same tree as spans, by OTLP over HTTP. Spans hold numbers and decisions, never a post's text."""
 
 import atexit
 import os
@@ -25,17 +25,17 @@ _PREFIX = "namepin."
 
 
 class Provider(TracerProvider):
-    """A provider whose flush is bounded: OpenTelemetry's own waits for its exporter, whatever the timeout."""
+    """A provider whose flush is bounded; OpenTelemetry's own flush waits for its exporter and ignores the timeout."""
 
     def __init__(self, **about: Any) -> None:
         super().__init__(shutdown_on_exit=False, **about)
-        # The thread is there before it is needed: a process that is ending cannot start one.
+        # The thread starts early, since an ending process cannot start a thread.
         self._asked, self._sent = Event(), Event()
         Thread(target=self._flushing, daemon=True, name="namepin-otel-flush").start()
         atexit.register(self.flush_within, AT_EXIT_S)
 
     def flush_within(self, seconds: float) -> None:
-        """Wait, at most so long, until the spans are sent."""
+        """Wait until the spans are sent, at most for the timeout."""
         self._sent.clear()
         self._asked.set()
         self._sent.wait(seconds)
@@ -50,7 +50,7 @@ class Provider(TracerProvider):
 
 @cache
 def provider_of(sample: float | None) -> Provider:
-    """The process's provider; it is not made the global one, so an application's own stays what it is."""
+    """The process's provider. It is not the global provider, so an application's own provider stays in place."""
     throttle("opentelemetry.exporter.otlp.proto.http.trace_exporter", "opentelemetry.sdk._shared_internal")
     rate = float(os.environ.get("LANGSMITH_TRACING_SAMPLING_RATE") or 1) if sample is None else sample
     resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "namepin")})
@@ -60,7 +60,7 @@ def provider_of(sample: float | None) -> Provider:
 
 
 class SpanHandler(BaseCallbackHandler):
-    """Makes a span of every run that LangChain's callbacks report."""
+    """Creates a span for every run that LangChain's callbacks report."""
 
     run_inline = True
 
@@ -69,25 +69,25 @@ class SpanHandler(BaseCallbackHandler):
         self._spans: dict[UUID, Span] = {}
 
     def note(self, run_id: UUID, metadata: Mapping[str, Any]) -> None:
-        """Add attributes, `namepin.` before their names, to a run's span."""
+        """Add attributes with the prefix `namepin.` to a run's span."""
         if span := self._spans.get(run_id):
             for name, value in metadata.items():
                 span.set_attribute(_PREFIX + name, value)
 
     def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **about: Any) -> None:
-        """The graph or a step of it begins."""
+        """The graph or one of its steps begins."""
         self._start("step", run_id, serialized, about)
 
     def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **about: Any) -> None:
-        """A tool asks a chat model."""
+        """A tool calls a chat model."""
         self._start("model", run_id, serialized, about)
 
     def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **about: Any) -> None:
-        """A tool asks a language model."""
+        """A tool calls a language model."""
         self._start("model", run_id, serialized, about)
 
     def on_tool_start(self, serialized: Any, input_str: str, *, run_id: UUID, **about: Any) -> None:
-        """A step asks a tool."""
+        """A step calls a tool."""
         self._start("tool", run_id, serialized, about)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **_: Any) -> None:
@@ -128,7 +128,7 @@ class SpanHandler(BaseCallbackHandler):
         if span is None:
             return
         if error is not None:
-            # An error's message may repeat the post or an address; its code and type may not.
+            # An error's message may repeat the post or an address; its code and type cannot.
             code = re.match(r"[EW]\d{3}\b", str(error))
             span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__} {code[0] if code else ''}".strip()))
         span.end()

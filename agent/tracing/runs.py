@@ -1,4 +1,4 @@
-"""Whether a run is traced, by whom, and what is said of it as a whole."""
+"""The tracers of a run, and the run's tags and metadata."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ from namepin.tools.types import ImageRef
 
 
 def is_traced(settings: TracingSettings) -> bool:
-    """Whether anybody wants to know of a run that begins now."""
+    """Whether a run that begins now is traced."""
     return settings.otel or _langsmith() or _within_ours()
 
 
@@ -28,18 +28,18 @@ def run_config(
     picture: Image.Image | None = None,
     tags: Sequence[str] = (),
 ) -> RunnableConfig:
-    """What LangGraph is told of a run: tags, metadata, and the tracers where the run is not part of a traced one.
+    """LangGraph's configuration of a run: tags, metadata and, unless the run is part of a traced run, the tracers.
 
     Args:
-        settings: what may be shown.
+        settings: the permitted content of traces.
         profile: its name becomes a tag.
         post: the post's id.
-        image: the picture by content, and
-        picture: its pixels, attached where `settings.images` allows.
-        tags: more of them, such as the data set's.
+        image: the picture by content.
+        picture: its pixels, attached if `settings.images` allows it.
+        tags: further tags, such as the data set's.
 
     Raises:
-        NamepinError: E323 when OpenTelemetry is asked for but not installed.
+        NamepinError: E323 when OpenTelemetry is switched on but not installed.
     """
     metadata: dict[str, Any] = {"profile": profile}
     if post is not None:
@@ -64,14 +64,14 @@ def run_config(
         try:
             from namepin.agent.tracing.otel import SpanHandler
         except ModuleNotFoundError as error:
-            mend = f"{install_command('namepin[otel]')}, or leave `tracing.otel` out"
+            mend = f"{install_command('namepin[otel]')}, or switch `tracing.otel` off"
             raise NamepinError("E323", f"OpenTelemetry needs the package {error.name!r}", mend=mend) from error
         handlers.append(SpanHandler(settings))
     return RunnableConfig(**config, callbacks=handlers)
 
 
 def flush(settings: TracingSettings, timeout_s: float) -> None:
-    """Wait, at most so long, until what has been traced is sent."""
+    """Wait until the traces are sent, at most for the timeout."""
     if _langsmith():
         from namepin.agent.tracing.langsmith import client_of
 
@@ -91,7 +91,7 @@ def _langsmith() -> bool:
 
 
 def _parent() -> Any:
-    """LangSmith's run that this one is part of: an evaluation's, which has a client of its own."""
+    """LangSmith's parent run: the run of an evaluation, which has its own client."""
     if not _langsmith():
         return None
     from langsmith import get_current_run_tree
@@ -100,7 +100,7 @@ def _parent() -> Any:
 
 
 def _within_ours() -> bool:
-    """Whether a chat, say, is traced already, and hands its tracers down."""
+    """Whether a parent run, such as a chat, is already traced and passes its tracers on."""
     callbacks: Any = (var_child_runnable_config.get() or {}).get("callbacks")
     handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None) or []
     return any(hasattr(handler, "note") for handler in handlers)

@@ -1,1 +1,1 @@
-"""What a command does, as functions that Python can call: evaluate, ablate, sweep, augment, replay, doctor."""
+"""The commands as Python functions: evaluate, ablate, sweep, augment, replay, doctor."""

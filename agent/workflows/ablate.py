@@ -1,4 +1,4 @@
-"""Running the papers' tables: each row here and now where that is possible, else the command and why not."""
+"""Runs the papers' tables. A row that cannot run here gives its command and the reason."""
 
 import os
 import shlex
@@ -27,7 +27,7 @@ _OF_THE_DATA = ("pictures", "masks", "server")
 
 
 class RowResult(BaseModel):
-    """What became of a row: its cells, or why it cannot run. `command` runs it alone, either way."""
+    """The outcome of a row: its cells, or the reason why it cannot run. `command` runs the row alone."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -40,13 +40,13 @@ class RowResult(BaseModel):
 
 @dataclass
 class Bench:
-    """Where ablations run.
+    """The setting of ablations.
 
     Attributes:
         dataset: the posts.
         root: their folder.
-        profile: instead of every row's own.
-        save: folder that keeps each run's results, so that a run that was interrupted goes on; None for nowhere.
+        profile: a profile that replaces every row's own.
+        save: folder for each run's results, so that an interrupted run can continue; None to save nothing.
         done: called after each post.
     """
 
@@ -58,10 +58,10 @@ class Bench:
     _runs: dict[str, Predictions] = field(default_factory=dict)
 
     def run(self, ablation: Ablation) -> Iterator[RowResult]:
-        """Every row, in order; rows that share a run and differ in the scoring run once.
+        """Every row, in order. Rows that differ only in the scoring share one run.
 
         Raises:
-            NamepinError: whatever a tool raises that cannot start although it is here.
+            NamepinError: any error of an available tool that cannot start.
         """
         for row in self._rows(ablation):
             why_not = [*obstacles(row), *self._obstacles_of_data(ablation, row)]
@@ -83,7 +83,7 @@ class Bench:
             )
 
     def posts_to_run(self, ablation: Ablation) -> int:
-        """How many posts walk through a graph for this table."""
+        """Number of graph runs for this table."""
         rows = [r for r in self._rows(ablation) if not (r.predictions or obstacles(r))]
         runs = {run_key(r, self.dataset) for r in rows if not any(self._obstacles_of_data(ablation, r))}
         return len(runs) * len(self.dataset.posts)
@@ -119,12 +119,12 @@ class Bench:
 
 
 def run_key(row: Row, dataset: Dataset) -> str:
-    """Names a run: rows with the same key differ in the scoring alone."""
+    """The key of a run; rows with the same key differ only in the scoring."""
     return digest([row.profile, list(row.set), row.knowledge, dataset.name, dataset.sha256, len(dataset.posts)])[:16]
 
 
 def command(row: Row, dataset: str, root: Path | str, split: str) -> str:
-    """What runs the row by itself."""
+    """The command that runs the row alone."""
     words = ["namepin", "eval", "--dataset", dataset, "--root", str(root), "--split", split]
     if row.predictions:
         words += ["--predictions", row.predictions]
@@ -137,7 +137,7 @@ def command(row: Row, dataset: str, root: Path | str, split: str) -> str:
 
 
 def obstacles(row: Row) -> list[str]:
-    """Why a row cannot run on this machine, whatever the data; nothing is built or fetched to find out."""
+    """The reason why a row cannot run on this machine with any data. The check builds and downloads nothing."""
     if row.predictions:
         return (
             [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is not there"]
@@ -174,7 +174,7 @@ def _weights(settings: Settings) -> Iterator[str]:
     told = set()
     for role, tool in settings.tools.items():
         if role == "knowledge" or role == "captioner":
-            continue  # without pictures, and with recorded knowledge, they are not called
+            continue  # not called without pictures or with recorded knowledge
         for weights in wanted_weights(tool.config):
             if weights.weights not in ablations().train and not weights.here:
                 told.add(f"weights are not here: {weights.command}")
@@ -187,7 +187,7 @@ def _weights(settings: Settings) -> Iterator[str]:
 
 
 def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
-    """The models behind a paid address, where the key is not set."""
+    """The models behind a paid address whose key is not set."""
     from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
 
     asked = {r: tool.config for r, tool in settings.tools.items() if knowledge == "live" or r != KNOWLEDGE.name}
@@ -202,7 +202,7 @@ def _device(config: BaseModel) -> str | None:
 
 
 def write_json(path: Path, ablation: Ablation, dataset: Dataset, results: Sequence[RowResult]) -> None:
-    """The table as JSON: fractions; an empty `cells` where the row could not run."""
+    """The table as JSON, with fractions; `cells` is empty for a row that could not run."""
     head = {"name": ablation.name, "source": ablation.source, "title": ablation.title, "dataset": dataset.title}
     rows = [result.model_dump(mode="json") for result in results]
     path.write_text(dump_json({**head, "sha256": dataset.sha256, "rows": rows}, indent=1) + "\n", "utf-8")

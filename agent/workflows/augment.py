@@ -1,9 +1,8 @@
 """Knowledge and expansions from several language models, merged into one training set (RiVEG's "Mix").
 
-Every post is explained, and every gold mention expanded, once by each model. What each has said lies in a file of its
-own, to which lines are added as they come: a run that was stopped goes on there. What the data set came with is one
-part more (`namepin.agent.workflows.augment_files`). Dev and test are never mixed: they are explained by one model, as
-a run would be.
+Each model explains every post and expands every gold mention once. Its answers are appended to its own file, so that a
+stopped run can continue. The data set's own rows are another part (`namepin.agent.workflows.augment_files`). Dev and
+test are never mixed: one model explains them, as in a normal run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,22 +23,22 @@ from namepin.tools.llm.usage import Usage, count_usage
 from namepin.tools.media import Media
 
 KINDS: Mapping[str, Sequence[str]] = {"knowledge": ("id", "knowledge"), "expansions": ("id", "text", "expansion")}
-"""What is written, each in a folder of its own, and the keys of its rows."""
+"""The kinds of rows, each in its own folder, with their keys."""
 
 _ROLES = {"knowledge": "knowledge", "expansions": "expansion"}
 
 
 @dataclass
 class Told:
-    """What one model was asked in this run.
+    """The requests to one model in this run.
 
     Attributes:
-        rows: lines written now.
-        kept: lines that were there already.
-        failed: questions without an answer; the next run asks them again.
-        prompt_tokens: of this run's questions whose server said so, those without a usable answer among them.
-        completion_tokens: likewise of the answers.
-        before: both, of the runs before this one.
+        rows: number of lines written in this run.
+        kept: number of existing lines.
+        failed: number of questions without an answer; the next run asks them again.
+        prompt_tokens: tokens of this run's questions, as reported by the server, including unusable answers.
+        completion_tokens: tokens of the answers, likewise.
+        before: both numbers of the earlier runs.
     """
 
     rows: int = 0
@@ -50,12 +49,12 @@ class Told:
     before: tuple[int, int] = (0, 0)
 
     def paid_before(self, part: Path) -> None:
-        """Count what earlier runs have written down beside a part."""
+        """Count the tokens that earlier runs recorded beside a part."""
         prompt, answers = tokens_of(part)
         self.before = (self.before[0] + prompt, self.before[1] + answers)
 
     def cost(self, prompt_price: float, answer_price: float) -> str:
-        """Tokens and, where prices of a million are given, money: of this run, and of all."""
+        """Tokens of this run and of all runs and, with prices per million, their cost."""
         now = (self.prompt_tokens, self.completion_tokens)
         told = []
         for prompt, answers in (now, (now[0] + self.before[0], now[1] + self.before[1])):
@@ -66,7 +65,7 @@ class Told:
 
 @dataclass
 class Augmented:
-    """The models' parts, by name, and the lines of the merged files."""
+    """The models' parts by name, and the line counts of the merged files."""
 
     models: dict[str, Told] = field(default_factory=dict)
     merged: dict[str, int] = field(default_factory=dict)
@@ -75,20 +74,20 @@ class Augmented:
 def augment(
     name: str, root: Path, split: str, models: Sequence[str], out: Path, assignments: Sequence[str] = ()
 ) -> Augmented:
-    """Ask all models about a split, then merge what they said with all that was there before.
+    """Ask all models about a split, then merge their answers with all earlier answers.
 
     Args:
-        name: the data set, as `namepin eval --dataset` calls it.
+        name: the data set, as named by `namepin eval --dataset`.
         root: its folder.
-        split: of it.
-        models: names that the server of `knowledge.base_url` and `expansion.base_url` knows.
-        out: gets `knowledge/SPLIT.jsonl` and `expansions/SPLIT.jsonl`, and beside them each model's own.
-        assignments: of `--set`: `knowledge.base_url=...`, `expansion.base_url=...`, and so on.
+        split: name of the split.
+        models: model names on the server of `knowledge.base_url` and `expansion.base_url`.
+        out: folder for `knowledge/SPLIT.jsonl` and `expansions/SPLIT.jsonl`, and each model's own files beside them.
+        assignments: the `--set` flags: `knowledge.base_url=...`, `expansion.base_url=...`, and so on.
 
     Raises:
-        NamepinError: E139 for several models on a split that is not `train`, or one that was explained by another
-            before, E130 to E139 for the data set, E134 for a file in `out` that cannot be merged, E20x for the
-            settings, E310 and E311 where no model can be asked, E500 when `out` cannot be written.
+        NamepinError: E139 for several models on a split other than `train`, or for a split that another model
+            explained before, E130 to E139 for the data set, E134 for a file in `out` that cannot be merged, E20x for
+            the settings, E310 and E311 when no model can be called, E500 when `out` cannot be written.
     """
     if len(set(models)) > 1 and split != "train":
         what = f"{split} would be augmented by {len(set(models))} models: a split that is scored on is never mixed"
@@ -108,7 +107,7 @@ def augment(
 
 
 def _begun(parts: Parts, models: Sequence[str]) -> Parts:
-    """Make the folder and look at what is in it, before anything is asked."""
+    """Create the folder and check its content before the first request."""
     parts.folder.mkdir(parents=True, exist_ok=True)
     others = [file for file in parts.every() if parts.rows(file) and file not in map(parts.part, models)]
     others += [parts.merged] if parts.strange() else []
@@ -146,7 +145,7 @@ def _one_model(kind: str, model: str, dataset: Dataset, parts: Parts, assignment
 
 
 def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tuple[Any, dict[str, str]]]]:
-    """What is asked about a post: its key, the request, and the row without the answer."""
+    """The questions about a post: key, request, and the row without the answer."""
     post = gold.post
     if kind == "knowledge":
         yield (post.id, ""), (KnowledgeRequest(text=post.text), {"id": post.id})
@@ -158,7 +157,7 @@ def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tup
 
 
 def _ask(tool: Tool[Any, Any], request: Any) -> tuple[Any, Usage]:
-    """The answer, None where there is none, and what it cost: an answer that nobody could use, too."""
+    """The answer or None, and its cost; an unusable answer costs too."""
     with count_usage() as spent:
         try:
             return tool.run([request], Media())[0], spent

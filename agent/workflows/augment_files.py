@@ -1,7 +1,7 @@
-"""The files of `namepin data augment`: what each model has said, and all of it merged; nothing is lost.
+"""The files of `namepin data augment`: each model's answers, and all answers merged. No answer is ever lost.
 
-`FOLDER/SPLIT.MODEL.jsonl` is a part: lines are added to it as answers come. `SPLIT.MODEL.tokens` beside it has a line
-of two numbers for every question that was paid for. `FOLDER/SPLIT.jsonl` is made of all parts that lie beside it.
+`FOLDER/SPLIT.MODEL.jsonl` is a part; answers are appended to it. `SPLIT.MODEL.tokens` beside it has one line of two
+numbers per paid question. `FOLDER/SPLIT.jsonl` merges all parts beside it.
 """
 
 import json
@@ -19,16 +19,16 @@ from namepin.tools.llm.usage import Usage
 Row = Mapping[str, Any]
 
 BEFORE = "before"
-"""The part of those rows of a merged file that no part has: a data set's own, say."""
+"""The part for rows of a merged file that are in no part, such as the data set's own rows."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a split and what is merged of them.
+    """The parts of a split and their merged file.
 
     Attributes:
-        folder: of one kind.
-        split: of the data set.
+        folder: folder of one kind of rows.
+        split: split of the data set.
         needed: keys that every row has.
     """
 
@@ -46,15 +46,15 @@ class Parts:
         return self.folder / f"{self.split}.{file_name(model)}.jsonl"
 
     def every(self) -> list[Path]:
-        """All parts that are there, what was there before first, the others by name."""
+        """All existing parts: first the data set's own, then the others by name."""
         found = sorted(self.folder.glob(f"{self.split}.*.jsonl"))
         return sorted(found, key=lambda file: file != self.part(BEFORE))
 
     def rows(self, file: Path) -> list[Row]:
-        """The rows of a part, or of the merged file; a part's last line may have been cut off by a kill.
+        """The rows of a part or of the merged file. A kill may have truncated a part's last line.
 
         Raises:
-            NamepinError: E134 for a line that is none of ours.
+            NamepinError: E134 for a line in another form.
         """
         rows: list[Row] = []
         for line in read_lines(file) if file.is_file() else ():
@@ -79,7 +79,7 @@ class Parts:
         return [row for row in self.rows(self.merged) if _line(row) not in known]
 
     def end_line(self, file: Path) -> None:
-        """Make a part ready for another line: a row that was cut off is taken off it."""
+        """Prepare a part for another line: remove a truncated row."""
         with file.open("ab+") as stream:
             stream.seek(0)
             data = stream.read()
@@ -94,9 +94,9 @@ class Parts:
                 stream.write(b"\n")
 
     def merge(self) -> int:
-        """All parts' rows, those of a post or name together; returns how many the merged file has.
+        """Merge all parts' rows, grouped by post or name; returns the number of rows of the merged file.
 
-        What the merged file alone has becomes a part first. Where the parts are empty it is left as it is.
+        Rows of the merged file alone become a part first. If all parts are empty, the file stays unchanged.
         """
         parts = [self.rows(file) for file in self.every()]
         if not any(parts):
@@ -115,25 +115,25 @@ class Parts:
 
 
 def key_of(row: Row) -> tuple[str, str]:
-    """The post's id, and the name where there is one."""
+    """The post's id, and the name if there is one."""
     return str(row["id"]), str(row.get("text", ""))
 
 
 def add_row(part: Path, row: Row) -> None:
-    """Write down an answer, at once."""
+    """Append an answer at once."""
     with part.open("ab") as stream:
         stream.write(dump_line(row))
 
 
 def add_tokens(part: Path, spent: Usage) -> None:
-    """Write down what a question has cost, answered or not."""
+    """Record the cost of a question, answered or not."""
     if spent.answers:
         with part.with_suffix(".tokens").open("a", encoding="ascii") as stream:
             stream.write(f"{spent.prompt_tokens} {spent.completion_tokens}\n")
 
 
 def tokens_of(part: Path) -> tuple[int, int]:
-    """Prompt and answer tokens of all runs so far; what is no two numbers is left out."""
+    """Prompt and answer tokens of all runs so far; lines without two numbers are skipped."""
     file = part.with_suffix(".tokens")
     lines = file.read_text("ascii", "replace").splitlines() if file.is_file() else []
     counts = [line.split() for line in lines]
@@ -143,7 +143,7 @@ def tokens_of(part: Path) -> tuple[int, int]:
 
 @contextmanager
 def disk_errors(out: Path) -> Iterator[None]:
-    """Turn what a wrong folder, or a full or read-only disk, raises into E500."""
+    """Turn the errors of a wrong folder or a full or read-only disk into E500."""
     try:
         yield
     except OSError as error:
@@ -153,7 +153,7 @@ def disk_errors(out: Path) -> Iterator[None]:
 
 
 def _put(file: Path, rows: Iterable[Row]) -> None:
-    """Write beside, then move into place: a kill at any moment leaves the file before."""
+    """Write beside the file, then replace it: a kill at any moment leaves the old file."""
     atomic_write(file, map(dump_line, rows))
 
 

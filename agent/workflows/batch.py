@@ -1,4 +1,4 @@
-"""A batch on either engine: what `namepin batch` runs."""
+"""A batch on either engine, for `namepin batch`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,23 +25,23 @@ def run(
     repair: bool = False,
     told: "Callable[[Progress], None]" = lambda _: None,
 ) -> "tuple[Progress, bool]":
-    """Work through an input into a folder, or go on with it.
+    """Process an input into a folder, or continue an earlier run there.
 
     Args:
         settings: the profile.
         source: the input.
-        out: the folder.
+        out: the output folder.
         engine: this process, or a Ray cluster.
-        address: of a running Ray cluster; None starts Ray here.
-        at_once: posts worked on at a time.
-        together: posts that a tool is asked about at once.
-        limit: rows of the input to stop after.
-        masks: the rows are predictions, which get masks; of the tools only the segmenter is built. Local engine only.
-        repair: go on with damaged results.
+        address: address of a running Ray cluster; None starts Ray here.
+        at_once: number of posts processed at a time.
+        together: number of posts that a tool gets at once.
+        limit: number of input rows after which to stop.
+        masks: the rows are predictions, which get masks; only the segmenter is built. Local engine only.
+        repair: continue with damaged results.
         told: called after each row.
 
     Returns:
-        How the rows went, and whether the run was stopped before its end.
+        The counts of rows by outcome, and whether the run was stopped before its end.
 
     Raises:
         NamepinError: as `namepin.agent.batch.local_engine.run_batch` and `namepin.agent.batch.ray_engine.run_ray`.

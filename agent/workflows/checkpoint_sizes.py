@@ -1,8 +1,7 @@
-"""The published checkpoints that profiles name: how large they are, and what of a GPU they take, without fetching them.
+"""The published checkpoints that profiles name: their sizes and their GPU memory, without a download.
 
 The numbers of parameters follow from the architectures (tests/agent/workflows/test_checkpoint_sizes.py counts them on
-torch's meta
-device); nothing here asks the hub.
+torch's meta device). The hub is never asked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,9 +21,9 @@ class Published:
     """A checkpoint on the hub.
 
     Attributes:
-        parameters: all of them.
-        linear: those in linear layers other than the vocabulary's head, which bitsandbytes quantises.
-        stored_bytes: of one parameter in the files.
+        parameters: number of all parameters.
+        linear: number of parameters that bitsandbytes quantises: linear layers other than the vocabulary's head.
+        stored_bytes: bytes per parameter in the files.
         pickled: whether the repository has no safetensors.
     """
 
@@ -35,11 +34,11 @@ class Published:
 
     @property
     def download_gb(self) -> float:
-        """What is fetched, about."""
+        """Approximate size of the download, in GB."""
         return self.parameters * self.stored_bytes / GB
 
     def memory_gb(self, dtype: str = "float32", quantization: str = "none") -> float:
-        """What the weights take once loaded."""
+        """Memory of the loaded weights."""
         wide = 4 if dtype == "float32" else 2
         narrow = {"none": wide, "8bit": 1.0, "4bit": _NF4_BITS / 8}[quantization]
         return (self.linear * narrow + (self.parameters - self.linear) * wide) / GB
@@ -69,7 +68,7 @@ PUBLISHED: Mapping[str, Published] = {
     "refcoco_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
     "refcoco_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
 }
-"""By name on the hub, or by file name."""
+"""Checkpoints by name on the hub, or by file name."""
 
 _OFA = "https://ofa-beijing.oss-cn-beijing.aliyuncs.com/checkpoints/"
 
@@ -80,18 +79,18 @@ _ADDRESSES: Mapping[str, str] = {
     "refcoco_base_best.pt": _OFA,
     "refcoco_large_best.pt": _OFA,
 }
-"""Files of the table that are published at an address of their own -> its folder."""
+"""File of the table that is published at a separate address -> folder of that address."""
 
 _FILES_FROM = "xdecoder/SEEM"
-"""Where its other files are published."""
+"""The repository of its other files."""
 
 _ONLY = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.model", "model*.safetensors"))
-"""What is read of a repository: many hold the same weights in other forms, too."""
+"""The files to read from a repository; many hold the same weights in further forms."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Weights that a tool's settings name, and how they are to be loaded."""
+    """Weights that a tool's settings name, and the form in which they are loaded."""
 
     weights: str
     revision: str | None
@@ -106,15 +105,15 @@ class Wanted:
 
     @property
     def memory_gb(self) -> float | None:
-        """Of the weights alone; of a local folder, what lies there, in the settings' dtype or not."""
+        """Memory of the weights alone. For a local folder, the size of its files in any dtype."""
         return self.published.memory_gb(self.dtype, self.quantization) if self.published else None
 
     @property
     def here(self) -> bool:
-        """Whether they are on this machine: a path, shipped with Namepin, or in the hub's cache."""
+        """Whether the weights are on this machine: at a path, shipped with Namepin, or in the hub's cache."""
         from huggingface_hub import try_to_load_from_cache
 
-        from namepin.tools.loading.encoder import shipped_folder  # with torch, which nobody pays for who does not ask
+        from namepin.tools.loading.encoder import shipped_folder  # imports torch, so only on demand
 
         if Path(self.weights).exists() or shipped_folder(self.weights):
             return True
@@ -146,7 +145,7 @@ def _is_pickled(published: Published | None) -> bool:
 
 
 def wanted_weights(config: BaseModel) -> Iterator[Wanted]:
-    """The weights that a tool's settings name, those of settings within them included."""
+    """The weights that a tool's settings name, including nested settings."""
     told: Mapping[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
     if isinstance(told.get("weights"), str):
         yield Wanted(
@@ -162,7 +161,7 @@ def wanted_weights(config: BaseModel) -> Iterator[Wanted]:
 
 
 def fit(needed: Wanted, gpu_gb: float | None) -> str:
-    """In words: what the weights take, in each form the tool can load, and whether the GPU holds them."""
+    """A sentence: the weights' memory in each form that the tool can load, and whether they fit the GPU."""
     published = needed.published
     if published is None:
         return "size unknown"

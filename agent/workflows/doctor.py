@@ -1,4 +1,4 @@
-"""What a profile needs, and whether it is here: every tool is really built, every server really asked."""
+"""Checks the requirements of a profile: every tool is really built, every server really called."""
 
 import os
 import platform
@@ -32,11 +32,11 @@ class Check(Frozen):
     """One line of the report.
 
     Attributes:
-        name: a role of the graph, or what else was looked at.
-        state: `ok`; `off` where the profile leaves the role out; `missing` where the profile needs what is not here.
-        detail: what was found.
-        megabytes: size of the weights on disk, where there are any.
-        mend: the command or flag that adds what is missing or off.
+        name: a role of the graph, or another checked part.
+        state: `ok`; `off` if the profile skips the role; `missing` if a requirement of the profile is missing.
+        detail: the findings.
+        megabytes: size of the weights on disk, if any.
+        mend: the command or flag that adds the missing part.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Check(Frozen):
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """The report on a profile, line by line, in the order of the graph."""
+    """The report on a profile, one check after the other, in the order of the graph."""
     yield Check(name="python", state="ok", detail=f"{platform.python_version()}, {_cores()} cores, {_device()}")
     yield _packages()
     built: dict[str, Any] = {}
@@ -64,11 +64,11 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 
 def _trial(settings: Settings, calls: LiveCalls) -> Check:
-    """One post with a picture through the whole graph: some tools load their weights at the first call only."""
+    """One post with a picture through the whole graph, since some tools load their weights at the first call."""
     began = time.perf_counter()
     try:
         found = Namepin(settings, calls).extract("Ada Example was in Oslo today", Image.new("RGB", (320, 240), "white"))
-    except Exception as error:  # whatever it is, the profile does not run here, and the report is to say so
+    except Exception as error:  # the report shows any error that stops the profile
         return Check(name="trial", state="missing", detail=f"a post fails: {error}", mend="see the message")
     seconds = time.perf_counter() - began
     down = "".join(f"; {notice.message}" for notice in found.warnings)
@@ -127,7 +127,7 @@ def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
 
 
 def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Check:
-    """What a tool's weights weigh, before anything is fetched."""
+    """The size of a tool's weights before any download."""
     said = []
     for needed in absent:
         size = f", {needed.published.download_gb:.1f} GB to fetch" if needed.published else ""
@@ -143,7 +143,7 @@ def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Chec
 
 
 def _memory(settings: Settings) -> Iterator[Check]:
-    """The weights of all tools together, as the settings load them; a model that two tools share counts once."""
+    """The weights of all tools together, as the settings load them; a shared model counts once."""
     needed = {n for chosen in settings.tools.values() for n in wanted_weights(chosen.config) if n.published}
     if not needed:
         return
@@ -166,10 +166,10 @@ def _gpu_gb() -> float | None:
 
 
 def _server(config: BaseModel) -> str:
-    """Ask the model's servers, where the tool has some, for their lists of models.
+    """Ask the tool's model servers, if any, for their lists of models.
 
     Raises:
-        NamepinError: E302 when one does not answer.
+        NamepinError: E302 when a server does not answer.
     """
     from namepin.tools.llm.config import ChatConfig
 
@@ -184,7 +184,7 @@ def _answers(address: str) -> str:
     if key := os.environ.get(KEY_VARIABLE):
         request.add_header("Authorization", f"Bearer {key}")
     shown = f"{urlsplit(address).hostname}:{urlsplit(address).port or 443}"
-    # A proxy of the environment is for the world outside, never for this machine.
+    # A proxy in the environment is for other machines, never for this one.
     local = urlsplit(address).hostname in ("localhost", "127.0.0.1", "::1")
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
     try:
@@ -196,7 +196,7 @@ def _answers(address: str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise NamepinError(
-            "E302", f"no answer from {shown}: {reason}", mend="start the server, or mend base_url"
+            "E302", f"no answer from {shown}: {reason}", mend="start the server, or fix base_url"
         ) from error
     return f"; {shown} answers"
 

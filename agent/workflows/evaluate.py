@@ -28,7 +28,7 @@ class EvalPosts:
     Attributes:
         root: the data set's folder.
         whole: the split.
-        data: those posts of it that are scored.
+        data: the scored posts of the split.
     """
 
     root: Path
@@ -36,7 +36,7 @@ class EvalPosts:
     data: Dataset
 
     def predictions(self, file: Path, *, grounded: bool = True) -> Predictions:
-        """Anyone's predictions from a JSONL.
+        """Predictions of any system from a JSONL file.
 
         Args:
             file: the JSONL.
@@ -55,9 +55,9 @@ class Evaluation:
 
     Attributes:
         data: the posts.
-        predictions: what was scored.
+        predictions: the scored predictions.
         report: the scores.
-        about: where the predictions are from, for the head of a report.
+        about: source of the predictions, for the head of a report.
     """
 
     data: Dataset
@@ -67,13 +67,13 @@ class Evaluation:
 
 
 def read_posts(dataset: str, root: Path, split: str, ids: Path | None = None) -> EvalPosts:
-    """The posts of a split, or those of them whose ids a file lists.
+    """The posts of a split, or only the posts whose ids a file lists.
 
     Args:
         dataset: one of `namepin.evals.datasets.READERS`.
         root: its folder.
-        split: of it.
-        ids: a file with one post id a line; None for all posts.
+        split: name of the split.
+        ids: a file with one post id per line; None for all posts.
 
     Raises:
         NamepinError: E130 to E139.
@@ -86,11 +86,11 @@ def profile_pin(posts: EvalPosts, settings: Settings, knowledge: "KnowledgeSourc
     """The profile as it is evaluated: with no knowledge, the data set's recorded knowledge, or its own tool.
 
     Raises:
-        NamepinError: E130, E134 for the recorded knowledge; whatever a tool raises that cannot start.
+        NamepinError: E130, E134 for the recorded knowledge; any error of a tool that cannot start.
     """
     from namepin.agent.workflows.predict import evaluated_pin
 
-    # The whole split's, whatever `ids` says: the knowledge is part of the fingerprint that `save` resumes by.
+    # Always the whole split's knowledge, since it is part of the fingerprint by which `save` resumes.
     recorded = recorded_knowledge(posts.root, posts.data.split, posts.whole) if knowledge == "recorded" else {}
     return evaluated_pin(settings, knowledge, recorded)
 
@@ -109,9 +109,9 @@ def predict_profile(
     Args:
         posts: the posts.
         settings: the profile.
-        knowledge: where the auxiliary knowledge comes from.
+        knowledge: source of the auxiliary knowledge.
         done: called after each post.
-        save: JSONL that keeps every result; a rerun resumes there.
+        save: JSONL file for every result; a rerun resumes from it.
         through: as in `namepin.agent.workflows.predict.predict_with`.
 
     Raises:
@@ -141,10 +141,10 @@ def evaluate(
 
     Args:
         posts: the posts.
-        predictions: the system's.
-        about: where they are from.
+        predictions: the system's predictions.
+        about: source of the predictions.
         protocol: one of `namepin.evals.scoring.protocols.PROTOCOLS`.
-        iou: threshold of a right region.
+        iou: IoU from which a region is right.
         against: JSONL of a second system's predictions, compared by post.
         grounded: False reads every entity, of both systems, as not in the picture.
 
@@ -160,7 +160,7 @@ def evaluate(
 def evaluate_runs(
     posts: EvalPosts, files: Sequence[Path], *, protocol: str = "canonical", iou: float = 0.5, grounded: bool = True
 ) -> tuple[dict[str, Spread], bool]:
-    """Mean and deviation of F1 over several runs, and whether a post of some run failed; arguments as `evaluate`."""
+    """Mean and deviation of F1 over several runs, and whether any post failed; arguments as `evaluate`."""
     runs = [posts.predictions(file, grounded=grounded) for file in files]
     return over_runs(posts.data, runs, protocol=protocol, iou=iou), any(run.failed for run in runs)
 
@@ -174,12 +174,12 @@ def write_reports(
     saved: Path | None = None,
     settings: Settings | None = None,
 ) -> None:
-    """Write the report in the forms asked for.
+    """Write the report in the requested forms.
 
     Args:
         evaluation: the scores.
         json: file for the scores.
-        html: file for the page; where the run's results were saved, it links to a page a post.
+        html: file for the page; if the run's results were saved, it links to one page per post.
         markdown: file for the tables.
         saved: the run's results.
         settings: the profile of those results.
@@ -202,7 +202,7 @@ def write_reports(
 
 
 def _traces(html: Path, saved: Path, data: Dataset, settings: Settings) -> Callable[[str], str | None]:
-    """Links from the report to each post's own page."""
+    """Links from the report to each post's page."""
     from namepin.agent.render.html import About
     from namepin.agent.render.report_traces import Traces
 

@@ -1,4 +1,4 @@
-"""A profile's answers to a data set's posts: the tools built as the evaluation asks, the graph run on every post."""
+"""A profile's predictions for a data set's posts, with the knowledge that the evaluation chooses."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,15 +29,15 @@ def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapp
 
     Args:
         settings: the profile.
-        knowledge: where the auxiliary knowledge comes from.
+        knowledge: source of the auxiliary knowledge.
         recorded: post text -> knowledge, for "recorded".
 
     Raises:
-        NamepinError: whatever a tool raises that cannot start.
+        NamepinError: any error of a tool that cannot start.
     """
     if knowledge == "live":
         return Namepin(settings)
-    replaced = {KNOWLEDGE.name, EXAMPLES.name}  # examples are for the knowledge tool's prompt alone
+    replaced = {KNOWLEDGE.name, EXAMPLES.name}  # only the knowledge tool's prompt uses examples
     others = {role: tool for role, tool in settings.tools.items() if role not in replaced}
     settings = settings.model_copy(update={"tools": others, "requested": settings.requested - replaced})
     if knowledge == "off":
@@ -46,7 +46,7 @@ def evaluated_pin(settings: Settings, knowledge: KnowledgeSource, recorded: Mapp
 
 
 class CountedCalls:
-    """Passes calls on, and adds up the tokens that models report with their answers.
+    """Passes calls on and adds up the tokens that models report with their answers.
 
     Attributes:
         tokens: tool -> (prompt, completion) tokens so far; a tool that reports none is absent.
@@ -58,7 +58,7 @@ class CountedCalls:
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """Those of the tools themselves."""
+        """Fingerprints of the tools."""
         return self.inner.fingerprints
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
@@ -78,20 +78,20 @@ def predict_with(
     saved: Path | None = None,
     through: Through = predict_all,
 ) -> Predictions:
-    """What the profile says about every post.
+    """The profile's predictions for every post.
 
     Args:
         pin: the profile.
-        dataset: whose posts.
+        dataset: the posts.
         done: called after each post.
-        saved: JSONL to which every result is added at once. Results that it holds already, of the same text and the
-            same fingerprint, are taken from it, so that an interrupted run goes on where it was; failed ones are not.
-        through: who asks for the posts: `predict_all`, or LangSmith's `Experiment.predict`.
+        saved: JSONL file that gets every result at once. Its earlier results with the same text and fingerprint are
+            reused, so that an interrupted run can continue; failed results are not reused.
+        through: the function that runs the posts: `predict_all`, or LangSmith's `Experiment.predict`.
 
     Raises:
-        NamepinError: E500 when `saved` cannot be written; whatever a tool raises that cannot start.
+        NamepinError: E500 when `saved` cannot be written; any error of a tool that cannot start.
     """
-    # A tool that cannot start ends the run here, before it begins.
+    # A tool that cannot start fails here, before the run begins.
     counted = CountedCalls(pin.calls)
     pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
     if saved is None:

@@ -1,4 +1,4 @@
-"""Recipes of `finetune/`, which are dataclasses, from a TOML file and `--set`."""
+"""Builds recipes of `finetune/`, which are dataclasses, from a TOML file and `--set`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -32,16 +32,16 @@ def recipe_kinds(tool: str) -> Mapping[str, type[Any]]:
 
 
 _RENAMED: Mapping[str, str] = {"bf16": "precision (precision=bf16 or precision=no)"}
-"""Settings of earlier releases, and what they are called now."""
+"""Settings of earlier releases and their new names."""
 
 
 def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignments: Sequence[str]) -> Recipe:
-    """A recipe, `--set` over the file over its defaults.
+    """A recipe; `--set` overrides the file, which overrides the defaults.
 
     Args:
-        kinds: by backend; the first one where none is named.
+        kinds: recipe by backend; the first is the default.
         config: a TOML file, or the name of a shipped recipe.
-        assignments: of `--set`.
+        assignments: the `--set` flags.
 
     Raises:
         NamepinError: E201 the file is not TOML, E202 an unknown setting, E203 a value that does not fit.
@@ -73,7 +73,7 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The TOML files of `finetune/recipes`, by name."""
+    """The TOML files of `finetune/recipes` by name."""
     import namepin.finetune
 
     folder = Path(str(namepin.finetune.__file__)).parent / "recipes"
@@ -91,7 +91,7 @@ def _file_of(config: Path) -> Path:
 
 
 def _as_list(kind: type, key: str, value: object) -> object:
-    """A list may be typed without quotes, `expansions=one.jsonl,two.jsonl`."""
+    """Accept a list without quotes, `expansions=one.jsonl,two.jsonl`."""
     if isinstance(value, str) and get_origin(get_type_hints(kind)[key]) is tuple:
         return tuple(one.strip() for one in value.strip("[]").split(",") if one.strip())
     return value

@@ -1,4 +1,4 @@
-"""Replaying a cassette with tools and pictures at hand for the calls it lacks."""
+"""Replays a cassette, with tools and pictures for its missing calls."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,13 +20,13 @@ from namepin.tools.types import Extraction, ImageRef, Post
 def replay_cassette(
     directory: Path, *, check: bool, assignments: Sequence[str], fill: bool, images: Path | None
 ) -> Iterator[Extraction]:
-    """The recorded posts through the graph again.
+    """Run the recorded posts through the graph again.
 
     Args:
         directory: the cassette.
         check: raise at the first difference.
-        assignments: `--set` flags: what if.
-        fill: build the recorded profile's tools where a call is missing, make it, and keep it.
+        assignments: `--set` flags for a what-if.
+        fill: build the recorded profile's tools for missing calls, make the calls, and record them.
         images: the folder of the posts' pictures, for calls that need pixels.
 
     Raises:
@@ -34,7 +34,7 @@ def replay_cassette(
     """
     check_cassette(directory)
     sets = {key: value.value for key, value in from_assignments(assignments).items()}
-    Overrides.of(sets)  # a wrong setting is found before the graph is imported
+    Overrides.of(sets)  # reports a wrong setting before the graph is imported
     with _without_tracing():
         if not fill:
             from namepin.graphs.recording.replay import replay
@@ -45,7 +45,7 @@ def replay_cassette(
 
 
 def _without_tracing() -> AbstractContextManager[None]:
-    """A replay asks nobody, and LangGraph by itself would send what was recorded to LangSmith as it is."""
+    """Switch LangSmith off: LangGraph itself would send the recorded values unredacted."""
     from namepin.agent.tracing.runs import is_traced
 
     if not is_traced(TracingSettings()):
@@ -58,13 +58,13 @@ def _without_tracing() -> AbstractContextManager[None]:
 def _filled(
     directory: Path, sets: Mapping[str, Any], *, check: bool, assignments: Sequence[str], images: Path | None
 ) -> Iterator[Extraction]:
-    """A replay that makes the calls that the cassette lacks."""
+    """A replay that makes the calls missing from the cassette."""
     from namepin.graphs.recording.replay import replay
 
     recorded = [setup.profile for setup in Cassette.load(directory).setups.values()]
     if len(recorded) != 1:
         what = f"the cassette was recorded with {len(recorded)} profiles, and --fill needs one"
-        raise NamepinError("E407", what, where=str(directory), mend="record the posts of each profile apart")
+        raise NamepinError("E407", what, where=str(directory), mend="record the posts of each profile separately")
     settings = load_settings(base=recorded[0], assignments=assignments)
 
     def tool(role: str) -> Any:
@@ -81,6 +81,6 @@ def _picture(post: Post, ref: ImageRef, folder: Path | None) -> Any:
         raise NamepinError("E406", "the picture is needed", where=f"post {post.id!r}", mend="add --images DIR")
     loaded = load_image(folder / post.image)
     if loaded.ref != ref:
-        mend = "give the folder with the pictures that were recorded"
+        mend = "give the folder with the recorded pictures"
         raise NamepinError("E406", "this is not the recorded picture", where=str(folder / post.image), mend=mend)
     return loaded.image

@@ -1,4 +1,4 @@
-"""What a sweep replays: a cassette of a data set's posts, recorded and filled with a profile's own tools."""
+"""The recording behind a sweep: a cassette of a data set's posts, filled by a profile's own tools."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from namepin.agent.api import Namepin
 
 SAVED_EVERY = 100
-"""Posts between two saves of a cassette that is being recorded: what an interruption can cost."""
+"""Number of posts between two saves of a cassette during recording; an interruption loses at most these."""
 
 Done = Callable[[], None]
 
 
 def check_policies(policies: Sequence[Mapping[str, Any]]) -> None:
-    """Whether only the graph's own settings vary, and within their ranges: a tool's are other calls, another recording.
+    """Require that only the graph's settings vary, within their ranges. A tool's settings need another recording.
 
     Raises:
         NamepinError: E404.
@@ -43,7 +43,7 @@ def check_policies(policies: Sequence[Mapping[str, Any]]) -> None:
 
 
 def recorded_ids(directory: Path) -> set[str]:
-    """The posts that a cassette holds; none where there is no cassette.
+    """The posts of a cassette; none if there is no cassette.
 
     Raises:
         NamepinError: E401 when it is damaged.
@@ -52,12 +52,12 @@ def recorded_ids(directory: Path) -> set[str]:
 
 
 def lacking(directory: Path, dataset: Dataset) -> int:
-    """How many posts of the data set the cassette does not hold."""
+    """The number of the data set's posts that the cassette lacks."""
     return len({gold.post.id for gold in dataset.posts} - recorded_ids(directory))
 
 
 def recorded_posts(directory: Path, dataset: Dataset) -> Dataset:
-    """Those posts of the data set that the cassette holds.
+    """The posts of the data set that the cassette holds.
 
     Raises:
         NamepinError: E401 when it holds none of them, or is damaged.
@@ -81,9 +81,8 @@ def score_points(
         directory: the cassette.
         dataset: its posts.
         points: the grid, as `namepin.evals.sweep.grid` makes it.
-        json: file that is written after each point; points that it holds already, of the same recording and posts, are
-            taken from it.
-        done: called after each post that was replayed.
+        json: file that is written after each point. Its earlier points of the same recording and posts are reused.
+        done: called after each replayed post.
 
     Raises:
         NamepinError: E40x, as `namepin.graphs.recording.replay.replay`.
@@ -102,14 +101,14 @@ def score_points(
 def fill(
     directory: Path, dataset: Dataset, pin: "Namepin", policies: Sequence[Mapping[str, Any]], done: Done = lambda: None
 ) -> None:
-    """Make and keep every call that the policies need and the cassette lacks; an interrupted fill goes on.
+    """Make and record every missing call that the policies need; an interrupted fill can continue.
 
     Args:
-        directory: the cassette's folder; made where it is missing.
-        dataset: whose posts.
+        directory: the cassette's folder; created if missing.
+        dataset: the posts.
         pin: the profile whose tools answer.
         policies: overrides of the graph's settings.
-        done: called after each post that was recorded or replayed.
+        done: called after each recorded or replayed post.
 
     Raises:
         NamepinError: E405 when the cassette was recorded with other tools; E50x when it cannot be written.
@@ -144,7 +143,7 @@ def fill(
 
 
 def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:
-    """The axes that change nothing, each with the role that no recorded post had."""
+    """The axes that change nothing, each with its role, which no recorded post had."""
     roles = {role for setup in Cassette.load(directory).setups.values() for role in setup.tools}
     needs = {"gate.gamma": "reranker", "gate.k": "reranker", "match.threshold": "matcher"}
     return [
@@ -155,7 +154,7 @@ def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:
 
 
 def _check_tools(directory: Path, pin: "Namepin") -> None:
-    """A cassette is filled by the tools that recorded it, or its posts would be those of two systems."""
+    """Require the tools that recorded the cassette, so that all its posts come from one system."""
     for setup in Cassette.load(directory).setups.values():
         if dict(setup.tools) != dict(pin.calls.fingerprints):
             roles = {*setup.tools, *pin.calls.fingerprints}
@@ -169,7 +168,7 @@ def _check_tools(directory: Path, pin: "Namepin") -> None:
 def replayed_from(
     directory: Path, dataset: Dataset, done: Done = lambda: None
 ) -> Callable[[Mapping[str, Any]], Iterator[Extraction]]:
-    """Replays of the data set's posts, no tool at hand: a call that was not recorded is an error."""
+    """Replays of the data set's posts without tools: a call that was not recorded is an error."""
     from namepin.graphs.recording.replay import replay
 
     wanted = {gold.post.id for gold in dataset.posts}
