@@ -17,20 +17,20 @@ _FILE = Path(__file__).with_name("ablations.toml")
 
 
 class Row(BaseModel):
-    """One line of a table: a run, and how it is scored.
+    """One row of a table: a run, and how it is scored.
 
     Attributes:
-        name: as the paper has it.
-        profile: which profile runs.
-        graph: which graph it runs in.
-        datasets: where it is defined; empty for all of the table's.
+        name: the row's name in the paper.
+        profile: the profile that runs.
+        graph: the graph that it runs in.
+        datasets: the data sets of the row; empty for all data sets of the table.
         set: `--set` overrides; `{dataset}` stands for the data set's name. A value that is a key of `Ablations.train`
-            is weights of one's own training.
+            means weights that the user trains.
         knowledge: see `namepin eval`.
         visual: `none` for the papers' "-None" rows.
-        iou: from which IoU on a region is right.
-        predictions: JSONL of a system that is not Namepin; no profile is run.
-        needs: roles that the profile must fill for the row to say anything, and "pictures" or "masks" of the data.
+        iou: the IoU from which on a region is right.
+        predictions: JSONL of another system; then no profile is run.
+        needs: roles that the profile must fill, and "pictures" or "masks" that the data must have.
         note: how this row differs from the paper's.
     """
 
@@ -48,11 +48,11 @@ class Row(BaseModel):
     note: str = ""
 
     def unnamed(self) -> "Row":
-        """What of a row decides its numbers."""
+        """The fields of a row that determine its numbers."""
         return self.model_copy(update={"name": "", "note": ""})
 
     def on(self, dataset: str, profile: str | None = None) -> "Row":
-        """The row for one data set, and for another profile than its own where one is given."""
+        """The row for one data set, with another profile where one is given."""
         assignments = tuple(assignment.replace("{dataset}", dataset) for assignment in self.set)
         return self.model_copy(update={"set": assignments, "profile": profile or self.profile})
 
@@ -61,14 +61,14 @@ class Ablation(BaseModel):
     """One table or figure.
 
     Attributes:
-        name: on the command line.
-        source: where the paper has it.
+        name: its name on the command line.
+        source: its place in the paper.
         title: what it compares.
         columns: dotted paths into the JSON of `namepin eval`.
-        datasets: those it is defined on.
+        datasets: the data sets that it is defined on.
         gate: also show accuracy by entropy.
-        of: other tables, whose rows come first; a run that several of them have comes once.
-        rows: its lines.
+        of: other tables, whose rows come first; a run of several tables comes once.
+        rows: its own rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +83,7 @@ class Ablation(BaseModel):
 
 
 class Ablations(BaseModel):
-    """All of them; `train` names, by path, weights that do not exist before a command has made them."""
+    """All definitions; `train` maps paths of weights to the commands that train them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     train: Mapping[str, str]
@@ -130,7 +130,7 @@ def ablation_named(name: str) -> Ablation:
 
 
 def value_at(report: Any, column: str) -> float | None:
-    """What stands at a dotted path in a report's JSON; None where it was not evaluated."""
+    """The value at a dotted path in a report's JSON; None where it was not evaluated."""
     for key in column.split("."):
         report = report.get(key) if report is not None else None
     return cast(float | None, report)

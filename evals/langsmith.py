@@ -1,7 +1,7 @@
 """A data set in LangSmith: posts as examples, the graph as target, our scorers as evaluators.
 
-What is sent: texts, gold, results and the graph's steps; pictures only where asked for, as attachments. What is never
-sent: keys, the folders of this machine, the author of the last commit.
+Sent are texts, gold, results and the graph's steps; pictures only on request, as attachments. Never sent are keys, the
+folders of this machine, and the author of the last commit.
 """
 
 import os
@@ -43,8 +43,9 @@ class Experiment:
     """Where and how a run is evaluated in LangSmith.
 
     Attributes:
-        name: the LangSmith data set; made where there is none, completed where posts are missing from it.
-        upload: what may leave this machine; with "nothing" the same evaluators run here, and no address is asked.
+        name: the LangSmith data set. It is created if missing, and missing posts are added.
+        upload: the data that may leave this machine. With "nothing" the same evaluators run locally, without any
+            request.
         protocol: as `namepin eval --protocol`.
         iou: as `namepin eval --iou`.
     """
@@ -61,7 +62,7 @@ class Experiment:
 
         Raises:
             NamepinError: E320 without a key, E321 when LangSmith cannot be reached or refuses, E322 when its data set
-                of this name holds something else; and whatever `predict` raises.
+                of this name holds other data; and any error of `predict`.
         """
         posts = {gold.post.id: gold for gold in dataset.posts}
         found: dict[str, Extraction] = {}
@@ -72,7 +73,7 @@ class Experiment:
                 # Local evaluation keeps LangSmith's runs here, but not LangGraph's.
                 with tracing_context(enabled=False) if self.upload == "nothing" else nullcontext():
                     (extraction,) = predict([posts[inputs["id"]].post])
-            except Exception as error:  # LangSmith would go on to the next post
+            except Exception as error:  # LangSmith would continue with the next post
                 broken.append(error)
                 raise
             found[extraction.id] = extraction
@@ -82,7 +83,7 @@ class Experiment:
 
         client = _client(self.upload, dataset)
         with _coded_errors(), redirect_stdout(sys.stderr), warnings.catch_warnings():
-            # LangSmith's own business: parameters in beta, and an argument of its own that it no longer uses.
+            # LangSmith's own warnings: parameters in beta, and a deprecated argument that it passes itself.
             warnings.filterwarnings("ignore", "'upload_(results|runs)' parameter is in beta")
             warnings.filterwarnings("ignore", "The following arguments are no longer used in the create_feedback")
             examples = self._examples(client, dataset)
@@ -103,16 +104,16 @@ class Experiment:
         return from_extractions((found[gold.post.id] for gold in dataset.posts), dataset)
 
     def post_scores(self, posts: Mapping[str, GoldPost], dataset: Dataset) -> Callable[..., EvaluationResults]:
-        """The evaluator of one post: F1 of every task of which the post's predictions speak.
+        """The evaluator of one post: F1 of every task that its predictions answer.
 
-        LangSmith shows the mean of these over the posts; the F1 of the papers is the summary's.
+        LangSmith shows the mean of these over the posts. The F1 of the papers is in the summary.
         """
 
         def post_scores(run: schemas.Run, example: schemas.Example) -> EvaluationResults:
             one = replace(dataset, posts=(posts[(example.inputs or {})["id"]],))
             outputs = run.outputs or {}
             scores = self._scores(one, [outputs] if outputs else [])
-            # Without an entity nothing tells which tasks the profile would have answered.
+            # Without an entity, the tasks that the profile answers are unknown.
             spoken = scores if outputs.get("entities") else {"span": scores["span"]}
             return _feedback({task: score for task, score in spoken.items() if score.predicted + score.gold})
 
@@ -134,7 +135,7 @@ class Experiment:
         return {task: score for task in TASKS if (score := score_of(report, task))}
 
     def _examples(self, client: Client, dataset: Dataset) -> list[schemas.Example]:
-        """The data set's posts as LangSmith has them, after uploading those that it lacks."""
+        """The data set's posts in LangSmith, after uploading the missing ones."""
         rows = {gold.post.id: _example(gold) for gold in dataset.posts}
         if self.upload == "nothing":
             home = uuid.uuid5(uuid.NAMESPACE_URL, self.name)
@@ -192,7 +193,7 @@ def _feedback(scores: Mapping[str, Score]) -> EvaluationResults:
 
 
 def _example(gold: GoldPost) -> dict[str, Any]:
-    """A post as inputs and outputs, without the place of its picture."""
+    """A post as inputs and outputs, without the path of its picture."""
     row = row_of(gold)
     entities = [{"text": row["text"][e["start"] : e["end"]], **e} for e in row["entities"]]
     return {
@@ -202,7 +203,7 @@ def _example(gold: GoldPost) -> dict[str, Any]:
 
 
 def _attachment(image: str | None) -> tuple[str, bytes] | None:
-    """Media type and bytes of a picture that is there and is one."""
+    """Media type and bytes of a picture, where the file exists and is a picture."""
     try:
         with Image.open(image or "") as opened:
             media_type = opened.get_format_mimetype()
@@ -212,7 +213,7 @@ def _attachment(image: str | None) -> tuple[str, bytes] | None:
 
 
 class _Client(Client):
-    """LangSmith's client, of whose notes on the git checkout only the commit is sent: they name author and remote."""
+    """LangSmith's client, limited to the commit in its notes on the git checkout, which also hold author and remote."""
 
     def create_project(self, *args: Any, **kwargs: Any) -> schemas.TracerSession:
         return super().create_project(*args, **_without_author(kwargs))

@@ -1,4 +1,4 @@
-"""One evaluation, from names on the command line to a report."""
+"""One evaluation: loads a data set, runs every post through the graph, and reads recorded knowledge."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from namepin.tools.jsonl import read_rows
 from namepin.tools.types import Extraction, Post
 
 Predict = Callable[[Sequence[Post]], Iterable[Extraction]]
-"""The graph under a profile, as `Namepin.batch` offers it: results in the order of the posts."""
+"""Runs posts under a profile, as `Namepin.batch` does: results in the order of the posts."""
 
 
 def load_dataset(name: str, root: Path, split: str) -> Dataset:
-    """A split that can be scored.
+    """Load a split that can be scored.
 
     Raises:
         NamepinError: E130 to E139, see docs/errors.md.
@@ -44,7 +44,7 @@ def recorded_knowledge(root: Path, split: str, dataset: Dataset) -> dict[str, st
     """Post text -> recorded knowledge, from `knowledge/SPLIT.jsonl` (rows `id`, `model`, `knowledge`).
 
     Raises:
-        NamepinError: E130 when the file is missing, E134 when a row cannot be understood or a post has none.
+        NamepinError: E130 when the file is missing, E134 for an invalid row or a post without knowledge.
     """
     path = split_file(root, f"knowledge/{split}.jsonl")
     known = dict(read_rows(path, lambda row: (str(row["id"]), str(row["knowledge"])), "a row of recorded knowledge"))

@@ -1,4 +1,4 @@
-"""Sweeps: the same recorded posts under many policies and many ways of counting."""
+"""Sweeps: recorded posts under many policies and scoring settings."""
 
 import itertools
 import json
@@ -18,14 +18,14 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction
 
 COUNTING = ("protocol", "iou")
-"""Axes that concern the scoring; all others are settings of the graph."""
+"""Axes of the scoring; all others are settings of the graph."""
 
 Replay = Callable[[Mapping[str, Any]], Iterable[Extraction]]
 """The recorded posts under a policy's overrides."""
 
 
 class Point(BaseModel):
-    """One place of the grid: values as typed, and F1 with its interval by task that could be evaluated."""
+    """One point of the grid: the values as typed, and F1 with its interval per evaluated task."""
 
     model_config = ConfigDict(frozen=True)
     at: dict[str, str]
@@ -33,7 +33,7 @@ class Point(BaseModel):
 
 
 class Sweep(BaseModel):
-    """All points so far. `source` is digested from everything that is held fixed."""
+    """All points so far. `source` is a digest of everything that is fixed."""
 
     model_config = ConfigDict(frozen=True)
     source: str
@@ -45,7 +45,7 @@ def axes(texts: Sequence[str]) -> dict[str, list[str]]:
     """`KEY=A,B,C` texts as key -> values.
 
     Raises:
-        NamepinError: E139 for anything else, a key twice, an unknown protocol, or an IoU that is none.
+        NamepinError: E139 for any other text, a repeated key, an unknown protocol, or an invalid IoU.
     """
     found: dict[str, list[str]] = {}
     for text in texts:
@@ -66,7 +66,7 @@ def number(text: str) -> float:
     """A value of an axis as a number.
 
     Raises:
-        NamepinError: E139 when it is none.
+        NamepinError: E139 when it is not a number.
     """
     try:
         return float(text)
@@ -75,7 +75,7 @@ def number(text: str) -> float:
 
 
 def grid(over: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Every combination; the settings of the graph vary slowest, so that each policy is replayed once."""
+    """Every combination of values. The graph's settings vary slowest, so that each policy is replayed once."""
     keys = sorted(over, key=lambda key: key in COUNTING)
     return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(over[key] for key in keys))]
 
@@ -84,7 +84,7 @@ def policy_of(at: Mapping[str, str]) -> dict[str, float]:
     """The overrides of the graph's policy at a point.
 
     Raises:
-        NamepinError: E139 for a value that is no number.
+        NamepinError: E139 for a value that is not a number.
     """
     values = {key: number(value) for key, value in at.items() if key not in COUNTING}
     return {key: int(value) if value.is_integer() else value for key, value in values.items()}
@@ -98,7 +98,7 @@ def policies(points: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
 def sweep(
     dataset: Dataset, points: Sequence[dict[str, str]], replay: Replay, known: Sequence[Point] = ()
 ) -> Iterator[Point]:
-    """Score every point; those that are known are not run again.
+    """Score every point, except the known ones.
 
     Args:
         dataset: the gold of the recorded posts.
@@ -107,7 +107,7 @@ def sweep(
         known: points of an earlier, interrupted sweep of the same source.
 
     Raises:
-        NamepinError: whatever `replay` raises, as E402 for a call that was not recorded.
+        NamepinError: any error of `replay`, such as E402 for a call that was not recorded.
     """
     done = {json.dumps(point.at): point for point in known}
     last: tuple[dict[str, float], Predictions] | None = None
@@ -124,7 +124,7 @@ def sweep(
 def scores(
     dataset: Dataset, predictions: Predictions, protocol: str = "canonical", iou: float = 0.5
 ) -> dict[str, Interval]:
-    """F1 and its 95% interval, by task that can be evaluated."""
+    """F1 and its 95% interval per task that can be evaluated."""
     report = evaluate(dataset, predictions, protocol=protocol, iou=iou)
     return {
         task: f1_interval(count_posts(dataset, predictions, task, protocol, iou))

@@ -43,14 +43,14 @@ def write_page(path: Path, title: str, points: Sequence[Point]) -> None:
 def write_table(
     path: Path, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], gates: Mapping[str, GateReport]
 ) -> None:
-    """Write a table of ablations, with accuracy by entropy where it was asked for.
+    """Write a table of ablations, optionally with accuracy by entropy.
 
     Args:
         path: the file.
-        title: what is compared, and on which data.
+        title: the comparison and its data.
         head: names of the columns.
-        rows: their cells as text.
-        gates: a row's name -> its gate report.
+        rows: cells of each row as text.
+        gates: name of a row -> its gate report.
     """
     parts = [_HEAD.format(title=escape(title)), _table(head, rows)]
     for name, report in gates.items():

@@ -1,4 +1,4 @@
-"""Values of the graph's thresholds, picked by the score on a development split."""
+"""Suggests values of the graph's thresholds by the score on a development split."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,13 +16,13 @@ CANDIDATES: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "gamma": ("gate.gamma", (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0)),
     "match-threshold": ("match.threshold", tuple(step / 20 for step in range(1, 20))),
 }
-"""What can be suggested -> its setting, and the values that are tried."""
+"""Name of a threshold -> its setting, and the values to try."""
 
 NEEDS = {"gamma": "reranker", "match-threshold": "matcher"}
 """The role without which a setting changes nothing."""
 
 TASKS_FOR = {"gamma": ("fine.mner", "mner"), "match-threshold": ("gmner", "eeg")}
-"""The score that decides: the first of these that can be evaluated."""
+"""The deciding score is the first of these that can be evaluated."""
 
 
 class Suggestion(BaseModel):
@@ -30,9 +30,9 @@ class Suggestion(BaseModel):
 
     Attributes:
         key: the setting.
-        task: whose F1 decides.
+        task: the task whose F1 decides.
         current: the profile's value.
-        best: the value of the highest F1; the nearest to `current` where several are equal.
+        best: the value with the highest F1; among equals the nearest to `current`.
         gain: F1 of `best` minus F1 of `current`, by paired bootstrap.
         curve: (value, F1 with its interval).
     """
@@ -47,12 +47,12 @@ class Suggestion(BaseModel):
 
     @property
     def flat(self) -> bool:
-        """Whether the gain may as well be chance: its interval reaches 0."""
+        """Whether the gain is not significant: its interval contains 0."""
         return self.gain.difference.low <= 0
 
 
 def parse(text: str) -> list[str]:
-    """`gamma,match-threshold` as names, gamma first: what is looked for in the picture depends on the reranked type.
+    """Split `gamma,match-threshold` into names. Gamma comes first, since the match depends on the reranked type.
 
     Raises:
         NamepinError: E139 for a name that cannot be suggested.
@@ -66,7 +66,7 @@ def parse(text: str) -> list[str]:
 
 
 def check_not_test(dataset: Dataset) -> None:
-    """A threshold is never picked on test posts, under whatever name they lie.
+    """Refuse test posts, also under another name: a threshold must never be chosen on them.
 
     Raises:
         NamepinError: E139.
@@ -76,7 +76,7 @@ def check_not_test(dataset: Dataset) -> None:
 
 
 def values_of(name: str, current: float) -> list[float]:
-    """The values that are tried for a setting; the profile's own is one of them."""
+    """The values to try for a setting, including the profile's own value."""
     return sorted({*CANDIDATES[name][1], current})
 
 
@@ -85,10 +85,10 @@ def suggest(dataset: Dataset, name: str, current: float, replay: Replay, fixed: 
 
     Args:
         dataset: the development posts.
-        name: of `CANDIDATES`.
+        name: a key of `CANDIDATES`.
         current: the profile's value.
         replay: runs the recorded posts under overrides.
-        fixed: overrides that stay, such as the gamma suggested before.
+        fixed: further overrides, such as a gamma that was suggested before.
 
     Raises:
         NamepinError: E139 when no score can judge this setting on this data.
@@ -113,9 +113,9 @@ def _task(dataset: Dataset, name: str, predictions: Predictions) -> str:
 
 
 def policies(names: Sequence[str], current: Mapping[str, float]) -> list[dict[str, float]]:
-    """The policies whose calls a suggestion may replay: gammas at the current threshold, thresholds at every gamma."""
+    """The policies that a suggestion may replay: all gammas at the current threshold, all thresholds at every gamma."""
     gammas = values_of("gamma", current["gamma"]) if "gamma" in names else [current["gamma"]]
     thresholds = values_of("match-threshold", current["match-threshold"]) if "match-threshold" in names else []
     low = min([*thresholds, current["match-threshold"]])
-    # The lowest threshold asks for every mention that a higher one asks for; a recorded batch answers for its parts.
+    # The lowest threshold covers the mentions of all higher ones, and a recorded batch answers for its parts.
     return [{"gate.gamma": gamma, "match.threshold": low} for gamma in gammas]

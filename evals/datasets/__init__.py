@@ -50,4 +50,4 @@ POSTS: Mapping[str, Callable[[Path, str], Iterator[tuple[str, Post]]]] = Mapping
         "label-studio": label_studio.posts,
     }
 )
-"""The posts of the same data sets as streams, without their gold: (place, post)."""
+"""The same data sets as streams of (place, post), without gold."""

@@ -1,4 +1,4 @@
-"""What a data set's folder holds, in the terms of the papers' tables, and everything that is wrong with it."""
+"""Checks a data set's folder: statistics as in the papers' tables, and all problems."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +15,15 @@ SPLITS = ("train", "dev", "valid", "test")
 
 
 class SplitStatistics(BaseModel):
-    """One split in numbers.
+    """Statistics of one split.
 
     Attributes:
         multi_box: entities with more than one gold box.
         small: entities whose largest gold box is below 1/50 of the picture.
-        duplicates: entities that repeat the words of an earlier one of their post.
-        without_entities: posts without any.
-        repeated_texts: posts whose text an earlier post of the split has.
-        missing_images: None where there is no images/ at all.
+        duplicates: entities with the same words as an earlier entity of their post.
+        without_entities: posts without entities.
+        repeated_texts: posts with the same text as an earlier post of the split.
+        missing_images: posts without a picture; None where there is no folder images/.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -65,15 +65,15 @@ class Check(BaseModel):
 
     @property
     def sound(self) -> bool:
-        """No problem beyond warnings."""
+        """Whether there are no problems except warnings."""
         return all(problem["code"].startswith("W") for problem in self.problems)
 
 
 def detect(root: Path) -> str:
-    """Which data set a folder is, by its layout.
+    """Recognise the data set of a folder by its layout.
 
     Raises:
-        NamepinError: E130 when it is none that is known.
+        NamepinError: E130 when the layout is unknown.
     """
     if (root / "txt_fine").is_dir():
         return "sandbox" if (root / "masks").is_dir() else "fmnerg"
@@ -103,14 +103,14 @@ def _has_heads(path: Path) -> bool:
 
 
 def check_folder(root: Path, name: str | None = None) -> Check:
-    """Read every split of a folder and look for what is wrong.
+    """Read every split of a folder and collect its problems.
 
     Args:
         root: the folder.
-        name: which data set it is; None looks at its layout.
+        name: the data set; None recognises it by the layout.
 
     Raises:
-        NamepinError: E130 when there is no split at all.
+            NamepinError: E130 when there are no splits.
     """
     name = name or detect(root)
     found: dict[str, Dataset] = {}
@@ -137,7 +137,7 @@ def check_folder(root: Path, name: str | None = None) -> Check:
 
 
 def statistics(data: Dataset) -> SplitStatistics:
-    """The numbers of one split; None for what the release does not have."""
+    """The statistics of one split; None for fields that the release does not have."""
     entities = [(gold, entity) for gold in data.posts for entity in gold.entities]
     # Mentions of the same words share their regions, which count once.
     named = {(gold.post.id, entity.text): entity for gold, entity in entities}.values()
@@ -163,7 +163,7 @@ def statistics(data: Dataset) -> SplitStatistics:
 
 
 def overlaps(splits: Mapping[str, Sequence[GoldPost]]) -> list[Overlap]:
-    """Posts shared by each two splits, by id and by text: both leak training posts into the evaluation."""
+    """Posts that two splits share, by id and by text, for each pair: they leak training posts into the evaluation."""
     return [
         Overlap(
             splits=(a, b),

@@ -1,4 +1,4 @@
-"""The field's text format: one token a line with its tags, a blank line between posts, `IMGID:` before each."""
+"""CoNLL text: one token per line with its tags, a blank line between posts, and `IMGID:` before each post."""
 
 import hashlib
 from collections import Counter
@@ -26,7 +26,7 @@ _HEAD, _START = "IMGID:", "-DOCSTART-"
 
 @dataclass(frozen=True, slots=True)
 class TaggedPost:
-    """One post as the file has it: `columns[k]` holds the k-th tag of every token; `line` is the first token's."""
+    """One post of a file: `columns[k]` holds the k-th tag of every token; `line` is the first token's line number."""
 
     id: str
     line: int
@@ -36,13 +36,13 @@ class TaggedPost:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a file sets a token apart from its tags.
+    """The layout of a file's token lines.
 
     Attributes:
         tabs: whether a tab separates columns; else blanks do.
-        columns: how many columns a token line has. The first is the token, the last ones are the tags.
-        tags: how many tags follow each token.
-        heads: whether any line is an `IMGID:` line.
+        columns: number of columns of a token line. The first is the token, the last ones are the tags.
+        tags: number of tags per token.
+        heads: whether the file has `IMGID:` lines.
     """
 
     tabs: bool
@@ -55,7 +55,7 @@ class Layout:
         return line.split("\t") if self.tabs else line.split()
 
     def token(self, line: str) -> tuple[str, tuple[str, ...]] | None:
-        """The line's token and its tags; None for a line of another form. Empty columns at its end do not count."""
+        """The line's token and its tags; None for a line of another form. Empty columns at the end are ignored."""
         columns = self.split(line)
         while len(columns) > self.columns and not columns[-1].strip():
             columns.pop()
@@ -64,7 +64,7 @@ class Layout:
         return columns[0], tuple(tag.strip() for tag in columns[-self.tags :])
 
     def is_head(self, line: str) -> bool:
-        """Whether the line is an `IMGID:` line, and not a token that begins so."""
+        """Whether the line is an `IMGID:` line, not a token that begins like one."""
         if not line.startswith(_HEAD):
             return False
         found = self.token(line) if self.tabs else None
@@ -98,9 +98,9 @@ def read_tagged_posts(path: Path, tag_columns: int, *, head: Head = "needed") ->
 
 
 def layout_of(path: Path, tag_columns: int) -> Layout:
-    """The layout that most of a file's lines have.
+    """The layout of most of a file's lines.
 
-    More columns than a token and its tags (CoNLL-2003 has parts of speech) are read only where the last ones hold tags.
+    Further columns (CoNLL-2003 has parts of speech) are accepted only if the last ones hold tags.
     """
     published = Layout(True, 1 + tag_columns, tag_columns)
     heads, lines = False, []
@@ -121,15 +121,15 @@ def layout_of(path: Path, tag_columns: int) -> Layout:
 
 
 _LOOK_AHEAD = 5000
-"""So many token lines show a file's layout."""
+"""Number of token lines that determine a file's layout."""
 
 
 def stream_tagged_posts(path: Path, tag_columns: int, *, head: Head = "needed") -> Iterator[TaggedPost | Problem]:
-    """The posts of a file and its malformed lines as they come; no more than one post is held.
+    """Yield the posts of a file and its malformed lines. Only one post is in memory at a time.
 
     Args:
         path: a UTF-8 file.
-        tag_columns: how many tags follow each token.
+        tag_columns: number of tags per token.
         head: whether `IMGID:` lines name the posts.
     """
     if form := foreign_form(path):
@@ -181,7 +181,7 @@ def stream_tagged_posts(path: Path, tag_columns: int, *, head: Head = "needed") 
 def stream_posts(
     path: Path, tag_columns: int = 1, *, head: Head = "needed", images: Path | None = None
 ) -> Iterator[tuple[str, Post]]:
-    """The posts of a file without their gold, each with its place, one after the other: a batch needs no more.
+    """Yield the posts of a file without gold, each with its place, for a batch.
 
     Args:
         path: as `stream_tagged_posts`.
@@ -228,14 +228,14 @@ def read_dataset(
     """One split of a CoNLL release.
 
     Args:
-        name: what `--dataset` calls it.
-        split: as the user named it.
+        name: its name for `--dataset`.
+        split: the split as the user named it.
         path: the text file.
-        release: the release's name, used where the file is none of the `known` ones.
-        known: sha256 of a published file -> the release and split it is.
-        labels: the release's spelling of a type -> ours, in any case; a type that is missing here is a fatal problem.
+        release: the release's name, used where the file is not in `known`.
+        known: sha256 of a published file -> its release and split.
+        labels: the release's spelling of a type -> ours, in any case; another type is a fatal problem.
         scheme: the scheme of our types.
-        fine: likewise for FMNERG's fine types, whose tags are then a second column.
+        fine: likewise for FMNERG's fine types; their tags are then a second column.
         head: whether `IMGID:` lines name the posts.
         images: folder of `ID.jpg`; ignored where it does not exist.
         xml: folder of `ID.xml` boxes; ignored where it does not exist.
@@ -267,7 +267,7 @@ def read_dataset(
 def _gold_posts(
     found: Sequence[TaggedPost], path: Path, reader: "_EntityReader", images: Path | None, xml: Path | None
 ) -> tuple[dict[str, GoldPost], list[Problem]]:
-    """The posts of a file by id, and what is wrong with them; a post with a fatal problem is left out."""
+    """The posts of a file by id, and their problems; a post with a fatal problem is left out."""
     posts: dict[str, GoldPost] = {}
     problems: list[Problem] = []
     for tagged in found:
@@ -292,13 +292,13 @@ def _gold_posts(
 
 
 def _folded(names: Mapping[str, str]) -> dict[str, str]:
-    """The names, and each in lower case."""
+    """The mapping, with each name also in lower case."""
     return {name.lower(): label for name, label in names.items()} | dict(names)
 
 
 @dataclass(frozen=True)
 class _EntityReader:
-    """Reads the mentions of posts, without their visual half.
+    """Reads the mentions of posts, without boxes and masks.
 
     Attributes:
         file: the text file's name.
@@ -346,7 +346,7 @@ class _EntityReader:
 
 
 def _fine_label(tags: Sequence[str], coarse: str, fine: Mapping[str, str]) -> tuple[str | None, str]:
-    """The fine type of a coarse mention, read at its first token, and what is wrong with the fine column there."""
+    """The fine type of a coarse mention, read at its first token, and the problems of the fine column there."""
     name = tags[0].partition("-")[2]
     label = fine.get(name) or fine.get(name.lower())
     if label is None:
@@ -359,7 +359,7 @@ def _fine_label(tags: Sequence[str], coarse: str, fine: Mapping[str, str]) -> tu
 
 
 def read_ids(path: Path) -> set[str]:
-    """The post ids of a `--ids` file, one a line.
+    """The post ids of a `--ids` file, one per line.
 
     Raises:
         NamepinError: E130 when it cannot be read or is empty.

@@ -28,7 +28,7 @@ class _Mention:
 
 @dataclass(frozen=True, slots=True)
 class _TokenPost:
-    """A post as the form holds it: tokens, and mentions that do not overlap."""
+    """A post in this form: tokens, and mentions that do not overlap."""
 
     row: PostRow
     tokens: tuple[str, ...]
@@ -54,7 +54,7 @@ def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> 
 
 
 def _token_post(row: PostRow, losses: Losses) -> _TokenPost | None:
-    """The post; None, and a word about it, where its id cannot be a line."""
+    """The post; None, and a problem, where its id cannot be on one line."""
     post_id, text = str(row["id"]), str(row["text"])
     if post_id != post_id.strip() or any(char in post_id for char in "\r\n\t") or not _is_utf8(post_id):
         losses.lost(post_id, "posts whose ids cannot stand in a line")
@@ -101,7 +101,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _clean(token: str) -> str:
-    """The token without what ends a column or a line, each character replaced by one."""
+    """The token with each character that ends a column or a line replaced by one other character."""
     return "".join(" " if char in "\t\r\n" or "\ud800" <= char <= "\udfff" else char for char in token)
 
 
@@ -117,7 +117,7 @@ def _apart(entities: Sequence[PostRow], post_id: str, losses: Losses) -> list[Po
 
 
 def _cut(offset: tuple[int, int], borders: set[int]) -> list[tuple[int, int]]:
-    """A token's offsets, parted at the borders within it."""
+    """A token's offsets, split at the borders within it."""
     points = [offset[0], *sorted(border for border in borders if offset[0] < border < offset[1]), offset[1]]
     return list(zip(points, points[1:], strict=False))
 
@@ -135,7 +135,7 @@ def _lines(post: _TokenPost, keys: Sequence[str]) -> str:
 def _write_regions(
     posts: Sequence[_TokenPost], kind: str, folder: Path, suffix: str, render: Any, losses: Losses
 ) -> None:
-    """A file for each post with regions, or with a known size; mentions of one name share their regions."""
+    """Write a file for each post with regions or a known size; mentions of one name share their regions."""
     if not any(kind in mention.row for post in posts for mention in post.mentions):
         return
     folder.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def _write_regions(
         path = folder / file_name(post.row["id"], suffix)
         data = render(post.row, [(name, region) for name, regions in by_name.items() for region in regions], losses)
         if data is None:
-            path.unlink(missing_ok=True)  # of an earlier conversion
+            path.unlink(missing_ok=True)  # from an earlier conversion
         else:
             atomic_write(path, data)
 
@@ -188,7 +188,7 @@ def _labelme(row: PostRow, masks: Sequence[tuple[str, PostRow]], losses: Losses)
             losses.lost(row["id"], "masks without a pixel")
         elif mask_of(polygons, mask.size) == mask:
             shapes += [{**shape, "shape_type": "polygon", "points": [list(p) for p in part]} for part in polygons]
-        else:  # outlines are not exact about some holes
+        else:  # outlines cannot represent some holes exactly
             shapes.append({**shape, "shape_type": "mask", **_bitmap(mask)})
         size = size or mask.size
         if mask.size != size:
@@ -206,7 +206,7 @@ def _labelme(row: PostRow, masks: Sequence[tuple[str, PostRow]], losses: Losses)
 
 
 def _bitmap(mask: Mask) -> dict[str, Any]:
-    """The mask as labelme's AI tools write it: a PNG at the corners of its box, which are inclusive."""
+    """The mask in the form of labelme's AI tools: a PNG at the inclusive corners of its box."""
     from PIL import Image
 
     x1, y1, x2, y2 = (int(value) for value in mask.tight_box() or (0, 0, 1, 1))

@@ -1,9 +1,9 @@
 """Data sets from one form into another: CoNLL, JSONL, labelme, COCO, Label Studio.
 
-Between them stands the row of `evals/datasets/rows.py`, so that each form needs one reader and one writer. Forms made
-for regions (labelme, COCO, Label Studio) carry the post in a key of their own, `namepin`, and each region names its
-mention: what was changed in such a tool is read back. Pictures are not copied; their paths stay relative to the folder.
-What a form cannot hold is listed with its count.
+The common form is the row of `evals/datasets/rows.py`, so each form needs one reader and one writer. Forms for regions
+(labelme, COCO, Label Studio) hold the post in an extra key, `namepin`, and each region names its mention. So edits in
+such a tool can be read back. Pictures are not copied; their paths stay relative to the folder. Data that a form cannot
+hold is listed with its count.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,11 +21,11 @@ from namepin.tools.errors import NamepinError
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What one conversion did.
+    """The result of one conversion.
 
     Attributes:
-        posts: how many posts were written.
-        problems: what the source has wrong, and what the target cannot hold.
+        posts: number of posts written.
+        problems: problems of the source, and data that the target cannot hold.
     """
 
     posts: int
@@ -42,14 +42,14 @@ def convert(source: Path, name: str, split: str, target: Path, form: str) -> Con
 
     Args:
         source: the data set's folder.
-        name: what it is, one of `READERS`.
-        split: which split.
-        target: the folder to write into; made if missing.
-        form: one of `WRITERS`.
+        name: the data set's form, one of `READERS`.
+        split: the split.
+        target: the folder to write into, created if missing.
+        form: the form to write, one of `WRITERS`.
 
     Raises:
-        NamepinError: E130 to E139 for the source, E105 where the target would replace it, E500 where the target cannot
-            be written.
+        NamepinError: E130 to E139 for the source, E105 when the target would replace the source, E500 when the target
+            cannot be written.
     """
     if source.resolve() == target.resolve() and form == _FORM_OF.get(name, "conll"):
         mend = "name another folder"
@@ -78,4 +78,4 @@ WRITERS: Mapping[str, Writer] = MappingProxyType(
     }
 )
 _FORM_OF = {"jsonl": "jsonl", "labelme": "labelme", "coco": "coco", "label-studio": "label-studio"}
-"""The form of a data set; all others are CoNLL."""
+"""Data set -> its form; all others are CoNLL."""

@@ -1,4 +1,4 @@
-"""What a data set holds: posts with their gold entities, and every problem met while reading them."""
+"""A data set in memory: posts with their gold entities, and all problems found while reading them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ RawBox = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with the data or the predictions, with the place it was found in.
+    """A problem of the data or the predictions, with its place.
 
-    A fatal problem makes the file unusable for scoring; any other is listed, and its `what` says how it was counted.
-    `loses` is what the reader left out for it and training misses.
+    A fatal problem makes the file unusable for scoring. Any other problem is listed, and its `what` says how it was
+    counted. `loses` is the data that the reader left out because of it, and that training misses.
     """
 
     code: str
@@ -110,14 +110,14 @@ class Dataset:
 
     @property
     def title(self) -> str:
-        """For the head of a report, such as "Twitter-GMNER v2.0 dev, 1500 posts, sha256 07435237d7bf"."""
+        """A description for the head of a report: "Twitter-GMNER v2.0 dev, 1500 posts, sha256 07435237d7bf"."""
         return f"{self.release}, {len(self.posts)} posts, sha256 {self.sha256[:12]}"
 
     def usable(self) -> "Dataset":
-        """The data set itself, when scoring on it makes sense.
+        """The data set itself, after checking that it can be scored.
 
         Raises:
-            NamepinError: the first fatal problem, or E139 when there is no post.
+            NamepinError: the first fatal problem, or E139 when there are no posts.
         """
         for problem in self.problems:
             if problem.fatal:

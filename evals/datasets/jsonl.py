@@ -1,4 +1,4 @@
-"""Any folder of JSONL: `SPLIT.jsonl`, one `{"id", "text" | "tokens", "image", "entities": [...]}` a line.
+"""Any folder of JSONL: `SPLIT.jsonl`, one `{"id", "text" | "tokens", "image", "entities": [...]}` per line.
 
 `evals/datasets/rows.py` says what an entity is. Pictures are relative to the file.
 """
@@ -43,7 +43,7 @@ def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
     """A split's posts as a stream, without their gold.
 
     Raises:
-        NamepinError: E130 when the folder or the split is missing, E131 at the first line that is not a post.
+        NamepinError: E130 when the folder or the split is missing, E131 at the first line that is not a valid post.
     """
     path = split_file(root, f"{split}.jsonl")
     return _posts(path)
@@ -60,5 +60,5 @@ def _posts(path: Path) -> Iterator[tuple[str, Post]]:
 
 
 def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> None:
-    """Write a split; the form holds all of it."""
+    """Write a split; the form loses nothing."""
     atomic_write(target / f"{split}.jsonl", map(dump_line, rows))

@@ -1,4 +1,4 @@
-"""A text file as numbered lines: UTF-8, each ended by a line feed and nothing else."""
+"""A text file as numbered lines: UTF-8, where only a line feed ends a line."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ _FORMS = (
 
 
 def foreign_form(path: Path) -> str | None:
-    """What makes a file unreadable as a whole, and how to fix it; None for a file that may be UTF-8 text."""
+    """Why a file is unreadable as a whole, and how to fix it; None for a file that may be UTF-8 text."""
     with path.open("rb") as file:
         head = file.read(4096)
     for signature, name in _FORMS:
@@ -32,8 +32,8 @@ def foreign_form(path: Path) -> str | None:
 def numbered_lines(path: Path) -> Iterator[tuple[int, str | None]]:
     """Lines with their numbers, from 1; None for a line that is not UTF-8.
 
-    Only a line feed ends a line, since tokens may hold Unicode's other separators. A byte order mark and a carriage
-    return at the end are taken off.
+    Only a line feed ends a line, since tokens may hold Unicode's other separators. A byte order mark at the start and a
+    carriage return at the end are removed.
     """
     with path.open("rb") as file:
         for number, raw in enumerate(file, 1):

@@ -1,4 +1,4 @@
-"""What a form cannot hold: counted by kind, with some of the posts, so that nothing is lost without a word."""
+"""Counts the data that a form cannot hold, by kind and with example posts, so that every loss is reported."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ class Losses:
     _posts: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def changed(self, post_id: str, what: str) -> None:
-        """Something of a post is written in another way; `what` says what, in the plural."""
+        """Count data of a post that is written in another way; `what` names it in the plural."""
         self._posts["W132", what].append(post_id)
 
     def lost(self, post_id: str, what: str) -> None:
-        """Something of a post is left out; `what` says what, in the plural."""
+        """Count data of a post that is left out; `what` names it in the plural."""
         self._posts["E140", what].append(post_id)
 
     def problems(self, where: str) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""The mask gold: labelme files `masks/ID.json`, a region's name being its mention's words."""
+"""The mask gold: labelme files `masks/ID.json`. A region's name is the words of its mention."""
 
 import base64
 import binascii
@@ -19,7 +19,7 @@ from namepin.tools.images.polygons import Pt, mask_of
 from namepin.tools.types import Mask
 
 MAX_SHAPES, MAX_PIXELS = 10_000, 2**28
-"""Of a labelme file: what no annotator draws, and what no picture here has."""
+"""Bounds of a labelme file, above what an annotator draws or a picture has."""
 
 Region = list[Pt] | Mask
 """A shape as its outline, or as its pixels where labelme holds those."""
@@ -40,7 +40,7 @@ def with_masks(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
 
 
 def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
-    """The masks of a labelme file by name, several a name where it has several, and the problems.
+    """The masks of a labelme file by name (a name may have several), and the problems.
 
     `region_of` says which shapes are regions; shapes of a name that share a `group_id` are one mask.
     """
@@ -87,7 +87,7 @@ def picture_size(page: Mapping[str, Any]) -> tuple[int, int]:
     """The (height, width) of a labelme file's picture.
 
     Raises:
-        ValueError, KeyError, TypeError, OverflowError: when there is none, or none that a picture has.
+        ValueError, KeyError, TypeError, OverflowError: when it is missing or impossible.
     """
     height, width = int(page["imageHeight"]), int(page["imageWidth"])
     if not (0 < height <= 100_000 and 0 < width <= 100_000 and height * width <= MAX_PIXELS):
@@ -98,15 +98,15 @@ def picture_size(page: Mapping[str, Any]) -> tuple[int, int]:
 def region_of(shape: Mapping[str, Any], size: tuple[int, int]) -> Region:
     """A labelme shape as a region.
 
-    Polygons, rectangles of two or four corners, rotated rectangles, circles and the masks of labelme's AI tools enclose
-    one; points, lines and line strips do not.
+    Polygons, rectangles of two or four corners, rotated rectangles, circles and the masks of labelme's AI tools are
+    regions. Points, lines and line strips are not.
 
     Args:
         shape: the shape, as JSON has it.
         size: (height, width) of the picture.
 
     Raises:
-        ValueError, KeyError, TypeError, OverflowError: when it encloses no region.
+        ValueError, KeyError, TypeError, OverflowError: when it is not a region.
     """
     kind = str(shape.get("shape_type") or "polygon")
     points = [(float(x), float(y)) for x, y in shape["points"]]
@@ -128,7 +128,7 @@ def region_of(shape: Mapping[str, Any], size: tuple[int, int]) -> Region:
 
 
 _CORNERED = ("polygon", "rectangle", "rotation", "oriented_rectangle", "rotated_rect", "quadrilateral")
-"""Shapes that are given by their corners; the rotated ones are of X-AnyLabeling and newer labelme."""
+"""Shapes that are given by their corners. X-AnyLabeling and newer labelme write the rotated ones."""
 
 
 def ellipse(centre: Pt, radii: Pt, degrees: float = 0.0) -> list[Pt]:
@@ -163,10 +163,10 @@ def _bitmap(shape: Mapping[str, Any], points: Sequence[Pt], size: tuple[int, int
 
 
 def joined(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
-    """One mask of some regions.
+    """One mask of several regions.
 
     Raises:
-        ValueError: when they enclose no pixel, or an outline is none.
+        ValueError: when they cover no pixel, or an outline is invalid.
     """
     outlines = [region for region in regions if not isinstance(region, Mask)]
     parts = [region.to_array() for region in regions if isinstance(region, Mask)]

@@ -1,4 +1,4 @@
-"""How regions find their mentions in published data: by the post's id, and by the mention's words."""
+"""Links regions of published data to mentions: by the post's id and the mention's words."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def name_key(name: str) -> str:
-    """A name as it is compared: runs of white space are one space, and what XML cannot hold is one character."""
+    """A name for comparison: white space is one space, and text that XML cannot hold is one character."""
     return " ".join(_NOT_XML.sub("\ufffd", name).split())
 
 
@@ -26,7 +26,7 @@ def file_of_post(folder: Path, post_id: str, suffix: str) -> Path:
 def unmatched(
     names: Mapping[str, object], gold: GoldPost, path: Path, kind: Literal["boxes", "masks"]
 ) -> list[Problem]:
-    """A problem for each name that no mention of the post has."""
+    """A problem for each name that matches no mention of the post."""
     mentions = {name_key(entity.text): entity.text for entity in gold.entities}
     folded = {key.casefold(): text for key, text in mentions.items()}
     problems = []

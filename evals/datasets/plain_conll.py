@@ -1,4 +1,4 @@
-"""Any CoNLL text of one tag column, such as the Broad Twitter Corpus: no ids needed, the usual names of types.
+"""Any CoNLL text with one tag column and the usual names of types, such as the Broad Twitter Corpus.
 
 `SPLIT.conll`, or another of `SUFFIXES`. Posts of a file without `IMGID:` lines are numbered `FILE-1`, `FILE-2`, ...
 """

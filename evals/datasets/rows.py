@@ -1,4 +1,4 @@
-"""A post with its gold as a JSONL row: the form between all forms of a data set.
+"""A post with its gold as a JSONL row: the common form for converting data sets.
 
 An entity is `{"label", "start", "end"}` or `{"label", "token_span"}`, and may add `fine_label`, `boxes` and `masks`
 (lists, empty for "not in the picture"). `size` is the picture's (width, height). Other keys of a row become `extra`.
@@ -72,14 +72,14 @@ def _entity(entity: _EntityRow, text: str, offsets: tuple[tuple[int, int], ...])
 
 
 def token_span(span: tuple[int, int], offsets: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The (first, end) tokens that a span begins and ends with; -1 where it does so within a token."""
+    """The (first, end) tokens of a span; -1 where it begins or ends within a token."""
     first = next((i for i, (start, _) in enumerate(offsets) if start == span[0]), -1)
     end = next((i + 1 for i, (_, end) in enumerate(offsets) if end == span[1]), -1)
     return first, end
 
 
 def _usual(data: Mapping[str, Any]) -> PostRow:
-    """The row in this module's terms: text ids, known spellings of types, lists of regions, other keys in `extra`."""
+    """The row in its normal form: text ids, known spellings of types, lists of regions, other keys in `extra`."""
     row = {key: value for key, value in data.items() if key in _GoldRow.model_fields}
     extra = {key: value for key, value in data.items() if key not in _GoldRow.model_fields}
     given = row.get("extra", {})
@@ -101,7 +101,7 @@ def _usual_entity(item: Mapping[str, Any]) -> PostRow:
             entity["fine_label"] = fine_type(label)
     if isinstance(fine, str):
         entity["fine_label"] = fine_type(fine) or fine
-    for one, many in (("box", "boxes"), ("mask", "masks")):  # as results of a run have them
+    for one, many in (("box", "boxes"), ("mask", "masks")):  # the keys in results of a run
         if many not in entity and entity.get(one) is not None:
             entity[many] = [entity[one]]
         elif many not in entity and one in entity and entity.get("groundable") is False:
@@ -110,12 +110,12 @@ def _usual_entity(item: Mapping[str, Any]) -> PostRow:
 
 
 def row_of(gold: GoldPost, root: Path | None = None) -> PostRow:
-    """A gold post as a row; FMNERG's 8 types become the 4, beside the fine label that holds them.
+    """A gold post as a row. FMNERG's 8 types become the 4 types, and stay recoverable from the fine label.
 
     Args:
         gold: the post.
-        root: the data set's folder, which the picture's path is given relative to, where it lies within. Without it,
-            only the picture's name is given.
+        root: the data set's folder. A picture's path within it is written relative to it. Without `root`, only the
+            picture's name is written.
     """
     entities = []
     for entity in gold.entities:
@@ -148,13 +148,13 @@ def _relative(image: str, root: Path | None) -> str:
 
 @dataclass
 class SplitCollector:
-    """The posts of one split as they are read, and everything wrong with them.
+    """Collects the posts of one split and their problems while they are read.
 
     Attributes:
-        name: what `--dataset` calls the data set.
-        split: as the user named it.
+        name: the data set's name for `--dataset`.
+        split: the split as the user named it.
         root: the data set's folder.
-        fatal: whether a row that cannot be understood makes the split unusable; else it is listed and left out.
+        fatal: whether an invalid row makes the split unusable; else it is listed and left out.
     """
 
     name: str
@@ -165,14 +165,14 @@ class SplitCollector:
     problems: list[Problem] = field(default_factory=list)
 
     def add_row(self, data: Any, folder: Path, where: str) -> None:
-        """Take a row; what cannot be understood is listed."""
+        """Add a row; an invalid one is listed as a problem."""
         try:
             self.add(gold_of(data, folder, where))
         except (ValueError, RecursionError) as error:
             self.problem("E131", where, reason(error), fatal=self.fatal)
 
     def add(self, gold: GoldPost) -> None:
-        """Take a post; one whose id came before is listed."""
+        """Add a post; one with a repeated id is listed as a problem."""
         if gold.post.id in self.posts:
             what = f"post id {gold.post.id!r} occurs twice" + ("" if self.fatal else "; the first is kept")
             self.problem("E131", gold.where, what, fatal=self.fatal)
@@ -193,11 +193,11 @@ class SplitCollector:
         fatal: bool = False,
         loses: Literal["", "type", "boxes", "masks"] = "",
     ) -> None:
-        """List a problem."""
+        """Add a problem."""
         self.problems.append(Problem(code, where, what, fatal, loses))
 
     def dataset(self, sha256: str) -> Dataset:
-        """The split. Where no post could be read, the first problem is fatal."""
+        """The split. If no post could be read, the first problem is fatal."""
         entities = [entity for gold in self.posts.values() for entity in gold.entities]
         problems = list(self.problems)
         if not self.posts and problems and not any(problem.fatal for problem in problems):

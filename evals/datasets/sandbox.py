@@ -1,4 +1,4 @@
-"""A made-up world in the published layouts at once: FMNERG's text and boxes, SMNER's masks."""
+"""The sandbox: synthetic data in the published layouts, with FMNERG's text and boxes and SMNER's masks."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -20,7 +20,7 @@ def read(root: Path, split: str) -> Dataset:
 
 
 def masked(data: Dataset, folder: Path) -> Dataset:
-    """The data with the masks of a labelme folder; as it is where there is no such folder."""
+    """The data with the masks of a labelme folder; unchanged without such a folder."""
     if not folder.is_dir():
         return data
     posts, problems = [], list(data.problems)

@@ -1,10 +1,10 @@
-"""Tags of tokens as mentions, read as seqeval reads them: BIO, IOB1, BIOES, BILOU and BMES."""
+"""Reads mentions from tags of tokens, as seqeval does: BIO, IOB1, BIOES, BILOU and BMES."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 KINDS = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S", "M": "I", "W": "S"}
-"""What a tag's first letter says: begin, inside, end, single. BILOU and BMES have other letters for the same."""
+"""The meaning of a tag's first letter: begin, inside, end, single. BILOU and BMES have other letters."""
 
 _TAG = re.compile(rf"(?:o|[{''.join(KINDS)}]-\S.*)\Z", re.IGNORECASE)
 
@@ -18,7 +18,7 @@ def is_tag(text: str) -> bool:
 
 
 def parse_tag(tag: str) -> tuple[str, str] | None:
-    """(B, I, E or S; the type) of a tag; None for `O`, and for what is no tag."""
+    """(B, I, E or S; the type) of a tag; None for `O` and for an invalid tag."""
     kind, _, label = tag.partition("-")
     kind = KINDS.get(kind.upper(), "")
     return (kind, label) if kind and label else None
@@ -27,8 +27,8 @@ def parse_tag(tag: str) -> tuple[str, str] | None:
 def spans_of_tags(tags: Sequence[str]) -> tuple[list[TaggedSpan], list[int]]:
     """The mentions of a sequence of tags, and the positions of broken tags.
 
-    As seqeval's default mode has it: B and S open a mention, E and S close one, and a tag that does not continue its
-    own type opens a mention. An I or E that opens one is broken, and so is what is no tag (it is read as O).
+    As in seqeval's default mode, B and S open a mention, E and S close one, and a tag that does not continue its own
+    type opens a mention. An I or E that opens a mention is broken. So is an invalid tag, which is read as O.
     """
     spans: list[TaggedSpan] = []
     broken = []
@@ -51,7 +51,7 @@ def spans_of_tags(tags: Sequence[str]) -> tuple[list[TaggedSpan], list[int]]:
 def scheme_of(sequences: Iterable[Sequence[str]]) -> str:
     """The scheme of a file's tags: BIO, IOB1, BIOES, BILOU or BMES.
 
-    IOB1 writes B only between two neighbours of one type. A single I that opens a mention is no sign of it.
+    IOB1 writes B only between two neighbours of one type. A single I that opens a mention does not show IOB1.
     """
     letters: set[str] = set()
     opening_i = plain_b = 0

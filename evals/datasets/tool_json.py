@@ -1,4 +1,4 @@
-"""JSON as annotation tools write it, and numbers in it."""
+"""JSON of annotation tools, and the numbers in it."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def parse_tool_json(data: bytes) -> Any:
-    """A tool's file as JSON; a number that is not finite is null, so that it spoils one region and not the file.
+    """A tool's file as JSON. A number that is not finite becomes null, so that it costs one region and not the file.
 
     Raises:
         ValueError: when the file is not JSON.
@@ -26,10 +26,10 @@ def _finite(text: str) -> float | None:
 
 
 def finite_numbers(values: Any, count: int) -> list[float]:
-    """So many finite numbers.
+    """The values as `count` finite numbers.
 
     Raises:
-        ValueError: when they are none.
+        ValueError: when they are not.
     """
     if isinstance(values, str) or not isinstance(values, Sequence) or len(values) != count:
         raise ValueError(f"not {count} numbers: {values!r:.80}")

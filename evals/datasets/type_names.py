@@ -1,4 +1,4 @@
-"""The names that other people's data give the types: other cases, the 8 and the 51 types, MISC."""
+"""Names of types in other data: any case, the 8 and the 51 types, MISC."""
 
 from namepin.tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4
 
@@ -8,7 +8,7 @@ _FINE = {label.lower(): label for label in FINE51} | dict(ALIASES)
 
 
 def coarse_type(name: str) -> str | None:
-    """The one of the 4 types that a name of a coarse or fine type means, in any case; None where it means none."""
+    """The one of the 4 types for a name of a coarse or fine type, in any case; None for an unknown name."""
     name = " ".join(name.split()).lower()
     if name in _COARSE:
         return _COARSE[name]
@@ -16,5 +16,5 @@ def coarse_type(name: str) -> str | None:
 
 
 def fine_type(name: str) -> str | None:
-    """The one of the 51 types that a name means, in any case; None where it means none."""
+    """The one of the 51 types for a name, in any case; None for an unknown name."""
     return _FINE.get("_".join(name.split()).lower())

@@ -1,4 +1,4 @@
-"""The box gold: Pascal VOC files `xml/ID.xml`, a box's name being its mention's words."""
+"""The box gold: Pascal VOC files `xml/ID.xml`. A box's name is the words of its mention."""
 
 import math
 from collections import defaultdict
@@ -16,8 +16,9 @@ from namepin.evals.datasets.names import file_of_post, name_key, unmatched
 def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     """The post with the boxes of `folder/ID.xml`; without that file none of its entities is in the picture.
 
-    A mention's boxes are those whose `name` equals its tokens joined by one space, so two mentions of the same words
-    share them, as the releases mean it. An unusable box and a name that no mention has are problems; both are left out.
+    A mention's boxes are the ones whose `name` equals its tokens joined by one space. Two mentions of the same words
+    share them, as intended by the releases. An unusable box, and a name without a mention, are problems and are left
+    out.
     """
     path = file_of_post(folder, gold.post.id, ".xml")
     size, boxes, problems = read_boxes(path) if path.is_file() else (None, {}, [])
@@ -56,7 +57,7 @@ def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBo
 
 
 def _boxes(item: Element) -> Iterator[RawBox]:
-    """The boxes of an object, as they are: corners, else the box around a rotated box or a polygon."""
+    """The boxes of an object, unchecked: its corners, else the box around a rotated box or a polygon."""
     bounds = item.findall("bndbox")
     for corners in bounds:
         x1, y1, x2, y2 = (_number(corners, side) for side in ("xmin", "ymin", "xmax", "ymax"))
