@@ -110,7 +110,7 @@ def check_folder(root: Path, name: str | None = None) -> Check:
         name: the data set; None recognises it by the layout.
 
     Raises:
-            NamepinError: E130 when there are no splits.
+        NamepinError: E130 when there are no splits.
     """
     name = name or detect(root)
     found: dict[str, Dataset] = {}

@@ -1,6 +1,6 @@
-"""How far two annotators agree on regions (RiVEG section III-A): Fleiss' kappa, Dice, IoU.
+"""Agreement of two annotators on regions (RiVEG section III-A): Fleiss' kappa, Dice, IoU.
 
-The paper calls two annotations consistent when their IoU exceeds 0.5 and reports a Fleiss score of 0.82 and a Dice
+The paper calls two annotations consistent when their IoU exceeds 0.5. It reports a Fleiss score of 0.82 and a Dice
 coefficient of 0.85, without saying over which items. Here:
 
 - regions: every annotator's masks of one name in one post are paired one to one, for the largest sum of IoUs.
@@ -52,16 +52,16 @@ class Overlap(BaseModel):
 
 
 class Agreement(BaseModel):
-    """What two annotators agree on.
+    """The agreement of two annotators.
 
     Attributes:
-        posts: posts that both annotated.
-        only: posts that one of them has alone, by annotator.
-        paired: over pairs; pairs of IoU 0 are none.
-        all: over all regions, 0 for one without a partner.
-        consistent: pairs of IoU > 0.5.
-        kappa: Fleiss' kappa as the module says; None without the posts' entities, or where it is not defined.
-        items: what kappa runs over.
+        posts: number of posts that both annotated.
+        only: number of posts that only one of them annotated, by annotator.
+        paired: means over pairs; regions of IoU 0 are not a pair.
+        all: means over all regions, with 0 for a region without a partner.
+        consistent: number of pairs of IoU > 0.5.
+        kappa: Fleiss' kappa, see the module; None without the posts' entities, or where it is not defined.
+        items: number of items of kappa.
         problems: files and shapes that could not be read.
     """
 
@@ -89,7 +89,7 @@ def agreement(first: Annotator, second: Annotator, entities: Dataset | None = No
     """Compare two annotators over the posts that both have.
 
     Raises:
-        NamepinError: E139 when they have no post in common.
+        NamepinError: E139 when they have no common post.
     """
     shared = sorted(first.posts.keys() & second.posts.keys())
     if not shared:
@@ -141,10 +141,10 @@ def _overlap(tally: _Tally, regions: int) -> Overlap:
 
 
 def fleiss_kappa(votes: Sequence[Sequence[int]]) -> float | None:
-    """Fleiss (1971): agreement beyond chance. None where chance alone agrees always, or there is nothing to agree on.
+    """Fleiss (1971): agreement beyond chance. None where chance agreement is 1, or there are no items.
 
     Args:
-        votes: for each item, how many raters chose each category; the same number of raters, two or more, for each.
+        votes: for each item, the number of raters per category; each item has the same number of raters, two or more.
 
     Raises:
         ValueError: the numbers of raters differ, or are below two.
@@ -164,7 +164,7 @@ def read_annotator(path: Path) -> Annotator:
     """A folder of labelme files `ID.json`, or a JSONL of predictions or gold rows with masks.
 
     Raises:
-        NamepinError: E130 when there is nothing to read, E134 when a row cannot be understood.
+        NamepinError: E130 when there is nothing to read, E134 for an invalid row.
     """
     if path.is_dir():
         files = sorted(path.glob("*.json"))

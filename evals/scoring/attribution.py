@@ -1,4 +1,4 @@
-"""Which step lost an entity: one cause for every gold entity, and what repairing each step would give.
+"""Finds the step that lost each gold entity, and what repairing each step would give.
 
 The steps stand in the order of the graph, and the first that fails is the cause: span, type, fine type, groundability
 ("is it in the picture?"), region (the box), mask.
@@ -22,7 +22,7 @@ STEPS: tuple[Cause, ...] = ("span", "type", "fine", "groundability", "region", "
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one gold entity; `predicted` is the prediction at its span that got furthest."""
+    """The outcome for one gold entity; `predicted` is the prediction at its span with the most right steps."""
 
     post: GoldPost
     entity: GoldEntity
@@ -31,9 +31,9 @@ class Outcome:
 
 
 class Repair(BaseModel):
-    """F1 if a step made no mistake: `alone`, the others staying as they are, and with all later steps repaired, too.
+    """F1 if a step made no mistakes: `alone`, with the other steps unchanged, and with all later steps repaired, too.
 
-    A repaired span is an upper bound: a missed entity counts as wholly right, extra predictions as never made.
+    A repaired span is an upper bound: a missed entity counts as right in all steps, and extra predictions are removed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,12 +45,12 @@ class Attribution(BaseModel):
     """Causes over a data set.
 
     Attributes:
-        steps: the steps that can be judged here, in order: without gold boxes there is no groundability.
-        causes: gold entities by cause; they sum to all gold entities.
-        extra: predictions at spans that are no entity, and further ones at a span that already has a better one.
-        task: the task that asks for all of `steps`.
+        steps: the steps that can be judged, in order; without gold boxes there is no groundability.
+        causes: number of gold entities by cause; they sum to all gold entities.
+        extra: number of predictions at spans that are not entities, and of further predictions at a span.
+        task: the task that needs all of `steps`.
         f1: its F1.
-        repairs: what repairing each step would give.
+        repairs: F1 after repairing each step.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -63,7 +63,7 @@ class Attribution(BaseModel):
 
 
 def judged_steps(dataset: Dataset, predictions: Predictions) -> list[Cause]:
-    """The steps for which there is gold and of which the predictions speak."""
+    """The steps that have gold and that the predictions answer."""
     visual = dataset.has_boxes and predictions.visual
     masks = visual and dataset.has_masks and predictions.with_masks
     there = {
@@ -78,7 +78,7 @@ def judged_steps(dataset: Dataset, predictions: Predictions) -> list[Cause]:
 
 
 def judged_task(dataset: Dataset, predictions: Predictions) -> str:
-    """The task that asks for all `judged_steps`, by its name in `namepin.evals.scoring.evaluate.TASKS`."""
+    """The task that needs all `judged_steps`, by its name in `namepin.evals.scoring.evaluate.TASKS`."""
     steps = judged_steps(dataset, predictions)
     if "type" not in steps:
         return "eeg" if "region" in steps else "span"
@@ -87,7 +87,7 @@ def judged_task(dataset: Dataset, predictions: Predictions) -> str:
 
 
 def outcomes(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> list[Outcome]:
-    """What became of every gold entity, in the data set's order."""
+    """The outcome for every gold entity, in the data set's order."""
     steps = judged_steps(dataset, predictions)
     found = []
     for gold in dataset.posts:
@@ -105,7 +105,7 @@ def outcomes(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> li
 
 
 def _progress(failures: Sequence[Cause]) -> int:
-    """How many steps went well before the first failure."""
+    """The number of right steps before the first failure."""
     return STEPS.index(failures[0]) if failures else len(STEPS)
 
 
@@ -125,7 +125,7 @@ def _failures(
         "mask": in_picture and not any(region_iou(p, g) >= iou for p in mask for g in entity.masks or ()),
     }
     if "mask" in steps and not wrong["mask"]:
-        wrong["region"] = False  # the task asks for the mask; a poor box that led to a good one did no harm
+        wrong["region"] = False  # the task needs the mask; a poor box with a good mask does no harm
     return [step for step in steps if wrong[step]]
 
 

@@ -1,4 +1,4 @@
-"""The curves of a report: how sure the system is against how right it is, and scores over thresholds."""
+"""The curves of a report: calibration, and scores over thresholds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def _confidence(predicted: Predicted, fine: bool) -> float:
 
 
 def _bins(pairs: Sequence[tuple[float, bool]], bounds: Sequence[float]) -> list[Bin]:
-    """Non-empty bins; the last one holds its upper bound, too."""
+    """The non-empty bins; the last one includes its upper bound."""
     bins = []
     for low, high in zip(bounds, bounds[1:], strict=False):
         inside = [(x, right) for x, right in pairs if low <= x < high or (high == bounds[-1] == x)]
@@ -80,7 +80,7 @@ def _bins(pairs: Sequence[tuple[float, bool]], bounds: Sequence[float]) -> list[
 
 
 def confusion(dataset: Dataset, found: Sequence[Outcome]) -> dict[str, dict[str, int]]:
-    """Gold type -> predicted type -> how often, over entities whose span is right; in the data set's own scheme."""
+    """Gold type -> predicted type -> count, over entities whose span is right, in the data set's own scheme."""
     table: dict[str, Counter[str]] = {}
     for outcome in found:
         if outcome.predicted:
@@ -95,9 +95,10 @@ def iou_curve(dataset: Dataset, predictions: Predictions, task: str) -> list[tup
 
 
 def match_curve(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> list[tuple[float, float, float]]:
-    """(match score, precision, recall) of grounding, from the surest claim down.
+    """(match score, precision, recall) of grounding, from the highest match score down.
 
-    Over the gold entities in the picture: a claim is right when its span is and its box reaches the threshold.
+    It covers the gold entities in the picture. A prediction is right when its span is right and its box reaches the IoU
+    threshold.
     """
     claims, gold = [], 0
     for post, case in zip(dataset.posts, cases(dataset, predictions, TASKS["eeg"]), strict=True):

@@ -1,4 +1,4 @@
-"""What the entropy gate sees (GEM, Figure 5): accuracy of the tagger, its best K types and the reranker by entropy."""
+"""The entropy gate in numbers (GEM, Figure 5): accuracy of tagger, best K types and reranker, by entropy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ BOUNDS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0)
 class GateBin(BaseModel):
     """Entities whose span is right and whose entropy lies in [low, high); accuracies of the finest annotated type.
 
-    `top` is how often the gold type is among the tagger's K best. `reranker` is over the `reranked` ones alone, and
-    `tagger_on_those` the tagger's accuracy on the same.
+    `top` is the share of entities whose gold type is among the tagger's K best. `reranker` is the accuracy on the
+    `reranked` entities only, and `tagger_on_those` the tagger's accuracy on the same entities.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,7 +85,7 @@ def _usable(predicted: Predicted | None) -> bool:
 
 def _judge(dataset: Dataset, outcome: Outcome, k: int) -> _Judged:
     said = outcome.predicted
-    assert said is not None and said.entropy is not None  # the caller has asked `_usable`
+    assert said is not None and said.entropy is not None  # the caller has checked `_usable`
     tagged = _by_the_tagger(outcome).predicted
     assert tagged is not None
     best = _rank(said.scores)[:k]
@@ -103,7 +103,7 @@ def _right(dataset: Dataset, outcome: Outcome, said: Predicted) -> bool:
 
 
 def _by_the_tagger(outcome: Outcome) -> Outcome:
-    """The outcome with the type that the tagger had found before the reranker chose."""
+    """The outcome with the tagger's type, from before reranking."""
     said = outcome.predicted
     if said is None or not said.reranked or not said.scores:
         return outcome

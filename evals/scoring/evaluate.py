@@ -1,8 +1,7 @@
 """The evaluator: tasks, counts over a data set, and the report behind `namepin eval`.
 
-A task is which parts of an entity must be right: its span always, its type in one of the schemes, its region as a box
-or as a mask. A task whose gold is missing, or of which the predictions do not speak, is None, never scored as
-zero.
+A task defines the parts of an entity that must be right: always its span, its type in one of the schemes, its region as
+a box or as a mask. A task without gold, or without answers in the predictions, is None; it is never scored as zero.
 """
 
 from collections import Counter
@@ -23,7 +22,7 @@ from namepin.tools.labels import COARSE8, COARSE8_TO_4, SCHEMES
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`scheme`: where the type must be right (None: anywhere); `region`: what must be found (None: nothing)."""
+    """`scheme`: the scheme of the type that must be right (None: no type); `region`: kind of region (None: none)."""
 
     scheme: str | None
     region: Literal["box", "mask"] | None = None
@@ -47,7 +46,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "coarse4.gmner": Task("gmner4", "box"),
     }
 )
-"""Every task by the name it has in the JSON."""
+"""Every task by its name in the JSON."""
 
 
 class Score(BaseModel):
@@ -75,10 +74,10 @@ class Score(BaseModel):
 
 
 class Loss(BaseModel):
-    """Where F1 is lost: `span + coarse + fine` is 1 minus the F1 of the finest types.
+    """The causes of lost F1: `span + coarse + fine` is 1 minus the F1 of the finest types.
 
-    `span` is lost by missed and extra spans, `coarse` by right spans of a wrong coarse type, `fine` by right coarse
-    types whose fine type is wrong (None without fine types). The counts are of gold entities, and of extra predictions.
+    Missed and extra spans lose `span`. Right spans of a wrong coarse type lose `coarse`. Right coarse types of a wrong
+    fine type lose `fine` (None without fine types). The counts are numbers of gold entities, and of extra predictions.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -92,7 +91,7 @@ class Loss(BaseModel):
 
 
 class Report(BaseModel):
-    """What `namepin eval --json` writes; fractions, not percent. Null: no gold for it, or not evaluated (`notes`)."""
+    """The JSON of `namepin eval --json`; fractions, not percent. Null: without gold, or not evaluated (`notes`)."""
 
     model_config = ConfigDict(frozen=True)
     dataset: str
@@ -125,7 +124,7 @@ class Report(BaseModel):
 
 
 def type_of_gold(entity: GoldEntity, own: str, scheme: str) -> str | None:
-    """A gold entity's type in `scheme`, its `label` being one of the scheme `own`."""
+    """A gold entity's type in `scheme`; its `label` is in the scheme `own`."""
     if scheme == "fmnerg51":
         return entity.fine
     if scheme == "gmner4" and own == "fmnerg8":
@@ -134,7 +133,7 @@ def type_of_gold(entity: GoldEntity, own: str, scheme: str) -> str | None:
 
 
 def cases(dataset: Dataset, predictions: Predictions, task: Task) -> list[Case]:
-    """Every post as the task sees it, in the data set's order."""
+    """Every post as a case of the task, in the data set's order."""
     asked = dataset.scheme if task.scheme == OWN else task.scheme
     scheme = asked or ("fmnerg51" if dataset.has_fine else dataset.scheme)
     result = []
@@ -167,7 +166,7 @@ def _predicted_item(predicted: Predicted, scheme: str, typed: bool, region: str 
 def count_posts(
     dataset: Dataset, predictions: Predictions, task: str, protocol: str = "canonical", iou: float = 0.5
 ) -> list[Count]:
-    """The count of every post in one task, in the data set's order: what a bootstrap resamples."""
+    """The count of every post in one task, in the data set's order, for bootstrap resampling."""
     counter = PROTOCOLS[protocol]
     return [counter(case, iou) for case in cases(dataset, predictions, TASKS[task])]
 
@@ -199,10 +198,10 @@ def _not_evaluated(dataset: Dataset, predictions: Predictions, task: Task) -> st
 
 
 def check_arguments(protocol: str, iou: float) -> None:
-    """Whether there is such a protocol, and the threshold makes sense.
+    """Check the name of the protocol and the IoU threshold.
 
     Raises:
-        NamepinError: E139.
+        NamepinError: E139 when one is invalid.
     """
     if protocol not in PROTOCOLS:
         mend = f"use one of {', '.join(PROTOCOLS)}"
@@ -212,7 +211,7 @@ def check_arguments(protocol: str, iou: float) -> None:
 
 
 def _is_expected(dataset: Dataset, task: Task) -> bool:
-    """Whether a reader misses this task when it is not there."""
+    """Whether a report should explain why this task is missing."""
     if task.region == "mask":
         return dataset.name == "smner" or dataset.has_masks
     return task.scheme in (None, OWN) or dataset.has_fine
@@ -222,8 +221,8 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     """Score predictions on a data set in every task that can be scored.
 
     Args:
-        dataset: the gold, already `usable()`.
-        predictions: from `read_predictions` or `from_extractions` on the same data set.
+        dataset: the gold, after `usable()`.
+        predictions: the result of `read_predictions` or `from_extractions` on the same data set.
         protocol: one of `PROTOCOLS`.
         iou: threshold in (0, 1].
 
@@ -274,10 +273,10 @@ class _ScoredTasks:
     """Every task's score, None where it was not evaluated.
 
     Attributes:
-        scores: by task.
-        cases: what was counted, by task that was evaluated.
-        by_type: scores by type, by task with types.
-        notes: why a task that a reader expects was not evaluated.
+        scores: score per task.
+        cases: the counted cases per evaluated task.
+        by_type: scores by type, per task with types.
+        notes: reasons why an expected task was not evaluated.
     """
 
     scores: dict[str, Score | None] = field(default_factory=dict)
@@ -303,7 +302,7 @@ def _score_tasks(dataset: Dataset, predictions: Predictions, protocol: str, iou:
 
 
 def _by_type(every: Sequence[Case], labels: Sequence[str], protocol: str, iou: float) -> dict[str, Score]:
-    """Each type alone: its gold entities against the predictions of that type. Fine types without any are left out."""
+    """The score of each type: its gold entities against its predictions. Fine types without either are left out."""
     counts: dict[str, Count] = {} if len(labels) > len(COARSE8) else dict.fromkeys(labels, Count())
     for case in every:
         present = {item.label for item in (*case.gold, *case.predicted)}

@@ -1,4 +1,4 @@
-"""The visual half by itself: the answers to "is it in the picture?", and how well the boxes fit."""
+"""Scores of the visual half: groundability, and the fit of the boxes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.protocols import Case, Count, Item, best_iou, region_iou
 
 TOP_N = (10, 15, 20)
-"""How many of a detector's proposals RiVEG's Table II looks at."""
+"""The numbers of a detector's proposals in RiVEG's Table II."""
 
 
 class Groundability(BaseModel):
-    """Answers to "is it in the picture?" over the entities whose span is right: confusion and what follows from it."""
+    """Groundability over the entities whose span is right: the confusion matrix, and scores derived from it."""
 
     model_config = ConfigDict(frozen=True)
     accuracy: float
@@ -27,7 +27,7 @@ class Groundability(BaseModel):
 
 
 class Fit(BaseModel):
-    """How well boxes fit, over gold entities in the picture whose span was found; no box counts as IoU 0."""
+    """The fit of boxes, over gold entities in the picture whose span was found; a missing box counts as IoU 0."""
 
     model_config = ConfigDict(frozen=True)
     entities: int
@@ -36,12 +36,12 @@ class Fit(BaseModel):
 
 
 class Regions(Fit):
-    """The fit over all entities, and what explains it.
+    """The fit over all entities, and details.
 
     Attributes:
-        small: the fit over the visually fine-grained ones alone (gold area below 1/50 of the picture; GEM, Table 2).
-        top_n: the part of all gold entities in the picture that one of a detector's first N proposals fits, by N
-            (RiVEG, Table II: what a system that chooses among them can reach); None without proposals.
+        small: the fit over only the visually fine-grained entities (gold area below 1/50 of the picture; GEM, Table 2).
+        top_n: N -> the share of all gold entities in the picture that one of a detector's first N proposals fits. It is
+            the upper bound of a system that chooses among them (RiVEG, Table II). None without proposals.
     """
 
     small: Fit
@@ -53,7 +53,7 @@ Pair = tuple[Item, Item, bool]
 
 
 def pair_entities(dataset: Dataset, every: Sequence[Case]) -> list[Pair]:
-    """The entities whose span is right, of the cases of EEG; of repeated predictions, the last."""
+    """The entities whose span is right, from the cases of EEG; among repeated predictions, the last."""
     pairs = []
     for post, case in zip(dataset.posts, every, strict=True):
         predicted = {item.span: item for item in case.predicted}

@@ -1,7 +1,7 @@
-"""What a system said about a data set's posts: read from JSONL or from Extractions, and checked against the posts.
+"""A system's predictions on a data set: read from JSONL or from Extractions, and checked against the posts.
 
-Nothing is dropped in silence. A row that cannot be understood is an error; what can be understood but not be right (a
-span outside the text, an inverted box) is listed as a problem and scored as wrong.
+Nothing is dropped silently. An unreadable row is an error. A readable but impossible value (a span outside the text, an
+inverted box) is listed as a problem and scored as wrong.
 """
 
 import math
@@ -24,9 +24,9 @@ from namepin.tools.types import Extraction, Mask, token_offsets
 
 
 def nowhere(number: int) -> Span:
-    """The span of the entity of that number when its offsets fit no place in the text.
+    """The span of an entity whose offsets are not in the text.
 
-    It counts as predicted and never matches; the number keeps two such entities of a post apart.
+    It counts as predicted and never matches. The number distinguishes two such entities of a post.
     """
     return -1 - number, -1
 
@@ -38,15 +38,15 @@ class Predicted:
     Attributes:
         span: character offsets in the gold text, or `nowhere`.
         text: the words at `span`.
-        label: as given: one of the 4, 8 or 51 types, or anything else, which is then wrong.
+        label: the given label: one of the 4, 8 or 51 types; any other is wrong.
         fine: one of the 51 types, where given.
-        groundable: as given; None where the system did not say.
-        box: the predicted box, None where there is none or it is unusable.
+        groundable: the given value; None where the system gave none.
+        box: the predicted box; None where it is missing or unusable.
         mask: likewise.
         match_score: the system's confidence that the entity is in the picture.
-        scores: its distribution over the finest types it knows.
-        entropy: over the types, in nats.
-        reranked: whether a reranker chose the type; the tagger's own is then the best of `scores`.
+        scores: its distribution over its finest types.
+        entropy: entropy of that distribution, in nats.
+        reranked: whether a reranker chose the type; the tagger's type is then the best of `scores`.
     """
 
     span: Span
@@ -63,7 +63,7 @@ class Predicted:
 
     @property
     def says_groundable(self) -> bool:
-        """What counts as the answer: the one given, else whether there is a region."""
+        """The answer that counts: the given one, else whether there is a region."""
         if self.groundable is None:
             return self.box is not None or self.mask is not None
         return self.groundable
@@ -73,19 +73,19 @@ class Predicted:
 class Predictions:
     """Checked predictions, by post id.
 
-    `visual` and `with_masks` say whether the system spoke of the picture at all: without that, the tasks that need it
-    are not evaluated, rather than scored as zero.
+    `visual` and `with_masks` tell whether the system answered about the picture at all. If not, the tasks that need the
+    picture are not evaluated, instead of scored as zero.
 
     Attributes:
-        entities: of every post that has a row.
-        proposals: candidate boxes by post id, of systems that choose among such (`regions` in the row).
-        problems: everything wrong, with its place.
-        missing: ids of the data set that have no row.
-        unknown: ids of rows that the data set does not have.
-        failed: ids of posts whose row says that they failed.
+        entities: the entities of every post that has a row.
+        proposals: post id -> candidate boxes of a system that chooses among them (`regions` in the row).
+        problems: all problems, with their places.
+        missing: ids of the data set without a row.
+        unknown: ids of rows that are not in the data set.
+        failed: ids of posts whose row has the status `failed`.
         some_mask: whether any row has a mask, usable or not.
-        tool_ms: milliseconds by tool, summed over the rows that say so.
-        tool_tokens: (prompt, completion) tokens by tool, of the calls of this run whose model reported them.
+        tool_ms: milliseconds by tool, summed over the rows with timings.
+        tool_tokens: (prompt, completion) tokens by tool, for calls of this run whose model reported them.
     """
 
     entities: Mapping[str, tuple[Predicted, ...]]
@@ -100,36 +100,36 @@ class Predictions:
 
     @property
     def visual(self) -> bool:
-        """Whether any entity carries an answer about the picture."""
+        """Whether any entity has an answer about the picture."""
         spoken = [p.groundable is not None or p.box is not None for ps in self.entities.values() for p in ps]
         return any(spoken) or not spoken
 
     @property
     def with_masks(self) -> bool:
-        """Whether any entity carries a mask, or all are said to be outside the picture."""
+        """Whether any entity has a mask, or all are predicted as not in the picture."""
         every = [p for ps in self.entities.values() for p in ps]
         return self.some_mask or (self.visual and not any(p.says_groundable for p in every))
 
     @property
     def fine(self) -> bool:
-        """Whether any entity carries one of the 51 types."""
+        """Whether any entity has one of the 51 types."""
         every = [p for ps in self.entities.values() for p in ps]
         return any(p.fine for p in every) or not every
 
     @property
     def coarse8(self) -> bool:
-        """Whether any entity carries one of the 8 types, by itself or through its fine type."""
+        """Whether any entity has one of the 8 types, directly or through its fine type."""
         every = [p for ps in self.entities.values() for p in ps]
         return any(label_in("fmnerg8", p) for p in every) or not every
 
     @property
     def unstated(self) -> int:
-        """Entities without an answer about the picture, among others that have one: read as "not in the picture"."""
+        """Entities without an answer about the picture, among others with one. They count as not in the picture."""
         every = [p for ps in self.entities.values() for p in ps]
         return sum(p.groundable is None and p.box is None for p in every) if self.visual else 0
 
     def ungrounded(self) -> "Predictions":
-        """The same entities, all said to be outside the picture (`--visual none`)."""
+        """The same entities, all predicted as not in the picture (`--visual none`)."""
         return replace(
             self,
             entities={
@@ -144,12 +144,12 @@ def read_predictions(path: Path, dataset: Dataset, whole: Dataset | None = None)
 
     Args:
         path: the file.
-        dataset: what they are scored on.
+        dataset: the gold that they are scored on.
         whole: the split that `dataset` is a part of (`--ids`); rows for its other posts are left out.
 
     Raises:
-        NamepinError: E130 when the file cannot be read, E134 when a row cannot be understood, E135 when an id comes
-            twice or none is known.
+        NamepinError: E130 when the file cannot be read, E134 for an invalid row, E135 when an id occurs twice or no
+            id is known.
     """
     try:
         form = foreign_form(path)
@@ -186,7 +186,7 @@ def _row(row: PredictionRow) -> PredictionRow:
 def check(
     rows: Sequence[tuple[str, Mapping[str, Any]]], dataset: Dataset, known_ids: Iterable[str] | None = None
 ) -> Predictions:
-    """Rows, each with the place it comes from, as predictions on `dataset`; see `read_predictions`.
+    """Rows, each with its place, as predictions on `dataset`; see `read_predictions`.
 
     Rows whose id is among `known_ids` but not in `dataset` are left out; any other is a problem.
     """
@@ -234,14 +234,14 @@ def check(
 
 
 def _reason(row: Mapping[str, Any]) -> str:
-    """Why a post failed, as its result says."""
+    """The reason why a post failed, from its result."""
     warnings = [warning for warning in row.get("warnings") or () if isinstance(warning, Mapping)]
     return str(warnings[-1].get("message")) if warnings else "no reason given"
 
 
 @dataclass(frozen=True)
 class _RowReader:
-    """Reads the entities of one row against its gold post, and lists what is wrong with them."""
+    """Reads the entities of one row against its gold post, and lists their problems."""
 
     gold: GoldPost
     row: Mapping[str, Any]
@@ -249,7 +249,7 @@ class _RowReader:
     problems: list[Problem]
 
     def check_tags(self) -> None:
-        """A row of tags has one for each of the post's tokens.
+        """Check that a row has one tag per token of the post.
 
         Raises:
             NamepinError: E134 when it has more or fewer.
@@ -342,7 +342,7 @@ class _RowReader:
 
 
 def _usual_label(name: str) -> str:
-    """One of the 4 or 51 types in another case, and MISC, as our schemes spell it; any other name as it is."""
+    """A label in the spelling of our schemes: the 4 and the 51 types in any case, and MISC. Others are unchanged."""
     if name in COARSE8 or ALIASES.get(name, name) in FINE51:
         return name
     upper = name.strip().upper()
@@ -366,9 +366,9 @@ def _finite_box(value: Any) -> RawBox | None:
 
 
 def label_in(scheme: str, predicted: Predicted) -> str | None:
-    """The predicted type in a scheme, or None where it has none there (which is wrong, whatever the gold type).
+    """The predicted type in a scheme, or None where it has none there, which is always wrong.
 
-    In the 8 types it is the parent of the fine label, since the 4 do not tell a building from a location.
+    In the 8 types it is the parent of the fine label, since the 4 types do not separate buildings from locations.
     """
     if scheme == "fmnerg51":
         return predicted.fine if predicted.fine in FINE51 else None
@@ -382,7 +382,7 @@ def label_in(scheme: str, predicted: Predicted) -> str | None:
 
 
 def repeats(predictions: Predictions) -> int:
-    """Predicted entities at a span that an earlier prediction of the same post has already taken."""
+    """Predicted entities at the span of an earlier prediction of the same post."""
     return sum(
         count - 1
         for entities in predictions.entities.values()

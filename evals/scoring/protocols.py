@@ -1,7 +1,7 @@
-"""How one post's predictions are counted: canonically, and as three groups of authors counted theirs.
+"""Counting protocols for one post's predictions: the canonical one, and the ones of three groups of authors.
 
-All take the same `Case`. The authors' rules are reproduced as their released scripts have them, for comparison with the
-numbers they published; each quirk is named where it happens.
+All take the same `Case`. The authors' rules follow their released scripts exactly, for comparison with their published
+numbers. Each quirk is named where it occurs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +17,15 @@ Region = RawBox | Mask
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An entity as one task sees it.
+    """An entity in one task.
 
     Attributes:
         span: character offsets.
         text: its words.
-        type: its type in the finest scheme the task knows, whether the task asks for it or not.
+        type: its type in the finest scheme of the task, also where the task ignores types.
         label: the type that must be right; None where the task ignores types.
-        groundable: whether it is said to be in the picture; None where the task ignores the picture.
-        regions: boxes or masks; all the gold ones, at most one predicted.
+        groundable: whether it is in the picture; None where the task ignores the picture.
+        regions: boxes or masks: all gold regions, or at most one predicted region.
     """
 
     span: Span
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One post in one task. `proposals` are the candidate boxes of a system that chooses among such."""
+    """One post in one task. `proposals` are the candidate boxes of a system that chooses among them."""
 
     gold: Sequence[Item]
     predicted: Sequence[Item]
@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many were right, predicted and annotated; counts of posts add up."""
+    """Numbers of correct, predicted and gold entities; counts of posts add up."""
 
     correct: int = 0
     predicted: int = 0
@@ -58,17 +58,17 @@ class Count:
 
     @property
     def precision(self) -> float:
-        """Correct of predicted; 0 when nothing was predicted."""
+        """Correct / predicted; 0 without predictions."""
         return self.correct / self.predicted if self.predicted else 0.0
 
     @property
     def recall(self) -> float:
-        """Correct of gold; 0 when there is no gold."""
+        """Correct / gold; 0 without gold."""
         return self.correct / self.gold if self.gold else 0.0
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 0 when both are 0, as seqeval and conlleval have it."""
+        """Harmonic mean of precision and recall; 0 when both are 0, as in seqeval and conlleval."""
         total = self.predicted + self.gold
         return 2 * self.correct / total if total else 0.0
 
@@ -87,12 +87,12 @@ def region_iou(a: Region, b: Region) -> float:
 
 
 def best_iou(predicted: Item, gold: Item) -> float:
-    """IoU with the gold region that fits best; 0 without a region."""
+    """IoU with the best gold region; 0 without a region."""
     return max((region_iou(p, g) for p in predicted.regions for g in gold.regions), default=0.0)
 
 
 def region_right(predicted: Item, gold: Item, iou: float) -> bool:
-    """IoU >= threshold with any gold region; not in the picture is right only when both say so."""
+    """IoU >= threshold with any gold region. "Not in the picture" is right only when gold and prediction agree."""
     if predicted.groundable is None:
         return True
     if not predicted.groundable or not gold.groundable:
@@ -101,10 +101,10 @@ def region_right(predicted: Item, gold: Item, iou: float) -> bool:
 
 
 def canonical(case: Case, iou: float) -> Count:
-    """Identity is the span: a set intersection over (span, type, region), as far as the task has them.
+    """Identity is the span: a set intersection over the parts of (span, type, region) that the task uses.
 
-    Predictions that are equal in the task's eyes are one. Predictions at one span that differ count each, and one of
-    them can be right.
+    Predictions that are equal in these parts count once. Different predictions at one span all count, and one of them
+    can be right.
     """
     gold = {(item.span, item.label): item for item in case.gold}
     predicted = {(item.span, item.label, item.groundable, item.regions): item for item in case.predicted}.values()
@@ -117,11 +117,11 @@ def canonical(case: Case, iou: float) -> Count:
 
 
 def riveg(case: Case, iou: float) -> Count:
-    """RiVEG's `statistic.py`: identity is the words and the type, each gold entity is used up by its first match.
+    """RiVEG's `statistic.py`: identity is the words and the type; the first match uses up a gold entity.
 
-    Quirks: positions do not matter; duplicates count each, on both sides; matching is greedy in the order of the
+    Quirks: positions do not matter; duplicates all count, on both sides; matching is greedy in the order of the
     predictions and of the gold; IoU >= threshold; where types are ignored (EEG), words are read up to the first "(".
-    The script has no text-only task; AdaSeq's span F1, which the paper reports for it, is the canonical one.
+    The script has no text-only task. The paper reports AdaSeq's span F1 for it, which is the canonical one.
     """
     if all(item.groundable is None for item in (*case.gold, *case.predicted)):
         return canonical(case, iou)

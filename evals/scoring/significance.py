@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap intervals, paired comparison of two systems, mean and deviation over seeds.
+"""Uncertainty of scores: bootstrap intervals, paired comparison of two systems, mean and deviation over seeds.
 
 Posts are resampled, not entities, since the entities of a post are not independent of each other.
 """
@@ -36,8 +36,8 @@ class Comparison(BaseModel):
         first: F1 of the first system.
         second: F1 of the second.
         difference: second minus first, with its interval.
-        p_value: two-sided: how often a difference at least this large would come up if both were equally good
-            (resampled differences shifted to mean 0; never below 1 in the number of resamples).
+        p_value: two-sided: the probability of a difference at least this large if both were equally good (resampled
+            differences shifted to mean 0; at least 1 / number of resamples).
         differing: ids of the posts on which the systems' counts differ.
     """
 
@@ -106,7 +106,7 @@ def _table(counts: Sequence[Count]) -> Floats:
 
 
 def _resample(table: Floats, resamples: int, seed: int) -> Floats:
-    """Sums of the table's rows over bootstrap draws of posts: (resamples, columns). Drawn in parts, to bound memory."""
+    """Sums of the table's rows over bootstrap draws of posts: (resamples, columns). Parts of draws bound the memory."""
     random = np.random.default_rng(seed)
     posts = len(table)
     parts = []
@@ -117,6 +117,6 @@ def _resample(table: Floats, resamples: int, seed: int) -> Floats:
 
 
 def _f1(sums: Floats) -> Floats:
-    """F1 of (..., 3) sums; 0 where there is nothing to count."""
+    """F1 of (..., 3) sums; 0 where all counts are 0."""
     total = sums[..., 1] + sums[..., 2]
     return np.divide(2 * sums[..., 0], total, out=np.zeros_like(total), where=total > 0)

@@ -1,4 +1,4 @@
-"""Predictions as tags: CoNLL text, whose last column is the prediction, or a list of tags in a JSONL row."""
+"""Predictions as tags: CoNLL text with the prediction in the last column, or a list of tags in a JSONL row."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ PredictionRow = dict[str, Any]
 
 
 def entities_of_tags(tags: Sequence[str]) -> list[dict[str, Any]]:
-    """The entities of a row, read as seqeval reads tags."""
+    """The entities of a row; tags are read as in seqeval."""
     return [{"label": label, "token_span": [first, end]} for first, end, label in spans_of_tags(tags)[0]]
 
 
 def is_tagged_text(path: Path) -> bool:
-    """Whether a file of predictions is CoNLL text: it does not begin with a JSON value, and is not called JSONL."""
+    """Whether a file of predictions is CoNLL text: it does not begin with a JSON value, and is not named `.jsonl`."""
     with path.open("rb") as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     line = head.partition(b"\n")[0]
@@ -26,10 +26,10 @@ def is_tagged_text(path: Path) -> bool:
 
 
 def rows_of_tags(path: Path, dataset: Dataset) -> list[tuple[str, PredictionRow]]:
-    """The rows of CoNLL text, each with its place; posts without `IMGID:` lines are the data set's, in its order.
+    """The rows of CoNLL text, each with its place. Posts without `IMGID:` lines must be the data set's, in its order.
 
     Raises:
-        NamepinError: E134 when a line or a tag cannot be understood, or posts without ids are not the data set's.
+        NamepinError: E134 for an invalid line or tag, or when posts without ids are not the data set's.
     """
     posts, problems = read_tagged_posts(path, 1, head="optional")
     fatal = next((problem for problem in problems if problem.fatal), None)

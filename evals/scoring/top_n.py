@@ -1,4 +1,4 @@
-"""RiVEG's Table II: how many groundable entities a detector's first N boxes would let a chooser reach."""
+"""RiVEG's Table II: the share of groundable entities that one of a detector's first N boxes fits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class TopN(BaseModel):
     Attributes:
         entities: gold entities with a box.
         without: how many of them are in a post without boxes; they count as missed.
-        precision: N -> the part of the entities that one of the first N boxes fits.
+        precision: N -> the share of entities that one of the first N boxes fits.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,10 +34,10 @@ class TopN(BaseModel):
 
 
 def top_n(data: Dataset, boxes: Mapping[str, Boxes], ns: Sequence[int], iou: float) -> TopN:
-    """Score a detector's boxes, most probable first, against the gold ones: IoU >= `iou` with any of an entity's.
+    """Score a detector's boxes, most probable first: IoU >= `iou` with any gold box of an entity.
 
     Raises:
-        NamepinError: E139 when the data has no boxes, or a threshold or N makes no sense.
+        NamepinError: E139 when the data has no boxes, or a threshold or N is invalid.
     """
     if not 0 < iou <= 1 or not ns or min(ns) < 1:
         raise NamepinError("E139", "IoU must lie in (0, 1], and N be 1 or more")
@@ -62,10 +62,10 @@ def top_n(data: Dataset, boxes: Mapping[str, Boxes], ns: Sequence[int], iou: flo
 def read_boxes(path: Path) -> dict[str, Boxes]:
     """A detector's boxes by post id: JSONL rows `{"id", "boxes": [[x1, y1, x2, y2] or [x1, y1, x2, y2, score]]}`.
 
-    With scores, the highest comes first; without, the order of the row stands.
+    With scores, the highest comes first; without scores, the order of the row is kept.
 
     Raises:
-        NamepinError: E130 when the file is missing, E134 when a row cannot be understood or an id comes twice.
+        NamepinError: E130 when the file is missing, E134 for an invalid row or an id that occurs twice.
     """
     found: dict[str, Boxes] = {}
     mend = 'a row is {"id", "boxes": [[x1, y1, x2, y2, score], ...]}'

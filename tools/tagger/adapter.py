@@ -1,7 +1,7 @@
-"""What a tagger is made of: its specification, the net built from it, and the adapter folder it is stored in.
+"""The parts of a tagger: its specification, its net, and its adapter folder.
 
 An adapter folder holds `config.json` (a `Manifest`) and `adapter.safetensors`: every trained parameter in half
-precision. What training left frozen, such as MiniLM's word embeddings, comes from the encoder's base weights.
+precision. Frozen parameters, such as MiniLM's word embeddings, come from the encoder's base weights.
 """
 
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ ADAPTER_FILE, MANIFEST_FILE = "adapter.safetensors", "config.json"
 
 
 class TaggerSpec(Frozen):
-    """All that decides a tagger's architecture.
+    """Everything that determines a tagger's architecture.
 
     Attributes:
         scheme: coarse types / fine types; `4` alone is a single path (GMNER, section 4.1 of GEM).
         encoder: a transformers encoder, by hub name or folder.
         beta: weight of the coarse logits in the fine ones (equation 9).
-        dropout: of both paths.
-        bio_constraint: CRFs that rule out `I-x` after anything but `B-x` or `I-x`.
+        dropout: dropout of both paths.
+        bio_constraint: whether the CRFs allow `I-x` only after `B-x` or `I-x`.
         input: how a post becomes rows.
     """
 
@@ -62,7 +62,7 @@ class TaggerSpec(Frozen):
         return FINE_TO_COARSE8 if self.scheme == "8/51" else FINE_TO_COARSE4
 
     def to_coarse4(self, coarse: str) -> str:
-        """GMNER's type of one of the coarse types."""
+        """GMNER's type for a coarse type."""
         return COARSE8_TO_4[coarse] if self.scheme == "8/51" else coarse
 
 
@@ -71,10 +71,10 @@ class Manifest(Frozen):
 
     Attributes:
         spec: the architecture.
-        encoder_sha256: of the base weights it was trained on.
-        weights_sha256: of `adapter.safetensors`.
-        knowledge_style: the style of auxiliary knowledge seen in training, or None when there was none.
-        training: the recipe's configuration, data hashes, scores and versions; for people, not read back.
+        encoder_sha256: sha256 of the base weights that it was trained on.
+        weights_sha256: sha256 of `adapter.safetensors`.
+        knowledge_style: the style of the auxiliary knowledge in training, or None without knowledge.
+        training: the recipe's configuration, data hashes, scores and versions; for readers, not read back.
     """
 
     format: Literal[1] = 1
@@ -86,7 +86,7 @@ class Manifest(Frozen):
 
 
 def build_net(spec: TaggerSpec, encoder: Any) -> DualTaggerNet:
-    """The net of a specification around an encoder that is already loaded."""
+    """The net of a specification, around a loaded encoder."""
     sizes = (len(CASES), len(CONTEXTS)) if spec.input.shapes else ()
     if spec.input.marks:
         sizes = (*sizes, len(MARKS), len(HINTS)) if spec.input.hints else (*sizes, len(MARKS))
@@ -107,7 +107,7 @@ def save_adapter(
     folder: Path, parameters: Mapping[str, Tensor], spec: TaggerSpec, encoder_sha256: str,
     knowledge_style: str | None, training: Mapping[str, Any],
 ) -> Manifest:  # fmt: skip
-    """Write the trained parameters and the manifest; the manifest last, so that a folder that has one is complete."""
+    """Write the trained parameters, then the manifest, so that a folder with a manifest is complete."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an adapter folder.
 
     Raises:
-        NamepinError: E210 when there is none, E212 when it is not one.
+        NamepinError: E210 when it is missing, E212 when it is invalid.
     """
     file = folder / MANIFEST_FILE
     if not file.is_file():

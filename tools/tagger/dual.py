@@ -1,4 +1,4 @@
-"""The tagger: finds a post's names and types them at two granularities (GEM section 3.2)."""
+"""The tagger: finds a post's mentions, and their types at two granularities (GEM section 3.2)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ _NEAR = 40
 
 @dataclass
 class _Post:
-    """A request on its way: its words, where they lie, and the logits read so far."""
+    """A request in progress: its words, their offsets, and the logits so far."""
 
     request: TagRequest
     words: tuple[str, ...]
@@ -41,17 +41,17 @@ class _Post:
 
 
 class DualTagger:
-    """Tool over a `DualTaggerNet`.
+    """The tool around a `DualTaggerNet`.
 
-    Texts of any length are answered in full: long ones run over several rows whose logits are joined before the CRF
-    decodes the whole post at once.
+    It reads texts of any length in full. A long text takes several rows; their logits are joined before the CRF decodes
+    the whole post at once.
     """
 
     name: ClassVar[str] = "tagger"
     version: ClassVar[int] = 1
 
     def __init__(self, config: TaggerConfig) -> None:
-        """Load the adapter and the encoder under it.
+        """Load the adapter and its encoder.
 
         Raises:
             NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
@@ -75,10 +75,10 @@ class DualTagger:
     def fingerprint(self) -> str:
         """Covers config, architecture, both weight files and, where it is asked, the lexicon.
 
-        Batch size and device are left out: they move the last bits only.
+        Batch size and device are left out: they change only the last bits.
         """
         decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
-        # What came later counts where it is used, so that older recordings stay valid.
+        # Newer settings count only where they are used, so that older recordings stay valid.
         later = {"input": {"fine_hints"}} if not self.spec.input.fine_hints else {}
         spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
         if self.config.lexicon:
@@ -161,7 +161,7 @@ class DualTagger:
         if post.fine is not None and self.config.lexicon:
             shares = blend(shares, self._votes(post.words, first, last, label), self.config.lexicon)
         entropy = -sum(share * math.log(share) for share in shares.values() if share > 0)
-        # Six decimals: beyond that lies the noise of batch shapes.
+        # Six decimals: further ones depend on batch shapes.
         scores = {name: round(share, 6) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])}
         fine: str | None = None
         if self._fine_only:
@@ -172,7 +172,7 @@ class DualTagger:
 
     @staticmethod
     def _votes(words: Sequence[str], first: int, last: int, label: Label) -> Votes:
-        """The lexicon's votes for a mention, from the words near it: a far end of a long post says nothing about it."""
+        """The lexicon's votes for a mention, from the words near it; distant parts of a long post are ignored."""
         left, right = max(0, first - _NEAR), last + _NEAR
         return text_votes(label, words[left:right], (first - left, last - left))
 
@@ -190,7 +190,7 @@ class DualTagger:
 def tag_spans(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """Mentions `(first word, end, type index)` of a path's tags, numbered as `namepin.tools.nets.crf.bio_tags` does.
 
-    An `I-` that continues nothing begins a mention (only CRFs without the BIO constraint produce one).
+    An `I-` that does not continue a mention begins one. Only CRFs without the BIO constraint produce it.
     """
     first, kind = -1, -1
     for i, tag in enumerate([*tags, 0]):
@@ -203,7 +203,7 @@ def tag_spans(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _decode(crf: CRF, logits: Sequence[Tensor]) -> list[list[int]]:
-    """Viterbi paths of posts of any length: like lengths together, so that one long post does not pad the others."""
+    """Viterbi paths of posts of any length. Similar lengths share a batch, so that little is padded."""
     paths: list[list[int]] = [[] for _ in logits]
     order = sorted((i for i, x in enumerate(logits) if len(x)), key=lambda i: len(logits[i]))
     crf_device = crf.transitions.device

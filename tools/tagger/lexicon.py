@@ -1,7 +1,7 @@
-"""What words and well-known names say about a mention's fine type, given its 4-type: a small hand-written lexicon.
+"""A small hand-written lexicon: votes for a mention's fine type, given its 4-type, from words and well-known names.
 
-The knowledge itself is data: `data/fine_names.toml` (names) and `data/fine_rules.toml` (patterns). It labels training
-posts weakly (finetune/tagger/weak_labels.py), and can join a tagger's own scores (`blend`).
+Its entries are data: `data/fine_names.toml` (names) and `data/fine_rules.toml` (patterns). It labels training posts
+weakly (finetune/tagger/weak_labels.py), and can be combined with a tagger's scores (`blend`).
 """
 
 import re
@@ -16,7 +16,7 @@ from namepin.tools.base import digest, file_sha256
 from namepin.tools.labels import FINE_TO_COARSE4
 
 Votes = dict[str, float]
-"""Fine type -> weight; not normalised. Empty means: nothing known."""
+"""Fine type -> weight, not normalised; empty where nothing is known."""
 
 Table = Literal["hint", "shape", "context"]
 """Kinds of text a rule reads: of the recorded knowledge, of the mention itself, of the post around it."""
@@ -24,7 +24,7 @@ Table = Literal["hint", "shape", "context"]
 
 @dataclass(frozen=True)
 class TextWeights:
-    """How much one full vote of each source counts; `context` is per matching rule."""
+    """The weight of one full vote of each source; `context` is per matching rule."""
 
     listed: float = 2.0
     shape: float = 1.5
@@ -38,7 +38,7 @@ _Rule = tuple[re.Pattern[str], Votes]
 
 @lru_cache(maxsize=1)
 def lexicon_sha256() -> str:
-    """Of the two data files, for the fingerprints of tools that ask the lexicon."""
+    """Digest of the two data files, for the fingerprints of tools that use the lexicon."""
     return digest([file_sha256(DATA / name) for name in ("fine_names.toml", "fine_rules.toml")])
 
 
@@ -69,7 +69,7 @@ def _shares(types: str, coarse: str) -> Votes:
 
 
 _REMEMBERED = 300
-"""Characters; what is longer is a long post's context, which does not come twice and would fill the memory."""
+"""Largest length, in characters, of cached texts. Longer texts are contexts of long posts, which do not repeat."""
 
 
 def _matching(table: Table, coarse: str, text: str) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ def word_types(table: Table, coarse: str, text: str) -> Votes:
 
 
 def name_key(name: str) -> str:
-    """The spelling by which names are compared: letters and digits alone, lower case, no leading `the`."""
+    """The spelling for comparing names: only letters and digits, in lower case, without a leading `the`."""
     words = [w for w in re.split(r"[\W_]+", name.lower()) if w]
     return "".join(words[1:] if len(words) > 1 and words[0] == "the" else words)
 
@@ -125,13 +125,13 @@ def listed_types(coarse: str, name: str) -> Votes:
 
 
 def text_votes(coarse: str, words: Sequence[str], span: tuple[int, int], weights: TextWeights | None = None) -> Votes:
-    """What the names file, the mention's own words and the post's other words say.
+    """The votes of the names file, the mention's own words and the post's other words.
 
     Args:
         coarse: the mention's 4-type.
         words: the post's tokens.
         span: the mention's tokens, end exclusive.
-        weights: of the three sources.
+        weights: weights of the three sources.
     """
     weights = weights or TextWeights()
     start, end = span
@@ -145,14 +145,14 @@ def text_votes(coarse: str, words: Sequence[str], span: tuple[int, int], weights
 
 
 def blend(scores: Mapping[str, float], votes: Mapping[str, float], weight: float) -> dict[str, float]:
-    """A distribution joined by votes: `(p + weight * v) / (sum p + weight * sum v)`, best first."""
+    """A distribution combined with votes: `(p + weight * v) / (sum p + weight * sum v)`, best first."""
     total = sum(scores.values()) + weight * sum(votes.values())
     mixed = {t: (scores.get(t, 0.0) + weight * votes.get(t, 0.0)) / total for t in (*scores, *(votes.keys() - scores))}
     return dict(sorted(mixed.items(), key=lambda item: -item[1]))
 
 
 def split_joined(text: str) -> str:
-    """`text` with run-together and underscored words parted: "GreenBayPackers" -> "Green Bay Packers"."""
+    """`text` with run-together and underscored words separated: "GreenBayPackers" -> "Green Bay Packers"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|_+", " ", text)
 
 
@@ -163,6 +163,6 @@ def add_votes(votes: Votes, more: Mapping[str, float], weight: float = 1.0) -> N
 
 
 def normalise(votes: Mapping[str, float]) -> Votes:
-    """The votes as shares of one; none stay none."""
+    """The votes as shares of one; empty votes stay empty."""
     total = sum(votes.values())
     return {t: v / total for t, v in votes.items()} if total else {}

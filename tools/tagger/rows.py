@@ -1,7 +1,7 @@
-"""From tokens and knowledge to the tensors the tagger's net reads; shared by the tool and the training recipe.
+"""Turns tokens and knowledge into the tensors of the tagger's net; shared by the tool and the training recipe.
 
-A row is `[CLS] text [SEP] knowledge [SEP]` (GEM equation 3). The text always fits: knowledge is cut first, and a text
-too long for one row is laid out over several, overlapping ones (`windows`), each word being read where it has most
+A row is `[CLS] text [SEP] knowledge [SEP]` (GEM equation 3). The text is never cut: knowledge is cut first, and a text
+that is too long for one row takes several overlapping rows (`windows`). Each word is read in the row with the most
 context on both sides.
 """
 
@@ -21,21 +21,21 @@ from namepin.tools.tagger.lexicon import word_types
 from namepin.tools.types import Frozen
 
 CASES = ("none", "lower", "Title", "UPPER", "miXed", "X", "digits", "w1th-digits", "uncased", "mark", "symbol")
-"""How a word is written. `none` is for pieces that are no word of the text; `uncased` for scripts without case."""
+"""The casing of a word. `none` is for pieces that are not a word of the text; `uncased` for scripts without case."""
 CONTEXTS = ("none", "knowledge", "plain", "handle", "hashtag", "link", "retweet")
-"""What a word is in the post: `handle` and `hashtag` are the words after `@` and `#`."""
+"""The role of a word in the post: `handle` and `hashtag` are the words after `@` and `#`."""
 MARKS = ("none", "absent", "said", "name", "in-name")
-"""What the knowledge says of a word: `said` somewhere in it, first or later word of a name it lists as `name (type)`;
-`none` where there is no knowledge."""
+"""How the knowledge mentions a word: `said` somewhere, or as first or later word of a name in a list `name (type)`;
+`none` without knowledge."""
 HINTS = ("none", "unclear", *COARSE4)
-"""Which of the 4 types the hint behind a listed name speaks of, by the lexicon's rules for hints."""
+"""The one of the 4 types in the hint behind a listed name, by the lexicon's rules for hints."""
 FINE_HINTS = ("none", *FINE51)
-"""Which of the 51 types that hint names itself, word for word."""
+"""The one of the 51 types that the hint names word for word."""
 NUM_CHARS = 101
 """0 padding, 1-95 printable ASCII, then classes of everything else."""
 
 MAX_WORD_PIECES = 32
-"""Of one word; beyond that, random letters add nothing. WordPiece makes one [UNK] of such words anyway."""
+"""Largest number of characters of a word; random letters beyond it add nothing. WordPiece reads such words as [UNK]."""
 
 
 class InputSpec(Frozen):
@@ -43,16 +43,17 @@ class InputSpec(Frozen):
 
     Attributes:
         max_pieces: length of a row, special pieces included.
-        knowledge_pieces: at most so many pieces of knowledge, even where there is room for more.
-        overlap: pieces that neighbouring windows of a long text share.
+        knowledge_pieces: largest number of pieces of knowledge, even where there is room for more.
+        overlap: number of pieces that neighbouring windows of a long text share.
         crf_scope: `text` runs the CRFs over the text's words only; `all` over text, separator and knowledge pieces, as
             equation 5 is written.
         shapes: give the encoder each word's casing and context.
-        marks: give the encoder what the knowledge says of each word (`MARKS`), which it reads whole, beyond
+        marks: give the encoder how the knowledge mentions each word (`MARKS`), from the whole knowledge, beyond
             `knowledge_pieces`. Finding names again is easy for a string search and hard for a small encoder.
-        hints: with `marks`, also which of the 4 types the knowledge gives a listed name (`HINTS`).
-        fine_hints: with `hints`, also which of the 51 types it names itself (`FINE_HINTS`): for knowledge that does.
-        word_letters: letters of a word that the character net reads (the first and the last ones); 0 leaves it out.
+        hints: with `marks`, also the one of the 4 types that the knowledge gives a listed name (`HINTS`).
+        fine_hints: with `hints`, also the one of the 51 types that the knowledge names word for word (`FINE_HINTS`).
+        word_letters: number of a word's letters that the character net reads (the first and the last ones); 0 turns it
+            off.
     """
 
     max_pieces: int = Field(256, ge=16)
@@ -68,13 +69,12 @@ class InputSpec(Frozen):
 
 @dataclass(frozen=True)
 class KnowledgeInput:
-    """Knowledge as rows use it.
+    """Knowledge, prepared for rows.
 
     Attributes:
         ids: its first pieces.
         words: all its words, in lower case.
-        names: the names it lists, as `word_key` has them, and what their hints say (indices into `HINTS` and
-            `FINE_HINTS`).
+        names: `word_key`s of the names that it lists -> their hints (indices into `HINTS` and `FINE_HINTS`).
     """
 
     ids: list[int]
@@ -84,7 +84,7 @@ class KnowledgeInput:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch; `first:last` are the post's words it is laid out for, `keep` those it is read for."""
+    """One row of a batch. `first:last` are its words of the post; `keep` are the words whose logits count."""
 
     piece_ids: "np.ndarray[Any, Any]"
     piece_shapes: "np.ndarray[Any, Any]"
@@ -136,12 +136,12 @@ _PLAIN_HINTS = {
     "group": "ORG",
     "event": "OTHER",
 }
-"""Hints that name a 4-type itself; the lexicon's rules are about fine types."""
+"""Hints that name one of the 4 types; the lexicon's rules are about fine types."""
 _MOST_KEPT, _LONGEST_KEPT = 20_000, 100
-"""Words whose pieces are remembered, about 1 KB each, and the characters that such a word has at most."""
+"""Number of words whose pieces are cached, about 1 KB each, and the largest length of such a word."""
 
 _LONGEST_NAME = 8
-"""Words of a listed name, at most."""
+"""Largest number of words of a listed name."""
 
 
 def word_key(text: str) -> str:
@@ -203,15 +203,15 @@ def char_id(letter: str) -> int:
 
 
 _Read = tuple[list[int], int, list[int], int, int, int, int]
-"""A word as it is read: its pieces, case, letters, context, mark and hints."""
+"""A word in a row: its pieces, case, letters, context, mark and hints."""
 
 
 class RowBuilder:
     """Lays posts out as rows for one tokenizer and one `InputSpec`.
 
-    Words are cut into pieces one by one, which a word-piece or byte-pair tokenizer does alike inside a sentence, and
-    remembered. A word that yields no piece (a lone variation selector, say) becomes the unknown piece, so that words
-    and pieces never fall out of step.
+    Words are cut into pieces one by one, with the same result as inside a sentence for word-piece and byte-pair
+    tokenizers. The pieces are cached. A word without pieces (such as a lone variation selector) becomes the unknown
+    piece, so that words and pieces stay aligned.
     """
 
     def __init__(self, tokenizer: Any, spec: InputSpec) -> None:
@@ -219,7 +219,7 @@ class RowBuilder:
         self.cls = self._special("cls_token_id", "bos_token_id")
         self.sep = self._special("sep_token_id", "eos_token_id")
         self.unknown = self._special("unk_token_id", "eos_token_id")
-        # A word must fit a row, or the windows of a long text would never get past it.
+        # A word must fit a row, else the windows of a long text would not advance.
         self.word_limit = min(MAX_WORD_PIECES, spec.max_pieces - 2)
         self._words: dict[str, tuple[list[int], int, list[int]]] = {}
 
@@ -229,7 +229,7 @@ class RowBuilder:
     def _learn(self, words: Sequence[str]) -> Mapping[str, tuple[list[int], int, list[int]]]:
         """Pieces, case and letters of all these words.
 
-        The memory starts afresh when it is full; what is too long to be a word is not kept.
+        A full cache is cleared. Very long words are not cached.
         """
         known, long = self._words, dict[str, tuple[list[int], int, list[int]]]()
         new = list(dict.fromkeys(word for word in words if word not in known))
@@ -239,7 +239,7 @@ class RowBuilder:
             for word, ids in zip(new, self.tokenizer(new, add_special_tokens=False).input_ids, strict=True):
                 kept = known if len(word) <= _LONGEST_KEPT else long
                 kept[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
-        # Assigned last: another thread sees the old memory or the full new one.
+        # Assigned last: another thread sees the old cache or the complete new one.
         self._words = known
         return ChainMap(long, known) if long else known
 
@@ -252,7 +252,7 @@ class RowBuilder:
         return ids + [0] * (size - len(ids))
 
     def knowledge(self, text: str | None) -> KnowledgeInput | None:
-        """Knowledge made ready for `rows`; None where there is none."""
+        """Knowledge, prepared for `rows`; None without knowledge."""
         if not text or not text.strip():
             return None
         ids: list[int] = []
@@ -326,7 +326,7 @@ def _windows(sizes: Sequence[int], room: int, overlap: int) -> Iterable[tuple[in
         if last == len(sizes):
             return
         back, shared = last, 0
-        # Not so far back that the next window would end where this one does.
+        # Not so far back that the next window would end at the same word.
         while back - 1 > first and shared + sizes[back - 1] <= min(overlap, room - sizes[last]):
             back -= 1
             shared += sizes[back]

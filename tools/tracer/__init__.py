@@ -1,1 +1,1 @@
-"""Where in the picture the matcher saw a mention: one point."""
+"""The point in the picture that caused a match."""

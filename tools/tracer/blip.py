@@ -1,7 +1,7 @@
-"""Where in the picture did BLIP's match come from? Equation 11 on a text layer's cross-attention (GEM section 3.4.2).
+"""The place of BLIP's match: equation 11 on a text layer's cross-attention (GEM section 3.4.2).
 
-The paper writes the gradient of P_T and a sum over tokens; the code it builds on (LAVIS, PNP-VQA) takes the raw match
-logit and the mean over the tokens between the first one and [SEP]. Both are offered, LAVIS's reading is the default.
+The paper writes the gradient of P_T and a sum over tokens. The code it builds on (LAVIS, PNP-VQA) uses the raw match
+logit, and the mean over the tokens between the first one and [SEP]. Both are supported; the default is LAVIS's.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from namepin.tools.types import ImageRef, Notice
 
 
 class BlipTracer:
-    """All mentions of a picture in one forward and one backward pass, on the embedding the matcher left behind."""
+    """Traces all mentions of a picture in one forward and one backward pass, on the matcher's cached embedding."""
 
     name: ClassVar[str] = "tracer_blip"
     version: ClassVar[int] = 2

@@ -10,7 +10,7 @@ from namepin.tools.vision.config import SceneConfig
 
 
 class TracerConfig(Frozen):
-    """The scene as the matcher sees it, so that words need not be read again."""
+    """The settings of the scene, shared with the matcher, so that words are not read again."""
 
     scene: SceneConfig = SceneConfig()
 

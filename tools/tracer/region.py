@@ -1,4 +1,4 @@
-"""The starter tracer: the point inside the matched region that shows the mention best."""
+"""The starter tracer: the best point inside the matched region."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -31,10 +31,10 @@ class RegionTracer:
         )
 
     def run(self, requests: Sequence[TraceRequest], media: Media) -> list[Traces]:
-        """One point per query; one that brings no region gets none, and a notice W121.
+        """One point per query; a query without a region gets none, and a notice W121.
 
-        A matcher that works by regions has none for a mention that it does not see, which a low `match.threshold` lets
-        pass; one that does not work by regions needs another tracer.
+        A matcher that works by regions gives no region for a mention that it did not find, which a low
+        `match.threshold` may accept. A matcher that does not work by regions needs another tracer.
         """
         return [self._traces(request, media) for request in requests]
 
