@@ -62,9 +62,10 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
     from namepin.tools.llm.client import ChatClient
 
     ChatClient(settings, "chat")  # raises known errors before the first request
-    from langchain_openai import ChatOpenAI
+    from namepin.tools.llm.openai_chat import BoundedChat, takes_both_bounds
 
-    return ChatOpenAI(
+    return BoundedChat(
+        both_bounds=takes_both_bounds(settings.base_url),
         model=settings.model,
         base_url=settings.base_url or OPENAI,
         api_key=cast(Any, os.environ.get(KEY_VARIABLE) or "none"),

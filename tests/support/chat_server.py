@@ -18,6 +18,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *script: Step) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.bodies = list(script), list[dict[str, Any]]()
+        self.refuses = frozenset[str]()
+        """A request that has all of these fields is refused, and takes no step of the script."""
         self.go_on = threading.Event()
         """Cleared, it holds texts back after their first word."""
         self.go_on.set()
@@ -31,7 +33,11 @@ class Handler(JsonHandler):
     server: Server
 
     def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.body()))
+        body = json.loads(self.body())
+        self.server.bodies.append(body)
+        if self.server.refuses and self.server.refuses <= body.keys():
+            named = " and ".join(sorted(self.server.refuses))
+            return self.answer({"error": {"message": f"Unsupported parameter: {named}"}}, 400)
         script = self.server.script
         said = script.pop(0) if len(script) > 1 else script[0]
         self.send_response(200)

@@ -176,13 +176,13 @@ class ChatClient:
         import openai
         from pydantic import SecretStr
 
-        from namepin.tools.llm.openai_chat import BoundedChat
+        from namepin.tools.llm.openai_chat import BoundedChat, takes_both_bounds
 
         host = urlsplit(address).hostname or ""
         # A proxy of the environment is for the world outside, never for this machine.
         http = await stack.enter_async_context(openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)))
         return BoundedChat(
-            both_bounds=self.config.base_url is not None and not host.endswith("openai.com"),
+            both_bounds=takes_both_bounds(self.config.base_url and address),
             model=self.config.model or "",
             base_url=address,
             api_key=SecretStr(key),

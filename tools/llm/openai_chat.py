@@ -1,15 +1,23 @@
 """LangChain's client of OpenAI-compatible servers, with a bound that every server knows, and with models' thoughts."""
 
+from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
-from langchain_core.outputs import ChatResult
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr
 
 from namepin.tools.llm.config import THOUGHTS
 
 _NEW, _OLD = "max_completion_tokens", "max_tokens"
+_REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
+
+
+def takes_both_bounds(base_url: str | None) -> bool:
+    """Whether a server may be sent both names of the bound: any server but OpenAI's own, which is the default."""
+    return base_url is not None and not (urlsplit(base_url).hostname or "").endswith("openai.com")
 
 
 class BoundedChat(ChatOpenAI):
@@ -34,14 +42,33 @@ class BoundedChat(ChatOpenAI):
     async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
         try:
             return await super()._agenerate(*args, **kwargs)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            said = str(error.body)
-            refused = next((name for name in (_NEW, _OLD) if name in said), "")
-            if not self.both_bounds or self._refused or not refused:
+        except _REFUSALS as error:
+            if not self._learns_from(error):
                 raise
-            # A server that wants one of them names both, and wants the new one.
-            self._refused = _OLD if _NEW in said and _OLD in said else refused
         return await super()._agenerate(*args, **kwargs)
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        begun = False
+        try:
+            async for chunk in super()._astream(*args, **kwargs):
+                begun = True
+                yield chunk
+            return
+        except _REFUSALS as error:
+            if begun or not self._learns_from(error):
+                raise
+        async for chunk in super()._astream(*args, **kwargs):
+            yield chunk
+
+    def _learns_from(self, error: openai.APIStatusError) -> bool:
+        """Whether the server has just refused a bound by its name, so that the request is worth asking without it."""
+        said = str(error.body)
+        refused = next((name for name in (_NEW, _OLD) if name in said), "")
+        if not self.both_bounds or self._refused or not refused:
+            return False
+        # A server that wants one of them names both, and wants the new one.
+        self._refused = _OLD if _NEW in said and _OLD in said else refused
+        return True
 
     def _create_chat_result(
         self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None
