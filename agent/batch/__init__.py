@@ -1,1 +1,1 @@
-"""Many posts: read as a stream, worked on together, written in order, taken up again where a run ended."""
+"""Many posts: read as a stream, processed together, written in order, resumed where a run ended."""

@@ -1,6 +1,6 @@
-"""Posts that come again (retweets, reposts): the same text with the same picture is worked on once.
+"""Repeated posts (retweets, reposts): the same text with the same picture is processed once.
 
-Within a run that is always so, for the last posts. Across runs it is so where results are kept on disk.
+Within a run this holds for the most recent posts. Across runs it needs the results cached on disk.
 """
 
 import asyncio
@@ -21,33 +21,33 @@ from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.types import Extraction, Frozen, Notice
 
 MOST = 4096
-"""Posts remembered, the last used ones; packed, about 1 KB each, with masks some more."""
+"""Number of remembered posts, the most recently used ones; packed, each takes about 1 KB, or more with masks."""
 _TOGETHER = 64
-"""Results that go to the disk in one transaction; a killed run has them in its output, not in the cache."""
+"""Number of results per disk transaction; a killed run has them in its output, not in the cache."""
 
 
 class Asked(Frozen):
-    """All of a post that its result depends on, but for its id."""
+    """Everything in a post that its result depends on, except its id."""
 
     text: str
     tokens: tuple[str, ...] | None
     picture: str | None
-    """The sha256 of its bytes."""
+    """The sha256 of the key's bytes."""
     notices: tuple[Notice, ...]
 
     @classmethod
     def of(cls, ready: Ready) -> "Asked":
-        """What this post asks."""
+        """The key of this post."""
         image = ready.image.sha256 if ready.image else None
         return cls(text=ready.post.text, tokens=ready.post.tokens, picture=image, notices=ready.notices)
 
 
 class ResultCache:
-    """What posts came to in earlier runs, on disk, safe for several processes. For one event loop.
+    """Results of earlier runs on disk, safe for several processes. For one event loop.
 
     Args:
-        cache: where they are.
-        setup: of everything but the post that decides a result.
+        cache: the disk cache.
+        setup: key of everything besides the post that affects a result.
     """
 
     def __init__(self, cache: DiskCache, setup: str) -> None:
@@ -57,7 +57,7 @@ class ResultCache:
 
     @classmethod
     def of(cls, pin: Namepin) -> "ResultCache | None":
-        """Those of a profile; None where it keeps none."""
+        """The cache of a profile; None if the profile has no cache."""
         chosen = pin.settings.batch
         if not chosen.cache:
             return None
@@ -66,7 +66,7 @@ class ResultCache:
             "result": Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name),
             "unfilled": sorted(pin.settings.requested),
             "unused": [notice.model_dump(mode="json") for notice in pin.unused],
-            # What can change a score's last bits on one machine.
+            # Everything that can change a score's last bits on one machine.
             "together": getattr(pin.calls, "most", 1),
             "threads": torch.get_num_threads() if torch else 0,
         }
@@ -74,7 +74,7 @@ class ResultCache:
         return cls(DiskCache(folder, chosen.cache_mb * 2**20), digest(setup))
 
     async def get(self, asked: Asked) -> Extraction | None:
-        """The result of an equal post; None where there is none, or none that can be read."""
+        """The result of an equal post; None if it is missing or unreadable."""
         found = await asyncio.get_running_loop().run_in_executor(self._disk, self._cache.get, self._setup, asked)
         if found is None:
             return None
@@ -84,14 +84,14 @@ class ResultCache:
             return None
 
     def put(self, asked: Asked, result: Extraction) -> None:
-        """Keep a result, soon."""
+        """Store a result soon."""
         plain = result.model_copy(update={"id": "", "extra": None, "timings_ms": {}})
         self._fresh.append((asked, plain.to_json()))
         if len(self._fresh) >= _TOGETHER:
             self._write()
 
     def close(self) -> None:
-        """Have everything on the disk."""
+        """Write everything to the disk."""
         if self._fresh:
             self._write()
         self._disk.shutdown()
@@ -102,16 +102,16 @@ class ResultCache:
 
 
 class Deduplicator:
-    """What posts came to, by text, tokens and the picture's bytes. For one event loop.
+    """Results of posts by text, tokens and the picture's bytes. For one event loop.
 
-    Only what went well is used again: a post that met a server while it was down does not speak for the others.
+    Only complete results are reused: a post whose server was down does not affect equal posts.
 
     Args:
-        most: posts remembered.
-        kept: those of earlier runs.
+        most: number of remembered posts.
+        kept: results of earlier runs.
 
     Attributes:
-        saved: posts that needed no work of their own.
+        saved: number of posts that reused a result.
     """
 
     def __init__(self, most: int = MOST, kept: ResultCache | None = None) -> None:
@@ -119,10 +119,10 @@ class Deduplicator:
         self._recent: LRUCache[str, asyncio.Future[bytes | None]] = LRUCache(most)
 
     async def extraction(self, ready: Ready, work: Callable[[Ready], Awaitable[Extraction]]) -> Extraction:
-        """What an equal post came to, waited for where it is still on its way; else what `work` makes of this one.
+        """The result of an equal post, even if that post is still in progress; else the result of `work`.
 
         Raises:
-            Exception: whatever `work` raises.
+            Exception: any error of `work`.
         """
         asked = Asked.of(ready)
         key = digest(asked.model_dump(mode="json"))
@@ -148,7 +148,7 @@ class Deduplicator:
                 del self._recent[key]
 
     def close(self) -> None:
-        """Have everything that is kept on the disk."""
+        """Write all stored results to the disk."""
         if self.kept:
             self.kept.close()
 
@@ -159,7 +159,7 @@ class Deduplicator:
 
 
 def _pack(extraction: Extraction) -> bytes:
-    """An extraction of a few names takes 15 KB as objects, and less than one like this."""
+    """Pack an extraction: one of a few names takes 15 KB as objects, and less than 1 KB packed."""
     return zlib.compress(extraction.model_dump_json().encode(), 1)
 
 

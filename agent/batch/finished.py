@@ -1,8 +1,8 @@
-"""What a batch's folder holds already: every finished line is checked before a run goes on, and nothing is changed.
+"""Checks every finished line of a batch's folder before a run continues. It changes nothing.
 
-A killed process leaves the beginning of a line at the end of a file, and a power cut may leave zeros there. Only that
-may go. Any other line that cannot be read, is missing, or belongs to another row ends the run (E502): the rows behind
-it are finished work, which `--repair` keeps (`namepin.agent.batch.repair`).
+A killed process leaves a partial line at the end of a file, and a power cut may leave zeros there. Only such an end is
+dropped. Any other line that is unreadable, missing or of another row ends the run (E502). The rows after it are
+finished work, which `--repair` keeps (`namepin.agent.batch.repair`).
 """
 
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ from namepin.tools.jsonl import parse_json
 
 PREDICTIONS, FAILURES = "predictions.jsonl", "failures.jsonl"
 MAX_LINE_BYTES = 2**28
-"""A longer line is damage: a disk may fill a file with zeros."""
+"""Longest valid line; a longer line is damage, since a disk may fill a file with zeros."""
 REPAIR = "run the same command with --repair: it keeps every row whose line is whole, and works on the others again"
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedLine:
-    """A whole line: its number from 1, the byte where it begins, the byte behind it, and its object."""
+    """A whole line: its number from 1, the offset of its first byte, the offset after it, and its object."""
 
     number: int
     start: int
@@ -33,15 +33,15 @@ class FinishedLine:
 
 @dataclass(frozen=True)
 class Finished:
-    """What the two files of results say.
+    """Counts over the two result files.
 
     Attributes:
-        rows: rows of the input that are finished.
-        failed: those that failed.
-        degraded: posts that are degraded.
-        fingerprint: of the tools that made the results; None where there is no result.
-        predictions_bytes: length of the finished lines in `predictions.jsonl`; what follows is torn.
-        failures_bytes: the same of `failures.jsonl`.
+        rows: number of finished rows of the input.
+        failed: number of failed rows.
+        degraded: number of degraded posts.
+        fingerprint: fingerprint of the tools behind the results; None without results.
+        predictions_bytes: length of the finished lines in `predictions.jsonl`; the rest is a torn line.
+        failures_bytes: the same for `failures.jsonl`.
     """
 
     rows: int
@@ -53,12 +53,12 @@ class Finished:
 
 
 def read_finished(folder: Path) -> Finished:
-    """Read both files through, and count; torn last lines do not count.
+    """Read both files and count; torn last lines do not count.
 
-    Failures are in the order of the rows. The last ones may be of rows whose prediction is missing: they do not count.
+    Failures are in the order of the rows. The last failures may be of rows without a prediction; these do not count.
 
     Raises:
-        NamepinError: E502 for a line that is damaged, or was made with other tools than those before it.
+        NamepinError: E502 for a line that is damaged, or that has other tools than the lines before it.
     """
     posts = degraded = posts_end = 0
     fingerprint: str | None = None
@@ -86,7 +86,7 @@ def finished_posts(source: Source, folder: Path, rows: int) -> Iterator[tuple[Ro
     """The posts among the first `rows` rows of the input, each with its prediction.
 
     Raises:
-        NamepinError: E502 where a row has no line, or that of another row.
+        NamepinError: E502 if a row has no line, or the line of another row.
     """
     if not rows:
         return
@@ -122,10 +122,10 @@ def finished_posts(source: Source, folder: Path, rows: int) -> Iterator[tuple[Ro
 
 
 def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[FinishedLine]:
-    """The lines of a file of results, one after the other; a torn last one is left out.
+    """The lines of a result file, one after the other, without a torn last line.
 
     Args:
-        path: the file; one that is missing has no lines.
+        path: the file; a missing file has no lines.
         check: raises ValueError for a value that is not a result.
 
     Raises:
@@ -152,7 +152,7 @@ def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[Finished
 
 
 def check_prediction(value: Any) -> None:
-    """Raise ValueError where a value does not have what is needed of a prediction."""
+    """Raise ValueError if a value lacks the required fields of a prediction."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     image = value.get("image")
@@ -175,7 +175,7 @@ def _is_notice(value: Any) -> bool:
 
 
 def check_failure(value: Any) -> None:
-    """Raise ValueError where a value is not a line of `failures.jsonl`."""
+    """Raise ValueError if a value is not a line of `failures.jsonl`."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     row = value.get("row")
@@ -190,7 +190,7 @@ def check_failure(value: Any) -> None:
 
 
 def damaged(path: Path, number: int, why: str) -> NamepinError:
-    """The error for a finished line that cannot be relied on."""
+    """The error for an unreliable finished line."""
     return NamepinError("E502", f"a finished line is damaged: {why}", where=f"{path}:{number}", mend=REPAIR)
 
 

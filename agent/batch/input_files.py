@@ -1,7 +1,7 @@
-"""The rows of a batch's file, whatever kind of file it is: JSONL, CSV, either of them in gzip, or Parquet.
+"""The rows of a batch's file of any supported kind: JSONL, CSV, either of them in gzip, or Parquet.
 
-The first bytes say which kind it is, since names lie; CSV alone is known by its name. Files of other kinds are named
-(E104), before anything is written.
+The first bytes decide the kind, since names may be wrong; only CSV is recognised by its name. Other kinds are rejected
+by name (E104) before anything is written.
 """
 
 import csv
@@ -24,11 +24,11 @@ from namepin.tools.jsonl import MAX_LINE_BYTES, parse_json, read_lines
 
 Kind = Literal["jsonl", "csv", "parquet"]
 Placed = tuple[str, dict[str, Any] | NamepinError]
-"""A row's place, for people, and the row; or why it cannot be read."""
+"""A row's place, for people, and the row or the reason why it cannot be read."""
 
 _HEAD_BYTES = 2**16
 _ROWS, _ROWS_WITH_BYTES = 1024, 16
-"""Rows of a Parquet file that are held at a time; those with bytes may hold pictures."""
+"""Number of Parquet rows in memory at a time; rows with bytes may hold pictures."""
 _FOREIGN = {
     b"\xff\xfe\x00\x00": ("UTF-32 text", "save it as UTF-8: iconv -f UTF-32 -t UTF-8 FILE > NEW"),
     b"\x00\x00\xfe\xff": ("UTF-32 text", "save it as UTF-8: iconv -f UTF-32 -t UTF-8 FILE > NEW"),
@@ -45,14 +45,14 @@ _FOREIGN = {
     b"\x89HDF": ("an HDF5 file", "save it as Parquet or JSONL"),
     b"\x80\x04\x95": ("a pickle, which is never opened", "save it as Parquet or JSONL"),
 }
-_ARRAY = "write one object a line: jq -c '.[]' FILE > NEW.jsonl"
+_ARRAY = "write one object per line: jq -c '.[]' FILE > NEW.jsonl"
 
 
 class InputFile:
     """A file of rows.
 
     Raises:
-        NamepinError: E104 when it is of a kind that is not read, or cannot be read.
+        NamepinError: E104 when its kind is not supported, or it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +68,7 @@ class InputFile:
         """Every row, in order.
 
         Raises:
-            NamepinError: E104 when the file is damaged from some place on.
+            NamepinError: E104 when a part of the file is damaged.
         """
         if self.kind == "parquet":
             yield from self._parquet()
@@ -77,7 +77,7 @@ class InputFile:
             yield from self._csv(data) if self.kind == "csv" else self._jsonl(data)
 
     def count(self) -> int:
-        """Rows; lines, for text. A file that is cut off or damaged is found here.
+        """Rows, or lines for text. Truncated and damaged files are detected here.
 
         Raises:
             NamepinError: E104, as `rows`.
@@ -117,7 +117,7 @@ class InputFile:
             try:
                 yield where, line.parse_object()
             except ValueError as error:
-                mend = "give one JSON object a line"
+                mend = "give one JSON object per line"
                 yield where, NamepinError("E103", str(error), where=where, mend=mend)
 
     def _csv(self, data: IO[bytes]) -> Iterator[Placed]:
@@ -125,7 +125,7 @@ class InputFile:
         try:
             yield from self._csv_rows(text)
         finally:
-            text.detach()  # the bytes are closed by whoever opened them
+            text.detach()  # the caller closes the bytes
 
     def _csv_rows(self, text: io.TextIOWrapper) -> Iterator[Placed]:
         csv.field_size_limit(MAX_LINE_BYTES)
@@ -170,7 +170,7 @@ class InputFile:
 
 
 def plain(value: Any) -> Any:
-    """A value of a Parquet file as JSON has it: bytes in base64, times in ISO 8601, other things as text."""
+    """A value of a Parquet file as JSON: bytes in base64, times in ISO 8601, other values as text."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, dict):
@@ -187,7 +187,7 @@ def plain(value: Any) -> Any:
 
 
 def _values(batch: Any) -> Iterable[dict[str, Any] | Exception]:
-    """The rows of a batch; one that Python cannot hold (a date in the year 20,000) does not take the others along."""
+    """The rows of a batch. A row that Python cannot hold (a date in the year 20,000) does not lose the other rows."""
     try:
         return list(batch.to_pylist())
     except (ValueError, OverflowError, ArithmeticError):
@@ -248,7 +248,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, EOFError, zlib.error) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        mend = "check the file; a damaged archive has to be made again"
+        mend = "check the file; create a damaged archive again"
         raise NamepinError("E104", f"the file cannot be read: {reason}", where=str(path), mend=mend) from error
 
 

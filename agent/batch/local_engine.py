@@ -1,4 +1,4 @@
-"""The local engine: a window of posts on their way through the graph, results written in the order of the input."""
+"""The local engine: a window of posts runs through the graph, results are written in the order of the input."""
 
 import asyncio
 import signal
@@ -27,16 +27,16 @@ from namepin.tools.llm.config import ChatConfig
 from namepin.tools.types import Extraction, Notice, Post
 
 _DECODERS = 4
-"""Pictures decoded at a time."""
+"""Number of pictures decoded at a time."""
 _BY_ID = frozenset({"examples"})
-"""Roles whose tools look at a post's id: with one of them, equal posts with other ids need not come to the same."""
+"""Roles whose tools use a post's id; with such a tool, equal posts with different ids may have different results."""
 _WHERE = frozenset({"base_url", "servers", "timeout_s", "retries", "backoff_s", "backoff_max_s", "concurrency"})
-"""Settings of a chat model that say where it is and how long to wait, and decide no answer."""
+"""Settings of a chat model for its address and timeouts, which do not affect answers."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row came to."""
+    """The outcome of a row."""
 
     row: Row
     extraction: Extraction | None
@@ -54,16 +54,16 @@ def run_batch(
     repair: bool = False,
     told: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
-    """Work through an input into a folder, or go on with it; the last progress, and whether it was stopped.
+    """Process an input into a folder, or resume; returns the last progress, and whether the run was stopped.
 
     Args:
         pin: the profile.
         source: the input.
-        out: the folder.
-        at_once: posts on their way through the graph at a time.
-        limit: rows of the input to stop after.
+        out: the output folder.
+        at_once: number of posts in the graph at a time.
+        limit: number of input rows after which to stop.
         masks: whether the rows are predictions that only get masks (`namepin.graphs.masks_only`).
-        repair: go on with a folder that is damaged, and keep the rows whose lines are whole.
+        repair: continue with a damaged folder, and keep the rows whose lines are whole.
         told: called after each row.
 
     Raises:
@@ -93,7 +93,7 @@ def run_batch(
 
 
 def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, Any]:
-    """What must be the same for a run to go on, with whichever engine and model servers."""
+    """The settings that must stay the same for a run to resume, with any engine and any model servers."""
     settings = pin.settings.dump()
     for role, tool in pin.settings.tools.items():
         if isinstance(tool.config, ChatConfig):
@@ -107,12 +107,12 @@ def identity_of(pin: Namepin, source: Source, masks: bool = False) -> dict[str, 
 
 
 def _fingerprint(pin: Namepin, masks: bool) -> str:
-    """What every result of this run carries."""
+    """The fingerprint of every result of this run."""
     return Context(pin.calls, policy=policy(pin.settings)).fingerprint(MASKS if masks else pin.graph.name)
 
 
 async def _outcomes(work: "_Work", rows: Iterator[Row], at_once: int, stop: asyncio.Event) -> AsyncIterator[Outcome]:
-    """Outcomes in the order of the rows; at most `at_once` posts are on their way, and twice as many are held."""
+    """Outcomes in the order of the rows. At most `at_once` posts are in progress, and twice as many in memory."""
     loop = asyncio.get_running_loop()
     turns = asyncio.Semaphore(at_once)
     decoders = asyncio.Semaphore(_DECODERS)
@@ -137,7 +137,7 @@ async def _outcomes(work: "_Work", rows: Iterator[Row], at_once: int, stop: asyn
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done about a row."""
+    """The processing of a row."""
 
     pin: Namepin
     masks: bool
@@ -149,7 +149,7 @@ class _Work:
         async with turns:
             try:
                 return Outcome(row, await self._extraction(row, await decode_row(self.pin, row, decoders)))
-            except Exception as error:  # a batch goes on, whatever one post brings about
+            except Exception as error:  # one post never ends a batch
                 return Outcome(row, self.pin.failed(row.post, error), error)
 
     async def _extraction(self, row: Row, ready: Ready) -> Extraction:
@@ -163,7 +163,7 @@ class _Work:
 
 
 async def decode_row(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Ready:
-    """The row's post, its picture decoded; without it (W101) where that takes too long (`tools.images.load`)."""
+    """The row's post with its decoded picture; without the picture (W101) after a timeout (`tools.images.load`)."""
     assert row.post is not None
     if row.post.image is None and row.picture is None:
         return pin.ready(row.post)
@@ -172,7 +172,7 @@ async def decode_row(pin: Namepin, row: Row, decoders: asyncio.Semaphore) -> Rea
 
 
 def _ready(pin: Namepin, row: Row, post: Post) -> Ready:
-    """The post with its picture, or without it (W101) where that cannot be read."""
+    """The post with its picture, or without it (W101) if the picture cannot be read."""
     if row.picture is None:
         return pin.ready(post)
     bare = pin.ready(post)
@@ -184,7 +184,7 @@ def _ready(pin: Namepin, row: Row, post: Post) -> Ready:
 
 
 async def _in_thread(work: Callable[[Post], Ready], post: Post) -> Ready:
-    """Run `work` in a thread of its own that nobody waits for: a stuck one holds up neither others nor the end."""
+    """Run `work` in a separate thread that is never joined: a stuck thread delays neither other posts nor the end."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Ready] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""Rows that are predictions already: their entities as Namepin's, to be given masks."""
+"""Rows that are predictions: their entities in Namepin's form, to get masks."""
 
 from functools import cache
 from typing import Any, cast
@@ -16,7 +16,7 @@ from namepin.tools.text import tweet_tokens
 from namepin.tools.types import Box, Entity, Extraction, token_offsets
 
 MOST = 500
-"""Entities of a post."""
+"""Largest number of entities per post."""
 
 
 @cache
@@ -25,7 +25,7 @@ def _graph() -> Graph:
 
 
 async def with_masks(pin: Namepin, row: Row, ready: Ready) -> Extraction:
-    """The row's entities, those that have a box with a mask.
+    """The row's entities; entities with a box get a mask.
 
     Raises:
         NamepinError: E134, E136, E137 for an entity that cannot be understood.

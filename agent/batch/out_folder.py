@@ -1,11 +1,11 @@
-"""The output folder of a batch: what is written, in which order, and what a run that was cut off left behind.
+"""The output folder of a batch: its files, the order of writes, and recovery after an interrupted run.
 
-Every row of the input leaves exactly one line: a post a line of `predictions.jsonl` (a failed one, too), a row that is
-no post a line of `failures.jsonl`. A failure is written before the prediction it belongs to, so a crash between the two
-leaves a failure too many, never one too few; the next run cuts it away. Nothing else is needed to go on.
+Every row of the input gives exactly one line: a post, even a failed one, in `predictions.jsonl`; a row that is not a
+post in `failures.jsonl`. A failure is written before its prediction. A crash between the two leaves one failure too
+many, never one too few, and the next run removes it. A run needs nothing else to resume.
 
-A killed process loses what it had not handed to the system: at most the line it was writing. A machine that loses power
-loses what the disk had not got: failures are on it before the prediction that follows them, predictions every second.
+A killed process loses at most the line that it was writing. A power cut loses data that had not reached the disk:
+failures reach it before the prediction that follows them, predictions every second.
 """
 
 import os
@@ -26,25 +26,25 @@ from namepin.tools.types import Extraction
 
 MANIFEST, LOCK, TABLE = "manifest.json", ".lock", "predictions.parquet"
 DEGRADED = b'"status":"degraded","warnings"'
-"""In the line of a degraded post, and of no other: quotes within a post's text are escaped."""
+"""A text that only the lines of degraded posts contain, since quotes within a post's text are escaped."""
 SYNC_S = 1.0
-"""Predictions reach the disk itself, not only the system's memory, at least so often."""
+"""Longest time in seconds until predictions reach the disk itself, not only the system's memory."""
 
 
 class OutFolder:
-    """A batch's output folder, held by one process at a time. Nothing in it changes before the first `say` or `put`.
+    """A batch's output folder, locked by one process at a time. Nothing in it changes before the first `say` or `put`.
 
     Args:
-        folder: made when it is not there.
-        identity: what must be the same for a run to go on: the input's and the settings' hashes.
+        folder: created if missing.
+        identity: hashes of the input and the settings, which must stay the same for a run to resume.
         repair: set the results aside and begin anew, see `namepin.agent.batch.repair`.
 
     Attributes:
-        done: rows of the input that are finished.
-        failed: those that failed.
-        degraded: posts that are degraded.
-        fingerprint: of the tools that made the results; None before the first result.
-        unnamed: whether the manifest was damaged or missing, so that nothing says what the results were made with.
+        done: number of finished rows of the input.
+        failed: number of failed rows.
+        degraded: number of degraded posts.
+        fingerprint: fingerprint of the tools behind the results; None before the first result.
+        unnamed: whether the manifest was damaged or missing, so that the tools behind the results are unknown.
 
     Raises:
         NamepinError: E500 not writable, E501 another process works on it, E502 it belongs to another input or profile,
@@ -85,7 +85,7 @@ class OutFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with suppress(OSError):  # of a disk that is full or gone, which `put` has said
+            with suppress(OSError):  # a full or missing disk, which `put` has reported
                 for file in self._files.values():
                     os.fsync(file.fileno())
         finally:
@@ -115,7 +115,7 @@ class OutFolder:
             raise _unwritable(self.folder, problem) from problem
 
     def put_line(self, line: bytes, degraded: bool) -> None:
-        """Write the finished line of the next row, as it is.
+        """Write the finished line of the next row unchanged.
 
         Raises:
             NamepinError: E500, as `put`.
@@ -131,7 +131,7 @@ class OutFolder:
         """Write the manifest."""
         try:
             if PREDICTIONS in self._files:
-                os.fsync(self._files[PREDICTIONS].fileno())  # a manifest never says more than the disk has
+                os.fsync(self._files[PREDICTIONS].fileno())  # a manifest never counts more than the disk has
             atomic_write(self.folder / MANIFEST, dump_json({**self.identity, **fields}, indent=1) + "\n")
             for name in (FAILURES, PREDICTIONS):  # there from the beginning, the manifest before them
                 self._file(name)
@@ -152,7 +152,7 @@ class OutFolder:
         self.fingerprint = fingerprint
 
     def _file(self, name: str) -> IO[bytes]:
-        """One of the two files, open at the end of its whole lines."""
+        """One of the two files, opened at the end of its whole lines."""
         if name not in self._files:
             # Unbuffered: a line is on its way to the disk when `write` returns, and closing has nothing left to do.
             file = self._open.enter_context(open(self.folder / name, "ab", buffering=0, opener=_without_links))
@@ -209,7 +209,7 @@ def _has_bytes(path: Path) -> bool:
 
 
 def _refuse_links(folder: Path) -> None:
-    """What is written in the folder must not end up outside it."""
+    """Require that writes to the folder do not end up outside it."""
     for name in (PREDICTIONS, FAILURES, *SET_ASIDE.values(), MANIFEST, LOCK, TABLE):
         path = folder / name
         try:

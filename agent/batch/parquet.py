@@ -1,4 +1,4 @@
-"""The results of a batch as one Parquet file, for those who go on with tables."""
+"""The results of a batch as one Parquet file, for work with tables."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -12,14 +12,14 @@ from namepin.tools.files import atomic_path
 from namepin.tools.jsonl import parse_json
 
 _GROUP = 1000
-"""Rows of a row group; so many are held."""
+"""Number of rows per row group, which are in memory at a time."""
 
 
 def write_parquet(folder: Path) -> Path:
     """Write `predictions.parquet` beside `predictions.jsonl`, in its order, and replace an older one.
 
-    Columns that tables are asked about have types of their own: `id`, `text`, `status`, `image`, `entities` (a list of
-    structs: `text`, `start`, `end`, `label`, `fine_label`, `groundable`, `match_score`, `box`); `json` has all of it.
+    The most used columns are typed: `id`, `text`, `status`, `image`, `entities` (a list of structs: `text`, `start`,
+    `end`, `label`, `fine_label`, `groundable`, `match_score`, `box`). The column `json` has the whole result.
 
     Raises:
         NamepinError: E301 without pyarrow, E500 when it cannot be written.

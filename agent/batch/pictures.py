@@ -1,7 +1,7 @@
-"""Before a run goes on: do rows and pictures still fit the results that are there?
+"""Checks before a resume that rows and pictures still fit the existing results.
 
-The input's hash covers what the input says, and that is a picture's name. A prediction has the sha256 of the bytes that
-were read, so the file is hashed again: dates and sizes would cry wolf after a copy, and miss an edit that keeps them.
+The input's hash covers only a picture's name. A prediction has the sha256 of the picture's bytes, so the file is hashed
+again. Dates and sizes would give false alarms after a copy, and miss an edit that keeps them.
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,17 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import TOO_SLOW, load_image
 
 _AT_ONCE = 8
-"""Files read at a time."""
+"""Number of files read at a time."""
 
 
 def check_finished(source: Source, folder: Path, rows: int, max_pixels: int) -> None:
     """Compare the first `rows` rows of the input, and their pictures, with the folder's results.
 
-    Not compared: pictures of posts that failed, and those that were given up after the deadline.
+    Pictures of failed posts and pictures that timed out are not compared.
 
     Raises:
-        NamepinError: E502 for the first row whose line is missing or another's, and for the first picture that is
-            another, is gone, or is there and was not.
+        NamepinError: E502 for the first row whose line is missing or belongs to another row, and for the first picture
+            that has changed, disappeared or appeared.
     """
 
     def change(pair: tuple[Row, dict[str, Any]]) -> tuple[Row, str]:
@@ -41,9 +41,9 @@ def check_finished(source: Source, folder: Path, rows: int, max_pixels: int) -> 
 
 
 def picture_change(row: Row, prediction: Mapping[str, Any], max_pixels: int) -> str:
-    """What happened to a row's picture since its prediction was made; empty if nothing did."""
+    """The change to a row's picture since its prediction; empty without a change."""
     if row.picture is not None:
-        return ""  # the input's own hash covers it
+        return ""  # covered by the input's hash
     path = row.post.image if row.post else None
     sha256 = prediction["image"]["sha256"] if prediction["image"] else None
     if prediction["status"] == "failed" or not (path or sha256):
@@ -56,7 +56,7 @@ def picture_change(row: Row, prediction: Mapping[str, Any], max_pixels: int) -> 
             return ""
         return "can be read now, and could not be then" if warnings else "was not there then"
     try:
-        if Path(path).is_file():  # a pipe would be waited for
+        if Path(path).is_file():  # reading a pipe would block
             return "" if file_sha256(Path(path)) == sha256 else "has changed since"
     except OSError:
         pass
