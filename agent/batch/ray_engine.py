@@ -1,8 +1,8 @@
 """The Ray engine: the stages of `namepin.agent.batch.stages` as actor pools of Ray Data, on one machine or a cluster.
 
-One task reads the input as a stream and cuts it into chunks of posts; each stage maps chunks; the driver, where the
-command runs, writes them in order into the same kind of folder as the local engine. Whatever dies (an actor, a reader,
-a node) is started again by Ray, and its chunk is done again: results do not depend on where or how often.
+One task streams the input and cuts it into chunks of posts. Each stage maps chunks. The driver, which runs the command,
+writes them in order into the same kind of folder as the local engine. Ray restarts a dead actor, reader or node and
+repeats its chunk. Results do not depend on the place or the number of attempts.
 """
 
 import logging
@@ -32,14 +32,14 @@ from namepin.tools.deprecations import hide_foreign_deprecations
 from namepin.tools.errors import Exit, NamepinError, install_command
 
 _HELD = 4
-"""Chunks that wait before each actor; more would only take memory."""
+"""Number of chunks in each actor's queue; more would only take memory."""
 _READER_BYTES = 2**27
 _CONNECT_S = 10.0
-"""Until a cluster that does not answer counts as unreachable."""
+"""Seconds after which a silent cluster counts as unreachable."""
 _RAY_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # it would report to its makers
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send usage statistics
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # on stderr; the full logs are in Ray's own folder
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # on stderr; the full logs are in Ray's folder
 }
 
 
@@ -55,17 +55,17 @@ def run_ray(
     repair: bool = False,
     told: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
-    """Work through an input into a folder, or go on with it, as `namepin.agent.batch.local_engine.run_batch`.
+    """Process an input into a folder, or resume, as `namepin.agent.batch.local_engine.run_batch`.
 
     Args:
         settings: the profile; `settings.ray` has the processes of each stage.
         source: the input; on a cluster, a path that every node has.
-        out: the folder, on this machine.
-        address: of a running cluster; None takes RAY_ADDRESS, else starts Ray on this machine for this run.
-        at_once: posts of a chunk on their way through the graph at a time.
-        together: requests that a tool is asked at once.
-        limit: rows of the input to stop after.
-        repair: go on with a folder that is damaged, and keep the rows whose lines are whole.
+        out: the output folder on this machine.
+        address: address of a running cluster; None for RAY_ADDRESS or, without it, a new Ray on this machine.
+        at_once: number of posts of a chunk in the graph at a time.
+        together: number of requests that a tool gets at once.
+        limit: number of input rows after which to stop.
+        repair: continue with a damaged folder, and keep the rows whose lines are whole.
         told: called after each row.
 
     Raises:
@@ -102,7 +102,7 @@ def run_ray(
 def _passages(
     settings: Settings, rows_left: Callable[[], Iterator[Row]], at_once: int, together: int
 ) -> Iterator[Passage]:
-    """The rows that are left, done, in order."""
+    """The results of the remaining rows, in order."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -110,7 +110,7 @@ def _passages(
         return
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.target_max_block_size = 1  # a block is a chunk: what is read is worked on at once
+    context.target_max_block_size = 1  # a block is a chunk, so that rows are processed as soon as they are read
     context.enable_progress_bars = False
     folder, pools = os.getcwd(), settings.ray
 
@@ -121,7 +121,7 @@ def _passages(
             yield _table([chunk])
 
     dataset: ray.data.Dataset = ray.data.from_items([{"item": 0}], override_num_blocks=1)
-    # Its own need of memory keeps Ray from making one process of the reader and the first stage.
+    # A memory request of its own keeps Ray from merging the reader with the first stage.
     dataset = dataset.map_batches(
         read, batch_size=None, batch_format="pyarrow", num_cpus=pools.reader_cpus, memory=_READER_BYTES
     )
@@ -142,7 +142,7 @@ def _passages(
                 yield from chunk
     except ray.exceptions.RayError as error:
         what = f"Ray gave up: {' '.join(str(error).split())[:300]}"
-        mend = "mend the cluster; the same command goes on where this one ended"
+        mend = "fix the cluster; the same command continues where this one ended"
         raise NamepinError("E303", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
 
 
@@ -157,15 +157,15 @@ def _chunks(table: Any) -> list[list[Passage]]:
 
 
 class _Actor:
-    """A process of a stage, as Ray starts it."""
+    """A process of a stage, started by Ray."""
 
     def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
         hide_foreign_deprecations()
-        os.chdir(folder)  # paths are as on the command line
+        os.chdir(folder)  # paths are relative as on the command line
         self.refused: NamepinError | None = None
         try:
             self.worker = StageWorker(settings, stage, together, at_once)
-        except NamepinError as error:  # a dead actor would be started again and again
+        except NamepinError as error:  # Ray would restart a dead actor again and again
             self.refused = error
 
     def __call__(self, table: Any) -> Any:
@@ -177,7 +177,7 @@ class _Actor:
 
 @contextmanager
 def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
-    """A connection to the cluster; without an address, a Ray of this machine alone, on its loopback."""
+    """A connection to the cluster; without an address, a new Ray on this machine's loopback interface."""
     for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -193,7 +193,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
     gpus = sum(pool.actors * pool.gpus for pool in needed)
     cpus = pools.reader_cpus + sum(pool.actors * pool.cpus for pool in needed)
     alone: dict[str, Any] = {
-        "num_cpus": max(os.cpu_count() or 1, int(cpus + 1)),  # logical: how many processes, not how fast
+        "num_cpus": max(os.cpu_count() or 1, int(cpus + 1)),  # logical CPUs bound the processes, not their speed
         "include_dashboard": False,
         "_node_ip_address": "127.0.0.1",
     }
@@ -219,7 +219,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for minutes. Raises `OSError`, or `ValueError` where the port is none."""
+    """Test the connection, since Ray itself tries for minutes. Raises `OSError`, or `ValueError` for a bad port."""
     host, colon, port = address.rpartition(":")
     if colon and "://" not in address:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()

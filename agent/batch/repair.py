@@ -1,8 +1,7 @@
-"""`--repair`: a folder with damaged lines is finished, and every row whose line is whole keeps it.
+"""`--repair`: finishes a folder with damaged lines and keeps every whole line.
 
-The two files of results are set aside, under names that stay, and begun anew. A row takes its line from there where
-that is provably its own: same id, text, picture and tools. Failed rows, and those without a whole line, are worked on
-again.
+The two result files are set aside under fixed names and begun anew. A row reuses its old line if the id, text, picture
+and tools are the same. Failed rows and rows without a whole line are processed again.
 """
 
 import shutil
@@ -29,9 +28,9 @@ SET_ASIDE = {PREDICTIONS: "predictions.damaged.jsonl", FAILURES: "failures.damag
 
 
 def set_aside(folder: Path) -> None:
-    """Move the lines of both files to the end of those that were set aside before.
+    """Append the lines of both files to the files set aside earlier.
 
-    A crash in between leaves lines twice, which does no harm.
+    A crash in between duplicates lines, which is harmless.
     """
     for name, aside in SET_ASIDE.items():
         if not (folder / name).exists():
@@ -53,14 +52,14 @@ def _ends_a_line(path: Path) -> bool:
 
 
 class UsableLines(Container[int]):
-    """The lines that were set aside and can be used again, by the number of their row.
+    """The reusable lines among those set aside, by row number.
 
     Args:
-        folder: the batch's.
+        folder: the batch's folder.
         source: the input.
-        done: rows of it that are finished; only those behind them count.
-        max_pixels: bound of a picture.
-        fingerprint: the tools' of this run; None where it is known only later, and lines of one kind are taken.
+        done: number of finished rows; only later rows count.
+        max_pixels: largest number of pixels per picture.
+        fingerprint: fingerprint of this run's tools. None if unknown yet; then all lines must have one fingerprint.
     """
 
     def __init__(self, folder: Path, source: Source, done: int, max_pixels: int, fingerprint: str | None) -> None:
@@ -121,7 +120,7 @@ class UsableLines(Container[int]):
 
 
 def _readable_lines(path: Path, check: Callable[[Any], object]) -> Iterator[FinishedLine]:
-    """The whole lines of a file, whatever stands between them."""
+    """The whole lines of a file; damaged parts between them are skipped."""
     if not path.exists():
         return
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Where the posts of a batch come from: a file, or a split of a data set, one row after the other."""
+"""The input of a batch: a file or a split of a data set, one row after the other."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from namepin.tools.types import Post
 
 _OWN = ("id", "text", "tokens", "image", "extra")
 _RESULT = ("entities", "status", "warnings", "fingerprint", "timings_ms")
-"""What an `Extraction` has besides."""
+"""Further fields of an `Extraction`."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Row:
     """One row of the input.
 
     Attributes:
-        number: from 1, blank lines not counted; the results are in this order.
-        where: for people: file and line.
-        post: the post; None where the row is none.
-        given: what the row says of entities, for the graph `masks`.
-        picture: the picture's bytes, where the row itself holds them.
-        error: why it is none.
+        number: number of the row from 1, without blank lines; the results are in this order.
+        where: file and line, for people.
+        post: the post; None if the row is not a post.
+        given: the row's entities, for the graph `masks`.
+        picture: the picture's bytes, if the row itself holds them.
+        error: the reason why the row is not a post.
     """
 
     number: int
@@ -45,11 +45,11 @@ class Source:
     """An input, named as on the command line: a file (`namepin.agent.batch.input_files`), or DATASET:ROOT:SPLIT.
 
     Args:
-        name: the input's.
-        predictions: whether rows are predictions, whose `entities` are given.
+        name: name of the input.
+        predictions: whether rows are predictions with `entities`.
 
     Raises:
-        NamepinError: E104 when it is missing or of a kind that is not read.
+        NamepinError: E104 when it is missing or its kind is not supported.
     """
 
     def __init__(self, name: str, *, predictions: bool = False) -> None:
@@ -67,7 +67,7 @@ class Source:
         self._file = InputFile(self.path)
 
     def sha256(self) -> str:
-        """Of the file's bytes; of the posts, for a data set."""
+        """The sha256 of the file's bytes or, for a data set, of its posts."""
         if self._dataset:
             return self._read_through[0]
         with self.path.open("rb") as file:
@@ -75,7 +75,7 @@ class Source:
         return self._hashed[1]
 
     def changed(self) -> bool:
-        """Whether the file is not the one any more that `sha256` was asked about; never so for a data set."""
+        """Whether the file has changed since `sha256` was computed; always False for a data set."""
         if self._hashed is None or _stamp(self.path) == self._hashed[0]:
             return False
         before = self._hashed[1]
@@ -83,11 +83,11 @@ class Source:
 
     @cached_property
     def count(self) -> int:
-        """Rows; for text, lines, blank ones too."""
+        """Rows; for text, lines including blank ones."""
         return self._read_through[1] if self._dataset else self._file.count()
 
     def rows(self) -> Iterator[Row]:
-        """Every row, in order; rows that are no posts, and ids that came before, carry their error."""
+        """Every row, in order. Rows that are not posts, and rows with repeated ids, carry their error."""
         if self._dataset:
             yield from self._of_dataset()
             return
@@ -131,7 +131,7 @@ class Source:
 
     @cached_property
     def _read_through(self) -> tuple[str, int]:
-        """A data set's sha256 and posts; what is wrong with it is said here, before any of it is worked on."""
+        """A data set's sha256 and posts. Its faults are reported here, before the work begins."""
         digest, count = hashlib.sha256(), 0
         for row in self.rows():
             assert row.post is not None
@@ -143,7 +143,7 @@ class Source:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What a file that is written to, or replaced, does not keep."""
+    """Properties that change when a file is written or replaced."""
     try:
         found = path.stat()
     except OSError:
@@ -165,13 +165,13 @@ def _take_picture(row: dict[str, Any]) -> bytes | None:
 
 
 def _is_prediction(row: Mapping[str, Any]) -> bool:
-    """Whether the row is an `Extraction`, which comes back as input."""
+    """Whether the row is an `Extraction` used as input."""
     kinds = {"entities": list, "warnings": list, "status": str, "fingerprint": str, "tokens": list}
     return all(isinstance(row.get(key), kind) for key, kind in kinds.items())
 
 
 def _of_prediction(row: dict[str, Any]) -> dict[str, Any]:
-    """A prediction as a post: an `Extraction` names no picture's file, and its tokens are those of a tweet."""
+    """A prediction as a post. An `Extraction` does not name a picture's file, and its tokens are a tweet's."""
     own = {key: value for key, value in row.items() if key not in _RESULT}
     if isinstance(own.get("image"), dict):
         own.pop("image")
@@ -182,14 +182,14 @@ def _of_prediction(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class SeenIds:
-    """Which ids came before, in 8 bytes each: a million ids are 8 MB, not the 100 MB of a set of strings."""
+    """The ids so far, in 8 bytes each: a million ids take 8 MB instead of the 100 MB of a set of strings."""
 
     def __init__(self) -> None:
         self._sorted = np.empty(0, dtype=np.uint64)
         self._recent: set[int] = set()
 
     def add(self, name: str) -> bool:
-        """Note an id; false where it came before."""
+        """Add an id; returns False for a repeated id."""
         key = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
         place = int(np.searchsorted(self._sorted, np.uint64(key)))
         if key in self._recent or (place < len(self._sorted) and int(self._sorted[place]) == key):

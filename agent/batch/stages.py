@@ -1,10 +1,9 @@
 """The graph in stages: each process has the tools of one stage, and a post passes through all of them in turn.
 
-A graph asks its roles in a fixed order (`namepin.graphs.calls.ROLES`), so neighbours of one kind make a stage: text on
-CPUs,
-vision on GPUs, models behind a server. Every stage walks the post through the whole graph. What earlier stages asked is
-answered from the record that travels with the post, as in a replay; where the graph asks a tool of a later stage, the
-walk ends, and the post is handed on. So no graph needs to know of stages, and the results are those of one process.
+A graph calls its roles in a fixed order (`namepin.graphs.calls.ROLES`), so neighbours of one kind form a stage: text on
+CPUs, vision on GPUs, models behind a server. Every stage runs the post through the whole graph. Calls of earlier stages
+are answered from the record that travels with the post, as in a replay. At the first call to a later stage's tool the
+run stops and the post is passed on. So graphs need no code for stages, and the results equal those of one process.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ _DECODERS = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """Neighbouring roles of one kind. `llm` is whatever asks a chat model's server, and needs no machine of its own."""
+    """Neighbouring roles of one kind. `llm` is for tools that call a chat model's server and need no machine."""
 
     kind: Kind
     roles: tuple[str, ...]
@@ -58,23 +57,23 @@ def stages_of(settings: Settings) -> tuple[Stage, ...]:
 
 @dataclass
 class Passage:
-    """A row of the input on its way through the stages.
+    """A row of the input that passes through the stages.
 
     Attributes:
-        number: the row's.
-        where: the row's.
-        post: the row's; None where it is none.
-        failure: why the row is no post, or why its post failed.
-        picture: the row's.
-        ready: the post with its text clean and what there was to say about it, once the first stage has seen it.
+        number: the row's number.
+        where: the row's file and line.
+        post: the row's post; None if the row is not a post.
+        failure: the reason why the row is not a post, or why its post failed.
+        picture: the row's picture.
+        ready: the post with its cleaned text, after the first stage.
         image: its picture by content.
-        notices: of making it ready.
-        calls: what was asked and answered so far.
-        blobs: what the answers name by key.
-        timings_ms: of the stages so far.
-        extraction: the result, once there is one; its fingerprint is filled in at the end, when all tools are known.
-        fingerprints: role -> fingerprint, of the stages so far.
-        refused: why a stage's tools cannot be built: the run ends.
+        notices: warnings from the preparation.
+        calls: the requests and answers so far.
+        blobs: data that the answers name by key.
+        timings_ms: times of the stages so far.
+        extraction: the result; None before the end. Its fingerprint is set at the end, when all tools are known.
+        fingerprints: role -> fingerprint, for the stages so far.
+        refused: the reason why a stage's tools cannot be built, which ends the run.
     """
 
     number: int
@@ -94,7 +93,7 @@ class Passage:
 
     @classmethod
     def of(cls, row: Row) -> "Passage":
-        """A row that is about to begin."""
+        """A row before its first stage."""
         return cls(row.number, row.where, row.post, row.error, row.picture)
 
     def row(self) -> Row:
@@ -103,16 +102,16 @@ class Passage:
 
 
 class _HandedOn(Exception):
-    """The graph asks a tool of a later stage."""
+    """The graph calls a tool of a later stage."""
 
 
 class _StagedCalls:
-    """Asks the tools of this stage, and answers from the record for those of earlier ones."""
+    """Calls the tools of this stage; answers of earlier stages come from the record."""
 
     def __init__(self, inner: RecordingCalls, roles: Sequence[str], earlier: Mapping[str, str]) -> None:
         self._inner, self._earlier = inner, earlier
         own = inner.fingerprints
-        # The graph looks here for which roles there are; nobody reads the fingerprint of a later stage before the end.
+        # The graph reads the available roles from here; a later stage's fingerprint is not read before the end.
         self._fingerprints = {role: own.get(role) or earlier.get(role, "") for role in roles}
 
     @property
@@ -138,9 +137,9 @@ class StageWorker:
 
     Args:
         settings: the whole profile.
-        stage: which part of it is here.
-        together: as in `namepin.agent.config.build.batched_calls`.
-        at_once: posts on their way at a time.
+        stage: the stage of this process.
+        together: like `most` of `namepin.agent.config.build.batched_calls`.
+        at_once: number of posts in the graph at a time.
 
     Raises:
         NamepinError: E21x, E30x when a tool of the stage cannot start.
@@ -153,7 +152,7 @@ class StageWorker:
         self.pin = Namepin(settings, self.calls)
 
     def run(self, passages: Sequence[Passage]) -> list[Passage]:
-        """Take every post as far as this stage goes, side by side; in the same order."""
+        """Run the posts through this stage concurrently; returns them in the same order."""
 
         async def all_of_them() -> list[Passage]:
             turns, decoders = asyncio.Semaphore(self.at_once), asyncio.Semaphore(_DECODERS)
@@ -174,12 +173,12 @@ class StageWorker:
         try:
             ready = await self._ready(passage, decoders)
             return await self._through_graph(passage, ready, earlier)
-        except Exception as error:  # a batch goes on, whatever one post brings about
+        except Exception as error:  # one post never ends a batch
             failed = failed_extraction(passage.post, None, error, "")
             return _finish(passage, failed, coded(error))
 
     async def _ready(self, passage: Passage, decoders: asyncio.Semaphore) -> Ready:
-        """The post as the first stage has seen it; later ones only decode the picture again, if it had one."""
+        """The post as prepared by the first stage; later stages only decode its picture again, if there is one."""
         if passage.ready is None:
             return await decode_row(self.pin, passage.row(), decoders)
         if passage.image is None:
@@ -218,7 +217,7 @@ class StageWorker:
 
 
 def _timings(measured: Mapping[str, float], earlier: Mapping[str, float]) -> dict[str, float]:
-    """What a tool took is what it took where it ran, not where its answer was read from the record."""
+    """Merge the times: a tool's time is measured in the stage that ran it, not where the record answers."""
     return {role: earlier.get(role, ms) for role, ms in measured.items()}
 
 

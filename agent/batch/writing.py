@@ -1,4 +1,4 @@
-"""How far a batch is, and the way of its outcomes into the folder, whichever engine they come from."""
+"""Progress of a batch, and the writing of its outcomes to the folder, for both engines."""
 
 import time
 from collections.abc import Callable, Container, Iterator
@@ -17,43 +17,43 @@ from namepin.tools.types import Extraction
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """Progress of a run."""
 
     done: int
     failed: int
     resumed: int
     seconds: float
     total: int | None = None
-    """Rows that there are; near enough for a clock."""
+    """Approximate number of rows, for the remaining time."""
     degraded: int = 0
 
     @property
     def rate(self) -> float:
-        """Rows a second of this run."""
+        """Rows per second of this run."""
         return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the rest takes at this rate."""
+        """Remaining seconds at this rate."""
         if self.total is None or not self.rate:
             return None
         return max(self.total - self.done, 0) / self.rate
 
 
 class Writing:
-    """Writes a run's outcomes, and between them the usable lines of rows that were set aside by a repair.
+    """Writes a run's outcomes and, in between, the reusable lines that a repair had set aside.
 
     Args:
-        folder: where to.
-        max_pixels: bound of a picture.
+        folder: the output folder.
+        max_pixels: largest number of pixels per picture.
         source: the input.
-        limit: rows of the input to stop after.
+        limit: number of input rows after which to stop.
         told: called after each row.
-        fingerprint: of this run's tools; None where it is known only with the first result.
+        fingerprint: fingerprint of this run's tools; None if unknown before the first result.
 
     Attributes:
-        progress: how far the run is.
-        usable: rows that need no work.
+        progress: progress of the run.
+        usable: reusable lines of rows that need no work.
 
     Raises:
         NamepinError: E502 when what the folder holds does not fit the input, or cannot be repaired with this engine.
@@ -94,7 +94,7 @@ class Writing:
         return rows_left(self._source, self._folder.done, self._limit, self.usable)
 
     def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
-        """Write the outcome of the next row that needed work, and tell the progress.
+        """Write the outcome of the next row that needed work, and report the progress.
 
         Raises:
             NamepinError: as `OutFolder.put`.
@@ -104,7 +104,7 @@ class Writing:
             raise AssertionError(f"row {row.number} after row {self._folder.done}")
         try:
             self._folder.put(row, extraction, error)
-        except ValueError as unwritable:  # a batch goes on, whatever one post brings about
+        except ValueError as unwritable:  # one post never ends a batch
             assert row.post is not None and extraction is not None
             bare = row.post.model_copy(update={"extra": {}})
             failed = failed_extraction(bare, None, unwritable, extraction.fingerprint)
@@ -112,10 +112,10 @@ class Writing:
         self._tell()
 
     def end(self, stopped: bool) -> None:
-        """Write the manifest of a run that is over.
+        """Write the manifest of a finished run.
 
         Raises:
-            NamepinError: E500 as `OutFolder.say`; E502 when the input was changed while it was read.
+            NamepinError: E500 as `OutFolder.say`; E502 when the input changed while it was read.
         """
         self._put_usable()
         changed = self._source.changed()
@@ -145,7 +145,7 @@ class Writing:
 
 
 def rows_left(source: Source, done: int, limit: int | None, usable: Container[int] = ()) -> Iterator[Row]:
-    """The rows that need work: after the first `done`, up to number `limit`, without those whose line is usable."""
+    """The rows that need work: after the first `done`, up to number `limit`, without rows with a reusable line."""
     for row in source.rows():
         if limit is not None and row.number > limit:
             return
@@ -154,5 +154,5 @@ def rows_left(source: Source, done: int, limit: int | None, usable: Container[in
 
 
 def now() -> str:
-    """The time for a manifest."""
+    """The current time for a manifest."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
