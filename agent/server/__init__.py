@@ -1,1 +1,1 @@
-"""The server: a REST surface for applications, and its doors."""
+"""The server: the REST API for applications, with its access checks and bounds."""

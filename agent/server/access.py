@@ -1,4 +1,4 @@
-"""Who may come in, and how often: bearer tokens compared in constant time, a rate for each of them."""
+"""Access control: bearer tokens, compared in constant time, and a request rate per token."""
 
 import hashlib
 import hmac
@@ -12,24 +12,24 @@ from collections.abc import Callable, Mapping
 from namepin.tools.errors import NamepinError
 
 TOKENS_VARIABLE = "NAMEPIN_TOKENS"
-"""`alice=TOKEN, bob=TOKEN`: tokens are secrets, so they come from the environment only."""
+"""Holds `alice=TOKEN, bob=TOKEN`. Tokens are secrets, so they come from the environment only."""
 
 TOKEN_COOKIE = "namepin_token"
-"""A visitor's token, where the page asks for one."""
+"""Cookie with a visitor's token, if the page asks for one."""
 
 LOCAL = "local"
-"""The owner of everything where no tokens are set, which only a server on the loopback interface may do."""
+"""The owner of everything on a server without tokens, which must listen on the loopback interface."""
 
 SHORTEST = 16
 _MOST_BUCKETS = 10_000
 
 
 class Denied(Exception):
-    """No token, or one that nobody has."""
+    """The token is missing or unknown."""
 
 
 class TooMany(Exception):
-    """Over the rate, or more waits than may wait; `retry_after` is in seconds."""
+    """The rate is exceeded or a queue is full; `retry_after` is in seconds."""
 
     def __init__(self, what: str, retry_after: float) -> None:
         super().__init__(what)
@@ -40,9 +40,9 @@ class Access:
     """Tokens and their rates.
 
     Args:
-        tokens: owner -> token; none admits everybody as `local`.
-        per_minute: requests an owner may make, as a bucket that holds that many and fills evenly.
-        clock: seconds, monotonic.
+        tokens: owner -> token; without tokens, every client is `local`.
+        per_minute: largest number of requests per owner and minute, as a token bucket of this size.
+        clock: function that returns monotonic seconds.
     """
 
     def __init__(self, tokens: Mapping[str, str], per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,14 +53,14 @@ class Access:
 
     @property
     def open(self) -> bool:
-        """Whether nobody needs a token."""
+        """Whether the server needs no token."""
         return not self._digests
 
     def owner_of(self, token: str | None) -> str:
-        """Whose token this is. Every token is compared, in constant time, whichever fits.
+        """The owner of a token. All tokens are compared, each in constant time.
 
         Raises:
-            Denied: nobody's.
+            Denied: the token is unknown.
         """
         if self.open:
             return LOCAL
@@ -86,7 +86,7 @@ class Access:
                 self._buckets[owner] = (level, now)
                 raise TooMany(f"more than {self._per_minute} requests a minute", (1 - level) * 60 / self._per_minute)
             self._buckets[owner] = (level - 1, now)
-            if len(self._buckets) > _MOST_BUCKETS:  # addresses that try tokens: the fullest ones say least
+            if len(self._buckets) > _MOST_BUCKETS:  # addresses that try tokens: full buckets matter least
                 fullest = sorted(self._buckets, key=lambda name: self._buckets[name], reverse=True)
                 self._buckets = {name: self._buckets[name] for name in fullest[_MOST_BUCKETS // 2 :]}
 
@@ -98,10 +98,10 @@ def bearer(header: str | None) -> str | None:
 
 
 def tokens_from_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Owner -> token, of NAMEPIN_TOKENS.
+    """Owner -> token, from NAMEPIN_TOKENS.
 
     Raises:
-        NamepinError: E340 where it is not `name=token, ...` with names of letters and digits and long tokens.
+        NamepinError: E340 if it is not `name=token, ...` with names of letters and digits and long tokens.
     """
     said = (os.environ if environment is None else environment).get(TOKENS_VARIABLE, "")
     tokens: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""How much work is accepted: so many posts at once, so many waiting, so many asking, and an honest 429 for the rest."""
+"""Admission control: bounds on posts that compute, that wait, and that call servers. Further requests get 429."""
 
 import asyncio
 from collections import Counter, deque
@@ -17,18 +17,18 @@ Result = TypeVar("Result")
 
 
 class Admission:
-    """Turns for one profile. A turn is for this machine: who waits for a language model's server gives it back.
+    """Turns for one profile. A turn is for this machine's cores; a post that waits for a model's server releases it.
 
-    So posts that need no such server, or whose answers are kept, never stand behind those that wait for one, however
-    slow it is and however many they are. For use within one event loop.
+    So posts that need no server, or whose answers are cached, never queue behind posts that wait for a slow server. For
+    use within one event loop.
 
     Args:
-        at_once: posts that compute at a time.
-        waiting: posts that may wait for their first turn.
-        asking: posts that may wait for servers. One counts from its first question to its end, so that none is refused
-            after it has had answers that cost something.
+        at_once: number of posts that compute at a time.
+        waiting: number of posts that may wait for their first turn.
+        asking: number of posts that may wait for servers. A post counts from its first request to its end, so that it
+            is never refused after paid answers.
 
-    One token's posts take half of the places to wait and to ask at most, so that there is room for another's.
+    One token's posts take at most half of the places to wait and to ask, so that other tokens have room.
     """
 
     def __init__(self, at_once: int, waiting: int, asking: int) -> None:
@@ -36,7 +36,7 @@ class Admission:
         self._most_waiting, self._most_asking = waiting, asking
         self._coming: deque[asyncio.Future[None]] = deque()
         self._returning: deque[asyncio.Future[None]] = deque()
-        # Each thread keeps some memory of the largest post it has seen (malloc's arenas): no more than can be used.
+        # malloc's arenas keep memory of each thread's largest post, so there are no more threads than useful.
         self._computing = ThreadPoolExecutor(at_once, "namepin-computing")
         self._elsewhere = ThreadPoolExecutor(asking, THREADS)
         self._waiting_of, self._asking_of = Counter[str](), Counter[str]()
@@ -44,23 +44,23 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """Posts that have a turn."""
+        """Number of posts that have a turn."""
         return self._at_once - self._free
 
     @property
     def waiting(self) -> int:
-        """Posts that wait for their first turn."""
+        """Number of posts that wait for their first turn."""
         return len(self._coming)
 
     @asynccontextmanager
     async def turn(self, owner: str = LOCAL) -> AsyncIterator[Turn]:
-        """Wait for a turn, and have it while the block runs, but for when its tools wait for a server.
+        """Wait for a turn and hold it while the block runs, except while its tools wait for a server.
 
         Args:
-            owner: whose token it is; the owner of a server without tokens has all places.
+            owner: the token's owner; on a server without tokens, the owner has all places.
 
         Raises:
-            TooMany: at once, where too many wait already; from within the block, where too many ask already.
+            TooMany: at once, if too many posts wait already; within the block, if too many call servers already.
         """
         if not self._free:
             if self.waiting >= self._most_waiting or self._waiting_of[owner] >= _share(owner, self._most_waiting):
@@ -73,7 +73,7 @@ class Admission:
         else:
             await self._take(self._coming)
         turn = _Turn(self, owner)
-        # Not reset by a token: a stream's end may run in another context than its beginning.
+        # Not reset with a token: a stream may end in another context than it began.
         TURN.set(turn)
         try:
             yield turn
@@ -105,14 +105,14 @@ class Admission:
         try:
             await place
         except asyncio.CancelledError:
-            if not place.cancelled():  # the turn came at the same moment
+            if not place.cancelled():  # the turn arrived at the same moment
                 self._give()
             elif place in line:
                 line.remove(place)
             raise
 
     def _give(self) -> None:
-        """Pass a turn on: to those who have begun first, which ends what holds pictures in memory."""
+        """Pass a turn on, first to posts that have begun, since they hold pictures in memory."""
         for line in (self._returning, self._coming):
             while line:
                 place = line.popleft()
@@ -129,13 +129,13 @@ def _share(owner: str, places: int) -> int:
 async def read_in_turn(turn: Turn, picture: bytes | None, max_pixels: int, read: Callable[[], Result]) -> Result:
     """Read a post and its picture in a thread, within its turn.
 
-    A picture that a process decodes may take long: other posts have the turn meanwhile.
+    Decoding in a process may take long, so other posts have the turn meanwhile.
 
     Args:
-        turn: the post's.
-        picture: its file.
-        max_pixels: of the picture.
-        read: decodes it.
+        turn: the post's turn.
+        picture: the picture's file.
+        max_pixels: largest number of pixels.
+        read: function that decodes the picture.
     """
     loop = asyncio.get_running_loop()
     cheap = await loop.run_in_executor(turn.executor, _is_cheap, picture, max_pixels)
@@ -146,12 +146,12 @@ async def read_in_turn(turn: Turn, picture: bytes | None, max_pixels: int, read:
 def _is_cheap(picture: bytes | None, max_pixels: int) -> bool:
     try:
         return picture is None or check_image(picture, max_pixels=max_pixels)
-    except NamepinError:  # what is refused is refused at once
+    except NamepinError:  # refuse at once
         return True
 
 
 class _Turn:
-    """One post's `graphs.calls.Turn`. Its branches may ask at the same time: it is away until the last one is back."""
+    """One post's `graphs.calls.Turn`. Its branches may wait for servers in parallel; it returns with the last one."""
 
     def __init__(self, admission: Admission, owner: str) -> None:
         self._admission, self._owner = admission, owner
@@ -167,7 +167,7 @@ class _Turn:
         """See `namepin.graphs.calls.Turn.away`.
 
         Raises:
-            TooMany: too many posts ask already.
+            TooMany: too many posts call servers already.
         """
         if not self._asked and not self._ended:
             self._admission._begin_asking(self._owner)
@@ -177,7 +177,7 @@ class _Turn:
         try:
             yield self._admission._elsewhere
         except asyncio.CancelledError:
-            self._questions -= 1  # nothing follows that would need the turn
+            self._questions -= 1  # no later work needs the turn
             raise
         except Exception:
             await self._back()
@@ -185,7 +185,7 @@ class _Turn:
         await self._back()
 
     def end(self) -> None:
-        """The post is done, whatever became of it."""
+        """Release everything: the post has ended, with any outcome."""
         self._ended = True
         self._let_go()
         if self._asked:
@@ -196,7 +196,7 @@ class _Turn:
         if self._questions or self._held:
             return
         await self._admission._take(self._admission._returning)
-        if self._questions or self._held or self._ended:  # another branch has asked, or was back before
+        if self._questions or self._held or self._ended:  # another branch still waits, or returned earlier
             self._admission._give()
         else:
             self._held = True

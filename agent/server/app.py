@@ -1,4 +1,4 @@
-"""The application: routes, doors, bounds, and what runs beside the requests."""
+"""The application: routes, access checks, bounds, and background tasks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -31,10 +31,10 @@ from namepin.agent.stores.profile_pool import ProfilePool
 
 _PUBLIC = frozenset({"/api/health", "/api/openapi.json"})
 _SMALL = 2**12
-"""Bytes of a body at a door that asks for no token: a form with one."""
+"""Largest body in bytes for routes without a token, such as the form that sends a token."""
 
 _SPARE_THREADS = 8
-"""For reading and checking what comes in, for jobs' files and for the page."""
+"""Threads for reading and checking input, for jobs' files and for the page."""
 
 
 def create_app(
@@ -48,11 +48,11 @@ def create_app(
     """The server's application.
 
     Args:
-        settings: the profile that serves, and its `[serve]` bounds.
-        assignments: `--set` flags, for the other profiles on offer.
+        settings: the server's profile, and its `[serve]` bounds.
+        assignments: `--set` flags, for the other offered profiles.
         tokens: owner -> token; None reads NAMEPIN_TOKENS.
-        folder: where conversations and jobs are kept; None is the user's data folder.
-        host: the address it listens on, one of the names it answers to.
+        folder: folder of conversations and jobs; None for the user's data folder.
+        host: the address to listen on, which is also an accepted host name.
 
     Raises:
         NamepinError: E340 for unusable tokens.
@@ -67,7 +67,7 @@ def create_app(
 
     @asynccontextmanager
     async def beside(app: FastAPI) -> AsyncIterator[None]:
-        # Tools compute and wait in threads of their own (`Admission`): nothing here stands behind them.
+        # Tools have separate threads (`Admission`), so this work never queues behind them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_SPARE_THREADS, "namepin"))
         working = asyncio.create_task(state.jobs.work())
         yield
@@ -92,18 +92,18 @@ def create_app(
     _errors_in_one_form(app)
     admit = partial(_admit, access, serve.max_body_mb * 2**20)
     app.add_middleware(Bounds, admit=admit, max_held=serve.max_bodies_mb * 2**20, shared=not access.open)
-    # A page of another site must not reach a server on loopback by a name that it makes resolve to 127.0.0.1.
+    # Another site must not reach a loopback server through a name that resolves to 127.0.0.1 (DNS rebinding).
     names = ["localhost", "127.0.0.1", "[::1]", host, *serve.hosts]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(dict.fromkeys(names)))
     return app
 
 
 def _admit(access: Access, max_bytes: int, scope: Scope) -> Entry:
-    """Whose a request is: its token's, of the header for the REST surface, of the cookie for the page.
+    """The owner of a request, from its token: in the header for the REST API, in the cookie for the page.
 
     Raises:
-        Denied: it needs a token and has none.
-        TooMany: over the token's rate.
+        Denied: the request needs a token and has none.
+        TooMany: the token's rate is exceeded.
     """
     path = scope["path"]
     request = Request(scope)

@@ -1,4 +1,4 @@
-"""JSON bodies, parsed in a thread and bounded in structure: a parser of C holds up every thread while it runs."""
+"""JSON bodies, parsed in a thread and bounded in structure, since the C parser blocks all threads while it runs."""
 
 import asyncio
 import json
@@ -11,14 +11,14 @@ from fastapi.routing import APIRoute
 from namepin.tools.jsonl import parse_json
 
 MAX_PARTS = 100_000
-"""Commas, colons, brackets and escapes of one post's body. Its picture in base64 has none."""
+"""Largest number of commas, colons, brackets and escapes in one post's body. Base64 has none."""
 MAX_PARTS_OF_MANY = 1_000_000
-"""Of a body of many posts."""
+"""The same bound for a body of many posts."""
 _PIECE = 2**18
 
 
 def is_intricate(data: bytes, most: int = MAX_PARTS) -> bool:
-    """Whether JSON has more parts than that, counted without parsing it, and no further than that."""
+    """Whether JSON has more than `most` parts. They are counted without parsing, and only up to the bound."""
     parts = 0
     for at in range(0, len(data), _PIECE):
         piece = data[at : at + _PIECE]
@@ -54,7 +54,7 @@ def _parse(data: bytes, most: int) -> Any:
 
 
 class JsonRoute(APIRoute):
-    """A route whose body is parsed so."""
+    """A route whose body is parsed this way."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """See FastAPI's custom route classes."""

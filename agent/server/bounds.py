@@ -1,4 +1,4 @@
-"""The door of every HTTP surface: who comes in is known, and bounded, before a byte of the body is read."""
+"""The access check of every HTTP interface: owner and size bounds are known before a byte of the body is read."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from namepin.agent.server.access import Denied, TooMany
 from namepin.agent.server.problems import denied, problem, too_many
 
 OWNER = "namepin.owner"
-"""Where a request's scope says whose token came with it; empty for nobody's."""
+"""Key of the request's owner in the scope; the value is empty without a token."""
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -24,12 +24,12 @@ _HEADERS = (
 )
 _BUSY = "the server holds as many requests as it may"
 _SHARES = 4
-"""One token's requests may fill this part of the memory for bodies, so that several are needed to fill it all."""
+"""Share of the memory for bodies that one token's requests may fill, so that one token cannot fill it all."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Whose a request is, and how long its body may be."""
+    """A request's owner and the largest size of its body."""
 
     owner: str
     max_bytes: int
@@ -37,11 +37,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a body has to arrive.
+    """The slowest allowed arrival of a body.
 
     Attributes:
-        window_s: seconds of waiting in which
-        window_bytes: bytes have to arrive, unless the body ends.
+        window_s: seconds of waiting per window.
+        window_bytes: bytes that have to arrive per window, unless the body ends.
         total_s: seconds of waiting for the whole body.
     """
 
@@ -51,15 +51,15 @@ class Pace:
 
 
 class Bounds:
-    """Refuses other sites' pages, strangers, and bodies that are too large or too slow; puts safety headers on answers.
+    """Refuses other sites' pages, unknown clients, and bodies that are too large or too slow; adds security headers.
 
     Args:
         app: the application.
-        admit: says whose a request is, from its scope alone. Raises `Denied` or `TooMany`.
-        max_held: bytes of the bodies of all requests under way, those that wait for a turn included. One that is alone
-            is taken whatever its size.
-        shared: whether several owners share that, so that one may have a part only.
-        pace: how fast a body has to arrive.
+        admit: returns a request's owner from its scope alone. Raises `Denied` or `TooMany`.
+        max_held: total bytes of the bodies of all requests in progress, including requests that wait for a turn. A
+            single request is accepted at any size.
+        shared: whether several owners share `max_held`, so that one owner may use only a part.
+        pace: the slowest allowed arrival of a body.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Bounds:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                # What is left of a body that nobody reads must not be taken for the next request.
+                # The rest of an unread body must not be parsed as the next request.
                 close = () if body.ended else ((b"connection", b"close"),)
                 message["headers"] = [*message.get("headers", []), *_HEADERS, *close]
             await send(message)
@@ -106,7 +106,7 @@ class Bounds:
                 del self.held[body.entry.owner]
 
     def has_room(self, owner: str, own: int, coming: int = 0) -> bool:
-        """Whether a body fits, of which `own` bytes are here; one that is alone always does."""
+        """Whether a body with `own` received bytes fits; a single body always fits."""
         total, mine = self.held.total() + coming, self.held[owner] + coming
         alone = own + coming
         return total <= max(self.max_held, alone) and mine <= max(self.share, alone)
@@ -175,7 +175,7 @@ class _Body:
 
 
 def bound_answer(error: HTTPException) -> JSONResponse:
-    """The answer to an HTTPException."""
+    """The response to an HTTPException."""
     code = {408: "E345", 413: "E108", 429: "E343"}.get(error.status_code, f"HTTP{error.status_code}")
     answer = problem(error.status_code, code, str(error.detail))
     answer.headers.update(error.headers or {})
@@ -183,15 +183,15 @@ def bound_answer(error: HTTPException) -> JSONResponse:
 
 
 def too_long(max_bytes: int) -> str:
-    """What is said of a body that is longer."""
+    """The message for a body over the bound."""
     amount = f"{max_bytes / 2**20:g} MiB" if max_bytes >= 2**20 else f"{max_bytes / 2**10:g} KiB"
     return f"the request has more than {amount}"
 
 
 def _is_foreign(headers: dict[bytes, bytes]) -> bool:
-    """Whether another site's page sends this, or a page of another port, which browsers call the same site."""
+    """Whether another site's page sent this, or a page of another port, which browsers call the same site."""
     said = headers.get(b"sec-fetch-site")
     if said is not None:
         return said not in (b"same-origin", b"none")
-    origin, host = headers.get(b"origin"), headers.get(b"host", b"")  # of browsers that do not say more
+    origin, host = headers.get(b"origin"), headers.get(b"host", b"")  # from browsers that send only this header
     return origin is not None and urlsplit(origin.decode("latin-1")).netloc != host.decode("latin-1")

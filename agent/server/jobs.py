@@ -1,9 +1,8 @@
-"""Batch jobs: accepted to disk first, worked on post by post, taken up again after a restart.
+"""Batch jobs: stored on disk first, processed post by post, resumed after a restart.
 
 A job is a folder `jobs/OWNER/ID` with `job.json`, `posts.jsonl`, its pictures by sha256, and `predictions.jsonl`, which
-grows a whole line at a time. What was accepted is therefore finished or handed back, whatever happens to the server.
-Owners take turns post by post. What cannot be worked on is set aside: logged, counted in `/api/health`, and no
-obstacle to anybody else's jobs.
+grows by whole lines. So an accepted job is never lost, whatever happens to the server. Owners take turns post by post.
+Unusable jobs are set aside: they are logged, counted in `/api/health`, and do not block other jobs.
 """
 
 import asyncio
@@ -34,9 +33,9 @@ State = Literal["waiting", "running", "done", "failed"]
 _log = logging.getLogger(__name__)
 
 _OWNERS = 32
-"""Owners whose posts may wait for language models or decoders at a time."""
+"""Number of owners whose posts may wait for language models or decoders at a time."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
-"""Errors after which a job goes on later."""
+"""Errors after which a job continues later."""
 
 _PATIENCE_S = 5.0
 
@@ -44,7 +43,7 @@ POSTS, RESULTS, STATE = "posts.jsonl", "predictions.jsonl", "job.json"
 
 
 class Job(Frozen):
-    """One batch job, as its owner sees it."""
+    """One batch job, as shown to its owner."""
 
     id: str
     profile: str
@@ -67,27 +66,27 @@ class Jobs:
     """All jobs below a folder.
 
     Args:
-        folder: made on first use.
+        folder: created on first use.
         pins: the profiles.
-        most: jobs that one owner may keep.
+        most: largest number of stored jobs per owner.
     """
 
     def __init__(self, folder: Path, pins: ProfilePool, most: int) -> None:
         self.folder, self.pins, self.most = folder, pins, most
-        # One post at a time, beside those of requests; its questions to servers wait in threads of their own.
+        # One post at a time, besides the requests' posts; its server calls wait in separate threads.
         self.admission = Admission(at_once=1, waiting=_OWNERS, asking=_OWNERS)
         self.set_aside: dict[Path, str] = {}
-        """What cannot be worked on, and why."""
+        """Unusable files and folders, with reasons."""
         self._owners = asyncio.Semaphore(_OWNERS)
         self._wake = asyncio.Event()
         self._accepting = threading.Lock()
 
     def accept(self, owner: str, profile: str, posts: Sequence[JobPost]) -> Job:
-        """Write a job down. It is accepted when this returns.
+        """Store a job. It is accepted when this returns.
 
         Raises:
-            TooMany: the owner keeps too many jobs.
-            NamepinError: E10x, E12x with the post that is unusable; E500 when it cannot be written.
+            TooMany: the owner has too many jobs.
+            NamepinError: E10x, E12x with an unusable post; E500 when the job cannot be written.
         """
         job = Job(id=uuid.uuid4().hex, profile=profile, posts=len(posts))
         folder = self.folder / owner / job.id
@@ -98,7 +97,7 @@ class Jobs:
                 for post in posts:
                     row = {key: value for key, value in post.row.items() if key != "image"}
                     if post.picture is not None:
-                        check_image(post.picture)  # its pixels are looked at when its turn comes
+                        check_image(post.picture)  # its pixels are decoded when its turn comes
                         row["image"] = hashlib.sha256(post.picture).hexdigest()
                         (folder / row["image"]).write_bytes(post.picture)
                     file.write(dump_line(row))
@@ -115,7 +114,7 @@ class Jobs:
         return job
 
     def get(self, owner: str, job_id: str) -> Job | None:
-        """An owner's job; None for one that is not there or another's."""
+        """An owner's job; None for a missing job or another owner's job."""
         folder = self._folder(owner, job_id)
         return _read(folder) if folder else None
 
@@ -126,12 +125,12 @@ class Jobs:
         return [job for path in sorted((self.folder / owner).iterdir()) if (job := _read(path))]
 
     def results(self, owner: str, job_id: str) -> Path | None:
-        """The file of an owner's job's results so far, whole lines only."""
+        """The file with the results so far of an owner's job, whole lines only."""
         folder = self._folder(owner, job_id)
         return folder / RESULTS if folder and (folder / RESULTS).exists() else None
 
     def delete(self, owner: str, job_id: str) -> bool:
-        """Stop and remove an owner's job; false where there is none."""
+        """Stop and remove an owner's job; False if there is none."""
         folder = self._folder(owner, job_id)
         if folder is None:
             return False
@@ -139,7 +138,7 @@ class Jobs:
         return True
 
     async def work(self) -> None:
-        """Work on the jobs until cancelled: each owner's oldest first, the owners in turn."""
+        """Process the jobs until cancelled: the owners in turn, each owner's oldest job first."""
         working: dict[str, asyncio.Task[None]] = {}
         try:
             while True:
@@ -159,7 +158,7 @@ class Jobs:
             for folder in waiting:
                 try:
                     await self._run(folder)
-                except Exception as error:  # one job's trouble is not the next one's
+                except Exception as error:  # one job's error does not stop other jobs
                     if isinstance(error, OSError) and error.errno in _FULL:
                         _log.error("the job %s cannot go on: %s", folder.name, error)
                         await asyncio.sleep(_PATIENCE_S)
@@ -177,7 +176,7 @@ class Jobs:
             if len(posts) != job.posts:
                 raise NamepinError("E104", f"the job's file holds {len(posts)} of its {job.posts} posts")
             done, failed = await asyncio.to_thread(_finished, folder / RESULTS, posts)
-            # All results may be there, but for the word that says so.
+            # All results may exist without the final state.
             self._write(folder, _advanced(job, done, failed))
             for post in posts[done:]:
                 result = await self._result(pin, post)
@@ -198,11 +197,11 @@ class Jobs:
                 data = await asyncio.to_thread(Path(post.image).read_bytes) if post.image else None
                 ready = await read_in_turn(turn, data, pin.settings.images.max_pixels, partial(pin.ready, post))
                 return await pin.aextract(ready)
-        except Exception as error:  # a job goes on, whatever one post brings about
+        except Exception as error:  # one post never ends a job
             return pin.failed(post, error)
 
     def _make_folder(self, owner: str, folder: Path) -> None:
-        # Those that are being accepted at this moment have their folders, too.
+        # Jobs that are being accepted at this moment also have folders.
         kept = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         if len(kept) >= self.most:
             raise TooMany(f"{self.most} jobs are kept already: delete one", 60)
@@ -216,7 +215,7 @@ class Jobs:
         return [path.name for path in folders if path.is_dir() and self._waiting(path)]
 
     def _waiting(self, owner: Path) -> Sequence[Path]:
-        """An owner's jobs that are to be worked on, oldest first."""
+        """An owner's unfinished jobs, oldest first."""
         waiting = []
         for path in owner.iterdir():
             if path in self.set_aside:
@@ -257,7 +256,7 @@ def _read(folder: Path) -> Job | None:
     try:
         return Job.model_validate_json((folder / STATE).read_bytes())
     except (OSError, ValueError):
-        return None  # not written whole: it was never accepted
+        return None  # incomplete, so it was never accepted
 
 
 def _advanced(job: Job, done: int, failed: int) -> Job:
@@ -266,9 +265,9 @@ def _advanced(job: Job, done: int, failed: int) -> Job:
 
 
 def _finished(path: Path, posts: Sequence[Post]) -> tuple[int, int]:
-    """How many posts have their results in the file, in order, and how many of these failed.
+    """The number of posts with results in the file, in order, and the number of failed ones.
 
-    The file is cut before the first line that is torn, or is not the result of the post in its place.
+    The file is truncated before the first line that is torn or has another post's result.
     """
     if not path.exists():
         return 0, 0

@@ -1,4 +1,4 @@
-"""How a command listens: one address, no access log, time for what was begun."""
+"""Listening for all servers: one address, no access log, and time for running requests at the end."""
 
 import signal
 import socket
@@ -10,7 +10,7 @@ from typing import Any
 from namepin.tools.errors import Exit, NamepinError
 
 GRACE_S = 30
-"""How long requests that were begun may go on when the server is told to stop."""
+"""Longest time for running requests after the server is told to stop."""
 
 KEEP_ALIVE_S = 75
 """How long a connection that nobody uses stays open: longer than clients and proxies keep theirs (5 to 60 s), so that
@@ -18,7 +18,7 @@ it is never the server that closes one just as the client sends its next request
 
 
 def check_address(host: str, port: int) -> None:
-    """Fail before anything is loaded where the address cannot be listened on.
+    """Fail before anything is loaded if the address cannot be listened on.
 
     Raises:
         NamepinError: E344.
@@ -57,7 +57,7 @@ def listen(app: Any, host: str, port: int) -> int:
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: Any = None) -> None:
             await super().shutdown(sockets)
-            end_decoders()  # a thread that waits for a picture would hold up the end
+            end_decoders()  # a thread that waits for a picture would delay the end
 
     server = Server(config)
     if hasattr(app, "state"):

@@ -1,4 +1,4 @@
-"""What every error of the HTTP surfaces looks like."""
+"""The error responses of all HTTP interfaces."""
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -7,7 +7,7 @@ from namepin.agent.server.access import TooMany
 
 
 class Problem(BaseModel):
-    """What every error looks like: the code is one of docs/errors.md."""
+    """The form of every error; docs/errors.md lists the codes."""
 
     code: str
     message: str
@@ -27,7 +27,7 @@ def denied() -> JSONResponse:
 
 
 def too_many(error: TooMany) -> JSONResponse:
-    """429, and when to come again."""
+    """429, with the time to try again."""
     answer = problem(429, "E343", str(error), f"try again in {error.retry_after} s")
     answer.headers["retry-after"] = str(error.retry_after)
     return answer

@@ -1,8 +1,7 @@
-"""Reviews: posts whose close decisions wait for their owner, also over a restart of the server.
+"""Reviews: posts whose close decisions wait for their owner, even across a restart of the server.
 
-A review is a folder `reviews/OWNER/ID` with `review.json` (what its owner sees), `post.json` and the picture; how far
-its run has come is kept by the checkpointer that keeps conversations. Answers that are worth training on are rows in
-`rows/OWNER`.
+A review is a folder `reviews/OWNER/ID` with `review.json` (shown to its owner), `post.json` and the picture. The
+conversations' checkpointer stores the state of its run. Answers that are useful for training are rows in `rows/OWNER`.
 """
 
 import asyncio
@@ -33,28 +32,28 @@ from namepin.tools.types import Extraction, Frozen
 
 STATE, POST, PICTURE = "review.json", "post.json", "picture"
 _MOST_ROWS = 10_000
-"""Rows that one owner may keep."""
+"""Largest number of stored rows per owner."""
 
 
 class Answered(Frozen):
-    """A question, and what its owner chose."""
+    """A question and its owner's choice."""
 
     question: Question
     answer: str
 
 
 class Reviewed(Frozen):
-    """One review, as its owner sees it.
+    """One review, as shown to its owner.
 
     Attributes:
-        id: names it.
+        id: the review's name.
         profile: the profile that reads the post.
-        gamma: the gate's threshold, where another was asked for.
+        gamma: another threshold of the gate, if requested.
         state: `waiting` for answers, or `done`.
-        questions: what is to be decided now, all of it at once.
-        answered: what was decided so far.
-        extraction: the result of one that is done.
-        source: which result of a conversation it is about; empty where it is about none.
+        questions: the open questions, to be answered together.
+        answered: the decisions so far.
+        extraction: the result of a finished review.
+        source: the reviewed result of a conversation; empty for other posts.
     """
 
     id: str
@@ -71,10 +70,10 @@ class Reviews:
     """All reviews below a data folder.
 
     Args:
-        folder: the data folder, where conversations are kept, too.
+        folder: the data folder, which also holds conversations.
         pins: the profiles.
-        most: reviews that one owner may keep.
-        heat: where the heat maps of results are kept; None where nobody draws them.
+        most: largest number of stored reviews per owner.
+        heat: store of the results' heat maps; None if they are never drawn.
     """
 
     def __init__(self, folder: Path, pins: ProfilePool, most: int, heat: HeatMaps | None = None) -> None:
@@ -90,15 +89,15 @@ class Reviews:
         gamma: float | None = None,
         source: str = "",
     ) -> Reviewed:
-        """Read a post, and stop where it is close.
+        """Read a post, and stop at close decisions.
 
         Raises:
-            TooMany: the owner keeps too many reviews.
+            TooMany: the owner has too many reviews.
             NamepinError: E10x, E12x for the post, E200 for the profile; as `Namepin.areview`.
         """
         kept = self.list(owner)
         if source and len(kept) >= self.most:
-            # A page's results are in its conversation: those that are done make room.
+            # The page's results are in its conversation, so finished reviews make room.
             done = [one for one in kept if one.source and one.state == "done"]
             for one in done[: len(kept) - self.most + 1]:
                 await self.delete(owner, one.id)
@@ -115,11 +114,11 @@ class Reviews:
             raise
 
     async def answer(self, owner: str, review_id: str, answers: Mapping[str, Any]) -> Reviewed | None:
-        """Decide, and go on until the next questions or the end; None where the owner has no such review.
+        """Answer the questions and run on until the next questions or the end; None for an unknown review of the owner.
 
         Raises:
-            NamepinError: E333 for answers that do not fit: the review still waits. E334 when the server has other tools
-                or settings by now.
+            NamepinError: E333 for answers that do not fit; the review still waits. E334 when the server now has other
+                tools or settings.
         """
         async with self._lock(review_id):
             kept = self.get(owner, review_id)
@@ -130,12 +129,12 @@ class Reviews:
             return await self._go_on(owner, kept, answers)
 
     def get(self, owner: str, review_id: str) -> Reviewed | None:
-        """An owner's review; None for one that is not there or another's."""
+        """An owner's review; None for a missing review or another owner's review."""
         folder = self._folder(owner, review_id)
         return _read(folder) if folder else None
 
     def list(self, owner: str) -> "list[Reviewed]":
-        """An owner's reviews, those begun first first."""
+        """An owner's reviews, the oldest first."""
         try:
             folders = sorted((self.folder / "reviews" / owner).iterdir(), key=lambda path: path.stat().st_mtime)
         except OSError:
@@ -143,7 +142,7 @@ class Reviews:
         return [kept for path in folders if (kept := _read(path))]
 
     async def delete(self, owner: str, review_id: str) -> bool:
-        """Remove an owner's review; rows that were saved from it stay. False where there is none."""
+        """Remove an owner's review; rows saved from it stay. False if there is none."""
         async with self._lock(review_id):
             if self._folder(owner, review_id) is None:
                 return False
@@ -151,14 +150,14 @@ class Reviews:
             return True
 
     def save(self, owner: str, review_id: str) -> tuple[str, ...] | None:
-        """Keep a review's answers as training rows; None where the owner has no such review.
+        """Save a review's answers as training rows; None for an unknown review of the owner.
 
         Returns:
-            The files that the post is in now, relative to the owner's rows.
+            The files that now have the post, relative to the owner's rows.
 
         Raises:
-            TooMany: the owner keeps too many rows.
-            NamepinError: E333 when it still waits; as `save_rows`.
+            TooMany: the owner has too many rows.
+            NamepinError: E333 when the review still waits; as `save_rows`.
         """
         kept, folder = self.get(owner, review_id), self._folder(owner, review_id)
         if kept is None or folder is None:
@@ -173,7 +172,7 @@ class Reviews:
         return tuple(file.relative_to(rows).as_posix() for file in files)
 
     def rows_kept(self, owner: str) -> int:
-        """Posts among an owner's training rows."""
+        """Number of posts in an owner's training rows."""
         file = self._rows(owner) / "tagger" / "txt_fine" / "train.txt"
         if not file.is_file():
             return 0
@@ -181,7 +180,7 @@ class Reviews:
             return sum(line.startswith("IMGID:") for line in lines)
 
     def rows(self, owner: str) -> Path | None:
-        """A ZIP file of an owner's training rows, which whoever takes it removes; None where there are none."""
+        """A ZIP file of an owner's training rows, which the caller removes; None if there are none."""
         rows = self._rows(owner)
         files = sorted(path for path in rows.rglob("*") if path.is_file()) if rows.is_dir() else []
         if not files:
@@ -193,7 +192,7 @@ class Reviews:
         return Path(file.name)
 
     def delete_rows(self, owner: str) -> bool:
-        """Remove an owner's training rows; false where there are none."""
+        """Remove an owner's training rows; False if there are none."""
         rows = self._rows(owner)
         if not rows.is_dir():
             return False
@@ -204,13 +203,13 @@ class Reviews:
         folder = self.folder / "reviews" / owner / kept.id
         pin = await asyncio.to_thread(self._pin, kept)
         ready = await asyncio.to_thread(_ready, pin, folder)
-        await asyncio.to_thread(lambda: pin.calls)  # a server answers meanwhile
+        await asyncio.to_thread(lambda: pin.calls)  # in a thread, so that the server answers meanwhile
         run = await Review(pin, ready, partial(open_saver, self.folder), _thread(owner, kept.id)).abegin()
         try:
             if answers is not None:
                 await run.aanswer(answers)
         finally:
-            # What is written is what the run waits for, also where a crash had kept the last step from being written.
+            # Write the run's open questions, even if a crash had prevented the last write.
             told = tuple(Answered(question=question, answer=answer) for question, answer in run.answered)
             kept = kept.model_copy(
                 update={
@@ -280,4 +279,4 @@ def _read(folder: Path) -> Reviewed | None:
     try:
         return Reviewed.model_validate_json((folder / STATE).read_bytes())
     except (OSError, ValueError):
-        return None  # not written whole: it was never begun
+        return None  # incomplete, so the review never began

@@ -1,4 +1,4 @@
-"""What all requests of one server share."""
+"""The state that all requests of one server share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,12 @@ class ServerState:
 
     Attributes:
         settings: its bounds.
-        pins: the profiles it offers; the first is the default.
-        access: who may come in.
+        pins: the offered profiles; the first is the default.
+        access: access control.
         jobs: batch jobs.
         reviews: posts that wait for a person.
-        heat: heat maps of results, for those who draw them.
-        folder: where conversations, pictures and jobs are kept.
+        heat: heat maps of results, for the page.
+        folder: folder of conversations, pictures and jobs.
         admissions: profile -> its turns.
     """
 
