@@ -1,8 +1,8 @@
 """Pictures from addresses: off unless a setting turns it on, and then only public servers, over TLS, within bounds.
 
-An address in a post is written by a stranger, who may mean a server that only this machine can reach (SSRF). So the
-name is resolved once, every address it resolves to must be public, and the connection goes to the address that was
-checked, not to the name, which could resolve to another one a moment later. Each redirect is checked in the same way.
+A stranger's post may name a server that only this machine can reach (SSRF). So the name is resolved once, and all its
+addresses must be public. The connection goes to the checked address, not to the name, which could resolve to another
+address a moment later. Each redirect is checked in the same way.
 """
 
 import http.client
@@ -36,8 +36,8 @@ def fetch(
 
     Args:
         address: `https://host/path`; no other scheme, no user, no password, no port but 443.
-        max_bytes: of the answer's body.
-        timeout_s: wall clock of the whole, redirects included.
+        max_bytes: largest size of the response's body.
+        timeout_s: wall-clock limit of the whole download, redirects included.
         resolve: host and port to IP addresses; None asks the system.
         is_allowed: whether an IP address may be connected to; None is `is_public`.
         tls: None verifies against the system's authorities.
@@ -70,7 +70,7 @@ def is_public(ip: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(str(address.ipv4_mapped))
-        if address not in _UNICAST:  # fec0::/10, IPv4-compatible and translated addresses, and what is not assigned
+        if address not in _UNICAST:  # fec0::/10, IPv4-compatible and translated addresses, and unassigned blocks
             return False
     if any(address in block for block in _SPECIAL if block.version == address.version):
         return False
@@ -139,7 +139,7 @@ def _system_resolve(host: str, port: int) -> list[str]:
 def _get(
     host: str, port: int, path: str, ip: str, tls: ssl.SSLContext, deadline: float, max_bytes: int
 ) -> tuple[bytes, str | None]:
-    """The body, or where a redirect leads."""
+    """The body, or the target of a redirect."""
     connection = _Pinned(host, port, ip, tls, _left(deadline))
     try:
         connection.request("GET", path, headers={"user-agent": "namepin", "accept": "image/*"})

@@ -1,1 +1,1 @@
-"""The web page of `namepin serve`: a conversation and batch jobs in the browser, behind the server's own doors."""
+"""The web page of `namepin serve`: a conversation and batch jobs in the browser, behind the access checks."""

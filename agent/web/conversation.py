@@ -1,4 +1,4 @@
-"""The page's conversation: messages in, HTML out; everything shown is read back from the kept conversation."""
+"""The page's conversation: messages in, HTML out. All shown content is read from the stored conversation."""
 
 import asyncio
 import re
@@ -26,12 +26,12 @@ from namepin.tools.images.load import LoadedImage
 from namepin.tools.types import Extraction, ImageRef
 
 _TURNS = 30
-"""Turns that are shown; older ones stay in the conversation."""
+"""Number of shown turns; older turns stay in the conversation."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One answer's extraction, and what it was made with: profile, gamma, and all settings on top."""
+    """One answer's extraction with its profile, gamma and all overridden settings."""
 
     extraction: Extraction
     about: About
@@ -43,8 +43,8 @@ class PageConversation:
 
     Args:
         state: the server's parts.
-        pictures: where uploads are kept.
-        visitors: who may see which.
+        pictures: store of uploads.
+        visitors: the visitors and their rights.
         agent: the conversation's graph, with its checkpointer.
     """
 
@@ -55,11 +55,11 @@ class PageConversation:
     async def answer(
         self, visitor: Visitor, message: str, picture: ImageRef | None, profile: str | None
     ) -> AsyncIterator[str]:
-        """The answer as it is written: the current turn's HTML, again and again.
+        """Stream the answer: the current turn's HTML, repeated as it grows.
 
         Raises:
             NamepinError: E20x for the profile, E101, E108, E31x as `stream_answer`.
-            TooMany: over the rate, or the server is busy.
+            TooMany: the rate is exceeded, or the server is busy.
         """
         self.visitors.access.count(visitor.owner)
         profile = profile or self.state.pins.profiles[0]
@@ -75,11 +75,11 @@ class PageConversation:
                 yield fragments.turn(fragments.Turn(message or "(a picture)", text=text, doing=doing))
 
     def lock(self, visitor: Visitor) -> asyncio.Lock:
-        """Held by whoever changes the visitor's conversation."""
+        """The lock for changes to the visitor's conversation."""
         return self._locks.setdefault(visitor.key, asyncio.Lock())
 
     def reviews(self, visitor: Visitor) -> dict[str, Reviewed]:
-        """The reviews of the conversation's results: those that wait by what they are about, the others by theirs."""
+        """The reviews of the conversation's results: waiting reviews by their source, finished ones by their result."""
         return {
             kept.source if kept.state == "waiting" else fragments.anchor(review_call(kept.id)): kept
             for kept in self.state.reviews.list(visitor.jobs_owner)
@@ -101,21 +101,21 @@ class PageConversation:
                 told.append(answer.words)
             elif turns and isinstance(message, AIMessage) and message.text:
                 text = str(message.text)
-                for words in told:  # the rules repeat what a tool said, which stands there already
+                for words in told:  # the rules repeat the tool's answer, which is already shown
                     text = text.removeprefix(words).strip()
                 turns[-1].text = "\n\n".join(filter(None, [turns[-1].text, text]))
         if not turns:
             return fragments.part("empty")
-        # Masks are traced and templates filled: not on the event loop.
+        # Tracing masks and filling templates would block the event loop.
         return await asyncio.to_thread(lambda: "".join(fragments.turn(turn) for turn in turns[-_TURNS:]))
 
     async def spoken(self, visitor: Visitor) -> str:
-        """The last answer in words, for those who listen."""
+        """The last answer as text, for screen readers."""
         messages = _messages(await self._values(visitor))
         return next((str(m.text) for m in reversed(messages) if isinstance(m, AIMessage) and m.text), "")
 
     async def result(self, visitor: Visitor, name: str) -> Result | None:
-        """The extraction of one of the visitor's answers; None where there is none."""
+        """The extraction of one of the visitor's answers; None if there is none."""
         values = await self._values(visitor)
         for message in _messages(values):
             if isinstance(message, ToolMessage) and message.artifact and fragments.anchor(message.tool_call_id) == name:
@@ -127,7 +127,7 @@ class PageConversation:
         return None
 
     async def picture(self, extraction: Extraction) -> LoadedImage | None:
-        """An extraction's picture, where it has one and it is still kept."""
+        """An extraction's picture; None if it has none or the picture is no longer stored."""
         try:
             return await self.pictures.aopen(extraction.image) if extraction.image else None
         except NamepinError:
@@ -168,14 +168,14 @@ class PageConversation:
         return close_calls(extraction.entities, pin.settings.review, pin.settings.match.threshold)
 
     async def _pin(self, extraction: Extraction, values: dict[str, Any]) -> Namepin | None:
-        """What a result was made with; None where it is not offered any more."""
+        """The profile behind a result; None if it is no longer offered."""
         try:
             return await asyncio.to_thread(self.state.pins.get, *self._made_with(extraction, values))
         except NamepinError:
             return None
 
     def _made_with(self, extraction: Extraction, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The profile that a result was made with, and the settings on top."""
+        """The profile behind a result, and the overridden settings."""
         seen: list[RememberedPost] = values.get("seen", [])
         try:
             made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
@@ -199,7 +199,7 @@ def _answer(message: ToolMessage) -> Answer:
 
 
 def review_call(review_id: str) -> str:
-    """The name of the call, in the conversation, whose answer is what a review came to."""
+    """The name of the call in the conversation whose answer is a review's result."""
     return f"review-{review_id}"
 
 
@@ -207,7 +207,7 @@ async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, s
     """The picture that the visitor uploaded; None for no picture.
 
     Raises:
-        NamepinError: E120 when it is not the visitor's, or not kept any more.
+        NamepinError: E120 when it is not the visitor's, or no longer stored.
     """
     if not signed:
         return None

@@ -1,4 +1,4 @@
-"""The pieces of HTML that the page shows; everything that comes from a post is escaped by the templates."""
+"""The pieces of HTML of the page. The templates escape all content of posts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,23 @@ from namepin.agent.server.jobs import Job
 from namepin.agent.server.reviews import Reviewed
 
 AS_POST = "post: "
-"""Has a message read as a post, whatever it looks like; an example begins with it, which need not be seen."""
+"""Prefix that makes any message a post; examples begin with it, and the page hides it."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Block:
-    """A tool's answer; with an article where it has an extraction to show.
+    """A tool's answer, with an article if it has an extraction.
 
     Attributes:
-        answer: what the tool found.
+        answer: the tool's answer.
         anchor: the article's name in the page and in the addresses of its downloads.
-        about: what it was made with.
+        about: the profile and settings behind the answer.
         picture: its picture's address.
-        heat: an entity's place in the result -> its heat map's address.
-        review: the review of its close decisions that waits, or the one that it came from.
-        close: close decisions that a review would begin with.
+        heat: index of an entity in the result -> its heat map's address.
+        review: the waiting review of its close decisions, or the review that produced it.
+        close: the close decisions that a review would ask first.
     """
 
     answer: Answer
@@ -65,14 +65,14 @@ class Block:
 
     @property
     def decide(self) -> Markup:
-        """What can be decided about it."""
+        """The possible decisions."""
         form = Markup(questions(self.review)) if self.review else ""
         return Markup(_environment().get_template("decide.html.j2").render(block=self, form=form))
 
 
 @dataclass
 class Turn:
-    """What somebody said, and what came of it; `doing` while it is still being answered."""
+    """A message and its answers; `doing` while the answer is in progress."""
 
     said: str
     blocks: list[Block] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Turn:
 
 
 def anchor(call: str) -> str:
-    """A tool call's name in the page: letters and digits, whatever the model named it."""
+    """A tool call's name in the page, reduced to letters and digits."""
     return "r" + hashlib.sha256(call.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -91,19 +91,19 @@ def turn(shown: Turn) -> str:
 
 
 def problem(message: str) -> str:
-    """A message that could not be answered, and why."""
+    """A message that could not be answered, with the reason."""
     return _environment().get_template("problem.html.j2").render(message=message)
 
 
 def questions(review: Reviewed) -> str:
-    """What a review asks, as a form."""
+    """A review's questions as a form."""
     asked = [(question.key, *words.phrase_question(question), question.choices) for question in review.questions]
     types = any(question.kind == "label" for question in review.questions)
     return _environment().get_template("review.html.j2").render(review=review, questions=asked, types=types)
 
 
 def jobs(shown: Sequence[Job]) -> str:
-    """The visitor's batch jobs, the last one first."""
+    """The visitor's batch jobs, the newest first."""
     return _environment().get_template("jobs.html.j2").render(jobs=list(reversed(shown)))
 
 
@@ -114,7 +114,7 @@ def part(name: str, **values: object) -> str:
 
 @cache
 def style() -> str:
-    """The page's rules; those of articles are nested, so that they touch nothing of Gradio's."""
+    """The page's style rules; the rules of articles are nested, so that they do not affect Gradio's elements."""
     own = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
     return f"{own}\n.np {{\n{article_style()}\n}}\n"
 
@@ -128,7 +128,7 @@ def script() -> str:
 @cache
 def _environment() -> Environment:
     own = environment().overlay(loader=FileSystemLoader(_TEMPLATES))
-    # Lines stay lines, as they do where people write them.
+    # Keep line breaks as written.
     lines = {"lines": lambda text: "\n".join(map(printable, str(text).split("\n")))}
     own.filters = own.filters | lines | {"said": lambda text: str(text).removeprefix(AS_POST)}
     return own

@@ -1,7 +1,7 @@
-"""What of Gradio's application can be reached, and by whom.
+"""Restricts access to Gradio's application.
 
-Gradio brings routes that Namepin does not use (files, uploads, proxies, code editing): those are not there. The rest
-needs a visitor, and a stream of events belongs to the visitor who began it.
+Gradio's routes that Namepin does not use (files, uploads, proxies, code editing) are blocked. The other routes need a
+visitor, and a stream of events belongs to the visitor who began it.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ _VISITORS = re.compile(
 )
 _HEARTBEAT = "/gradio_api/heartbeat/"
 _MAX_BYTES = 2**18
-"""Of one event: a message and a few flags; pictures and files of posts come in by other doors."""
+"""Largest size of an event: a message and a few flags. Pictures and files of posts have other routes."""
 _MAX_STREAMS = 20_000
 
 POLICY = "; ".join(
     [
         "default-src 'self'",
-        # Gradio's start is inline, and its HTML component compiles its templates.
+        # Gradio's start script is inline, and its HTML component compiles templates.
         "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
@@ -45,16 +45,16 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
-"""Content security policy of the page: the browser itself refuses anything from elsewhere."""
+"""Content security policy of the page: the browser refuses content from other sites."""
 
 
 class Gate:
     """ASGI middleware around Gradio's application alone.
 
     Args:
-        app: Gradio's.
-        visitors: who is known.
-        stopping: whether the server is to end, for which an open page must not make it wait.
+        app: Gradio's application.
+        visitors: the known visitors.
+        stopping: whether the server is about to stop; an open page must not delay that.
     """
 
     def __init__(self, app: ASGIApp, visitors: Visitors, stopping: Callable[[], bool] = lambda: False) -> None:
@@ -98,7 +98,7 @@ class Gate:
             await self.app(scope, _again(body, receive), send)
 
     def _until_stopped(self, receive: Receive) -> Receive:
-        """An open page's heartbeat has no end of its own: told to stop, the server says that the page has gone."""
+        """End an open page's heartbeat, which never ends by itself, when the server stops."""
 
         async def listen() -> Message:
             while not self.stopping():
@@ -111,7 +111,7 @@ class Gate:
         return listen
 
     def _own_stream(self, visitor: Visitor, path: str, scope: Scope, body: bytes) -> bool:
-        """Whether the request's stream is this visitor's; the first to name it owns it."""
+        """Whether the request's stream belongs to this visitor; the first visitor who names it owns it."""
         name: object
         if path.startswith(_HEARTBEAT):
             name = path.rpartition("/")[2]
@@ -168,7 +168,7 @@ def _with_page_headers(send: Send, begin: bool) -> Send:
 
 
 def cookie(name: str, value: str) -> str:
-    """A `Set-Cookie` header's value: not for scripts, and not sent with another site's requests."""
+    """A `Set-Cookie` header's value: hidden from scripts, and not sent with another site's requests."""
     made: SimpleCookie = SimpleCookie({name: value})
     made[name]["httponly"], made[name]["samesite"], made[name]["path"] = True, "Lax", "/"
     return made[name].OutputString()

@@ -38,11 +38,11 @@ def add_page(app: FastAPI, settings: Settings) -> None:
     """Add the page at `/` to the server's application.
 
     Args:
-        app: as `namepin.agent.server.app.create_app` makes it.
-        settings: the profile that serves; `[chat]` says who leads conversations.
+        app: the application of `namepin.agent.server.app.create_app`.
+        settings: the server's profile; `[chat]` names the model that leads conversations.
 
     Raises:
-        NamepinError: E31x where the chat's model cannot be used.
+        NamepinError: E31x when the chat's model cannot be used.
     """
     state: ServerState = app.state.namepin
     visitors = Visitors(state.access)
@@ -123,7 +123,7 @@ def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The components of the page that events read or change."""
+    """The page's components that events read or change."""
 
     past: gr.HTML
     now: gr.HTML
@@ -178,7 +178,7 @@ def _layout(state: ServerState, examples: list[dict[str, Any]], rules: bool) -> 
 
 
 class PageEvents:
-    """What happens on the page: each method answers an event with the new values of its components."""
+    """The page's event handlers: each method returns the new values of its components."""
 
     def __init__(self, app: FastAPI, examples: list[dict[str, Any]]) -> None:
         self.app, self.examples = app, examples
@@ -203,18 +203,18 @@ class PageEvents:
             yield shown
 
     async def begin(self, request: gr.Request) -> tuple[str, str, Any]:
-        """The conversation and the jobs so far, when the page is opened."""
+        """The conversation and the jobs so far, for a newly opened page."""
         visitor = self.visitors.known(request.cookies)
         return await _history(self.app, visitor), *self.jobs(request)
 
     async def show(self, request: gr.Request) -> tuple[str, str]:
-        """The conversation again, and what is read aloud."""
+        """The updated conversation, and the text for screen readers."""
         visitor = self.visitors.known(request.cookies)
         shown = await _history(self.app, visitor)
         return shown, fragments.part("spoken", text=await self.app.state.talk.spoken(visitor))
 
     def jobs(self, request: gr.Request) -> tuple[str, Any]:
-        """The visitor's jobs, and whether to ask again in a second."""
+        """The visitor's jobs, and whether to poll again in a second."""
         mine = self.state.jobs.list(self.visitors.known(request.cookies).jobs_owner)
         return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
 
@@ -245,7 +245,7 @@ def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
 
 
 async def _history(app: FastAPI, visitor: Visitor) -> str:
-    """The conversation, or what is wrong with it."""
+    """The conversation, or its error."""
     try:
         return str(await app.state.talk.history(visitor))
     except NamepinError as error:
@@ -255,7 +255,7 @@ async def _history(app: FastAPI, visitor: Visitor) -> str:
 async def _answers(
     app: FastAPI, request: gr.Request, said: Any, signed: Any, profile: Any
 ) -> AsyncIterator[tuple[Any, ...]]:
-    """What the page shows while a message is answered and afterwards: past, now, spoken, message, picture."""
+    """The page's values during an answer and afterwards: past, now, spoken, message, picture."""
     same = gr.skip()
     talk: PageConversation = app.state.talk
     said, signed, profile = (value if isinstance(value, str) else "" for value in (said, signed, profile))
@@ -270,7 +270,7 @@ async def _answers(
         yield same, fragments.problem(str(error)), same, same, same
     except Denied:
         yield same, fragments.problem("The session has ended: load the page again."), same, same, same
-    except Exception:  # a page says that something broke, and the log says what
+    except Exception:  # the page reports a failure, and the log has the details
         _log.exception("a message could not be answered")
         yield same, fragments.problem("Something broke on the server; its log says what."), same, same, same
 

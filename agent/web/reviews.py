@@ -1,4 +1,4 @@
-"""Close decisions on the page: a result's questions, the visitor's answers, and what they make of the conversation."""
+"""Close decisions on the page: a result's questions, the visitor's answers, and the new turn in the conversation."""
 
 import json
 from typing import Any
@@ -15,11 +15,11 @@ from namepin.tools.errors import NamepinError
 
 
 async def begin(talk: PageConversation, visitor: Visitor, name: str) -> Reviewed | None:
-    """Take a result's post again and stop where it is close; None where the visitor has no such result.
+    """Run a result's post again and stop at close decisions; None for an unknown result of the visitor.
 
     Raises:
-        NamepinError: E120 when its picture is not kept any more; as `Reviews.begin`.
-        TooMany: the server is busy, or the visitor keeps too many reviews.
+        NamepinError: E120 when its picture is no longer stored; as `Reviews.begin`.
+        TooMany: the server is busy, or the visitor has too many reviews.
     """
     found = await talk.result(visitor, name)
     if found is None:
@@ -34,13 +34,13 @@ async def begin(talk: PageConversation, visitor: Visitor, name: str) -> Reviewed
     reviews, owner = talk.state.reviews, visitor.jobs_owner
     async with talk.state.admission(found.about.profile).turn(visitor.owner):
         begun = await reviews.begin(owner, row, picture, found.about.profile, gamma, source=name)
-    if begun.state == "done":  # the settings have changed, and nothing is close any more
+    if begun.state == "done":  # the settings have changed, so that no decision is close
         await reviews.delete(owner, begun.id)
     return begun
 
 
 async def answer(talk: PageConversation, visitor: Visitor, review_id: str, answers: dict[str, Any]) -> Reviewed | None:
-    """Decide; the result of a review that is done becomes a turn of the conversation. None: no such review.
+    """Answer the questions. A finished review becomes a turn of the conversation. None for an unknown review.
 
     Raises:
         NamepinError: as `Reviews.answer`.
@@ -58,7 +58,7 @@ async def answer(talk: PageConversation, visitor: Visitor, review_id: str, answe
 
 
 async def _record(talk: PageConversation, visitor: Visitor, done: Reviewed) -> None:
-    """Put the decisions and the result into the conversation, so that the next question is about it."""
+    """Add the decisions and the result to the conversation, so that the next question is about the result."""
     if done.extraction is None:
         raise NamepinError("E333", "there are questions left", mend="answer them first")
     said = "; ".join(words.phrase_decision(one.question, one.answer) for one in done.answered)

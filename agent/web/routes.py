@@ -1,4 +1,4 @@
-"""The page's own doors: signing in, uploads, pictures, downloads, batch files. None of them is part of the REST API."""
+"""The page's routes: sign-in, uploads, pictures, downloads, batch files. They are not part of the REST API."""
 
 import asyncio
 import io
@@ -41,7 +41,7 @@ async def visitor_of(request: Request) -> Visitor:
 
 
 async def rate_limited_visitor(request: Request) -> Visitor:
-    """As `visitor_of`, the request counted against the owner's rate."""
+    """As `visitor_of`, but the request counts against the owner's rate."""
     visitor = await visitor_of(request)
     request.app.state.namepin.access.count(visitor.owner)
     return visitor
@@ -61,7 +61,7 @@ async def login() -> Response:
 
 @router.post("/login")
 async def sign_in(request: Request) -> Response:
-    """Take a token for the cookie."""
+    """Accept a token and set the cookie."""
     access = request.app.state.namepin.access
     access.count(f"({request.client.host if request.client else ''})")  # no owner's name has brackets
     try:
@@ -94,7 +94,7 @@ async def new_conversation(visitor: KnownVisitor) -> Response:
 
 @router.post("/page/pictures")
 async def upload(request: Request, visitor: Counted) -> JSONResponse:
-    """Keep a picture for the next message; the body is the file."""
+    """Store a picture for the next message; the body is the file."""
     pictures: Pictures = request.app.state.pictures
     ref = await pictures.akeep(await request.body())
     signed = request.app.state.visitors.sign(visitor, ref.sha256)
@@ -103,7 +103,7 @@ async def upload(request: Request, visitor: Counted) -> JSONResponse:
 
 @router.get("/page/pictures/{signed}.jpg")
 async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Request, visitor: KnownVisitor) -> Response:
-    """A picture that the visitor was given the address of: decoded and written anew, never the file as it came."""
+    """A picture by its signed address. It is decoded and encoded again; the uploaded file is never sent."""
     sha256 = request.app.state.visitors.check(visitor, signed)
     if sha256 is None:
         raise HTTPException(404, "there is no such picture of yours")
@@ -162,7 +162,7 @@ async def result_html(name: Name, request: Request, visitor: Counted) -> Respons
 
 @router.post("/page/results/{name}/review")
 async def begin_review(name: Name, request: Request, visitor: Counted) -> JSONResponse:
-    """Have a result's close decisions asked."""
+    """Begin the review of a result's close decisions."""
     found = await reviewing.begin(_talk(request), visitor, name)
     if found is None:
         raise _missing()
@@ -182,7 +182,7 @@ async def answer_review(review_id: JobId, body: AnswersBody, request: Request, v
 
 @router.post("/page/reviews/{review_id}/drop")
 async def drop_review(review_id: JobId, request: Request, visitor: Counted) -> JSONResponse:
-    """Decide nothing: the result stands as it is."""
+    """Decide nothing; the result stays unchanged."""
     if not await _talk(request).state.reviews.delete(visitor.jobs_owner, review_id):
         raise _missing()
     return JSONResponse({"dropped": review_id})
@@ -190,7 +190,7 @@ async def drop_review(review_id: JobId, request: Request, visitor: Counted) -> J
 
 @router.post("/page/reviews/{review_id}/row")
 async def keep_row(review_id: JobId, request: Request, visitor: Counted) -> JSONResponse:
-    """Keep a review's answers as a training row."""
+    """Save a review's answers as a training row."""
     reviews = _talk(request).state.reviews
     files = await asyncio.to_thread(reviews.save, visitor.jobs_owner, review_id)
     if files is None:
@@ -225,15 +225,15 @@ async def job_results(job_id: JobId, request: Request, visitor: KnownVisitor) ->
 
 
 def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
-    """The posts of a file of JSON lines; one without an id is called by its line.
+    """The posts of a file of JSON lines; the line number replaces a missing id.
 
     Args:
         data: the file.
-        most: posts that are taken.
+        most: largest number of posts.
         urls: whether a picture may be named by its address.
 
     Raises:
-        NamepinError: E104 for a file of no posts, E103 with the line that is no post, E108 for too many, E12x.
+        NamepinError: E104 for a file without posts, E103 with a line that is not a post, E108 for too many, E12x.
     """
     posts: list[JobPost] = []
     for line in read_lines(data, len(data)):

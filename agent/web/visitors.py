@@ -1,7 +1,7 @@
-"""Who looks at the page: a browser is known by its cookies, and what is its own by signed addresses.
+"""The page's visitors: cookies identify a browser, and signed addresses give access to its data.
 
-The session's cookie is a secret of 256 bits that the server does not store: what belongs to the session is kept under
-its hash. Where the server has tokens, a second cookie holds the visitor's, compared like that of every REST request.
+The session's cookie is a secret of 256 bits. The server does not store it and keeps the session's data under its hash.
+On a server with tokens, a second cookie holds the visitor's token, checked like the token of a REST request.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ class Visitor:
     """One browser of one owner.
 
     Attributes:
-        owner: whose token it is; `local` where the server has none.
-        key: names what is this browser's; it tells nothing about the cookie.
-        own_jobs: whether jobs are kept apart by browser, because everybody is `local`.
+        owner: the token's owner; `local` on a server without tokens.
+        key: name of this browser's data; it reveals nothing about the cookie.
+        own_jobs: whether jobs are separate per browser, because every visitor is `local`.
     """
 
     owner: str
@@ -41,12 +41,12 @@ class Visitor:
 
     @property
     def jobs_owner(self) -> str:
-        """Under whose name its jobs are kept: those of a token are the same as over REST."""
+        """The owner of its jobs; a token has the same jobs as over REST."""
         return f"web-{self.key}" if self.own_jobs else self.owner
 
 
 class Visitors:
-    """Tells visitors apart, and signs what one of them was given."""
+    """Identifies visitors, and signs addresses for them."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
@@ -66,18 +66,18 @@ class Visitors:
         return Visitor(owner, key, self.access.open)
 
     def known(self, cookies: Mapping[str, str]) -> Visitor:
-        """As `of`; a visitor without a session is denied, too."""
+        """As `of`, but a visitor without a session is also denied."""
         visitor = self.of(cookies)
         if visitor is None:
             raise Denied
         return visitor
 
     def sign(self, visitor: Visitor, value: str) -> str:
-        """`VALUE.SIGNATURE`: says that this visitor was given the value by this process."""
+        """`VALUE.SIGNATURE`: proves that this process gave the value to this visitor."""
         return f"{value}.{self._signature(visitor, value)}"
 
     def check(self, visitor: Visitor, signed: str) -> str | None:
-        """The value that was signed for this visitor; None for anything else."""
+        """The value signed for this visitor; None for any other text."""
         value, _, signature = signed.rpartition(".")
         fits = hmac.compare_digest(self._signature(visitor, value).encode(), signature.encode("utf-8", "replace"))
         return value if fits else None
