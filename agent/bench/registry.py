@@ -74,7 +74,7 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "tagger": Bench(
         "namepin.evals.bench.tagger",
-        "the starter tagger against its bare encoder at equal batch, and against one post a call",
+        "the starter tagger against its bare encoder at equal batch, and against one post per call",
         (Goal("share_of_bare_encoder", ">=", 0.6), Goal("speedup_over_single", ">=", 2.0)),
     ),
     "extract": Bench(
@@ -85,7 +85,7 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "graph": Bench(
         "namepin.agent.bench.graph",
-        "the GEM graph's own cost a post, with tools that answer at once, against calling them in turn",
+        "the GEM graph's own cost per post, with tools that answer at once, against calling them in turn",
         (Goal("overhead_ms", "<=", 8.0),),
     ),
     "scoring": Bench(
@@ -107,7 +107,7 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "gem-vision": Bench(
         "namepin.evals.bench.gem_vision",
-        "BLIP-base match and trace: 6 mentions a post, against one pass a mention",
+        "BLIP-base match and trace: 6 mentions per post, against one pass per mention",
         (Goal("ratio_6_to_1", "<=", 2.0), Goal("speedup", ">=", 3.0)),
     ),
     "reranker": Bench(

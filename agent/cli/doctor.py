@@ -38,7 +38,7 @@ def doctor(profile: Profile = None, set_: Set = None, json: Json = False) -> int
         size = "" if check.megabytes is None else f"{check.megabytes:.1f}"
         detail = Text(check.detail)
         if check.mend:
-            detail.append(f"\n{'mend' if check.state == 'missing' else 'turn on'}: {check.mend}", style="cyan")
+            detail.append(f"\n{'fix' if check.state == 'missing' else 'turn on'}: {check.mend}", style="cyan")
         table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), size, detail)
     console.print(table)
     lacking = ", ".join(check.name for check in missing)
