@@ -1,9 +1,8 @@
 """Simulates a run over a thousand million posts: shards through stages of workers that die, queues that fill.
 
-`python -m namepin.evals.bench.scale_simulation` prints the tables of docs/scale.md. Discrete events, one seed, the
-same output on any
-machine. Speeds are either reckoned from operations (`operations`) and an assumed share of a GPU's peak, or measured on
-the cores here; docs/scale.md says which is which.
+`python -m namepin.evals.bench.scale_simulation` prints the tables of docs/scale.md. Discrete events, one seed, the same
+output on any machine. Speeds are either reckoned from operations (`operations`) and an assumed share of a GPU's peak,
+or measured on the cores here; docs/scale.md says which is which.
 """
 
 import heapq

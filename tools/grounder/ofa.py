@@ -1,9 +1,8 @@
 """The box of an expression: OFA, fine-tuned on referring expressions (RiVEG section IV-C2).
 
 OFA answers with four of its 1,000 bins (`namepin.tools.models.ofa_boxes`), found by beam search: each beam is a box.
-OFA's own search
-may put any token in a box's four places; here only bins may stand there. The probabilities remain those over the
-whole vocabulary, so a box that OFA would find is found with the same score.
+OFA's own search may put any token in a box's four places; here only bins may stand there. The probabilities remain
+those over the whole vocabulary, so a box that OFA would find is found with the same score.
 """
 
 import math

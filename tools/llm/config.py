@@ -19,8 +19,8 @@ class ChatConfig(Frozen):
 
     One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds, and less where the server
     is found to be down (`namepin.tools.llm.servers`): then this question and those that follow fail at once, for a
-    while. The key
-    comes from the environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a placeholder.
+    while. The key comes from the environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a
+    placeholder.
     """
 
     model: Annotated[str, Field(min_length=1)] | None = None

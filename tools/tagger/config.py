@@ -18,9 +18,8 @@ class TaggerConfig(Frozen):
         spans: `coarse`: spans and coarse types are the coarse path's, and the fine type is the best one within them by
             the fine path's pooled scores. `fine`: the fine path's CRF decides all (the paper's reading).
         merge: how equation 10 merges the B- and I- logits of a type.
-        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) beside the pooled scores, which then
-            are no longer
-            equation 10's alone; 0 leaves it out, as in the paper. Chosen by 5-fold on FMNERG test-300.
+        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) beside the pooled scores, which then are
+            no longer equation 10's alone; 0 leaves it out, as in the paper. Chosen by 5-fold on FMNERG test-300.
         batch_size: rows the encoder reads at once.
         device: a torch device.
     """
