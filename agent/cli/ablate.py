@@ -24,20 +24,22 @@ MOST_INTERVALS = 3
 
 
 def ablate(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which; all are listed without one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Name of the ablation; default: list all.")
+    ] = None,
     dataset: Annotated[DatasetName | None, typer.Option("--dataset", help="Which data set.")] = None,
     root: Annotated[Path | None, typer.Option("--root", metavar="DIR", help="Its folder.")] = None,
     split: Annotated[str, typer.Option("--split", help="Which split.")] = "dev",
     profile: Profile = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="DIR", help="Keep every run's results there; a rerun goes on."),
+        typer.Option("--save", metavar="DIR", help="Keep every run's results there; a rerun resumes."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List every definition with what it needs.")] = False,
 ) -> int:
-    """Run a table of the papers. A row that cannot run here shows the command that will run it, and why not now."""
+    """Run a table of the papers. A row that cannot run here shows its command and the reason."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)

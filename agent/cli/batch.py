@@ -22,41 +22,35 @@ EVERY_S = 10.0
 
 
 class Only(StrEnum):
-    """Parts of the work that can be done alone."""
+    """Parts of the work that can run alone."""
 
     masks = "masks"
 
 
 class Engine(StrEnum):
-    """What does the work."""
+    """The engine that does the work."""
 
     local = "local"
     ray = "ray"
 
 
 Input = Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command again goes on there.")
-]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after so many rows of the input.")]
-AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts worked on at a time.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command resumes there.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this number of input rows.")]
+AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts processed at a time.")]
 OnlyFlag = Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")]
-Together = Annotated[
-    int, typer.Option("--together", min=1, max=256, help="Posts that a tool is asked about at once; for a GPU.")
-]
+Together = Annotated[int, typer.Option("--together", min=1, max=256, help="Posts that a tool gets at once; for a GPU.")]
 EstimateFlag = Annotated[
     int | None,
-    typer.Option("--estimate", min=1, metavar="N", help="Only say what N such posts take: time, tokens, money."),
+    typer.Option("--estimate", min=1, metavar="N", help="Only estimate N such posts: time, tokens, money."),
 ]
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the estimate as JSON.")]
 EngineFlag = Annotated[Engine, typer.Option("--engine", help="local: this process; ray: a cluster.")]
 Address = Annotated[
-    str | None, typer.Option("--address", help="Of a running Ray cluster, as HOST:6379; else Ray starts here.")
+    str | None, typer.Option("--address", help="A running Ray cluster, as HOST:6379; else Ray starts here.")
 ]
-Repair = Annotated[
-    bool, typer.Option("--repair", help="Go on with damaged results: keep whole rows, work on the others again.")
-]
-Parquet = Annotated[bool, typer.Option("--parquet", help="Write the results as Parquet, too.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Continue damaged results: keep whole rows, repeat the others.")]
+Parquet = Annotated[bool, typer.Option("--parquet", help="Also write the results as Parquet.")]
 
 
 def batch(
@@ -160,7 +154,7 @@ def _estimate(
 
 
 def _summary(progress: "Progress", out: Path) -> list[str]:
-    """How many rows went how; of those that went wrong, the first one's reason and the file that has the others'."""
+    """The counts of rows by outcome; the first failure's reason, and the file with all failures."""
     from json import loads
 
     from namepin.agent.batch.finished import FAILURES, PREDICTIONS

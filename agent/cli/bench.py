@@ -11,7 +11,7 @@ from namepin.tools.errors import Exit
 
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; all where none is named.")
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Benches to run; default: all.")
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
 ) -> int:

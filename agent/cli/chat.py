@@ -19,9 +19,9 @@ def chat(
     set_: Set = None,
     session: Annotated[
         str | None,
-        typer.Option("--session", metavar="ID", help="Go on with a kept conversation, or begin one so named."),
+        typer.Option("--session", metavar="ID", help="Resume a stored conversation, or begin one of this name."),
     ] = None,
-    sessions: Annotated[bool, typer.Option("--sessions", help="List the kept conversations and stop.")] = False,
+    sessions: Annotated[bool, typer.Option("--sessions", help="List the stored conversations and stop.")] = False,
     image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Picture of the first message.")] = None,
 ) -> int:
     """Talk about posts: paste one, give its picture with /image FILE, ask why. Piped, a paragraph is a message."""
@@ -35,7 +35,7 @@ def chat(
 
     settings = load_settings(profile, assignments=set_ or ())
     if image:
-        load_image(image, max_pixels=settings.images.max_pixels)  # a wrong one is found before anything is loaded
+        load_image(image, max_pixels=settings.images.max_pixels)  # reports errors before anything is loaded
     say_loading("the chat")
 
     from namepin.agent.chat.terminal import Terminal

@@ -106,8 +106,8 @@ def topn(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     boxes: Annotated[Path, typer.Option("--boxes", metavar="FILE", help="A detector's boxes: JSONL of id, boxes.")],
     split: Annotated[str, typer.Option("--split", help="Which split.")] = "dev",
-    top: Annotated[str, typer.Option("--top", help="How many boxes are looked at.")] = "10,15,20",
-    iou: Annotated[float, typer.Option("--iou", help="From which IoU on a box fits.")] = 0.5,
+    top: Annotated[str, typer.Option("--top", help="Numbers of boxes to check.")] = "10,15,20",
+    iou: Annotated[float, typer.Option("--iou", help="IoU from which a box fits.")] = 0.5,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> int:
     """TopN-Prec@0.5 of a detector's boxes (RiVEG, Table II)."""
@@ -139,7 +139,7 @@ def register(app: typer.Typer) -> None:
 def sandbox(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; new or empty.")],
     posts: Annotated[int, typer.Option("--posts", min=1, max=1_000_000, help="Posts of train.")] = 4000,
-    seed: Annotated[int, typer.Option("--seed", help="Of everything: equal seeds make equal files.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the world: equal seeds give equal files.")] = 1,
     held_out: Annotated[int, typer.Option("--held-out", min=1, max=100_000, help="Posts of dev, and of test.")] = 500,
 ) -> int:
     """Make a world: posts with drawn pictures and exact truth, whose test names never occur in training."""
@@ -153,7 +153,7 @@ def sandbox(
 @data.command()
 def augment(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
-    models: Annotated[str, typer.Option("--models", help="Names that the server knows, by commas.")],
+    models: Annotated[str, typer.Option("--models", help="The server's model names, separated by commas.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets knowledge/ and expansions/.")],
     dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set it is.")] = DatasetName.gmner,
     split: Annotated[str, typer.Option("--split", help="Which split; several models for train alone.")] = "train",
@@ -161,7 +161,7 @@ def augment(
     prompt_price: Annotated[float, typer.Option("--prompt-price", min=0, help="Of a million tokens.")] = 0.0,
     answer_price: Annotated[float, typer.Option("--answer-price", min=0, help="Of a million tokens.")] = 0.0,
 ) -> int:
-    """Let language models explain a split's posts and names, for training; stopped, it goes on where it was."""
+    """Let language models explain a split's posts and names, for training. A stopped run can resume."""
     from namepin.agent.workflows.augment import augment as run
 
     names = [name.strip() for name in models.split(",") if name.strip()]

@@ -66,7 +66,7 @@ KnowledgeFlag = Annotated[
 VisualFlag = Annotated[
     Visual, typer.Option("--visual", help="none: score as if every entity were said to be outside the picture.")
 ]
-Iou = Annotated[float, typer.Option("--iou", help="From which IoU on a region is right.")]
+Iou = Annotated[float, typer.Option("--iou", help="IoU from which a region is right.")]
 Against = Annotated[
     Path | None, typer.Option("--against", metavar="FILE", help="A second JSONL to compare with, paired by post.")
 ]

@@ -25,7 +25,7 @@ Config = Annotated[
         help="TOML file of settings, or a shipped recipe.",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint of the run folder.")]
 
 
 @app.callback(invoke_without_command=True)

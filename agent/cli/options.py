@@ -39,7 +39,7 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Folder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write the results into this folder.")]
-Graph = Annotated[GraphName | None, typer.Option("--graph", help="The graph to walk through.")]
+Graph = Annotated[GraphName | None, typer.Option("--graph", help="The graph that processes the posts.")]
 Ids = Annotated[
-    Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose id is listed, one a line.")
+    Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose ids are listed, one per line.")
 ]
