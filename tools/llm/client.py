@@ -26,6 +26,9 @@ from namepin.tools.types import Frozen
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
+_NOT_SHOWN = "nostream"
+"""LangGraph's tag (`langgraph.constants.TAG_NOSTREAM`) for what is not part of the answer that a graph streams."""
+
 _NO_KEY = "none"
 """Sent to a server that wants no key, since the SDK sends one always."""
 
@@ -182,6 +185,8 @@ class ChatClient:
         # A proxy of the environment is for the world outside, never for this machine.
         http = await stack.enter_async_context(openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)))
         return BoundedChat(
+            disable_streaming=True,  # also inside a conversation, whose own answer is streamed
+            tags=[_NOT_SHOWN],
             both_bounds=takes_both_bounds(self.config.base_url and address),
             model=self.config.model or "",
             base_url=address,
