@@ -23,6 +23,9 @@ DATABASE_VARIABLE = "NAMEPIN_DATABASE_URL"
 Saver = BaseCheckpointSaver[Any]
 _LOOKED_AT = 2000
 
+_STEPS = 400
+"""Of the graph for one message: more than the model calls that settings allow need, so that only those end a turn."""
+
 WAIT_S = 10
 """Longest time to wait for PostgreSQL's answer."""
 
@@ -175,4 +178,4 @@ def _listed(session: str, checkpoint: Any) -> Session | None:
 
 def thread_of(owner: str, session: str) -> RunnableConfig:
     """The configuration of one conversation. The first part of a thread's id is its owner."""
-    return {"configurable": {"thread_id": f"{owner}/{session}"}, "recursion_limit": 60}
+    return {"configurable": {"thread_id": f"{owner}/{session}"}, "recursion_limit": _STEPS}

@@ -28,14 +28,23 @@ class RememberedPost(TypedDict):
     overrides: Json
 
 
+def _with_new(kept: list[RememberedPost], new: list[RememberedPost]) -> list[RememberedPost]:
+    """The last posts; calls at once each add theirs."""
+    return [*kept, *new][-MAX_SEEN:]
+
+
+def _last_given(_: Json | None, new: Json | None) -> Json | None:
+    return new
+
+
 class ChatState(AgentState[Any]):
     """LangChain's agent state (the messages), the posts so far, and the picture that came with the last message."""
 
-    picture: NotRequired[Json | None]
+    picture: NotRequired[Annotated[Json | None, _last_given]]
     """An `ImageRef`; the bytes are in `Pictures`."""
 
-    seen: NotRequired[Annotated[list[RememberedPost], OmitFromInput]]
-    """Never part of a client's input, because it names settings."""
+    seen: NotRequired[Annotated[list[RememberedPost], OmitFromInput, _with_new]]
+    """Never part of a client's input, because it names settings. An update adds to it."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pydantic import Field
 from namepin.agent.chat import answers
 from namepin.agent.chat.answers import Form
 from namepin.agent.chat.single_tool import Coarse
-from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, ChatState, RememberedPost
+from namepin.agent.chat.state import Answer, ChatContext, ChatState, RememberedPost
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef
 
@@ -49,7 +49,7 @@ def _answering(
         )
         update: dict[str, Any] = {"messages": [message]}
         if seen is not None:
-            update["seen"] = [*runtime.state.get("seen", []), seen][-MAX_SEEN:]
+            update["seen"] = [seen]
         if work.__name__ == "extract":
             update["picture"] = None
         return Command(update=update)

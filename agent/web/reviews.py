@@ -7,7 +7,6 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from namepin.agent.chat import phrasing as words
 from namepin.agent.chat.answers import describe, remember
-from namepin.agent.chat.state import MAX_SEEN
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.web.conversation import PageConversation, review_call
 from namepin.agent.web.visitors import Visitor
@@ -76,6 +75,5 @@ async def _record(talk: PageConversation, visitor: Visitor, done: Reviewed) -> N
     ]
     overrides = {} if done.gamma is None else {"gate": {"gamma": done.gamma}}
     async with talk.lock(visitor):
-        posts = (await talk.agent.aget_state(visitor.thread)).values.get("seen", [])
-        seen = [*posts, remember(done.extraction, done.profile, overrides)][-MAX_SEEN:]
+        seen = [remember(done.extraction, done.profile, overrides)]
         await talk.agent.aupdate_state(visitor.thread, {"messages": messages, "seen": seen}, as_node="model")

@@ -8,8 +8,11 @@ from typing import Any
 
 from support.loopback import JsonHandler, serving
 
-Step = str | tuple[str, dict[str, Any]]
-"""A text, or a tool's name with its arguments."""
+Call = tuple[str, dict[str, Any]]
+"""A tool's name with its arguments."""
+
+Step = str | Call | list[Call]
+"""A text, a call, or calls at once."""
 
 
 class Server(ThreadingHTTPServer):
@@ -28,6 +31,10 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
+    def step(self, body: dict[str, Any]) -> Step:
+        """The answer to a request: the script's next step, the last one again and again."""
+        return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+
 
 class Handler(JsonHandler):
     server: Server
@@ -38,8 +45,7 @@ class Handler(JsonHandler):
         if self.server.refuses and self.server.refuses <= body.keys():
             named = " and ".join(sorted(self.server.refuses))
             return self.answer({"error": {"message": f"Unsupported parameter: {named}"}}, 400)
-        script = self.server.script
-        said = script.pop(0) if len(script) > 1 else script[0]
+        said = self.server.step(body)
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
@@ -55,14 +61,20 @@ def _deltas(said: Step, number: int) -> list[dict[str, Any]]:
     if isinstance(said, str):
         pieces = [{"index": 0, "delta": {"role": "assistant", "content": word + " "}} for word in said.split()]
         return [*pieces, {"index": 0, "delta": {}, "finish_reason": "stop"}]
-    name, arguments = said
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    call = {"index": 0, "id": f"call-{number}", "type": "function", "function": function}
+    calls = [
+        {
+            "index": index,
+            "id": f"call-{number}-{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments)},
+        }
+        for index, (name, arguments) in enumerate(said if isinstance(said, list) else [said])
+    ]
     return [
-        {"index": 0, "delta": {"role": "assistant", "content": None, "tool_calls": [call]}},
+        {"index": 0, "delta": {"role": "assistant", "content": None, "tool_calls": calls}},
         {"index": 0, "delta": {}, "finish_reason": "tool_calls"},
     ]
 
 
-def serve(*script: Step) -> AbstractContextManager[Server]:
-    return serving(Server(*script))
+def serve(*script: Step, kind: type[Server] = Server) -> AbstractContextManager[Server]:
+    return serving(kind(*script))
