@@ -56,10 +56,10 @@ class StrictSerializer(JsonPlusSerializer):
         except Exception as error:  # the decoder raises nearly every built-in type on damaged data
             if _skip_damaged.get():
                 return {}
-            raise damaged() from error
+            raise damage_error() from error
 
 
-def damaged() -> NamepinError:
+def damage_error() -> NamepinError:
     """The error for a conversation that cannot be read."""
     return NamepinError("E336", "the kept conversation is damaged", mend="begin another one")
 
@@ -154,7 +154,7 @@ async def sessions_of(saver: Saver, owner: str, limit: int = 20) -> list[Session
             whose, _, session = str(kept.config["configurable"]["thread_id"]).partition("/")
             if whose != owner or session in found:
                 continue
-            listed = _listed(session, kept.checkpoint)
+            listed = _session_row(session, kept.checkpoint)
             if listed is not None:
                 found[session] = listed
             if len(found) == limit:
@@ -164,7 +164,7 @@ async def sessions_of(saver: Saver, owner: str, limit: int = 20) -> list[Session
     return sorted(found.values(), key=lambda session: session.changed, reverse=True)
 
 
-def _listed(session: str, checkpoint: Any) -> Session | None:
+def _session_row(session: str, checkpoint: Any) -> Session | None:
     """A conversation for the list; None for an empty or damaged conversation."""
     try:
         messages = checkpoint["channel_values"].get("messages") or []

@@ -70,10 +70,10 @@ class UmtTask(Task):
     def collate(self, rows: list[GoldPost]) -> Batch:
         """Word pieces, where each word begins, tags and pictures."""
         spelling = [self._pieces(gold.post.tokens or ()) for gold in rows]
-        ids = _padded([pieces for pieces, _ in spelling], self.words.pad_token_id)
-        starts = _padded([starts for _, starts in spelling], 0)
+        ids = _pad([pieces for pieces, _ in spelling], self.words.pad_token_id)
+        starts = _pad([starts for _, starts in spelling], 0)
         lengths = torch.tensor([len(starts) for _, starts in spelling])
-        tags = _padded([self._tags(gold)[: len(starts)] for gold, (_, starts) in zip(rows, spelling, strict=True)], 0)
+        tags = _pad([self._tags(gold)[: len(starts)] for gold, (_, starts) in zip(rows, spelling, strict=True)], 0)
         return {
             "ids": ids,
             "piece_mask": torch.arange(ids.shape[1]) < torch.tensor([[len(pieces)] for pieces, _ in spelling]),
@@ -156,7 +156,7 @@ def _batch(batch: Batch) -> UmtBatch:
     return UmtBatch(batch["ids"], batch["piece_mask"], batch["pixels"])
 
 
-def _padded(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
+def _pad(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     longest = max(map(len, rows))
     return torch.tensor([[*row, *([fill] * (longest - len(row)))] for row in rows])
 

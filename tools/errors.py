@@ -72,7 +72,7 @@ def _again(kind: type[NamepinError], told: dict[str, Any]) -> NamepinError:
     return error
 
 
-def coded(error: Exception) -> NamepinError:
+def coded_error(error: Exception) -> NamepinError:
     """The error itself, or W100 with type and message for an error without a code. The result can be pickled."""
     return error if isinstance(error, NamepinError) else NamepinError("W100", f"{type(error).__name__}: {error}")
 

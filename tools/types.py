@@ -62,7 +62,7 @@ class Mask(Frozen):
 
     @field_validator("counts", mode="before")
     @classmethod
-    def _compressed(cls, counts: Any) -> Any:
+    def _compress(cls, counts: Any) -> Any:
         return _run_string(counts) if isinstance(counts, list | tuple) else counts
 
     @model_validator(mode="after")

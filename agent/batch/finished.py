@@ -68,13 +68,13 @@ def read_finished(folder: Path) -> Finished:
         if line.value["status"] == "failed":
             continue
         if fingerprint not in (None, line.value["fingerprint"]):
-            raise damaged(folder / PREDICTIONS, line.number, "it was made with other tools than the lines before it")
+            raise line_error(folder / PREDICTIONS, line.number, "it was made with other tools than the lines before it")
         fingerprint = line.value["fingerprint"]
     not_posts = failed = failures_end = last = 0
     for line in whole_lines(folder / FAILURES, check_failure):
         row, is_post = line.value["row"], line.value["post"]
         if row <= last:
-            raise damaged(folder / FAILURES, line.number, f"row {row} comes after row {last}")
+            raise line_error(folder / FAILURES, line.number, f"row {row} comes after row {last}")
         if row - not_posts - (not is_post) > posts:  # more posts up to there than were predicted
             break
         not_posts += not is_post
@@ -107,18 +107,18 @@ def finished_posts(source: Source, folder: Path, rows: int) -> Iterator[tuple[Ro
             raise _missing(folder / PREDICTIONS, row, f"is post {row.post.id!r}")
         if line.value["id"] != row.post.id:
             what = f"it is about post {line.value['id']!r}, and row {row.number} of the input is {row.post.id!r}"
-            raise damaged(folder / PREDICTIONS, line.number, what)
+            raise line_error(folder / PREDICTIONS, line.number, what)
         if failed != (line.value["status"] == "failed"):
             raise (
                 _missing(folder / FAILURES, row, "failed")
                 if not failed
-                else damaged(
+                else line_error(
                     folder / PREDICTIONS, line.number, f"row {row.number} failed, and this line says otherwise"
                 )
             )
         yield row, line.value
     if (line := next(predictions, None)) is not None:
-        raise damaged(folder / PREDICTIONS, line.number, "the input has no row for it")
+        raise line_error(folder / PREDICTIONS, line.number, "the input has no row for it")
 
 
 def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[FinishedLine]:
@@ -146,7 +146,7 @@ def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[Finished
                 torn = not data.endswith(b"\n") or b"\0" in data
                 if torn and not file.read(1):
                     return
-                raise damaged(path, number, str(error)) from error
+                raise line_error(path, number, str(error)) from error
             yield FinishedLine(number, start, end, value)
             start = end
 
@@ -189,7 +189,7 @@ def check_failure(value: Any) -> None:
         raise ValueError("not a line about a failed row")
 
 
-def damaged(path: Path, number: int, why: str) -> NamepinError:
+def line_error(path: Path, number: int, why: str) -> NamepinError:
     """The error for an unreliable finished line."""
     return NamepinError("E502", f"a finished line is damaged: {why}", where=f"{path}:{number}", mend=REPAIR)
 
@@ -198,7 +198,7 @@ def _match_failure(folder: Path, row: Row, failure: FinishedLine) -> None:
     name = row.post.id if row.post else None
     if failure.value["post"] != (row.post is not None) or failure.value["id"] != name:
         what = f"row {row.number} of the input is another one ({row.where})"
-        raise damaged(folder / FAILURES, failure.number, what)
+        raise line_error(folder / FAILURES, failure.number, what)
 
 
 def _missing(path: Path, row: Row, kind: str) -> NamepinError:

@@ -19,7 +19,7 @@ from typing import IO, Any
 from namepin.agent.batch.finished import FAILURES, PREDICTIONS, REPAIR, read_finished
 from namepin.agent.batch.repair import SET_ASIDE, set_aside
 from namepin.agent.batch.source import Row
-from namepin.tools.errors import NamepinError, coded
+from namepin.tools.errors import NamepinError, coded_error
 from namepin.tools.files import atomic_write, remove_leftovers, sync
 from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.types import Extraction
@@ -193,7 +193,7 @@ class OutFolder:
 
 
 def _failure(row: Row, error: Exception) -> dict[str, Any]:
-    failure = coded(error)
+    failure = coded_error(error)
     return {
         "id": row.post.id if row.post else None,
         "row": row.number,

@@ -22,7 +22,7 @@ from namepin.graphs.recording.cassette import Call, PostLine, PostRecord, call_k
 from namepin.graphs.recording.recorder import RecordingCalls
 from namepin.graphs.roles import ROLES
 from namepin.graphs.run import extract_post, failed_extraction
-from namepin.tools.errors import NamepinError, ToolUnavailable, coded
+from namepin.tools.errors import NamepinError, ToolUnavailable, coded_error
 from namepin.tools.llm.config import ChatConfig
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
@@ -175,7 +175,7 @@ class StageWorker:
             return await self._through_graph(passage, ready, earlier)
         except Exception as error:  # one post never ends a batch
             failed = failed_extraction(passage.post, None, error, "")
-            return _finish(passage, failed, coded(error))
+            return _finish(passage, failed, coded_error(error))
 
     async def _ready(self, passage: Passage, decoders: asyncio.Semaphore) -> Ready:
         """The post as prepared by the first stage; later stages only decode its picture again, if there is one."""

@@ -175,9 +175,9 @@ class Jobs:
             posts = await asyncio.to_thread(lambda: list(read_posts(folder / POSTS)))
             if len(posts) != job.posts:
                 raise NamepinError("E104", f"the job's file holds {len(posts)} of its {job.posts} posts")
-            done, failed = await asyncio.to_thread(_finished, folder / RESULTS, posts)
+            done, failed = await asyncio.to_thread(_count_finished, folder / RESULTS, posts)
             # All results may exist without the final state.
-            self._write(folder, _advanced(job, done, failed))
+            self._write(folder, _advance(job, done, failed))
             for post in posts[done:]:
                 result = await self._result(pin, post)
                 if not folder.exists():
@@ -186,8 +186,8 @@ class Jobs:
                     file.write(result.to_json() + "\n")
                 done, failed = done + 1, failed + (result.status == "failed")
                 if done == job.posts:
-                    done, failed = await asyncio.to_thread(_finished, folder / RESULTS, posts)
-                self._write(folder, _advanced(job, done, failed))
+                    done, failed = await asyncio.to_thread(_count_finished, folder / RESULTS, posts)
+                self._write(folder, _advance(job, done, failed))
         except NamepinError as error:
             self._write(folder, job.model_copy(update={"state": "failed", "error": str(error)}))
 
@@ -259,12 +259,12 @@ def _read(folder: Path) -> Job | None:
         return None  # incomplete, so it was never accepted
 
 
-def _advanced(job: Job, done: int, failed: int) -> Job:
+def _advance(job: Job, done: int, failed: int) -> Job:
     state: State = "done" if done == job.posts else "running"
     return job.model_copy(update={"state": state, "done": done, "failed": failed})
 
 
-def _finished(path: Path, posts: Sequence[Post]) -> tuple[int, int]:
+def _count_finished(path: Path, posts: Sequence[Post]) -> tuple[int, int]:
     """The number of posts with results in the file, in order, and the number of failed ones.
 
     The file is truncated before the first line that is torn or has another post's result.

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from namepin.agent.api import Namepin
 from namepin.agent.chat.agent import Agent, stream_answer
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
-from namepin.agent.checkpointer import damaged
+from namepin.agent.checkpointer import damage_error
 from namepin.agent.render.html import About
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.server.state import ServerState
@@ -181,13 +181,13 @@ class PageConversation:
             made = next((one for one in reversed(seen) if one["extraction"]["id"] == extraction.id), None)
             return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
         except (KeyError, TypeError) as error:
-            raise damaged() from error
+            raise damage_error() from error
 
 
 def _messages(values: Mapping[str, Any]) -> list[Any]:
     messages = values.get("messages", [])
     if not isinstance(messages, list):
-        raise damaged()
+        raise damage_error()
     return messages
 
 
@@ -195,7 +195,7 @@ def _answer(message: ToolMessage) -> Answer:
     try:
         return Answer.model_validate(message.artifact)
     except ValidationError as error:
-        raise damaged() from error
+        raise damage_error() from error
 
 
 def review_call(review_id: str) -> str:

@@ -194,7 +194,7 @@ class PageEvents:
         """Answer an example post."""
         post = self.examples[number]
         try:
-            visitor = self.visitors.known(request.cookies)
+            visitor = self.visitors.require_known(request.cookies)
             data = (EXAMPLES.parent / post["image"]).read_bytes()
             signed = self.visitors.sign(visitor, (await self.app.state.pictures.akeep(data)).sha256)
         except (Denied, OSError, NamepinError):
@@ -204,23 +204,23 @@ class PageEvents:
 
     async def begin(self, request: gr.Request) -> tuple[str, str, Any]:
         """The conversation and the jobs so far, for a newly opened page."""
-        visitor = self.visitors.known(request.cookies)
+        visitor = self.visitors.require_known(request.cookies)
         return await _history(self.app, visitor), *self.jobs(request)
 
     async def show(self, request: gr.Request) -> tuple[str, str]:
         """The updated conversation, and the text for screen readers."""
-        visitor = self.visitors.known(request.cookies)
+        visitor = self.visitors.require_known(request.cookies)
         shown = await _history(self.app, visitor)
         return shown, fragments.part("spoken", text=await self.app.state.talk.spoken(visitor))
 
     def jobs(self, request: gr.Request) -> tuple[str, Any]:
         """The visitor's jobs, and whether to poll again in a second."""
-        mine = self.state.jobs.list(self.visitors.known(request.cookies).jobs_owner)
+        mine = self.state.jobs.list(self.visitors.require_known(request.cookies).jobs_owner)
         return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
 
     def clean(self, request: gr.Request) -> tuple[str, Any]:
         """Remove the jobs that have ended."""
-        owner = self.visitors.known(request.cookies).jobs_owner
+        owner = self.visitors.require_known(request.cookies).jobs_owner
         for job in self.state.jobs.list(owner):
             if job.state in ("done", "failed"):
                 self.state.jobs.delete(owner, job.id)
@@ -260,7 +260,7 @@ async def _answers(
     talk: PageConversation = app.state.talk
     said, signed, profile = (value if isinstance(value, str) else "" for value in (said, signed, profile))
     try:
-        visitor = talk.visitors.known(request.cookies)
+        visitor = talk.visitors.require_known(request.cookies)
         picture = await picture_of(talk.visitors, talk.pictures, visitor, signed)
         async for html in talk.answer(visitor, said, picture, profile or None):
             yield same, html, same, same, same

@@ -37,7 +37,7 @@ _PRIVATE = {"cache-control": "private, no-store"}
 async def visitor_of(request: Request) -> Visitor:
     """The visitor behind the request's cookies."""
     visitors: Visitors = request.app.state.visitors
-    return visitors.known(request.cookies)
+    return visitors.require_known(request.cookies)
 
 
 async def rate_limited_visitor(request: Request) -> Visitor:

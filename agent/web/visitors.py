@@ -65,7 +65,7 @@ class Visitors:
         key = hashlib.sha256(f"{owner}/{session}".encode()).hexdigest()[:32]
         return Visitor(owner, key, self.access.open)
 
-    def known(self, cookies: Mapping[str, str]) -> Visitor:
+    def require_known(self, cookies: Mapping[str, str]) -> Visitor:
         """As `of`, but a visitor without a session is also denied."""
         visitor = self.of(cookies)
         if visitor is None:

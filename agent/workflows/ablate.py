@@ -70,7 +70,7 @@ class Bench:
             if not why_not:
                 found = self._predictions(row)
                 gate = gate_report(self.dataset, found) if ablation.gate else None
-                found = found.ungrounded() if row.visual == "none" else found
+                found = found.without_regions() if row.visual == "none" else found
                 report = full_report(self.dataset, found, iou=row.iou)
                 cells = {column: cell(report, column) for column in ablation.columns}
             yield RowResult(

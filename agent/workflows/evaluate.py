@@ -46,7 +46,7 @@ class EvalPosts:
             NamepinError: E130 to E139.
         """
         found = read_predictions(file, self.data, self.whole)
-        return found if grounded else found.ungrounded()
+        return found if grounded else found.without_regions()
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def evaluate(
         NamepinError: E130 to E139 for `against`.
     """
     other = posts.predictions(against, grounded=grounded) if against else None
-    predictions = predictions if grounded else predictions.ungrounded()
+    predictions = predictions if grounded else predictions.without_regions()
     report = full_report(posts.data, predictions, protocol=protocol, iou=iou, against=other)
     return Evaluation(posts.data, predictions, report, about if grounded else about + UNGROUNDED)
 

@@ -41,7 +41,7 @@ def replay_cassette(
 
             yield from replay(directory, check=check, sets=sets)
         else:
-            yield from _filled(directory, sets, check=check, assignments=assignments, images=images)
+            yield from _fill(directory, sets, check=check, assignments=assignments, images=images)
 
 
 def _without_tracing() -> AbstractContextManager[None]:
@@ -55,7 +55,7 @@ def _without_tracing() -> AbstractContextManager[None]:
     return cast(AbstractContextManager[None], tracing_context(enabled=False))
 
 
-def _filled(
+def _fill(
     directory: Path, sets: Mapping[str, Any], *, check: bool, assignments: Sequence[str], images: Path | None
 ) -> Iterator[Extraction]:
     """A replay that makes the calls missing from the cassette."""

@@ -157,8 +157,8 @@ def statistics(data: Dataset) -> SplitStatistics:
         without_entities=sum(not gold.entities for gold in data.posts),
         repeated_texts=len(data.posts) - len({gold.post.text for gold in data.posts}),
         missing_images=len(missing) if data.has_images else None,
-        by_type=_counted(entity.label for _, entity in entities),
-        by_fine_type=_counted(entity.fine for _, entity in entities if entity.fine),
+        by_type=_counts(entity.label for _, entity in entities),
+        by_fine_type=_counts(entity.fine for _, entity in entities if entity.fine),
     )
 
 
@@ -174,5 +174,5 @@ def overlaps(splits: Mapping[str, Sequence[GoldPost]]) -> list[Overlap]:
     ]
 
 
-def _counted(labels: Iterable[str]) -> dict[str, int]:
+def _counts(labels: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(labels).items(), key=lambda pair: -pair[1]))

@@ -247,7 +247,7 @@ def read_dataset(
     tags = scheme_of(tagged.columns[0] for tagged in found)
     if tags != "BIO":
         problems.append(Problem("W131", str(path), f"the tags are {tags}; they are read as seqeval reads them"))
-    reader = _EntityReader(str(path), _folded(labels), _folded(fine) if fine is not None else None, tags == "IOB1")
+    reader = _EntityReader(str(path), _fold(labels), _fold(fine) if fine is not None else None, tags == "IOB1")
     posts, complaints = _gold_posts(found, path, reader, images, xml)
     problems += complaints
     return Dataset(
@@ -291,7 +291,7 @@ def _gold_posts(
     return posts, problems
 
 
-def _folded(names: Mapping[str, str]) -> dict[str, str]:
+def _fold(names: Mapping[str, str]) -> dict[str, str]:
     """The mapping, with each name also in lower case."""
     return {name.lower(): label for name, label in names.items()} | dict(names)
 

@@ -63,7 +63,7 @@ def _token_post(row: PostRow, losses: Losses) -> _TokenPost | None:
     kept = _apart(row["entities"], post_id, losses)
     offsets = token_offsets(text, given)
     borders = {border for entity in kept for border in (entity["start"], entity["end"])}
-    pieces = [piece for offset in offsets for piece in _cut(offset, borders)]
+    pieces = [piece for offset in offsets for piece in _split_token(offset, borders)]
     if len(pieces) > len(offsets):
         losses.changed(post_id, "posts in which tokens are cut where a mention begins or ends")
     words = [text[start:end] for start, end in pieces]
@@ -116,7 +116,7 @@ def _apart(entities: Sequence[PostRow], post_id: str, losses: Losses) -> list[Po
     return sorted(kept, key=lambda e: int(e["start"]))
 
 
-def _cut(offset: tuple[int, int], borders: set[int]) -> list[tuple[int, int]]:
+def _split_token(offset: tuple[int, int], borders: set[int]) -> list[tuple[int, int]]:
     """A token's offsets, split at the borders within it."""
     points = [offset[0], *sorted(border for border in borders if offset[0] < border < offset[1]), offset[1]]
     return list(zip(points, points[1:], strict=False))

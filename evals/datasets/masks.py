@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost, Problem
-from namepin.evals.datasets.names import file_of_post, name_key, unmatched
+from namepin.evals.datasets.names import file_of_post, name_key, unmatched_names
 from namepin.evals.datasets.tool_json import parse_tool_json
 from namepin.tools.images.polygons import Pt, mask_of
 from namepin.tools.types import Mask
@@ -29,7 +29,7 @@ def with_masks(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     """The post with the masks of `folder/ID.json`; shapes that share a name and a `group_id` are one mask."""
     path = file_of_post(folder, gold.post.id, ".json")
     masks, problems = read_masks(path) if path.is_file() else ({}, [])
-    problems += unmatched(masks, gold, path, "masks")
+    problems += unmatched_names(masks, gold, path, "masks")
     by_name: dict[str, list[Mask]] = defaultdict(list)
     for name, found in masks.items():
         by_name[name_key(name)] += found
@@ -67,7 +67,7 @@ def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
     masks: dict[str, list[Mask]] = defaultdict(list)
     for (name, _), regions in groups.items():
         try:
-            masks[name].append(joined(regions, size))
+            masks[name].append(join_masks(regions, size))
         except ValueError as error:
             what = f"a region of {name!r} is left out: {error}"
             problems.append(Problem("E133", str(path), what, loses="masks"))
@@ -162,7 +162,7 @@ def _bitmap(shape: Mapping[str, Any], points: Sequence[Pt], size: tuple[int, int
     return Mask.from_array(array)
 
 
-def joined(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
+def join_masks(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
     """One mask of several regions.
 
     Raises:

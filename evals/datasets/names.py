@@ -23,7 +23,7 @@ def file_of_post(folder: Path, post_id: str, suffix: str) -> Path:
     return path if bare == post_id or path.is_file() else file_of(folder, bare, suffix)
 
 
-def unmatched(
+def unmatched_names(
     names: Mapping[str, object], gold: GoldPost, path: Path, kind: Literal["boxes", "masks"]
 ) -> list[Problem]:
     """A problem for each name that matches no mention of the post."""

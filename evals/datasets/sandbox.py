@@ -5,7 +5,7 @@ from pathlib import Path
 
 from namepin.evals.datasets import fmnerg
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.datasets.smner import masked
+from namepin.evals.datasets.smner import add_masks
 
 posts = fmnerg.posts
 
@@ -16,4 +16,4 @@ def read(root: Path, split: str) -> Dataset:
     Raises:
         NamepinError: E130 when the folder or the split is missing.
     """
-    return masked(replace(fmnerg.read(root, split), name="sandbox", release="sandbox"), root / "masks")
+    return add_masks(replace(fmnerg.read(root, split), name="sandbox", release="sandbox"), root / "masks")

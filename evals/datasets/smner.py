@@ -16,10 +16,10 @@ def read(root: Path, split: str) -> Dataset:
     Raises:
         NamepinError: E130 when the folder or the split is missing.
     """
-    return masked(replace(gmner.read(root, split), name="smner"), root / "masks")
+    return add_masks(replace(gmner.read(root, split), name="smner"), root / "masks")
 
 
-def masked(data: Dataset, folder: Path) -> Dataset:
+def add_masks(data: Dataset, folder: Path) -> Dataset:
     """The data with the masks of a labelme folder; unchanged without such a folder."""
     if not folder.is_dir():
         return data

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException, ElementTree
 
 from namepin.evals.datasets.gold import GoldPost, Problem, RawBox
-from namepin.evals.datasets.names import file_of_post, name_key, unmatched
+from namepin.evals.datasets.names import file_of_post, name_key, unmatched_names
 
 
 def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
@@ -22,7 +22,7 @@ def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     """
     path = file_of_post(folder, gold.post.id, ".xml")
     size, boxes, problems = read_boxes(path) if path.is_file() else (None, {}, [])
-    problems += unmatched(boxes, gold, path, "boxes")
+    problems += unmatched_names(boxes, gold, path, "boxes")
     entities = tuple(replace(entity, boxes=tuple(boxes.get(name_key(entity.text), ()))) for entity in gold.entities)
     return replace(gold, entities=entities, size=size), problems
 

@@ -128,7 +128,7 @@ class Predictions:
         every = [p for ps in self.entities.values() for p in ps]
         return sum(p.groundable is None and p.box is None for p in every) if self.visual else 0
 
-    def ungrounded(self) -> "Predictions":
+    def without_regions(self) -> "Predictions":
         """The same entities, all predicted as not in the picture (`--visual none`)."""
         return replace(
             self,

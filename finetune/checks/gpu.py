@@ -72,7 +72,7 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
     unknown = [name for name in only if name not in cases]
     if unknown:
         raise NamepinError("E207", f"no case {unknown[0]!r}", mend=f"cases: {', '.join(cases)}")
-    return {name: measured(cases[name], steps=1 if tiny else 3) for name in only or cases}
+    return {name: measure(cases[name], steps=1 if tiny else 3) for name in only or cases}
 
 
 def fill_posts(file: Path) -> None:
@@ -125,7 +125,7 @@ def published_sizes(nets: Path) -> None:
     save_ofa(Ofa(OfaSizes(vocabulary=words.size)), words, nets / "ofa")
 
 
-def measured(case: Case, steps: int) -> dict[str, float]:
+def measure(case: Case, steps: int) -> dict[str, float]:
     """Peak memory, loading included, and speed of a recipe's step. The first step allocates memory and is not timed."""
     gc.collect()
     cuda = torch.cuda.is_available()

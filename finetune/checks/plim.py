@@ -65,7 +65,7 @@ def dev_posts(data: str) -> Dataset:
     return dev.only([gold.post.id for gold in dev.posts if gold.post.id not in annotated])
 
 
-def predicted(folder: Path, dev: Dataset, knowledge: Mapping[str, str]) -> Predictions:
+def predict(folder: Path, dev: Dataset, knowledge: Mapping[str, str]) -> Predictions:
     """The predictions of a run's adapter. Posts are read with their `knowledge`, if there is any."""
     requests = [
         TagRequest(text=gold.post.text, tokens=gold.post.tokens, knowledge=knowledge.get(gold.post.text))
@@ -89,9 +89,9 @@ def report_pairs(data: str, out: Path, seeds: Sequence[int]) -> None:
     print(f"{dev.title}; paired bootstrap over posts")
     rows: dict[str, list[float]] = {"bare": [], "plim": [], "plim, knowledge withheld": []}
     for seed in seeds:
-        informed = predicted(out / f"plim-{seed}", dev, known)
-        others = {"bare": predicted(out / f"bare-{seed}", dev, {})}
-        others["plim, knowledge withheld"] = predicted(out / f"plim-{seed}", dev, {})
+        informed = predict(out / f"plim-{seed}", dev, known)
+        others = {"bare": predict(out / f"bare-{seed}", dev, {})}
+        others["plim, knowledge withheld"] = predict(out / f"plim-{seed}", dev, {})
         for name, other in others.items():
             found = compare(dev, other, informed, "mner")
             rows[name].append(found.first)
@@ -102,10 +102,10 @@ def report_pairs(data: str, out: Path, seeds: Sequence[int]) -> None:
             )
         rows["plim"].append(found.second)
     for name, values in rows.items():
-        print(f"{name}: {written(values)}")
+        print(f"{name}: {format_scores(values)}")
 
 
-def written(values: Sequence[float]) -> str:
+def format_scores(values: Sequence[float]) -> str:
     """Mean and deviation of F1 over seeds, in percent."""
     spread = over_seeds(values)
     deviation = "" if spread.deviation is None else f" +- {100 * spread.deviation:.2f}"
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found.append(run(arm, seed, given.data, given.out, given.threads))
             print(f"seed {seed}, {arm}: {100 * found[-1]:.2f}", flush=True)
     for arm, found in scores.items():
-        print(f"{arm}, last epoch, all of GMNER v2.0 dev: {written(found)}")
+        print(f"{arm}, last epoch, all of GMNER v2.0 dev: {format_scores(found)}")
     report_pairs(given.data, given.out, seeds)
 
 

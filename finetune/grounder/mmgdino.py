@@ -79,7 +79,7 @@ class MmGroundingDinoTask(Task):
             _, high, wide = pictures[row.image].shape
             pixels[at, :, :high, :wide], there[at, :high, :wide] = pictures[row.image], 1
         ids, words = padded_ids([self.tool.ids(phrase_of(referring(row), self.recipe.phrase))[0] for row in rows])
-        boxes = torch.tensor([centred(row.largest, images[row.image].size) for row in rows])
+        boxes = torch.tensor([centre_box(row.largest, images[row.image].size) for row in rows])
         return {"pixels": pixels, "there": there, "ids": ids, "words": words, "boxes": boxes}
 
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
@@ -134,7 +134,7 @@ def referring(row: MentionRow) -> ReferringQuery:
     return ReferringQuery(text=query.text, label=query.label, category=query.category, expression=row.expression)
 
 
-def centred(box: RawBox, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def centre_box(box: RawBox, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box in pixels, cut to its picture, as centre, width and height: shares of the picture's (width, height)."""
     edges = [min(max(edge / side, 0.0), 1.0) for edge, side in zip(box, size * 2, strict=True)]
     left, top, right, bottom = edges

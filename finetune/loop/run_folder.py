@@ -36,15 +36,15 @@ def settings_of(recipe: Any) -> dict[str, Any]:
     return settings
 
 
-def trained(net: nn.Module) -> dict[str, Tensor]:
+def trained_tensors(net: nn.Module) -> dict[str, Tensor]:
     """The net's trainable tensors and running statistics, unsharded, on the CPU."""
     learnt = {name: value for name, value in net.named_parameters() if value.requires_grad}
     statistics = {name: value for name, value in net.named_buffers() if "running_" in name}
     return {name: whole(value) for name, value in (learnt | statistics).items()}
 
 
-def put(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """The reverse of `trained`."""
+def load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """The reverse of `trained_tensors`."""
     places = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     with torch.no_grad():
         for name, value in tensors.items():
@@ -106,7 +106,7 @@ def require_finite(what: str, value: float, out: Path) -> None:
         NamepinError: E220 if `value` is not finite.
     """
     if not math.isfinite(value):
-        raise _diverged(what, out)
+        raise _divergence_error(what, out)
 
 
 def require_finite_weights(net: nn.Module, out: Path) -> None:
@@ -117,10 +117,10 @@ def require_finite_weights(net: nn.Module, out: Path) -> None:
     """
     for name, value in net.named_parameters():
         if value.requires_grad and not bool(value.isfinite().all()):
-            raise _diverged(f"{name} is not finite after the epoch's last step", out)
+            raise _divergence_error(f"{name} is not finite after the epoch's last step", out)
 
 
-def _diverged(what: str, out: Path) -> NamepinError:
+def _divergence_error(what: str, out: Path) -> NamepinError:
     mend = "start again in another `out`, with lower learning rates or without bf16 or fp16"
     return NamepinError("E220", what, where=str(out), mend=mend)
 

@@ -41,12 +41,12 @@ from namepin.finetune.loop.run_folder import (
     CHECKPOINT,
     disk_errors,
     ensure_writable,
-    put,
+    load_tensors,
     read_checkpoint,
     require_finite,
     require_finite_weights,
     settings_of,
-    trained,
+    trained_tensors,
     whole_folder,
     write_checkpoint,
     write_manifest,
@@ -172,7 +172,7 @@ class Run:
         if now.epoch == task.pretraining_epochs and not now.done:
             self.average = self._new_average()
         self.objective.train()
-        for parts in self._prepared(batches[now.done :]):
+        for parts in self._prepare(batches[now.done :]):
             seed = random.Random(f"{recipe.seed}/{now.epoch}/{now.done}/{self.accelerator.process_index}")
             torch.manual_seed(seed.getrandbits(63))
             now.total += self._step(parts)
@@ -181,7 +181,7 @@ class Run:
             if recipe.checkpoint_steps and now.step % recipe.checkpoint_steps == 0 and now.done < len(batches):
                 self._checkpoint()
 
-    def _prepared(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[float, Batch]]]:
+    def _prepare(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[tuple[float, Batch]]]:
         """This process's rows of each batch, in `accumulate` parts, each with its weight in the batch's mean.
 
         Processes communicate in every part, so all have the same number of parts. A process that has no row left
@@ -215,7 +215,7 @@ class Run:
             group["lr"] = peak * share
         total = torch.zeros((), device=self.accelerator.device)
         for weight, batch in parts:
-            here = {key: _moved(value, self.accelerator.device) for key, value in batch.items()}
+            here = {key: _move(value, self.accelerator.device) for key, value in batch.items()}
             loss = self.objective(here) * weight
             self.accelerator.backward(loss)
             total += loss.detach().float()
@@ -245,11 +245,11 @@ class Run:
     def _evaluate(self) -> None:
         """Score the net on dev, save it if it is the best so far, and end the epoch."""
         with self.average.in_place_of(self.task.net) if self.average else nullcontext():
-            if self._scored():
+            if self._score():
                 self._keep()
         self._checkpoint()
 
-    def _scored(self) -> bool:
+    def _score(self) -> bool:
         """Score the net on dev and add a row to the history; returns whether it is the best epoch so far."""
         now = self.now
         self.objective.eval()
@@ -281,7 +281,7 @@ class Run:
             "data": dict(self.task.data),
             "now": asdict(self.now),
             "history": self.history,
-            "net": trained(self.task.net),
+            "net": trained_tensors(self.task.net),
             "optimiser": full_states(self.optimiser),
             "average": self.average.state() if self.average else None,
         }
@@ -297,7 +297,7 @@ class Run:
             if "now" not in state:
                 what, mend = "the checkpoint is of an older release", "start again in another `out`"
                 raise NamepinError("E205", what, where=str(self.out / CHECKPOINT), mend=mend)
-            put(self.task.net, state["net"])
+            load_tensors(self.task.net, state["net"])
             load_states(self.optimiser, state["optimiser"])
             self.now, self.history = Position(**state["now"]), state["history"]
             if self.average and state.get("average"):
@@ -335,6 +335,6 @@ def plain_settings(recipe: LoopSettings) -> dict[str, Any]:
     return {key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in settings}
 
 
-def _moved(value: Any, device: torch.device) -> Any:
+def _move(value: Any, device: torch.device) -> Any:
     """A tensor, or a dataclass of tensors, moved to a device; other values are returned unchanged."""
     return value.to(device) if hasattr(value, "to") else value

@@ -36,7 +36,7 @@ def of_its_kind(entity: GoldEntity, expansion: str | None, things: Sequence[Thin
     return next((thing for thing in things if thing["fine"] == entity.fine), None)
 
 
-def described(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
+def find_described(entity: GoldEntity, expansion: str | None, things: Sequence[Thing]) -> Thing | None:
     """The thing that the expansion describes; without an expansion, a thing of the mention's kind."""
     if expansion is None:
         return of_its_kind(entity, None, things)
@@ -47,7 +47,7 @@ BASELINES: Mapping[str, Choose] = {
     "never in the picture": lambda entity, expansion, things: None,
     "the largest thing": largest,
     "a thing of its kind": of_its_kind,
-    "oracle: what is described": described,
+    "oracle: what is described": find_described,
 }
 
 
@@ -64,7 +64,7 @@ def gmner_f1(root: Path, split: str) -> dict[str, float]:
     rng = random.Random(1)
     labels = [e.fine for gold in load_dataset("sandbox", root, "train").posts for e in gold.entities]
     guessed = [[_row(e, str(rng.choice(labels)), None) for e in gold.entities] for gold in dataset.posts]
-    return found | {"types at random, never in the picture": _evaluated(dataset, guessed)}
+    return found | {"types at random, never in the picture": _evaluate(dataset, guessed)}
 
 
 def _score(
@@ -77,7 +77,7 @@ def _score(
         ]
         for gold in dataset.posts
     ]
-    return _evaluated(dataset, rows)
+    return _evaluate(dataset, rows)
 
 
 def _row(entity: GoldEntity, fine: str, thing: Thing | None) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _row(entity: GoldEntity, fine: str, thing: Thing | None) -> dict[str, Any]:
     return {**where, "groundable": box is not None, "box": box}
 
 
-def _evaluated(dataset: Dataset, rows: Sequence[Sequence[dict[str, Any]]]) -> float:
+def _evaluate(dataset: Dataset, rows: Sequence[Sequence[dict[str, Any]]]) -> float:
     given = [
         (gold.post.id, {"id": gold.post.id, "entities": list(row)})
         for gold, row in zip(dataset.posts, rows, strict=True)

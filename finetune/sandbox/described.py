@@ -16,7 +16,7 @@ LEVELS = ("looks", "kind", "type")
 """Kinds of descriptions: with colours; without colours; only the annotator's word."""
 
 
-def described(post: SandboxPost, seed: int) -> dict[str, Any]:
+def describe_picture(post: SandboxPost, seed: int) -> dict[str, Any]:
     """A line of `regions/SPLIT.jsonl`, drawn from (seed, post) alone."""
     rng = random.Random(f"{seed}/described/{post.id}")
     there = {description_of(one.thing, level) for one in post.drawn for level in LEVELS}

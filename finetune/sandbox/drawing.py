@@ -274,7 +274,7 @@ def draw(sheet: Image.Image, thing: Thing, frame: Frame, rng: random.Random) -> 
         PROPS[thing.kind.shown](Pen(sheet, (left, top, right, bottom)), colour)
 
 
-def laid(background: Image.Image, sheet: Image.Image) -> tuple[Image.Image, Region]:
+def lay_thing(background: Image.Image, sheet: Image.Image) -> tuple[Image.Image, Region]:
     """The picture with the sheet's thing on it, and the mask of pixels that the thing covers by half or more."""
     small = sheet.resize(background.size, Image.Resampling.BOX)
     region: Region = np.asarray(small.getchannel("A")) >= 128

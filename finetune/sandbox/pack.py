@@ -34,10 +34,10 @@ def pack(out: Path, target: Path) -> int:
         )
     for name in KINDS:
         if (out / name / "weights").is_dir():
-            _halved(out / name / "weights", target / name)
+            _halve(out / name / "weights", target / name)
     if (out / "tagger" / "adapter").is_dir():
-        _copied(out / "nets" / "bert", target / "bert")
-        _copied(out / "tagger" / "adapter", target / "tagger")
+        _copy(out / "nets" / "bert", target / "bert")
+        _copy(out / "tagger" / "adapter", target / "tagger")
         manifest = target / "tagger" / "config.json"
         content = json.loads(manifest.read_text(encoding="utf-8"))
         content["spec"]["encoder"] = f"{target.name}/bert"
@@ -48,13 +48,13 @@ def pack(out: Path, target: Path) -> int:
     return sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
 
 
-def _copied(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
 
 
-def _halved(source: Path, target: Path) -> None:
-    _copied(source, target)
+def _halve(source: Path, target: Path) -> None:
+    _copy(source, target)
     for file in target.glob("*.safetensors"):
         tensors = load_file(file)
         small = {key: value.half() if value.dtype == torch.float32 else value for key, value in tensors.items()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from namepin.finetune.sandbox.drawing import FINER, Frame, Region, background, draw, laid, shape_of
+from namepin.finetune.sandbox.drawing import FINER, Frame, Region, background, draw, lay_thing, shape_of
 from namepin.finetune.sandbox.kinds import COLOURS, HAIR, KINDS, NEUTRAL, USUAL_COLOUR, Kind, Thing
 
 SHOWN = 0.39
@@ -172,7 +172,7 @@ def _show(post: SandboxPost, rng: random.Random) -> None:
         width, height = post.picture.size
         sheet = Image.new("RGBA", (width * FINER, height * FINER), (0, 0, 0, 0))
         draw(sheet, thing, frame, rng)
-        post.picture, region = laid(post.picture, sheet)
+        post.picture, region = lay_thing(post.picture, sheet)
         for other in post.drawn:
             other.region = other.region & ~region
         post.drawn.append(Drawn(thing, name, region))

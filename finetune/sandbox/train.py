@@ -142,7 +142,7 @@ def _run_recipe(name: str, out: Path, seed: int, first: Sequence["Future[None]"]
     if name == "reranker":
         copy_vision_encoder(out / "seeing" / "weights", out / "nets" / "llava", out / "nets" / "llava-seeing")
     done, words = out / name / "done.json", command(name, out, seed)
-    if _finished(done, words):
+    if _is_finished(done, words):
         print(f"{name}: finished before", flush=True)
         return
     start = time.perf_counter()
@@ -152,7 +152,7 @@ def _run_recipe(name: str, out: Path, seed: int, first: Sequence["Future[None]"]
     print(f"{name}: {minutes:.1f} minutes", flush=True)
 
 
-def _finished(done: Path, words: Sequence[str]) -> bool:
+def _is_finished(done: Path, words: Sequence[str]) -> bool:
     try:
         return bool(json.loads(done.read_text())["command"] == words)
     except (FileNotFoundError, ValueError):  # a kill may have cut it

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from rich.progress import track
 
 from namepin.finetune.sandbox import VERSION
-from namepin.finetune.sandbox.described import described
+from namepin.finetune.sandbox.described import describe_picture
 from namepin.finetune.sandbox.names import SPLITS, words_of
 from namepin.finetune.sandbox.posts import SandboxPost, posts
 from namepin.tools.errors import NamepinError
@@ -77,7 +77,7 @@ def _write_split(root: Path, split: str, written_posts: Iterable[SandboxPost], s
         for name, rows in _LINES.items():
             for row in rows(post):
                 files[name].write(json.dumps({"id": post.id, **row}) + "\n")
-        files[_REGIONS].write(json.dumps(described(post, seed)) + "\n")
+        files[_REGIONS].write(json.dumps(describe_picture(post, seed)) + "\n")
         post.picture.save(root / "images" / f"{post.id}.jpg", quality=92)
         (root / "xml" / f"{post.id}.xml").write_text(_boxes(post), encoding="utf-8")
         (root / "masks" / f"{post.id}.json").write_text(json.dumps(_masks(post)) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from namepin.finetune.loop.run_folder import ensure_writable, put, trained
+from namepin.finetune.loop.run_folder import ensure_writable, load_tensors, trained_tensors
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
 from namepin.finetune.recipes.tagger import TaggerRecipe
@@ -85,7 +85,7 @@ class TaggerTask(Task):
                 self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec)))
         if recipe.start:
             file = Path(recipe.start) / ADAPTER_FILE
-            put(self.net, {name: value.float() for name, value in read_safetensors(file).items()})
+            load_tensors(self.net, {name: value.float() for name, value in read_safetensors(file).items()})
             self.data["start"] = file_sha256(file)
         self.builder = RowBuilder(encoder.tokenizer, self.spec.input)
         self.batcher = Batcher(self.builder, self.spec)
@@ -127,13 +127,13 @@ class TaggerTask(Task):
     def loss(self, net: nn.Module, batch: Batch) -> Tensor:
         """Equation 8 and the pooled term, with some word pieces hidden from the encoder."""
         tagger: Any = net
-        words = tagger.encode(self._hidden(batch["inputs"]))
+        words = tagger.encode(self._hide(batch["inputs"]))
         with torch.autocast(words.device.type, enabled=False):
             logits = tagger.paths(words.float())
             mask, targets = batch["inputs"].word_mask, batch["targets"]
             return tagger_loss(tagger, logits, mask, targets, alpha=self.recipe.alpha, pooled=batch["pooled"])
 
-    def _hidden(self, inputs: TaggerBatch) -> TaggerBatch:
+    def _hide(self, inputs: TaggerBatch) -> TaggerBatch:
         """The batch with the mask token in place of some word pieces of the text."""
         if not self.recipe.hide:
             return inputs
@@ -161,7 +161,7 @@ class TaggerTask(Task):
     def save(self, folder: Path) -> None:
         """A folder for `tagger.adapter`."""
         style = RECORDED_STYLE if self.recipe.knowledge else None
-        save_adapter(folder, trained(self.net), self.spec, self.encoder_sha256, style, self.record())
+        save_adapter(folder, trained_tensors(self.net), self.spec, self.encoder_sha256, style, self.record())
 
     def record(self) -> Mapping[str, Any]:
         """The entries of the adapter's manifest about the run."""

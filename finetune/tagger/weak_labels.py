@@ -97,7 +97,7 @@ def weak_fine_labels(root: Path, split: str, weights: Weights | None = None) -> 
         NamepinError: E130 when the split or its knowledge is missing, E134 to E139 as `read_knowledge`.
     """
     weights = weights or Weights()
-    mentions = list(pooled(evidence(root, split, weights), weights))
+    mentions = list(pool_votes(evidence(root, split, weights), weights))
     spread = priors(mentions)
     labels: dict[str, list[dict[str, float]]] = {}
     for mention, votes in mentions:
@@ -191,7 +191,7 @@ def said_of(names: Sequence[str], reasoning: str) -> Iterator[str]:
             at = text.find(name, end)
 
 
-def pooled(
+def pool_votes(
     mentions: Sequence[MentionEvidence], weights: Weights | None = None
 ) -> Iterator[tuple[MentionEvidence, Votes]]:
     """Each mention with its own votes plus the mean votes of the same name and 4-type in other posts."""

@@ -44,7 +44,7 @@ def features(mention: MentionEvidence) -> Iterator[str]:
     yield from (f"post={w}" for w in set(re.findall(r"[a-z]\w+", others)))
 
 
-def hashed(mentions: Sequence[MentionEvidence]) -> list[Tensor]:
+def hash_features(mentions: Sequence[MentionEvidence]) -> list[Tensor]:
     """One vector of bucket numbers per mention."""
     rows = []
     for mention in mentions:
@@ -73,7 +73,7 @@ class Student:
     def fit(self, mentions: Sequence[MentionEvidence], targets: Sequence[Votes]) -> "Student":
         """Minimise the cross-entropy to `targets`; mentions with an empty target are skipped."""
         known = [i for i, target in enumerate(targets) if target]
-        rows = hashed([mentions[i] for i in known])
+        rows = hash_features([mentions[i] for i in known])
         goal = torch.zeros(len(known), len(FINE51))
         for row, i in zip(goal, known, strict=True):
             for fine, share in targets[i].items():
@@ -83,7 +83,7 @@ class Student:
             order = torch.randperm(len(known), generator=self.random).tolist()
             for at in range(0, len(order), 256):
                 batch = order[at : at + 256]
-                kept = [self._dropped(rows[i]) for i in batch]
+                kept = [self._drop(rows[i]) for i in batch]
                 log_p = self._log_softmax(kept, [coarse[i] for i in batch])
                 loss = -(goal[batch] * log_p.clamp(min=-30)).sum(1).mean()
                 self.optimiser.zero_grad()
@@ -96,10 +96,10 @@ class Student:
     def predict(self, mentions: Sequence[MentionEvidence]) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
         """`(mentions, 51)` probabilities; types of another 4-type are 0."""
         with torch.no_grad():
-            log_p = self._log_softmax(hashed(mentions), [m.coarse for m in mentions])
+            log_p = self._log_softmax(hash_features(mentions), [m.coarse for m in mentions])
         return np.asarray(log_p.exp().numpy())
 
-    def _dropped(self, row: Tensor) -> Tensor:
+    def _drop(self, row: Tensor) -> Tensor:
         kept = row[torch.rand(len(row), generator=self.random) >= self.drop]
         return kept if len(kept) else row
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from namepin.graphs.policy import Policy
 from namepin.graphs.recording import cassette_files as files
-from namepin.graphs.recording.cassette_files import LINES, MANIFEST, damaged
+from namepin.graphs.recording.cassette_files import LINES, MANIFEST, file_error
 from namepin.graphs.roles import ROLES
 from namepin.graphs.state import Json
 from namepin.tools.base import digest
@@ -139,15 +139,15 @@ class Cassette:
         try:
             cassette.setups = {key: _usable(Setup.model_validate(value)) for key, value in setups.items()}
         except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
-            raise damaged(directory / MANIFEST, "its setups cannot be read") from error
+            raise file_error(directory / MANIFEST, "its setups cannot be read") from error
         for number, data in enumerate(files.read_lines_of(directory), 1):
             try:
                 cassette._take(parse_json(data))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise damaged(directory / LINES, f"line {number} cannot be read: {reason(error)}") from error
+                raise file_error(directory / LINES, f"line {number} cannot be read: {reason(error)}") from error
         for record in cassette.posts.values():
             if record.result is None or record.line.setup not in cassette.setups:
-                raise damaged(directory / LINES, f"post {record.line.post.id!r} is incomplete")
+                raise file_error(directory / LINES, f"post {record.line.post.id!r} is incomplete")
             for key in (key for call in record.calls.values() for key in call.blobs):
                 cassette.blobs[key] = files.read_blob(directory, key)
         return cassette
@@ -187,7 +187,7 @@ class Cassette:
         Raises:
             NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
         """
-        with files.locked(directory):
+        with files.hold_lock(directory):
             kept = Cassette.load(directory) if (directory / MANIFEST).exists() else Cassette()
             kept.posts |= self.posts
             kept.setups |= self.setups

@@ -41,16 +41,16 @@ def read_manifest(directory: Path, version: int = FORMAT) -> Json:
     try:
         manifest = parse_json(read_bytes(path))
     except ValueError as error:
-        raise damaged(path, f"it is {error}") from error
+        raise file_error(path, f"it is {error}") from error
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if type(found) is not int or found != version:
         mend = f"{_SEAL} {directory}; else record it again" if found == 1 else "record it again"
-        raise damaged(path, f"its format is {found!r}, this version reads {version}", mend)
+        raise file_error(path, f"its format is {found!r}, this version reads {version}", mend)
     if manifest.keys() != {"format", "setups"} or not isinstance(manifest["setups"], dict):
-        raise damaged(path, "it does not hold a format and setups")
+        raise file_error(path, "it does not hold a format and setups")
     for key, setup in manifest["setups"].items():
         if digest(setup) != key:
-            raise damaged(path, f"the setup {key[:12]} was changed after it was recorded")
+            raise file_error(path, f"the setup {key[:12]} was changed after it was recorded")
     setups: Json = manifest["setups"]
     return setups
 
@@ -66,7 +66,7 @@ def read_lines_of(directory: Path) -> list[bytes]:
     data = read_bytes(path)
     body = data[: data.rstrip(b"\n").rfind(b"\n") + 1]
     if data[len(body) :] != end_line(body):
-        raise damaged(path, "it was cut off, or changed after it was recorded")
+        raise file_error(path, "it was cut off, or changed after it was recorded")
     return body.split(b"\n")[:-1]
 
 
@@ -82,12 +82,12 @@ def read_blob(directory: Path, key: Any) -> bytes:
         NamepinError: E401 when the name is not a digest, or the file is missing, changed or a link.
     """
     if not isinstance(key, str) or not _BLOB_NAME.fullmatch(key):
-        raise damaged(directory / LINES, f"{str(key)[:80]!r} is not the name of a blob")
+        raise file_error(directory / LINES, f"{str(key)[:80]!r} is not the name of a blob")
     _refuse_links(directory)
     path = directory / BLOBS / key
     data = read_bytes(path)
     if hashlib.sha256(data).hexdigest() != key:
-        raise damaged(path, "it was changed after it was recorded")
+        raise file_error(path, "it was changed after it was recorded")
     return data
 
 
@@ -120,7 +120,7 @@ def write_files(directory: Path, setups: Json, lines: Iterable[bytes], blobs: di
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def hold_lock(directory: Path) -> Iterator[None]:
     """Hold the lock of a cassette: one process at a time changes it, and others wait.
 
     Raises:
@@ -148,7 +148,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise damaged(path, "it is a link, or not a file", "put the file itself there")
+            raise file_error(path, "it is a link, or not a file", "put the file itself there")
         return path.read_bytes()
     except OSError as error:
         what = f"not a cassette: {path.name} cannot be read"
@@ -156,7 +156,7 @@ def read_bytes(path: Path) -> bytes:
         raise NamepinError("E401", what, where=str(path), mend=mend) from error
 
 
-def damaged(path: Path, what: str, mend: str = "record it again") -> NamepinError:
+def file_error(path: Path, what: str, mend: str = "record it again") -> NamepinError:
     """E401 for a damaged cassette."""
     return NamepinError("E401", f"the cassette is damaged: {what}", where=str(path), mend=mend)
 
@@ -179,4 +179,4 @@ def _refuse_links(directory: Path) -> None:
     """Refuse links, so that nothing outside the folder is written or read."""
     for name in (MANIFEST, LINES, BLOBS, LOCK):
         if (directory / name).is_symlink():
-            raise damaged(directory / name, "it is a link", "replace the link by its target, or name another folder")
+            raise file_error(directory / name, "it is a link", "replace the link by its target, or name another folder")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from namepin.evals.datasets.gold import Dataset, GoldPost, RawBox
-from namepin.evals.datasets.masks import Region, box_around, joined
+from namepin.evals.datasets.masks import Region, box_around, join_masks
 from namepin.evals.datasets.rows import PostRow, SplitCollector, gold_of
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Mask, Post
@@ -84,7 +84,7 @@ class DrawnPost:
             if x1 < -_SLACK or y1 < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
                 self.changed(f"{name} leaves the {width}x{height} picture: {[x1, y1, x2, y2]}; it is read as drawn")
         if self.has_masks and not self.has_boxes and self.gold.size:
-            self.draw_mask(numbers, joined([[(x1, y1), (x2, y1), (x2, y2), (x1, y2)]], self.gold.size[::-1]))
+            self.draw_mask(numbers, join_masks([[(x1, y1), (x2, y1), (x2, y2), (x1, y2)]], self.gold.size[::-1]))
             return
         for number in numbers:
             self.boxes.setdefault(number, []).append((x1, y1, x2, y2))
@@ -111,7 +111,7 @@ class DrawnPost:
                 self.changed(
                     f"{name} is a mask of {size}, the picture is {picture} (height, width); it is read as it is"
                 )
-            self.draw_mask(numbers, joined(regions, size))
+            self.draw_mask(numbers, join_masks(regions, size))
         except (ValueError, MemoryError) as error:
             self.lost(f"{name} cannot be read: {error}")
 
@@ -120,14 +120,14 @@ class DrawnPost:
         try:
             corners = [box_around(region) for region in regions]
             xs1, ys1, xs2, ys2 = zip(*corners, strict=True)
-            box = self._clipped([min(xs1), min(ys1), max(xs2), max(ys2)])
+            box = self._clip([min(xs1), min(ys1), max(xs2), max(ys2)])
         except (ValueError, MemoryError) as error:
             self.lost(f"{name} cannot be read: {error}")
             return
         self.changed(f"{name} is not an upright box; the box around it is read: {box}")
         self.draw_box(numbers, box, name)
 
-    def _clipped(self, box: list[float]) -> list[float]:
+    def _clip(self, box: list[float]) -> list[float]:
         if not self.gold.size:
             return box
         width, height = self.gold.size

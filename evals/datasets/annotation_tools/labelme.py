@@ -123,7 +123,7 @@ def _post(page: Any, root: Path, path: Path, collector: SplitCollector) -> Any:
         else:
             groups[tuple(numbers), ("alone", number) if group is None else str(group)].append((region, name))
     for (found, group), regions in groups.items():
-        mask = _unchanged(drawn, found, group, [region for region, _ in regions])
+        mask = _original_mask(drawn, found, group, [region for region, _ in regions])
         if mask:
             drawn.draw_mask(found, mask)
         else:
@@ -160,7 +160,7 @@ def _is_upright(region: Region, shape: Mapping[str, Any]) -> bool:
     return len({x for x, _ in region}) <= 2 and len({y for _, y in region}) <= 2
 
 
-def _unchanged(drawn: DrawnPost, numbers: Sequence[int], group: Any, regions: Sequence[Region]) -> Mask | None:
+def _original_mask(drawn: DrawnPost, numbers: Sequence[int], group: Any, regions: Sequence[Region]) -> Mask | None:
     """The mask of the post's row whose outlines these still are: outlines are not exact about holes."""
     if len(numbers) != 1 or not isinstance(group, str) or not group.isdecimal():
         return None

@@ -213,13 +213,13 @@ def test_the_page_is_no_part_of_the_rest_description(ann: httpx2.Client) -> None
 
 def test_cookies_name_a_visitor() -> None:
     visitors, session = Visitors(Access(TOKENS, 10)), new_session()
-    one = visitors.known({SESSION_COOKIE: session, TOKEN_COOKIE: TOKENS["ann"]})
-    two = visitors.known({SESSION_COOKIE: session, TOKEN_COOKIE: TOKENS["bo"]})
+    one = visitors.require_known({SESSION_COOKIE: session, TOKEN_COOKIE: TOKENS["ann"]})
+    two = visitors.require_known({SESSION_COOKIE: session, TOKEN_COOKIE: TOKENS["bo"]})
     assert one.thread != two.thread and one.jobs_owner == "ann"
     assert session not in repr(one)
     for cookies in ({}, {SESSION_COOKIE: session}, {SESSION_COOKIE: "x", TOKEN_COOKIE: TOKENS["ann"]}):
         with pytest.raises(Denied):
-            visitors.known(cookies)
+            visitors.require_known(cookies)
     signed = visitors.sign(one, "a")
     assert (visitors.check(one, signed), visitors.check(two, signed)) == ("a", None)
     assert visitors.check(one, "a.é") is None

@@ -195,7 +195,7 @@ def test_small_entities_and_a_detector_s_proposals_are_judged_apart() -> None:
 
 def test_visual_none_says_outside_the_picture_everywhere() -> None:
     data = dataset(gold("p", "a b", (0, 1, "PER", [BOXES[0]]), (1, 2, "PER")))
-    report = evaluate(data, predictions(data, p=[entity(0, 1, "PER", BOXES[0]), entity(1, 2, "PER")]).ungrounded())
+    report = evaluate(data, predictions(data, p=[entity(0, 1, "PER", BOXES[0]), entity(1, 2, "PER")]).without_regions())
     assert report.gmner is not None and report.gmner.correct == 1
 
 

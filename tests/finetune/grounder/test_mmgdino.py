@@ -9,7 +9,7 @@ from accelerate import PartialState
 from PIL import Image
 from transformers import MMGroundingDinoForObjectDetection
 
-from namepin.finetune.grounder.mmgdino import MmGroundingDinoTask, centred, referring
+from namepin.finetune.grounder.mmgdino import MmGroundingDinoTask, centre_box, referring
 from namepin.finetune.grounder.ofa import train
 from namepin.finetune.loop.run_folder import CHECKPOINT
 from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe
@@ -90,8 +90,8 @@ def test_a_rows_loss_is_its_own(detector: Path, tmp_path: Path) -> None:
 
 
 def test_targets_are_shares_of_the_picture() -> None:
-    assert centred((10.0, 20.0, 30.0, 60.0), (100, 80)) == pytest.approx((0.2, 0.5, 0.2, 0.5))
-    assert centred((-10.0, 0.0, 50.0, 90.0), (100, 80)) == pytest.approx((0.25, 0.5, 0.5, 1.0))
+    assert centre_box((10.0, 20.0, 30.0, 60.0), (100, 80)) == pytest.approx((0.2, 0.5, 0.2, 0.5))
+    assert centre_box((-10.0, 0.0, 50.0, 90.0), (100, 80)) == pytest.approx((0.25, 0.5, 0.5, 1.0))
 
 
 def test_dino_limit_takes_the_first_mentions(detector: Path, tmp_path: Path) -> None:

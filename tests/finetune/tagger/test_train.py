@@ -19,7 +19,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
-from namepin.finetune.loop.trainer import Run, _moved
+from namepin.finetune.loop.trainer import Run, _move
 from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.average import soup
 from namepin.finetune.tagger.data import (
@@ -164,7 +164,7 @@ def test_tagger_loss_reads_only_what_the_loop_moves(
 ) -> None:
     task = TaggerTask(recipe(root, tmp_path, hide=0.1))
     batch = task.collate(list(task.rows(random.Random(1)))[:4])
-    moved = {key: _moved(value, torch.device("meta")) for key, value in batch.items()}
+    moved = {key: _move(value, torch.device("meta")) for key, value in batch.items()}
     words = torch.zeros(*batch["inputs"].word_mask.shape, task.net.coarse.linear.in_features, device="meta")
     # The device `meta` refuses tensors of any other. transformers asks for numbers, which it lacks.
     monkeypatch.setattr(task.net, "encode", lambda batch: words)

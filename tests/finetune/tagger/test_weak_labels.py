@@ -14,7 +14,7 @@ from namepin.finetune.tagger.weak_labels import (
     knowledge_votes,
     listed_mentions,
     parse_knowledge,
-    pooled,
+    pool_votes,
     priors,
     said_of,
     weak_fine_labels,
@@ -169,7 +169,7 @@ def test_priors_take_well_evidenced_mentions_only():
 
 def test_pooling_leaves_the_evidence_as_it_was():
     mentions = [MentionEvidence(str(i), "x", "LOC", ("x",), (0, 1), {"city": 1.0}) for i in range(2)]
-    assert [votes for _, votes in pooled(mentions)] == [{"city": 2.0}] * 2
+    assert [votes for _, votes in pool_votes(mentions)] == [{"city": 2.0}] * 2
     assert [mention.votes for mention in mentions] == [{"city": 1.0}] * 2
 
 
