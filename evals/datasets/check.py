@@ -91,7 +91,7 @@ def detect(root: Path) -> str:
         return "conll"
     if any(next((root / split).glob("*.json"), None) for split in SPLITS):
         return "labelme"
-    what = "is no data set folder" if root.is_dir() else "does not exist"
+    what = "is not a folder of a data set" if root.is_dir() else "does not exist"
     mend = f"point to a folder of {', '.join(READERS)} (docs/evaluation.md has their layouts)"
     raise NamepinError("E130", f"{str(root)!r} {what}", mend=mend)
 

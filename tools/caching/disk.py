@@ -1,4 +1,4 @@
-"""Answers kept on disk between runs, shared by several processes."""
+"""A cache of answers on disk, shared by runs and processes."""
 
 import logging
 import os
@@ -28,13 +28,13 @@ def default_cache_dir() -> Path:
 class DiskCache:
     """A bounded map from (tool's fingerprint, request) to text; the least recently used entries go first.
 
-    It holds digests of the requests, not the requests. One SQLite file, opened anew for each call: safe for several
-    threads and processes, on network folders too. A cache is never worth a failed run: where the file cannot be used,
-    `get` finds nothing, `put` does nothing, and the log says so once.
+    It stores digests of the requests, not the requests. It is one SQLite file, opened for each call, and so safe for
+    several threads and processes, also on network folders. An unusable file never fails a run: `get` finds nothing,
+    `put` does nothing, and one log line says so.
 
     Args:
-        folder: made when it is missing, for this user alone.
-        max_bytes: bound of the values' total size in UTF-8.
+        folder: the cache's folder, created if missing, readable only by this user.
+        max_bytes: bound on the total size of the values, in bytes of UTF-8.
     """
 
     def __init__(self, folder: Path, max_bytes: int = 64 * 2**20) -> None:
@@ -42,7 +42,7 @@ class DiskCache:
         self._warned = False
 
     def get(self, fingerprint: str, request: BaseModel) -> str | None:
-        """The value kept for this request, or None."""
+        """The stored value for this request, or None."""
         key = _key(fingerprint, request)
 
         def look_up(table: sqlite3.Connection) -> str | None:
@@ -54,11 +54,11 @@ class DiskCache:
         return self._transact(look_up)
 
     def put(self, fingerprint: str, request: BaseModel, value: str) -> None:
-        """Keep a value, at the cost of the oldest; one larger than the whole cache is not kept."""
+        """Store a value and evict the oldest ones if needed. A value larger than the whole cache is not stored."""
         self.put_many(fingerprint, [(request, value)])
 
     def put_many(self, fingerprint: str, answers: Iterable[tuple[BaseModel, str]]) -> None:
-        """Keep several values, with one wait for the disk."""
+        """Store several values with one write to disk."""
         rows = [(_key(fingerprint, request), value, len(value.encode())) for request, value in answers]
 
         def store(table: sqlite3.Connection) -> None:
@@ -82,7 +82,7 @@ class DiskCache:
         self._transact(store)
 
     def _transact(self, action: Callable[[sqlite3.Connection], Outcome | None]) -> Outcome | None:
-        """`action` inside one transaction; None where the file cannot be used."""
+        """Run `action` in one transaction; None where the file cannot be used."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as table:

@@ -1,4 +1,4 @@
-"""A bounded cache that several threads share: `cachetools.LRUCache` with a lock, and with room for nothing if asked."""
+"""A bounded cache for several threads: `cachetools.LRUCache` with a lock, and with capacity 0 allowed."""
 
 import threading
 from collections.abc import Hashable
@@ -11,19 +11,19 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[K, V]):
-    """At most `capacity` values, the most recently used ones; 0 keeps none. Safe for several threads."""
+    """The `capacity` most recently used values; with 0, no values. Safe for several threads."""
 
     def __init__(self, capacity: int) -> None:
         self._values: LRUCache[K, V] = LRUCache(capacity)
         self._lock = threading.Lock()
 
     def get(self, key: K) -> V | None:
-        """The value, now the most recent; None when it is not (or no longer) here."""
+        """The value, which becomes the most recent one; None when it is not in the cache."""
         with self._lock:
             return self._values.get(key)
 
     def put(self, key: K, value: V) -> None:
-        """Keep `value`; the value unused longest makes room for it."""
+        """Store `value`, and evict the least recently used one if needed."""
         with self._lock:
             if self._values.maxsize:
                 self._values[key] = value

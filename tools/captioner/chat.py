@@ -68,7 +68,7 @@ class ChatCaptioner(CachedChatTool[CaptionRequest, Caption]):
             ) from None
         if len(text) > self.longest:
             raise ToolUnavailable(
-                self.name, f"the answer has {len(text)} characters, which is no caption", mend="try another model"
+                self.name, f"the answer has {len(text)} characters, too many for a caption", mend="try another model"
             )
         return Caption(text=text)
 

@@ -34,5 +34,5 @@ def judge(score: float, tool: str) -> Entailment:
         ToolUnavailable: when the score is not a probability, as with broken weights.
     """
     if not (math.isfinite(score) and 0 <= score <= 1):
-        raise ToolUnavailable(tool, f"the model's score is {score}, no probability", mend="check its weights")
+        raise ToolUnavailable(tool, f"the model's score is {score}, not a probability", mend="check its weights")
     return Entailment(label="entailment" if score >= 0.5 else "contradiction", score=score)

@@ -138,7 +138,7 @@ class Florence2Grounder:
         pixels = squash(picture(image, media), self.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
         seen: Tensor = self.model.net.get_image_features(pixels[None].to(self.model.device)).pooler_output
         if not seen.isfinite().all():
-            raise ToolUnavailable(self.name, "the model's features are no numbers", mend="check its weights")
+            raise ToolUnavailable(self.name, "the model's features are not finite numbers", mend="check its weights")
         return seen
 
     def answers(self, seen: Tensor, texts: Sequence[Sequence[int]]) -> list[Answer]:
@@ -180,7 +180,7 @@ class Florence2Grounder:
     def _ground(self, answer: Answer, image: ImageRef) -> tuple[Grounded, int]:
         """The boxes of one answer, and the number of invalid ones."""
         if not all(map(math.isfinite, answer.probabilities)):
-            raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
+            raise ToolUnavailable(self.name, "the model's scores are not finite numbers", mend="check its weights")
         boxes, empty = [], 0
         for bins, score in parse_places(answer, self.model):
             box = box_of(bins, image.width, image.height)

@@ -91,7 +91,7 @@ class MmGroundingDinoGrounder:
         parts, halved = in_batches(len(texts), self.config.text_batch, detect, self.name)
         scores, places = (torch.cat(rows).double().cpu() for rows in zip(*parts, strict=True))
         if not (scores.isfinite().all() and places.isfinite().all()):
-            raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
+            raise ToolUnavailable(self.name, "the model's scores are not finite numbers", mend="check its weights")
         found = [self._best(*row, request.image) for row in zip(scores, places, strict=True)]
         notices = self._notices(sum(empty for _, empty in found), sum(cut for _, cut in texts))
         return Groundings(groundings=tuple(grounded for grounded, _ in found), notices=(*notices, *halved))

@@ -92,7 +92,7 @@ class OfaGrounder:
     def _ground(self, beams: list[list[int]], scores: list[float], image: ImageRef) -> tuple[Grounded, int]:
         """The boxes of one query's beams, and the number of beams that are not a box."""
         if not all(map(math.isfinite, scores)):
-            raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
+            raise ToolUnavailable(self.name, "the model's scores are not finite numbers", mend="check its weights")
         words = self.ofa.words
         if tuple(token - words.first_bin for token in beams[0][:4]) == NOWHERE:
             return Grounded(), 0

@@ -78,7 +78,7 @@ class Sam3Grounder:
         """The instances above the threshold as boxes, and the number of invalid ones."""
         numbers: tuple[Any, ...] = (found.scores, found.boxes, found.masks)
         if not all(bool(torch.isfinite(part).all()) for part in numbers):
-            raise ToolUnavailable(self.name, "the model's answers are no numbers", mend="check its weights")
+            raise ToolUnavailable(self.name, "the model's answers are not finite numbers", mend="check its weights")
         ranked = [int(i) for i in found.scores.argsort(descending=True, stable=True)]
         ranked = [i for i in ranked if found.scores[i] > self.config.threshold][: self.config.most]
         scale = torch.tensor([*size, *size], dtype=torch.float64)

@@ -172,7 +172,7 @@ class SeqtrGrounder:
 
     def _score(self, chances: Sequence[float]) -> float:
         if not all(0 < chance < math.inf for chance in chances):
-            raise ToolUnavailable(self.name, "the model's scores are no numbers", mend="check its weights")
+            raise ToolUnavailable(self.name, "the model's scores are not finite numbers", mend="check its weights")
         return math.exp(sum(map(math.log, chances)) / len(chances))
 
 

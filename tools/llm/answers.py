@@ -1,4 +1,4 @@
-"""JSON objects in what models say: strictly where that is possible, repaired where nothing is invented by it."""
+"""JSON objects in answers of models: parsed strictly if possible, else repaired without inventing content."""
 
 import json
 import re
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 _TRIES = 10
-"""Braces of an answer at which an object may begin."""
+"""Largest number of braces that are tried as the beginning of an object."""
 _MAX_REPAIR = 20_000
-"""Characters; a longer answer is not repaired."""
+"""Largest number of characters of an answer that is repaired."""
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The objects that an answer holds, in thoughts, fences or prose, the outer ones first; line ends may be bare."""
+    """The objects in an answer (in thoughts, fences or prose), outer ones first. Strings may hold bare line ends."""
     decoder = json.JSONDecoder(strict=False)
     for brace in list(re.finditer(r"\{", text))[:_TRIES]:
         try:
@@ -24,10 +24,10 @@ def json_objects(text: str) -> Iterator[dict[str, Any]]:
 
 
 def repaired_object(text: str) -> dict[str, Any] | None:
-    """The object between the first and the last brace where only its spelling is wrong; None where more is.
+    """The object between the first and the last brace, if only its syntax is wrong; else None.
 
-    Single quotes, trailing commas, comments and names without quotes are spelling. Each name and text of the object
-    must stand in the answer as it is, so nothing is made up.
+    Single quotes, trailing commas, comments and names without quotes are repaired. Each name and text of the result
+    must occur in the answer, so nothing is invented.
     """
     start, end = text.find("{"), text.rfind("}")
     if not 0 <= start < end or end - start > _MAX_REPAIR:
@@ -46,7 +46,7 @@ def repaired_object(text: str) -> dict[str, Any] | None:
 
 
 def last_object(thoughts: str) -> str:
-    """The object that thoughts end in, as text; empty where they end otherwise. Earlier ones are drafts."""
+    """The object at the end of a model's thoughts, as text; empty without one. Earlier objects are drafts."""
     text = thoughts.rpartition("</think>")[2].strip().removesuffix("```").rstrip()
     for brace in re.finditer(r"\{", text[-_MAX_REPAIR:]):
         tail = text[-_MAX_REPAIR:][brace.start() :]

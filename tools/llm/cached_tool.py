@@ -1,4 +1,4 @@
-"""What tools that ask a chat model share: answers kept on disk, equal questions asked once, a second chance."""
+"""Shared by tools with a chat model: answers are cached on disk, equal questions are sent once, and repaired once."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
@@ -17,11 +17,11 @@ Value = TypeVar("Value")
 
 
 class Unusable(str):
-    """Why a reply is not an answer, in words that the model may be shown."""
+    """Why a reply is not an answer, as text that may go back to the model."""
 
 
 class CachedChatTool(Generic[Question, Answer]):
-    """A tool that asks a chat model. Answers are kept on disk, by fingerprint and question.
+    """A tool that asks a chat model. Answers are cached on disk by fingerprint and question.
 
     A subclass has `name`, `decides` and `prompt_digest`, and calls `answers` in its `run`.
 
@@ -36,7 +36,7 @@ class CachedChatTool(Generic[Question, Answer]):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     decides: ClassVar[frozenset[str]]
-    """The fields of the configuration that decide an answer, beside the model and its sampling."""
+    """The fields of the configuration that affect an answer, beside the model and its sampling."""
     prompt_digest: ClassVar[str]
 
     def __init__(self, config: CachedChatConfig, kind: type[Answer]) -> None:
@@ -47,25 +47,25 @@ class CachedChatTool(Generic[Question, Answer]):
 
     @property
     def fingerprint(self) -> str:
-        """Model, sampling, what else decides an answer, and prompt; not the server's address."""
+        """Covers the model, sampling, prompt and settings that affect an answer; not the server's address."""
         settings = {**self._client.identity, **self._settings}
         return fingerprint(self.name, self.version, settings, prompt=self.prompt_digest)
 
     def recall(self, question: Question) -> Answer | None:
-        """The answer where the model need not be asked; None where it must."""
+        """The answer if it is known without the model, else None."""
         value = self._cache.get(self.fingerprint, question) if self._cache else None
         try:
             return self._kind.model_validate_json(value) if value else None
-        except ValueError:  # kept by another release
+        except ValueError:  # stored by another release
             return None
 
     def answers(
         self, work: Callable[[Ask, Question], Awaitable[Answer]], questions: Sequence[Question]
     ) -> list[Answer]:
-        """One answer per question, in order: a recalled one, else what `work` finds, which is kept.
+        """One answer per question, in order: the recalled one, else the result of `work`, which is then cached.
 
         Raises:
-            ToolUnavailable: when `work` raises it; the other answers are kept by then.
+            ToolUnavailable: when `work` raises it; the other answers are then in the cache.
         """
         keys = [canonical_json(question) for question in questions]
         by_key = dict(zip(keys, questions, strict=True))
@@ -88,18 +88,18 @@ async def ask_with_repair(
     extra: Mapping[str, Any] | None = None,
     shown: int = 200,
 ) -> tuple[Value | Unusable, list[Reply]]:
-    """Ask; show the model an unusable reply with a complaint, and ask once more.
+    """Ask the model. After an unusable reply, send the reply and a complaint, and ask once more.
 
     Args:
         ask: one question to the model.
         messages: the conversation.
-        read: makes an answer of a reply.
+        read: parses a reply into an answer.
         complain: the complaint about an unusable reply.
-        extra: as `Ask`.
-        shown: characters of an unusable reply that the model is shown.
+        extra: as in `Ask`.
+        shown: number of characters of an unusable reply that go back to the model.
 
     Returns:
-        The answer, or what is wrong with the second reply; and the replies.
+        The answer, or the problem of the second reply; and the replies.
 
     Raises:
         ToolUnavailable: as `Ask`.
@@ -114,7 +114,7 @@ async def ask_with_repair(
 
 
 def total_tokens(replies: Sequence[Reply]) -> tuple[int | None, int | None]:
-    """Prompt and completion tokens of all replies; None where no reply says."""
+    """Prompt and completion tokens of all replies; None where the server does not report them."""
     return _total([reply.prompt_tokens for reply in replies]), _total([reply.completion_tokens for reply in replies])
 
 

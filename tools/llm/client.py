@@ -1,4 +1,4 @@
-"""One client for every chat model behind an OpenAI-compatible server: bounded, retried, and silent about its key."""
+"""The client for chat models behind OpenAI-compatible servers: bounded, with retries, and never showing its key."""
 
 import asyncio
 import importlib.util
@@ -30,7 +30,7 @@ _NOT_SHOWN = "nostream"
 """LangGraph's tag (`langgraph.constants.TAG_NOSTREAM`) for what is not part of the answer that a graph streams."""
 
 _NO_KEY = "none"
-"""Sent to a server that wants no key, since the SDK sends one always."""
+"""The placeholder for servers without authentication, since the SDK always sends a key."""
 
 Item = TypeVar("Item")
 Question = TypeVar("Question", bound=Hashable)
@@ -38,22 +38,22 @@ Answer = TypeVar("Answer")
 
 
 class Said(Frozen):
-    """One token of an answer, and the log-probabilities of what could have stood in its place, itself included."""
+    """One token of an answer, and the log-probabilities of the alternatives at its place, including itself."""
 
     token: str
     likely: Mapping[str, float]
 
 
 class Reply(Frozen):
-    """What the model said; `cut` when it ran into the token bound.
+    """A model's reply; `cut` means that it reached the token bound.
 
-    `tokens` are there where `logprobs` was asked for and the server gives them.
+    `tokens` are set where `logprobs` was requested and the server gives them.
     """
 
     text: str
     cut: bool = False
     lack: str = ""
-    """Why there is no text, for people; empty where there is."""
+    """Why the reply has no text, as a message; empty where it has text."""
     tokens: tuple[Said, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -67,10 +67,10 @@ class Ask(Protocol):
 
         Args:
             messages: the conversation.
-            extra: what else goes into the request's body, such as a guide for the answer.
+            extra: further fields of the request's body, such as a guide for the answer.
 
         Raises:
-            ToolUnavailable: no usable answer after all attempts.
+            ToolUnavailable: without a usable answer after all attempts.
         """
         ...
 
@@ -79,7 +79,7 @@ class ChatClient:
     """Asks a chat model on behalf of the tool named `tool`.
 
     Raises:
-        NamepinError: E310 when the extra `llm` is not installed, E311 when OpenAI is to be asked without a key.
+        NamepinError: E310 when the extra `llm` is not installed, E311 for OpenAI's own server without a key.
     """
 
     def __init__(self, config: ChatConfig, tool: str) -> None:
@@ -106,13 +106,13 @@ class ChatClient:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """What decides an answer, for fingerprints: model and sampling; not address, patience or key."""
+        """The settings that affect an answer, for fingerprints: model and sampling; not address, timeouts or key."""
         return self.config.model_dump(include={"model", "max_tokens", "temperature", "seed", "json_mode"})
 
     def map(
         self, work: Callable[[Ask, Item], Awaitable[Answer]], items: Sequence[Item]
     ) -> list[Answer | ToolUnavailable]:
-        """`work(ask, item)` for every item, `concurrency` at a time; its answers in order, a failure in its place.
+        """Run `work(ask, item)` for every item, `concurrency` at a time. Results are in order, failures included.
 
         May be called from any thread, with or without an event loop of its own.
 
@@ -143,10 +143,10 @@ class ChatClient:
         recall: Callable[[Question], Answer | None],
         requests: Sequence[Question],
     ) -> list[Answer]:
-        """One answer a request, in order: what `recall` has, else what `work` finds; equal requests are worked on once.
+        """One answer per request, in order: from `recall`, else from `work`. Equal requests are processed once.
 
         Raises:
-            ToolUnavailable: the first failure, when all others have had their answers.
+            ToolUnavailable: the first failure, after all other requests are done.
         """
         known: dict[Question, Answer | ToolUnavailable] = {}
         missing: list[Question] = []
@@ -182,7 +182,7 @@ class ChatClient:
         from namepin.tools.llm.openai_chat import BoundedChat, takes_both_bounds
 
         host = urlsplit(address).hostname or ""
-        # A proxy of the environment is for the world outside, never for this machine.
+        # A proxy of the environment is never used for this machine.
         http = await stack.enter_async_context(openai.DefaultAsyncHttpxClient(trust_env=not _is_loopback(host)))
         return BoundedChat(
             disable_streaming=True,  # also inside a conversation, whose own answer is streamed
@@ -213,14 +213,14 @@ class ChatClient:
                 break
             try:
                 return _silent(await self._attempt(address, chats[address], messages, extra), key)
-            except Exception as error:  # the boundary to three libraries and a server: nothing may pass unnamed
+            except Exception as error:  # three libraries and a server: every error must become a named failure
                 failure = _Failure.of(error, key)
                 if failure.passing:
                     self._servers.failed(address, config.retries + 1)
                 else:
                     self._servers.answered(address)
                 tried.add(address)
-            # Which of several servers it was does not show: results do not depend on who was asked.
+            # The message does not name the server: results do not depend on which one answered.
             whom = urlsplit(address).netloc if len(chats) == 1 else f"one of {len(chats)} servers"
             said = f" from {whom}, {attempt + 1} of {config.retries + 1} attempts"
             wait = failure.retry_after
@@ -249,7 +249,7 @@ class ChatClient:
 
 
 class _Failure(Frozen):
-    """A failed attempt in words: `passing` when the same question may succeed later."""
+    """A failed attempt. `passing` means that a retry may succeed."""
 
     what: str
     mend: str = "start the server or turn the tool off"
@@ -258,7 +258,7 @@ class _Failure(Frozen):
 
     @classmethod
     def of(cls, error: Exception, key: str) -> "_Failure":
-        """Name an exception of asyncio, the SDK or LangChain, without the key that a server may echo."""
+        """Describe an exception of asyncio, the SDK or LangChain, without the key, which a server may echo."""
         import openai
 
         if isinstance(error, TimeoutError | openai.APITimeoutError):
@@ -284,7 +284,7 @@ def _server_words(body: object) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The header's seconds, where it gives seconds; its other form, a date, is left to the back-off."""
+    """The header's seconds. For its other form, a date, the back-off decides."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
@@ -293,10 +293,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _reply(message: BaseMessage) -> Reply:
-    """The answer in text; that of a single tool call, or at the end of thoughts, where the server gives no other.
+    """The answer as text. Without content, it is the answer in a single tool call or at the end of thoughts.
 
     Raises:
-        TypeError: where the message is not an answer in text.
+        TypeError: when the message is not a text answer.
     """
     if not isinstance(message.content, str):
         raise TypeError("the answer is not text")
@@ -316,7 +316,7 @@ def _reply(message: BaseMessage) -> Reply:
 
 
 def _elsewhere(message: BaseMessage, cut: bool) -> tuple[str, str]:
-    """What a message without content says in another place, and what it lacks where that is nothing."""
+    """The answer of a message without content from its other fields, and the reason where there is none."""
     calls = [json.dumps(call["args"]) for call in getattr(message, "tool_calls", ())]
     calls += [str(call["args"]) for call in getattr(message, "invalid_tool_calls", ())]
     if len(calls) == 1:
@@ -333,13 +333,13 @@ def _elsewhere(message: BaseMessage, cut: bool) -> tuple[str, str]:
 
 
 def _silent(reply: Reply, key: str) -> Reply:
-    """The reply without the key, which a server knows and a post may ask it for; a dummy key is no secret."""
+    """The reply without the key, which a post might make a server reveal. A placeholder is not a secret."""
     text = without_secret(reply.text, key)
     return reply if text == reply.text else reply.model_copy(update={"text": text, "tokens": ()})
 
 
 def _tokens(logprobs: Any) -> tuple[Said, ...]:
-    """The answer's tokens of a server's `logprobs`, however much of that it gives."""
+    """The answer's tokens from a server's `logprobs`, which may be incomplete."""
     said = (logprobs or {}).get("content") or ()
     rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in said)
     return tuple(Said(token=token["token"], likely={t["token"]: t["logprob"] for t in row}) for token, row in rows)

@@ -11,37 +11,36 @@ from namepin.tools.types import Frozen
 OPENAI = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
 THOUGHTS = "thoughts"
-"""Where a message keeps what a server gives apart from the answer (`reasoning_content`)."""
+"""The message field for a model's thoughts, which a server separates from the answer (`reasoning_content`)."""
 
 
 class ChatConfig(Frozen):
-    """Where a chat model is and how it is asked. Without `model` the tool is off.
+    """The server of a chat model, and its sampling. Without `model` the tool is off.
 
-    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds, and less where the server
-    is found to be down (`namepin.tools.llm.servers`): then this question and those that follow fail at once, for a
-    while. The key comes from the environment variable OPENAI_API_KEY and nowhere else; a server that wants none gets a
-    placeholder.
+    One question takes at most `(retries + 1) * timeout_s + retries * backoff_max_s` seconds. If all servers are down
+    (`namepin.tools.llm.servers`), questions fail at once for a while. The key comes only from the environment variable
+    OPENAI_API_KEY; without it, your own server gets a placeholder.
     """
 
     model: Annotated[str, Field(min_length=1)] | None = None
     base_url: str | None = None
-    """The server's address up to and with its version, as in `http://127.0.0.1:8000/v1`; None is OpenAI's."""
+    """The server's address up to its version, as in `http://127.0.0.1:8000/v1`; None is OpenAI's."""
     servers: tuple[str, ...] = ()
-    """Further addresses of the same model: questions go to the one with the fewest under way, see
+    """Further addresses of the same model. A question goes to the one with the fewest open questions, see
     `namepin.tools.llm.servers`."""
     timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """Wall-clock bound of one attempt, connection to last byte."""
     retries: Annotated[int, Field(ge=0, le=10)] = 3
     backoff_s: Annotated[float, Field(ge=0)] = 0.5
-    """Before the first retry; doubled at each further one, less up to half of it by chance (jitter)."""
+    """Seconds before the first retry; doubled at each further one, minus up to half of it at random (jitter)."""
     backoff_max_s: Annotated[float, Field(ge=0)] = 30.0
     """The longest wait. A server whose `Retry-After` asks for more counts as down."""
     max_tokens: Annotated[int, Field(gt=0)] = 512
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
-    """None leaves it to the server; some models accept their default only."""
+    """None leaves it to the server; some models accept only their default."""
     seed: int | None = None
     json_mode: bool = False
-    """Ask for `response_format: json_object`; the server must know it."""
+    """Ask for `response_format: json_object`; the server must support it."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
 
     @property
@@ -64,12 +63,12 @@ class ChatConfig(Frozen):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Every server's, once."""
+        """The addresses of all servers, each once."""
         return tuple(dict.fromkeys((self.base_url or OPENAI, *self.servers)))
 
 
 class CachedChatConfig(ChatConfig):
-    """A chat model whose answers are kept on disk."""
+    """A chat model whose answers are cached on disk."""
 
     cache: bool = True
     cache_dir: Path | None = None
@@ -78,7 +77,7 @@ class CachedChatConfig(ChatConfig):
 
 
 def _check_address(name: str, address: str) -> None:
-    # Neither message shows the address: it may hold a password.
+    # The messages do not show the address: it may hold a password.
     try:
         url = urlsplit(address)
         usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0

@@ -1,4 +1,4 @@
-"""One of a few answers from a chat model on a server: what the server is told to allow, and how an answer is read."""
+"""Limits a chat model's answer to a few candidates: the guide for the server, and the parser of the answer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,17 +7,17 @@ from typing import Any, Literal
 from namepin.tools.llm.answers import json_objects, repaired_object
 
 Guide = Literal["json_schema", "structured_outputs", "guided_choice", "none"]
-"""How the server is told the candidates: `json_schema` is OpenAI's `response_format`; `structured_outputs` is vLLM's,
-`guided_choice` vLLM's up to 0.11; `none` is for servers that know none of them."""
+"""The way to limit the server to the candidates: `json_schema` is OpenAI's `response_format`, `structured_outputs` is
+vLLM's, `guided_choice` is vLLM's up to 0.11. `none` is for servers without any of them."""
 
 
 def constrain(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[str, Any]:
-    """The part of a request's body that allows the candidates only.
+    """The part of a request's body that allows only the candidates.
 
     Args:
-        guide: what the server knows.
-        candidates: the answers.
-        field: of the JSON object that holds the answer, where the guide asks for one.
+        guide: the way that the server supports.
+        candidates: the allowed answers.
+        field: key of the answer in the JSON object, where the guide asks for one.
     """
     if guide == "guided_choice":
         return {"guided_choice": list(candidates)}
@@ -36,9 +36,9 @@ def constrain(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[st
 
 
 def parse_choice(said: str, candidates: Sequence[str], field: str) -> str | None:
-    """The candidate that an answer names, as a word or as JSON's `field`; None when it names none.
+    """The candidate that an answer names, as plain text or in the JSON `field`; None when it names none.
 
-    What a thinking model says before `</think>` is not its answer.
+    A thinking model's text before `</think>` is not its answer.
     """
     text = said.rpartition("</think>")[2].strip()
     try:

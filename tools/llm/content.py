@@ -1,7 +1,7 @@
-"""What goes into a prompt: pictures as data URLs, and a stranger's text, escaped.
+"""Content of prompts: pictures as data URLs, and escaped untrusted text.
 
-Escaped text can neither close a tag or a quote of ours nor open a control token of the model's chat format, such as
-`<|im_end|>`.
+Escaped text cannot close a tag or a quote of the prompt, and cannot open a control token of the model's chat format,
+such as `<|im_end|>`.
 """
 
 import base64
@@ -28,12 +28,12 @@ def picture_and_text(url: str, text: str) -> list[str | dict[str, Any]]:
 
 
 def escape_text(text: str) -> str:
-    """Text whose angle brackets are entities, for a place between tags of ours."""
+    """Text with angle brackets as entities, for a place between tags of the prompt."""
     return text.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def escape_line(text: str) -> str:
-    """`escape_text` on one line, so that it cannot begin a line of ours."""
+    """`escape_text` on one line, so that it cannot begin a line of the prompt."""
     return " ".join(escape_text(text).split())
 
 

@@ -1,4 +1,4 @@
-"""LangChain's client of OpenAI-compatible servers, with a bound that every server knows, and with models' thoughts."""
+"""LangChain's client for OpenAI-compatible servers, with a token bound for every server, and with models' thoughts."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -21,9 +21,9 @@ def takes_both_bounds(base_url: str | None) -> bool:
 
 
 class BoundedChat(ChatOpenAI):
-    """Bounds answers under both names of the bound, since servers ignore a name that they do not know.
+    """Sends the token bound under both of its names, since servers ignore unknown names.
 
-    OpenAI refuses the two together; so may a gateway before it. What a server refuses by name is left out from then on.
+    OpenAI refuses both together, and so may a gateway in front of it. A refused name is then no longer sent.
 
     Attributes:
         both_bounds: whether to send both names.
@@ -66,7 +66,7 @@ class BoundedChat(ChatOpenAI):
         refused = next((name for name in (_NEW, _OLD) if name in said), "")
         if not self.both_bounds or self._refused or not refused:
             return False
-        # A server that wants one of them names both, and wants the new one.
+        # A server that accepts only one mentions both, and wants the new one.
         self._refused = _OLD if _NEW in said and _OLD in said else refused
         return True
 

@@ -1,13 +1,13 @@
-"""Whether a chat model may be asked. Who must not wait is told that he would have to, before anything is sent."""
+"""Whether requests to a chat model are allowed. Where they are not, `RequestNeeded` is raised before a request."""
 
 from contextvars import ContextVar
 
 REQUESTS_ALLOWED: ContextVar[bool] = ContextVar("may_ask", default=True)
-"""Where it is false, tools answer from what they keep, or raise `RequestNeeded`."""
+"""Where it is false, tools answer from their cache, or raise `RequestNeeded`."""
 
 THREADS = "namepin-asking"
-"""How threads are called that wait for other machines: nobody waits for them when the process ends."""
+"""Name prefix of threads that wait for other machines. The end of the process does not wait for them."""
 
 
 class RequestNeeded(Exception):
-    """The answer is not kept: a server has to be asked for it."""
+    """The answer is not cached, so a request to a server is needed."""

@@ -1,8 +1,8 @@
-"""The servers of one chat model: whom to ask next, and whom to leave out for a while.
+"""Load balancing over the servers of one chat model, with a circuit breaker for servers that fail.
 
-The one with the fewest questions under way is asked. A server that fails too often in a row (three times, or as often
-as one question may try) is left out for half a minute, each further time for twice as long; then one question tries it
-again, and its answer brings it back. All clients of one process that name the same servers share what they have learnt.
+A question goes to the server with the fewest open questions. A server that fails too often in a row (three times, or
+the attempts of one question) is excluded for half a minute, and each further time for twice as long. Then one question
+tries it again, and an answer brings it back. All clients of a process with the same servers share this state.
 """
 
 import threading
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 FAILURES = 3
-"""In a row, until a server is left out; at least."""
+"""Least number of failures in a row that exclude a server."""
 
 REST_S, LONGEST_REST_S = 30.0, 480.0
-"""How long at first, and at most."""
+"""Shortest and longest exclusion, in seconds."""
 
 
 @dataclass
@@ -26,11 +26,11 @@ class _Server:
     failures: int = 0
     rest_s: float = REST_S
     rests_until: float = 0.0
-    """On the clock; 0 while it is in use."""
+    """End of the exclusion, on the clock; 0 while the server is in use."""
 
 
 class Servers:
-    """Safe to use from several threads.
+    """The servers of one model. Safe for several threads.
 
     Args:
         addresses: at least one.
@@ -42,16 +42,16 @@ class Servers:
         self._clock, self._lock = clock, threading.Lock()
 
     def take(self, tried: Collection[str] = ()) -> str | None:
-        """The address to ask now, until `answered` or `failed` is told; None where all are left out.
+        """The address for a question, which is open until `answered` or `failed`; None where all are excluded.
 
         Args:
-            tried: what this question has asked in vain: asked again only where there is no other. A dead server has
-                nothing under way, and would be the next choice, too.
+            tried: addresses where this question has failed; used again only without another one. A dead server has no
+                open questions, and would be the next choice, too.
         """
         with self._lock:
             now = self._clock()
             free = [server for server in self._servers.values() if not server.rests_until]
-            # One that has rested gets a single question.
+            # A server whose exclusion has ended gets a single question.
             rested = [s for s in self._servers.values() if 0 < s.rests_until <= now and not s.under_way]
             if not free and not rested:
                 return None
@@ -61,14 +61,14 @@ class Servers:
             return server.address
 
     def answered(self, address: str) -> None:
-        """The server is there, whatever it said."""
+        """Report an answer of the server, whatever it was."""
         with self._lock:
             server = self._servers[address]
             server.under_way, server.failures = server.under_way - 1, 0
             server.rest_s, server.rests_until = REST_S, 0.0
 
     def failed(self, address: str, most: int = FAILURES) -> None:
-        """The server gave no answer, or one that says it cannot; with `most` in a row it is left out."""
+        """Report that the server did not answer or was overloaded; `most` failures in a row exclude it."""
         with self._lock:
             server = self._servers[address]
             server.under_way, server.failures = server.under_way - 1, server.failures + 1
@@ -79,13 +79,13 @@ class Servers:
                 server.rests_until = self._clock() + server.rest_s
 
     def given_up(self, address: str) -> None:
-        """The question was called off: nothing was learnt."""
+        """Report a cancelled question, which says nothing about the server."""
         with self._lock:
             self._servers[address].under_way -= 1
 
     @property
     def back_in_s(self) -> float:
-        """Seconds until the first server that is left out is tried again; 0 where one is in use."""
+        """Seconds until the first excluded server is tried again; 0 where a server is in use."""
         with self._lock:
             return max(0.0, min(server.rests_until for server in self._servers.values()) - self._clock())
 

@@ -1,4 +1,4 @@
-"""What questions to language models cost while somebody counts: attempts that were answered, and their tokens."""
+"""Counts the usage of language models: answered attempts, and their tokens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Usage:
-    """Answers of a server, those that a cache gave left out; `unmetered` ones came without their tokens."""
+    """Answers of servers, without cached ones. `unmetered` counts answers without reported tokens."""
 
     answers: int = 0
     prompt_tokens: int = 0
@@ -21,7 +21,7 @@ _COUNTER: ContextVar[Usage | None] = ContextVar("spent", default=None)
 
 @contextmanager
 def count_usage() -> Iterator[Usage]:
-    """Counts the answers to what is asked within the block, also in threads that run in a copy of its context."""
+    """Count the answers within the block, also in threads that run in a copy of its context."""
     spent = Usage()
     token = _COUNTER.set(spent)
     try:
@@ -31,7 +31,7 @@ def count_usage() -> Iterator[Usage]:
 
 
 def record_usage(prompt_tokens: int | None, completion_tokens: int | None) -> None:
-    """One answer came, used or not."""
+    """Count one answer, used or not."""
     spent = _COUNTER.get()
     if spent is None:
         return

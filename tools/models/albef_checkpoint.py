@@ -172,7 +172,7 @@ def _sizes(state: Mapping[str, Tensor], image_size: int, new_head: int | None) -
     if new_head is None and shape(_HEAD)[0] not in (2, 3):
         raise ValueError(f"{_HEAD}, which should know 2 or 3 classes,")
     if patches[0] % AlbefSizes.head or words[1] % AlbefSizes.head:
-        raise ValueError("a width that is no multiple of 64")
+        raise ValueError("a width that is not a multiple of 64")
     return AlbefSizes(
         image_size=image_size,
         patch=patches[-1],

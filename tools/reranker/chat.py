@@ -85,7 +85,7 @@ class ChatReranker(CachedChatTool[RerankRequest, Reranked]):
 
         label, _ = await ask_with_repair(ask, messages, read, lambda _: complaint, extra=guide)
         if isinstance(label, Unusable):
-            what = f"answered {label[:60]!r}, which is no candidate"
+            what = f"answered {label[:60]!r}, which is not a candidate"
             raise ToolUnavailable(self.name, what, mend="set another guide or model")
         return Reranked(label=label, notices=notices)
 

@@ -68,7 +68,7 @@ def load_text_model(config: TextRerankerConfig) -> TextModel:
     try:
         loader = KNOWN[type(AutoConfig.for_model(kind))]
     except (KeyError, ValueError) as error:
-        what = f"weights of another model: {kind!r} is no causal language model"
+        what = f"weights of another model: {kind!r} is not a causal language model"
         raise NamepinError("E212", what, where=config.weights, mend=mend) from error
     net, checkpoint = load_local(config, loader, path, weights_sha256(path), kind=kind, mend=mend)
     return TextModel(net, load_tokenizer(str(path), net.config.vocab_size), checkpoint)

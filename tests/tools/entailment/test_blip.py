@@ -88,5 +88,5 @@ def test_weights_that_yield_no_numbers_are_said(tmp_path: Path) -> None:
     net = tiny_blip.tiny_net()
     with torch.no_grad():
         net.itm_head.weight.fill_(float("nan"))
-    with pytest.raises(ToolUnavailable, match="E300.*nan, no probability"):
+    with pytest.raises(ToolUnavailable, match="E300.*nan, not a probability"):
         a_tool(tiny_blip.save_folder(net, tmp_path)).run([a_request(*EXPRESSIONS)], MEDIA)

@@ -154,7 +154,7 @@ def test_empty_boxes_are_left_out_and_said(folder: Path, media: Media, monkeypat
 def test_weights_that_give_no_numbers(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = (torch.tensor([[math.nan]]), torch.zeros(1, 1, 4))
     monkeypatch.setattr(MmGroundingDinoGrounder, "detect", lambda *_: bad)
-    with pytest.raises(ToolUnavailable, match="no numbers"):
+    with pytest.raises(ToolUnavailable, match="not finite numbers"):
         a_tool(folder).run([a_request(QUERIES[0])], media)
 
 

@@ -138,7 +138,7 @@ def test_answers_that_are_no_numbers(
     folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch, broken: tuple[list[float], list[list[float]]]
 ) -> None:
     monkeypatch.setattr(Sam3, "instances", lambda self, features, text: instances(*broken))
-    with pytest.raises(ToolUnavailable, match="no numbers"):
+    with pytest.raises(ToolUnavailable, match="not finite numbers"):
         a_tool(folder).run([a_request(a_query())], media)
 
 

@@ -88,7 +88,7 @@ def test_captions_for_a_model_without_eyes(served: Server) -> None:
                          indirect=True)  # fmt: skip
 def test_an_answer_that_is_no_candidate_is_sent_back_once(served: Server) -> None:
     if len(served.script) == 3:
-        with pytest.raises(ToolUnavailable, match="E300.*'It is a continent'.*no candidate"):
+        with pytest.raises(ToolUnavailable, match="E300.*'It is a continent'.*not a candidate"):
             reranker(served.url).run([request()], MEDIA)
     else:
         assert reranker(served.url).run([request()], MEDIA)[0].label == "city"

@@ -232,7 +232,7 @@ def test_an_encoder_is_no_causal_model(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E212"):
         TextReranker(TextRerankerConfig(weights=tiny_encoders.save_tiny_roberta(tmp_path), dtype="float32"))
     tiny.edit_json(tmp_path / "config.json", model_type="t5")
-    with pytest.raises(NamepinError, match="E212.*'t5' is no causal"):
+    with pytest.raises(NamepinError, match="E212.*'t5' is not a causal"):
         TextReranker(TextRerankerConfig(weights=str(tmp_path), dtype="float32"))
 
 
