@@ -15,43 +15,12 @@ from namepin.agent.chat.terminal import _visible as visible
 from namepin.agent.render.html import About, page
 from namepin.agent.render.table import print_table
 from namepin.agent.render.trace import read_runs, trace_page
-from namepin.agent.render.view import Shown
 from namepin.agent.server.jobs import Job, Jobs
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.web import fragments
-from namepin.tools.types import Notice
 from support.agent_samples import placed, shown
+from support.hostile_texts import PAYLOADS, item_of
 
-PAYLOADS = [
-    "<script>pwn()</script>",
-    "<ScRiPt >pwn()</ScRiPt >",
-    "<img src=x onerror=pwn()>",
-    "<svg/onload=pwn()>",
-    '"><svg onload=pwn()>',
-    "' onmouseover='pwn()",
-    '" autofocus onfocus="pwn()',
-    "</script><script>pwn()</script>",
-    "</style><script>pwn()</script>",
-    "</textarea></title><script>pwn()</script>",
-    "<!--><script>pwn()</script>",
-    "--><script>pwn()</script>",
-    "]]><script>pwn()</script>",
-    "javascript:pwn()",
-    "[x](javascript:pwn())",
-    '<a href="javascript:pwn()">x</a>',
-    "<iframe srcdoc='<script>pwn()</script>'></iframe>",
-    "<object data=javascript:pwn()>",
-    "<base href=//pwn.example>",
-    "<form action=//pwn.example><button>x</button></form>",
-    "<meta http-equiv=refresh content=0;url=//pwn.example>",
-    "<link rel=stylesheet href=//pwn.example>",
-    "{{pwn}}{%raw%}{{config}}",
-    "${pwn()}`${pwn()}`",
-    "&lt;script&gt;pwn()&lt;/script&gt;",
-    "\u2028<script>pwn()</script>",
-    "<\u0000script>pwn()</script>",
-    "\ufeff<pwn-element>",
-]
 STEERS = [
     "\x1b[2J",
     "\x1b]0;pwn\x07",
@@ -92,17 +61,6 @@ def inert(html: str) -> None:
     parser.feed(html)
     parser.close()
     assert "pwn" in html, "the payload is shown"
-
-
-def item_of(payload: str) -> Shown:
-    text = f"Ada {payload} Example"
-    return shown(
-        text,
-        placed(text, "Ada", (10.0, 10.0, 90.0, 90.0), evidence=payload, expression=payload, scores={payload: 1.0}),
-        id=payload,
-        warnings=(Notice(code="W103", tool=payload, message=payload),),
-        extra={payload: payload},
-    )
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)

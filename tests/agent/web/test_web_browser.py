@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.hostile_texts import PAYLOADS
 from support.pages import MESSAGE, give_picture, send, visit
 from support.paths import ROOT
 from support.processes import NAMEPIN, environment, free_port, running
@@ -217,3 +218,13 @@ def test_a_file_of_posts_is_worked_on_while_one_looks(tab: Any, tmp_path: Path) 
     assert "line 1" in tab.locator("#np-batch-status").inner_text()
     tab.get_by_role("button", name="Remove finished jobs").click()
     tab.get_by_text("No jobs yet.").wait_for()
+
+
+def test_no_text_of_a_stranger_runs(tab: Any) -> None:
+    """Each text would call `pwn`; `visit` fails at a request to elsewhere."""
+    tab.evaluate("() => { window.ran = 0; window.pwn = () => { window.ran += 1 } }")
+    for turn, first in enumerate(range(0, len(PAYLOADS), 7), 1):
+        told = send(tab, "Ada Lovelace " + " Ada ".join(PAYLOADS[first : first + 7]), turn).inner_text()
+        assert told.count("pwn") >= 6, "shown as text"
+    assert tab.evaluate("window.ran") == 0
+    assert tab.locator("#np-past").locator("script, iframe, object, base, meta, link, form[action*=pwn]").count() == 0
