@@ -77,6 +77,27 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
     )
 
 
+class NamedFailures(AgentMiddleware[Any, Any]):
+    """Name what the model's server does wrong, without what it says of the key."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self.address = address
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """Ask the model; E312 for every failure."""
+        from namepin.tools.llm.client import no_answer
+
+        try:
+            return await handler(request)
+        except NamepinError:
+            raise
+        except Exception as error:  # the boundary to two libraries and a server: nothing may pass unnamed
+            raise no_answer(error, self.address) from None
+
+
 class TurnGivenBack(AgentMiddleware[Any, Any]):
     """Release the turn while the model answers, so that other posts of a server compute."""
 
@@ -110,7 +131,7 @@ def build_agent(
     """
     limits: tuple[AgentMiddleware[Any, Any], ...] = (
         *middleware,
-        *([TurnGivenBack()] if settings.model is not None else []),
+        *([NamedFailures(settings.base_url or OPENAI), TurnGivenBack()] if settings.model is not None else []),
         ModelCallLimitMiddleware(run_limit=settings.model_calls, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=settings.tool_calls, exit_behavior="continue"),
     )
@@ -141,8 +162,8 @@ async def stream_answer(
     """Stream one message's answer: chunks of text and each tool's `Answer`, in the order in which they arise.
 
     Raises:
-        NamepinError: E101 for an empty message without a picture, E108 for one that is too long; E31x when the model
-            cannot be reached.
+        NamepinError: E101 for an empty message without a picture, E108 for one that is too long; E312 when the
+            model does not answer.
     """
     text = clean_text(message)
     if len(text) > MAX_TEXT + 500:

@@ -278,6 +278,14 @@ class _Failure(Frozen):
         return cls(what=f"not an OpenAI-compatible answer ({type(error).__name__})")
 
 
+def no_answer(error: Exception, address: str) -> NamepinError:
+    """What a conversation's model failed with, as a coded error without the key that its server may echo."""
+    failure = _Failure.of(error, os.environ.get(KEY_VARIABLE) or _NO_KEY)
+    what = f"the model that leads the conversation: {failure.what}"
+    host = urlsplit(address).netloc
+    return NamepinError("E312", what, where=host, mend=failure.mend, exit_code=Exit.UNREACHABLE)
+
+
 def _server_words(body: object) -> str:
     message = body.get("message", "") if isinstance(body, Mapping) else ""
     return " ".join(message.split()) if isinstance(message, str) else ""
