@@ -140,7 +140,7 @@ def gradients(root: Path, out: Path, **changes: object) -> tuple[float, dict[str
     rows = task._in_batches([(example, True) for example in task.train[:8]], random.Random(0))
     run.objective.train()
     total = 0.0
-    for weight, batch in next(run._prepared([rows])):
+    for weight, batch in next(run._prepare([rows])):
         loss = run.objective(batch) * weight
         loss.backward()
         total += float(loss.detach())
