@@ -128,7 +128,9 @@ def test_words_name_the_bound_and_what_is_not_known() -> None:
     assert "posts/s: gpus 2.5, servers 3.2, server threads 4," in words
     assert "bound by: gpus" in words and "3 answers came without token counts" in words
     assert "give or take 10%" in words and "1,000,000 in, 110,000 out" in words and "1 of them failed" in words
-    assert "busy" not in words and "load 6.9 a core" in describe_estimate(found, WORK.model_copy(update={"load": 6.94}))
+    assert "busy" not in words and "load 6.9 per core" in describe_estimate(
+        found, WORK.model_copy(update={"load": 6.94})
+    )
     assert (amount(1234.5), amount(0.00071)) == ("1,234.50", "0.00071")
 
 
