@@ -16,7 +16,6 @@ import torch
 from support.batch_samples import get_ready, start, timeless, write_posts
 from support.cli import Cli
 from support.knowledge_server import Killable, knowledge_of, knowledge_server
-from support.waiting import wait_until
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -97,8 +96,9 @@ def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
         while lines(out / "predictions.jsonl") < 8 and driver.poll() is None:
             time.sleep(0.01)
         # Ray changes a process's title for each task, so that one look may miss a stage.
-        wait_until(lambda: sorted(workers(raylets).values()) == sorted(raylets), "a stage on each node")
-        ours = workers(raylets)
+        while sorted((ours := workers(raylets)).values()) != sorted(raylets) and driver.poll() is None:
+            time.sleep(0.01)
+        assert sorted(ours.values()) == sorted(raylets), "a stage on each node"
         os.kill(min(ours), signal.SIGKILL)
         assert two.kill() > 0
         while lines(out / "predictions.jsonl") < 40 and driver.poll() is None:
