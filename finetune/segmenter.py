@@ -31,7 +31,7 @@ from namepin.tools.types import Box, Mask, Point
 
 
 @dataclass(frozen=True)
-class Region:
+class MaskRow:
     """One mask of a mention, and the box that prompts for it."""
 
     mention: MentionRow
@@ -54,7 +54,7 @@ class SamTask(Task):
         """
         self.recipe = recipe
         train, dev = read_split(recipe, recipe.train, limit=recipe.limit), read_split(recipe, recipe.dev)
-        self.train, self.dev = ([one for row in split.rows for one in regions_of(row)] for split in (train, dev))
+        self.train, self.dev = ([one for row in split.rows for one in mask_rows_of(row)] for split in (train, dev))
         require_rows(self.train, train, "mask")
         require_rows(self.dev, dev, "mask")
         self.data = {**train.data, **dev.data}
@@ -68,10 +68,10 @@ class SamTask(Task):
         self.pixel = int(vision.patch_size) // 4
         self.pictures = Pictures(lambda image: fit(image, self.side))
 
-    def rows(self, rng: random.Random) -> Sequence[Region]:
+    def rows(self, rng: random.Random) -> Sequence[MaskRow]:
         """The masks, each with a slightly moved box or a point within the mask."""
         return [
-            Region(row.mention, row.mask, jitter_box(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
+            MaskRow(row.mention, row.mask, jitter_box(row.box, self.recipe.jitter, rng), self._point(row.mask, rng))
             for row in shuffle_rows(self.train, rng, lambda row: row.mention.image)
         ]
 
@@ -82,7 +82,7 @@ class SamTask(Task):
         at = rng.randrange(len(rows))
         return int(columns[at]), int(rows[at])
 
-    def collate(self, rows: list[Region]) -> Batch:
+    def collate(self, rows: list[MaskRow]) -> Batch:
         """Pictures, boxes in the net's square, and the masks as the decoder draws them, (rows, h, w)."""
         pixels, which = self.pictures([row.mention for row in rows])
         sizes = [row.mask.size[::-1] for row in rows]
@@ -141,7 +141,7 @@ class SamTask(Task):
             self.net.save_pretrained(folder)
 
 
-def regions_of(row: MentionRow) -> list[Region]:
+def mask_rows_of(row: MentionRow) -> list[MaskRow]:
     """A mention's masks, each with its own tight box.
 
     Raises:
@@ -155,7 +155,7 @@ def regions_of(row: MentionRow) -> list[Region]:
             raise NamepinError("E133", what, where=row.image, mend="annotate this picture again")
         box = mask.tight_box()
         if box is not None:
-            found.append(Region(row, mask, box))
+            found.append(MaskRow(row, mask, box))
     return found
 
 

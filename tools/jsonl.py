@@ -132,15 +132,20 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def parse_json(data: bytes | str) -> Any:
+def parse_json(data: bytes | str, *, non_finite_as_null: bool = False) -> Any:
     """The value of a JSON text.
+
+    Args:
+        data: the text; bytes are UTF-8 and may begin with a byte order mark.
+        non_finite_as_null: read NaN, Infinity and numbers beyond a float's range as None instead of refusing the text.
 
     Raises:
         ValueError: when the text is not UTF-8 or not JSON, is nested too deeply, or holds a number that is not finite.
     """
+    number, constant = (_finite_or_none, _none) if non_finite_as_null else (_finite, _refuse)
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(text, parse_constant=constant, parse_float=number)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start}") from error
     except json.JSONDecodeError as error:
@@ -193,7 +198,14 @@ def _refuse(name: str) -> Any:
 
 
 def _finite(text: str) -> float:
+    value = _finite_or_none(text)
+    return value if value is not None else _refuse(text[:40])
+
+
+def _finite_or_none(text: str) -> float | None:
     value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"not JSON: {text[:40]} is not a finite number")
-    return value
+    return value if math.isfinite(value) else None
+
+
+def _none(name: str) -> None:
+    """Replaces NaN, Infinity and -Infinity."""

@@ -31,6 +31,15 @@ class FinishedLine:
     value: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedLine:
+    """A line that cannot be used: its number, why, and whether a stopped process or a power cut explains it."""
+
+    number: int
+    why: str
+    may_be_torn: bool
+
+
 @dataclass(frozen=True)
 class Finished:
     """Counts over the two result files.
@@ -131,6 +140,18 @@ def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[Finished
     Raises:
         NamepinError: E502 for any other line that is damaged.
     """
+    lines = parse_lines(path, check)
+    for line in lines:
+        if isinstance(line, FinishedLine):
+            yield line
+        elif line.may_be_torn and next(lines, None) is None:
+            return
+        else:
+            raise line_error(path, line.number, line.why)
+
+
+def parse_lines(path: Path, check: Callable[[Any], object]) -> Iterator[FinishedLine | DamagedLine]:
+    """Every line of a result file, whole or damaged; a missing file has no lines. `check` is as in `whole_lines`."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -143,11 +164,9 @@ def whole_lines(path: Path, check: Callable[[Any], object]) -> Iterator[Finished
                 value = parse_json(data)
                 check(value)
             except ValueError as error:
-                torn = not data.endswith(b"\n") or b"\0" in data
-                if torn and not file.read(1):
-                    return
-                raise line_error(path, number, str(error)) from error
-            yield FinishedLine(number, start, end, value)
+                yield DamagedLine(number, str(error), may_be_torn=not data.endswith(b"\n") or b"\0" in data)
+            else:
+                yield FinishedLine(number, start, end, value)
             start = end
 
 

@@ -11,11 +11,11 @@ from typing import IO, Any
 
 from namepin.agent.batch.finished import (
     FAILURES,
-    MAX_LINE_BYTES,
     PREDICTIONS,
     FinishedLine,
     check_failure,
     check_prediction,
+    parse_lines,
 )
 from namepin.agent.batch.pictures import picture_change
 from namepin.agent.batch.source import Row, Source
@@ -121,17 +121,4 @@ class UsableLines(Container[int]):
 
 def _readable_lines(path: Path, check: Callable[[Any], object]) -> Iterator[FinishedLine]:
     """The whole lines of a file; damaged parts between them are skipped."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        number = start = 0
-        while data := file.readline(MAX_LINE_BYTES):
-            number, end = number + 1, start + len(data)
-            try:
-                value = parse_json(data)
-                check(value)
-                if data.endswith(b"\n"):
-                    yield FinishedLine(number, start, end, value)
-            except ValueError:
-                pass
-            start = end
+    return (line for line in parse_lines(path, check) if isinstance(line, FinishedLine))

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 
-from namepin.tools.geometry import shared_area
-
-Rect = tuple[float, float, float, float]
-"""`(x1, y1, x2, y2)`, pixels of the canvas."""
+from namepin.tools.geometry import Rectangle, shared_area
 
 _OWN, _OTHER, _LABEL = 1.0, 2.0, 10.0
 """Cost of a covered pixel: of the label's own box, of another entity's box, of another label."""
 
 
 def place_label(
-    size: tuple[float, float], own: Rect, others: Sequence[Rect], labels: Sequence[Rect], bounds: Rect, gap: float
-) -> Rect:
+    size: tuple[float, float],
+    own: Rectangle,
+    others: Sequence[Rectangle],
+    labels: Sequence[Rectangle],
+    bounds: Rectangle,
+    gap: float,
+) -> Rectangle:
     """The rectangle for a label of `size` (width, height) that covers least.
 
     Places above the box are tried first, then below, beside it and at its inner edges (a box that fills the picture
@@ -26,7 +28,7 @@ def place_label(
     corners += [(x, y) for y in (y1, y2 - height) for x in (x2 + gap, x1 - gap - width)]
     corners += [(x, y) for y in (y1 + gap, y2 - gap - height) for x in (x1 + gap, x2 - gap - width)]
 
-    def covered(rect: Rect) -> float:
+    def covered(rect: Rectangle) -> float:
         price = _OWN * shared_area(rect, own)
         price += _OTHER * sum(shared_area(rect, other) for other in others)
         return price + _LABEL * sum(shared_area(rect, label) for label in labels)
@@ -34,7 +36,7 @@ def place_label(
     return min((_inside((x, y, x + width, y + height), bounds) for x, y in corners), key=covered)
 
 
-def _inside(rect: Rect, bounds: Rect) -> Rect:
+def _inside(rect: Rectangle, bounds: Rectangle) -> Rectangle:
     """`rect` moved as little as possible to lie within `bounds`; a larger `rect` is aligned at its start."""
     x1, y1, x2, y2 = rect
     dx = max(bounds[0] - x1, min(0.0, bounds[2] - x2))

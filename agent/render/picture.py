@@ -3,8 +3,9 @@
 from PIL import Image, ImageChops, ImageColor, ImageDraw, ImageFilter
 
 from namepin.agent.render.fonts import Font, fonts, lettering
-from namepin.agent.render.layout import Rect, place_label
+from namepin.agent.render.layout import place_label
 from namepin.agent.render.view import colour, ink_on, kind
+from namepin.tools.geometry import Rectangle
 from namepin.tools.types import Entity, Extraction
 
 LONGEST = (640, 1600)
@@ -40,7 +41,7 @@ def _scale(image: Image.Image) -> float:
     return min(max(longest, LONGEST[0]), LONGEST[1]) / longest
 
 
-def _scaled(entity: Entity, scale: float) -> Rect:
+def _scaled(entity: Entity, scale: float) -> Rectangle:
     assert entity.box is not None
     x1, y1, x2, y2 = (value * scale for value in entity.box)
     return x1, y1, x2, y2
@@ -70,12 +71,12 @@ class _Board:
         self.canvas = Image.new("RGB", (width, self.bottom + self.top), _PAPER)
         self.canvas.paste(picture, (self.left, self.top))
         self.draw = ImageDraw.Draw(self.canvas)
-        self.placed: list[Rect] = []
+        self.placed: list[Rectangle] = []
 
-    def _at(self, rect: Rect) -> Rect:
+    def _at(self, rect: Rectangle) -> Rectangle:
         return rect[0] + self.left, rect[1] + self.top, rect[2] + self.left, rect[3] + self.top
 
-    def box(self, entity: Entity, rect: Rect, hue: str) -> None:
+    def box(self, entity: Entity, rect: Rectangle, hue: str) -> None:
         """A frame with a dark rim, so that it is visible on any background; dashed for an ambiguous match."""
         x1, y1, x2, y2 = self._at(rect)
         x2, y2 = max(x2 - 1, x1), max(y2 - 1, y1)
@@ -92,7 +93,7 @@ class _Board:
             for x in (x1, x2 - width + 1):
                 self.draw.rectangle((x, start, x + width - 1, min(start + dash, y2)), fill=hue)
 
-    def labels(self, pinned: list[tuple[int, Entity, Rect]]) -> None:
+    def labels(self, pinned: list[tuple[int, Entity, Rectangle]]) -> None:
         """One label per entity, placed away from the boxes and from other labels."""
         bounds = (0.0, 0.0, float(self.canvas.width), float(self.canvas.height))
         boxes = {number: self._at(rect) for number, _, rect in pinned}

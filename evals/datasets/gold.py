@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import Rectangle
 from namepin.tools.types import Mask, Post
 
 Span = tuple[int, int]
@@ -12,8 +13,6 @@ Span = tuple[int, int]
 
 SMALL_AREA = 1 / 50
 """GEM's Table 2 calls an entity visually fine-grained when its gold area is below this part of the picture."""
-
-RawBox = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class GoldEntity:
     token_span: Span
     label: str
     fine: str | None = None
-    boxes: tuple[RawBox, ...] | None = None
+    boxes: tuple[Rectangle, ...] | None = None
     masks: tuple[Mask, ...] | None = None
 
     @property

@@ -21,7 +21,7 @@ from namepin.tools.types import Mask
 MAX_SHAPES, MAX_PIXELS = 10_000, 2**28
 """Bounds of a labelme file, above what an annotator draws or a picture has."""
 
-Region = list[Pt] | Mask
+DrawnRegion = list[Pt] | Mask
 """A shape as its outline, or as its pixels where labelme holds those."""
 
 
@@ -53,7 +53,7 @@ def read_masks(path: Path) -> tuple[dict[str, list[Mask]], list[Problem]]:
     except (ValueError, KeyError, TypeError, OverflowError, OSError) as error:
         what = f"unreadable labelme file, its masks are left out: {error!r}"
         return {}, [Problem("E133", str(path), what, loses="masks")]
-    groups: dict[tuple[str, Any], list[Region]] = defaultdict(list)
+    groups: dict[tuple[str, Any], list[DrawnRegion]] = defaultdict(list)
     problems = []
     for number, shape in enumerate(shapes):
         try:
@@ -95,7 +95,7 @@ def picture_size(page: Mapping[str, Any]) -> tuple[int, int]:
     return height, width
 
 
-def region_of(shape: Mapping[str, Any], size: tuple[int, int]) -> Region:
+def region_of(shape: Mapping[str, Any], size: tuple[int, int]) -> DrawnRegion:
     """A labelme shape as a region.
 
     Polygons, rectangles of two or four corners, rotated rectangles, circles and the masks of labelme's AI tools are
@@ -162,7 +162,7 @@ def _bitmap(shape: Mapping[str, Any], points: Sequence[Pt], size: tuple[int, int
     return Mask.from_array(array)
 
 
-def join_masks(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
+def join_masks(regions: Sequence[DrawnRegion], size: tuple[int, int]) -> Mask:
     """One mask of several regions.
 
     Raises:
@@ -178,7 +178,7 @@ def join_masks(regions: Sequence[Region], size: tuple[int, int]) -> Mask:
     return Mask.from_array(array)
 
 
-def box_around(region: Region) -> list[float]:
+def box_around(region: DrawnRegion) -> list[float]:
     """The smallest box around a region.
 
     Raises:
@@ -195,7 +195,7 @@ def box_around(region: Region) -> list[float]:
     return [min(xs), min(ys), max(xs), max(ys)]
 
 
-def leaves(region: Region, size: tuple[int, int]) -> bool:
+def leaves(region: DrawnRegion, size: tuple[int, int]) -> bool:
     """Whether a region's outline leaves the picture of (height, width)."""
     if isinstance(region, Mask):
         return False

@@ -1,28 +1,18 @@
 """JSON of annotation tools, and the numbers in it."""
 
-import json
-import math
 from collections.abc import Sequence
 from typing import Any
+
+from namepin.tools.jsonl import parse_json
 
 
 def parse_tool_json(data: bytes) -> Any:
     """A tool's file as JSON. A number that is not finite becomes null, so that it costs one region and not the file.
 
     Raises:
-        ValueError: when the file is not JSON.
+        ValueError: when the file is not UTF-8 or not JSON.
     """
-    try:
-        return json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
-    except RecursionError as error:
-        raise ValueError("not JSON: nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
-
-
-def _finite(text: str) -> float | None:
-    value = float(text)
-    return value if math.isfinite(value) else None
+    return parse_json(data, non_finite_as_null=True)
 
 
 def finite_numbers(values: Any, count: int) -> list[float]:

@@ -9,8 +9,9 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
-from namepin.evals.datasets.gold import GoldPost, Problem, RawBox
+from namepin.evals.datasets.gold import GoldPost, Problem
 from namepin.evals.datasets.names import file_of_post, name_key, unmatched_names
+from namepin.tools.geometry import Rectangle
 
 
 def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
@@ -27,7 +28,7 @@ def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
     return replace(gold, entities=entities, size=size), problems
 
 
-def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBox]], list[Problem]]:
+def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[Rectangle]], list[Problem]]:
     """The picture's (width, height), its boxes by name, and the problems. Entities and DTDs in the XML are refused."""
     try:
         root = ElementTree.parse(path).getroot()
@@ -36,7 +37,7 @@ def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBo
         return None, {}, [Problem("E133", str(path), what, loses="boxes")]
     width, height = (_number(root, f"size/{side}") for side in ("width", "height"))
     size = (int(width), int(height)) if 1 <= width < math.inf and 1 <= height < math.inf else None
-    boxes: dict[str, list[RawBox]] = defaultdict(list)
+    boxes: dict[str, list[Rectangle]] = defaultdict(list)
     problems = []
     for item in root.findall("object"):
         name = name_key(item.findtext("name") or "")
@@ -56,7 +57,7 @@ def read_boxes(path: Path) -> tuple[tuple[int, int] | None, dict[str, list[RawBo
     return size, dict(boxes), problems
 
 
-def _boxes(item: Element) -> Iterator[RawBox]:
+def _boxes(item: Element) -> Iterator[Rectangle]:
     """The boxes of an object, unchecked: its corners, else the box around a rotated box or a polygon."""
     bounds = item.findall("bndbox")
     for corners in bounds:

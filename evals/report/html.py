@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost, RawBox
+from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost
 from namepin.evals.report import plots
 from namepin.evals.report.console import NAMES
 from namepin.evals.report.full import FullReport, score_of
@@ -21,6 +21,7 @@ from namepin.evals.scoring.curves import calibration, confusion, iou_curve, matc
 from namepin.evals.scoring.evaluate import TASKS
 from namepin.evals.scoring.predictions import Predicted, Predictions
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import Rectangle
 from namepin.tools.labels import SCHEMES
 from namepin.tools.types import Mask
 
@@ -48,7 +49,7 @@ class WrongPost:
     causes: str
     picture: str | None
     size: tuple[int, int] | None
-    boxes: list[tuple[str, RawBox, str]]
+    boxes: list[tuple[str, Rectangle, str]]
     masks: list[tuple[str, str, str]]
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost
 from namepin.evals.scoring.evaluate import count_posts, total
 from namepin.evals.scoring.predictions import Predicted, Predictions, label_in
-from namepin.evals.scoring.protocols import Count, region_iou
+from namepin.evals.scoring.protocols import Count, region_overlap
 
 Cause = Literal["right", "span", "type", "fine", "groundability", "region", "mask"]
 STEPS: tuple[Cause, ...] = ("span", "type", "fine", "groundability", "region", "mask")
@@ -121,8 +121,8 @@ def _failures(
         "type": label_in(dataset.scheme, predicted) != entity.label,
         "fine": predicted.fine != entity.fine,
         "groundability": in_picture != claimed,
-        "region": in_picture and not any(region_iou(p, g) >= iou for p in box for g in entity.boxes or ()),
-        "mask": in_picture and not any(region_iou(p, g) >= iou for p in mask for g in entity.masks or ()),
+        "region": in_picture and not any(region_overlap(p, g) >= iou for p in box for g in entity.boxes or ()),
+        "mask": in_picture and not any(region_overlap(p, g) >= iou for p in mask for g in entity.masks or ()),
     }
     if "mask" in steps and not wrong["mask"]:
         wrong["region"] = False  # the task needs the mask; a poor box with a good mask does no harm

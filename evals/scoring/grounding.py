@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.scoring.protocols import Case, Count, Item, best_iou, region_iou
+from namepin.evals.scoring.protocols import Case, Count, Item, best_iou, region_overlap
 
 TOP_N = (10, 15, 20)
 """The numbers of a detector's proposals in RiVEG's Table II."""
@@ -100,7 +100,7 @@ def _top_n(every: Sequence[Case], iou: float) -> dict[int, float] | None:
         return None
     golden = [(item, case.proposals or ()) for case in every for item in case.gold if item.groundable]
     return {
-        n: sum(any(region_iou(box, r) >= iou for r in item.regions for box in boxes[:n]) for item, boxes in golden)
+        n: sum(any(region_overlap(box, r) >= iou for r in item.regions for box in boxes[:n]) for item, boxes in golden)
         / (len(golden) or 1)
         for n in TOP_N
     }

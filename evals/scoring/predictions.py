@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from namepin.evals.datasets.gold import Dataset, GoldPost, Problem, RawBox, Span
+from namepin.evals.datasets.gold import Dataset, GoldPost, Problem, Span
 from namepin.evals.datasets.lines import foreign_form
 from namepin.evals.datasets.tags import is_tag
 from namepin.evals.datasets.type_names import fine_type
 from namepin.evals.scoring.tagged_rows import PredictionRow, entities_of_tags, is_tagged_text, rows_of_tags
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import Rectangle
 from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import ALIASES, COARSE4, COARSE8, COARSE8_TO_4, FINE51, FINE_TO_COARSE4, FINE_TO_COARSE8
 from namepin.tools.text import clean_text
@@ -54,7 +55,7 @@ class Predicted:
     label: str
     fine: str | None = None
     groundable: bool | None = None
-    box: RawBox | None = None
+    box: Rectangle | None = None
     mask: Mask | None = None
     match_score: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class Predictions:
     """
 
     entities: Mapping[str, tuple[Predicted, ...]]
-    proposals: Mapping[str, tuple[RawBox, ...]]
+    proposals: Mapping[str, tuple[Rectangle, ...]]
     problems: tuple[Problem, ...] = ()
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -194,7 +195,7 @@ def check(
     elsewhere = set(known_ids or ()) - posts.keys()
     problems: list[Problem] = []
     entities: dict[str, tuple[Predicted, ...]] = {}
-    proposals: dict[str, tuple[RawBox, ...]] = {}
+    proposals: dict[str, tuple[Rectangle, ...]] = {}
     unknown, failed = [], []
     for where, row in rows:
         post_id = str(row["id"])
@@ -314,7 +315,7 @@ class _RowReader:
             self.note("E138", number, f"label {label!r} is not in the scheme; it counts as a wrong type")
         return label, fine
 
-    def box(self, number: int, value: Any) -> RawBox | None:
+    def box(self, number: int, value: Any) -> Rectangle | None:
         if value is None:
             return None
         box = _finite_box(value)
@@ -357,7 +358,7 @@ def _finite(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) and math.isfinite(value) else None
 
 
-def _finite_box(value: Any) -> RawBox | None:
+def _finite_box(value: Any) -> Rectangle | None:
     """Four finite numbers with x1 < x2 and y1 < y2, or None."""
     if not isinstance(value, Sequence) or len(value) != 4 or not all(type(x) in (int, float) for x in value):
         return None

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from namepin.evals.datasets.gold import RawBox, Span
-from namepin.tools.geometry import box_iou, mask_iou
+from namepin.evals.datasets.gold import Span
+from namepin.tools.geometry import Rectangle, box_iou, mask_iou
 from namepin.tools.types import Mask
 
-Region = RawBox | Mask
+BoxOrMask = Rectangle | Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Item:
     type: str = ""
     label: str | None = None
     groundable: bool | None = None
-    regions: tuple[Region, ...] = ()
+    regions: tuple[BoxOrMask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Case:
 
     gold: Sequence[Item]
     predicted: Sequence[Item]
-    proposals: Sequence[RawBox] | None = None
+    proposals: Sequence[Rectangle] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ Protocol = Callable[[Case, float], Count]
 """`(case, iou threshold) -> count`."""
 
 
-def region_iou(a: Region, b: Region) -> float:
+def region_overlap(a: BoxOrMask, b: BoxOrMask) -> float:
     """IoU of two boxes or of two masks."""
     if isinstance(a, Mask) and isinstance(b, Mask):
         return mask_iou(a, b)
@@ -88,7 +88,7 @@ def region_iou(a: Region, b: Region) -> float:
 
 def best_iou(predicted: Item, gold: Item) -> float:
     """IoU with the best gold region; 0 without a region."""
-    return max((region_iou(p, g) for p in predicted.regions for g in gold.regions), default=0.0)
+    return max((region_overlap(p, g) for p in predicted.regions for g in gold.regions), default=0.0)
 
 
 def region_right(predicted: Item, gold: Item, iou: float) -> bool:
@@ -156,25 +156,25 @@ def hindex(case: Case, iou: float) -> Count:
     return Count(correct, len(predicted), len(gold))
 
 
-def _index_right(predicted: Item, gold: Item, iou: float, proposals: Sequence[RawBox] | None) -> bool:
+def _index_right(predicted: Item, gold: Item, iou: float, proposals: Sequence[Rectangle] | None) -> bool:
     """Whether the chosen proposal is among the gold ones; see `hindex`."""
     if predicted.groundable is None:
         return True
     if gold.groundable and proposals is not None:
-        if not any(region_iou(box, region) >= iou for region in gold.regions for box in proposals):
+        if not any(region_overlap(box, region) >= iou for region in gold.regions for box in proposals):
             return False
         chosen = _nearest(predicted, proposals)
-        return chosen is not None and any(region_iou(chosen, region) > iou for region in gold.regions)
+        return chosen is not None and any(region_overlap(chosen, region) > iou for region in gold.regions)
     if not predicted.groundable or not gold.groundable:
         return predicted.groundable == gold.groundable
     return best_iou(predicted, gold) > iou
 
 
-def _nearest(predicted: Item, proposals: Sequence[RawBox]) -> RawBox | None:
+def _nearest(predicted: Item, proposals: Sequence[Rectangle]) -> Rectangle | None:
     """The proposal that a predicted box is, allowing for rounding."""
     if not predicted.groundable or not predicted.regions or not proposals:
         return None
-    return max(proposals, key=lambda box: region_iou(predicted.regions[0], box))
+    return max(proposals, key=lambda box: region_overlap(predicted.regions[0], box))
 
 
 def tiger(case: Case, iou: float) -> Count:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.scoring.protocols import region_iou
+from namepin.evals.scoring.protocols import region_overlap
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import read_placed_rows
 
@@ -49,7 +49,7 @@ def top_n(data: Dataset, boxes: Mapping[str, Boxes], ns: Sequence[int], iou: flo
     best: list[int] = []
     for post, gold_boxes in golden:
         fitting = (rank for rank, box in enumerate(boxes.get(post, ()), 1)
-                   if any(region_iou(box, one) >= iou for one in gold_boxes))  # fmt: skip
+                   if any(region_overlap(box, one) >= iou for one in gold_boxes))  # fmt: skip
         best.append(next(fitting, MAX_BOXES + 1))
     return TopN(
         entities=len(golden),

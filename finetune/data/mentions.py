@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from namepin.evals.datasets.gold import GoldEntity, GoldPost, RawBox
+from namepin.evals.datasets.gold import GoldEntity, GoldPost
 from namepin.finetune.data.described_regions import read_regions
 from namepin.finetune.data.rows import MentionRow, Split
 from namepin.finetune.data.splits import file_of, read_gold
 from namepin.finetune.recipes.visual import VisualTraining
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import Rectangle
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import Query
 from namepin.tools.jsonl import read_placed_rows
@@ -254,7 +255,7 @@ def in_picture(rows: Sequence[MentionRow], judge: Callable[[Sequence[MentionRow]
     }
 
 
-def jitter_box(box: RawBox, most: float, rng: random.Random) -> RawBox:
+def jitter_box(box: Rectangle, most: float, rng: random.Random) -> Rectangle:
     """The box with each edge moved by up to `most` of its side; never inverted for `most` below one half."""
     width, height = (box[2] - box[0]) * most, (box[3] - box[1]) * most
     left, top, right, bottom = (

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from namepin.evals.datasets.gold import RawBox
-from namepin.tools.geometry import box_area
+from namepin.tools.geometry import Rectangle, box_area
 from namepin.tools.interfaces import Query
 from namepin.tools.referring import Reading, referring_expression
 from namepin.tools.types import Mask
@@ -20,7 +19,7 @@ class MentionRow:
     text: str
     image: str
     query: Query
-    boxes: tuple[RawBox, ...]
+    boxes: tuple[Rectangle, ...]
     masks: tuple[Mask, ...] = ()
     expansion: str | None = None
     caption: str | None = None
@@ -37,7 +36,7 @@ class MentionRow:
         return referring_expression(self.query.text, self.query.label, self.expansion, self.reading)
 
     @property
-    def largest(self) -> RawBox:
+    def largest(self) -> Rectangle:
         """The box with the largest area, the only gold label of RiVEG's grounding."""
         return max(self.boxes, key=box_area)
 

@@ -15,13 +15,12 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import build_label_maps, build_text_mask
 
-from namepin.evals.datasets.gold import RawBox
 from namepin.finetune.data.mentions import jitter_box, read_split, require_rows, shuffle_rows
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe
-from namepin.tools.geometry import box_iou
+from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.grounder.config import MmGroundingDinoConfig
 from namepin.tools.grounder.mmgdino import MmGroundingDinoGrounder, load_mmgdino, padded_ids, phrase_of
 from namepin.tools.images.load import load_image
@@ -134,7 +133,7 @@ def referring(row: MentionRow) -> ReferringQuery:
     return ReferringQuery(text=query.text, label=query.label, category=query.category, expression=row.expression)
 
 
-def centre_box(box: RawBox, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def centre_box(box: Rectangle, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """A box in pixels, cut to its picture, as centre, width and height: shares of the picture's (width, height)."""
     edges = [min(max(edge / side, 0.0), 1.0) for edge, side in zip(box, size * 2, strict=True)]
     left, top, right, bottom = edges

@@ -3,15 +3,14 @@
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from namepin.finetune.sandbox.kinds import COLOURS, HAIR, Thing
+from namepin.tools.geometry import Region
 
 Rgb = tuple[int, int, int]
-Region = np.ndarray[Any, np.dtype[np.bool_]]
 Frame = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
 

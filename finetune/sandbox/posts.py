@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from namepin.finetune.sandbox.drawing import FINER, Frame, Region, background, draw, lay_thing, shape_of
+from namepin.finetune.sandbox.drawing import FINER, Frame, background, draw, lay_thing, shape_of
 from namepin.finetune.sandbox.kinds import COLOURS, HAIR, KINDS, NEUTRAL, USUAL_COLOUR, Kind, Thing
+from namepin.tools.geometry import Region
 
 SHOWN = 0.39
 """How often a named thing is in the picture."""

@@ -12,12 +12,12 @@ the two masks become one. Namepin's rule:
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from namepin.tools.base import fingerprint
-from namepin.tools.geometry import clip_box, clip_point, region_iou
+from namepin.tools.geometry import Region, clip_box, clip_point, region_iou
 from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.models.sam import Candidates, Sam, shared_sam
@@ -27,8 +27,6 @@ from namepin.tools.segmenter.prompts import nothing_asked, nothing_found, segmen
 from namepin.tools.segmenter.sam import ask, regions
 from namepin.tools.segmenter.seem import ask_of, confidence
 from namepin.tools.types import Point
-
-Region = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class GemSegmenter:

@@ -1,20 +1,18 @@
 """SAM as a segmenter: turns a point (GEM section 3.4.3), a box (RiVEG), or both into a mask and its tight box."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from namepin.tools.base import fingerprint
-from namepin.tools.geometry import clip_box, clip_point
+from namepin.tools.geometry import Region, clip_box, clip_point
 from namepin.tools.interfaces import Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.models.sam import Candidates, Sam, shared_sam
 from namepin.tools.segmenter.config import SamSegmenterConfig
 from namepin.tools.segmenter.prompts import nothing_asked, nothing_found, segment_of, stability
 from namepin.tools.types import Box, Point
-
-Region = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class SamSegmenter:

@@ -13,7 +13,7 @@ from namepin.evals.datasets.annotation_tools.drawn import DrawnPost, posts_of, r
 from namepin.evals.datasets.conll import split_file
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.datasets.losses import Losses
-from namepin.evals.datasets.masks import Region
+from namepin.evals.datasets.masks import DrawnRegion
 from namepin.evals.datasets.rows import PostRow, SplitCollector
 from namepin.evals.datasets.tool_json import finite_numbers, parse_tool_json
 from namepin.evals.datasets.type_names import coarse_type
@@ -152,7 +152,7 @@ def _annotate(
         drawn.lost(f"{name} cannot be read: {reason(error)}")
 
 
-def _segmentation(value: Any) -> list[Region]:
+def _segmentation(value: Any) -> list[DrawnRegion]:
     """COCO's segmentation as regions: polygons, or runs as a string or a list; none where it is empty.
 
     Raises:
@@ -165,7 +165,7 @@ def _segmentation(value: Any) -> list[Region]:
     if not isinstance(value, list):
         raise ValueError("its segmentation is neither polygons nor run lengths")
     polygons = [part for part in (value if isinstance(value[0], list) else [value]) if part]
-    regions: list[Region] = []
+    regions: list[DrawnRegion] = []
     for part in polygons:
         numbers = finite_numbers(part, len(part) if isinstance(part, list) else 0)
         if len(numbers) < 6 or len(numbers) % 2:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from namepin.evals.datasets.gold import Dataset, GoldPost, RawBox
-from namepin.evals.datasets.masks import Region, box_around, join_masks
+from namepin.evals.datasets.gold import Dataset, GoldPost
+from namepin.evals.datasets.masks import DrawnRegion, box_around, join_masks
 from namepin.evals.datasets.rows import PostRow, SplitCollector, gold_of
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import Rectangle
 from namepin.tools.types import Mask, Post
 
 _SLACK = 0.5
@@ -48,7 +49,7 @@ class DrawnPost:
     collector: SplitCollector
     has_boxes: bool | None
     has_masks: bool | None
-    boxes: dict[int, list[RawBox]] = field(default_factory=dict)
+    boxes: dict[int, list[Rectangle]] = field(default_factory=dict)
     masks: dict[int, list[Mask]] = field(default_factory=dict)
 
     @classmethod
@@ -94,7 +95,7 @@ class DrawnPost:
         for number in numbers:
             self.masks.setdefault(number, []).append(mask)
 
-    def draw_region(self, numbers: Sequence[int], regions: Sequence[Region], name: str) -> None:
+    def draw_region(self, numbers: Sequence[int], regions: Sequence[DrawnRegion], name: str) -> None:
         """Take a region that is not an upright box: a mask, or the box around it where the split has boxes only."""
         sizes = {region.size for region in regions if isinstance(region, Mask)}
         picture = self.gold.size[::-1] if self.gold.size else None
@@ -115,7 +116,7 @@ class DrawnPost:
         except (ValueError, MemoryError) as error:
             self.lost(f"{name} cannot be read: {error}")
 
-    def draw_around(self, numbers: Sequence[int], regions: Sequence[Region], name: str) -> None:
+    def draw_around(self, numbers: Sequence[int], regions: Sequence[DrawnRegion], name: str) -> None:
         """Take the upright box around some regions."""
         try:
             corners = [box_around(region) for region in regions]

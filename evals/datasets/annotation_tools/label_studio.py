@@ -20,7 +20,7 @@ from namepin.evals.datasets.annotation_tools.drawn import DrawnPost, posts_of, r
 from namepin.evals.datasets.conll import split_file
 from namepin.evals.datasets.gold import Dataset, GoldPost
 from namepin.evals.datasets.losses import Losses
-from namepin.evals.datasets.masks import Region, ellipse
+from namepin.evals.datasets.masks import DrawnRegion, ellipse
 from namepin.evals.datasets.rows import PostRow, SplitCollector
 from namepin.evals.datasets.tool_json import finite_numbers, parse_tool_json
 from namepin.evals.datasets.type_names import coarse_type, fine_type
@@ -354,7 +354,7 @@ def _draw_rectangle(
         drawn.draw_box(numbers, [round(corner, 2) for corner in corners], name)
         return
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))  # clockwise, about the first corner
-    turned: Region = [
+    turned: DrawnRegion = [
         (left + dx * cos - dy * sin, top + dx * sin + dy * cos)
         for dx, dy in ((0.0, 0.0), (across, 0.0), (across, down), (0.0, down))
     ]

@@ -16,7 +16,7 @@ from typing import Any
 from namepin.evals.datasets.annotation_tools.drawn import DrawnPost, posts_of, row_for_tool, words_of
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.datasets.losses import Losses
-from namepin.evals.datasets.masks import Region, label_of, picture_size, region_of
+from namepin.evals.datasets.masks import DrawnRegion, label_of, picture_size, region_of
 from namepin.evals.datasets.names import name_key
 from namepin.evals.datasets.rows import PostRow, SplitCollector
 from namepin.evals.datasets.tool_json import parse_tool_json
@@ -105,7 +105,7 @@ def _post(page: Any, root: Path, path: Path, collector: SplitCollector) -> Any:
         )
     drawn = DrawnPost.of(page["namepin"], root, str(path), collector)
     _take_size(page, drawn)
-    groups: dict[tuple[tuple[int, ...], Any], list[tuple[Region, str]]] = defaultdict(list)
+    groups: dict[tuple[tuple[int, ...], Any], list[tuple[DrawnRegion, str]]] = defaultdict(list)
     for number, shape in enumerate(page["shapes"]):
         name = f"shape {number} {label_of(shape)!r}"
         try:
@@ -154,13 +154,13 @@ def _entities(drawn: DrawnPost, label: str, group: Any) -> list[int]:
     return named
 
 
-def _is_upright(region: Region, shape: Mapping[str, Any]) -> bool:
+def _is_upright(region: DrawnRegion, shape: Mapping[str, Any]) -> bool:
     if shape.get("shape_type") != "rectangle" or isinstance(region, Mask):
         return False
     return len({x for x, _ in region}) <= 2 and len({y for _, y in region}) <= 2
 
 
-def _original_mask(drawn: DrawnPost, numbers: Sequence[int], group: Any, regions: Sequence[Region]) -> Mask | None:
+def _original_mask(drawn: DrawnPost, numbers: Sequence[int], group: Any, regions: Sequence[DrawnRegion]) -> Mask | None:
     """The mask of the post's row whose outlines these still are: outlines are not exact about holes."""
     if len(numbers) != 1 or not isinstance(group, str) or not group.isdecimal():
         return None

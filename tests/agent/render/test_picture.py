@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from namepin.agent.render import picture as drawing
 from namepin.agent.render.fonts import lettering
-from namepin.agent.render.layout import Rect, place_label
+from namepin.agent.render.layout import place_label
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import COLOURS
-from namepin.tools.geometry import shared_area
+from namepin.tools.geometry import Rectangle, shared_area
 from support.agent_samples import TEXT, entity, full, placed, shown
 
 coordinate = st.integers(0, 600)
@@ -21,7 +21,7 @@ BOUNDS = (0.0, 0.0, 900.0, 900.0)
 
 
 @given(boxes, st.lists(boxes, max_size=3))
-def test_a_label_stays_in_bounds_and_off_its_own_box(own: Rect, others: list[Rect]) -> None:
+def test_a_label_stays_in_bounds_and_off_its_own_box(own: Rectangle, others: list[Rectangle]) -> None:
     rect = place_label((80.0, 20.0), own, others, [], BOUNDS, 3.0)
     assert rect[0] >= 0 and rect[1] >= 0 and rect[2] <= 900 and rect[3] <= 900
     assert (rect[2] - rect[0], rect[3] - rect[1]) == (80.0, 20.0)

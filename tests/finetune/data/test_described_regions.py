@@ -13,7 +13,7 @@ from namepin.finetune.data.described_regions import read_regions
 from namepin.finetune.data.mentions import read_split
 from namepin.finetune.recipes.entailment import BlipEntailmentRecipe
 from namepin.finetune.sandbox.write import write_world
-from namepin.finetune.segmenter import regions_of
+from namepin.finetune.segmenter import mask_rows_of
 from namepin.tools.errors import NamepinError
 
 
@@ -40,7 +40,7 @@ def test_what_is_said_is_true(world: Path) -> None:
             if said in (one["shows"], one["fine"].replace("_", " "), _without_colours(one["shows"]))
         }
         assert set(row.boxes) == shown, (row.post, said)
-        assert [region.box for region in regions_of(row)] == list(row.boxes)
+        assert [region.box for region in mask_rows_of(row)] == list(row.boxes)
         colours += not row.boxes and any(one["shows"].split()[-1] == said.split()[-1] for one in objects)
     right = sum(row.groundable for row in split.rows)
     assert 0.4 < right / len(split.rows) < 0.6 and colours > 50

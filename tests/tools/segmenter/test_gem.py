@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from namepin.tools.errors import NamepinError
+from namepin.tools.geometry import Region
 from namepin.tools.interfaces import Segments
 from namepin.tools.media import Media
 from namepin.tools.models.config import SamConfig, SeemConfig
 from namepin.tools.segmenter.config import GemSegmenterConfig, SamSegmenterConfig, SeemSegmenterConfig
-from namepin.tools.segmenter.gem import GemSegmenter, Region, fuse
+from namepin.tools.segmenter.gem import GemSegmenter, fuse
 from namepin.tools.segmenter.sam import SamSegmenter
 from namepin.tools.segmenter.seem import SeemSegmenter
 from support import tiny_sam, tiny_seem
