@@ -1,4 +1,4 @@
-"""What benchmarks share: interleaved timing, the machine they ran on, the memory they took.
+"""Shared by benchmarks: interleaved timing, and a description of the machine and its memory.
 
 Seconds differ between machines; ratios hardly do. So a bench measures its baseline in the same run.
 """

@@ -1,7 +1,7 @@
 """From a picture's bytes to upright RGB pixels, by Pillow.
 
-Runs in the caller's process for what is cheap, and in a worker process for the rest. So this module imports nothing
-heavy: a worker is to start at once, and to need a few megabytes.
+Cheap pictures are decoded in the caller's process, all others in a worker process. A worker must start fast and use
+only a few megabytes, so this module imports nothing heavy.
 """
 
 import io
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
 
-# The plug-ins by name: Pillow would otherwise import all that it has.
+# The plug-ins by name: Pillow would otherwise import all of them.
 from PIL import AvifImagePlugin as _avif
 from PIL import Image
 from PIL import TiffImagePlugin as _tiff
@@ -21,7 +21,7 @@ from namepin.tools.images.flatten import to_rgb
 from namepin.tools.images.headers import TooLarge, check_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""What is tried. A file never reaches a plug-in that runs other programs (EPS) or is rarely exercised."""
+"""The enabled formats. A file never reaches a plug-in that runs other programs (EPS) or is rarely used."""
 
 _PLUGINS = (_avif, _tiff, _webp)
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -35,21 +35,21 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> the turn that makes the picture upright (EXIF 2.32, tag 0x0112)."""
+"""EXIF orientation -> the transposition that makes the picture upright (EXIF 2.32, tag 0x0112)."""
 
 _ORIENTATION = 0x0112
 
 
 class Damaged(Exception):
-    """The decoder does not get through the file."""
+    """The decoder cannot decode the file."""
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:
     """The upright RGB pixels of the first frame, transparency flattened.
 
     Raises:
-        TooLarge: more pixels than `max_pixels`, than Pillow's own bound of 179 million, or than memory holds.
-        Damaged: the decoder does not get through it, or no decoder knows it.
+        TooLarge: more pixels than `max_pixels`, than Pillow's own bound of 179 million, or than fit into memory.
+        Damaged: the decoder fails, or the format is unknown.
     """
     try:
         with _pillow_silenced():
@@ -98,7 +98,7 @@ def _orientation(picture: Image.Image) -> int:
 
 _silent, _silent_lock = 0, Lock()
 _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-"""As `warnings.filterwarnings` writes it down."""
+"""The filter in the form of `warnings.filterwarnings`."""
 
 
 @contextmanager
@@ -118,5 +118,5 @@ def _pillow_silenced() -> Iterator[None]:
         with _silent_lock:
             _silent -= 1
             if not _silent:
-                with suppress(ValueError):  # somebody else's `catch_warnings` has ended meanwhile
+                with suppress(ValueError):  # another thread's `catch_warnings` has ended meanwhile
                     warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""Pictures decoded in processes that can be ended: a decoder that does not come to an end holds up nobody.
+"""Decodes pictures in worker processes with a deadline, so that a decoder that never ends blocks nothing else.
 
-A process starts at the first picture that needs one, by `exec` and not by `fork`, so that threads, models and CUDA of
-this process do not matter. It gets a picture's bytes and gives back pixels, one picture at a time. It has no secret in
-its environment. It ends with this process, or at the latest at the deadline of the picture that it works on.
+A worker starts at the first picture that needs one, by `exec` and not by `fork`, so that threads, models and CUDA of
+this process do not matter. It gets a picture's bytes and returns pixels, one picture at a time. Its environment holds
+no secrets. It ends with this process, or at the latest at the deadline of its current picture.
 """
 
 import os
@@ -21,9 +21,9 @@ from namepin.tools.images.decode import Damaged
 from namepin.tools.images.headers import TooLarge
 
 REQUEST = struct.Struct(">QQd")
-"""Bytes of the file, pixels at most, seconds at most."""
+"""Request: bytes of the file, largest number of pixels, largest number of seconds."""
 ANSWER = struct.Struct(">BIIQ")
-"""How it ended, width, height, bytes that follow: pixels, or a message."""
+"""Answer: outcome, width, height, number of bytes that follow (pixels, or a message)."""
 PIXELS, TOO_LARGE, DAMAGED = 0, 1, 2
 READY = b"R"
 
@@ -37,11 +37,11 @@ class TooSlow(Exception):
 
 
 class _Ended(Exception):
-    """The process has ended without being told to."""
+    """The worker has ended unexpectedly."""
 
 
 class _Deadline:
-    """Kills a process after some seconds, unless the block has ended before: never afterwards."""
+    """Kills a process after some seconds, unless the block ends before. It never kills after the block."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", seconds: float) -> None:
         self.passed, self._process, self._over = False, process, False
@@ -66,10 +66,10 @@ class _Deadline:
 
 
 class _Worker:
-    """One process, for one thread at a time.
+    """One worker process, for one thread at a time.
 
     Raises:
-        TooSlow: it does not start.
+        TooSlow: the worker does not start.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class _Worker:
                 raise TooSlow
 
     def decode(self, data: bytes, max_pixels: int, deadline_s: float) -> Image.Image:
-        """Decode; the process is of no use after any error but TooLarge and Damaged.
+        """Decode a picture. After any error except TooLarge and Damaged, the worker is unusable.
 
         Raises:
             TooLarge, Damaged: as `decode.decode`; TooSlow, _Ended.
@@ -115,11 +115,11 @@ class _Worker:
         return Image.frombytes("RGB", (width, height), content)
 
     def kill(self) -> None:
-        """Kill the process, and leave the rest to the thread that waits for it."""
+        """Kill the process; the thread that waits for it cleans up."""
         self._process.kill()
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process at once."""
         self._process.kill()
         for wire in (self._to, self._back):
             with suppress(OSError):
@@ -127,7 +127,7 @@ class _Worker:
         self._process.wait()
 
     def let_go(self) -> None:
-        """In a forked child: give up the pipes, which would keep the process from ending with its parent."""
+        """In a forked child: close the pipes, which would keep the worker alive after its parent."""
         for wire in (self._to, self._back):
             with suppress(OSError):
                 cast(BufferedReader, wire).raw.close()
@@ -141,10 +141,10 @@ class _Worker:
 
 
 class DecoderPool:
-    """At most so many worker processes, started when they are needed. Safe to share between threads.
+    """A pool of worker processes, started when they are needed. Safe for several threads.
 
     Args:
-        most: processes.
+        most: largest number of processes.
     """
 
     def __init__(self, most: int) -> None:
@@ -174,7 +174,7 @@ class DecoderPool:
             except _Ended as error:
                 if self._closed:
                     raise TooSlow from error
-                if fresh:  # an older process may have been ended by somebody else, long before this picture
+                if fresh:  # an older worker may have been killed from outside before this picture
                     raise Damaged("the decoder broke down over it") from error
             finally:
                 self._give(worker, usable)

@@ -62,13 +62,13 @@ def _bound_process() -> None:
 
 
 def _end_by(seconds: float) -> None:
-    """Have the system end this process then, even where nobody is left to do so; 0 calls it off."""
+    """Let the system end this process after that time, even without a parent; 0 cancels it."""
     if os.name == "posix":
         signal.setitimer(signal.ITIMER_REAL, seconds and seconds + 5.0)
 
 
 def _end_with_parent(wire: int) -> None:
-    """End when nobody reads the answers any more, also in the middle of a picture."""
+    """End the process when the reader of the answers is gone, also in the middle of a picture."""
     if os.name != "posix":
         return
     poll = select.poll()

@@ -1,8 +1,8 @@
-"""What a picture's file says about its cost, read before any pixel is decoded.
+"""Estimates the cost of decoding a picture from its file, before any pixel is decoded.
 
 A decoder's time depends on more than the number of pixels: a progressive JPEG of 72 KB can ask for thousands of passes
-over all of them, and a PNG or a TIFF file can consist of millions of empty parts. These are counted here, in one walk
-over the file that reads lengths only and stops at the first bound.
+over all of them, and a PNG or a TIFF file can consist of millions of empty parts. This module counts them in one pass
+over the file, which reads only lengths and stops at the first exceeded bound.
 """
 
 import re
@@ -41,20 +41,21 @@ _BYTE_KINDS = frozenset({1, 2, 6, 7})
 
 
 class TooLarge(Exception):
-    """Over a bound; says which."""
+    """A bound is exceeded; the message names it."""
 
 
 def check_header(data: bytes, max_pixels: int) -> bool:
-    """Check what can be known of a picture's cost before it is decoded.
+    """Check the bounds of a picture's cost before it is decoded.
 
-    A damaged file is not refused here: the decoder says what is wrong with it.
+    A damaged file is not refused here; the decoder reports the damage.
 
     Args:
         data: the file.
         max_pixels: of the picture.
 
     Returns:
-        Whether decoding is cheap for sure: a JPEG, PNG or WebP without a rare structure, of a quarter of a second.
+        Whether decoding is certainly cheap: a JPEG, PNG or WebP without rare structures, of about a quarter of a
+        second.
 
     Raises:
         TooLarge: over one of the bounds above.

@@ -1,8 +1,8 @@
 """Pictures from files or bytes: read once, bounded, upright, RGB.
 
-What a file's header says about its cost is checked before any pixel is decoded (`headers`). What is cheap for sure is
-then decoded here; the rest is decoded in a process that is ended at its deadline (`decoder_pool`). No lock is held
-meanwhile, so a slow picture holds up nobody else's.
+The cost in a file's header is checked before any pixel is decoded (`headers`). Certainly cheap pictures are decoded in
+this process, all others in a worker process with a deadline (`decoder_pool`). No lock is held meanwhile, so a slow
+picture does not delay others.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from namepin.tools.types import ImageRef
 
 MAX_BYTES = 256 * 2**20
 DEADLINE_S = 20.0
-"""A picture that is not decoded by then is given up."""
+"""Seconds after which decoding a picture is given up."""
 NOT_IN_TIME = "E129"
 TOO_SLOW = "was not decoded within"
-"""Of a picture that was given up: another time it may well be decoded, and has not changed."""
+"""The code for a picture that was given up. A later attempt may succeed."""
 _PROCESSES = max(2, min(4, os.cpu_count() or 1))
 
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"RIFF")
-"""First bytes that tell a damaged picture from a file that never was one."""
+"""First bytes of the known formats, which separate a damaged picture from another kind of file."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def load_image(
 
 
 def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> bool:
-    """Check a picture's file without decoding it; whether decoding it is cheap for sure.
+    """Check a picture's file without decoding it. Returns whether decoding it is certainly cheap.
 
     Raises:
         NamepinError: E122 empty, E123 not of a known format, E125 too large.
@@ -97,7 +97,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_PIXELS, max_bytes: int = M
 
 
 def end_decoders() -> None:
-    """End the decoders' processes for good: for a process that is about to end."""
+    """End the worker processes for good, before this process ends."""
     _processes.close()
 
 

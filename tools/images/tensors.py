@@ -1,4 +1,4 @@
-"""Pictures as the vision nets want them, without torchvision: squashed or padded to a square, scaled, normalised."""
+"""Pictures as input of vision nets, without torchvision: squashed or padded to a square, scaled, normalised."""
 
 import numpy as np
 import torch
@@ -45,5 +45,5 @@ def normalise(image: Image.Image, mean: tuple[float, ...] = CLIP_MEAN, std: tupl
 
 
 def imagenet(image: Image.Image) -> Tensor:
-    """An RGB picture as (3, height, width) float32, normalised by ImageNet's mean and deviation."""
+    """An RGB picture as (3, height, width) float32, normalised by ImageNet's mean and standard deviation."""
     return normalise(image, IMAGENET_MEAN, IMAGENET_STD)

@@ -1,4 +1,4 @@
-"""LoRA adapters on disk: what was trained, for which task, on which base.
+"""LoRA adapters on disk: their tensors, task and base model.
 
 A folder holds `adapter.json` (an `AdapterManifest`), PEFT's own `adapter_config.json` and `adapter_model.safetensors`,
 so that PEFT reads it too, and, where other tensors were trained whole (LLaVA's projector), `full.safetensors`.
@@ -22,7 +22,7 @@ from namepin.tools.types import Frozen
 
 MANIFEST, SETTINGS, LORA, FULL = "adapter.json", "adapter_config.json", "adapter_model.safetensors", "full.safetensors"
 _PREFIX = "base_model.model."
-"""What PEFT puts before every name."""
+"""The prefix that PEFT puts before every name."""
 
 
 class AdapterManifest(Frozen):
@@ -49,7 +49,7 @@ class AdapterManifest(Frozen):
 
 
 class Base(Frozen):
-    """The model that an adapter is to be put on: its name in the settings, its revision, its weights' sha256."""
+    """The base model of an adapter: its name in the settings, its revision, and the sha256 of its weights."""
 
     weights: str
     revision: str | None

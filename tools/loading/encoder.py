@@ -1,6 +1,6 @@
-"""Weights on disk: finding an encoder's base, and reading safetensors files with errors a user can act on.
+"""Weights on disk: finds an encoder's base, and reads safetensors files with errors that say how to fix them.
 
-Only safetensors files are read: unlike pickled checkpoints they hold numbers and no code.
+Only safetensors files are read. Unlike pickled checkpoints they hold numbers and not code.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ def shipped_folder(name: str) -> Path | None:
 
 
 CLONE_COMMAND = "git clone the repository, and there: python -m pip install -e ."
-"""What adds the sandbox's weights."""
+"""The command that adds the sandbox's weights."""
 
 
 def find_shipped(name: str) -> Path | None:

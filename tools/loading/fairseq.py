@@ -1,7 +1,7 @@
 """fairseq's checkpoints: tensors under `model`, and beside them the settings, pickled as objects of several libraries.
 
-Only names and plain values are wanted of those objects. So every class of theirs is read as an empty stand-in that
-keeps its state, its own code never being looked up; the name of anything else in the file is an error.
+Only names and plain values of those objects are needed. So every class is replaced by an empty stand-in that keeps the
+state, and its own code is never loaded. Any other name in the file is an error.
 """
 
 import re
@@ -69,7 +69,7 @@ def _only_settings(names: list[str], where: str) -> None:
 
 
 class _Setting:
-    """In place of an object of settings: keeps what it was made of and its state, and does nothing."""
+    """A stand-in for an object of settings: keeps its arguments and its state, and does nothing."""
 
     def __init__(self, *arguments: Any) -> None:
         self.made_of = arguments

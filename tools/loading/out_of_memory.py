@@ -1,4 +1,4 @@
-"""Batches on a device whose memory may be full: the batch is halved once, and said so."""
+"""Batches on a device whose memory may be full: the batch is halved once, with a warning."""
 
 import logging
 from collections.abc import Callable
@@ -18,13 +18,13 @@ def in_batches(rows: int, size: int, run: Callable[[slice], Part], tool: str) ->
     """`run` over slices of at most `size` rows; with half as many, once, after the device's memory was full.
 
     Args:
-        rows: how many there are.
-        size: how many to try at once.
+        rows: number of rows.
+        size: number of rows per batch to try first.
         run: computes a slice of the rows.
-        tool: whose rows they are, for the warning.
+        tool: name of the tool, for the warning.
 
     Returns:
-        What `run` gave, slice by slice, and a warning (W144) where the batch was halved.
+        The results of `run`, slice by slice, and a warning (W144) where the batch was halved.
 
     Raises:
         ToolUnavailable: when half the batch does not fit either, or it was one row.

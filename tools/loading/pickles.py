@@ -1,9 +1,9 @@
-"""Checkpoints that are plain pickles, read without running what they hold.
+"""Reads checkpoints that are plain pickles without running their code.
 
-A pickle is a small program: it may name any function of any module and have it called. `read_checkpoint` gives a
-file in one of PyTorch's own formats to PyTorch's restricted reader, and any other to one of ours, which knows a few
-harmless names (those that pickled arrays, tensors and ordered dictionaries are made of) and refuses the rest before
-it is looked up.
+A pickle is a small program: it may name and call any function of any module. `read_checkpoint` reads a file in one of
+PyTorch's own formats with PyTorch's restricted reader, and any other file with the reader of this module. That reader
+allows a few harmless names (for pickled arrays, tensors and ordered dictionaries), and refuses all others before they
+are looked up.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Where a large model is put and in how many bits: cpu, cuda or mps; 8 or 4 bits by bitsandbytes, on CUDA."""
+"""Device and precision of a large model: cpu, cuda or mps; 8 or 4 bits by bitsandbytes, on CUDA."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,14 +12,14 @@ from namepin.tools.loading.pretrained import device_named, load_folder
 
 
 def load_on_device(placement: Placement, loader: Any, path: Path, *, kind: str, mend: str) -> Any:
-    """A net of a transformers folder where the settings want it, its gradients off.
+    """Load a net of a transformers folder on the device of the settings, without gradients.
 
     Args:
-        placement: see there.
+        placement: device and precision.
         loader: the transformers class.
         path: the folder.
-        kind: the `model_type` wanted.
-        mend: for E212, which checkpoint to take.
+        kind: the expected `model_type`.
+        mend: the fix for E212: which checkpoint to use.
 
     Raises:
         NamepinError: as `namepin.tools.loading.pretrained.load_folder`; E216 no such device, E301 no bitsandbytes.

@@ -1,4 +1,4 @@
-"""Published checkpoints: found, checked, read without running their code, with errors a user can act on.
+"""Published checkpoints: finds and checks them, and reads them without running their code.
 
 A checkpoint is a transformers folder (or its name on the hub), or an original file of its authors: a pickle of
 tensors, read with PyTorch's restricted unpickler.
@@ -100,8 +100,8 @@ _LOADING = threading.Lock()
 def shared_model(config: Config, load: Callable[[Config, Path, str], Model]) -> Model:
     """The model of `config`: the one already loaded while some tool holds it, else loaded now.
 
-    So a matcher and a tracer of one profile share weights and cached pictures without being wired to each other.
-    Weights that changed on disk are loaded anew.
+    So a matcher and a tracer of one profile share weights and cached pictures without a reference to each other.
+    Weights that changed on disk are loaded again.
 
     Args:
         config: names the weights; equal settings share a model.
@@ -121,7 +121,7 @@ def shared_model(config: Config, load: Callable[[Config, Path, str], Model]) -> 
 
 
 def device_named(name: str) -> torch.device:
-    """The device, once it has been seen to work.
+    """The device, after checking that it works.
 
     Raises:
         NamepinError: E216 when it is not there.
@@ -135,7 +135,7 @@ def device_named(name: str) -> torch.device:
 
 
 def identity(sha256: str, net: Any, *rest: Any) -> str:
-    """One sha256 over weights, the net's configuration and what else decides its numbers; paths are left out."""
+    """Sha256 over weights, the net's configuration and everything else that determines its outputs, without paths."""
     config = net.config.to_dict()
     told = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
     return digest([sha256, json.dumps(told, sort_keys=True, default=str), *rest])
@@ -199,7 +199,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of the picture's channels, as the folder says them; CLIP's where it is silent."""
+    """Mean and standard deviation of the channels from the folder; CLIP's where it gives none."""
     said: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
@@ -263,10 +263,10 @@ def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tens
 
 
 def check_names(missing: set[str], strange: set[str], where: str, mend: str) -> None:
-    """Every tensor wanted is there, and every tensor there is wanted.
+    """Check that no tensor is missing and no tensor is unknown.
 
     Raises:
-        NamepinError: E212 when not.
+        NamepinError: E212 when one is.
     """
     said = []
     if missing:
@@ -318,7 +318,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def load_errors(where: str) -> Iterator[None]:
-    """Turn what safetensors, pickle and the file system raise into E211 or E214."""
+    """Turn errors of safetensors, pickle and the file system into E211 or E214."""
     from safetensors import SafetensorError
 
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bar and load report off the terminal: what matters is checked here."""
+    """Keep transformers' progress bar and load report off the terminal, since Namepin checks the tensors itself."""
     from transformers.utils import logging as transformers_logging
 
     logging: Any = transformers_logging

@@ -1,1 +1,1 @@
-"""The starter profile's eyes: OCR, faces, name search and GrabCut."""
+"""Vision of the starter profile: OCR, faces, name search and GrabCut."""

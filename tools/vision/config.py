@@ -34,7 +34,7 @@ class PeopleConfig(Frozen):
 
 
 class SceneConfig(Frozen):
-    """How the picture is looked at; `keep` is the number of pictures whose answers are remembered."""
+    """Settings of the scene; `keep` is the number of pictures whose scenes are cached."""
 
     ocr: OcrConfig = OcrConfig()
     people: PeopleConfig = PeopleConfig()

@@ -1,4 +1,4 @@
-"""What the starter vision sees in a picture, once per picture: its people and its words."""
+"""The scene of a picture, read once per picture: its people and its words."""
 
 import threading
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""OFA's decoder: tokens one after another, with an eye on the encoder's memory."""
+"""OFA's decoder: tokens one after another, with attention to the encoder's memory."""
 
 from dataclasses import dataclass
 from typing import Any

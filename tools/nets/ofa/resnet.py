@@ -1,4 +1,4 @@
-"""OFA's eyes: the first three stages of a ResNet (v1.5), one feature for every 16 x 16 pixels."""
+"""OFA's vision encoder: the first three stages of a ResNet (v1.5), one feature for every 16 x 16 pixels."""
 
 import torch
 from torch import Tensor, nn
