@@ -189,6 +189,8 @@ class Mention(Frozen):
 
     `scores` is the pooled distribution over the tagger's finest types, best first. Section 3.3.1 of GEM defines it:
     mean over the mention's tokens, B and I of a type merged, softmax. `entropy` is its entropy in nats (equation 10).
+    `confidence` is the calibrated probability that span and type are right, from a tagger that was calibrated. Where it
+    is None it is not written, so that older recordings stay valid.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -200,6 +202,7 @@ class Mention(Frozen):
     fine_label: str | None = None
     scores: Mapping[str, float] = Field(default_factory=dict)
     entropy: Annotated[float, Field(ge=0)] | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -17,6 +17,7 @@ from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
 from namepin.tools.tagger.adapter import Manifest, load_adapter
+from namepin.tools.tagger.calibration import Calibration, read_calibration
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.lexicon import Votes, blend, lexicon_sha256, text_votes
 from namepin.tools.tagger.rows import Row, RowBuilder, collate
@@ -56,8 +57,10 @@ class DualTagger:
         Raises:
             NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
         """
-        net, builder, manifest = load_adapter(find_shipped(config.adapter) or Path(config.adapter))
-        self._set(config, net.to(device_named(config.device)), builder, manifest)
+        folder = find_shipped(config.adapter) or Path(config.adapter)
+        net, builder, manifest = load_adapter(folder)
+        calibration = read_calibration(folder, manifest.weights_sha256)
+        self._set(config, net.to(device_named(config.device)), builder, manifest, calibration)
 
     @classmethod
     def of(cls, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest, config: TaggerConfig) -> "DualTagger":
@@ -66,14 +69,22 @@ class DualTagger:
         self._set(config, net, builder, manifest)
         return self
 
-    def _set(self, config: TaggerConfig, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest) -> None:
+    def _set(
+        self,
+        config: TaggerConfig,
+        net: DualTaggerNet,
+        builder: RowBuilder,
+        manifest: Manifest,
+        calibration: Calibration | None = None,
+    ) -> None:
         self.config, self.manifest, self.spec = config, manifest, manifest.spec
         self.net, self.builder = net, builder
         self._fine_only = config.spans == "fine" and bool(self.spec.fine_types)
+        self._calibration = calibration if calibration and calibration.fits(config) else None
 
     @property
     def fingerprint(self) -> str:
-        """Covers config, architecture, both weight files and, where it is asked, the lexicon.
+        """Covers config, architecture, both weight files and, where they are used, the lexicon and the calibration.
 
         Batch size and device are left out: they change only the last bits.
         """
@@ -83,6 +94,8 @@ class DualTagger:
         spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
         if self.config.lexicon:
             decides["lexicon_sha256"] = lexicon_sha256()
+        if self._calibration:
+            decides["calibration"] = self._calibration.points
         weights = f"{self.manifest.encoder_sha256}+{self.manifest.weights_sha256}"
         return fingerprint(self.name, self.version, {**decides, "spec": spec}, weights=weights)
 
@@ -146,7 +159,12 @@ class DualTagger:
                 fine_label=fine_label,
                 scores=scores,
                 entropy=entropy,
+                confidence=self._confidence(scores[fine_label or label]),
             )
+
+    def _confidence(self, score: float) -> float | None:
+        """The probability that a mention's span and type are right, from the score of its type."""
+        return self._calibration.probability(score) if self._calibration else None
 
     def _types(
         self, post: _Post, first: int, last: int, kind: int

@@ -27,7 +27,7 @@ def starter() -> DualTagger:
 
 def test_what_ships_is_small_and_holds_numbers_only() -> None:
     names = {file.name for file in FOLDER.iterdir()}
-    assert names == {"adapter.safetensors", "config.json", "MODEL_CARD.md"}
+    assert names == {"adapter.safetensors", "calibration.json", "config.json", "MODEL_CARD.md"}
     assert (FOLDER / "adapter.safetensors").stat().st_size <= 25_000_000
     assert "/work" not in (FOLDER / "config.json").read_text() and read_manifest(FOLDER).spec.scheme == "4/51"
 
