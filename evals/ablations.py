@@ -28,7 +28,7 @@ class Row(BaseModel):
             means weights that the user trains.
         knowledge: see `namepin eval`.
         visual: `none` for the papers' "-None" rows.
-        iou: the IoU from which on a region is right.
+        iou: smallest IoU of a correct region.
         predictions: JSONL of another system; then no profile is run.
         needs: roles that the profile must fill, and "pictures" or "masks" that the data must have.
         note: how this row differs from the paper's.
@@ -67,7 +67,7 @@ class Ablation(BaseModel):
         columns: dotted paths into the JSON of `namepin eval`.
         datasets: the data sets that it is defined on.
         gate: also show accuracy by entropy.
-        of: other tables, whose rows come first; a run of several tables comes once.
+        of: other tables, whose rows come first; a run that is in several tables is listed once.
         rows: its own rows.
     """
 
@@ -118,7 +118,7 @@ def ablation_named(name: str) -> Ablation:
     """One definition.
 
     Raises:
-        NamepinError: E139 when there is none of this name.
+        NamepinError: E139 for an unknown name.
     """
     for ablation in ablations().ablation:
         if ablation.name == name:

@@ -1,7 +1,7 @@
 """A data set in LangSmith: posts as examples, the graph as target, our scorers as evaluators.
 
-Sent are texts, gold, results and the graph's steps; pictures only on request, as attachments. Never sent are keys, the
-folders of this machine, and the author of the last commit.
+It sends texts, gold, results and the graph's steps, and, only on request, pictures as attachments. It never sends keys,
+folders of this machine, or the author of the last commit.
 """
 
 import os
@@ -46,8 +46,8 @@ class Experiment:
         name: the LangSmith data set. It is created if missing, and missing posts are added.
         upload: the data that may leave this machine. With "nothing" the same evaluators run locally, without any
             request.
-        protocol: as `namepin eval --protocol`.
-        iou: as `namepin eval --iou`.
+        protocol: see `namepin eval --protocol`.
+        iou: see `namepin eval --iou`.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Experiment:
                 metadata={"dataset": dataset.title, "protocol": self.protocol, "iou": self.iou},
                 upload_results=self.upload != "nothing",
             )
-            for _ in results:  # raises what ended the run
+            for _ in results:  # raises the error that ended the run
                 pass
             client.flush()
         if broken:
@@ -248,7 +248,7 @@ def _client(upload: Upload, dataset: Dataset) -> Client:
 
 @contextmanager
 def _coded_errors() -> Iterator[None]:
-    """LangSmith's failures as ours."""
+    """Turn LangSmith's errors into E321."""
     try:
         yield
     except (LangSmithError, requests.RequestException) as error:

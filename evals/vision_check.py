@@ -1,8 +1,9 @@
-"""What the starter vision finds: `python -m namepin.evals.vision_check --data DIR`.
+"""Measures the starter vision: `python -m namepin.evals.vision_check --data DIR`.
 
-Prints the share of mentions that have a box in GMNER's training data (the matcher's prior), the three open posts
-against their gold boxes, how often a pasted portrait is found by size, tilt, light and blur (synthetic), and the time
-and memory of this machine. With `--faces DIR`, instead, in how many of a folder's photographs somebody is found.
+It prints the share of mentions with a box in GMNER's training data (the matcher's prior), the three open posts against
+their gold boxes, and the time and memory on this machine. It also prints the detection rate of a pasted portrait by
+size, tilt, light and blur (synthetic). With `--faces DIR`, it prints only the number of photographs in a folder in
+which a person is found.
 """
 
 import argparse
@@ -97,7 +98,7 @@ def priors(data: Path) -> Iterator[str]:
 
 
 def open_posts(data: Path) -> Iterator[str]:
-    """The three open posts: box, IoU with the best gold box, and why."""
+    """The three open posts: box, IoU with the best gold box, and evidence."""
     for post, mentions in POSTS:
         pins = pin(load_image(data / "posts" / f"{post}.jpg"), [(name, label) for name, label, _ in mentions])
         for found, (_, _, gold) in zip(pins, mentions, strict=True):
@@ -109,7 +110,7 @@ def open_posts(data: Path) -> Iterator[str]:
 
 
 def pasted_faces() -> Iterator[str]:
-    """Found rates of one portrait pasted on two backgrounds: synthetic, and kinder than a crowd in the rain."""
+    """Detection rates of one portrait pasted on two backgrounds; synthetic, and easier than real crowds."""
     finder = PeopleFinder(PeopleConfig())
     head = load_image(EXAMPLES / "astronaut.jpg").image.crop((110, 0, 350, 240))
     x1, y1, x2, y2 = (v - d for v, d in zip(FACE, (110, 0, 110, 0), strict=True))
@@ -154,7 +155,7 @@ def _paste(head: Image.Image, size: int, centre: tuple[float, float]) -> Iterato
 
 
 def _turn(point: tuple[float, float], degrees: float) -> tuple[float, float]:
-    """Where a point of the unit square lands when Pillow rotates it, anticlockwise about the middle."""
+    """The new position of a point of the unit square after Pillow's anticlockwise rotation about the middle."""
     x, y, angle = point[0] - 0.5, point[1] - 0.5, np.deg2rad(degrees)
     return (
         float(0.5 + x * np.cos(angle) + y * np.sin(angle)),
@@ -169,7 +170,7 @@ def cost() -> Iterator[str]:
     canvas.paste(load_image(EXAMPLES / "flyer.png").image.resize((600, 450)), (600, 0))
     canvas.paste(portrait, (0, 200))
     names = (("Eileen Collins", "PER"), ("Harbour Jazz Festival", "OTHER"), ("NASA", "ORG"))
-    for run in range(4):  # each picture differs in one pixel, so that no answer is remembered
+    for run in range(4):  # each picture differs in one pixel, so that no answer comes from a cache
         canvas.putpixel((0, 0), (run, 0, 0))
         buffer = io.BytesIO()
         canvas.save(buffer, "PNG")
@@ -182,7 +183,7 @@ def cost() -> Iterator[str]:
 
 
 def found_faces(folder: Path) -> Iterator[str]:
-    """In how many photographs of people at least one person is found, and which have none."""
+    """The number of photographs in which at least one person is found, and the others."""
     finder = PeopleFinder(PeopleConfig())
     found = {file.name: bool(finder.find(load_image(file).image)) for file in sorted(folder.iterdir())}
     yield f"{sum(found.values())} of {len(found)} photographs"
@@ -193,8 +194,8 @@ def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="the folder that holds gmner/ and posts/")
-    what.add_argument("--faces", type=Path, help="a folder of photographs that each show a face")
+    what.add_argument("--data", type=Path, help="the folder with gmner/ and posts/")
+    what.add_argument("--faces", type=Path, help="a folder of photographs, each with a face")
     arguments = parser.parse_args()
     data: Path = arguments.data
     if arguments.faces:

@@ -13,14 +13,14 @@ POSTS, WORDS, TAGS = 64, 40, 103
 
 
 def bench(rounds: int = 15) -> dict[str, float]:
-    """Median seconds of both for the log-partition with its gradient, and for Viterbi.
+    """Median seconds of both CRFs for the log-partition with its gradient, and for Viterbi.
 
     Returns:
-        `speedup`: of both steps together; `train_speedup`, `viterbi_speedup` of each; `max_relative_difference` of the
-        log-partition and of its gradient with respect to the emissions.
+        `speedup` of both steps together; `train_speedup` and `viterbi_speedup` of each step; `max_relative_difference`
+        of the log-partition and of its gradient with respect to the emissions.
 
     Raises:
-        NamepinError: E301 where the baseline is not installed.
+        NamepinError: E301 when the baseline is not installed.
     """
     try:
         from torchcrf import CRF as Baseline

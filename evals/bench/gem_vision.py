@@ -1,7 +1,8 @@
-"""Speed of matching and tracing at BLIP-base's real size, random weights: what sharing a picture's encoding is worth.
+"""Speedup of matching and tracing from sharing a picture's encoding, at BLIP-base's real size with random weights.
 
-All times are taken in one run on one machine, and only their ratios are claimed. The baseline does for every mention
-what LAVIS's `compute_gradcam` does: encode picture and text, differentiate the match score through everything.
+All times are measured in one run on one machine, and only their ratios are claimed. For every mention, the baseline
+does the work of LAVIS's `compute_gradcam`: it encodes picture and text, and differentiates the match score through
+everything.
 """
 
 from collections.abc import Callable
@@ -31,12 +32,12 @@ BLOCK = 7
 
 
 def bench(rounds: int = 3) -> dict[str, float]:
-    """Seconds (medians of `rounds`) for a post with 1 and with 6 mentions, and for one pass a mention.
+    """Seconds (medians of `rounds`) for a post with 1 and with 6 mentions, and for one pass per mention.
 
     Returns:
         `mentions_1_s`, `mentions_6_s`, `ratio_6_to_1` (goal: at most 2.0); `pass_a_mention_s` and `speedup` (goal: at
-        least 3.0) for the six mentions against LAVIS's way; `frozen_pass_a_mention_s` and `speedup_over_frozen`
-        against the same with all weights frozen, so that the picture is not differentiated.
+        least 3.0) for the six mentions against LAVIS's method; `frozen_pass_a_mention_s` and `speedup_over_frozen`
+        against that method with all weights frozen, so that the picture is not differentiated.
     """
     post = _Post()
     ways: dict[str, Callable[[], None]] = {
@@ -45,7 +46,7 @@ def bench(rounds: int = 3) -> dict[str, float]:
         "pass_a_mention_s": lambda: post.pass_a_mention(frozen=False),
         "frozen_pass_a_mention_s": lambda: post.pass_a_mention(frozen=True),
     }
-    post.match_and_trace(QUERIES)  # the first run of a net also allocates
+    post.match_and_trace(QUERIES)  # the first run also allocates memory
     seconds = time_interleaved(ways, rounds)
     return {
         **seconds,
@@ -56,7 +57,7 @@ def bench(rounds: int = 3) -> dict[str, float]:
 
 
 class _Post:
-    """A picture and a BLIP-base, at hand for both ways."""
+    """A picture and a BLIP-base, for both methods."""
 
     def __init__(self) -> None:
         from transformers import BertTokenizer, BlipForImageTextRetrieval
@@ -66,8 +67,8 @@ class _Post:
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         self.tokenizer: Any = BertTokenizer(vocab={word: i for i, word in enumerate([*special, ".", *words])})
         torch.manual_seed(0)
-        # As published. Left alone, transformers draws the image encoder's weights so small that arithmetic on them is
-        # denormal, and a hundred times slower.
+        # As in the published model. The default of transformers makes the image encoder's weights so small that
+        # arithmetic is denormal and a hundred times slower.
         vision = {"layer_norm_eps": 1e-6, "initializer_range": 0.02}
         sizes = Sizes(text_config={"num_attention_heads": 12}, vision_config=vision)
         self.net: Any = BlipForImageTextRetrieval(sizes)
@@ -80,7 +81,7 @@ class _Post:
         self.runs = 0
 
     def match_and_trace(self, queries: tuple[Query, ...]) -> None:
-        """What the graph does for one post; the picture counts as a new one each time."""
+        """The graph's work for one post, each time with a new picture."""
         self.runs += 1
         ref = ImageRef(sha256=f"{self.runs:064x}", width=640, height=480)
         media = Media(images={ref.sha256: self.picture})
@@ -88,7 +89,7 @@ class _Post:
         self.tracer.run([TraceRequest(image=ref, queries=tuple(TraceQuery(query=query) for query in queries))], media)
 
     def pass_a_mention(self, *, frozen: bool) -> None:
-        """Score and gradient of each mention by a pass of its own."""
+        """Score and gradient of each mention by its own pass."""
         self.net.requires_grad_(not frozen)
         try:
             for query in QUERIES:

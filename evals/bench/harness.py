@@ -1,6 +1,6 @@
 """Shared by benchmarks: interleaved timing, and a description of the machine and its memory.
 
-Seconds differ between machines; ratios hardly do. So a bench measures its baseline in the same run.
+Seconds differ between machines, ratios hardly do. So a bench measures its baseline in the same run.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """The machine and the versions that the figures depend on."""
     from importlib.metadata import version
 
     return {
@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory_gib() -> float:
-    """The most resident memory this process has held, in GiB."""
+    """Peak resident memory of this process, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
@@ -41,7 +41,7 @@ def children_cpu() -> float:
 def time_interleaved(
     ways: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Median seconds of each way, measured in turn, so that a machine growing slower or faster meets all alike."""
+    """Median seconds of each function, measured in turn, so that drift of the machine's speed affects all equally."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():

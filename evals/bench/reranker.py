@@ -1,8 +1,8 @@
-"""Speed of reranking at LLaVA-like prompt lengths: what reading the question once is worth.
+"""Speedup of reranking from reading the question once, at LLaVA-like prompt lengths.
 
 The architecture is LLaVA-1.5's, scaled down: Llama with 8 layers of 512 channels (7B: 32 of 4096) and CLIP ViT with 4
-layers of 256 at the real 336 pixels, so that the picture is 576 tokens as in LLaVA-1.5. Weights are random, and drawn
-large, so that attention is uneven. All times are taken in one run on one machine, and only their ratios are claimed.
+layers of 256 at the real 336 pixels, so that the picture is 576 tokens as in LLaVA-1.5. Random weights are large, so
+that attention is uneven. All times are measured in one run on one machine, and only their ratios are claimed.
 """
 
 import json
@@ -36,7 +36,7 @@ REF = ImageRef(sha256="0" * 64, width=640, height=480)
 def bench(rounds: int = 5) -> dict[str, float]:
     """Seconds (medians of `rounds`) of one `score` call with 1 and with 5 candidates, and of 5 whole passes.
 
-    The picture is encoded before the clock starts, as it is once a post.
+    The picture is encoded before the measurement, since this happens once per post.
 
     Returns:
         `prompt_tokens`; `candidates_1_s`, `candidates_5_s`, `ratio_5_to_1` (goal: at most 1.3);
@@ -66,7 +66,7 @@ def bench(rounds: int = 5) -> dict[str, float]:
 
 
 def _whole_passes(model: LlavaModel, question: Question) -> list[float]:
-    """The log-likelihoods by K passes over question and answer."""
+    """The log-likelihoods from K passes over question and answer."""
     net: Any = model.generator
     return [_whole_pass(net, question, answer) for answer in question.answers]
 
@@ -87,7 +87,7 @@ def random_llava(vision: Mapping[str, Any], text: Mapping[str, Any]) -> LlavaMod
     torch.manual_seed(0)
     words = _tokenizer()
     eyes = CLIPVisionConfig(image_size=336, patch_size=14, **vision)
-    # Weights large enough for attention to be uneven, whatever the width.
+    # Weights are large enough for uneven attention at any width.
     spread = 2.0 / text["hidden_size"] ** 0.5
     spoken = LlamaConfig(vocab_size=32064, max_position_embeddings=4096, initializer_range=spread, **text)
     image = words.convert_tokens_to_ids(PICTURE)
@@ -108,7 +108,7 @@ def a_post() -> tuple[RerankRequest, Media]:
 
 
 def _tokenizer() -> Any:
-    """Byte pairs, learnt from the conversation: most of its words are one token, as with Llama's."""
+    """Byte pairs learnt from the conversation: most of its words are one token, as with Llama's tokenizer."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

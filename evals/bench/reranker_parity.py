@@ -1,10 +1,10 @@
-"""Parity of LLaVA's candidate log-likelihoods: one shared reading of the question, against K whole passes.
+"""Parity of LLaVA's candidate log-likelihoods: one shared pass over the question, against K whole passes.
 
     python -m namepin.evals.bench.reranker_parity [--layers 32] [--tied]
 
-The whole passes are transformers' own, from pixels and token ids to logits, an answer at a time. Widths, heads,
-vocabulary and picture size are LLaVA-1.5-7B's; with all 32 and 24 layers, float32 takes 28 GB of memory, or 4 GB with
-`--tied`, where all layers of the language model share one layer's weights. Weights are random.
+The whole passes are transformers' own, from pixels and token ids to logits, one answer at a time. Widths, heads,
+vocabulary and picture size are LLaVA-1.5-7B's; weights are random. All 32 and 24 layers take 28 GB of memory in
+float32. With `--tied`, all layers of the language model share one layer's weights, which takes 4 GB.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from namepin.tools.reranker.prompt import table7
 
 
 def parity(layers: int, tied: bool = False) -> dict[str, Any]:
-    """Log-likelihoods of five candidates in both ways, and the largest difference over the largest magnitude."""
+    """Log-likelihoods of five candidates from both, and the largest difference over the largest magnitude."""
     text = {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_key_value_heads": 32}
     eyes = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
     model = random_llava(
@@ -47,7 +47,7 @@ def parity(layers: int, tied: bool = False) -> dict[str, Any]:
 
 
 def _repeat_layer(net: Any, times: int) -> None:
-    """Stack a net's one layer on itself; each copy has its own place in the key-value cache, but no own weights."""
+    """Repeat a net's one layer; copies share its weights, but each has its own entry in the key-value cache."""
     (layer,) = net.layers
     stack = []
     for index in range(times):
@@ -71,7 +71,7 @@ def _whole_pass(model: LlavaModel, query: str, answer: str, pixels: torch.Tensor
 def main() -> None:
     """Print the comparison as JSON."""
     parser = argparse.ArgumentParser(prog="python -m namepin.evals.bench.reranker_parity")
-    parser.add_argument("--layers", type=int, default=2, help="of the language model; LLaVA-1.5-7B has 32")
+    parser.add_argument("--layers", type=int, default=2, help="layers of the language model; LLaVA-1.5-7B has 32")
     parser.add_argument("--tied", action="store_true", help="all layers share one layer's weights")
     arguments = parser.parse_args()
     print(json.dumps(parity(arguments.layers, arguments.tied), indent=1))

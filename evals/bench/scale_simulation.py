@@ -1,8 +1,8 @@
-"""Simulates a run over a thousand million posts: shards through stages of workers that die, queues that fill.
+"""Simulates a run over a thousand million posts: shards pass through stages of workers that die and queues that fill.
 
-`python -m namepin.evals.bench.scale_simulation` prints the tables of docs/scale.md. Discrete events, one seed, the same
-output on any machine. Speeds are either reckoned from operations (`operations`) and an assumed share of a GPU's peak,
-or measured on the cores here; docs/scale.md says which is which.
+`python -m namepin.evals.bench.scale_simulation` prints the tables of docs/scale.md. It is a discrete-event simulation
+with one seed and the same output on any machine. Speeds are either computed from operations (`operations`) and an
+assumed share of a GPU's peak, or measured on our cores; docs/scale.md names the source of each.
 """
 
 import heapq
@@ -17,13 +17,13 @@ HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Stage:
-    """A pool of equal workers that do one thing.
+    """A pool of equal workers for one step.
 
     Attributes:
-        name: for people.
-        workers: how many.
-        seconds: of one worker for one post.
-        cached: whether a post that came before costs nothing here.
+        name: name for the tables.
+        workers: number of workers.
+        seconds: seconds of one worker per post.
+        cached: whether repeated posts cost nothing in this stage.
     """
 
     name: str
@@ -34,21 +34,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run.
+    """The plan of a run.
 
     Attributes:
-        posts: all of them.
-        shard: posts that are one piece of work: what a worker takes, and loses when it dies.
-        stages: in their order; every shard goes through all.
-        buffer: shards that wait before a stage at most; then the stage before stands still.
-        repeats: share of the posts that came before, each like any of the earlier ones.
-        lifetime_h: mean hours until a worker dies; None: never.
-        back_s: until another worker takes its place.
-        zones: the workers of each stage are spread over so many.
-        outage_at_h: when one zone goes dark; None: never.
-        outage_h: for how long.
+        posts: number of posts.
+        shard: number of posts per piece of work; a worker that dies loses one piece.
+        stages: the stages in their order; every shard passes through all.
+        buffer: largest number of shards that wait before a stage; the previous stage then stops.
+        repeats: share of posts that repeat an earlier post, any of them with equal probability.
+        lifetime_h: mean hours until a worker dies; None means never.
+        back_s: seconds until another worker replaces it.
+        zones: number of zones that the workers of each stage are spread over.
+        outage_at_h: hour at which one zone fails; None means never.
+        outage_h: duration of the outage in hours.
         spread: half-width of the uniform spread of a shard's time around its mean, as a share of it.
-        seed: of all chance.
+        seed: seed of all random numbers.
     """
 
     posts: int
@@ -67,16 +67,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        hours: until the last shard was through.
-        busy: stage -> share of its workers' time that went into work that counted.
-        lost: stage -> share of the worked time that was lost with workers.
-        deaths: workers that died, the outage's included.
-        finished: stage -> shards that went through it; each exactly once.
-        longest: stage -> shards that waited before it at the most.
-        hits: share of the posts that a cached stage did not have to work on.
+        hours: hours until the last shard was finished.
+        busy: stage -> share of its workers' time for work that was not lost.
+        lost: stage -> share of the work that was lost with workers.
+        deaths: number of workers that died, including those of the outage.
+        finished: stage -> number of shards that passed through it, each exactly once.
+        longest: stage -> largest number of shards that waited before it.
+        hits: share of posts that a cached stage answered from its cache.
     """
 
     hours: float
@@ -94,14 +94,14 @@ class _Worker:
     stage: int
     zone: int
     epoch: int = 0
-    """Raised at each death, so that what was expected of the one before is void."""
+    """Incremented at each death; events of an earlier life are ignored."""
     shard: int | None = None
     began: float = 0.0
     spent: float = 0.0
-    """On the shard that it could not hand on yet."""
+    """Seconds of work on the shard that is not handed on yet."""
     blocked: bool = False
     down: int = 0
-    """Reasons for which it is away: its own death, its zone's outage."""
+    """Number of reasons for its absence: its own death, its zone's outage."""
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Simulation:
         self._hits, self._asked = 0.0, 0.0
 
     def run(self) -> Outcome:
-        """Until every shard is through the last stage."""
+        """Run until every shard has passed the last stage."""
         for worker in self.workers:
             self.pools[worker.stage].idle.append(worker)
             self._mortal(worker)
@@ -145,7 +145,7 @@ class Simulation:
         return self._outcome()
 
     def _at(self, when: float, what: str, number: int, epoch: int) -> None:
-        self._said += 1  # events of the same moment happen in the order they were said
+        self._said += 1  # events of the same time happen in the order of their scheduling
         heapq.heappush(self._events, (when, self._said, what, number, epoch))
 
     def _mortal(self, worker: _Worker) -> None:
@@ -154,7 +154,7 @@ class Simulation:
             self._at(self.now + lifetime, "death", worker.number, worker.epoch)
 
     def _give(self, stage: int) -> None:
-        """Work for the idle, and room for those who stood still because there was none."""
+        """Give idle workers shards, and let blocked workers hand on theirs where there is room."""
         pool = self.pools[stage]
         while pool.waiting and pool.idle:
             worker, shard = pool.idle.pop(), pool.waiting.popleft()
@@ -174,7 +174,7 @@ class Simulation:
                 self._pass_on(worker)
 
     def _to_do(self, pool: _Pool) -> float:
-        """The share of a shard's posts that must be worked on: a repeat is known once the first one is through."""
+        """The share of a shard's posts that need work; repeats of finished posts do not."""
         pool.started += 1
         if not pool.stage.cached:
             return 1.0
@@ -221,7 +221,7 @@ class Simulation:
                 self._at(self.now + self.plan.outage_h * HOUR, "back", worker.number, 0)
 
     def _fall(self, worker: _Worker) -> None:
-        """A worker is gone; its shard, not handed on yet, is another's to do again."""
+        """Handle a worker's death; another worker repeats the shard that was not handed on."""
         self.deaths += not worker.down
         worker.epoch, worker.down = worker.epoch + 1, worker.down + 1
         pool = self.pools[worker.stage]
@@ -229,7 +229,7 @@ class Simulation:
             pool.idle.remove(worker)
         if worker.shard is None:
             return
-        if worker.blocked:  # the work was done, and counted; now it is lost, too
+        if worker.blocked:  # the work was done and counted, and is lost now
             worker.blocked = False
             pool.worked, pool.wasted = pool.worked - worker.spent, pool.wasted + worker.spent
         else:
@@ -264,20 +264,20 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Assumed:
-    """What the plan of docs/scale.md supposes, to be replaced by what `--estimate` finds on the real machines."""
+    """Assumptions of the plan of docs/scale.md; replace them by what `--estimate` finds on the real machines."""
 
     peak: float = 989e12
-    """Operations a second of one GPU in bfloat16, dense: NVIDIA's figure for the H100 SXM."""
+    """Operations per second of one GPU in bfloat16, dense: NVIDIA's figure for the H100 SXM."""
     bandwidth: float = 3.35e12
-    """Bytes a second of its memory, from the same sheet."""
+    """Bytes per second of its memory, from the same data sheet."""
     share: float = 0.35
-    """Of either, that the nets reach."""
+    """Share of both that the nets reach."""
     mentions: float = 1.4
-    """A post: GMNER dev, right spans of the starter tagger (2,084 in 1,500 posts, docs/ablations.md)."""
+    """Mentions per post: GMNER dev, right spans of the starter tagger (2,084 in 1,500 posts, docs/ablations.md)."""
     gated: float = 0.65
     """Share of the mentions above gamma = 0.2: the same posts with knowledge, (2,124 - 747) / 2,124."""
     seen: float = 0.6
-    """Share of the posts with a name that is in the picture; they alone are traced and segmented."""
+    """Share of posts with a name that is in the picture; only these are traced and segmented."""
     prompt: int = 400
     """Tokens of a question for knowledge."""
     answer: int = 100
@@ -285,15 +285,15 @@ class Assumed:
     rerank_prompt: int = 711
     """Tokens of a reranking prompt with its picture (docs/gem.md)."""
     answering: int = 64
-    """Answers that a model server writes at a time."""
+    """Number of answers that a model server generates at a time."""
     core_s: float = 0.02
-    """Seconds of a core to read a post, decode its picture and walk the graph (docs/batch.md, rounded up)."""
+    """Seconds of one core to read a post, decode its picture and run the graph (docs/batch.md, rounded up)."""
     repeats: float = 0.2
-    """Share of the posts that say what an earlier one said."""
+    """Share of posts with the text of an earlier post."""
 
 
 def operations(width: int, layers: int, tokens: int, *, across: int | None = None) -> float:
-    """Of one pass of a transformer: 24 n d^2 a layer for its matrices, 4 n m d for attention to m tokens (two each)."""
+    """Operations of one transformer pass: per layer 24 n d^2 for matrices, 4 n m d for attention to m tokens."""
     seen = tokens if across is None else across
     return layers * (24.0 * tokens * width**2 + 4.0 * tokens * seen * width)
 
@@ -304,23 +304,23 @@ def seconds_a_post(given: Assumed) -> dict[str, float]:
     tagger = operations(1024, 24, 300)  # RoBERTa-large, text and knowledge
     blip = operations(1024, 24, 577) + given.mentions * operations(
         768, 12, 35, across=577
-    )  # BLIP ITM-large, once a post
+    )  # BLIP ITM-large, once per post
     trace = given.mentions * 3 * operations(768, 12, 35, across=577)  # forwards and backwards through the text side
     sam = operations(1280, 28, 4096, across=196) + operations(1280, 4, 4096)  # ViT-H: 28 blocks see 14 x 14 windows
     eight_billion, seven_billion = 2 * 8.2e9, 2 * 7.1e9
-    step = eight_billion / (given.bandwidth * given.share) / given.answering  # weights of 2 bytes, read for each token
+    step = eight_billion / (given.bandwidth * given.share) / given.answering  # weights of 2 bytes, read once per token
     return {
         "prepare": given.core_s,
         "knowledge": given.prompt * eight_billion / speed + given.answer * step,
         "tag": tagger / speed,
         "rerank": given.mentions * given.gated * given.rerank_prompt * seven_billion / speed,
-        "look": (blip + given.seen * (trace + 2 * sam)) / speed,  # SEEM is taken to cost what SAM does
+        "look": (blip + given.seen * (trace + 2 * sam)) / speed,  # assumes that SEEM costs as much as SAM
         "write": given.core_s / 10,
     }
 
 
 def plan_workers(given: Assumed, *, posts: int = 10**9, gpus: int = 512, cores: int = 160, shard: int = 20_000) -> Plan:
-    """Workers in proportion to what each stage needs, rounded up, so that all are done at about the same time."""
+    """Workers in proportion to each stage's work, rounded up, so that all stages end at about the same time."""
     seconds = seconds_a_post(given)
     on_cores = ("prepare", "write")
     work = {name: s * (1 - given.repeats if name == "knowledge" else 1) for name, s in seconds.items()}
@@ -375,7 +375,7 @@ def tables(given: Assumed | None = None) -> str:
 
 
 def _again(plan: Plan, run: Outcome) -> float:
-    """The share of the GPU stages' work that was lost, each by its workers."""
+    """The share of the GPU stages' work that was lost, weighted by their workers."""
     gpu = [stage for stage in plan.stages if stage.name not in ("prepare", "write")]
     return sum(stage.workers * run.lost[stage.name] for stage in gpu) / sum(stage.workers for stage in gpu)
 

@@ -1,7 +1,7 @@
-"""Scoring 10,000 posts, against nested loops as RiVEG's `statistic.py` has them.
+"""Speed of scoring 10,000 posts, against nested loops as in RiVEG's `statistic.py`.
 
-There every prediction walks through all gold lines that are left, and takes both lines apart again at each step. Both
-sides count the same task and must come to the same number: GMNER under the protocol `riveg`.
+There, every prediction is compared with all remaining gold lines, and both lines are parsed again each time. Both sides
+must count the same number for the same task: GMNER under the protocol `riveg`.
 """
 
 import random
@@ -18,14 +18,14 @@ from namepin.tools.types import Post
 
 
 def bench(posts: int = 10_000) -> dict[str, float]:
-    """Seconds of both, once each (the loops take most of a minute), and their ratio.
+    """Seconds of one run of both, and their ratio; the loops take most of a minute.
 
     Args:
-        posts: of the made-up data set, two mentions each.
+        posts: number of synthetic posts with two mentions each.
 
     Returns:
         `ours_s`: from checked predictions to the count; `nested_loops_s`: from lines to the count; `speedup`;
-        `all_tasks_s`: what `namepin eval` does after reading files: checks, all tasks, by type, grounding.
+        `all_tasks_s`: the work of `namepin eval` after reading files: checks, all tasks, by type, grounding.
     """
     dataset, rows = made_dataset(posts)
     start = time.perf_counter()
@@ -44,7 +44,7 @@ def bench(posts: int = 10_000) -> dict[str, float]:
 
 
 def made_dataset(posts: int) -> tuple[Dataset, list[tuple[str, dict[str, Any]]]]:
-    """Posts of 20 words with two names, of which some have a box, and predictions that are right two times of three."""
+    """Posts of 20 words with two names, some with a box, and predictions of which two thirds are right."""
     rng = random.Random(7)
     golds, rows = [], []
     for number in range(posts):
@@ -74,7 +74,7 @@ def made_dataset(posts: int) -> tuple[Dataset, list[tuple[str, dict[str, Any]]]]
 
 
 def as_lines(dataset: Dataset, predictions: Predictions) -> tuple[list[str], list[str]]:
-    """Gold and predictions as lines, a mention each, as the script reads them: `id.jpg###name(type)###0|1###&box`."""
+    """Gold and predictions as lines of the script's form, one per mention: `id.jpg###name(type)###0|1###&box`."""
     gold = [
         f"{post.post.id}.jpg###{e.text}({e.label})###{int(e.groundable)}###&{_box(e.boxes[0] if e.boxes else None)}"
         for post in dataset.posts
@@ -89,7 +89,7 @@ def as_lines(dataset: Dataset, predictions: Predictions) -> tuple[list[str], lis
 
 
 def nested_loops(predicted: Sequence[str], gold: Sequence[str]) -> int:
-    """How many predictions are right: each looks through all gold lines that are left until one is its own."""
+    """Number of right predictions: each is compared with all remaining gold lines until one matches."""
     left, right = list(gold), 0
     for mine in predicted:
         for theirs in left:

@@ -1,4 +1,4 @@
-"""Speed of the tagger: against its bare encoder at equal batch, and against one post a call."""
+"""Speed of the tagger, against its bare encoder at equal batch size and against one post per call."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _WORDS = (
 
 
 def made_posts(count: int = 256) -> list[TagRequest]:
-    """Tokenised posts of 6 to 30 words, 17 on average, as GMNER's are."""
+    """Tokenised posts of 6 to 30 words, 17 on average as in GMNER."""
     rng = random.Random(0)
     posts = []
     for _ in range(count):
@@ -30,18 +30,18 @@ def made_posts(count: int = 256) -> list[TagRequest]:
 def bench(
     posts: Sequence[TagRequest] | None = None, config: TaggerConfig | None = None, rounds: int = 7
 ) -> dict[str, float]:
-    """Posts a second of three ways through the same posts, and their ratios.
+    """Posts per second of three methods on the same posts, and their ratios.
 
-    The bare encoder gets the texts, its tokenizer and batches of the same size; what the tagger adds is features, both
-    paths, CRF decoding, the lexicon and results. The three are timed in turn and their medians compared.
+    The bare encoder gets the texts, its tokenizer and batches of the same size. The tagger adds features, both paths,
+    CRF decoding, the lexicon and results. The three run in turn, and their medians are compared.
 
     Args:
-        posts: what to tag; by default `made_posts`.
+        posts: the posts to tag; by default `made_posts`.
         config: the tagger to measure; by default the starter profile's.
-        rounds: timed turns, after one untimed.
+        rounds: number of timed rounds after one without timing.
 
     Returns:
-        `tagger`, `bare_encoder` and `single` in posts a second; `share_of_bare_encoder`, `speedup_over_single`.
+        `tagger`, `bare_encoder` and `single` in posts per second; `share_of_bare_encoder`, `speedup_over_single`.
     """
     posts = made_posts() if posts is None else posts
     tagger = DualTagger(config or TaggerConfig(lexicon=0.8))
@@ -64,7 +64,7 @@ def bench(
 
 @torch.inference_mode()
 def _encode(tagger: DualTagger, posts: Sequence[TagRequest]) -> None:
-    """The encoder alone, as one would run it: tokenizer, batches of like length, forward."""
+    """The encoder alone: tokenizer, batches of similar length, forward pass."""
     tokenizer, encoder = tagger.builder.tokenizer, tagger.net.encoder
     limit = tagger.spec.input.max_pieces
     ids = tokenizer([post.text for post in posts], truncation=True, max_length=limit).input_ids

@@ -23,7 +23,7 @@ class SplitStatistics(BaseModel):
         duplicates: entities with the same words as an earlier entity of their post.
         without_entities: posts without entities.
         repeated_texts: posts with the same text as an earlier post of the split.
-        missing_images: posts without a picture; None where there is no folder images/.
+        missing_images: posts without a picture; None without a folder images/.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -117,7 +117,7 @@ def check_folder(root: Path, name: str | None = None) -> Check:
     splits = SPLITS if name != "conll" else (*SPLITS, *sorted(set(plain_conll.splits(root)) - set(SPLITS)))
     for split in splits:
         if split == "valid" and "dev" in found:
-            continue  # the same file by its other name
+            continue  # the same file under its other name
         try:
             found[split] = READERS[name](root, split)
         except NamepinError as error:

@@ -184,9 +184,9 @@ def stream_posts(
     """Yield the posts of a file without gold, each with its place, for a batch.
 
     Args:
-        path: as `stream_tagged_posts`.
-        tag_columns: likewise.
-        head: likewise.
+        path: see `stream_tagged_posts`.
+        tag_columns: see `stream_tagged_posts`.
+        head: see `stream_tagged_posts`.
         images: folder of `ID.jpg`; ignored where it does not exist.
 
     Raises:
@@ -229,13 +229,13 @@ def read_dataset(
 
     Args:
         name: its name for `--dataset`.
-        split: the split as the user named it.
+        split: the split's name as given by the user.
         path: the text file.
         release: the release's name, used where the file is not in `known`.
         known: sha256 of a published file -> its release and split.
         labels: the release's spelling of a type -> ours, in any case; another type is a fatal problem.
         scheme: the scheme of our types.
-        fine: likewise for FMNERG's fine types; their tags are then a second column.
+        fine: the same for FMNERG's fine types; their tags are then a second column.
         head: whether `IMGID:` lines name the posts.
         images: folder of `ID.jpg`; ignored where it does not exist.
         xml: folder of `ID.xml` boxes; ignored where it does not exist.
@@ -302,8 +302,8 @@ class _EntityReader:
 
     Attributes:
         file: the text file's name.
-        labels: spellings of coarse types, each in lower case, too.
-        fine: likewise for fine types; None without a column of them.
+        labels: spellings of coarse types, each also in lower case.
+        fine: the same for fine types; None without a column of them.
         plain_i: whether a mention may begin with I (IOB1).
     """
 

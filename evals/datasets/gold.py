@@ -41,7 +41,7 @@ class GoldEntity:
         label: the type, in the data set's own scheme (4 types, or FMNERG's 8).
         fine: one of FMNERG's 51 types, where annotated.
         boxes: every gold box; empty means "not in the picture"; None means that the release has no boxes.
-        masks: likewise for masks.
+        masks: the same for masks.
     """
 
     text: str
@@ -60,7 +60,7 @@ class GoldEntity:
 
 @dataclass(frozen=True, slots=True)
 class GoldPost:
-    """A post and its entities in text order; `size` is the picture's (width, height) where the release says it."""
+    """A post and its entities in text order; `size` is the picture's (width, height) if the release states it."""
 
     post: Post
     entities: tuple[GoldEntity, ...]
@@ -85,14 +85,14 @@ class Dataset:
     """One split of one release.
 
     Attributes:
-        name: what `--dataset` calls it.
-        split: as the user named it.
+        name: its name for `--dataset`.
+        split: the split's name as given by the user.
         scheme: the label scheme of `GoldEntity.label` (tools/labels.py).
         release: the published release the file is byte-identical to, or "release unknown".
-        sha256: of the split's text file.
-        posts: in the file's order.
-        problems: everything wrong, with file and line.
-        has_images: whether the pictures are at hand.
+        sha256: sha256 of the split's text file.
+        posts: the posts in the file's order.
+        problems: all problems, with file and line.
+        has_images: whether the pictures are available.
     """
 
     name: str

@@ -15,7 +15,7 @@ class Losses:
     _posts: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def changed(self, post_id: str, what: str) -> None:
-        """Count data of a post that is written in another way; `what` names it in the plural."""
+        """Count data of a post that is changed; `what` names it in the plural."""
         self._posts["W132", what].append(post_id)
 
     def lost(self, post_id: str, what: str) -> None:

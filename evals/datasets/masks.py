@@ -22,7 +22,7 @@ MAX_SHAPES, MAX_PIXELS = 10_000, 2**28
 """Bounds of a labelme file, above what an annotator draws or a picture has."""
 
 DrawnRegion = list[Pt] | Mask
-"""A shape as its outline, or as its pixels where labelme holds those."""
+"""A shape as its outline, or as its pixels if labelme stores them."""
 
 
 def with_masks(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
@@ -102,7 +102,7 @@ def region_of(shape: Mapping[str, Any], size: tuple[int, int]) -> DrawnRegion:
     regions. Points, lines and line strips are not.
 
     Args:
-        shape: the shape, as JSON has it.
+        shape: the shape as JSON.
         size: (height, width) of the picture.
 
     Raises:
@@ -153,7 +153,7 @@ def _bitmap(shape: Mapping[str, Any], points: Sequence[Pt], size: tuple[int, int
     except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, KeyError, TypeError) as error:
         raise ValueError(f"its mask is not a PNG in base64: {error}") from error
     if not points:
-        raise ValueError("its mask has no place")
+        raise ValueError("its mask has no position")
     left, top = (round(min(values)) for values in zip(*points, strict=True))
     array = np.zeros(size, dtype=bool)
     rows, columns = slice(max(top, 0), top + part.shape[0]), slice(max(left, 0), left + part.shape[1])

@@ -18,7 +18,7 @@ from namepin.tools.labels import COARSE8_TO_4, FINE51
 from namepin.tools.types import Box, Mask, Post, token_offsets
 
 PostRow = dict[str, Any]
-"""A row as JSON has it."""
+"""A row as JSON."""
 
 
 class _EntityRow(BaseModel):
@@ -43,11 +43,11 @@ def gold_of(data: Any, folder: Path, where: str) -> GoldPost:
 
     Args:
         data: the row.
-        folder: what the picture's path is relative to.
-        where: the row's place, for people.
+        folder: the folder that the picture's path is relative to.
+        where: the row's place, for messages.
 
     Raises:
-        ValueError: when the row cannot be understood.
+        ValueError: when the row is invalid.
     """
     row = _GoldRow.model_validate(_usual(data) if isinstance(data, Mapping) else data)
     offsets = token_offsets(row.text, row.tokens or tuple(row.text.split()))
@@ -152,7 +152,7 @@ class SplitCollector:
 
     Attributes:
         name: the data set's name for `--dataset`.
-        split: the split as the user named it.
+        split: the split's name as given by the user.
         root: the data set's folder.
         fatal: whether an invalid row makes the split unusable; else it is listed and left out.
     """

@@ -8,7 +8,7 @@ _FINE = {label.lower(): label for label in FINE51} | dict(ALIASES)
 
 
 def coarse_type(name: str) -> str | None:
-    """The one of the 4 types for a name of a coarse or fine type, in any case; None for an unknown name."""
+    """The coarse type (one of 4) for a name of a coarse or fine type, in any case; None for an unknown name."""
     name = " ".join(name.split()).lower()
     if name in _COARSE:
         return _COARSE[name]
@@ -16,5 +16,5 @@ def coarse_type(name: str) -> str | None:
 
 
 def fine_type(name: str) -> str | None:
-    """The one of the 51 types for a name, in any case; None for an unknown name."""
+    """The fine type (one of 51) for a name, in any case; None for an unknown name."""
     return _FINE.get("_".join(name.split()).lower())

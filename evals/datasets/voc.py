@@ -15,7 +15,7 @@ from namepin.tools.geometry import Rectangle
 
 
 def with_boxes(gold: GoldPost, folder: Path) -> tuple[GoldPost, list[Problem]]:
-    """The post with the boxes of `folder/ID.xml`; without that file none of its entities is in the picture.
+    """The post with the boxes of `folder/ID.xml`; without that file, no entity is in the picture.
 
     A mention's boxes are the ones whose `name` equals its tokens joined by one space. Two mentions of the same words
     share them, as intended by the releases. An unusable box, and a name without a mention, are problems and are left

@@ -44,7 +44,7 @@ ROWS_OF_CHECK = {
 
 
 def show(report: FullReport, console: Console, subtitle: str = "") -> None:
-    """Print the scores, the types, where F1 is lost, groundability and what was wrong with the input."""
+    """Print the scores, the types, the causes of lost F1, groundability and the problems of the input."""
     console.print(f"[bold]{report.title}[/bold]")
     console.print(f"protocol {report.protocol}, IoU {report.iou:g}" + (f", {subtitle}" if subtitle else ""))
     tasks = _tasks(report)
@@ -78,7 +78,7 @@ def show(report: FullReport, console: Console, subtitle: str = "") -> None:
 
 
 def _tasks(report: Report) -> dict[str, Score | None]:
-    """The tasks worth a row: those of this data set, in the order of `NAMES`."""
+    """The tasks of this data set, in the order of `NAMES`."""
     fine, coarse4 = report.fine or {}, report.coarse4 or {}
     if report.dataset != "smner":
         fine = {name: score for name, score in fine.items() if name != "smner"}
@@ -166,7 +166,7 @@ def show_spreads(title: str, spreads: Mapping[str, Spread], console: Console) ->
 
 
 def show_check(check: Check, console: Console) -> None:
-    """Print a data set's numbers split by split, what its splits share, and what is wrong with it."""
+    """Print a data set's numbers by split, the overlap of its splits, and its problems."""
     console.print(f"[bold]{check.dataset}[/bold] in {check.root}", highlight=False)
     for title in check.titles.values():
         console.print(f"  {title}", highlight=False)
@@ -191,7 +191,7 @@ def show_check(check: Check, console: Console) -> None:
 
 
 def show_agreement(result: Agreement, console: Console) -> None:
-    """Print what two annotators agree on."""
+    """Print the agreement of two annotators."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("regions", "number", "Dice", "IoU"):
         table.add_column(title, justify="left" if title == "regions" else "right")

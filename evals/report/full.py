@@ -10,7 +10,7 @@ from namepin.evals.scoring.significance import Comparison, Interval, Spread, com
 
 
 class FullReport(Report):
-    """A `Report` and what explains it.
+    """A `Report` with its explanation.
 
     Attributes:
         intervals: the 95% bootstrap interval of F1, by task, for the tasks that were evaluated.
@@ -45,10 +45,10 @@ def full_report(
 
     Args:
         dataset: the gold.
-        predictions: the system's.
-        protocol: one of `PROTOCOLS`; causes of loss are always the canonical ones.
-        iou: threshold.
-        against: a second system's; the comparison says how much better it is than the first.
+        predictions: the system's predictions.
+        protocol: one of `PROTOCOLS`; causes of loss always use the canonical one.
+        iou: the IoU threshold.
+        against: predictions of a second system; the comparison is its gain over the first.
     """
     report = evaluate(dataset, predictions, protocol=protocol, iou=iou)
     scored = [task for task in TASKS if score_of(report, task) is not None]
@@ -67,7 +67,7 @@ def full_report(
 def over_runs(
     dataset: Dataset, runs: Sequence[Predictions], *, protocol: str = "canonical", iou: float = 0.5
 ) -> dict[str, Spread]:
-    """F1 over runs that differ in the seed alone, in each task that all of them were evaluated in."""
+    """F1 over runs that differ only in the seed, for each task that all of them evaluate."""
     reports = [evaluate(dataset, run, protocol=protocol, iou=iou) for run in runs]
     scores = {task: [score for report in reports if (score := score_of(report, task))] for task in TASKS}
     return {task: over_seeds([s.f1 for s in found]) for task, found in scores.items() if len(found) == len(runs)}

@@ -66,10 +66,10 @@ def write_page(
     Args:
         path: the file.
         dataset: the gold.
-        predictions: what the report is on.
+        predictions: the scored predictions.
         report: the scores.
-        about: how the predictions came about, for the head of the page.
-        trace: post id -> a link to how its result came about, or None; asked for every post that is shown.
+        about: the origin of the predictions, for the head of the page.
+        trace: post id -> a link to its trace, or None; called for every post on the page.
 
     Raises:
         NamepinError: E500 when the file cannot be written.
@@ -104,14 +104,14 @@ def write_page(
 
 
 def _is_shown(report: FullReport, task: str) -> bool:
-    """Tasks with a score, and the data set's main ones without."""
+    """Tasks with a score, and the data set's main tasks without one."""
     return score_of(report, task) is not None or task in ("mner", "eeg", "gmner")
 
 
 def _plots(
     dataset: Dataset, predictions: Predictions, report: FullReport, found: Sequence[Outcome]
 ) -> list[tuple[str, str, Markup]]:
-    """(title, remark, SVG) of every plot that has something to show."""
+    """(title, remark, SVG) of every plot with data."""
     made: list[tuple[str, str, str]] = []
     for task in ("mner", "fine.mner"):
         if report.by_type_of.get(task):
@@ -141,7 +141,7 @@ def _plots(
         made.append(
             ("Grounding over match score", "From the surest claim down.", plots.curve(recalls, "recall", "precision"))
         )
-    # Our own plots; their words (type names) come from the schemes, not from posts.
+    # Our own plots. Their text (type names) comes from the schemes, not from posts.
     return [(title, remark, Markup(svg)) for title, remark, svg in made]
 
 
@@ -192,7 +192,7 @@ def _format(predicted: Predicted | None) -> str:
 
 
 def _pieces(gold: GoldPost, predicted: Sequence[Predicted]) -> list[tuple[str, str]]:
-    """The text cut wherever a gold or predicted entity begins or ends."""
+    """The text, split where a gold or predicted entity begins or ends."""
     text = gold.post.text
     golden = [entity.span for entity in gold.entities]
     found = [p.span for p in predicted if p.span[0] >= 0]
@@ -207,7 +207,7 @@ def _pieces(gold: GoldPost, predicted: Sequence[Predicted]) -> list[tuple[str, s
 
 
 def _outline(mask: Mask) -> str:
-    """A mask's borders as an SVG path in the picture's pixels, straightened by up to 1% of the longer side."""
+    """A mask's outlines as an SVG path in the picture's pixels, simplified by up to 1% of the longer side."""
     import cv2
 
     borders, _ = cv2.findContours(mask.to_array().astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -216,7 +216,7 @@ def _outline(mask: Mask) -> str:
 
 
 def _thumbnail(image: str | None) -> tuple[str | None, tuple[int, int] | None]:
-    """A small JPEG as a data address, and the upright picture's own size, to which the boxes refer."""
+    """A small JPEG as a data URL, and the size of the upright picture, which the boxes refer to."""
     if image is None or not Path(image).is_file():
         return None, None
     try:

@@ -24,7 +24,7 @@ def write_markdown(path: Path, predictions: Predictions, report: FullReport, abo
 
 
 def markdown(predictions: Predictions, report: FullReport, about: str) -> str:
-    """The report's sections, those without content left out."""
+    """The report's sections, without empty ones."""
     found = report.attribution
     parts = [f"# {_cell(report.title)}", f"{_cell(about)}; protocol {report.protocol}, IoU {report.iou:g}"]
     parts.append(_table(("task", "P", "R", "F1", "95%", "correct", "predicted", "gold"), _scores(report)))
@@ -88,7 +88,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot end its cell, nor open a tag."""
+    """Text that cannot end its table cell or open a tag."""
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 

@@ -21,7 +21,7 @@ class Published(BaseModel):
     f1: dict[str, float]
 
     def obstacles(self, report: FullReport) -> list[str]:
-        """Why this row is not comparable with a report; empty where it is."""
+        """Reasons why this row is not comparable with a report; empty if it is."""
         found = []
         if self.release != report.release:
             found.append(f"theirs is on {self.release}, ours on {report.release}")

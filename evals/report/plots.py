@@ -29,7 +29,7 @@ def _figure(width: float = 5, height: float = 3.2) -> tuple[Figure, Axes]:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element without fixed size, so that the page decides."""
+    """The figure as an `<svg>` element without a fixed size, so that the page sets it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
@@ -37,7 +37,7 @@ def _svg(figure: Figure) -> str:
 
 
 def type_bars(scores: Mapping[str, Score]) -> str:
-    """F1 of every type as bars, with how many gold entities there are."""
+    """F1 of every type as bars, with the number of gold entities."""
     names = sorted(scores, key=lambda name: scores[name].gold)
     figure, axes = _figure(height=0.8 + 0.22 * len(names))
     axes.barh(names, [100 * scores[name].f1 for name in names], color=BLUE)
@@ -52,7 +52,7 @@ def type_bars(scores: Mapping[str, Score]) -> str:
 
 
 def cause_bars(causes: Mapping[str, int]) -> str:
-    """How many gold entities were right, and how many each step lost."""
+    """Numbers of right gold entities, and of those that each step lost."""
     figure, axes = _figure(height=0.8 + 0.3 * len(causes))
     names = list(causes)[::-1]
     axes.barh(names, [causes[name] for name in names], color=[BLUE if name == "right" else ORANGE for name in names])
@@ -73,7 +73,7 @@ def reliability(bins: Sequence[Bin]) -> str:
 
 
 def entropy_curve(bins: Sequence[Bin]) -> str:
-    """Accuracy against entropy: what the gate sees (GEM, Figure 5)."""
+    """Accuracy against the entropy that the gate uses (GEM, Figure 5)."""
     figure, axes = _figure()
     _bins(axes, bins)
     axes.set(xlabel="entropy (nats)")
@@ -128,7 +128,7 @@ def sweep_lines(by_task: Mapping[str, Sequence[tuple[float, Interval]]], x: str)
 
 
 def gate_lines(report: GateReport) -> str:
-    """Accuracy of the tagger, of its best K types, and of the reranker where it ran, over entropy (GEM, Figure 5)."""
+    """Accuracy of the tagger, of its best K types and, if it ran, of the reranker, over entropy (GEM, Figure 5)."""
     figure, axes = _figure()
     middle = [(b.low + b.high) / 2 for b in report.bins]
     axes.plot(middle, [100 * b.tagger for b in report.bins], "o-", color=BLUE, label="tagger")

@@ -147,7 +147,7 @@ def fleiss_kappa(votes: Sequence[Sequence[int]]) -> float | None:
         votes: for each item, the number of raters per category; each item has the same number of raters, two or more.
 
     Raises:
-        ValueError: the numbers of raters differ, or are below two.
+        ValueError: when the numbers of raters differ or are below two.
     """
     if not votes:
         return None
@@ -164,7 +164,7 @@ def read_annotator(path: Path) -> Annotator:
     """A folder of labelme files `ID.json`, or a JSONL of predictions or gold rows with masks.
 
     Raises:
-        NamepinError: E130 when there is nothing to read, E134 for an invalid row.
+        NamepinError: E130 when there are no annotations, E134 for an invalid row.
     """
     if path.is_dir():
         files = sorted(path.glob("*.json"))

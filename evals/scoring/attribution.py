@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Repair(BaseModel):
-    """F1 if a step made no mistakes: `alone`, with the other steps unchanged, and with all later steps repaired, too.
+    """F1 if a step made no mistakes: `alone`, or with all later steps repaired as well.
 
     A repaired span is an upper bound: a missed entity counts as right in all steps, and extra predictions are removed.
     """

@@ -43,7 +43,7 @@ class Predicted:
         fine: one of the 51 types, where given.
         groundable: the given value; None where the system gave none.
         box: the predicted box; None where it is missing or unusable.
-        mask: likewise.
+        mask: the same for the mask.
         match_score: the system's confidence that the entity is in the picture.
         scores: its distribution over its finest types.
         entropy: entropy of that distribution, in nats.

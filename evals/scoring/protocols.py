@@ -1,4 +1,4 @@
-"""Counting protocols for one post's predictions: the canonical one, and the ones of three groups of authors.
+"""Counting protocols for one post's predictions: the canonical one, and those of three groups of authors.
 
 All take the same `Case`. The authors' rules follow their released scripts exactly, for comparison with their published
 numbers. Each quirk is named where it occurs.
@@ -142,9 +142,11 @@ def hindex(case: Case, iou: float) -> Count:
     """H-index's `metrics.py`: identity is the token span, a region is an index among the detector's proposals.
 
     Quirks: of several predictions at one span only the last counts; a gold region is every proposal with IoU strictly
-    above the threshold, and an entity whose boxes the detector missed (no proposal reaches the threshold) matches
-    nothing, "not in the picture" included. Without proposals in the predictions' rows (`regions`), the predicted box
-    stands for the proposal it was, and there is no miss to see.
+    above the threshold. An entity whose boxes the detector missed (no proposal reaches the threshold) matches nothing,
+    not even "not in the picture".
+
+    Without proposals in the predictions' rows (`regions`), the predicted box stands for its proposal, and a miss cannot
+    be detected.
     """
     predicted = {item.span: item for item in case.predicted}
     gold = {item.span: item for item in case.gold}
@@ -171,7 +173,7 @@ def _index_right(predicted: Item, gold: Item, iou: float, proposals: Sequence[Re
 
 
 def _nearest(predicted: Item, proposals: Sequence[Rectangle]) -> Rectangle | None:
-    """The proposal that a predicted box is, allowing for rounding."""
+    """The proposal nearest to a predicted box, since boxes are rounded."""
     if not predicted.groundable or not predicted.regions or not proposals:
         return None
     return max(proposals, key=lambda box: region_overlap(predicted.regions[0], box))
@@ -180,8 +182,8 @@ def _nearest(predicted: Item, proposals: Sequence[Rectangle]) -> Rectangle | Non
 def tiger(case: Case, iou: float) -> Count:
     """TIGER's `more_eval.py`: entities are the keys "words type in-the-picture" of a dict.
 
-    Quirks: duplicates collapse, gold ones too, and the last one's region stays; "not in the picture" is looked for as
-    the substring "False" of the key, so it is also found in the words; IoU > threshold, and a gold entity that the
+    Quirks: duplicates collapse, gold ones too, and the last one's region stays; "not in the picture" is detected by the
+        substring "False" of the key, which may also be in the words; IoU > threshold, and a gold entity that the
     detector missed cannot be matched. Where types are ignored (EEG), the keys that are counted still hold the type, a
     prediction matches any gold entity with its words, and none is used up.
     """

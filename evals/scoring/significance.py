@@ -60,7 +60,7 @@ class Spread(BaseModel):
 
 
 def over_seeds(values: Sequence[float]) -> Spread:
-    """Mean and deviation of one score over runs that differ in the seed alone."""
+    """Mean and deviation of one score over runs that differ only in the seed."""
     return Spread(mean=fmean(values), deviation=stdev(values) if len(values) > 1 else None, values=list(values))
 
 

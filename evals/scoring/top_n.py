@@ -22,7 +22,7 @@ class TopN(BaseModel):
 
     Attributes:
         entities: gold entities with a box.
-        without: how many of them are in a post without boxes; they count as missed.
+        without: number of them in posts without boxes; they count as missed.
         precision: N -> the share of entities that one of the first N boxes fits.
     """
 

@@ -1,4 +1,4 @@
-"""From a picture's bytes to upright RGB pixels, by Pillow.
+"""Decodes a picture's bytes to upright RGB pixels, with Pillow.
 
 Cheap pictures are decoded in the caller's process, all others in a worker process. A worker must start fast and use
 only a few megabytes, so this module imports nothing heavy.
@@ -58,13 +58,13 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
         bound = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
-        raise TooLarge(f"more than {bound:,} pixels, or than there is memory for") from error
+        raise TooLarge(f"more than {bound:,} pixels, or too many for the memory") from error
     except Exception as error:  # Pillow's decoders raise nearly every built-in type on damaged data
         raise Damaged(type(error).__name__) from error
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file says that it is HEIC, which needs the package pillow-heif."""
+    """Whether a file has the signature of HEIC, which needs the package pillow-heif."""
     return data[4:8] == b"ftyp" and data[8:12] in _HEIC
 
 
@@ -72,7 +72,7 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     picture = Image.open(io.BytesIO(data), formats=_formats(data))
     check_pixels(*picture.size, max_pixels)
     picture.load()
-    # After load(), because Pillow turns TIFF pictures itself there and then drops the tag.
+    # After load(), because Pillow transposes TIFF pictures there and then drops the tag.
     orientation = _orientation(picture)
     upright = to_rgb(picture)
     return upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright
@@ -105,8 +105,8 @@ _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 def _pillow_silenced() -> Iterator[None]:
     """Keep Pillow's warnings (odd metadata) off the terminal while any picture is decoded.
 
-    Python's warning filters belong to the whole process. `warnings.catch_warnings` of two threads would restore each
-    other's, so the first decode puts one filter in and the last one takes it out; no lock is held in between.
+    Python's warning filters belong to the whole process, and two threads with `warnings.catch_warnings` would restore
+    each other's filters. So the first decode adds one filter and the last one removes it; no lock is held in between.
     """
     global _silent
     with _silent_lock:

@@ -155,11 +155,11 @@ class DecoderPool:
         self._changed = threading.Condition()
 
     def decode(self, data: bytes, max_pixels: int, deadline_s: float) -> Image.Image:
-        """Decode in a process, once one is free; the deadline begins then.
+        """Decode a picture in a worker process. Waits for a free one; the deadline begins then.
 
         Raises:
             TooLarge, Damaged: as `decode.decode`.
-            TooSlow: it was not done by the deadline, or the decoder cannot run.
+            TooSlow: when decoding misses the deadline, or the worker cannot run.
         """
         for _ in range(2):
             worker, fresh = self._take()
@@ -175,13 +175,13 @@ class DecoderPool:
                 if self._closed:
                     raise TooSlow from error
                 if fresh:  # an older worker may have been killed from outside before this picture
-                    raise Damaged("the decoder broke down over it") from error
+                    raise Damaged("the decoder crashed on it") from error
             finally:
                 self._give(worker, usable)
         raise TooSlow
 
     def close(self) -> None:
-        """End all processes; pictures that are being decoded, and later ones, are `TooSlow`."""
+        """End all processes. Pictures in work, and later ones, raise `TooSlow`."""
         with self._changed:
             self._closed = True
             idle, self._idle = self._idle, []

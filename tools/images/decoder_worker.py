@@ -1,4 +1,4 @@
-"""A decoder's process: pictures come in on standard input, pixels go out on standard output (`decoder_pool`)."""
+"""The worker process of `decoder_pool`: reads pictures from standard input, writes pixels to standard output."""
 
 import os
 import select
@@ -57,7 +57,7 @@ def _bound_process() -> None:
     import resource
 
     for what, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
-        with suppress(OSError, ValueError):  # a lower limit holds already, or the system has none of this kind
+        with suppress(OSError, ValueError):  # a lower limit holds already, or the system lacks this limit
             resource.setrlimit(what, (most, resource.getrlimit(what)[1]))
 
 
@@ -72,6 +72,6 @@ def _end_with_parent(wire: int) -> None:
     if os.name != "posix":
         return
     poll = select.poll()
-    poll.register(wire, 0)  # the hang-up is always told
+    poll.register(wire, 0)  # a hang-up is always reported
     poll.poll()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Any of Pillow's modes as RGB: 16-bit scaled rather than clipped, transparency flattened so that nothing vanishes."""
+"""Converts all of Pillow's modes to RGB: 16-bit pictures are scaled and not clipped, transparency is flattened."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,9 @@ WHITE, BLACK, GREY = (255, 255, 255), (0, 0, 0), (118, 118, 118)
 """Grey of 18% luminance: a contrast of 4.6 to white as well as to black (WCAG 2.2)."""
 
 _TRANSPARENT_SHARE = 0.05
-"""Of the picture, above which its shapes may be cut out of transparency; below, only its corners are."""
+"""Transparent share of a picture above which its shapes may be cut out; below, only its corners are transparent."""
 _VANISHING_SHARE = 0.05
-"""Of the edges to transparency, above which losing them against the background loses something."""
+"""Share of the edges to transparency that may vanish against the background; more would lose content."""
 _LIGHT, _DARK = 0.45, 0.06
 """Relative luminance above which a contrast to white, and below which one to black, is less than about 2.1."""
 
@@ -25,7 +25,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         import numpy as np
 
         return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):  # 32-bit integers and floats have no agreed white: stretch what is there
+    if picture.mode in ("I", "F"):  # 32-bit integers and floats have no agreed white: stretch the values
         import numpy as np
 
         values = np.nan_to_num(np.asarray(picture, dtype=np.float32))
@@ -39,11 +39,10 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def background(rgba: Image.Image) -> tuple[int, int, int]:
-    """What to lay a transparent picture on: white, unless what is cut out of the transparency would vanish there.
+    """The background for a transparent picture: white, unless the picture's shapes would vanish on it.
 
-    White text on transparency gets black; a picture with white and with black shapes gets grey. Judged are the visible
-    pixels within two pixels of a fully transparent one: they are the shapes' edges, while a white page within the
-    picture says nothing.
+    White text on transparency gets black; a picture with white and with black shapes gets grey. Only visible pixels
+    within two pixels of a fully transparent one count, because they are the edges of the shapes.
     """
     import numpy as np
 
@@ -64,7 +63,7 @@ def background(rgba: Image.Image) -> tuple[int, int, int]:
 
 
 def _grown(mask: "NDArray[np.bool_]") -> "NDArray[np.bool_]":
-    """The mask with what is one or two rows above and below it."""
+    """The mask, extended by up to two rows above and below."""
     grown = mask.copy()
     for by in (1, 2):
         grown[by:] |= mask[:-by]

@@ -11,24 +11,25 @@ from collections.abc import Iterator
 
 MAX_PIXELS = 64_000_000
 MAX_SCANS = 500
-"""Passes over the pixels of a JPEG. Encoders write 1 to about 12."""
+"""Largest number of passes over the pixels of a JPEG. Encoders write 1 to about 12."""
 MAX_PIXEL_SCANS = 16 * MAX_PIXELS
-"""Pixels times passes: about 2 s of a core at 2 ns each."""
+"""Largest product of pixels and passes: about 2 s of one core at 2 ns each."""
 MAX_PARTS = 2_000
-"""JPEG segments, PNG chunks beside the pixels' own, WebP chunks and frames, TIFF directories and tags."""
+"""Largest number of JPEG segments, PNG chunks other than pixel chunks, WebP chunks and frames, TIFF directories and
+tags."""
 MAX_PIXEL_PARTS = 100_000
-"""PNG chunks that hold pixels; encoders write 8 to 64 KiB into each."""
+"""Largest number of PNG chunks that hold pixels; encoders write 8 to 64 KiB into each."""
 MAX_BESIDE = 32 * 2**20
-"""Bytes of text, profiles and other things in a PNG beside its pixels."""
+"""Largest number of bytes in a PNG beside its pixels: text, profiles and others."""
 MAX_STRAY = 2**16
-"""Bytes of a JPEG that belong to no segment, as fill bytes do."""
+"""Largest number of bytes of a JPEG outside its segments, such as fill bytes."""
 MAX_GIF_BLOCKS = 2**17
-"""Of comments and other things before the first frame; of 255 bytes each."""
+"""Largest number of blocks before a GIF's first frame, such as comments; each has up to 255 bytes."""
 MAX_STRIPS = 2**19
-"""Strips or tiles of a TIFF."""
+"""Largest number of strips or tiles of a TIFF."""
 
 CHEAP_PIXEL_SCANS = 16_000_000
-"""A JPEG or PNG of these is decoded in about a quarter of a second on one core."""
+"""A JPEG or PNG within these bounds is decoded in about a quarter of a second on one core."""
 CHEAP_WEBP_PIXELS = 4_000_000
 _CHEAP_PIXEL_PARTS, _CHEAP_PARTS, _CHEAP_BESIDE = 5_000, 200, 2**20
 
@@ -51,14 +52,14 @@ def check_header(data: bytes, max_pixels: int) -> bool:
 
     Args:
         data: the file.
-        max_pixels: of the picture.
+        max_pixels: largest number of pixels.
 
     Returns:
         Whether decoding is certainly cheap: a JPEG, PNG or WebP without rare structures, of about a quarter of a
         second.
 
     Raises:
-        TooLarge: over one of the bounds above.
+        TooLarge: when one of the bounds above is exceeded.
     """
     if data.startswith(b"\xff\xd8"):
         return _check_jpeg(data, max_pixels)
@@ -74,10 +75,10 @@ def check_header(data: bytes, max_pixels: int) -> bool:
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Refuse what has more pixels.
+    """Refuse a picture with more pixels than the bound.
 
     Raises:
-        TooLarge: it has.
+        TooLarge: when it has more.
     """
     if width * height > max_pixels:
         raise TooLarge(f"{width}x{height} pixels, over the limit of {max_pixels:,}")
@@ -96,12 +97,12 @@ def _check_jpeg(data: bytes, max_pixels: int) -> bool:
         scans += marker == _SCAN[1]
         if scans > MAX_SCANS or pixels * scans > MAX_PIXEL_SCANS:
             raise TooLarge(f"a JPEG of {scans:,} or more passes over {pixels:,} pixels")
-    # This count is never below the number of scans, however a decoder cuts a damaged file into segments.
+    # This count is at least the number of scans, even where a decoder splits a damaged file in another way.
     return not stray and 0 < pixels and pixels * data.count(_SCAN) <= CHEAP_PIXEL_SCANS
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each segment up to the end of the picture: its marker, its place, and the bytes before it that belong to none."""
+    """Each segment up to the end of the picture: its marker, its offset, and the number of stray bytes before it."""
     at, in_scan = 2, False
     while found := _MARKER.search(data, at):
         start, marker = found.start(), data[found.start() + 1]
@@ -145,7 +146,7 @@ def _check_webp(data: bytes, max_pixels: int) -> bool:
 
 
 def _webp_size(kind: bytes, head: bytes) -> tuple[int, int] | None:
-    """Width and height, of the chunk that says them (RFC 9649)."""
+    """Width and height from a WebP chunk that holds them (RFC 9649)."""
     if len(head) < 10:
         return None
     if kind == b"VP8X":
@@ -160,7 +161,7 @@ def _webp_size(kind: bytes, head: bytes) -> tuple[int, int] | None:
 
 
 def _chunks(data: bytes, at: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place of the content, and length of each chunk of a PNG (big-endian) or a RIFF file (little-endian)."""
+    """Kind, offset of the content, and length of each chunk of a PNG (big-endian) or a RIFF file (little-endian)."""
     big = order == ">"
     while at + 8 <= len(data):
         if big:
@@ -174,7 +175,7 @@ def _chunks(data: bytes, at: int, order: str) -> Iterator[tuple[bytes, int, int]
 
 
 def _check_gif(data: bytes) -> None:
-    """Count the blocks that a decoder walks through before the first frame."""
+    """Count the blocks that a decoder reads before the first frame."""
     at = 13 + (3 << (data[10] & 7) + 1 if len(data) > 10 and data[10] & 0x80 else 0)
     blocks = 0
     while data[at : at + 1] == b"!":
@@ -188,7 +189,7 @@ def _check_gif(data: bytes) -> None:
 
 
 def _check_tiff(data: bytes, order: str) -> None:
-    """Count the directories, their tags, and the values of a tag, as the strips are."""
+    """Count the directories, their tags, and the values of each tag; strips are such values."""
     (at,), seen = struct.unpack_from(f"{order}I", data, 4) if len(data) >= 8 else (0,), 0
     while 0 < at and at + 2 <= len(data):
         (entries,) = struct.unpack_from(f"{order}H", data, at)

@@ -1,8 +1,8 @@
-"""Heat maps: their blob form, their peak in the picture, and the layer over the picture for people.
+"""Heat maps: their blob form, their peak in the picture, and an overlay for people.
 
 A heat map is a float32 array of shape (rows, columns) over the patches of a model's input. The input is the upright
-picture squashed or padded to a square; what belongs to the picture has been cut out before (`crop_padding`), so a map
-always covers the whole picture, and each axis scales by itself.
+picture, squashed or padded to a square. Padding is removed first (`crop_padding`), so a map always covers the whole
+picture, and each axis has its own scale.
 """
 
 import io
@@ -16,7 +16,7 @@ from namepin.tools.types import Point
 Heat = NDArray[np.float32]
 
 FINER = 15
-"""Points a cell and axis among which a peak is sought; odd, so that one of them is the cell's middle."""
+"""Number of points per cell and axis that the search for a peak samples; odd, so that one is the cell's middle."""
 
 
 def to_blob(heat: Heat) -> bytes:
@@ -27,7 +27,7 @@ def to_blob(heat: Heat) -> bytes:
 
 
 def from_blob(data: bytes) -> Heat:
-    """The map that `to_blob` wrote.
+    """The heat map of a blob made by `to_blob`.
 
     Raises:
         ValueError: when the bytes are not such a map.
@@ -41,8 +41,8 @@ def from_blob(data: bytes) -> Heat:
 def peak(heat: Heat, width: int, height: int) -> Point | None:
     """The hottest point in pixels of the upright picture; None where the map is empty or not finite.
 
-    The map is resized first (section 3.4.2): between two hot cells lies a hotter point, and a thing smaller than a cell
-    is found there. Of equal points the first in reading order is taken.
+    The map is resized first (section 3.4.2), because the hottest point may lie between two hot cells. That finds
+    objects smaller than a cell. Of equal points the first in reading order is returned.
     """
     if not np.isfinite(heat).all() or heat.max() <= 0:
         return None
@@ -53,9 +53,9 @@ def peak(heat: Heat, width: int, height: int) -> Point | None:
 
 
 def _resize(heat: Heat, width: int, height: int) -> Heat:
-    """(height, width), bicubic; around the map it is as cold as where the map is coldest (LAVIS has nothing there).
+    """The map resized to (height, width), bicubic; values outside the map equal its minimum (LAVIS pads nothing).
 
-    OpenCV alone would repeat the cells at the edge, and swing up to a maximum on the edge itself.
+    OpenCV alone would repeat the cells at the edge, which moves a maximum onto the edge itself.
     """
     import cv2
 
@@ -69,9 +69,9 @@ def _resize(heat: Heat, width: int, height: int) -> Heat:
 
 
 def crop_padding(heat: Heat, width: int, height: int) -> Heat:
-    """The part of a square map that the picture covers, where the model saw it centred on a padded square.
+    """The part of a square map that the picture covers, for a model that saw the picture centred on a padded square.
 
-    The cells under the padding are dropped; a cell that is partly picture stays. At least one row and column remain.
+    Cells under the padding are dropped; a cell that is partly picture is kept. At least one row and column remain.
     """
     side = max(width, height)
     rows, columns = heat.shape
@@ -88,16 +88,16 @@ def smooth(heat: Heat, width: int, height: int) -> Heat:
     """The map at the picture's size, (height, width), in 0..1, for people: bicubic, blurred by 2% of the side."""
     import cv2
 
-    large = np.maximum(_resize(heat, width, height), heat.min())  # the curves swing below it beside what is hot
+    large = np.maximum(_resize(heat, width, height), heat.min())  # bicubic curves undershoot beside hot cells
     large = cv2.GaussianBlur(large, (0, 0), sigmaX=max(0.02 * max(width, height), 0.5))
     large = large - large.min()
     return np.asarray(large / max(float(large.max()), 1e-5 * float(heat.max()), 1e-30), dtype=np.float32)
 
 
 def palette() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What 256 levels of warmth look like: colours (256, 3), RGB, red is hot, and how opaque each is (256), 0..255.
+    """The palette for 256 levels: colours (256, 3), RGB, red is hot, and the opacity of each (256), 0..255.
 
-    Cold places are transparent, so that the picture under the map can be recognised.
+    Cold places are transparent, so that the picture stays visible under the map.
     """
     import cv2
 
@@ -107,7 +107,7 @@ def palette() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def layer(heat: Heat, width: int, height: int, *, longest: int = 256) -> Image.Image:
-    """The smoothed map as a picture that is laid over another one of width x height, stretched to its size.
+    """The smoothed map as an overlay for a picture of width x height, to be stretched to its size.
 
     It has a palette and transparency, and is at most `longest` pixels wide or high: a few kilobytes as PNG.
     """

@@ -54,9 +54,9 @@ def load_image(
 
     Args:
         source: the path, or the file's bytes.
-        max_pixels: of the picture; Pillow's own bound of 179 megapixels holds even where this is higher.
-        max_bytes: of the file.
-        deadline_s: of the decoder, for a picture that is not cheap for sure; None is `DEADLINE_S`.
+        max_pixels: largest number of pixels. Pillow's own bound of 179 megapixels applies as well.
+        max_bytes: largest size of the file.
+        deadline_s: seconds for decoding a picture that is not certainly cheap; None is `DEADLINE_S`.
 
     Raises:
         NamepinError: E120 missing or unreadable, E121 not a regular file, E122 empty, E123 not a picture of a known
@@ -110,7 +110,7 @@ def _check(data: bytes, where: str, max_pixels: int, max_bytes: int) -> bool:
 
 
 def _read(source: str | Path, max_bytes: int) -> bytes:
-    """The file's bytes, one more than the limit at most, so that the caller sees the excess."""
+    """The file's bytes, at most one more than the limit, so that the caller notices the excess."""
     path, where = Path(source), str(source)
     try:
         if path.exists() and not path.is_file():

@@ -1,8 +1,8 @@
-"""Masks as polygons and back, as labelme and COCO draw them: outlines along the pixels' edges, holes cut in.
+"""Masks as polygons and back, as in labelme and COCO: outlines run along the pixels' edges, holes are cut in.
 
-A polygon is a list of (x, y) points in pixels of the picture, corners of pixels rather than their centres, so that the
-square of one pixel at (0, 0) is (0, 0), (1, 0), (1, 1), (0, 1). A hole, which neither form can say, is joined to its
-outline by a slit of no width.
+A polygon is a list of (x, y) points in pixels of the picture. Points are corners of pixels and not their centres, so
+the one pixel at (0, 0) is (0, 0), (1, 0), (1, 1), (0, 1). Neither form has holes, so a hole is joined to its outline by
+a slit of zero width.
 """
 
 import math
@@ -18,7 +18,7 @@ Pt = tuple[float, float]
 Polygon = list[Pt]
 
 MAX_POINTS = 100_000
-"""Of one polygon; more is no outline that anybody drew."""
+"""Largest number of points per polygon, far above what people draw."""
 
 
 def mask_of(polygons: Sequence[Sequence[Pt]], size: tuple[int, int]) -> Mask:
@@ -27,11 +27,11 @@ def mask_of(polygons: Sequence[Sequence[Pt]], size: tuple[int, int]) -> Mask:
     Points beyond the picture are moved to its border.
 
     Args:
-        polygons: at least one, of three points or more.
+        polygons: at least one, each with three points or more.
         size: (height, width) of the picture.
 
     Raises:
-        ValueError: no polygon, fewer than three points, too many, or a coordinate that is no number.
+        ValueError: no polygon, fewer than three points, too many, or a coordinate that is not a number.
     """
     from pycocotools import mask as coco
 
@@ -62,7 +62,7 @@ def polygons_of(mask: Mask) -> list[Polygon]:
 
 
 def _loops(array: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[Polygon]:
-    """Closed walks along the pixels' edges, the mask on the right hand (y points down), corners only."""
+    """Closed paths along the pixels' edges as corners only; the mask lies on the right (y points down)."""
     padded = np.pad(array, 1)
     edges: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     inside, above, left = padded[1:-1, 1:-1], padded[:-2, 1:-1], padded[1:-1, :-2]
@@ -81,7 +81,7 @@ def _loops(array: "np.ndarray[Any, np.dtype[np.bool_]]") -> list[Polygon]:
         walk, at, heading = [start], start, (0, 0)
         while True:
             ends = edges[at]
-            # Where two pixels meet at a corner, turn right: so each part keeps an outline of its own.
+            # Turn right where two pixels meet at a corner, so that each part keeps its own outline.
             step = (
                 max(ends, key=lambda end: _turn(heading, (end[0] - at[0], end[1] - at[1])))
                 if len(ends) > 1
@@ -117,7 +117,7 @@ def _area(loop: Polygon) -> float:
 
 
 def _contains(outer: Polygon, hole: Polygon) -> bool:
-    """Whether the hole's first pixel lies inside; by crossings of a ray to the left."""
+    """Whether the hole's first pixel lies inside, by counting crossings of a ray to the left."""
     x, y = min(hole)
     x, y = x + 0.5, y + 0.5
     crossings = 0
@@ -128,7 +128,7 @@ def _contains(outer: Polygon, hole: Polygon) -> bool:
 
 
 def _slit(outer: Polygon, hole: Polygon) -> Polygon:
-    """The outline with a walk to the hole's nearest corner, around the hole, and back."""
+    """The outline with a detour to the hole's nearest corner, around the hole, and back."""
     i, j = min(
         ((i, j) for i in range(len(outer)) for j in range(len(hole))),
         key=lambda pair: math.dist(outer[pair[0]], hole[pair[1]]),

@@ -10,7 +10,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 IMAGENET_MEAN = (123.675 / 255, 116.28 / 255, 103.53 / 255)
 IMAGENET_STD = (58.395 / 255, 57.12 / 255, 57.375 / 255)
-"""Of the channels, after scaling to 0..1; SAM, SAM 2 and SEEM were all trained with them."""
+"""Mean and standard deviation of the channels, scaled to 0..1; SAM, SAM 2 and SEEM were trained with them."""
 
 
 def squash(
@@ -21,8 +21,8 @@ def squash(
     Args:
         image: any size, RGB.
         size: side of the square in pixels.
-        mean: of the three channels, after scaling to 0..1.
-        std: likewise.
+        mean: mean of the three channels, scaled to 0..1.
+        std: standard deviation of the channels.
 
     Returns:
         (3, size, size), float32.
@@ -31,7 +31,7 @@ def squash(
 
 
 def pad_to_square(image: Image.Image, mean: tuple[float, ...] = CLIP_MEAN) -> Image.Image:
-    """The picture in the middle of a square of the mean colour, as LLaVA-1.5 pads it; odd pixels go to the end."""
+    """The picture centred on a square of the mean colour, as in LLaVA-1.5; an odd pixel goes to the end."""
     side = max(image.size)
     square = Image.new("RGB", (side, side), tuple(int(channel * 255) for channel in mean))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))

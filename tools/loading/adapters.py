@@ -1,7 +1,8 @@
 """LoRA adapters on disk: their tensors, task and base model.
 
-A folder holds `adapter.json` (an `AdapterManifest`), PEFT's own `adapter_config.json` and `adapter_model.safetensors`,
-so that PEFT reads it too, and, where other tensors were trained whole (LLaVA's projector), `full.safetensors`.
+A folder holds `adapter.json` (an `AdapterManifest`), and PEFT's own `adapter_config.json` and
+`adapter_model.safetensors`, so that PEFT can read it too. Parameters that were trained without LoRA (LLaVA's projector)
+are in `full.safetensors`.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,14 +30,13 @@ class AdapterManifest(Frozen):
     """An adapter's `adapter.json`.
 
     Attributes:
-        task: what it was tuned for.
+        task: the task that it was tuned for.
         base_model: hub name of the base (or its folder's name).
-        revision: of the base on the hub, where one was pinned.
-        base_sha256: of the base's weights (`namepin.tools.loading.pretrained.weights_sha256`), where they were at
-            hand. It decides:
-            with it, base_model may have any name on this machine.
-        rank: of the LoRA matrices.
-        training: configuration, data and scores, for people; not read back.
+        revision: commit of the base on the hub, if it was pinned.
+        base_sha256: sha256 of the base's weights (`namepin.tools.loading.pretrained.weights_sha256`), if known. If
+            given, it identifies the base, and base_model may have any name on this machine.
+        rank: rank of the LoRA matrices.
+        training: configuration, data and scores, for people; no code reads it.
     """
 
     format: Literal[1] = 1
@@ -60,7 +60,7 @@ def read_adapter_manifest(folder: Path) -> AdapterManifest:
     """The manifest of an adapter's folder.
 
     Raises:
-        NamepinError: E210 when there is none, E211 when it is no JSON, E219 when it is not an adapter's.
+        NamepinError: E210 when there is none, E211 when it is not JSON, E219 when it is not an adapter's manifest.
     """
     file = folder / MANIFEST
     if not file.is_file():
@@ -77,10 +77,10 @@ def read_adapter_manifest(folder: Path) -> AdapterManifest:
 
 
 def check_base(manifest: AdapterManifest, task: str, base: Base, where: str) -> None:
-    """The adapter was trained for this task, on this base.
+    """Check that the adapter was trained for this task, on this base.
 
     Raises:
-        NamepinError: E219 when not.
+        NamepinError: E219 when it was not.
     """
     if manifest.task != task:
         raise _mismatch(f"the adapter is for the task {manifest.task!r}, not {task!r}", where, "give another adapter")
@@ -103,7 +103,7 @@ def check_base(manifest: AdapterManifest, task: str, base: Base, where: str) -> 
 
 
 def load_adapter_onto(net: Any, folder: Path, *, task: str, base: Base) -> str:
-    """Put an adapter onto a loaded net, in place; every tensor of it is used, none is left as drawn.
+    """Put an adapter onto a loaded net, in place. Checks that the adapter holds every tensor, and no other.
 
     Returns:
         The adapter's sha256, for fingerprints.
@@ -136,7 +136,7 @@ def load_adapter_onto(net: Any, folder: Path, *, task: str, base: Base) -> str:
 
 
 def _lora_settings(folder: Path, manifest: AdapterManifest) -> dict[str, Any]:
-    """PEFT's settings that decide the numbers; what was for training only is left out."""
+    """PEFT's settings that affect the output; settings for training are left out."""
     from namepin.tools.loading.pretrained import read_json
 
     told = read_json(folder / SETTINGS)
@@ -167,13 +167,13 @@ def _saved_name(name: str) -> str:
 def save_adapter_of(
     net: Any, folder: Path, manifest: AdapterManifest, settings: Mapping[str, Any], whole: Collection[str] = ()
 ) -> None:
-    """Write the LoRA tensors of a net; the manifest last, so that a folder that has one is complete.
+    """Write the LoRA tensors of a net. The manifest is written last, so a folder with a manifest is complete.
 
     Args:
-        net: with LoRA layers put in by PEFT.
-        folder: made where it is missing.
-        manifest: what was trained.
-        settings: PEFT's: `r`, `lora_alpha`, `target_modules`.
+        net: a net with LoRA layers of PEFT.
+        folder: the folder; created if it is missing.
+        manifest: task, base and training of the adapter.
+        settings: PEFT's settings: `r`, `lora_alpha`, `target_modules`.
         whole: parameters that were trained without LoRA.
     """
     tensors = dict(net.named_parameters())

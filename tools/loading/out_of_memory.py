@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def in_batches(rows: int, size: int, run: Callable[[slice], Part], tool: str) -> tuple[list[Part], tuple[Notice, ...]]:
-    """`run` over slices of at most `size` rows; with half as many, once, after the device's memory was full.
+    """Call `run` over slices of at most `size` rows. When the device's memory is full, slices are halved once.
 
     Args:
         rows: number of rows.
@@ -27,7 +27,7 @@ def in_batches(rows: int, size: int, run: Callable[[slice], Part], tool: str) ->
         The results of `run`, slice by slice, and a warning (W144) where the batch was halved.
 
     Raises:
-        ToolUnavailable: when half the batch does not fit either, or it was one row.
+        ToolUnavailable: when half the batch does not fit either, or the batch has one row.
     """
     parts: list[Part] = []
     notices: tuple[Notice, ...] = ()

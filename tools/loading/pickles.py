@@ -22,7 +22,7 @@ from torch import Tensor
 from namepin.tools.loading.pretrained import another_model, load_errors, read_pickle
 
 _TORCH_LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")
-"""How `torch.save` began its files before they were zip archives."""
+"""First bytes of files by `torch.save` before they were zip archives."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -66,12 +66,12 @@ def _read(file: Any) -> Any:
         return _Unpickler(file).load()
     except (pickle.UnpicklingError, EOFError):
         raise
-    except Exception as error:  # a program made of noise can fail in any way that its opcodes can
+    except Exception as error:  # random bytes as a program can fail with any error of its opcodes
         raise pickle.UnpicklingError(f"broken pickle: {error}") from error
 
 
 class _Callable:
-    """One harmless function. The pickle gets this in its place: what it does to it, it does not do to the function."""
+    """Stands for one harmless function, so that a pickle cannot change the function itself."""
 
     __slots__ = ("_function",)
 
@@ -83,10 +83,10 @@ class _Callable:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Numbers, texts, containers, arrays and tensors."""
+    """Unpickler for numbers, texts, containers, arrays and tensors."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few names that are allowed; the error's words are those that `load_errors` takes for code."""
+        """Look up one of the few allowed names. `load_errors` recognises code by the words of this error."""
         harmless = _HARMLESS.get((module, name))
         if harmless is None:
             raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
@@ -103,21 +103,21 @@ def _empty_array(kind: Any, shape: Any, dtype: Any) -> Any:
 def _dtype(code: Any, *_: Any) -> Any:
     dtype = np.dtype(code)
     if dtype.kind not in "fiub":
-        raise pickle.UnpicklingError("Unsupported class: an array of something else than numbers")
+        raise pickle.UnpicklingError("Unsupported class: an array of something other than numbers")
     return dtype
 
 
 def _latin(text: Any, encoding: Any) -> bytes:
-    """How pickle's older protocols wrap bytes."""
+    """The function with which pickle's older protocols wrap bytes."""
     if not isinstance(text, str) or encoding != "latin1":
         raise pickle.UnpicklingError("not bytes")
     return text.encode("latin1")
 
 
 def _storage(data: Any) -> Any:
-    """A pickled tensor's storage, which is a file of PyTorch's in itself."""
+    """A pickled tensor's storage, which is itself a file in PyTorch's format."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of typed storages
+        warnings.simplefilter("ignore")  # about typed storages
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -139,4 +139,4 @@ _HARMLESS: Mapping[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuilt,
     ("torch.storage", "_load_from_bytes"): _storage,
 }
-"""What a pickle may name -> what it gets."""
+"""Name in a pickle -> replacement."""

@@ -42,7 +42,7 @@ class Quantised:
         loader: the transformers class.
         bits: 4 (NF4, with the scales quantised too, as QLoRA does) or 8.
         device: a CUDA device.
-        dtype: that is computed in.
+        dtype: data type of the computation.
 
     Raises:
         NamepinError: E301 without bitsandbytes, E216 without a CUDA device.
@@ -73,7 +73,7 @@ class Quantised:
         )
 
     def from_pretrained(self, folder: Any, **settings: Any) -> Any:
-        """As the class's own."""
+        """As the class's own method."""
         return self._loader.from_pretrained(
             folder, quantization_config=self._config, device_map={"": self._device}, **settings
         )

@@ -26,11 +26,10 @@ from namepin.tools.loading.quiet import quiet_transformers
 
 
 def locate(weights: str, revision: str | None = None) -> Path:
-    """The local folder or file of `weights`: a path, one that ships with Namepin, or a hub name, fetched or cached.
+    """The local folder or file of `weights`: a path, shipped weights, or a name on the hub, downloaded or cached.
 
     Raises:
-        NamepinError: E210 when a path does not exist, E213 when the hub does not give it, E221 as
-            `find_shipped`.
+        NamepinError: E210 when a path does not exist, E213 when the hub does not provide it, E221 as `find_shipped`.
     """
     path = Path(weights)
     if path.exists():
@@ -44,13 +43,13 @@ def locate(weights: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        # A folder may hold the same weights in several forms; of them only safetensors is fetched where there is one.
+        # A folder may hold the same weights in several forms; if safetensors is one, only that is downloaded.
         wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
         folder = Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
         if not any(folder.glob("model*.safetensors")):
             wanted[-1] = "pytorch_model*.bin"
             folder = Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
-    except Exception as error:  # the hub's client raises a dozen kinds, from bad names to no network
+    except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
         raise NamepinError(
             "E213",
             f"{weights!r} is not on this machine, and the hub did not give it: {_first_line(error)}",
@@ -75,7 +74,7 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def weights_sha256(path: Path) -> str:
-    """Sha256 over the weights of a folder or file; a single file's is the file's own."""
+    """Sha256 over the weights of a folder or file; for a single file, the sha256 of the file."""
     sums = [file_sha256(file) for file in weight_files(path)]
     return sums[0] if len(sums) == 1 else digest(sums)
 
@@ -98,14 +97,14 @@ _LOADING = threading.Lock()
 
 
 def shared_model(config: Config, load: Callable[[Config, Path, str], Model]) -> Model:
-    """The model of `config`: the one already loaded while some tool holds it, else loaded now.
+    """The model of `config`: the loaded one while some tool holds it, else a newly loaded one.
 
-    So a matcher and a tracer of one profile share weights and cached pictures without a reference to each other.
-    Weights that changed on disk are loaded again.
+    So the matcher and the tracer of a profile share weights and cached pictures. Weights that changed on disk are
+    loaded again.
 
     Args:
         config: names the weights; equal settings share a model.
-        load: makes the model of settings, located weights, and their sha256.
+        load: makes the model from settings, path of the weights, and their sha256.
 
     Raises:
         NamepinError: as `locate`, `weight_files` and `load`.
@@ -124,7 +123,7 @@ def device_named(name: str) -> torch.device:
     """The device, after checking that it works.
 
     Raises:
-        NamepinError: E216 when it is not there.
+        NamepinError: E216 when the device does not exist or does not work.
     """
     try:
         device = torch.device(name)
@@ -144,17 +143,17 @@ def identity(sha256: str, net: Any, *rest: Any) -> str:
 def load_folder(
     loader: Any, folder: Path, *, kind: str, mend: str, adjust: Callable[[Any], None] | None = None, dtype: Any = None
 ) -> Any:
-    """A transformers net from its folder, with every tensor found and used, in evaluation mode.
+    """A transformers net from its folder, in evaluation mode, after checking that all tensors fit.
 
     Attention is computed step by step ("eager"): the fused kernels round differently and show no probabilities.
 
     Args:
         loader: the transformers class.
-        folder: with `config.json` and weights.
+        folder: a folder with `config.json` and weights.
         kind: the `model_type` that `config.json` must name.
-        mend: for E212, which checkpoint to take.
+        mend: the fix for E212: which checkpoint to use.
         adjust: changes the configuration before the net is built.
-        dtype: of the weights; float32 when None.
+        dtype: data type of the weights; None is float32.
 
     Raises:
         NamepinError: E210 no config, E211 damaged or truncated, E212 weights of another model, E214 code in a pickle.
@@ -188,7 +187,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        NamepinError: E210 when the file is missing, E211 when it is none.
+        NamepinError: E210 when the file is missing, E211 when it is not a JSON object.
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -199,7 +198,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the channels from the folder; CLIP's where it gives none."""
+    """Mean and standard deviation of the channels, from the folder; CLIP's values if the folder has none."""
     said: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
@@ -212,12 +211,12 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
     """The tokenizer of a folder or hub name, for embeddings of `vocabulary` rows.
 
     Raises:
-        NamepinError: E218 when there is none, or it has more tokens than the embeddings.
+        NamepinError: E218 when it is missing, or has more tokens than the embeddings.
     """
     from transformers import AutoTokenizer
 
     folder = Path(name)
-    # transformers would make an empty tokenizer of such a folder.
+    # transformers would make an empty tokenizer from such a folder.
     if folder.is_dir() and not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
         raise NamepinError(
             "E218",
@@ -228,7 +227,7 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # missing files, no network, a kind transformers does not know
+    except Exception as error:  # missing files, a missing network, a kind unknown to transformers
         raise NamepinError(
             "E218", f"no tokenizer: {_first_line(error)}", where=name, mend="give the folder or hub name of one"
         ) from error
@@ -243,7 +242,7 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
 
 
 def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tensor]:
-    """The tensors of an original checkpoint (under the first key of `under` that there is).
+    """The tensors of an original checkpoint (under the first existing key of `under`).
 
     Raises:
         NamepinError: E211 when it is damaged, E212 when it holds no tensors, E214 when it holds code.
@@ -263,10 +262,10 @@ def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tens
 
 
 def check_names(missing: set[str], strange: set[str], where: str, mend: str) -> None:
-    """Check that no tensor is missing and no tensor is unknown.
+    """Check that a checkpoint has exactly the expected tensors.
 
     Raises:
-        NamepinError: E212 when one is.
+        NamepinError: E212 when a tensor is missing or unknown.
     """
     said = []
     if missing:
@@ -278,7 +277,7 @@ def check_names(missing: set[str], strange: set[str], where: str, mend: str) -> 
 
 
 def load_exactly(net: nn.Module, tensors: Mapping[str, Tensor], where: str, mend: str) -> None:
-    """Put tensors into a net on the device `meta`: each of its own, of its shape, with finite numbers, and no other.
+    """Put tensors into a net on the device `meta`, after checking that names and shapes fit and all numbers are finite.
 
     Raises:
         NamepinError: E212 when a tensor is missing, left over, or of another shape; E211 for numbers that are not

@@ -1,7 +1,7 @@
-"""BLIP-2's image-text matching head as matcher, Grad-CAM on its visual encoder as tracer (GEM section 5.2, Table 3).
+"""BLIP-2's image-text matching head as matcher, Grad-CAM on its vision encoder as tracer (GEM section 5.2, Table 3).
 
-The Q-Former reads the encoder's features with its learned queries and the text. Each query has match logits, and these
-are averaged. The paper weights the encoder's feature maps by P_T, so the target here is the probability.
+The Q-Former attends to the encoder's features with its learned queries and the text. The match logits are averaged over
+the queries. The paper weights the encoder's feature maps by P_T, so the target here is the probability.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Blip2(FeatureModel):
         self._texts = MatchTexts(tokenizer, int(tokenizer.cls_token_id), config.max_text_tokens, torch.device("cpu"))
 
     def encode(self, image: Image.Image) -> Tensor:
-        """The visual encoder's output, the class token first."""
+        """The vision encoder's output, the class token first."""
         net = self.net
         pixels = squash(image, net.config.vision_config.image_size, *self.colours)[None]
         features: Tensor = net.vision_model(

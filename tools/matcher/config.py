@@ -10,7 +10,7 @@ from namepin.tools.vision.config import SceneConfig
 
 
 class MatcherConfig(Frozen):
-    """The starter matcher has only the scene to configure."""
+    """Settings of the starter matcher: only the scene."""
 
     scene: SceneConfig = SceneConfig()
 

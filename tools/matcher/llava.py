@@ -1,7 +1,7 @@
-"""LLaVA as matcher, by its answer to a yes-or-no question, and Grad-CAM on its visual encoder as tracer (section 5.2).
+"""LLaVA as matcher, by its answer to a yes-or-no question, and Grad-CAM on its vision encoder as tracer (section 5.2).
 
-P_T is the probability of "Yes" against "No" as the answer's first token. The paper prints no question for this model.
-The wording around the grounding text of its Table 8 is ours. The picture is padded to a square, as in LLaVA-1.5's
+P_T is the probability of "Yes" against "No" as the answer's first token. The paper prints no question for this model,
+so the words around the grounding text of its Table 8 are ours. The picture is padded to a square, as in LLaVA-1.5's
 training, whatever the folder's processor says.
 """
 

@@ -4,9 +4,9 @@ Two kinds of file are read, both without running code. The first may also be a f
 optionally, a tokenizer:
 
 - tuned for visual entailment: two encoders and the head. `VE.py` saves it (`checkpoint_best.pth`), and LAVIS publishes
-  one for SNLI-VE (`albef_snli_ve_lavis.pt`), whose text encoder has no token-type embeddings;
-- pre-trained (`ALBEF.pth` on 14 million pictures, `ALBEF_4M.pth`): no such head, its text encoder under
-  `text_encoder.bert.`. Training begins with it, and gives it a new head; entailment cannot be judged with it.
+  one for SNLI-VE (`albef_snli_ve_lavis.pt`), whose text encoder has no token type embeddings;
+- pre-trained (`ALBEF.pth` on 14 million pictures, `ALBEF_4M.pth`): without such a head, its text encoder under
+  `text_encoder.bert.`. Training starts from it and adds a new head; entailment needs a tuned one.
 
 Tensors that only training uses are skipped (`_TRAINING_ONLY`): the momentum copies (`*_m`), queues and temperature, and
 the heads of pre-training (contrast, matching, masked words). Any other unknown name is an error.
@@ -47,7 +47,7 @@ _HEAD = "cls_head.2.weight"
 
 @dataclass(frozen=True)
 class AlbefCheckpoint:
-    """Loaded weights and what belongs to them.
+    """A loaded checkpoint.
 
     Attributes:
         net: float32, evaluation mode, on the CPU.
@@ -66,7 +66,7 @@ def load_albef(path: Path, sha256: str, *, tokenizer: str, image_size: int) -> A
     Args:
         path: the file or folder.
         sha256: `weights_sha256(path)`.
-        tokenizer: bert-base-uncased's, as a folder or hub name, for weights that bring none.
+        tokenizer: folder or hub name of bert-base-uncased's, for weights without a tokenizer.
         image_size: see `from_state`.
 
     Raises:
@@ -79,7 +79,7 @@ def load_albef(path: Path, sha256: str, *, tokenizer: str, image_size: int) -> A
 
 
 def albef_to_train(path: Path, *, tokenizer: str, image_size: int) -> tuple[Albef, Any]:
-    """An ALBEF and its tokenizer; a pre-trained one, which has no entailment head, gets a new one of two classes.
+    """An ALBEF and its tokenizer. A pre-trained ALBEF gets a new entailment head of two classes.
 
     Raises:
         NamepinError: as `load_albef`.
@@ -117,14 +117,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def from_state(state: Mapping[str, Tensor], where: str, image_size: int, new_head: int | None = None) -> Albef:
-    """The net of a checkpoint's tensors, its sizes read off their shapes.
+    """The net of a checkpoint's tensors, with sizes from their shapes.
 
     Args:
         state: tensors by name.
         where: the file, for messages.
-        image_size: side of the pictures to come, a multiple of the patch; position embeddings of another size are
-            resized to it (bicubic), as in the authors' code.
-        new_head: classes of a head drawn at random in place of the checkpoint's, for training; None keeps that one.
+        image_size: side of the input pictures, a multiple of the patch size. Position embeddings of another size are
+            resized (bicubic), as in the authors' code.
+        new_head: for training: number of classes of a new, randomly initialised head; None keeps the checkpoint's head.
 
     Raises:
         NamepinError: E211 when a number is not finite, E212 when a tensor is missing, left over or of another shape,
@@ -155,7 +155,7 @@ def from_state(state: Mapping[str, Tensor], where: str, image_size: int, new_hea
 
 
 def _name(key: str) -> str:
-    """A tensor's name as fine-tuned checkpoints have it; pre-trained ones hold BERT under one more name."""
+    """A tensor's name as in fine-tuned checkpoints; pre-trained ones have one more prefix for BERT."""
     return key.replace("text_encoder.bert.", "text_encoder.", 1)
 
 
@@ -195,7 +195,7 @@ def _layers(state: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def resize_positions(positions: Tensor, grid: int) -> Tensor:
-    """Position embeddings (1, 1 + patches, width) for `grid` rows and columns; the class token's stays as it is."""
+    """Position embeddings (1, 1 + patches, width) for `grid` rows and columns; the class token's does not change."""
     side = math.isqrt(positions.shape[1] - 1)
     if side == grid:
         return positions

@@ -1,8 +1,7 @@
 """One loaded BLIP with its image-text matching head (ITM), shared by the matcher and the tracer.
 
-A picture is encoded once and its embedding kept in a bounded cache, so that tracing does not repeat the matcher's
-work. All mentions of a picture are one batch of texts against that one embedding: its keys and values are computed
-once, and broadcast.
+A picture is encoded once and its embedding is cached, so that tracing does not repeat the matcher's work. All mentions
+of a picture are one batch of texts with that embedding, whose keys and values are computed once and broadcast.
 """
 
 import threading
@@ -64,7 +63,7 @@ class Blip:
 
     @property
     def blocks(self) -> int:
-        """How many layers the text encoder has."""
+        """Number of layers of the text encoder."""
         return len(self._net.text_encoder.encoder.layer)
 
     def embeddings(self, images: Sequence[ImageRef], media: Media) -> dict[str, Tensor]:
@@ -104,8 +103,8 @@ class Blip:
             return self._score(embedding, texts)
 
     def _score(self, embedding: Tensor, texts: Texts) -> Tensor:
-        # One row of image states against many of text: they broadcast, so keys and values are computed once. All
-        # patches are attended to, so there is no mask for them.
+        # One row of image states broadcasts against many text rows, so keys and values are computed once. All patches
+        # are attended to, so they need no mask.
         states = self._net.text_encoder(
             input_ids=texts.ids, attention_mask=texts.mask, encoder_hidden_states=embedding
         ).last_hidden_state
@@ -143,7 +142,8 @@ class Blip:
 def match_texts(config: BlipConfig, net: Any, words: Any, device: torch.device) -> MatchTexts:
     """The builder of texts for a BLIP.
 
-    [ENC]'s id is its own where the tokenizer knows it, else the last row of BLIP's word embeddings (30523).
+    The id of [ENC] comes from the tokenizer if it has that token, else it is the last row of BLIP's word embeddings
+    (30523).
 
     Raises:
         NamepinError: E218 when the vocabulary has no place for [ENC].

@@ -17,7 +17,7 @@ MEND = "take a BLIP-2 with a language model, such as Salesforce/blip2-opt-2.7b"
 
 
 def picture_tokens(net: Any, images: list[Image.Image], colours: Colours) -> Tensor:
-    """The Q-Former's summary of each picture, as the language model reads it: (pictures, queries, width).
+    """The Q-Former's summary of each picture as input of the language model: (pictures, queries, width).
 
     Args:
         net: a `Blip2ForConditionalGeneration`.

@@ -1,11 +1,11 @@
-"""BLIP's image-text matching weights, in both forms they are published in.
+"""Reads BLIP's image-text matching weights in both published forms.
 
 - a transformers folder or hub name (`Salesforce/blip-itm-large-coco`): `config.json` and safetensors;
 - an original Salesforce file (`model_large_retrieval_coco.pth`, used by BLIP and LAVIS alike): a pickle of tensors,
-  read without running code. Its sizes are read off its tensors, and its names translated by `translate`.
+  read without running code. Sizes come from the tensors, and `translate` maps the names.
 
-Of such a file the image encoder, the text encoder, the two projections and the ITM head are taken; the momentum copies
-(`*_m`), queues and temperature were used only in training. Any other name is an error.
+From such a file, the image encoder, the text encoder, the two projections and the ITM head are used. The momentum
+copies (`*_m`), queues and temperature are for training only and are skipped. Any other name is an error.
 """
 
 import math
@@ -35,7 +35,7 @@ _MEND = (
 )
 
 _HEAD_WIDTH = 64
-"""Channels of an attention head in every BLIP that was published; the original files do not store the heads."""
+"""Channels of an attention head in every published BLIP; the original files do not store it."""
 
 _TRAINING_ONLY = re.compile(
     r"(visual_encoder_m|text_encoder_m|vision_proj_m|text_proj_m)\.|(image|text|idx|ptr)_queue$|temp$"
@@ -51,18 +51,18 @@ _RENAMED = (
     (r"^visual_encoder\.blocks\.(\d+)\.attn\.proj\.", r"vision_model.encoder.layers.\1.self_attn.projection."),
     (r"^visual_encoder\.blocks\.(\d+)\.mlp\.", r"vision_model.encoder.layers.\1.mlp."),
 )
-"""Original name -> transformers' name; text encoder, projections and head are named alike in both."""
+"""Original name -> transformers' name; text encoder, projections and head have the same names in both."""
 
 
 @dataclass(frozen=True)
 class BlipCheckpoint:
-    """Loaded weights and what belongs to them.
+    """A loaded checkpoint.
 
     Attributes:
         net: `BlipForImageTextRetrieval`, float32, evaluation mode, on the CPU.
-        tokenizer: BERT's, as the checkpoint or the settings name it.
-        mean: of the picture's channels, for normalising.
-        std: likewise.
+        tokenizer: BERT's tokenizer that the checkpoint or the settings name.
+        mean: mean of the picture's channels, for normalising.
+        std: standard deviation of the channels.
         identity: sha256 of weights, configuration and vocabulary; models of equal identity compute the same.
     """
 
@@ -79,8 +79,8 @@ def load_blip(path: Path, sha256: str, *, tokenizer: str, vision_norm_eps: float
     Args:
         path: see `namepin.tools.loading.pretrained.locate`.
         sha256: `weights_sha256(path)`.
-        tokenizer: for an original file, which brings none: a folder or hub name.
-        vision_norm_eps: see `BlipConfig.vision_norm_eps`; None keeps what a folder's `config.json` says.
+        tokenizer: a folder or hub name for an original file, which has no tokenizer.
+        vision_norm_eps: see `BlipConfig.vision_norm_eps`; None keeps the value of a folder's `config.json`.
 
     Raises:
         NamepinError: E211 damaged or truncated, E212 weights of another model, E214 a pickle with code in it,
@@ -119,7 +119,7 @@ def translate(names: Iterable[str]) -> dict[str, str]:
 
 
 def from_original(state: Mapping[str, Tensor], where: str, vision_norm_eps: float = 1e-6) -> Any:
-    """The net of an original checkpoint, its sizes read off the tensors' shapes.
+    """The net of an original checkpoint, with sizes from the tensors' shapes.
 
     Raises:
         NamepinError: E212 when a tensor is missing, left over, or of another shape.
@@ -132,7 +132,7 @@ def from_original(state: Mapping[str, Tensor], where: str, vision_norm_eps: floa
         net: Any = BlipForImageTextRetrieval(config)
     loaded = {new: state[old].float() for old, new in renamed.items()}
     load_exactly(net, loaded, where, _MEND)
-    # Not part of a state dict, so still without values.
+    # These buffers are not part of a state dict, so they have no values yet.
     positions = torch.arange(config.text_config.max_position_embeddings).unsqueeze(0)
     net.text_encoder.embeddings.position_ids = positions
     return net

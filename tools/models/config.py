@@ -1,4 +1,4 @@
-"""Settings of the models that several roles share, and of how their heat maps are made."""
+"""Settings of models that several roles share, and of their heat maps."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ Tokens = Literal["inner_mean", "sum"]
 
 
 class BlipConfig(Frozen):
-    """Which BLIP, and how it is run."""
+    """The BLIP to use, and how it runs."""
 
     weights: str = "Salesforce/blip-itm-large-coco"
     """A transformers folder, an original `.pth` file, or a name on the hub."""
@@ -42,7 +42,7 @@ class BlipConfig(Frozen):
 
 
 class OfaConfig(Frozen):
-    """Which OFA, and how it is run."""
+    """The OFA to use, and how it runs."""
 
     weights: str = "OFA-Sys/ofa-large"
     """A folder or hub name of OFA-Sys's transformers branch, or a `.pt` file of fairseq's."""
@@ -51,7 +51,7 @@ class OfaConfig(Frozen):
     """The commit on the hub."""
 
     tokenizer: str = "OFA-Sys/ofa-large"
-    """A folder or hub name, for a `.pt` that has no vocabulary beside it; all OFAs have the same one, and BART's."""
+    """A folder or hub name, for a `.pt` without a vocabulary beside it. All OFAs share BART's vocabulary."""
 
     device: str = "cpu"
     image_batch: Positive = 4
@@ -60,7 +60,7 @@ class OfaConfig(Frozen):
 
 
 class SamConfig(Frozen):
-    """Which SAM, and where it runs."""
+    """The SAM to use, and where it runs."""
 
     weights: str = "facebook/sam-vit-huge"
     """A transformers folder, an original `.pth` file, or a name on the hub (Apache-2.0)."""
@@ -74,14 +74,14 @@ class SamConfig(Frozen):
 
 
 class Sam2Config(SamConfig):
-    """Which SAM 2, and where it runs."""
+    """The SAM 2 to use, and where it runs."""
 
     weights: str = "facebook/sam2.1-hiera-large"
     """A transformers folder or a name on the hub."""
 
 
 class Sam3Config(Frozen):
-    """Which SAM 3, and where it runs."""
+    """The SAM 3 to use, and where it runs."""
 
     weights: str = "facebook/sam3"
     """A transformers folder or a name on the hub; SAM License."""
@@ -95,13 +95,13 @@ SEEM_STEP = 32
 
 
 class SeemConfig(Frozen):
-    """Which SEEM, and where it runs."""
+    """The SEEM to use, and where it runs."""
 
     weights: str = "seem_focall_v0.pt"
     """A published file (Apache-2.0): `hf download xdecoder/SEEM seem_focall_v0.pt`."""
 
     revision: str | None = None
-    """For names on the hub; a file has none."""
+    """Commit for names on the hub; a file has none."""
 
     tokenizer: str = "openai/clip-vit-base-patch32"
     """CLIP's vocabulary: a folder or hub name."""

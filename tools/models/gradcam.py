@@ -1,10 +1,10 @@
-"""Gradient-weighted maps: which places of a picture caused a score, as plain tensor maths (GEM section 3.4.2).
+"""Gradient-weighted maps: the places of a picture that caused a score, as plain tensor maths (GEM section 3.4.2).
 
-Two families. `attention_map` weights a text layer's cross-attention by its gradient: equation 11, for BLIP.
-`feature_map` is the classic Grad-CAM (Selvaraju et al., 2017) on the visual encoder's output, which section 5.2 uses
-for the models without such a layer: BLIP-2 and LLaVA.
+There are two families. `attention_map` weights a text layer's cross-attention by its gradient: equation 11, for BLIP.
+`feature_map` is the classic Grad-CAM (Selvaraju et al., 2017) on the vision encoder's output. Section 5.2 uses it for
+models without such a layer: BLIP-2 and LLaVA.
 
-All maps are non-negative, without a unit or a fixed scale. Rows are never compared with each other.
+All maps are non-negative, without unit or fixed scale, so rows cannot be compared with each other.
 """
 
 import torch
@@ -20,7 +20,7 @@ def score_to_trace(logits: Tensor, target: Target) -> Tensor:
 
     Args:
         logits: (rows, 2); column 1 is "match".
-        target: which score.
+        target: the score to differentiate.
     """
     scores = logits if target == "logit" else logits.softmax(dim=-1)
     return scores[:, 1].sum()
@@ -35,11 +35,11 @@ def attention_map(
         attention: (rows, heads, tokens, 1 + patches); cross-attention probabilities, the image's class token first.
         gradient: the score's gradient with respect to `attention`, same shape.
         text_mask: (rows, tokens); 1 for the text and its first and last special token, 0 for padding on the right.
-        heads: mean over the heads, or the strongest one.
+        heads: combine heads by their mean, or use the strongest one.
         tokens: see `Tokens`.
 
     Returns:
-        (rows, patches), in the patches' order. A text of no inner token has a map of zeros under `inner_mean`.
+        (rows, patches), in the patches' order. A text without an inner token has a map of zeros under `inner_mean`.
     """
     weighted = (attention * gradient.clamp(min=0))[..., 1:]
     by_token = weighted.mean(dim=1) if heads == "mean" else weighted.amax(dim=1)
@@ -61,7 +61,7 @@ def feature_map(features: Tensor, gradient: Tensor) -> Tensor:
     """Grad-CAM: the channels weighted by their mean gradient over the patches, summed, negative parts cut off.
 
     Args:
-        features: (rows, patches, channels), the visual encoder's output without class token.
+        features: (rows, patches, channels), the vision encoder's output without class token.
         gradient: the score's gradient with respect to `features`, same shape.
 
     Returns:

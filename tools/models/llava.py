@@ -16,7 +16,7 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def visual_features(net: Any, image: Image.Image, colours: Colours) -> Tensor:
-    """The layers of the visual encoder that the projector reads, side by side: (1, patches, channels)."""
+    """The layers of the vision encoder that the projector reads, concatenated: (1, patches, channels)."""
     config = net.config
     mean, std = colours
     square = squash(pad_to_square(image, mean), config.vision_config.image_size, mean, std)

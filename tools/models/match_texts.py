@@ -45,8 +45,8 @@ class MatchTexts:
     Args:
         tokenizer: BERT's, or one like it.
         first: id of the first token.
-        longest: bound of a text's tokens, the first one and [SEP] included; at least 8.
-        device: where the tensors go.
+        longest: largest number of a text's tokens, including the first one and [SEP]; at least 8.
+        device: device of the tensors.
     """
 
     def __init__(self, tokenizer: Any, first: int, longest: int, device: torch.device) -> None:
@@ -62,7 +62,7 @@ class MatchTexts:
         return self._pad(rows)
 
     def plain(self, sentences: Sequence[str]) -> tuple[Texts, int]:
-        """Sentences, cut at their end where they are too long, and the number of cut ones."""
+        """Sentences as token ids, cut at the end if they are too long, and the number of cut ones."""
         rows = [self._ids(without_special(sentence, self._words)) for sentence in sentences]
         room = self._longest - 2
         texts = self._pad([[self._first, *row[:room], self._words.sep_token_id] for row in rows])
@@ -76,7 +76,7 @@ class MatchTexts:
         return Texts(ids, mask)
 
     def notices(self, queries: Sequence[Query], tool: str) -> tuple[Notice, ...]:
-        """Warnings for queries that were cut (W140), or that have no token that the model knows (W141)."""
+        """Warnings for queries that were cut (W140), or that have no known token (W141)."""
         found = []
         for query in queries:
             entity, tail = self._parts(query)
@@ -88,7 +88,7 @@ class MatchTexts:
         return tuple(found)
 
     def _parts(self, query: Query) -> tuple[list[int], list[int]]:
-        """The entity's ids, and those of the rest of the sentence, which leave room for at least one of the entity."""
+        """The ids of the entity, and of the rest of the sentence, cut so that at least one of the entity's ids fits."""
         before, _, after = MATCH_PROMPT.partition("{entity}")
         tail = self._ids(after.format(category=query.category))
         return self._ids(before + without_special(query.text, self._words)), tail[: self._longest - 3]

@@ -1,4 +1,4 @@
-"""One loaded OFA, shared by several tools. A picture goes through the ResNet once for all questions about it.
+"""One loaded OFA, shared by several tools. The ResNet encodes a picture once for all questions about it.
 
 OFA's encoder reads picture and words together, so texts can share only the patches of the ResNet.
 """
@@ -94,8 +94,8 @@ def _load(config: OfaConfig, path: Path, sha256: str) -> OfaModel:
 
 
 def as_in_riveg(expression: str) -> str:
-    """A referring expression as RiVEG's data files write it: the name joined to its expansion by a hyphen.
+    """A referring expression in the form of RiVEG's data files: the name joined to its expansion by a hyphen.
 
-    OFA's spelling turns that hyphen into a blank; it would keep the dash of the paper's text.
+    OFA's text cleaning turns that hyphen into a blank. It would not change the dash of the paper's text.
     """
     return expression.replace(" – ", "-", 1)

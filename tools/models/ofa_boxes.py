@@ -1,8 +1,7 @@
-"""Boxes as OFA writes them: four of 1,000 bins, for left, top, right and bottom of a picture squashed to a square.
+"""Boxes in OFA's form: four of 1,000 bins, for left, top, right and bottom of a picture squashed to a square.
 
-OFA writes a coordinate of that square (512 pixels) as `round(999 * x / 512)`. The square's pixels cancel out: bin 999
-is the picture's far edge on either axis, whatever its size, and back from a bin a coordinate is off by half a bin at
-most.
+OFA writes a coordinate of that square (512 pixels) as `round(999 * x / 512)`. So bin 999 is the picture's far edge on
+either axis, for any picture size. A coordinate restored from a bin is off by at most half a bin.
 """
 
 from collections.abc import Sequence
@@ -10,11 +9,11 @@ from collections.abc import Sequence
 from namepin.tools.types import Box
 
 NOWHERE = (0, 0, 0, 0)
-"""The answer for mentions that are not in the picture, of a grounder trained on such mentions (RiVEG, footnote 3)."""
+"""The answer for mentions that are not in the picture, by a grounder trained on such mentions (RiVEG, footnote 3)."""
 
 
 def bins_of(box: Box, width: int, height: int, bins: int = 1000) -> tuple[int, int, int, int]:
-    """The four bins of a box in a picture of `width` x `height` pixels; coordinates outside move to its edge."""
+    """The four bins of a box in a picture of `width` x `height` pixels; coordinates outside are moved to its edge."""
     x1, y1, x2, y2 = (
         min(max(round(value / side * (bins - 1)), 0), bins - 1)
         for value, side in zip(box, (width, height, width, height), strict=True)

@@ -1,10 +1,10 @@
-"""OFA's weights (Apache-2.0), in both forms they are published in.
+"""Reads OFA's weights (Apache-2.0) in both published forms.
 
 - fairseq's `.pt` (`ofa_large.pt`, `snli_ve_large_best.pt`, `refcoco_large_best.pt`), which also holds its settings;
 - a folder or hub name of OFA-Sys's transformers branch (`OFA-Sys/ofa-large`): `config.json` and weights.
 
-Sizes are read off the tensors' shapes; the settings give only the rest. Every tensor is used, or is known to be unused
-here (`_UNUSED`). Any other tensor is an error, and so is a missing one.
+Sizes come from the tensors' shapes, everything else from the settings. Every tensor is used, or is listed as unused
+(`_UNUSED`). Any other tensor is an error, and so is a missing one.
 """
 
 import json
@@ -40,7 +40,7 @@ _UNUSED = re.compile(
 )
 
 _SHARED = ("decoder.embed_tokens.weight", "decoder.output_projection.weight")
-"""Where there are such tensors, they are copies of the encoder's token embeddings."""
+"""If these tensors exist, they are copies of the encoder's token embeddings."""
 
 _FROM_TRANSFORMERS = (
     (r"^encoder\.(layers\.\d+)\.self_attn_mid_layer_norm\.", r"encoder.\1.attn_ln."),
@@ -50,7 +50,7 @@ _FROM_TRANSFORMERS = (
     (r"^decoder\.(layers\.\d+)\.cross_attn\.", r"decoder.\1.encoder_attn."),
     (r"\.ffn_layer_norm\.", ".ffn_layernorm."),
 )
-"""The transformers branch's name -> OFA's own, which ours are."""
+"""The transformers branch's name -> OFA's own name, which Namepin uses."""
 
 _ALWAYS: Mapping[str, Any] = {
     "activation_fn": "gelu",
@@ -66,15 +66,16 @@ _ALWAYS: Mapping[str, Any] = {
 
 
 _SPLIT = {"code_dict_size": 8192, "num_bins": 1000}
-"""The numbers of codes and bins in the vocabulary, where a checkpoint does not give them."""
+"""Numbers of codes and bins in the vocabulary, for checkpoints that do not state them."""
 
 _PLACES = 1024
-"""For words, in all published OFAs; the questions' bound counts on them (`namepin.tools.models.ofa_vocabulary`)."""
+"""Token positions of all published OFAs; the bound for questions relies on it
+(`namepin.tools.models.ofa_vocabulary`)."""
 
 
 @dataclass(frozen=True)
 class OfaCheckpoint:
-    """Loaded weights and what belongs to them.
+    """A loaded checkpoint.
 
     Attributes:
         net: float32, evaluation mode, on the CPU.
@@ -93,7 +94,7 @@ def load_ofa(path: Path, sha256: str, *, tokenizer: str) -> OfaCheckpoint:
     Args:
         path: see `namepin.tools.loading.pretrained.locate`.
         sha256: `weights_sha256(path)`.
-        tokenizer: a folder or hub name, for a `.pt` that has no vocabulary beside it; see
+        tokenizer: a folder or hub name, for a `.pt` without a vocabulary beside it; see
             `namepin.tools.models.ofa_vocabulary`.
 
     Raises:
@@ -174,12 +175,12 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
 
     Args:
         state: tensors under OFA's own names.
-        settings: the model's, of either form; what is missing has the value of the published models.
+        settings: the model's settings, of either form; missing ones have the values of the published models.
         where: the file, for messages.
 
     Raises:
-        NamepinError: E211 when a number is not finite, E212 when a tensor is missing, unknown or of another shape, or
-            a setting is not that of OFA.
+        NamepinError: E211 when a number is not finite, E212 when a tensor is missing, unknown or of another shape, or a
+            setting is not OFA's.
     """
     strange = [key for key, value in _ALWAYS.items() if settings.get(key, value) != value]
     if strange:
@@ -197,7 +198,7 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
         raise another_model("encoder and decoder have different token embeddings", where, _MEND)
     with torch.device("meta"):
         net = Ofa(sizes)
-    for key in net.state_dict():  # frozen batch norms do not count batches, and nothing here reads the count
+    for key in net.state_dict():  # frozen batch norms have no batch count, and no code here reads it
         if key.endswith("num_batches_tracked"):
             loaded[key] = torch.tensor(0)
     load_exactly(net, loaded, where, _MEND)

@@ -1,7 +1,7 @@
-"""OFA's one vocabulary: GPT-2's byte pairs in fairseq's order, then picture codes, then the bins of places.
+"""OFA's vocabulary: GPT-2's byte pairs in fairseq's order, then picture codes, then location bins.
 
-Published OFA: 50,265 words (four special ones first, `<mask>` last), 8,192 codes, 1,000 bins. A post cannot write a
-special word, code or bin: `<bin_7>` in a text is five ordinary pieces of text.
+Published OFA: 50,265 words (four special ones first, `<mask>` last), 8,192 codes, 1,000 bins. A post cannot contain a
+special word, code or bin: `<bin_7>` in a text is five ordinary pieces.
 """
 
 import re
@@ -25,7 +25,7 @@ _MAX_PIECES = 400
 """Largest number of pieces of the same; two such texts and a question fit OFA's 1,024 places. OFA fails on more."""
 
 _FILES = (("vocab.json", "merges.txt"), ("dict.txt", "encoder.json", "vocab.bpe"))
-"""As transformers keeps the byte pairs (also BART's), and as OFA's repository does in utils/BPE."""
+"""The byte-pair files of transformers (also BART's), and of OFA's repository in utils/BPE."""
 
 _MEND = (
     "put vocab.json and merges.txt (OFA's or BART's), or all of OFA's utils/BPE, beside the weights, or set tokenizer"
@@ -49,7 +49,7 @@ class OfaWords:
         self.identity = digest([vocabulary, [list(pair) for pair in merges], codes, bins])
 
     def ids(self, text: str) -> list[int]:
-        """The pieces of a text, none added."""
+        """The pieces of a text, without added ones."""
         return list(self._pieces.encode(text).ids)
 
     def save(self, folder: Path) -> None:
@@ -61,9 +61,9 @@ class OfaWords:
         return torch.arange(self.first_bin, self.size)
 
     def normalise_text(self, text: str) -> tuple[str, bool]:
-        """A text as OFA's data code spells it, and whether its end was cut off.
+        """A text cleaned as in OFA's data code, and whether its end was cut off.
 
-        Small letters, no punctuation in front, blanks for dashes and slashes, at most `MAX_WORDS` words.
+        Lower case, without leading punctuation, blanks for dashes and slashes, at most `MAX_WORDS` words.
         """
         text = text.lower().lstrip(",.!?*#:;~").replace("-", " ").replace("/", " ").replace("<person>", "person")
         words = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ").split(" ")
@@ -79,9 +79,9 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
 
     Args:
         place: a folder with one of the two sets of files, or the hub name of an OFA or BART.
-        vocabulary: how many token embeddings the weights have.
-        codes: of them, how many are picture codes.
-        bins: how many, at the end, are bins.
+        vocabulary: number of token embeddings of the weights.
+        codes: number of picture codes among them.
+        bins: number of bins at their end.
 
     Raises:
         NamepinError: E211 when a file is damaged, E213 when the hub does not provide it, E218 when there is none, or it
@@ -107,7 +107,7 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
 
 
 def word_files(folder: Path) -> tuple[str, ...]:
-    """The files of a vocabulary that are in `folder`; none where they are not all there."""
+    """The vocabulary files in `folder`; empty unless a set is complete."""
     return next((names for names in _FILES if all((folder / name).is_file() for name in names)), ())
 
 

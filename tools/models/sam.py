@@ -1,7 +1,7 @@
 """One loaded SAM: a picture is encoded once, and its embedding serves any number of points and boxes.
 
-Pictures are scaled so that their long side fits the net, and padded below and to the right; points and boxes are given
-in pixels of the upright picture, and masks come back at its size.
+Pictures are scaled so that their long side fits the net, and padded below and to the right. Points and boxes are in
+pixels of the upright picture, and masks have its size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Candidates:
 
 
 def fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(width, height) once the long side is `side`; halves round up, and no side vanishes."""
+    """(width, height) with a long side of `side`; halves round up, and each side is at least 1."""
     scale = side / max(size)
     return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
@@ -56,7 +56,7 @@ def fit(image: Image.Image, side: int) -> Tensor:
 def unfit(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
     """Mask logits of the padded square, at the picture's size: (masks, h, w) -> (masks, height, width).
 
-    Both steps are bilinear, as in SAM's own predictor: to the net's square, whose padding is cut off, then on.
+    Two bilinear steps as in SAM's own predictor: to the net's square, and, without its padding, to the picture's size.
     """
     width, height = fit_size(size, side)
     square = functional.interpolate(logits[None], (side, side), mode="bilinear", align_corners=False)
@@ -137,7 +137,7 @@ class Sam:
         return unfit(logits, size, self.side)
 
     def _fit(self, image: Image.Image) -> Tensor:
-        """The picture as the net sees it, (3, side, side)."""
+        """The picture as input of the net, (3, side, side)."""
         return fit(image, self.side)
 
     def _frame(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -1,8 +1,8 @@
-"""SAM's weights, in both forms they are published in.
+"""Reads SAM's weights in both published forms.
 
 - a transformers folder or hub name (`facebook/sam-vit-huge`): `config.json` and safetensors;
 - an original file (`sam_vit_h_4b8939.pth`, `sam_vit_l_0b3195.pth`, `sam_vit_b_01ec64.pth`): a pickle of tensors, read
-  without running code. Its sizes are read off its tensors, and its names translated by `translate`.
+  without running code. Sizes come from the tensors, and `translate` maps the names.
 
 Both are Apache-2.0.
 """
@@ -54,12 +54,12 @@ _RENAMED = (
     (r"^(mask_decoder\..*(?:mlps\.\d+|head))\.layers\.1\.", r"\1.layers.0."),
     (r"^(mask_decoder\..*(?:mlps\.\d+|head))\.layers\.2\.", r"\1.proj_out."),
 )
-"""Original name -> transformers' name: the first rule that fits; a name without a rule is alike in both."""
+"""Original name -> transformers' name: the first rule that fits; a name without a rule is the same in both."""
 
 
 @dataclass(frozen=True)
 class SamCheckpoint:
-    """Loaded weights and what belongs to them.
+    """A loaded checkpoint.
 
     Attributes:
         net: `SamModel`, float32, evaluation mode, on the CPU.
@@ -106,7 +106,7 @@ def translate(names: Iterable[str]) -> dict[str, str]:
 
 
 def from_original(state: Mapping[str, Tensor], where: str) -> Any:
-    """The net of an original checkpoint, its sizes read off the tensors' shapes.
+    """The net of an original checkpoint, with sizes from the tensors' shapes.
 
     Raises:
         NamepinError: E212 when a tensor is missing, left over, or of another shape.
@@ -118,7 +118,7 @@ def from_original(state: Mapping[str, Tensor], where: str) -> Any:
         net: Any = SamModel(config)
     loaded = {new: state[old].float() for old, new in translate(state).items()}
     positions = loaded.get("prompt_encoder.shared_embedding.positional_embedding")
-    if positions is not None:  # one matrix, which transformers also holds as the picture's
+    if positions is not None:  # one matrix, which transformers also stores as the picture's
         loaded["shared_image_embedding.positional_embedding"] = positions
     load_exactly(net, loaded, where, _MEND)
     net.tie_weights()

@@ -26,7 +26,7 @@ from namepin.tools.nets.seem.net import spread_points
 from namepin.tools.types import Box, ImageRef, Point
 
 _STROKE = 512
-"""Largest number of pixels that are read of a stroke."""
+"""Largest number of pixels of a stroke that are used."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Answer:
 
 
 def scale_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
-    """(width, height) with the short side as asked, unless the long side would be longer than asked; none vanishes."""
+    """(width, height) with the given short side, unless the long side would exceed its bound; each is at least 1."""
     short, long = min(size), max(size)
     if long * short_side <= long_side * short:
         new_short, new_long = short_side, short_side * long // short
@@ -67,7 +67,7 @@ def stroke(point: Point | None, box: Box | None, size: tuple[int, int], small: t
         point: in pixels of the picture, inside it.
         box: likewise; used where there is no point.
         size: (width, height) of the picture.
-        small: of the scaled picture.
+        small: (width, height) of the scaled picture.
     """
     along = small[0] / size[0], small[1] / size[1]
     if point is not None:
@@ -123,7 +123,7 @@ class SeemModel:
 
     @torch.no_grad()
     def answers(self, features: Features, size: tuple[int, int], asks: Sequence[Ask]) -> list[Answer]:
-        """The mask of every prompt: chosen by the point where there is one, as in SEEM's demo, else by the words.
+        """The mask of every prompt, chosen by the point if there is one, as in SEEM's demo, else by the words.
 
         Prompts with equal numbers of pixels and tokens share one pass through the net, so no prompt is padded.
 
@@ -155,7 +155,7 @@ class SeemModel:
             chosen = prediction.chosen_by_point()
         else:
             assert words is not None
-            # Each prompt is judged by its own words: the diagonal of prompts and texts.
+            # Each prompt belongs to its own words: the diagonal of prompts and texts.
             logits = self._net.class_logits(prediction, words.whole)
             chosen = logits.diagonal(dim1=0, dim2=2).argmax(dim=0)
         masks: Tensor = prediction.masks[torch.arange(len(chosen), device=self.device), chosen]

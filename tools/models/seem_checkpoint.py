@@ -1,7 +1,7 @@
 """SEEM's published weights (Apache-2.0): `seem_focalt_v*.pt`, `seem_focall_v*.pt`, and the DaViT variants.
 
-A pickle of tensors, read without running code. The net's sizes are read off the tensors. Every tensor of the file is
-loaded, or is known to be unused here: it serves training, or the memory of earlier strokes.
+A pickle of tensors, read without running code. Sizes come from the tensors. Every tensor of the file is loaded, or is
+listed as unused: it serves training, or the memory of earlier strokes.
 """
 
 import re
@@ -33,12 +33,12 @@ _TEXT = _MASKS + "lang_encoder."
 
 @dataclass(frozen=True)
 class SeemCheckpoint:
-    """Loaded weights and what belongs to them.
+    """A loaded checkpoint.
 
     Attributes:
         net: float32, evaluation mode, on the CPU.
         tokenizer: CLIP's.
-        positions: tokens of the longest text.
+        positions: number of tokens of the longest text.
         identity: sha256 of weights, sizes and vocabulary; models of equal identity compute the same.
     """
 
@@ -54,7 +54,7 @@ def load_seem(path: Path, sha256: str, *, tokenizer: str) -> SeemCheckpoint:
     Args:
         path: the file.
         sha256: `weights_sha256(path)`.
-        tokenizer: CLIP's, as a folder or hub name: the file brings none.
+        tokenizer: folder or hub name of CLIP's tokenizer, since the file has none.
 
     Raises:
         NamepinError: E211 damaged or truncated, E212 weights of another model, E214 a pickle with code in it,

@@ -1,8 +1,10 @@
-"""SeqTR's weights (no licence is given), as the authors' code saves them: `{"state_dict": ..., "ema_state_dict": ...}`.
+"""Reads SeqTR's weights as saved by the authors' code; they give no licence.
 
-`det_best.pth` and `segm_best.pth` hold the weights, mostly also their moving average, and the state of the training.
-Only tensors are read, and no code is run. Names may begin with `module.`. A folder with `model.safetensors` under the
-same names is read as well. Every tensor is used; sizes are read off the shapes.
+A file is `{"state_dict": ..., "ema_state_dict": ...}`.
+
+`det_best.pth` and `segm_best.pth` hold the weights, usually their moving average, and the state of the training. Only
+tensors are read, and no code is run. Names may begin with `module.`. A folder with `model.safetensors` under the same
+names is read as well. Every tensor is used; sizes are read off the shapes.
 """
 
 import re
@@ -33,7 +35,7 @@ _STAGES = (2, 4, 6, 8, 10, 11)
 
 @dataclass(frozen=True)
 class SeqtrCheckpoint:
-    """Loaded weights and what belongs to them.
+    """A loaded checkpoint.
 
     Attributes:
         net: float32, evaluation mode, on the CPU.
@@ -53,7 +55,7 @@ def load_seqtr(path: Path, sha256: str, *, vocabulary: str | None, average: bool
         path: the file or folder.
         sha256: `weights_sha256(path)`.
         vocabulary: the JSON file; None for `token_to_ix.json` beside the weights.
-        average: take the moving average of the weights where the file has it.
+        average: use the moving average of the weights if the file has it.
 
     Raises:
         NamepinError: E211 damaged, truncated or not finite, E212 weights of another model, E214 a pickle with code in
@@ -90,7 +92,7 @@ def from_state(state: Mapping[str, Tensor], where: str) -> Seqtr:
         NamepinError: E211 when a number is not finite, E212 when a tensor is missing, left over or of another shape.
     """
     loaded = {key.removeprefix("module."): value for key, value in state.items()}
-    # A moving average turns counts into fractions; nothing reads them.
+    # A moving average turns counts into fractions; no code reads them.
     loaded = {key: value if key.endswith("tracked") else value.float() for key, value in loaded.items()}
     try:
         sizes = _sizes(loaded)

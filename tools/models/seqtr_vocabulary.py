@@ -25,7 +25,7 @@ def normalise_words(expression: str) -> list[str]:
 def vocabulary_of(annotations: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
     """The vocabulary of the authors' `instances.json`: split -> annotations, each with its `expressions`.
 
-    It depends on the order of the splits in the file, as the weights trained with it do.
+    It depends on the order of the splits in the file, and so do weights trained with it.
     """
     words = {word: row for row, word in enumerate(_RESERVED)}
     for split in annotations.values():
@@ -40,14 +40,14 @@ def load_vocabulary(path: Path, rows: int) -> dict[str, int]:
     """A vocabulary for word embeddings of `rows` rows.
 
     Raises:
-        NamepinError: E218 when there is none, or it does not fit.
+        NamepinError: E218 when it is missing or does not fit.
     """
     if not path.is_file():
         raise NamepinError(
             "E218",
-            "no vocabulary: SeqTR's checkpoints bring none",
+            "no vocabulary: SeqTR's checkpoints contain none",
             where=str(path),
-            mend=f"make {FILE} of the annotations it was trained with (docs/riveg.md)",
+            mend=f"make {FILE} from the annotations it was trained with (docs/riveg.md)",
         )
     words = read_json(path)
     numbers = list(words.values())
@@ -55,7 +55,7 @@ def load_vocabulary(path: Path, rows: int) -> dict[str, int]:
     if not fits or len(set(numbers)) != rows or words.get(PAD) != 0 or UNKNOWN not in words:
         raise NamepinError(
             "E218",
-            f"the vocabulary does not number the embeddings' {rows} rows from {PAD} (0) on, {UNKNOWN} among them",
+            f"the vocabulary does not number the embeddings' {rows} rows from {PAD} (0) on, with {UNKNOWN}",
             where=str(path),
             mend="use the vocabulary that belongs to the weights",
         )

@@ -38,8 +38,8 @@ class UmtCheckpoint:
     ) -> Tensor:
         """Mean of the multimodal hidden states over each text's word pieces, [CLS] and [SEP] left out: (B, 2H).
 
-        Pictures are squashed to the net's square: UMT's own code cuts a random square out of them, in evaluation too,
-        so that no two of its runs agree.
+        Pictures are squashed to the net's square. UMT's own code crops a random square, also in evaluation, so that no
+        two of its runs agree.
         """
         longest = min(longest, self.net.text.config.max_position_embeddings)
         words, _ = MatchTexts(self.tokenizer, self.tokenizer.cls_token_id, longest, device).plain(texts)
@@ -47,7 +47,7 @@ class UmtCheckpoint:
         shown = [torch.zeros(3, side, side) if p is None else squash(p, side, MEAN, STD) for p in pictures]
         mask = words.mask.bool()
         fused, _ = self.net(UmtBatch(words.ids, mask, torch.stack(shown).to(device)))
-        # Without [CLS] at the start and [SEP] at each row's end; alone, they stand for a text without word pieces.
+        # Without [CLS] at the start and [SEP] at each row's end, unless a text has no other pieces.
         inner = mask & mask.roll(-1, 1)
         inner[:, 0], inner[:, -1] = False, False
         inner = torch.where(inner.any(1, keepdim=True), inner, mask).unsqueeze(2)
@@ -56,7 +56,7 @@ class UmtCheckpoint:
 
 
 def build_umt(config: dict[str, Any]) -> Umt:
-    """The net of a `config.json`, its weights random: `text` (BERT), `vision` (ResNet), `num_types`, `dropout`."""
+    """The net of a `config.json`, with random weights: `text` (BERT), `vision` (ResNet), `num_types`, `dropout`."""
     from transformers import BertConfig, BertModel, ResNetConfig, ResNetModel
 
     text = BertModel(BertConfig.from_dict(config["text"]), add_pooling_layer=False)
@@ -65,7 +65,7 @@ def build_umt(config: dict[str, Any]) -> Umt:
 
 
 def load_umt(folder: Path) -> UmtCheckpoint:
-    """Read a folder; every tensor is found and used.
+    """Read a folder, after checking that all tensors fit.
 
     Raises:
         NamepinError: E210 missing, E211 damaged, E212 of another model, E218 no tokenizer.
@@ -94,7 +94,7 @@ def load_umt(folder: Path) -> UmtCheckpoint:
 
 
 def save_umt(net: Umt, tokenizer: Any, folder: Path, image_size: int = 224) -> None:
-    """Write what `load_umt` reads."""
+    """Write a folder for `load_umt`."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

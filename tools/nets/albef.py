@@ -1,8 +1,8 @@
 """ALBEF (Li et al., 2021) for visual entailment, in plain PyTorch: a picture and sentences into class logits.
 
-A ViT reads the picture, the lower half of a BERT reads the sentence alone, its upper half reads both: each of those
-layers also attends to the picture's patches. The head judges the state of the sentence's first token. Parts are named
-as in the published checkpoints.
+A ViT encodes the picture. The lower half of a BERT encodes the sentence; each layer of the upper half also attends to
+the picture's patches. The head classifies the state of the sentence's first token. Parts are named as in the published
+checkpoints.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class AlbefSizes:
-    """What a checkpoint's shapes tell; the defaults are those of the published models."""
+    """Sizes of a checkpoint's tensors; the defaults are those of the published models."""
 
     image_size: int = 384
     patch: int = 16
@@ -29,14 +29,14 @@ class AlbefSizes:
     fusion: int = 6
     """The first layer of the text encoder that attends to the picture."""
     kinds: bool = True
-    """Whether the embeddings tell kinds of sentences apart; in LAVIS's port of ALBEF they do not."""
+    """Whether there are token type embeddings; LAVIS's port of ALBEF has none."""
     classes: int = 3
     head: int = 64
     """Channels of an attention head, in both encoders; the checkpoints do not store it."""
 
     @property
     def grid(self) -> int:
-        """Rows of patches, and columns."""
+        """Number of rows of patches, and of columns."""
         return self.image_size // self.patch
 
 
@@ -76,7 +76,7 @@ def entailment_head(width: int, classes: int) -> nn.Sequential:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, head: int, mask: Tensor | None = None) -> Tensor:
-    """Multi-head attention: (n, tokens, width) over (n or 1, others, width); true in `mask` is what may be seen."""
+    """Multi-head attention: (n, tokens, width) over (n or 1, others, width); `mask` allows attention."""
 
     def heads(states: Tensor) -> Tensor:
         split = states.reshape(*states.shape[:2], -1, head).transpose(1, 2)
@@ -109,7 +109,7 @@ class VisionEncoder(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    """Self-attention and a perceptron, each on normed states and added to what came in."""
+    """Self-attention and an MLP, each after a norm and with a residual connection."""
 
     def __init__(self, sizes: AlbefSizes) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class VisionBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """A BERT, of whose layers those from `fusion` on attend to the picture, too."""
+    """A BERT whose layers from `fusion` on also attend to the picture."""
 
     def __init__(self, sizes: AlbefSizes) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class TextEncoder(nn.Module):
         self.encoder = nn.ModuleDict({"layer": layers})
 
     def forward(self, ids: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
-        """States (n, tokens, width) of `Albef.forward`'s arguments."""
+        """States (n, tokens, width); arguments as in `Albef.forward`."""
         states = self.embeddings(ids)
         seen = mask[:, None, None, :].bool()
         for layer in self.encoder["layer"].children():
@@ -149,7 +149,7 @@ class TextEncoder(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Words, their places, and the kind of sentence, of which there is one only, 0."""
+    """Embeddings of tokens, of positions, and of the token type, which is always 0."""
 
     def __init__(self, sizes: AlbefSizes) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Embeddings(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """Attention to the sentence, then to the picture where the layer is fused, then a perceptron."""
+    """Attention to the sentence, then to the picture in fused layers, then an MLP."""
 
     def __init__(self, sizes: AlbefSizes, fused: bool) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class TextLayer(nn.Module):
 
 
 class TextAttention(nn.Module):
-    """Attention of the sentence's tokens to themselves, or to the picture's patches; normed after it is added."""
+    """Attention of the sentence's tokens to themselves or to the picture's patches; norm after the residual."""
 
     def __init__(self, sizes: AlbefSizes, source: int) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class TextAttention(nn.Module):
 
 
 class Residual(nn.Module):
-    """A projection, added to what it started from, and the norm of the sum."""
+    """A projection with a residual connection, and the norm of the sum."""
 
     def __init__(self, source: int, width: int) -> None:
         super().__init__()

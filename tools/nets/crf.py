@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 FORBIDDEN = -1e4
-"""Added to the potential of what must not happen; finite, so that gradients stay finite."""
+"""Added to the potentials of illegal moves; finite, so that gradients stay finite."""
 
 
 class CRF(nn.Module):
@@ -48,7 +48,7 @@ class CRF(nn.Module):
         )
 
     def score(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
-        """Log-potential of one tag sequence a post: `(B,)`; `tags` is `(B, L)`, any value where the mask is false."""
+        """Log-potential of one tag sequence per post: `(B,)`; `tags` is `(B, L)`, any value where the mask is false."""
         start, transitions, end = self.potentials()
         tags = tags.masked_fill(~mask, 0)
         emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)
@@ -73,8 +73,8 @@ class CRF(nn.Module):
 
         Args:
             emissions: `(B, L, T)`.
-            log_weights: `(B, L, T)`, the log-weight of each tag at each word; `FORBIDDEN` where it is excluded. All
-                weight on one tag a word is `nll`.
+            log_weights: `(B, L, T)`, the log-weight of each tag at each word; `FORBIDDEN` where it is excluded. With
+                all weight on one tag per word, the result is that of `nll`.
             mask: `(B, L)`.
         """
         return self.log_partition(emissions, mask) - self.log_partition(emissions + log_weights, mask)
@@ -105,10 +105,10 @@ class CRF(nn.Module):
 
 
 class _Chain:
-    """One forward pass over a batch of chains, and what the backward pass needs of it.
+    """One forward pass over a batch of chains, with the values that the backward pass needs.
 
-    `states[t]` is the distribution over tags given the words up to t; the `totals` are the sums taken out to make it
-    one. All shifts are taken out before `exp` and added back to `log_z`.
+    `states[t]` is the distribution over tags given the words up to t; `totals` are the sums that normalise it. All
+    shifts are taken out before `exp` and added back to `log_z`.
     """
 
     def __init__(self, emissions: Tensor, start: Tensor, transitions: Tensor, end: Tensor, mask: Tensor) -> None:
@@ -131,12 +131,12 @@ class _Chain:
             totals.append(total)
         self.states, self.totals = torch.stack(states), torch.stack(totals)
         self.ending = (state * self.end).sum(1, keepdim=True)
-        # A padded step leaves the state as it was, so its total is 1 and its logarithm 0.
+        # A padded step does not change the state, so its total is 1 and the logarithm 0.
         shifts = (peak.squeeze(2) * mask).sum(1) + top * (mask.sum(1) - 1) + first + last
         self.log_z = self.totals.log().sum((0, 2)) + self.ending.log().squeeze(1) + shifts
 
     def backward(self) -> Tensor:
-        """`(L, B, T)`: what the words after t say about the tag at t, scaled so that states * backward sums to 1."""
+        """`(L, B, T)`: backward messages of the words after t, scaled so that states * backward sums to 1."""
         reverse = self.step.t().contiguous()
         message = self.end / self.ending
         messages = [message]
@@ -154,7 +154,7 @@ class _Chain:
 class _LogPartition(torch.autograd.Function):
     """Log-partition with its analytic gradient: the marginals of tags and of moves.
 
-    The moves of all words are summed by one matrix product, which is where the time goes otherwise.
+    One matrix product sums the moves of all words, because a loop would dominate the time.
     """
 
     @staticmethod

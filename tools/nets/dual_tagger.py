@@ -1,8 +1,8 @@
 """GEM's multi-granularity tagger (section 3.2): an encoder, a coarse and a fine path, a transition matrix.
 
 Shapes: B rows, P word pieces, W words, C and F tags of the coarse and the fine path (`2 * types + 1`). A row is a
-window of a post, `text <SEP> knowledge`; words are read off the pieces of the text (and of the rest, with
-`crf_scope=all`).
+window of a post, `text <SEP> knowledge`. Words take their vectors from pieces of the text, and with `crf_scope=all` of
+the rest as well.
 """
 
 from dataclasses import dataclass, fields
@@ -16,13 +16,13 @@ from namepin.tools.nets.crf import CRF, bio_legal_moves
 
 @dataclass(frozen=True)
 class TaggerBatch:
-    """What the net reads.
+    """Input of the net.
 
     Attributes:
         piece_ids: `(B, P)` int64, the tokenizer's ids.
         piece_mask: `(B, P)` bool, true at real pieces.
-        piece_shapes: `(B, P, S)` int64, what is known of the piece's word beside its letters: how it is written, what
-            it is in the post, what the knowledge says of it.
+        piece_shapes: `(B, P, S)` int64, features of the piece's word: its casing, its role in the post, and its match
+            in the knowledge.
         word_pieces: `(B, W)` int64, the first piece of each word; 0 at padding.
         word_mask: `(B, W)` bool.
         word_chars: `(B, W, K)` int64, character ids, 0 is padding.
@@ -49,7 +49,7 @@ class Emissions:
 
 
 class CharNet(nn.Module):
-    """What a word looks like, letter by letter: embedding, width-3 convolution, maximum over the word.
+    """A word's letters as a vector: embedding, width-3 convolution, maximum over the word.
 
     Input `(B, W, K)` character ids, output `(B, W, out)`.
     """
@@ -84,19 +84,19 @@ class TaggingPath(nn.Module):
 
 
 class DualTaggerNet(nn.Module):
-    """Encoder and two paths with parameters of their own.
+    """Encoder and two paths with their own parameters.
 
-    The casing that an uncased encoder loses comes back twice: as a learned vector added to the piece embeddings, so
-    that every layer sees it, and as the `CharNet`'s vector beside the encoder's output.
+    The casing that an uncased encoder loses is added twice: as a learned vector added to the piece embeddings, so that
+    every layer sees it, and as the `CharNet`'s vector beside the encoder's output.
 
     Args:
         encoder: any transformers encoder that accepts `inputs_embeds`.
         coarse_types: number of coarse types.
         fine_types: number of fine types, 0 for a single path (GMNER's 4 types, section 4.1 of GEM).
         beta: weight of the coarse path in equation 9.
-        dropout: of both paths.
+        dropout: dropout rate of both paths.
         bio_constraint: rule out `I-x` after anything but `B-x` and `I-x`; the paper does not.
-        shapes: sizes of the vocabularies of `piece_shapes`, as many of its S as are used.
+        shapes: sizes of the vocabularies of `piece_shapes`, for those of its S features that are used.
         chars: size of the character vocabulary, or 0 to leave the `CharNet` out.
         char_width: width of the `CharNet`'s output.
     """
@@ -119,7 +119,7 @@ class DualTaggerNet(nn.Module):
         config: Any = encoder.config
         hidden = int(config.hidden_size)
         self.beta = beta
-        # Zero: at first the encoder runs exactly as it was pre-trained.
+        # Zero at first, so that the encoder starts exactly as it was pre-trained.
         self.shapes = nn.ModuleList(nn.Embedding(size, hidden, _weight=torch.zeros(size, hidden)) for size in shapes)
         self.chars = CharNet(chars, 32, char_width) if chars else None
         width = hidden + (char_width if chars else 0)
@@ -154,8 +154,9 @@ class DualTaggerNet(nn.Module):
 def transition_matrix(counts: Tensor) -> Tensor:
     """M of equation 9 from co-occurrence counts `(C, F)` of coarse and fine tags: each fine tag's column sums to one.
 
-    A column says from which coarse tags its fine tag draws; one that never occurs stays zero. (The paper says
-    "normalised" without the axis. By column, a rare fine tag is raised by its parent as much as a frequent one.)
+    A column holds the shares of the coarse tags in its fine tag; the column of a tag that never occurs stays zero. (The
+    paper says "normalised" without the axis. By column, a rare fine tag is raised by its parent as much as a frequent
+    one.)
     """
     counts = counts.float()
     return counts / counts.sum(0, keepdim=True).clamp_min(1.0)

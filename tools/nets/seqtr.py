@@ -1,8 +1,8 @@
-"""SeqTR (Zhu et al., ECCV 2022): a box or an outline, written coordinate by coordinate by a transformer.
+"""SeqTR (Zhu et al., ECCV 2022): a transformer that generates a box or an outline coordinate by coordinate.
 
-A DarkNet-53 reads the picture, a GRU the expression; their features are multiplied, and a transformer reads the
-product. Its decoder writes a sequence of `bins` coordinates, each chosen after those before it: four for a box, x and
-y of each corner for an outline, which ends with a token of its own.
+A DarkNet-53 encodes the picture and a GRU the expression. Their features are multiplied, and a transformer encodes the
+product. Its decoder generates binned coordinates one after another: four for a box; x and y of each corner for an
+outline, which ends with an end token.
 
 Parameters are named as in the authors' checkpoints (`tools/models/seqtr_checkpoint.py`).
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STRIDE = 32
-"""Pixels of the picture that one place of the features covers; sides of pictures are its multiples."""
+"""Pixels per feature cell, along each side; sides of pictures are multiples of it."""
 
 HEADS = 8
 _NORM_GROUPS = 32
@@ -25,20 +25,20 @@ _NORM_GROUPS = 32
 
 @dataclass(frozen=True)
 class SeqtrSizes:
-    """What the shapes of a checkpoint's tensors say; the defaults are the published ones for boxes.
+    """Sizes of a checkpoint's tensors; the defaults are the published ones for boxes.
 
     Attributes:
         base: channels of DarkNet's first layer; the last has 32 times as many.
         blocks: pairs of convolutions in each of DarkNet's stages.
-        words: rows of the word embeddings.
-        word_width: their columns.
-        width: of the transformer, a multiple of 32.
-        inner: of its feed-forward layers.
-        encoder_depth: its layers.
-        decoder_depth: likewise.
-        bins: into which each axis of the picture is cut.
-        positions: the longest sequence.
-        tasks: whether the decoder is told its task, and writes a box and then an outline.
+        words: number of word embeddings.
+        word_width: their width.
+        width: width of the transformer, a multiple of 32.
+        inner: width of its feed-forward layers.
+        encoder_depth: number of encoder layers.
+        decoder_depth: number of decoder layers.
+        bins: number of bins per axis of the picture.
+        positions: length of the longest sequence.
+        tasks: whether the decoder gets a task embedding and generates a box, then an outline.
     """
 
     base: int = 32
@@ -55,18 +55,18 @@ class SeqtrSizes:
 
     @property
     def channels(self) -> int:
-        """Of the picture's features, and of the sentence's."""
+        """Channels of the picture's and of the sentence's features."""
         return 32 * self.base
 
     @property
     def corners(self) -> int:
-        """The most that an outline can have; 0 where the weights draw boxes only."""
+        """Largest number of corners of an outline; 0 for weights that generate only boxes."""
         return (self.positions - 6) // 2 if self.tasks else (self.positions - 1) // 2 * (self.positions > 5)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the decoder looks at: for each of its layers, keys and values (n, heads, places, width / heads)."""
+    """Input of the decoder's attention: keys and values (n, heads, places, width / heads) for each of its layers."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
 
@@ -103,7 +103,7 @@ class Stage(nn.Module):
         self._residual = residual
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shape kept."""
+        """The shape does not change."""
         for pair in self.module_list:
             inner = nn.Sequential(*pair)  # type: ignore[misc]  # a list of them, to mypy one module
             x = inner(x) + x if self._residual else inner(x)
@@ -137,7 +137,7 @@ class Eyes(nn.Module):
 
 
 class Sentence(nn.Module):
-    """A bidirectional GRU over word embeddings; the greatest value of each channel over the words."""
+    """A bidirectional GRU over word embeddings, with the maximum of each channel over the words."""
 
     def __init__(self, words: int, word_width: int, channels: int) -> None:
         super().__init__()
@@ -145,10 +145,10 @@ class Sentence(nn.Module):
         self.lstm = nn.GRU(word_width, channels // 2, batch_first=True, bidirectional=True)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(n, words), 0 where there is no word, -> (n, channels).
+        """(n, words), 0 for padding, -> (n, channels).
 
-        The GRU runs over the empty places too, backwards even before the first word: so the number of places, and not
-        only of words, is part of what the weights were trained with.
+        The GRU also runs over padding; its backward pass even starts there. So the padded length is part of what the
+        weights were trained with.
         """
         states, _ = self.lstm(self.embedding(ids))
         result: Tensor = states.masked_fill((ids == 0)[..., None], -math.inf).amax(1)
@@ -176,7 +176,7 @@ class Fusion(nn.Module):
 
 
 class Attention(nn.Module):
-    """Many-headed attention, its keys and values computed apart, so that they can be kept."""
+    """Multi-head attention with separate computation of keys and values, so that they can be cached."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Attention(nn.Module):
         return self._project(keys, 1), self._project(values, 2)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Queries (n, asked, width), and what `keys` gave -> (n, asked, width)."""
+        """Queries (n, asked, width), and the result of `keys` -> (n, asked, width)."""
         asked = self._project(queries, 0)
         weights = (asked @ keys.transpose(-1, -2) / math.sqrt(keys.shape[-1])).softmax(-1)
         result: Tensor = self.out_proj((weights @ values).transpose(1, 2).flatten(2))
@@ -212,7 +212,7 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """X (n, places, width); `places` tells queries and keys, not values, where they are."""
+        """States (n, places, width); the position encoding `places` is added to queries and keys, not to values."""
         placed = x + places
         x = self.norm1(x + self.self_attn(placed, *self.self_attn.keys(placed, x)))
         result: Tensor = self.norm2(x + self.linear2(self.linear1(x).relu()))
@@ -220,7 +220,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention over what was written, attention to the memory, feed-forward."""
+    """Self-attention over the generated tokens, attention to the memory, feed-forward."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, place: Tensor, past: tuple[Tensor, Tensor] | None, memory: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One more position (n, 1, width), after those whose keys and values are `past`; and these with its own."""
+        """States (n, 1, width) of the position after those in `past`, and `past` with its keys and values."""
         keys, values = self.self_attn.keys(x + place, x)
         if past is not None:
             keys, values = torch.cat([past[0], keys], 2), torch.cat([past[1], values], 2)
@@ -241,7 +241,7 @@ class DecoderLayer(nn.Module):
 
 
 class _Layers(nn.Module):
-    """The encoder's or decoder's layers, under the names that checkpoints have."""
+    """The encoder's or decoder's layers, named as in the checkpoints."""
 
     def __init__(self, layers: Sequence[nn.Module], norm: nn.Module | None = None) -> None:
         super().__init__()
@@ -268,7 +268,7 @@ class _Positions(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Reads a picture multiplied with a sentence; writes tokens."""
+    """Encodes a picture multiplied with a sentence, and decodes tokens."""
 
     def __init__(self, sizes: SeqtrSizes) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class Transformer(nn.Module):
         self.seq_positional_encoding = _Positions(sizes.positions, width)
 
     def encode(self, product: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, channels, h, w) -> states (n, h * w, width), and the places' encoding (h * w, width)."""
+        """(n, channels, h, w) -> states (n, h * w, width), and the position encoding (h * w, width)."""
         x = self.input_proj(product)
         places = sine_places(x.shape[2], x.shape[3], x.shape[1]).to(x)
         x = x.flatten(2).transpose(1, 2)
@@ -313,13 +313,13 @@ class Head(nn.Module):
             self.task_embedding = nn.Embedding(2, width)
 
     def logits(self, states: Tensor) -> Tensor:
-        """(n, width) -> (n, bins + 1), the end last."""
+        """(n, width) -> (n, bins + 1), the end token last."""
         first, second, last = cast(Any, self.predictor)
         return cast(Tensor, last.fc(second.fc(first.fc(states).relu()).relu()))
 
 
 class Pen:
-    """A sequence being written: `write` takes the next input and gives the logits of what follows it."""
+    """A sequence during generation: `write` takes the next input and returns the logits of the following token."""
 
     def __init__(self, head: Head, memory: Memory) -> None:
         self._head, self._memory, self._at = head, memory, 0
@@ -335,7 +335,7 @@ class Pen:
         return self._head.logits(transformer.decoder.norm(x)[:, 0])
 
     def greedy(self, x: Tensor, steps: int, endless: int) -> Written:
-        """The likeliest token at each of `steps` steps, after the input `x`; the first `endless` are no ends."""
+        """The likeliest token at each step after the input `x`; the first `endless` are never the end token."""
         tokens: list[Tensor] = []
         chances: list[Tensor] = []
         for step in range(steps):
@@ -363,14 +363,14 @@ class Seqtr(nn.Module):
         return result
 
     def read(self, picture: Tensor, ids: Tensor) -> Memory:
-        """One picture's features (1, channels, h, w) and n sentences (n, words) -> what the decoder looks at."""
+        """One picture's features (1, channels, h, w) and n sentences (n, words) -> input of the decoder's attention."""
         sentences = self.lan_enc(ids).tanh()[..., None, None]
         return self.head.transformer.remember(*self.head.transformer.encode(picture * sentences))
 
     def write(self, memory: Memory) -> tuple[Written | None, Written | None]:
-        """A box's four tokens and an outline's, whichever the weights write.
+        """A box's four tokens and an outline's tokens, as far as the weights generate them.
 
-        An outline's tokens after its first end mean nothing.
+        An outline's tokens after its first end token have no meaning.
         """
         sizes, pen = self.sizes, Pen(self.head, memory)
         keys = memory.layers[0][0]
@@ -386,7 +386,7 @@ class Seqtr(nn.Module):
 
 
 def sine_places(rows: int, columns: int, width: int) -> Tensor:
-    """Where each place of a grid is: sines and cosines of its row, then of its column, (rows * columns, width)."""
+    """Position encoding of a grid: sines and cosines of row, then of column, (rows * columns, width)."""
     half = width // 2
     waves = 10_000.0 ** (2 * (torch.arange(half, dtype=torch.float32) // 2) / half)
 

@@ -2,9 +2,9 @@
 
 Shapes: B posts, T word pieces, W words, H hidden size, R = 49 regions of a 7 x 7 grid.
 
-Text goes through BERT, the picture through a ResNet; three cross-modal layers, coupled through the words, then make two
-representations of every word piece: one aware of the picture, and a gated one of what the word sees in it. An
-auxiliary task, finding spans without their type from the text alone, guides the types through a conversion matrix.
+BERT encodes the text and a ResNet the picture. Three cross-modal layers then make two representations of every word
+piece: an image-aware one, and a gated one of the word's regions. An auxiliary task, finding untyped spans in the text
+alone, guides the types through a conversion matrix.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from namepin.tools.nets.crf import CRF
 
 GRID = 7
 SPAN_TAGS = 3
-"""O, B, I: the auxiliary task knows no types."""
+"""O, B, I: the auxiliary task has no types."""
 
 
 @dataclass(frozen=True)
 class UmtBatch:
-    """Posts as the net reads them.
+    """Posts as input of the net.
 
     Attributes:
         piece_ids: `(B, T)` word pieces between [CLS] and [SEP], both included.
@@ -37,9 +37,9 @@ class UmtBatch:
 
 
 class Layer(nn.Module):
-    """A transformer layer, normalised after each half as BERT's: `queries` (B, Q, H) attend to `context` (B, C, H).
+    """A transformer layer with post-norm, as in BERT: `queries` (B, Q, H) attend to `context` (B, C, H).
 
-    With the queries as their own context it is a self-attention layer, else a cross-modal one.
+    If the queries are their own context, it is a self-attention layer, otherwise a cross-modal one.
     """
 
     def __init__(self, hidden: int, heads: int, inner: int, dropout: float, eps: float = 1e-12) -> None:
@@ -51,7 +51,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, Q, H); `mask` (B, C) is false at what must not be attended to."""
+        """(B, Q, H); `mask` (B, C) is false where attention is blocked."""
         ignored = None if mask is None else ~mask
         found, _ = self.attention(queries, context, context, key_padding_mask=ignored, need_weights=False)
         states = self.attended(queries + self.dropout(found))
@@ -60,13 +60,13 @@ class Layer(nn.Module):
 
 
 class Umt(nn.Module):
-    """Fusion, the two taggers, and their loss.
+    """The fusion, the two taggers, and their loss.
 
     Args:
         text: transformers' BERT, without pooler.
         vision: transformers' ResNet; its last stage is pooled to the 7 x 7 grid.
         num_types: entity types; tags are those of `namepin.tools.nets.crf.bio_tags`.
-        dropout: on BERT's states and inside the layers.
+        dropout: dropout rate on BERT's states and inside the layers.
     """
 
     conversion: Tensor
@@ -108,8 +108,9 @@ class Umt(nn.Module):
     def fuse(self, words: Tensor, mask: Tensor, regions: Tensor) -> Tensor:
         """The multimodal interaction (section 3.3): `(B, T, 2H)`.
 
-        Image-aware word representation: the regions ask the words, then the words ask what the regions answered.
-        Word-aware visual representation: the words ask the regions; a gate, from both, lets through what fits the word.
+        Image-aware word representation: the regions attend to the words, then the words attend to the result.
+        Word-aware visual representation: the words attend to the regions, and a gate from both selects what fits the
+        word.
         """
         answered = self.regions_read_words(self.asking_regions(regions), words, mask)
         image_aware = self.words_read_regions(words, answered)
@@ -120,16 +121,16 @@ class Umt(nn.Module):
     def emissions(self, batch: UmtBatch, word_pieces: Tensor) -> tuple[Tensor, Tensor]:
         """Emissions of tags `(B, W, 2 * types + 1)` and of span tags `(B, W, 3)`, at the words' first pieces (B, W).
 
-        The former are the mean of the multimodal ones and of the span tags' through the conversion matrix.
+        The former are the mean of the multimodal emissions and of the span tags' emissions times the conversion matrix.
         """
         fused, spans = self(batch)
         span_tags = self.span_tags(_at(spans, word_pieces))
         return (self.tags(_at(fused, word_pieces)) + span_tags @ self.conversion) / 2, span_tags
 
     def loss(self, batch: UmtBatch, word_pieces: Tensor, word_mask: Tensor, tags: Tensor, spans: float = 0.5) -> Tensor:
-        """Mean negative log-likelihood of the gold tags (B, W), plus that of their spans at the weight `spans`."""
+        """Mean negative log-likelihood of the gold tags (B, W), plus `spans` times that of their spans."""
         emissions, span_emissions = self.emissions(batch, word_pieces)
-        # B- tags are odd, I- tags even: without their types they are 1 and 2.
+        # B- tags are odd and I- tags even; without their types they are 1 and 2.
         positions = torch.where(tags > 0, 2 - tags % 2, 0)
         untyped = self.span_crf.nll(span_emissions, positions, word_mask)
         return (self.crf.nll(emissions, tags, word_mask) + spans * untyped).mean()
@@ -140,7 +141,7 @@ class Umt(nn.Module):
 
 
 def conversion_matrix(num_types: int) -> Tensor:
-    """`(3, 2 * types + 1)`: the share of each tag among those that a span tag may become; all types alike."""
+    """`(3, 2 * types + 1)`: the share of each tag among the typed tags of a span tag; all types are equal."""
     matrix = torch.zeros(SPAN_TAGS, 2 * num_types + 1)
     matrix[0, 0] = 1
     matrix[1, 1::2] = 1 / num_types

@@ -1,1 +1,1 @@
-"""The type of one uncertain mention, chosen among its candidates."""
+"""Chooses the type of one uncertain mention among its candidates."""

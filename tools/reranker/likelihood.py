@@ -1,4 +1,4 @@
-"""Choosing one of a few answers with a language model: by their likelihood, or by generating one of them.
+"""Chooses one of a few answers with a language model: by their likelihood, or by generating one of them.
 
 All answers have the same question, so the model reads it once. The answers share its keys and values, and are read in
 one batch. An answer's score is the sum of its tokens' log-probabilities, including the end token's. So an answer does
@@ -41,7 +41,7 @@ def split_answers(
         tokenizer: the model's tokenizer.
         prompt: the question.
         answers: the answers, with the leading blank where they have one.
-        special: let the tokenizer put its own tokens before the prompt; False after a chat template, which adds them.
+        special: let the tokenizer add its own tokens before the prompt; False after a chat template, which adds them.
         apart: for an encoder-decoder model, which encodes the prompt and decodes the answer separately.
 
     Raises:
@@ -112,7 +112,7 @@ class CausalScorer:
         ids, mask = _pad(answers, self._first.device)
         logits = self._first.expand(len(answers), -1).unsqueeze(1)
         if ids.shape[1] > 1:
-            # An answer's last token is predicted, but never an input.
+            # An answer's last token is predicted, but is never an input.
             cache = {self._cache: self._copies(len(answers))}
             states = self._decoder(inputs_embeds=self._words(ids[:, :-1]), use_cache=True, **cache).last_hidden_state
             logits = torch.cat([logits, self._head(states)], dim=1)

@@ -1,4 +1,4 @@
-"""Shared by rerankers that run a language model on this machine: loading, and the way from requests to answers."""
+"""Shared by rerankers that run a language model on this machine: loading, and answering requests."""
 
 import math
 import threading
@@ -31,13 +31,13 @@ from namepin.tools.reranker.prompt import (
 
 
 def only_where_it_learns(eyes: Any) -> Any:
-    """Within it, a picture's features carry a graph only if the vision encoder is trained, so others can be cached."""
+    """Within this context, picture features have gradients only if the vision encoder is trained; others are cached."""
     learns = any(parameter.requires_grad for parameter in eyes.parameters())
     return torch.set_grad_enabled(learns and torch.is_grad_enabled())
 
 
 class Scorer(Protocol):
-    """A question that the model has read, ready to give the likelihoods of its answers."""
+    """A question that the model has read; gives the likelihoods of its answers."""
 
     def log_likelihoods(self, answers: Sequence[Sequence[int]]) -> list[float]:
         """See `namepin.tools.reranker.likelihood.CausalScorer`."""
@@ -135,7 +135,7 @@ def shares(log_likelihoods: Sequence[float]) -> list[float]:
 def load_local(
     config: LocalRerankerConfig, loader: Any, path: Path, sha256: str, *, kind: str, mend: str
 ) -> tuple[Any, str]:
-    """A net on its device, with its adapter; and sha256 of weights and adapter.
+    """A net on its device with its adapter, and the sha256 of weights and adapter.
 
     Args:
         config: the settings of the model.

@@ -1,8 +1,8 @@
 """Shared by every reranker (GEM section 3.3.2): the prompt of Table 7, cut to fit, and answers that need no model.
 
-The table's third line is the picture's place. A model that reads no pictures gets the caption instead (section 5.1),
-and another instruction; with neither, the instruction mentions only the text. These instructions and the hint are
-worded by us, since the paper prints only one instruction.
+The table's third line holds the picture. A model that reads no pictures gets the caption instead (section 5.1), and
+another instruction; without a caption, the instruction mentions only the text. We worded these instructions and the
+hint, since the paper prints only one instruction.
 """
 
 import json
@@ -94,10 +94,10 @@ def fit_prompt(request: RerankRequest, sees: Sees, *, hint: bool, length: Callab
         sees: see `table7`.
         hint: see `table7`.
         length: gives the length of a query in the model's tokens.
-        limit: length of the longest query that the model may get.
+        limit: length of the longest query for the model.
 
     Raises:
-        ToolUnavailable: not even the mention's first token fits.
+        ToolUnavailable: when not even the mention's first token fits.
     """
     whole = table7(request, sees, hint=hint)
     if length(whole) <= limit:
@@ -142,11 +142,11 @@ def clean_request(request: RerankRequest, clean: Callable[[str], str] = str) -> 
 
     Args:
         request: as the graph sends it.
-        clean: removes from a text everything that the model would read as a control token.
+        clean: removes control tokens of the model from a text.
 
     Raises:
         NamepinError: E106 when the mention lies outside the post, or a candidate is given twice or empty.
-        ToolUnavailable: nothing of the mention is left.
+        ToolUnavailable: when the cleaned mention is empty.
     """
     first, last = request.token_span
     if not 0 <= first < last <= len(request.tokens):

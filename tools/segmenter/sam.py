@@ -79,7 +79,7 @@ def without_specks(region: Region, least: float) -> Region:
 
 
 def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | None]:
-    """SAM's masks for every prompt, None for one without point and box. Prompts of one kind share a pass."""
+    """SAM's masks for every prompt; None for a prompt without point and box. Prompts of one kind share a pass."""
     size = request.image.width, request.image.height
     kinds: dict[tuple[bool, bool], list[int]] = {}
     placed = [_place(prompt, size) for prompt in request.prompts]

@@ -86,7 +86,7 @@ class Sam3:
     def instances(self, features: Any, words: str) -> Instances:
         """All instances of the words in the picture; `features` is the result of the method of that name."""
         read = self._ids(words)
-        if len(read) > self._places:  # the last token is that of the end, at which CLIP's text encoder is read
+        if len(read) > self._places:  # CLIP's text embedding is the state of the last token, the end token
             read = [*read[: self._places - 1], read[-1]]
         ids = torch.tensor([read], device=self.device)
         found = self._net(vision_embeds=features, input_ids=ids, attention_mask=torch.ones_like(ids))

@@ -74,7 +74,7 @@ class Manifest(Frozen):
         encoder_sha256: sha256 of the base weights that it was trained on.
         weights_sha256: sha256 of `adapter.safetensors`.
         knowledge_style: the style of the auxiliary knowledge in training, or None without knowledge.
-        training: the recipe's configuration, data hashes, scores and versions; for readers, not read back.
+        training: the recipe's configuration, data hashes, scores and versions, for people; no code reads it.
     """
 
     format: Literal[1] = 1

@@ -15,13 +15,13 @@ class TaggerConfig(Frozen):
 
     Attributes:
         adapter: name of an adapter that ships with Namepin, or an adapter's folder.
-        spans: `coarse`: spans and coarse types are the coarse path's, and the fine type is the best one within them by
-            the fine path's pooled scores. `fine`: the fine path's CRF decides all (the paper's reading).
+        spans: `coarse`: the coarse path decides spans and coarse types, and the fine path's pooled scores decide the
+            fine type within them. `fine`: the fine path's CRF decides all (the paper's reading).
         merge: how equation 10 merges the B- and I- logits of a type.
-        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) beside the pooled scores, which then are
-            no longer equation 10's alone; 0 leaves it out, as in the paper. Chosen by 5-fold on FMNERG test-300.
-        batch_size: rows the encoder reads at once.
-        device: a torch device.
+        lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) relative to the pooled scores of
+            equation 10; 0 leaves them out, as in the paper. Chosen by 5-fold on FMNERG test-300.
+        batch_size: number of rows per batch of the encoder.
+        device: the torch device.
     """
 
     adapter: str = "starter-tagger"

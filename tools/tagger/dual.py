@@ -89,7 +89,7 @@ class DualTagger:
         Batch size and device are left out: they change only the last bits.
         """
         decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
-        # Newer settings count only where they are used, so that older recordings stay valid.
+        # Newer settings count only if they are used, so that older recordings stay valid.
         later = {"input": {"fine_hints"}} if not self.spec.input.fine_hints else {}
         spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
         if self.config.lexicon:
@@ -102,7 +102,7 @@ class DualTagger:
     def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
         """The mentions of every request, in order. `media` is not used: the tagger reads text only."""
         results: list[Tags] = []
-        # In portions, so that the logits of a long list do not pile up.
+        # In portions, so that the logits of a long list do not fill the memory.
         portion = 16 * self.config.batch_size
         for i in range(0, len(requests), portion):
             posts = [self._lay_out(request) for request in requests[i : i + portion]]
@@ -121,7 +121,7 @@ class DualTagger:
 
     @torch.inference_mode()
     def _read(self, posts: Sequence[_Post]) -> None:
-        """Run the net over all rows, in batches of like length, and put each word's logits in its post."""
+        """Run the net over all rows, in batches of similar length, and add each word's logits to its post."""
         order = sorted(((post, row) for post in posts for row in post.rows), key=lambda pair: -len(pair[1].piece_ids))
         pad = self.builder.tokenizer.pad_token_id or 0
         for i in range(0, len(order), self.config.batch_size):

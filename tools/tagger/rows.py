@@ -25,12 +25,12 @@ CASES = ("none", "lower", "Title", "UPPER", "miXed", "X", "digits", "w1th-digits
 CONTEXTS = ("none", "knowledge", "plain", "handle", "hashtag", "link", "retweet")
 """The role of a word in the post: `handle` and `hashtag` are the words after `@` and `#`."""
 MARKS = ("none", "absent", "said", "name", "in-name")
-"""How the knowledge mentions a word: `said` somewhere, or as first or later word of a name in a list `name (type)`;
+"""How the knowledge mentions a word: `said`: anywhere; or as first or later word of a name in a list `name (type)`;
 `none` without knowledge."""
 HINTS = ("none", "unclear", *COARSE4)
-"""The one of the 4 types in the hint behind a listed name, by the lexicon's rules for hints."""
+"""The coarse type (one of 4) in the hint behind a listed name, by the lexicon's rules for hints."""
 FINE_HINTS = ("none", *FINE51)
-"""The one of the 51 types that the hint names word for word."""
+"""The fine type (one of 51) that the hint names word for word."""
 NUM_CHARS = 101
 """0 padding, 1-95 printable ASCII, then classes of everything else."""
 
@@ -50,8 +50,8 @@ class InputSpec(Frozen):
         shapes: give the encoder each word's casing and context.
         marks: give the encoder how the knowledge mentions each word (`MARKS`), from the whole knowledge, beyond
             `knowledge_pieces`. Finding names again is easy for a string search and hard for a small encoder.
-        hints: with `marks`, also the one of the 4 types that the knowledge gives a listed name (`HINTS`).
-        fine_hints: with `hints`, also the one of the 51 types that the knowledge names word for word (`FINE_HINTS`).
+        hints: with `marks`, also the coarse type that the knowledge gives a listed name (`HINTS`).
+        fine_hints: with `hints`, also the fine type that the knowledge names word for word (`FINE_HINTS`).
         word_letters: number of a word's letters that the character net reads (the first and the last ones); 0 turns it
             off.
     """
@@ -171,7 +171,7 @@ def fine_hint(hint: str) -> int:
 def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[tuple[int, int, int]]:
     """For each word indices into `MARKS`, `HINTS` and `FINE_HINTS`.
 
-    Of names that overlap the longest wins, then the first.
+    Of overlapping names the longest wins, then the first.
     """
     keys = [word_key(word) for word in words]
     absent, said, name, inside = (MARKS.index(mark) for mark in ("absent", "said", "name", "in-name"))

@@ -33,8 +33,8 @@ class RegionTracer:
     def run(self, requests: Sequence[TraceRequest], media: Media) -> list[Traces]:
         """One point per query; a query without a region gets none, and a notice W121.
 
-        A matcher that works by regions gives no region for a mention that it did not find, which a low
-        `match.threshold` may accept. A matcher that does not work by regions needs another tracer.
+        A matcher with regions gives none for a mention that it did not find, and a low `match.threshold` may accept
+        such a mention. A matcher without regions needs another tracer.
         """
         return [self._traces(request, media) for request in requests]
 

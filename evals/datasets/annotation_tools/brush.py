@@ -1,8 +1,8 @@
-"""Label Studio's run lengths of brush strokes: a stream of bits that holds the picture's RGBA bytes.
+"""Label Studio's run-length encoding of brush strokes: a stream of bits that encodes the picture's RGBA bytes.
 
-The stream begins with the number of bytes (32 bits), the bits of a value less one (5), and four widths of run lengths
-less one (4 each). A block is a bit that says "all equal", 2 bits that choose a width, the run's length less one, and
-one value or as many as the run is long.
+The stream begins with the number of bytes (32 bits), the bits per value minus one (5), and four widths of run lengths
+minus one (4 each). A block has one bit for "all equal", 2 bits that select a width, the run's length minus one, and one
+value, or one per element of the run.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ class _BitReader:
         """The next bits as a number, most significant first.
 
         Raises:
-            ValueError: at the end of the stream.
+            ValueError: when the stream has ended.
         """
         end = self._at + bits
         if end > 8 * len(self._data):
-            raise ValueError("the brush's run lengths break off")
+            raise ValueError("the brush's run lengths are cut off")
         part = int.from_bytes(self._data[self._at // 8 : (end + 7) // 8], "big")
         self._at = end
         return (part >> (-end % 8)) & ((1 << bits) - 1)
@@ -37,7 +37,7 @@ def decode_brush(runs: Any, size: tuple[int, int]) -> Mask:
     """The mask of a brush stroke: where the picture's alpha is not 0.
 
     Args:
-        runs: bytes as numbers, as `value.rle` has them.
+        runs: bytes as numbers, the content of `value.rle`.
         size: (height, width) of the picture.
 
     Raises:
@@ -68,7 +68,7 @@ def decode_brush(runs: Any, size: tuple[int, int]) -> Mask:
 
 
 def encode_brush(mask: Mask) -> list[int]:
-    """A mask as `value.rle` holds it."""
+    """A mask in the form of `value.rle`."""
     pixels = mask.to_array().ravel()
     bits = [f"{4 * len(pixels):032b}", f"{_VALUE_BITS - 1:05b}", *(f"{width - 1:04b}" for width in _WIDTHS)]
     borders = [0, *(np.flatnonzero(np.diff(pixels)) + 1).tolist(), len(pixels)]

@@ -24,7 +24,7 @@ from namepin.tools.types import Mask
 
 
 def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> None:
-    """Write a split; the form holds all of it."""
+    """Write a split; this form loses nothing."""
     categories = {name: number for number, name in enumerate([*COARSE4, *FINE51], 1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -53,7 +53,7 @@ def _shapes(entity: PostRow) -> Iterable[dict[str, Any]]:
 
 
 def read(root: Path, split: str) -> Dataset:
-    """One split; what cannot be read is listed by image or annotation.
+    """One split; unreadable items are listed by image or annotation.
 
     Raises:
         NamepinError: E130 when there is no such file.
@@ -110,7 +110,7 @@ def _list(page: Mapping[str, Any], key: str) -> Sequence[Any]:
 
 
 def _key(value: Any) -> Any:
-    """An id as it is looked up: tools write 1, 1.0 and "1"."""
+    """An id for look-up: tools write 1, 1.0 and "1" for the same id."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value)
@@ -135,7 +135,7 @@ def _annotate(
     category = categories.get(_key(item.get("category_id")), "")
     if coarse_type(category) not in (None, entity.label):
         drawn.changed(
-            f"{name} is of category {category}, its mention {entity.text!r} {entity.label}; the mention's stands"
+            f"{name} is of category {category}, its mention {entity.text!r} {entity.label}; the mention's is used"
         )
     with_box = item.get("region") != "mask" and item.get("bbox") is not None
     try:
@@ -153,10 +153,10 @@ def _annotate(
 
 
 def _segmentation(value: Any) -> list[DrawnRegion]:
-    """COCO's segmentation as regions: polygons, or runs as a string or a list; none where it is empty.
+    """COCO's segmentation as regions: polygons, or run lengths as a string or a list; empty for an empty one.
 
     Raises:
-        ValueError: when it is something else.
+        ValueError: when it has another form.
     """
     if not value:
         return []

@@ -1,7 +1,7 @@
-"""Posts that come back from an annotation tool: which regions were drawn for which mention.
+"""Posts from an annotation tool, with the regions that were drawn for each mention.
 
-A tool's file carries each post as a row in a key of its own, `namepin`; regions are its own business. The row says with
-`has_boxes` and `has_masks` what the split is annotated with, so that no region means "not in the picture".
+A tool's file holds each post as a row in the key `namepin`, and regions in the tool's own form. The row's `has_boxes`
+and `has_masks` state how the split is annotated, so that a missing region means "not in the picture".
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,31 +17,31 @@ from namepin.tools.geometry import Rectangle
 from namepin.tools.types import Mask, Post
 
 _SLACK = 0.5
-"""Pixels that a box may leave the picture by without a word: tools round percents."""
+"""Pixels by which a box may leave the picture without a warning, since tools round percentages."""
 
 
 def row_for_tool(row: PostRow, *regions: str) -> PostRow:
-    """The row for the key `namepin`, without the lists of entities that the tool holds as regions of its own."""
+    """The row for the key `namepin`, without the entity lists that the tool holds as its own regions."""
     bare = [{key: value for key, value in entity.items() if key not in regions} for entity in row["entities"]]
     flags = {f"has_{kind}": any(kind in entity for entity in row["entities"]) for kind in ("boxes", "masks")}
     return {**row, "entities": bare, **flags}
 
 
 def words_of(row: PostRow, entity: Mapping[str, Any]) -> str:
-    """The words of an entity of a row."""
+    """The text of a row's entity."""
     return str(row["text"])[entity["start"] : entity["end"]]
 
 
 @dataclass
 class DrawnPost:
-    """A post and the regions that are found for its entities.
+    """A post and the regions of its entities.
 
     Attributes:
         gold: the post without the tool's regions.
-        where: file and task, for people.
-        collector: takes the problems.
-        has_boxes: whether the split has boxes; None where its row does not say.
-        has_masks: likewise.
+        where: file and task, for messages.
+        collector: collects the problems.
+        has_boxes: whether the split has boxes; None if its row does not say.
+        has_masks: the same for masks.
     """
 
     gold: GoldPost
@@ -57,7 +57,7 @@ class DrawnPost:
         """The post of a row.
 
         Raises:
-            ValueError: when the row cannot be understood.
+            ValueError: when the row is invalid.
         """
         if not isinstance(row, Mapping):
             raise ValueError("the key `namepin` does not hold a post")
@@ -71,11 +71,11 @@ class DrawnPost:
         self.collector.problem("E133", self.where, f"{what}; it is left out", loses="boxes")
 
     def changed(self, what: str) -> None:
-        """List a region that is read in another form than it was drawn in."""
+        """List a region that is read in another form than the drawn one."""
         self.collector.problem("W133", self.where, what)
 
     def draw_box(self, numbers: Sequence[int], box: Sequence[float], name: str) -> None:
-        """Take a box for some entities; an empty one is listed."""
+        """Add a box for some entities; an empty one is listed."""
         x1, y1, x2, y2 = (float(value) for value in box)
         if not (x1 < x2 and y1 < y2):
             self.lost(f"{name} is empty: {[x1, y1, x2, y2]}")
@@ -91,12 +91,12 @@ class DrawnPost:
             self.boxes.setdefault(number, []).append((x1, y1, x2, y2))
 
     def draw_mask(self, numbers: Sequence[int], mask: Mask) -> None:
-        """Take a mask for some entities."""
+        """Add a mask for some entities."""
         for number in numbers:
             self.masks.setdefault(number, []).append(mask)
 
     def draw_region(self, numbers: Sequence[int], regions: Sequence[DrawnRegion], name: str) -> None:
-        """Take a region that is not an upright box: a mask, or the box around it where the split has boxes only."""
+        """Add a region that is not an upright box: as a mask, or as the box around it if the split has only boxes."""
         sizes = {region.size for region in regions if isinstance(region, Mask)}
         picture = self.gold.size[::-1] if self.gold.size else None
         size = next(iter(sizes)) if len(sizes) == 1 else picture
@@ -117,7 +117,7 @@ class DrawnPost:
             self.lost(f"{name} cannot be read: {error}")
 
     def draw_around(self, numbers: Sequence[int], regions: Sequence[DrawnRegion], name: str) -> None:
-        """Take the upright box around some regions."""
+        """Add the upright box around some regions."""
         try:
             corners = [box_around(region) for region in regions]
             xs1, ys1, xs2, ys2 = zip(*corners, strict=True)
@@ -140,7 +140,7 @@ class DrawnPost:
         return [round(value, 2) for value in (x1, y1, x2, y2)]
 
     def finished(self) -> GoldPost:
-        """The post with its regions; in a split with boxes, no box is "not in the picture", and so with masks."""
+        """The post with its regions. In a split with boxes, no box means "not in the picture"; the same for masks."""
         with_boxes, with_masks = self.has_boxes or bool(self.boxes), self.has_masks or bool(self.masks)
         entities = []
         for number, entity in enumerate(self.gold.entities):
@@ -153,10 +153,10 @@ class DrawnPost:
 
 
 def posts_of(read: Callable[[Path, str], Dataset], root: Path, split: str) -> Iterator[tuple[str, Post]]:
-    """The posts of a data set that is read as a whole, each with its place.
+    """The posts of a data set that is read at once, each with its place.
 
     Raises:
-        NamepinError: as `read`, and the first fatal problem.
+        NamepinError: as `read`, or the first fatal problem.
     """
     data = read(root, split)
     fatal = next((problem for problem in data.problems if problem.fatal), None)

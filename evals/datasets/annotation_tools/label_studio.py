@@ -1,7 +1,7 @@
 """Label Studio: `SPLIT.label-studio.json`, tasks with text spans, boxes, brush strokes, and relations to their spans.
 
-A task's spans are its mentions, as annotators left them: new ones, other types, deletions. A region belongs to the span
-that a relation connects it with. A task carries its post in `data.namepin`; without it, `data.text` is the post.
+A task's spans are its mentions after annotation, including new, retyped and deleted ones. A region belongs to the span
+that a relation connects it with. A task holds its post in `data.namepin`; without it, `data.text` is the post.
 """
 
 import hashlib
@@ -34,12 +34,14 @@ Result = Mapping[str, Any]
 
 
 def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> None:
-    """Write a split; boxes are shown where the picture's size is known, and kept in any case."""
+    """Write a split. All boxes are written; they are visible only if the picture's size is known."""
     tasks = []
     for row in rows:
         shown = bool(row.get("size")) or not any(entity.get("boxes") for entity in row["entities"])
         if not shown:
-            losses.changed(row["id"], "posts whose boxes are kept and not shown: the picture's size is unknown")
+            losses.changed(
+                row["id"], "posts whose boxes are written but not visible, since the picture's size is unknown"
+            )
         kept = row_for_tool(row, "boxes", "masks") if shown else row
         data = {"id": row["id"], "text": row["text"], "image": row["image"], "namepin": kept}
         tasks.append({"data": data, "annotations": [{"result": list(_results(row, shown))}]})
@@ -71,7 +73,7 @@ def _regions(row: PostRow, entity: PostRow, name: str, kind: str) -> Iterator[di
 
 
 def read(root: Path, split: str) -> Dataset:
-    """One split; what cannot be read is listed by task. Coordinates are rounded to hundredths of a pixel.
+    """One split; unreadable items are listed by task. Coordinates are rounded to hundredths of a pixel.
 
     Raises:
         NamepinError: E130 when there is no such file.
@@ -114,7 +116,7 @@ def _task_name(task: Any, number: int) -> str:
 
 
 def _post(task: Any, root: Path, where: str, collector: SplitCollector, others: Counter[str]) -> GoldPost | None:
-    """The task's post; None, and a line about it, where nobody has annotated it."""
+    """The task's post; None, and a problem, for a task without annotation."""
     if not isinstance(task, Mapping) or not isinstance(task.get("data"), Mapping):
         raise ValueError("a task without `data`; export the project as JSON, not as JSON-MIN")
     results = _annotation(task, where, collector)
@@ -150,7 +152,7 @@ def _post(task: Any, root: Path, where: str, collector: SplitCollector, others: 
 
 
 def _annotation(task: Result, where: str, collector: SplitCollector) -> list[Result] | None:
-    """The results of the annotation that counts: the ground truth, else the latest; None where there is none."""
+    """The results of the annotation to use: the ground truth, else the latest; None without one."""
     given = task.get("annotations", task.get("completions")) or []
     usable = [
         item for item in given
@@ -177,7 +179,7 @@ def _annotation(task: Result, where: str, collector: SplitCollector) -> list[Res
 
 
 def _base_row(task: Result, where: str, collector: SplitCollector) -> PostRow:
-    """The post as it was written; else what the task's data say."""
+    """The post that was written; else the one from the task's data."""
     data = task["data"]
     row = data.get("namepin")
     if isinstance(row, Mapping):
@@ -187,12 +189,12 @@ def _base_row(task: Result, where: str, collector: SplitCollector) -> PostRow:
     image = data.get("image")
     local = _local_picture(image) if isinstance(image, str) else None
     if image and local is None:
-        collector.problem("W130", where, f"picture {image!r} is an address; fetch it and name its file")
+        collector.problem("W130", where, f"picture {image!r} is an address; download it and name its file")
     return {"id": data.get("id", task.get("id")), "text": data["text"], "image": local, "entities": []}
 
 
 def _local_picture(address: str) -> str | None:
-    """The file behind Label Studio's address of a picture, relative to the data set's folder; None for the web's."""
+    """The file of a Label Studio address, relative to the data set's folder; None for a web address."""
     parts = urlsplit(address)
     if parts.path.rstrip("/").endswith("/data/local-files") and parts.query:
         found = parse_qs(parts.query).get("d", [""])[0]
@@ -217,7 +219,7 @@ class _SpanReader:
         self._entities, self._where, self._collector = row["entities"], where, collector
 
     def entity(self, span_id: str, item: Result) -> PostRow | None:
-        """The mention of a span; None, and a line about it, for what is none."""
+        """The mention of a span; None, and a problem, for an invalid span."""
         value = item["value"]
         span = self._span(span_id, value)
         if span is None:
@@ -267,7 +269,7 @@ class _SpanReader:
         return start + len(words) - len(words.lstrip()), end - len(words) + len(words.rstrip())
 
     def _base(self, span_id: str, span: tuple[int, int]) -> PostRow:
-        """The mention of the post's row that the span was."""
+        """The mention in the post's row that the span came from."""
         if span_id[:1] == "e" and span_id[1:].isdecimal() and int(span_id[1:]) < len(self._entities):
             return dict(self._entities[int(span_id[1:])])
         return next((dict(e) for e in self._entities if (e.get("start"), e.get("end")) == span), {})
@@ -277,7 +279,7 @@ class _SpanReader:
 
 
 def _owners(results: Sequence[Result], regions: Iterable[str], number_of: Mapping[str, int]) -> dict[str, set[int]]:
-    """The entities' numbers of each region, by the relations of either direction."""
+    """The entities' numbers of each region, from relations in either direction."""
     owners: dict[str, set[int]] = defaultdict(set)
     known = set(regions)
     for item in results:
@@ -290,10 +292,10 @@ def _owners(results: Sequence[Result], regions: Iterable[str], number_of: Mappin
 
 
 def _draw(drawn: DrawnPost, numbers: Sequence[int], item: Result, name: str) -> None:
-    """Give a region to its mentions.
+    """Add a region to its mentions.
 
     Raises:
-        ValueError: when it encloses nothing, or its place is unknown.
+        ValueError: when it is empty or its position is unknown.
     """
     value = item["value"]
     if item.get("image_rotation"):
@@ -322,7 +324,7 @@ def _draw(drawn: DrawnPost, numbers: Sequence[int], item: Result, name: str) -> 
 
 
 def _seen_size(item: Result) -> tuple[int, int] | None:
-    """The (width, height) of the picture as Label Studio saw it."""
+    """The picture's (width, height) in Label Studio."""
     width, height = item.get("original_width"), item.get("original_height")
     if isinstance(width, int | float) and isinstance(height, int | float):
         if 1 <= width <= 100_000 and 1 <= height <= 100_000:
@@ -331,10 +333,10 @@ def _seen_size(item: Result) -> tuple[int, int] | None:
 
 
 def _size(drawn: DrawnPost, item: Result) -> tuple[int, int]:
-    """The (width, height) that a region's percents are of."""
+    """The (width, height) that a region's percentages refer to."""
     seen, size = _seen_size(item), drawn.gold.size
     if seen is None and size is None:
-        raise ValueError("its picture's size is unknown, and its place is in percents of that")
+        raise ValueError("its picture's size is unknown, and its position is in percent of that")
     if seen and size and size != seen:
         drawn.changed(f"the picture was {size[0]}x{size[1]} and is {seen[0]}x{seen[1]} here; the new size is read")
     if seen:

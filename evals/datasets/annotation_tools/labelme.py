@@ -1,7 +1,7 @@
 """labelme: `SPLIT/ID.json`, a rectangle for each box, polygons for each mask, the post in the key `namepin`.
 
-A shape belongs to the mention that its label names. Its `group_id` tells mentions of one name apart: modulo the number
-of the post's entities it is the entity's number. The parts of one mask share a `group_id`.
+A shape belongs to the mention that its label names. Its `group_id` distinguishes mentions of one name: modulo the
+number of the post's entities, it is the entity's number. The parts of one mask share a `group_id`.
 """
 
 import hashlib
@@ -47,11 +47,11 @@ def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> 
         written.add(name)
     for path in sorted(folder.glob("*.json")):
         if path.name not in written:
-            losses.changed(path.name, f"older files of {folder}, which are read as posts of the split, too")
+            losses.changed(path.name, f"older files of {folder}, which are also read as posts of the split")
 
 
 def _image_path(image: str | None) -> str:
-    """The picture as seen from the file's folder."""
+    """The picture's path relative to the file's folder."""
     if not image:
         return ""
     return image if Path(image).is_absolute() else f"../{image}"
@@ -71,7 +71,7 @@ def _shapes(row: PostRow) -> Iterator[dict[str, Any]]:
 
 
 def read(root: Path, split: str) -> Dataset:
-    """One split: every `SPLIT/*.json` that has the key `namepin`; what cannot be read is listed by file.
+    """One split: every `SPLIT/*.json` with the key `namepin`; unreadable items are listed by file.
 
     Raises:
         NamepinError: E130 when there is no such folder.
@@ -132,7 +132,7 @@ def _post(page: Any, root: Path, path: Path, collector: SplitCollector) -> Any:
 
 
 def _take_size(page: Mapping[str, Any], drawn: DrawnPost) -> None:
-    """The picture's size as labelme saw it, which the shapes refer to."""
+    """The picture's size in labelme, which the shapes refer to."""
     try:
         height, width = picture_size(page)
     except (ValueError, KeyError, TypeError, OverflowError):
@@ -150,7 +150,7 @@ def _entities(drawn: DrawnPost, label: str, group: Any) -> list[int]:
     if type(group) is int and entities and group % len(entities) in named:
         return [group % len(entities)]
     if len(named) > 1:
-        drawn.changed(f"{len(named)} mentions are named {name_key(label)!r}; a shape without group_id is each one's")
+        drawn.changed(f"{len(named)} mentions are named {name_key(label)!r}; a shape without group_id belongs to each")
     return named
 
 
@@ -161,7 +161,7 @@ def _is_upright(region: DrawnRegion, shape: Mapping[str, Any]) -> bool:
 
 
 def _original_mask(drawn: DrawnPost, numbers: Sequence[int], group: Any, regions: Sequence[DrawnRegion]) -> Mask | None:
-    """The mask of the post's row whose outlines these still are: outlines are not exact about holes."""
+    """The mask in the post's row with these outlines, if they are unchanged; outlines do not describe holes exactly."""
     if len(numbers) != 1 or not isinstance(group, str) or not group.isdecimal():
         return None
     masks = drawn.gold.entities[numbers[0]].masks or ()

@@ -1,7 +1,7 @@
 """OFA (Wang et al., 2022), one encoder-decoder for pictures, words and places, in plain PyTorch.
 
-Parts are named as in OFA's own checkpoints. What only served the drawing of pictures (the decoder's code positions) is
-left out.
+Parts are named as in OFA's own checkpoints. Parts for image generation only (the decoder's code positions) are left
+out.
 """
 
 from namepin.tools.nets.ofa.beam import Beams, beam_search

@@ -1,4 +1,4 @@
-"""What encoder and decoder share: attention with position biases, the perceptron, and distances in buckets."""
+"""Shared by encoder and decoder: attention with position biases, the MLP, and distances in buckets."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 from namepin.tools.nets.ofa.sizes import OfaSizes
 
 _FARTHEST = 1023
-"""The distance in words at which the logarithmic buckets end, whatever the number of places."""
+"""The distance in tokens at which the logarithmic buckets end, for any number of positions."""
 
 
 def split_heads(states: Tensor, heads: int) -> Tensor:
@@ -18,7 +18,7 @@ def split_heads(states: Tensor, heads: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Attention whose scores get a bias from the positions; each head's answer may have a learned weight."""
+    """Attention whose scores get a bias from the positions; each head's output may have a learned weight."""
 
     def __init__(self, sizes: OfaSizes) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         """
         group = len(states) // len(keys)
         query = split_heads(self.q_proj(states), self.heads)
-        if group > 1:  # the rows of a group queue up, so that keys and values are not copied for each
+        if group > 1:  # the rows of a group become one row of queries, so that keys and values are not copied
             query = query.reshape(-1, group, *query.shape[1:]).transpose(1, 2).flatten(2, 3)
             bias = bias.repeat(1, 1, group, 1)
         mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=self.scale)
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """The second half of every layer, which inherits it so that the parts keep OFA's names."""
+    """The second half of every layer. Layers inherit it, so that the parts keep OFA's names."""
 
     def __init__(self, sizes: OfaSizes) -> None:
         super().__init__()
@@ -81,25 +81,25 @@ class Perceptron(nn.Module):
 
 
 def norm_after(sizes: OfaSizes) -> nn.Module:
-    """The norm on what an attention gives, where the checkpoint has one."""
+    """The norm on the output of an attention, if the checkpoint has one."""
     return nn.LayerNorm(sizes.width) if sizes.scale_attn else nn.Identity()
 
 
 def position_bias(query: Tensor, key: Tensor, heads: int, scale: float) -> Tensor:
-    """What absolute positions add to the scores: (1, heads, tokens, others) of two projected embeddings."""
+    """The term that absolute positions add to the scores: (1, heads, tokens, others) of two projected embeddings."""
     return split_heads(query, heads) @ split_heads(key, heads).transpose(2, 3) * scale
 
 
 def word_buckets(start: int, stop: int, size: int, device: torch.device) -> Tensor:
-    """Which entry of the table of word distances each pair of places takes.
+    """The entry in the table of token distances for each pair of positions.
 
     Distances up to half of `size` have an entry each; farther ones share entries, on a logarithmic scale.
 
     Args:
-        start: the first asking place; the last is `stop - 1`.
-        stop: how many places there are to be asked about.
-        size: of the buckets, in one direction.
-        device: where to compute.
+        start: position of the first query; the last is `stop - 1`.
+        stop: number of keys.
+        size: number of buckets in one direction.
+        device: device of the result.
 
     Returns:
         (stop - start, stop), 0 to 2 * size - 2.
@@ -113,7 +113,7 @@ def word_buckets(start: int, stop: int, size: int, device: torch.device) -> Tens
 
 
 def patch_buckets(rows: int, columns: int, size: int, device: torch.device) -> Tensor:
-    """Which entry of the table of patch distances each pair of patches takes: one for each step down and right.
+    """The entry in the table of patch distances for each pair of patches: one per step down and right.
 
     Returns:
         (rows * columns, rows * columns), patches row by row.

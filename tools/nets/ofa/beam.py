@@ -1,4 +1,4 @@
-"""Beam search over a fixed number of places, each with its own list of tokens to choose from."""
+"""Beam search over a fixed number of positions, each with its own list of allowed tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 Step = Callable[[Tensor, Tensor | None], Tensor]
-"""The log-probabilities (n, beams, vocabulary) after the tokens (n, beams); which earlier beam each continues, (n,
-beams), or None at the first step."""
+"""Maps tokens (n, beams), and the earlier beam that each continues, (n, beams) or None at the first step, to
+log-probabilities (n, beams, vocabulary)."""
 
 
 @dataclass(frozen=True)
 class Beams:
-    """What was found, best first.
+    """The sequences that the search found, best first.
 
     Attributes:
         tokens: (n, beams, places).
@@ -25,16 +25,17 @@ class Beams:
 
 
 def beam_search(step: Step, first: Tensor, places: Sequence[Tensor], width: int) -> Beams:
-    """The likeliest continuations, as far as `width` of them at each place can tell.
+    """The likeliest continuations that a beam search of `width` finds.
 
-    All are equally long, so none ends early and lengths need no correction; a place of one token, such as the end of
-    the text, only adds that token's log-probability. Where fewer than `width` continuations exist, all are kept.
+    All are equally long, so none ends early and lengths need no correction. A position with one allowed token, such as
+    the end of the text, only adds that token's log-probability. Where fewer than `width` continuations exist, all are
+    kept.
 
     Args:
-        step: asks the model.
+        step: calls the model.
         first: (n), the token that each row starts with.
-        places: for each place, the ids that may stand there, (allowed).
-        width: the most continuations kept of each row.
+        places: for each position, the allowed ids, (allowed).
+        width: largest number of continuations kept per row.
     """
     tokens, parents = first[:, None], None
     scores = torch.zeros(tokens.shape, device=first.device)

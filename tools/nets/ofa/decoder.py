@@ -15,8 +15,8 @@ class Cache:
     """Keys and values computed so far.
 
     Attributes:
-        own: of the tokens, a pair a layer, each (rows, heads, tokens, head).
-        memory: of the encoder's states, a pair a layer, each (sources, heads, states, head).
+        own: of the tokens: one pair per layer, each (rows, heads, tokens, head).
+        memory: of the encoder's states: one pair per layer, each (sources, heads, states, head).
     """
 
     own: tuple[tuple[Tensor, Tensor], ...]
@@ -24,16 +24,16 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """How many tokens have been read."""
+        """Number of tokens in the cache."""
         return self.own[0][0].shape[2]
 
     def rows(self, chosen: Tensor) -> "Cache":
-        """The cache of these rows, which stay with their sources: (rows), in groups of equal size."""
+        """The cache of the given rows, (rows). Each row keeps its source, and groups have equal size."""
         return Cache(tuple((keys[chosen], values[chosen]) for keys, values in self.own), self.memory)
 
 
 class DecoderLayer(Perceptron):
-    """Self-attention, attention to the memory, and a perceptron."""
+    """Self-attention, attention to the memory, and an MLP."""
 
     def __init__(self, sizes: OfaSizes) -> None:
         super().__init__(sizes)
@@ -63,7 +63,7 @@ class DecoderLayer(Perceptron):
 
 
 class Decoder(nn.Module):
-    """The layers, and the biases of positions among tokens and towards the memory."""
+    """The layers, and the position biases among tokens and between tokens and memory."""
 
     def __init__(self, sizes: OfaSizes) -> None:
         super().__init__()
@@ -86,9 +86,9 @@ class Decoder(nn.Module):
         """States of the next tokens.
 
         Args:
-            embedded: (sources * group, tokens, width), the embeddings of the tokens that follow those of `cache`.
-            memory: of the sources; each `group` of rows shares one.
-            cache: of the tokens before; None at the start.
+            embedded: (sources * group, tokens, width), embeddings of the tokens after those of `cache`.
+            memory: the sources' memory; each `group` of rows shares one source.
+            cache: cache of the previous tokens; None at the start.
 
         Returns:
             (sources * group, tokens, width), and the cache with these tokens.
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         return tuple(layer.encoder_attn.keys_values(memory.states) for layer in layers)
 
     def _biases(self, places: Tensor, start: int, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Towards the tokens, none of which sees a later one, and towards the memory, padding hidden."""
+        """Biases towards the tokens, with later tokens hidden, and towards the memory, with padding hidden."""
         heads, scale, now = self.sizes.heads, self.sizes.scale, places[:, start:]
         own = position_bias(self.self_pos_q_linear(now), self.self_pos_k_linear(places), heads, scale)
         later = torch.ones(own.shape[-2:], dtype=torch.bool, device=own.device).triu(start + 1)

@@ -17,7 +17,7 @@ from namepin.tools.nets.ofa.sizes import Memory, OfaSizes, Patches
 
 
 class EncoderLayer(Perceptron):
-    """Self-attention and a perceptron, each on normed states and added to what came in."""
+    """Self-attention and an MLP, each after a norm and with a residual connection."""
 
     def __init__(self, sizes: OfaSizes) -> None:
         super().__init__(sizes)
@@ -33,7 +33,7 @@ class EncoderLayer(Perceptron):
 
 
 class Encoder(nn.Module):
-    """The layers, what embeds pictures and words, and the biases of their positions."""
+    """The layers, the embeddings of pictures and words, and their position biases."""
 
     def __init__(self, sizes: OfaSizes) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.image_rel_pos_table_list = nn.ModuleList(nn.Embedding(steps, sizes.heads) for _ in range(tables))
 
     def look(self, pixels: Tensor) -> Patches:
-        """Pictures (n, 3, height, width) as the sequence takes them: all that depends on the picture alone."""
+        """Pictures (n, 3, height, width) as patches of the sequence: everything that depends only on the picture."""
         features = self.embed_images(pixels)
         states = self.image_proj(features.flatten(2).transpose(1, 2)) + self.type_embedding.weight[1]
         return Patches(self.patch_layernorm_embedding(states), *features.shape[-2:])

@@ -1,4 +1,4 @@
-"""The whole net: picture and words in, logits over the one vocabulary of words, codes and places out."""
+"""The whole net: from picture and tokens to logits over the shared vocabulary of words, codes and locations."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,15 +18,15 @@ class Ofa(nn.Module):
         self.decoder = Decoder(sizes)
 
     def look(self, pixels: Tensor) -> Patches:
-        """Patches of pictures (n, 3, height, width): what many texts about one picture share."""
+        """Patches of pictures (n, 3, height, width), which all texts about a picture share."""
         patches: Patches = self.encoder.look(pixels)
         return patches
 
     def encode(self, patches: Patches, ids: Tensor, mask: Tensor) -> Memory:
-        """Read texts about pictures.
+        """Encode texts about pictures.
 
         Args:
-            patches: of n pictures, or of one that all texts are about.
+            patches: patches of n pictures, or of one picture that all texts are about.
             ids: (n, tokens), padded on the right.
             mask: (n, tokens), true at the texts' own tokens.
         """
@@ -34,15 +34,15 @@ class Ofa(nn.Module):
         return memory
 
     def decode(self, tokens: Tensor, memory: Memory, cache: Cache | None = None) -> tuple[Tensor, Cache]:
-        """States after the next tokens.
+        """States of the next tokens.
 
         Args:
-            tokens: (sources * group, tokens) that follow those of `cache`; each `group` of rows shares a source.
-            memory: of the sources.
-            cache: of the tokens before.
+            tokens: (sources * group, tokens) after those of `cache`; each `group` of rows shares a source.
+            memory: the sources' memory.
+            cache: cache of the previous tokens.
 
         Returns:
-            (sources * group, tokens, width), and the cache that now holds these tokens, too.
+            (sources * group, tokens, width), and the cache that includes these tokens.
         """
         states: tuple[Tensor, Cache] = self.decoder(self.encoder.embed_tokens(tokens), memory, cache)
         return states
@@ -52,6 +52,6 @@ class Ofa(nn.Module):
         return functional.linear(states, self.encoder.embed_tokens.weight)
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (n, tokens, vocabulary) of what follows each of `tokens`, one picture a text."""
+        """Logits (n, tokens, vocabulary) of the token after each of `tokens`, with one picture per text."""
         states, _ = self.decode(tokens, self.encode(self.look(pixels), ids, mask))
         return self.logits(states)

@@ -7,7 +7,7 @@ from torch.nn import functional
 STAGES = (64, 128, 256)
 EXPANSION = 4
 CHANNELS = STAGES[-1] * EXPANSION
-"""Of the features that come out."""
+"""Channels of the output features."""
 
 
 class ResNet(nn.Module):
@@ -34,7 +34,7 @@ class ResNet(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Narrow, convolve (with the stride), widen; added to what came in."""
+    """Narrow, convolve (with the stride) and widen, with a residual connection."""
 
     def __init__(self, channels: int, inner: int, stride: int, eps: float) -> None:
         super().__init__()

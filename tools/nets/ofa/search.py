@@ -1,4 +1,4 @@
-"""Beam search with an OFA: the decoder reads one token a beam at a time, and remembers the rest."""
+"""Beam search with an OFA: the decoder reads one token per beam and step, and caches the earlier ones."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from namepin.tools.nets.ofa.sizes import Memory
 
 
 def continuations(net: Ofa, memory: Memory, first: int, places: Sequence[Tensor], width: int) -> Beams:
-    """The likeliest answers to questions that the encoder has read.
+    """The likeliest answers to encoded questions.
 
     Args:
         net: the OFA.
-        memory: of n questions.
+        memory: the memory of n questions.
         first: the token that every answer starts with; it is not part of the result.
-        places: for each place of an answer, the ids that may stand there.
-        width: the most beams a question.
+        places: the allowed ids for each position of an answer.
+        width: largest number of beams per question.
     """
     cache: Cache | None = None
 

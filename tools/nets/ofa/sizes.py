@@ -1,4 +1,4 @@
-"""What describes an OFA, and what passes between its parts."""
+"""Sizes of an OFA, and the values passed between its parts."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class OfaSizes:
-    """What a checkpoint's shapes and settings tell; the defaults are OFA-large's."""
+    """Sizes from a checkpoint's shapes and settings; the defaults are those of OFA-large."""
 
     vocabulary: int = 59457
     width: int = 1024
@@ -16,27 +16,27 @@ class OfaSizes:
     decoder_layers: int = 12
     heads: int = 16
     positions: int = 1024
-    """Places for words, in the encoder and in the decoder."""
+    """Number of token positions, in the encoder and in the decoder."""
     token_bucket: int = 256
-    """Distances between words from half of it on share buckets, on a logarithmic scale."""
+    """Number of buckets for token distances; from half of it on, distances share buckets on a logarithmic scale."""
     image_bucket: int = 42
-    """The most rows of patches, and columns."""
+    """Largest number of rows of patches, and of columns."""
     blocks: tuple[int, int, int] = (3, 8, 36)
-    """Of the ResNet's three stages: (3, 8, 36) is ResNet-152 without its last stage."""
+    """Blocks of the ResNet's three stages: (3, 8, 36) is ResNet-152 without its last stage."""
     scale_attn: bool = True
-    """A norm after each attention."""
+    """Whether there is a norm after each attention."""
     scale_fc: bool = True
-    """A norm inside the perceptron."""
+    """Whether there is a norm inside the MLP."""
     scale_heads: bool = True
-    """A learned weight a head."""
+    """Whether each attention head has a learned weight."""
     scale_resids: bool = False
-    """A learned weight a channel on the perceptron's residual."""
+    """Whether the MLP's residual has a learned weight per channel."""
     attn_scale_factor: float = 2.0
-    """Scores and position biases are each divided by the root of the head's width times this."""
+    """Scores and position biases are each divided by the square root of the head's width times this."""
     batch_norm_eps: float = 1e-5
     """1e-3 where OFA was trained with synchronised batch norms."""
     entangled: bool = False
-    """The decoder also adds positions to its tokens, as where OFA was trained without `--disable-entangle`."""
+    """Whether the decoder also adds positions to its tokens, as OFA trained without `--disable-entangle` does."""
 
     @property
     def head(self) -> int:
@@ -45,18 +45,18 @@ class OfaSizes:
 
     @property
     def scale(self) -> float:
-        """Of scores, and of position biases."""
+        """Factor of the scores, and of the position biases."""
         return float((self.head * self.attn_scale_factor) ** -0.5)
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Pictures as the encoder takes them.
+    """Pictures as input of the encoder.
 
     Attributes:
         states: (n, rows * columns, width), row by row.
-        rows: of patches.
-        columns: of patches.
+        rows: number of rows of patches.
+        columns: number of columns of patches.
     """
 
     states: Tensor
@@ -66,11 +66,11 @@ class Patches:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the encoder leaves for the decoder.
+    """Output of the encoder for the decoder.
 
     Attributes:
         states: (n, patches + tokens, width).
-        mask: (n, patches + tokens), true where there is something to attend to; None where that is everywhere.
+        mask: (n, patches + tokens), true where attention is allowed; None allows it everywhere.
         positions: (1, patches + tokens, width), the normed position embeddings.
     """
 

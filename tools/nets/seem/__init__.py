@@ -1,4 +1,4 @@
-"""SEEM (Zou et al. 2023): pixels, a point or a stroke, and words, into masks; plain PyTorch, inference only.
+"""SEEM (Zou et al. 2023): from pixels, a point or a stroke, and words to masks; plain PyTorch, inference only.
 
 The parameters carry the names of the published checkpoints, so that a state dict loads key for key.
 """

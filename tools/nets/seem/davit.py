@@ -19,7 +19,7 @@ class DavitSizes:
     Attributes:
         widths: channels of each stage.
         depths: pairs of blocks of each stage.
-        kernel: of the convolutions that shrink the map between stages; 2 without, 3 with overlap.
+        kernel: kernel size of the convolutions that shrink the map between stages; 2 without, 3 with overlap.
     """
 
     widths: tuple[int, ...] = (128, 256, 512, 1024)
@@ -46,7 +46,7 @@ class Embed(nn.Module):
 
 
 class Depthwise(nn.Module):
-    """A depth-wise convolution, which also tells a place where it is."""
+    """A depth-wise convolution, which also encodes positions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ def _pair(width: int) -> nn.Sequential:
 
 
 class Davit(nn.Module):
-    """The pyramid of a picture's features."""
+    """Encodes a picture as a feature pyramid."""
 
     def __init__(self, sizes: DavitSizes) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
-"""SEEM's mask decoder: 101 queries read the picture's features, and talk with the prompts' tokens.
+"""SEEM's mask decoder: 101 queries attend to the picture's features and to the prompts' tokens.
 
-Every layer has three steps. The queries attend to one level of the features, but only where their own mask of the step
-before is positive. Then queries and prompts attend to each other: queries see everything, words see queries and words,
-points see points. Then each passes an MLP. Words change from layer to layer; points are read anew from each level.
+Every layer has three steps. First, the queries attend to one level of the features, but only where their own mask of
+the previous step is positive. Then queries and prompts attend to each other: queries to everything, words to queries
+and words, points to points. Then each passes an MLP. Words change from layer to layer; points are sampled again from
+each level.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ LEVELS = 3
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the decoder says for R prompts; Q queries, each a mask.
+    """Output of the decoder for R prompts and Q queries, each with a mask.
 
     Attributes:
         masks: (R, Q, h, w) logits, at 1/4 of the picture; positive is inside.
@@ -99,7 +100,7 @@ class MaskDecoder(nn.Module):
         self.decoder_norm = nn.LayerNorm(width)
         self.query_feat = nn.Embedding(queries, width)
         self.query_embed = nn.Embedding(queries, width)
-        # Row 0 marks a point inside; row 1, a point outside, is never asked for here.
+        # Row 0 marks a point inside. Row 1, a point outside, is never used here.
         self.pn_indicator = nn.Embedding(2, width)
         self.level_embed = nn.Embedding(LEVELS, width)
         self.mask_embed = Mlp(width, width, width, masks)
@@ -109,7 +110,7 @@ class MaskDecoder(nn.Module):
     def forward(
         self, levels: Sequence[Tensor], mask_features: Tensor, points: Tensor | None, words: Tensor | None
     ) -> Prediction:
-        """Answer R prompts about one picture.
+        """Decode R prompts for one picture.
 
         Args:
             levels: three maps, smallest first, (1, width, h, w) each.
@@ -119,7 +120,7 @@ class MaskDecoder(nn.Module):
         """
         rows = len(points) if points is not None else len(words) if words is not None else 1
         shapes = [level.shape[-2:] for level in levels]
-        # One picture for all prompts: the rows share it without a copy.
+        # All prompts share one picture: `expand` does not copy it.
         features = [
             (to_sequence(level) + embed).expand(rows, -1, -1)
             for level, embed in zip(levels, self.level_embed.weight, strict=True)
@@ -172,7 +173,7 @@ class MaskDecoder(nn.Module):
 
 
 def _outside(masks: Tensor, shape: torch.Size) -> Tensor:
-    """Where a query must not look: outside its own mask; a query whose mask is empty may look anywhere.
+    """Where a query must not attend: outside its own mask. A query with an empty mask may attend everywhere.
 
     Returns:
         (rows, queries, places), bool.
@@ -183,7 +184,7 @@ def _outside(masks: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _who_sees_whom(counts: tuple[int, int, int], device: torch.device) -> Tensor:
-    """True where one must not see another, for queries, words and points in this order: (all, all)."""
+    """True where attention is blocked among queries, words and points, in this order: (all, all)."""
     queries, words, _ = counts
     blocked = torch.zeros(sum(counts), sum(counts), dtype=torch.bool, device=device)
     blocked[queries : queries + words, queries + words :] = True

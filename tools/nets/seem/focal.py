@@ -18,9 +18,9 @@ class FocalSizes:
     Attributes:
         width: channels of the first stage; each further stage has twice as many.
         depths: blocks of each stage.
-        levels: focal levels; level k looks through a kernel of `window + 2 * k`.
+        levels: focal levels; level k has a kernel of `window + 2 * k`.
         window: kernel of the first level.
-        depthwise: Focal-T's blocks rather than Focal-L's.
+        depthwise: use Focal-T's blocks instead of Focal-L's.
     """
 
     width: int = 96
@@ -36,7 +36,7 @@ class FocalSizes:
 
 
 class Modulation(nn.Module):
-    """Each place multiplied by a gated sum of its surroundings, seen ever wider."""
+    """Each position multiplied by a gated sum of its surroundings at growing widths."""
 
     def __init__(self, width: int, levels: int, window: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Embed(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, and the step down to the next."""
+    """Blocks at one resolution, and the downsampling to the next."""
 
     def __init__(self, sizes: FocalSizes, stage: int) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Stage(nn.Module):
 
 
 class FocalNet(nn.Module):
-    """The pyramid of a picture's features."""
+    """Encodes a picture as a feature pyramid."""
 
     def __init__(self, sizes: FocalSizes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers that pixel decoder and mask decoder share, and positions."""
+"""Layers shared by pixel decoder and mask decoder, and position embeddings."""
 
 import math
 
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 HEAD_WIDTH = 64
-"""Channels of an attention head in SEEM's transformers; no tensor's shape tells it."""
+"""Channels of an attention head in SEEM's transformers; tensor shapes do not reveal it."""
 
 
 def heads_of(width: int) -> int:
-    """How many attention heads a transformer of this width has."""
+    """Number of attention heads of a transformer of this width."""
     return max(1, width // HEAD_WIDTH)
 
 
 class Attention(nn.MultiheadAttention):
-    """Multi-head attention, batch first, that returns its output alone."""
+    """Multi-head attention, batch first, that returns only its output."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, heads_of(width), batch_first=True)
@@ -28,7 +28,7 @@ class Attention(nn.MultiheadAttention):
             query: the queries.
             key: the keys.
             value: the values.
-            blocked: true where a query must not look: (queries, keys), or (rows, queries, keys).
+            blocked: true where a query must not attend: (queries, keys), or (rows, queries, keys).
         """
         if blocked is not None and blocked.dim() == 3:
             blocked = blocked.repeat_interleave(self.num_heads, dim=0)
@@ -37,7 +37,7 @@ class Attention(nn.MultiheadAttention):
 
 
 class Mlp(nn.Module):
-    """Linear layers with a ReLU between each two."""
+    """Linear layers with ReLUs between them."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class NormedConv(nn.Conv2d):
 def sine_positions(height: int, width: int, channels: int, like: Tensor) -> Tensor:
     """Sines and cosines of row and column, both scaled to (0, 2 pi]: (1, height * width, channels), rows' half first.
 
-    `like` lends dtype and device.
+    `like` gives dtype and device.
     """
     half = channels // 2
     step = torch.arange(half, dtype=like.dtype, device=like.device)
@@ -83,7 +83,7 @@ def sine_positions(height: int, width: int, channels: int, like: Tensor) -> Tens
 
 
 def sample(features: Tensor, points: Tensor) -> Tensor:
-    """Bilinear samples of a map, the corners of the unit square being the middles of the corner cells.
+    """Bilinear samples of a map; the corners of the unit square are the centres of the corner cells.
 
     Args:
         features: (rows, channels, h, w).

@@ -1,4 +1,4 @@
-"""SEEM as a whole: a picture is encoded once, then asked about points and words."""
+"""The whole SEEM: encodes a picture once, then segments it for points and words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,19 +18,20 @@ class SeemSizes:
     """Sizes of a SEEM; the defaults are those of every published one, with Focal-T's encoder.
 
     Attributes:
-        backbone: the picture encoder's.
-        width: of pixel decoder and mask decoder.
+        backbone: sizes of the picture encoder.
+        width: width of pixel decoder and mask decoder.
         masks: channels of the mask features.
-        inner: of the transformers' MLPs in the pixel decoder.
-        decoder_inner: likewise in the mask decoder.
-        encoder_depth: layers over the smallest map.
-        depth: layers of the mask decoder.
-        queries: masks proposed for a prompt.
-        projection: of the space that texts and masks' classes share; words join the decoder there, so it is `width`.
-        words: entries of CLIP's vocabulary.
-        positions: tokens of the longest text.
-        text_width: of the text encoder.
-        text_depth: its layers.
+        inner: width of the transformers' MLPs in the pixel decoder.
+        decoder_inner: the same in the mask decoder.
+        encoder_depth: number of layers over the smallest map.
+        depth: number of layers of the mask decoder.
+        queries: number of masks proposed per prompt.
+        projection: width of the space shared by texts and masks' classes. Words enter the decoder there, so it equals
+            `width`.
+        words: size of CLIP's vocabulary.
+        positions: number of tokens of the longest text.
+        text_width: width of the text encoder.
+        text_depth: number of its layers.
     """
 
     backbone: FocalSizes | DavitSizes = FocalSizes()
@@ -53,7 +54,7 @@ class Features:
     """An encoded picture.
 
     Attributes:
-        levels: maps of 1/32, 1/16 and 1/8 of its size, (1, width, h, w).
+        levels: maps at 1/32, 1/16 and 1/8 of its size, (1, width, h, w).
         masks: mask features at 1/4, (1, channels, h, w).
     """
 
@@ -76,7 +77,7 @@ class _Head(nn.Module):
 
 
 class Seem(nn.Module):
-    """Segment everything everywhere."""
+    """The net "Segment everything everywhere all at once"."""
 
     def __init__(self, sizes: SeemSizes) -> None:
         super().__init__()
@@ -114,9 +115,10 @@ class Seem(nn.Module):
 
 
 def spread_points(points: Tensor, limit: int) -> Tensor:
-    """At most `limit` of the points, (n, 2) in the order given, evenly spaced among them: no chance involved.
+    """At most `limit` of the points, (n, 2) in the order given, evenly spaced and so deterministic.
 
-    SEEM draws 512 pixels of a longer stroke at random; this takes the same number, the same ones each time.
+    SEEM draws 512 pixels of a longer stroke at random; this function returns the same number of pixels, the same ones
+    each time.
     """
     if len(points) <= limit:
         return points

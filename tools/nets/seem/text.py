@@ -9,10 +9,10 @@ from namepin.tools.nets.seem.layers import Attention
 
 
 class QuickGelu(nn.Module):
-    """The sigmoid's approximation of GELU, as CLIP was trained with."""
+    """GELU approximated by a sigmoid, as in CLIP's training."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of each element."""
+        """Apply it to each element."""
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -28,7 +28,7 @@ class TextBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, later: Tensor) -> Tensor:
-        """(rows, tokens, width) -> the same; `later` is true where a token must not look."""
+        """(rows, tokens, width) -> the same; `later` is true where a token must not attend."""
         normed = self.ln_1(x)
         x = x + self.attn.attend(normed, normed, normed, later)
         output: Tensor = x + self.mlp(self.ln_2(x))
@@ -48,7 +48,7 @@ class TextTransformer(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(rows, tokens) -> (rows, tokens, width).
 
-        A token sees only those before it, so padding up to CLIP's 77 tokens would change nothing, and is left out.
+        A token attends only to earlier ones, so padding up to CLIP's 77 tokens would change nothing and is left out.
         """
         count = ids.shape[1]
         later = torch.ones(count, count, dtype=torch.bool, device=ids.device).triu(1)
