@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -10,7 +10,9 @@ from langchain_core.runnables import RunnableConfig
 
 from namepin.agent.config.build import live_calls, policy
 from namepin.agent.config.settings import Settings, load_settings
-from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready
+from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready, split_picture
+from namepin.agent.render.html import About
+from namepin.agent.result import Result
 from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.calls import Calls
 from namepin.graphs.context import Context
@@ -31,6 +33,10 @@ class Namepin:
     """A profile's tools and graph, ready for posts. The tools are built once, at the first post, and then kept.
 
     Safe to share between threads.
+
+        pin = Namepin.from_profile("starter").load()
+        result = pin.extract("So proud of Eileen Collins", image="astronaut.jpg")
+        result.save("astronaut.png")
 
     Args:
         settings: see `namepin.agent.config.settings.load_settings`.
@@ -63,6 +69,15 @@ class Namepin:
             if self._calls is None:
                 self._calls = live_calls(self.settings)
             return self._calls
+
+    def load(self) -> Self:
+        """Build the tools now instead of at the first post. Returns itself.
+
+        Raises:
+            NamepinError: as `calls`.
+        """
+        self.calls  # noqa: B018  # builds them
+        return self
 
     @cached_property
     def graph(self) -> Graph:
@@ -121,7 +136,8 @@ class Namepin:
         Raises:
             NamepinError: E10x for the post, E12x for `image`.
         """
-        return ready(as_post(post), image, self.settings.images.max_pixels)
+        post, own = split_picture(post)
+        return ready(as_post(post), own if image is None else image, self.settings.images)
 
     async def astream(
         self,
@@ -153,14 +169,53 @@ class Namepin:
             yield event
 
     async def aextract(
-        self, post: AnyPost | Ready, image: Picture | None = None, *, heat: dict[int, bytes] | None = None
-    ) -> Extraction:
-        """One post's extraction; arguments and errors as `astream`."""
-        return cast(Extraction, [event async for event in self.astream(post, image, heat=heat)][-1])
+        self,
+        post: AnyPost | Ready,
+        image: Picture | None = None,
+        *,
+        min_score: float = 0.0,
+        heat: dict[int, bytes] | None = None,
+    ) -> Result:
+        """`extract` without blocking the event loop; `heat` as `astream`."""
+        prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
+        heat = {} if heat is None else heat
+        extraction = cast(Extraction, [event async for event in self.astream(prepared, heat=heat)][-1])
+        return self._result(extraction, prepared.given, min_score, heat)
 
-    def extract(self, text: AnyPost | Ready, image: Picture | None = None) -> Extraction:
-        """`aextract` for synchronous code; also works inside a running event loop (Jupyter)."""
-        return run_sync(self.aextract(text, image))
+    def extract(self, text: AnyPost | Ready, image: Picture | None = None, *, min_score: float = 0.0) -> Result:
+        """Find the names of one post: what each is, and where it is in the post's picture.
+
+            result = pin.extract("Angelina Jolie slams Donald Trump", image="photo.jpg")
+            for entity in result.entities:
+                print(entity.text, entity.label, entity.fine_label, entity.groundable, entity.box)
+            result.show()
+
+        Also works inside a running event loop (Jupyter), where `await pin.aextract(...)` does not block.
+
+        Args:
+            text: the post's text, a `Post`, or a row `{"id", "text" | "tokens", "image"}`.
+            image: its picture: a path, bytes, a PIL image, or a uint8 array (height, width, 3) in RGB order; an https
+                address with `images.urls = true`. It must be readable. A picture that the post itself names may be
+                missing: the text is then read alone, with warning W101.
+            min_score: leave out entities whose type has a smaller probability.
+
+        Returns:
+            The result: `entities` in text order, with character offsets into `text`, boxes in pixels of the upright
+            picture, `status` and `warnings`. `groundable` is None where no tool could tell. `to_dict`, `to_rows`,
+            `to_pandas`, `to_detections`, `show` and `save` give it in other forms.
+
+        Raises:
+            NamepinError: E10x for the post, E12x for `image`, E21x or E30x when a required tool cannot start. A tool
+                that fails later does not raise: the result is `degraded`, and a warning says why.
+        """
+        return run_sync(self.aextract(text, image, min_score=min_score))
+
+    def _result(
+        self, extraction: Extraction, picture: Picture | None, min_score: float, heat: Mapping[int, bytes] | None = None
+    ) -> Result:
+        about = About(self.settings.profile, self.settings.gate.gamma)
+        result = Result.of(extraction, picture, self.settings.images, about, heat)
+        return result.above(min_score) if min_score else result
 
     async def areview(
         self,
@@ -220,25 +275,28 @@ class Namepin:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    def batch(self, posts: Iterable[AnyPost], *, at_once: int = 4) -> Iterator[Extraction]:
-        """One extraction per post, in input order. A failed post gives `status="failed"`, never an exception.
+    def batch(self, posts: Iterable[AnyPost], *, at_once: int = 4, min_score: float = 0.0) -> Iterator[Result]:
+        """One result per post, in input order. A failed post gives `status="failed"`, never an exception.
 
         Args:
-            posts: read lazily, at most `at_once` ahead.
+            posts: read lazily, at most `at_once` ahead; a Hugging Face data set serves, too.
             at_once: number of posts processed at a time.
+            min_score: as `extract`.
 
         Raises:
             NamepinError: E21x, E30x when a required tool cannot start; E10x when an item is not a post at all.
         """
-        self.calls  # noqa: B018  # a tool that cannot start ends the batch, not each post
+        self.load()  # a tool that cannot start ends the batch, not each post
 
-        def one(post: Post) -> Extraction:
+        def one(item: tuple[Post, Picture | None]) -> Result:
+            post, picture = item
             try:
-                return self.extract(post)
+                return self.extract(post, picture, min_score=min_score)
             except Exception as error:  # one post never ends a batch
-                return self.failed(post, error)
+                return self._result(self.failed(post, error), None, 0.0)
 
-        yield from map_ahead(one, map(as_post, posts), at_once)
+        split = map(split_picture, posts)
+        yield from map_ahead(one, ((as_post(post), picture) for post, picture in split), at_once)
 
     def failed(self, post: Post, error: Exception) -> Extraction:
         """The result of a batch for a post that failed with `error`."""

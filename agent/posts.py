@@ -7,20 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps
 from pydantic import ValidationError
 
+from namepin.agent.config.settings import ImageSettings
 from namepin.tools.errors import NamepinError, first_problem
 from namepin.tools.images.load import NOT_IN_TIME, LoadedImage, load_image
+from namepin.tools.images.remote import fetch
 from namepin.tools.jsonl import Line, read_lines
 from namepin.tools.text import clean_text
 from namepin.tools.types import ImageRef, Notice, Post
 
-Picture = str | Path | bytes | Image.Image
-"""A picture's file, its bytes, or an opened image."""
+Picture = str | Path | bytes | Image.Image | np.ndarray[Any, Any]
+"""A picture's file, its bytes, an opened image, or its pixels.
+
+Pixels are uint8 of shape (height, width), (height, width, 3) in RGB order, or (height, width, 4) with transparency.
+With the setting `images.urls`, a text that begins with `https://` is an address.
+"""
 
 AnyPost = Post | str | Mapping[str, Any]
-"""A post, its text alone, or a row `{"id", "text" | "tokens", "image"}`."""
+"""A post, its text alone, or a row `{"id", "text" | "tokens", "image"}`.
+
+A row's `image` may be any `Picture`, or `{"bytes", "path"}`, which is how Hugging Face data sets hold pictures.
+"""
 
 PICTURE_MISSING, TEXT_CLEANED = "W101", "W104"
 _OTHER_NAMES = {
@@ -37,11 +47,15 @@ _OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Ready:
-    """A post with cleaned text and loaded picture, and the warnings about them."""
+    """A post with cleaned text and loaded picture, and the warnings about them.
+
+    `given` is the picture in the form in which it was given, so that it can be read again.
+    """
 
     post: Post
     picture: LoadedImage | None
     notices: tuple[Notice, ...] = ()
+    given: Picture | None = None
 
     @property
     def image(self) -> ImageRef | None:
@@ -58,6 +72,19 @@ def as_post(given: AnyPost) -> Post:
     if isinstance(given, Post):
         return given
     return make_post({"id": "post", "text": given} if isinstance(given, str) else dict(given))
+
+
+def split_picture(given: AnyPost) -> tuple[AnyPost, Picture | None]:
+    """A row's pixels or bytes apart from the rest; None where the picture is a file's name, or there is none."""
+    image = given.get("image") if isinstance(given, Mapping) else None
+    if image is None or isinstance(image, str):
+        return given, None
+    assert isinstance(given, Mapping)
+    rest = {key: value for key, value in given.items() if key != "image"}
+    if isinstance(image, Mapping):
+        path, data = image.get("path"), image.get("bytes")
+        return (rest, data) if data is not None else ({**rest, "image": path}, None)
+    return rest, image
 
 
 def make_post(row: Any, where: str = "") -> Post:
@@ -159,7 +186,7 @@ def _post_row(line: Line) -> dict[str, Any]:
     return own | ({"extra": {**extra, **row}} if row else {})
 
 
-def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
+def ready(post: Post, picture: Picture | None, images: ImageSettings) -> Ready:
     """Clean the text and load the picture.
 
     A picture passed as an argument must be readable. A picture that the post itself names may be missing: a warning
@@ -176,7 +203,7 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
     if named is None:
         return Ready(cleaned, None, notices)
     try:
-        return Ready(cleaned, load_picture(named, max_pixels), notices)
+        return Ready(cleaned, load_picture(named, images), notices, named)
     except NamepinError as error:
         if picture is not None and error.code != NOT_IN_TIME:
             raise
@@ -184,16 +211,48 @@ def ready(post: Post, picture: Picture | None, max_pixels: int) -> Ready:
         return Ready(cleaned, None, (*notices, missing))
 
 
-def load_picture(picture: Picture, max_pixels: int) -> LoadedImage:
-    """Load a picture from a file, bytes or an opened image; an opened image is encoded as PNG."""
-    if not isinstance(picture, Image.Image):
-        return load_image(picture, max_pixels=max_pixels)
+def load_picture(picture: Picture, images: ImageSettings) -> LoadedImage:
+    """Load a picture in any form; an opened image and pixels are encoded as PNG.
+
+    Raises:
+        NamepinError: E12x; E123 for a value that is not a picture at all, E126 and E127 for an address.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = _opened(picture)
+    if isinstance(picture, Image.Image):
+        return load_image(_png(picture), max_pixels=images.max_pixels)
+    if isinstance(picture, bytearray | memoryview):
+        picture = bytes(picture)
+    if not isinstance(picture, str | Path | bytes):
+        raise _not_a_picture(f"a value of type {type(picture).__name__}")
+    if images.urls and isinstance(picture, str) and picture.startswith("https://"):
+        picture = fetch(picture)
+    return load_image(picture, max_pixels=images.max_pixels)
+
+
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     upright = ImageOps.exif_transpose(picture)
     (upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else upright.convert("RGB")).save(
         buffer, "PNG"
     )
-    return load_image(buffer.getvalue(), max_pixels=max_pixels)
+    return buffer.getvalue()
+
+
+def _opened(pixels: "np.ndarray[Any, Any]") -> Image.Image:
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim not in (2, 3)
+        or pixels.shape[2:] not in ((), (3,), (4,))
+        or not pixels.size
+    ):
+        raise _not_a_picture(f"an array of shape {pixels.shape} and type {pixels.dtype}")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _not_a_picture(what: str) -> NamepinError:
+    mend = "give a path, bytes, a PIL image, or a uint8 array of shape (height, width, 3) in RGB order"
+    return NamepinError("E123", f"not a picture: {what}", mend=mend)
 
 
 def _clean(post: Post) -> tuple[Post, tuple[Notice, ...]]:

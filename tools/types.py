@@ -82,6 +82,9 @@ class Mask(Frozen):
         rle = coco.encode(np.asfortranarray(array.astype(np.uint8)))
         return cls(size=(array.shape[0], array.shape[1]), counts=rle["counts"].decode("ascii"))
 
+    def __repr__(self) -> str:
+        return f"<Mask {self.size[1]}x{self.size[0]}>"
+
     def to_array(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """Decode to a boolean array of shape (height, width)."""
         from pycocotools import mask as coco
@@ -264,6 +267,11 @@ class Entity(Frozen):
         self.grounding()
         return self
 
+    def __repr__(self) -> str:
+        kind = self.label + (f" {self.fine_label}" if self.fine_label else "")
+        place = {True: "in the picture", False: "not in the picture", None: ""}[self.groundable]
+        return f"<Entity {self.text!r} {kind}{place and f', {place}'}>"
+
     def grounding(self) -> Grounding:
         """The visual half alone."""
         return Grounding(
@@ -312,6 +320,9 @@ class Extraction(Frozen):
             if entity.mask and self.image and entity.mask.size != (self.image.height, self.image.width):
                 raise ValueError(f"mask of {entity.text!r} has size {entity.mask.size}, not the picture's")
         return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} {self.status}, entities: {list(self.entities)}>"
 
     def to_json(self) -> str:
         """One line of JSON, as in `predictions.jsonl`, without `extra` where the input had none."""

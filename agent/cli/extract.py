@@ -59,8 +59,7 @@ def extract(
 
     # The input is checked before the graph and the tools are imported, which takes seconds.
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
-    most = settings.images.max_pixels
-    given = list(read_posts(posts)) if posts else [make_ready(as_post(_text(text or "")), image, most)]
+    given = list(read_posts(posts)) if posts else [make_ready(as_post(_text(text or "")), image, settings.images)]
     if out:
         plain = [post if isinstance(post, Post) else post.post for post in given]
         _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])

@@ -41,9 +41,16 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ImageSettings(Frozen):
-    """Bounds on decoded pictures."""
+    """Which pictures are read.
+
+    Attributes:
+        max_pixels: bound on a decoded picture's pixels.
+        urls: whether a picture may be an https address of the public internet. Off by default, since a post's author
+            would decide what this machine connects to.
+    """
 
     max_pixels: Annotated[int, Field(gt=0)] = 64_000_000
+    urls: bool = False
 
 
 class ToolSettings(Frozen):

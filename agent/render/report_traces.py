@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from namepin.agent.render.html import About, page, shrink
+from namepin.agent.render.saved_results import read_saved
 from namepin.agent.render.view import Shown
-from namepin.agent.stores.saved_results import read_saved
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_write, file_name
 from namepin.tools.images.load import load_image

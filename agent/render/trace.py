@@ -10,8 +10,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from namepin.agent.render.html import data_uri, environment, heat_layer, png_uri, segments_of, source_hash, warmth
+from namepin.agent.render.saved_results import read_saved
 from namepin.agent.render.view import COLOURS, ink_on, kind, presence, printable, short
-from namepin.agent.stores.saved_results import read_saved
 from namepin.graphs import roles
 from namepin.graphs.recording.cassette import Call, Cassette, PostRecord, Setup
 from namepin.graphs.recording.cassette_files import LINES

@@ -19,10 +19,10 @@ from namepin.agent.server.bodies import JsonRoute
 from namepin.agent.server.bounds import OWNER
 from namepin.agent.server.jobs import Job, JobPost
 from namepin.agent.server.problems import Problem, denied, problem, too_many
-from namepin.agent.server.remote_images import fetch
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import decode_base64
 from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.images.remote import fetch
 from namepin.tools.types import Extraction
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from namepin.agent.api import Namepin
 from namepin.agent.config.build import build_tools, policy
 from namepin.agent.config.settings import Settings
-from namepin.agent.stores.saved_results import read_saved
+from namepin.agent.render.saved_results import read_saved
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.run import Predict, predict_all
 from namepin.evals.scoring.predictions import Predictions

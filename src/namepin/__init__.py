@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from namepin.agent.api import Namepin
+    from namepin.agent.result import Result
     from namepin.graphs.step import StepEvent
     from namepin.tools.errors import NamepinError, ToolUnavailable
     from namepin.tools.types import Entity, Extraction, Grounding, ImageRef, Mask, Mention, Notice, Post
@@ -39,12 +40,14 @@ __all__ = [
     "NamepinError",
     "Notice",
     "Post",
+    "Result",
     "StepEvent",
     "ToolUnavailable",
 ]
 
 _HOMES = {
     "Namepin": "namepin.agent.api",
+    "Result": "namepin.agent.result",
     "StepEvent": "namepin.graphs.step",
     "NamepinError": "namepin.tools.errors",
     "ToolUnavailable": "namepin.tools.errors",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import RunnableLambda
@@ -193,3 +194,60 @@ def test_extract_inside_a_running_loop_keeps_the_parent_trace_and_the_usage() ->
     assert found.status == "ok" and (usage.answers, usage.prompt_tokens, usage.completion_tokens) == (1, 7, 2)
     assert handler.parents.pop("cell") is None
     assert handler.parents[pin.graph.name] == run_id
+
+
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+def test_extract_of_an_array_reads_its_pixels(pin: Namepin, channels: tuple[int, ...]) -> None:
+    prepared = pin.ready("Ada", np.full((6, 8, *channels), 200, np.uint8))
+    assert prepared.picture is not None
+    assert (prepared.picture.image.mode, prepared.picture.image.size) == ("RGB", (8, 6))
+    assert prepared.picture.image.getpixel((0, 0)) == (200, 200, 200) or channels == (4,)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((6, 8, 3)), np.zeros((6, 8, 2), np.uint8), np.zeros((0, 8, 3), np.uint8), 7, ["photo.jpg"], {"a": 1}],
+)
+def test_extract_of_what_is_no_picture_raises_e123(pin: Namepin, picture: Any) -> None:
+    with pytest.raises(NamepinError) as caught:
+        pin.extract("Ada", image=picture)
+    assert caught.value.code == "E123"
+
+
+@pytest.mark.parametrize(("urls", "code"), [(False, "E120"), (True, "E126")])
+def test_extract_of_an_address_is_off_by_default_and_guarded(urls: bool, code: str) -> None:
+    pin = Namepin.from_profile("starter", images={"urls": urls})
+    with pytest.raises(NamepinError) as caught:
+        pin.extract("Ada", image="https://127.0.0.1/photo.jpg")
+    assert caught.value.code == code
+
+
+def test_batch_of_data_set_rows_reads_pictures_in_them(pin: Namepin) -> None:
+    data = PHOTO.read_bytes()
+    rows = [
+        {"id": 1, "text": "Ada", "image": {"bytes": data, "path": None}},
+        {"id": 2, "text": "Bo", "image": {"bytes": None, "path": str(PHOTO)}},
+        {"id": 3, "text": "Cy", "image": Image.new("RGB", (9, 9))},
+        {"id": 4, "text": "Di", "image": None},
+        {"id": 5, "text": "Ed", "image": {"bytes": b"no picture", "path": None}},
+    ]
+    found = list(pin.batch(rows))
+    assert [result.image.width if result.image else None for result in found] == [512, 512, 9, None, None]
+    assert [result.status for result in found] == ["ok"] * 4 + ["failed"]
+
+
+def test_load_builds_the_tools_before_the_first_post() -> None:
+    pin = Namepin.from_profile("starter")
+    assert pin._calls is None
+    assert pin.load() is pin and pin._calls is not None
+
+
+def test_min_score_above_every_probability_leaves_no_entity(pin: Namepin) -> None:
+    assert pin.extract(POST).entities and not pin.extract(POST, min_score=1.1).entities
+    (found,) = pin.batch([POST], min_score=1.1)
+    assert not found.entities
+
+
+def test_extract_describes_arguments_result_errors_and_an_example() -> None:
+    text = inspect.getdoc(Namepin.extract) or ""
+    assert all(part in text for part in ("Args:", "Returns:", "Raises:", "min_score", "pin.extract("))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trustme
 
-from namepin.agent.server.remote_images import fetch, is_public
 from namepin.tools.errors import NamepinError
+from namepin.tools.images.remote import fetch, is_public
 from support.loopback import serving
 
 

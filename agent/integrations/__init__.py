@@ -1,0 +1,1 @@
+"""Namepin inside other libraries."""
