@@ -58,6 +58,7 @@ class EntailmentTask(Task):
         known = [recipe.dev_expansions] if recipe.dev_expansions else []
         dev = read_split(recipe, recipe.dev, captions=dev_captions, expansions=known, reading=recipe.text, mixed=False)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
+        self.trained_posts = train.trained_posts
         require_both_classes(train)
         require_both_classes(dev)
 

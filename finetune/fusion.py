@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from namepin.evals.datasets.gold import GoldPost
 from namepin.evals.datasets.tags import spans_of_tags
+from namepin.evals.overlap import TrainedPosts
 from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
@@ -45,6 +46,7 @@ class UmtTask(Task):
         self.recipe = recipe
         self.data: dict[str, str] = {}
         self.train, self.dev = self._posts(recipe.train, recipe.limit), self._posts(recipe.dev)
+        self.trained_posts = TrainedPosts.of((gold.post.id, gold.post.text) for gold in self.train)
         bert, resnet = locate(recipe.text), locate(recipe.vision)
         text = load_folder(_WithoutPooler(BertModel), bert, kind="bert", mend="give a BERT")
         vision = load_folder(ResNetModel, resnet, kind="resnet", mend="give a ResNet")

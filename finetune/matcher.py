@@ -52,6 +52,7 @@ class MatcherRows:
         """
         train, dev = read_split(recipe, recipe.train, limit=recipe.limit), read_split(recipe, recipe.dev)
         self.train, self.dev, self.data = train.rows, dev.rows, {**train.data, **dev.data}
+        self.trained_posts = train.trained_posts
         self.by_image: dict[str, list[MentionRow]] = {}
         for row in self.train:
             self.by_image.setdefault(row.image, []).append(row)

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost
+from namepin.evals.overlap import TrainedPosts
 from namepin.finetune.data.mentions import lines_of, require_fit
 from namepin.finetune.data.splits import file_of, read_gold, require_pictures, require_tokens
 from namepin.finetune.loop.lora import LANGUAGE, save_lora, with_lora
@@ -77,6 +78,7 @@ class RerankerTask(Task):
         self.data: dict[str, str] = {}
         self.train, dev = (self._rows(split, captions) for split in (recipe.train, recipe.dev))
         self.train = self.train[: recipe.limit or None]
+        self.trained_posts = TrainedPosts.of((row.gold.post.id, row.gold.post.text) for row in self.train)
         if recipe.captions:
             self.data[Path(recipe.captions).name] = file_sha256(Path(recipe.captions))
         named = {row.answer for row in self.train}

@@ -57,7 +57,7 @@ class SamTask(Task):
         self.train, self.dev = ([one for row in split.rows for one in mask_rows_of(row)] for split in (train, dev))
         require_rows(self.train, train, "mask")
         require_rows(self.dev, dev, "mask")
-        self.data = {**train.data, **dev.data}
+        self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
         path = locate(recipe.weights)
         self.net: Any = load_sam(path, weights_sha256(path)).net
         self.net.requires_grad_(recipe.whole)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
-from namepin.agent.cli.options import DatasetName, Profile
-from namepin.agent.cli.progress import count_progress, say_loading
+from namepin.agent.cli.options import AllowOverlap, DatasetName, Profile
+from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def ablate(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
+    allow_overlap: AllowOverlap = False,
     list_: Annotated[bool, typer.Option("--list", help="List every definition with what it needs.")] = False,
 ) -> int:
     """Run a table of the papers. A row that cannot run here shows its command and the reason."""
@@ -59,11 +60,12 @@ def ablate(
     if profile:
         load_settings(profile)  # reports errors before anything is loaded
     data = load_dataset(dataset.value, root, split)
-    say_loading("the tools of the rows that can run here")
-
     from namepin.agent.workflows.ablate import Bench, write_json
 
-    bench = Bench(data, root, profile, save)
+    bench = Bench(data, root, profile, save, allow_overlap=allow_overlap)
+    for line in dict.fromkeys(overlap.warning for overlap in bench.overlaps(ablation)):
+        warn(line)
+    say_loading("the tools of the rows that can run here")
     with count_progress("posts", bench.posts_to_run(ablation), Console(stderr=True)) as done:
         bench.done = lambda _: done()
         results = list(bench.run(ablation))
@@ -84,6 +86,8 @@ def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", cons
             console.print(result.name)
             console.print(gate_table(result.gate))
     for result in results:
+        if result.mark:
+            console.print(f"{result.name}: {result.mark}")
         if result.note and not result.why_not:
             console.print(f"{result.name}: {result.note}")
         if result.why_not:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
-from namepin.agent.cli.options import DatasetName, Ids, Knowledge, Profile, Set
-from namepin.agent.cli.progress import count_progress, say_loading
+from namepin.agent.cli.options import AllowOverlap, DatasetName, Ids, Knowledge, Profile, Set
+from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def evaluate(
     langsmith: LangSmith = None,
     upload: UploadFlag = Upload.texts,
     suggest: Suggest = None,
+    allow_overlap: AllowOverlap = False,
     set_: Set = None,
 ) -> int:
     """Score a profile, or anyone's predictions, on a data set."""
@@ -120,6 +121,7 @@ def evaluate(
 
     from namepin.agent.config.settings import load_settings
     from namepin.agent.workflows import evaluate as workflow
+    from namepin.agent.workflows.overlap import checked_overlap
     from namepin.evals.scoring.evaluate import check_arguments
 
     check_arguments(protocol.value, iou)
@@ -127,6 +129,8 @@ def evaluate(
         check_writable(file)
     settings = None if files else load_settings(profile, assignments=set_ or ())
     posts = workflow.read_posts(dataset.value, root, split, ids)
+    overlap = checked_overlap(settings.dump(), posts.data, allow=allow_overlap) if settings else None
+    warn(overlap.warning if overlap else "")
     if suggest and settings:
         return _suggest(posts, settings, suggest, knowledge)
     if len(files) > 1:
@@ -137,7 +141,7 @@ def evaluate(
     else:
         found, about = posts.predictions(files[0]), f"predictions {files[0]}"
     scored = workflow.evaluate(
-        posts, found, about, protocol=protocol.value, iou=iou, against=against, grounded=grounded
+        posts, found, about, protocol=protocol.value, iou=iou, against=against, grounded=grounded, overlap=overlap
     )
     workflow.write_reports(scored, json=json, html=html, markdown=markdown, saved=save, settings=settings)
     return _show(scored)

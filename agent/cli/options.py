@@ -40,6 +40,9 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Folder = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write the results into this folder.")]
 Graph = Annotated[GraphName | None, typer.Option("--graph", help="The graph that processes the posts.")]
+AllowOverlap = Annotated[
+    bool, typer.Option("--allow-overlap", help="Also score posts that the weights were trained on; marks the figures.")
+]
 Ids = Annotated[
     Path | None, typer.Option("--ids", metavar="FILE", help="Only the posts whose ids are listed, one per line.")
 ]

@@ -23,6 +23,12 @@ def say_loading(what: str) -> None:
     print(f"loading {what}", file=sys.stderr, flush=True)
 
 
+def warn(line: str) -> None:
+    """Print a warning, if there is one."""
+    if line:
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def doing(message: str) -> Iterator[Callable[[str], None]]:
     """Show a line while the block runs; yields the function that changes it.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
-from namepin.agent.cli.options import DatasetName, Ids, Knowledge, Profile, Set
-from namepin.agent.cli.progress import count_progress, say_loading
+from namepin.agent.cli.options import AllowOverlap, DatasetName, Ids, Knowledge, Profile, Set
+from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def sweep(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with a plot an axis.")
     ] = None,
+    allow_overlap: AllowOverlap = False,
     set_: Set = None,
 ) -> int:
     """Score recorded posts under every combination of settings. Without --fill, no tool is built."""
@@ -40,6 +41,7 @@ def sweep(
     from namepin.agent.config.settings import load_settings
     from namepin.agent.workflows import sweep as workflow
     from namepin.agent.workflows.evaluate import profile_pin, read_posts
+    from namepin.agent.workflows.overlap import checked_overlap
     from namepin.evals import sweep as grids
 
     for file in (json, html):
@@ -51,25 +53,29 @@ def sweep(
     posts = read_posts(dataset.value, root, split, ids)
     messages = Console(stderr=True)
     if settings:
+        checked_overlap(settings.dump(), posts.data, allow=allow_overlap)  # before the calls are made
         say_loading(f"the tools of profile {settings.profile}")
         pin = profile_pin(posts, settings, knowledge.value)
         calls = workflow.lacking(directory, posts.data) + len(policies) * len(posts.data.posts)
         with count_progress("filling", calls, messages) as done:
             workflow.fill(directory, posts.data, pin, policies, done)
     data = workflow.recorded_posts(directory, posts.data)
+    overlap = workflow.recorded_overlap(directory, data, allow=allow_overlap)
+    warn(overlap.warning)
     for line in workflow.idle_axes(directory, points[0]):
         messages.print(f"warning: {line}", highlight=False)
     say_loading("the graph")
     replays = len(policies) * len(workflow.recorded_ids(directory))
     with count_progress("replaying", replays, messages) as done:
-        found = workflow.score_points(directory, data, points, json, done)
+        found = workflow.score_points(directory, data, points, json, done, overlap)
     console = Console(highlight=False, markup=False)
-    console.print(f"{data.title}\n{len(data.posts)} recorded posts")
+    mark = f", {overlap.mark}" if overlap.mark else ""
+    console.print(f"{data.title}\n{len(data.posts)} recorded posts{mark}")
     console.print(_table(found))
     if html:
         from namepin.evals.sweep_html import write_page
 
-        write_page(html, data.title, found)
+        write_page(html, data.title + mark, found)
     return Exit.DONE
 
 

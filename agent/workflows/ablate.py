@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.workflows.checkpoint_sizes import wanted_weights
+from namepin.agent.workflows.overlap import checked_overlap
 from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
+from namepin.evals.overlap import Overlap
 from namepin.evals.report.full import full_report
 from namepin.evals.run import recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
@@ -27,7 +29,11 @@ _OF_THE_DATA = ("pictures", "masks", "server")
 
 
 class RowResult(BaseModel):
-    """The outcome of a row: its cells, or the reason why it cannot run. `command` runs the row alone."""
+    """The outcome of a row: its cells, or the reason why it cannot run. `command` runs the row alone.
+
+    `trained_on` is the number of these posts that the row's weights were trained on, None where it is not known; `mark`
+    are the words that go with its figures.
+    """
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -36,6 +42,8 @@ class RowResult(BaseModel):
     cells: dict[str, Cell | None]
     gate: GateReport | None = None
     note: str = ""
+    trained_on: int | None = None
+    mark: str = ""
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Bench:
         profile: a profile that replaces every row's own.
         save: folder for each run's results, so that an interrupted run can continue; None to save nothing.
         done: called after each post.
+        allow_overlap: whether rows whose weights were trained on these posts run; their figures are marked.
     """
 
     dataset: Dataset
@@ -55,6 +64,7 @@ class Bench:
     profile: str | None = None
     save: Path | None = None
     done: Callable[[Extraction], None] | None = None
+    allow_overlap: bool = False
     _runs: dict[str, Predictions] = field(default_factory=dict)
 
     def run(self, ablation: Ablation) -> Iterator[RowResult]:
@@ -66,8 +76,9 @@ class Bench:
         for row in self._rows(ablation):
             why_not = [*obstacles(row), *self._obstacles_of_data(ablation, row)]
             cells: dict[str, Cell | None] = {}
-            gate = None
+            gate = overlap = None
             if not why_not:
+                overlap = self.overlap(row)
                 found = self._predictions(row)
                 gate = gate_report(self.dataset, found) if ablation.gate else None
                 found = found.without_regions() if row.visual == "none" else found
@@ -80,13 +91,37 @@ class Bench:
                 cells=cells,
                 gate=gate,
                 note=row.note,
+                trained_on=overlap.known if overlap else None,
+                mark=overlap.mark if overlap else "",
             )
+
+    def overlap(self, row: Row) -> Overlap | None:
+        """The posts that a row's weights were trained on; None for the predictions of another system.
+
+        Raises:
+            NamepinError: E141 where they are too many and not allowed.
+        """
+        if row.predictions:
+            return None
+        settings = load_settings(row.profile, assignments=row.set)
+        return checked_overlap(settings.dump(), self.dataset, allow=self.allow_overlap)
+
+    def overlaps(self, ablation: Ablation) -> list[Overlap]:
+        """The overlaps of all rows that can run here, checked before any of them runs.
+
+        Raises:
+            NamepinError: as `overlap`.
+        """
+        return [found for row in self._ready(ablation) if (found := self.overlap(row))]
 
     def posts_to_run(self, ablation: Ablation) -> int:
         """Number of graph runs for this table."""
-        rows = [r for r in self._rows(ablation) if not (r.predictions or obstacles(r))]
-        runs = {run_key(r, self.dataset) for r in rows if not any(self._obstacles_of_data(ablation, r))}
+        runs = {run_key(row, self.dataset) for row in self._ready(ablation) if not row.predictions}
         return len(runs) * len(self.dataset.posts)
+
+    def _ready(self, ablation: Ablation) -> list[Row]:
+        rows = self._rows(ablation)
+        return [row for row in rows if not obstacles(row) and not any(self._obstacles_of_data(ablation, row))]
 
     def _rows(self, ablation: Ablation) -> list[Row]:
         return [row.on(self.dataset.name, self.profile) for row in ablation.rows]

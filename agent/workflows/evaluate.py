@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from namepin.agent.config.settings import Settings
 from namepin.evals.datasets.conll import read_ids
 from namepin.evals.datasets.gold import Dataset
+from namepin.evals.overlap import Overlap
 from namepin.evals.report.full import FullReport, full_report, over_runs
 from namepin.evals.run import load_dataset, recorded_knowledge
 from namepin.evals.scoring.predictions import Predictions, read_predictions
@@ -136,6 +137,7 @@ def evaluate(
     iou: float = 0.5,
     against: Path | None = None,
     grounded: bool = True,
+    overlap: Overlap | None = None,
 ) -> Evaluation:
     """Score predictions, and explain the scores.
 
@@ -147,6 +149,7 @@ def evaluate(
         iou: IoU from which a region is right.
         against: JSONL of a second system's predictions, compared by post.
         grounded: False reads every entity, of both systems, as not in the picture.
+        overlap: the posts that the system was trained on; None where it is not known. Too many mark the report.
 
     Raises:
         NamepinError: E130 to E139 for `against`.
@@ -154,6 +157,9 @@ def evaluate(
     other = posts.predictions(against, grounded=grounded) if against else None
     predictions = predictions if grounded else predictions.without_regions()
     report = full_report(posts.data, predictions, protocol=protocol, iou=iou, against=other)
+    if overlap:
+        report = report.model_copy(update={"trained_on": overlap.known})
+        about += f", {overlap.mark}" if overlap.mark else ""
     return Evaluation(posts.data, predictions, report, about if grounded else about + UNGROUNDED)
 
 

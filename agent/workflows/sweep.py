@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from namepin.agent.workflows.overlap import checked_overlap
 from namepin.evals.datasets.gold import Dataset
+from namepin.evals.overlap import Overlap
 from namepin.evals.sweep import Point, Sweep, known_points, sweep
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.recording.cassette import Cassette
@@ -74,6 +76,7 @@ def score_points(
     points: Sequence[dict[str, str]],
     json: Path | None = None,
     done: Done = lambda: None,
+    overlap: Overlap | None = None,
 ) -> list[Point]:
     """Replay the recorded posts under every point's settings, and score them.
 
@@ -83,6 +86,7 @@ def score_points(
         points: the grid, as `namepin.evals.sweep.grid` makes it.
         json: file that is written after each point. Its earlier points of the same recording and posts are reused.
         done: called after each replayed post.
+        overlap: the posts that the recorded weights were trained on; it marks the file.
 
     Raises:
         NamepinError: E40x, as `namepin.graphs.recording.replay.replay`.
@@ -93,7 +97,9 @@ def score_points(
     for point in sweep(dataset, points, replayed_from(directory, dataset, done), known):
         found.append(point)
         if json:
-            result = Sweep(source=source, dataset=dataset.title, points=found)
+            mark = overlap.mark if overlap else ""
+            title = ", ".join(part for part in (dataset.title, mark) if part)
+            result = Sweep(source=source, dataset=title, points=found)
             json.write_text(result.model_dump_json(indent=1) + "\n", "utf-8")
     return found
 
@@ -140,6 +146,16 @@ def fill(
     for policy in policies:
         for _ in replay(directory, sets=policy, tools=tool, media=media):
             done()
+
+
+def recorded_overlap(directory: Path, data: Dataset, *, allow: bool) -> Overlap:
+    """The posts that the recorded profiles' weights were trained on; as `checked_overlap`.
+
+    Raises:
+        NamepinError: E141; E211 when a manifest is damaged, E401 when the cassette is.
+    """
+    profiles = {str(at): setup.profile for at, setup in enumerate(Cassette.load(directory).setups.values())}
+    return checked_overlap(profiles, data, allow=allow)
 
 
 def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:

@@ -16,11 +16,13 @@ class FullReport(Report):
         intervals: the 95% bootstrap interval of F1, by task, for the tasks that were evaluated.
         attribution: causes of loss, by the canonical protocol.
         comparison: task by task against a second system; None without one.
+        trained_on: number of scored posts that the system was trained on; None where it is not known.
     """
 
     intervals: dict[str, Interval]
     attribution: Attribution
     comparison: list[Comparison] | None
+    trained_on: int | None = None
 
 
 def score_of(report: Report, task: str) -> Score | None:

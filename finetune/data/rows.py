@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from namepin.evals.overlap import TrainedPosts
 from namepin.tools.geometry import Rectangle, box_area
 from namepin.tools.interfaces import Query
 from namepin.tools.referring import Reading, referring_expression
@@ -48,3 +49,8 @@ class Split:
     rows: tuple[MentionRow, ...]
     data: Mapping[str, str]
     file: str
+
+    @property
+    def trained_posts(self) -> TrainedPosts:
+        """The record of the mentions' posts."""
+        return TrainedPosts.of((row.post, row.text) for row in self.rows)

@@ -53,7 +53,7 @@ class MmGroundingDinoTask(Task):
         self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
         require_rows(self.train, train, "box")
         require_rows(self.dev, dev, "box")
-        self.data = {**train.data, **dev.data}
+        self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
         asked = {name: getattr(recipe, name) for name in ("weights", "phrase", "short_side", "long_side")}
         config, path = MmGroundingDinoConfig(**asked, threshold=0.0, top=1), locate(recipe.weights)
         self.tool = MmGroundingDinoGrounder(config, load_mmgdino(config, path, weights_sha256(path)))

@@ -51,7 +51,7 @@ class OfaGrounderTask(Task):
         )
         for split in (train, dev):
             require_rows([row for row in split.rows if row.boxes], split, "box")
-        self.data = {**train.data, **dev.data}
+        self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
         self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
         self.net: nn.Module = self.parts.net
         self.sizes = {row.image: load_image(row.image).image.size for row in (*self.train, *self.dev)}

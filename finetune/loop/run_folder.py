@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from namepin.evals.overlap import KEY, TrainedPosts, trained_posts
 from namepin.finetune.loop.fsdp import like, whole
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_stream, atomic_write, remove_leftovers, sync
 from namepin.tools.jsonl import dump_json, parse_json
+from namepin.tools.loading.encoder import shipped_folder
 from namepin.tools.loading.pretrained import damage_error, load_errors
 
 CHECKPOINT = "checkpoint.pt"
@@ -177,9 +179,14 @@ def ensure_writable(out: Path) -> Path:
 
 
 def write_manifest(
-    folder: Path, recipe: Any, tool: str, data: Mapping[str, str], history: Sequence[Mapping[str, float]]
+    folder: Path,
+    recipe: Any,
+    tool: str,
+    data: Mapping[str, str],
+    history: Sequence[Mapping[str, float]],
+    trained: TrainedPosts | None = None,
 ) -> None:
-    """`namepin.json` and a draft of a model card, beside the weights."""
+    """`namepin.json` and a draft of a model card, beside the weights; `trained` is the record of training posts."""
     record = {
         "tool": tool,
         "recipe": type(recipe).__name__,
@@ -190,9 +197,21 @@ def write_manifest(
         "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")}
         | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
-    }
+    } | ({KEY: trained.model_dump()} if trained else {})
     atomic_write(folder / MANIFEST, dump_json(record, indent=1) + "\n")
     atomic_write(folder / "README.md", model_card(record))
+
+
+def all_trained_posts(recipe: Any, own: TrainedPosts) -> TrainedPosts | None:
+    """The posts of a run and of the weights that it starts from; None where those were trained without a record."""
+    for name in ("weights", "start"):
+        folder = Path(getattr(recipe, name, "") or "-")
+        trained, record = trained_posts(shipped_folder(str(folder)) or folder)
+        if record:
+            own = own.together_with(record)
+        elif trained:
+            return None
+    return own
 
 
 def _nameable(value: Any) -> Any:

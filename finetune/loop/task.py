@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from namepin.evals.overlap import TrainedPosts
 from namepin.finetune.loop.fsdp import layers_of
 
 Batch = Mapping[str, Any]
@@ -20,6 +21,7 @@ class Task(ABC):
         name: the trained tool.
         net: the net that the tool loads.
         data: sha256 of the texts, boxes and masks that were read; pictures are not hashed.
+        trained_posts: the record of the posts behind the training rows, for the manifest.
         folder: the subfolder of the run folder for the weights.
         pretraining_epochs: epochs on other rows before the recipe's own. They have their own warm-up and moving
             average, and no dev score.
@@ -29,6 +31,7 @@ class Task(ABC):
     name: str
     net: nn.Module
     data: dict[str, str]
+    trained_posts: TrainedPosts
     folder: str = "weights"
     pretraining_epochs: int = 0
     history: Sequence[Mapping[str, float]] = ()

@@ -39,6 +39,7 @@ from namepin.finetune.loop.moving_average import MovingAverage
 from namepin.finetune.loop.progress import ProgressReport
 from namepin.finetune.loop.run_folder import (
     CHECKPOINT,
+    all_trained_posts,
     disk_errors,
     ensure_writable,
     load_tensors,
@@ -273,7 +274,8 @@ class Run:
                 require_finite_weights(self.task.net, self.out)
                 with disk_errors(self.out), whole_folder(self.out / self.task.folder) as folder:
                     self.task.save(folder)
-                    write_manifest(folder, self.recipe, self.task.name, self.task.data, self.history)
+                    trained = all_trained_posts(self.recipe, self.task.trained_posts)
+                    write_manifest(folder, self.recipe, self.task.name, self.task.data, self.history, trained)
 
     def _checkpoint(self) -> None:
         state = {

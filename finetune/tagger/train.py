@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from namepin.evals.overlap import TrainedPosts
 from namepin.finetune.loop.run_folder import ensure_writable, load_tensors, trained_tensors
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
@@ -71,6 +72,7 @@ class TaggerTask(Task):
         self.train, self.dev, self.data = load_data(root, recipe)
         self.pretraining_epochs = recipe.ccby_epochs
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
+        self.trained_posts = TrainedPosts.of((one.id, " ".join(one.words)) for one in (*self.train, *self.ccby))
         self.pool = mention_pool(self.train)
         encoder = load_encoder(recipe.encoder)
         self.encoder_sha256 = encoder.sha256

@@ -18,6 +18,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from namepin.evals.overlap import trained_posts
+from namepin.evals.run import load_dataset
 from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
 from namepin.finetune.loop.trainer import Run, _move
 from namepin.finetune.recipes.tagger import TaggerRecipe
@@ -89,6 +91,10 @@ def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> Non
     assert record["tool"] == "tagger" and record["data_sha256"] == manifest["training"]["data_sha256"]
     assert {"code", "versions", "machine"} <= record.keys() and record["settings"]["encoder"] == "bert"
     assert str(root) not in json.dumps(record)
+    _, posts = trained_posts(tmp_path / "adapter")
+    assert posts and posts.posts == 96
+    scored = [gold.post for gold in load_dataset("gmner", root / "gmner", "train").posts]
+    assert len(posts.among(scored)) == 96
     card = (tmp_path / "adapter" / "README.md").read_text()
     sha256 = record["data_sha256"]["gmner/txt/train.txt"]
     assert f"dev_f1 {report['dev_f1']}" in card and sha256 in card and "seconds" not in card
