@@ -6,7 +6,6 @@ from typing import Any
 
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.overlap import Overlap
-from namepin.tools.loading.encoder import shipped_folder
 
 _FOLDERS = ("adapter", "weights")
 """Settings that name a folder of weights, in every tool's section and below."""
@@ -18,6 +17,8 @@ def weight_folders(profile: Mapping[str, Any]) -> dict[str, Path]:
     Args:
         profile: a profile in its resolved form, see `Settings.dump`.
     """
+    from namepin.tools.loading.encoder import shipped_folder  # imports torch, so only on demand
+
     found: dict[Path, str] = {}
     for key, value in _named_folders(profile, ""):
         folder = shipped_folder(value) or Path(value)
