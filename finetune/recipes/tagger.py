@@ -20,8 +20,10 @@ class TaggerRecipe(LoopSettings):
     """Settings of one training run. The starter adapter came from several runs; its model card lists them.
 
     Attributes:
-        data: folder with `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; or a sandbox world's folder.
-        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, or `sandbox`.
+        data: folder with `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; or a sandbox world's folder; or the
+            folder of Twitter-2015 or Twitter-2017 itself.
+        dataset: `gmner`, whose fine types are distilled from the recorded knowledge, `fmnerg`, `sandbox`, or `twitter`
+            (Twitter-2015 and Twitter-2017, scheme `4`).
         out: run folder; the adapter is written to `out/adapter`, not to `out/weights`.
         scheme: `4`, `4/51` or `8/51`, see `TaggerSpec`.
         encoder: base encoder, by hub name or folder.
@@ -51,7 +53,7 @@ class TaggerRecipe(LoopSettings):
     """
 
     data: str = ""
-    dataset: Literal["gmner", "fmnerg", "sandbox"] = "gmner"
+    dataset: Literal["gmner", "fmnerg", "sandbox", "twitter"] = "gmner"
     out: str = "out/tagger"
     scheme: Scheme = "4/51"
     encoder: str = MINILM

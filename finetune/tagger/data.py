@@ -78,8 +78,17 @@ def spans_of(tags: Sequence[str]) -> list[tuple[int, int, str]]:
 
 def read_gmner(root: Path, split: str, fine: Mapping[str, Sequence[FineWeights]] | None = None) -> list[Example]:
     """A GMNER split with its recorded knowledge and, if given, weak fine labels (one per mention, in text order)."""
-    posts = list(read_conll(root / "txt" / f"{split}.txt"))
-    knowledge = _knowledge(root, split, [post for post, _, _ in posts])
+    return _read_coarse(root, root / "txt" / f"{split}.txt", fine)
+
+
+def read_twitter(root: Path, file: Path) -> list[Example]:
+    """A file of Twitter-2015 or Twitter-2017 (`train.txt`, `valid.txt`) with its recorded knowledge."""
+    return _read_coarse(root, file)
+
+
+def _read_coarse(root: Path, file: Path, fine: Mapping[str, Sequence[FineWeights]] | None = None) -> list[Example]:
+    posts = list(read_conll(file))
+    knowledge = _knowledge(root, file.stem, [post for post, _, _ in posts])
     examples = []
     for post, words, tags in posts:
         found = spans_of([columns[0] for columns in tags])

@@ -6,7 +6,15 @@ from pathlib import Path
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.run import load_dataset
 from namepin.finetune.recipes.tagger import TaggerRecipe
-from namepin.finetune.tagger.data import Example, ccby_files, read_conll, read_fmnerg, read_gmner, spans_of
+from namepin.finetune.tagger.data import (
+    Example,
+    ccby_files,
+    read_conll,
+    read_fmnerg,
+    read_gmner,
+    read_twitter,
+    spans_of,
+)
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.tagger.adapter import TaggerSpec
@@ -16,7 +24,16 @@ TRAIN_FILES = {
     "gmner": "gmner/txt/train.txt",
     "fmnerg": "fmnerg/txt_fine/train.txt",
     "sandbox": "txt_fine/train.txt",
+    "twitter": "train.txt",
 }
+
+
+def text_file(folder: Path, dataset: str, split: str) -> Path:
+    """The file of a split's texts in the data set's own folder; Twitter-2015 and -2017 may call dev `valid`."""
+    if dataset == "twitter":
+        valid = folder / "valid.txt"
+        return valid if split == "dev" and valid.is_file() else folder / f"{split}.txt"
+    return folder / ("txt" if dataset == "gmner" else "txt_fine") / f"{split}.txt"
 
 
 def spec_of(recipe: TaggerRecipe) -> TaggerSpec:
@@ -68,8 +85,9 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
             learnt from; E203 for a scheme that the data set does not have.
     """
     spec = spec_of(recipe)
-    folder = root if recipe.dataset == "sandbox" else root / recipe.dataset
-    texts = "txt" if recipe.dataset == "gmner" else "txt_fine"
+    folder = root if recipe.dataset in ("sandbox", "twitter") else root / recipe.dataset
+    if recipe.dataset == "twitter" and recipe.scheme != "4":
+        raise NamepinError("E203", "scheme: twitter has 4 types and no fine ones", mend="set scheme to 4")
     if recipe.scheme == "8/51" and (recipe.dataset == "gmner" or recipe.ccby_epochs):
         raise NamepinError("E203", "scheme: gmner and ccby have 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
     if not recipe.bare and not recipe.knowledge:
@@ -79,18 +97,21 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
     if recipe.ccby_epochs and not ccby_files(root / "ccby"):
         raise NamepinError("E130", "no tweets for ccby_epochs", where=str(root / "ccby"), mend="set ccby_epochs to 0")
     for split in ("train", "dev"):
-        dataset, file = load_dataset(recipe.dataset, folder, split), folder / texts / f"{split}.txt"
+        dataset, file = load_dataset(recipe.dataset, folder, split), text_file(folder, recipe.dataset, split)
         require_learnable(dataset, file)
         require_tabs_and_bio(dataset, file)
     if recipe.dataset in ("fmnerg", "sandbox"):
         splits = read_fmnerg(folder, "train", spec), read_fmnerg(folder, "dev", spec)
+    elif recipe.dataset == "twitter":
+        train_file, dev_file = (text_file(folder, "twitter", split) for split in ("train", "dev"))
+        splits = read_twitter(folder, train_file), read_twitter(folder, dev_file)
     else:
         from namepin.finetune.tagger.weak_labels import weak_fine_labels
 
         weak = weak_fine_labels(folder, "train") if spec.fine_types else None
         splits = read_gmner(folder, "train", weak), read_gmner(folder, "dev")
-    kinds = {texts: "txt", "knowledge": "jsonl"}
-    files = [folder / kind / f"{split}.{end}" for split in ("train", "dev") for kind, end in kinds.items()]
+    texts = [text_file(folder, recipe.dataset, split) for split in ("train", "dev")]
+    files = [file for text in texts for file in (text, folder / "knowledge" / f"{text.stem}.jsonl")]
     files += ccby_files(root / "ccby") if recipe.ccby_epochs else []
     train, dev = splits
     return (

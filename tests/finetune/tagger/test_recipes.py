@@ -92,6 +92,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         knowledge = (folder / "gmner" / "knowledge" / f"{split}.jsonl").read_text()
         (folder / "fmnerg" / "knowledge" / f"{split}.jsonl").write_text(knowledge)
     tiny_encoders.save_tiny_bert(folder / "bert")
+    (folder / "gmner" / "twitter" / "knowledge").mkdir(parents=True)
+    for split, name in (("train", "train"), ("dev", "valid")):  # Twitter-2015 calls dev `valid`
+        text = (folder / "gmner" / "txt" / f"{split}.txt").read_text()
+        (folder / "gmner" / "twitter" / f"{name}.txt").write_text(text)
+        knowledge = (folder / "gmner" / "knowledge" / f"{split}.jsonl").read_text()
+        (folder / "gmner" / "twitter" / "knowledge" / f"{name}.jsonl").write_text(knowledge)
     return folder
 
 
@@ -99,6 +105,21 @@ def tiny(root: Path, out: Path, name: str, *assignments: str) -> TaggerRecipe:
     given = [f"data={root}", f"encoder={root / 'bert'}", f"out={out}", "epochs=1", "cpu=true", "threads=1"]
     given += ["knowledge_pieces=24", "precision=no", "batch_size=8"]
     return shipped(name, *given, *assignments)
+
+
+@pytest.mark.parametrize("scheme", ["4/51", "8/51"])
+def test_recipe_on_twitter_refuses_fine_types(root: Path, tmp_path: Path, scheme: str) -> None:
+    recipe = tiny(root, tmp_path, "gem", f"data={root}/gmner/twitter", "dataset=twitter", f"scheme={scheme}")
+    with pytest.raises(NamepinError, match="E203: scheme: twitter"):
+        TaggerTask(recipe)
+
+
+def test_recipe_on_twitter_reads_what_gmner_reads(root: Path, tmp_path: Path) -> None:
+    here = tiny(root, tmp_path, "plim-bert", f"data={root}/gmner/twitter", "dataset=twitter")
+    twitter, gmner = TaggerTask(here), TaggerTask(tiny(root, tmp_path, "plim-bert"))
+    assert (twitter.train, twitter.dev) == (gmner.train, gmner.dev) and twitter.train[0].knowledge
+    assert set(twitter.data) == {"train.txt", "valid.txt", "knowledge/train.jsonl", "knowledge/valid.jsonl"}
+    assert "score" in train(here)
 
 
 @pytest.fixture(autouse=True)
