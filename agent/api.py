@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Namepin:
-    """A profile's tools and graph, ready for posts. The tools are built once, at the first post, and then kept.
+    """A profile's tools and graph, ready for posts. The tools are built once, at the first post.
 
     Safe to share between threads.
 

@@ -24,7 +24,8 @@ Saver = BaseCheckpointSaver[Any]
 _LOOKED_AT = 2000
 
 _STEPS = 400
-"""Of the graph for one message: more than the model calls that settings allow need, so that only those end a turn."""
+"""Limit of graph steps per message. It is above the need of all allowed model calls, so that only their limit ends a
+turn."""
 
 WAIT_S = 10
 """Longest time to wait for PostgreSQL's answer."""
@@ -61,7 +62,7 @@ class StrictSerializer(JsonPlusSerializer):
 
 def damage_error() -> NamepinError:
     """The error for a conversation that cannot be read."""
-    return NamepinError("E336", "the kept conversation is damaged", mend="begin another one")
+    return NamepinError("E336", "the stored conversation is damaged", mend="begin another one")
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def make_post(row: Any, where: str = "") -> Post:
         return Post.model_validate(row)
     except ValidationError as error:
         message = f"not a post: {first_problem(error)}"
-        message += _renaming(row)  # in the message, which `failures.jsonl` holds, too
+        message += _renaming(row)  # part of the message, so that `failures.jsonl` has it as well
         raise NamepinError("E103", message, where=where, mend="see docs/cli.md for the form of a post") from error
 
 
@@ -134,7 +134,7 @@ def read_posts(path: Path) -> Iterator[Post]:
     for line in _lines(path):
         post = make_post(_post_row(line), line.where)
         if post.id in seen:
-            what = f"post id {post.id!r} comes twice"
+            what = f"post id {post.id!r} occurs twice"
             raise NamepinError("E104", what, where=line.where, mend="give each post its own id")
         seen.add(post.id)
         yield post.model_copy(update={"image": str(path.parent / post.image)}) if post.image else post
@@ -182,22 +182,22 @@ def _post_row(line: Line) -> dict[str, Any]:
     own = {key: row.pop(key) for key in ("id", "text", "tokens", "image", "extra") if key in row}
     extra = own.get("extra") or {}
     if not isinstance(extra, dict):
-        raise NamepinError("E103", "not a post: extra is no object", where=where, mend='give "extra": {...}')
+        raise NamepinError("E103", "not a post: extra is not an object", where=where, mend='give "extra": {...}')
     return own | ({"extra": {**extra, **row}} if row else {})
 
 
 def ready(post: Post, picture: Picture | None, images: ImageSettings) -> Ready:
     """Clean the text and load the picture.
 
-    A picture passed as an argument must be readable. A picture that the post itself names may be missing: a warning
-    tells so, since a batch should still process the text. Decoding of either may time out.
+    A picture passed as an argument must be readable. A picture that the post itself names may be missing: this gives a
+    warning, since a batch should still process the text. Decoding of either may time out.
 
     Raises:
         NamepinError: E101, E102 for the text; E12x for a picture passed as an argument.
     """
     cleaned, notices = _clean(post)
     if picture is not None:
-        if isinstance(picture, str | Path):  # a cassette keeps the name, so that `replay --images` finds the file
+        if isinstance(picture, str | Path):  # a cassette stores the name, so that `replay --images` finds the file
             cleaned = cleaned.model_copy(update={"image": str(picture)})
     named = post.image if picture is None else picture
     if named is None:

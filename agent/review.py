@@ -86,7 +86,7 @@ class Review:
             NamepinError: E333 for answers that do not fit; the run still waits. Otherwise as `Namepin.astream`.
         """
         if not self.questions:
-            raise NamepinError("E333", "nothing is asked", mend="the run is over: take its extraction")
+            raise NamepinError("E333", "there is no open question", mend="the run is over: take its extraction")
         fitting = check_answers(self.questions, answers)
         asked = self.questions
         async with self._graph() as (graph, config, context):
@@ -144,14 +144,14 @@ class Review:
         waiting = tuple(q for one in kept.interrupts for q in questions_from(one.value))
         if waiting != asked:
             raise NamepinError(
-                "E333", "somebody has answered already", where=self.thread, mend="begin the review again"
+                "E333", "the questions were answered already", where=self.thread, mend="begin the review again"
             )
 
     def _check_same(self, kept: Any, fingerprint: str) -> None:
         given = start_state(self.post.post, self.post.image)
         same = all(kept.values.get(key) == given[key] for key in ("id", "text", "image"))
         if not same or (kept.metadata or {}).get("fingerprint") != fingerprint:
-            what = "the run that waits is of " + ("other tools or settings" if same else "another post")
+            what = "the waiting run has " + ("other tools or settings" if same else "another post")
             raise NamepinError("E334", what, where=self.thread, mend="give the review another `thread`")
 
 

@@ -70,7 +70,7 @@ async def match(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="places are the matcher's", summary=lambda u: count([f for f in u["findings"] if f["peak"]], "place"))
 async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Where in the picture the match came from (section 3.4.2)."""
+    """Find the point in the picture that caused the match (section 3.4.2)."""
     groundable = [finding for finding in state["findings"] if finding["groundable"]]
     queries = [
         TraceQuery(query=query_of(state, f["index"]), region=f["match"]["region"], kind=f["match"]["kind"])
@@ -88,7 +88,7 @@ async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="boxes are the matcher's", summary=lambda u: count(u["findings"], "segment"))
 async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Turn a point, and the matcher's region where there is one, into a mask and its box (section 3.4.3)."""
+    """Turn a point, and the matcher's region if there is one, into a mask and its box (section 3.4.3)."""
     prompted = [finding for finding in state["findings"] if routes.has_prompt(finding)]
     prompts = [
         SegmentPrompt(
@@ -142,7 +142,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
 
 
 def _box(finding: Finding, found: Match | None, pinned: Segment | None) -> tuple[float, float, float, float] | None:
-    """The segment's box; the matcher's own region where nothing was segmented."""
+    """The segment's box; the matcher's own region without a segment."""
     if not finding.get("groundable"):
         return None
     return (pinned.box if pinned else None) or (found.region if found else None)

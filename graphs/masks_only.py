@@ -1,6 +1,6 @@
 """Masks only: a segmenter adds masks to the boxes that any method predicted (RiVEG section IV-C2, SMNER).
 
-The graph has one step. State, context, calls, recording and warnings are the ones of the other graphs.
+The graph has one step. State, context, calls, recording and warnings are those of the other graphs.
 """
 
 from typing import Any
@@ -45,7 +45,7 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
 
 @step(without="", summary=lambda u: u["status"])
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Set the status: `degraded` where something is missing."""
+    """Set the status: `degraded` if something is missing."""
     return {"status": "degraded" if any(n["code"] in DEGRADING for n in state["notices"]) else "ok"}
 
 

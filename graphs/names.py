@@ -1,4 +1,4 @@
-"""Names of the graphs, as profiles write them; cassettes add a version. Imports nothing heavy."""
+"""Names of the graphs in profiles; cassettes add a version. Imports nothing heavy."""
 
 from enum import StrEnum
 

@@ -14,7 +14,7 @@ class GatePolicy(Frozen):
 
     Attributes:
         gamma: entropy in nats above which a mention is reranked (the paper's 0.2).
-        k: how many of the best types the reranker chooses among (the paper's 5).
+        k: number of the best types that the reranker chooses among (the paper's 5).
         margin: half-width in nats of the band around gamma in which `near_gamma` is reported. In the band, rounding of
             the logits (which depends on batch shape and machine) can change the decision.
     """
@@ -45,7 +45,7 @@ class MatchPolicy(Frozen):
 
 
 class ExpressionPolicy(Frozen):
-    """What entailment and grounding read (RiVEG section IV-B2, Table X).
+    """The text that entailment and grounding read (RiVEG section IV-B2, Table X).
 
     Attributes:
         text: `both` is `Named Entity (TYPE) – expansion`, `entity` the part before the dash, `expansion` the one after.
@@ -81,7 +81,7 @@ class ReviewPolicy(Frozen):
 
 
 class Policy(Frozen):
-    """The decisions that the graph makes, not a tool: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
+    """The settings of the graph's own decisions: `--set gate.gamma=0.4`, `--set expression.text=entity`."""
 
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()

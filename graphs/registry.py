@@ -1,4 +1,4 @@
-"""All graphs by name, as profiles write it, and the roles of each graph."""
+"""All graphs by their name in profiles, and the roles of each graph."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -36,4 +36,4 @@ ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
 LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
     {GraphName.gem: frozenset({MATCHER.name}), GraphName.riveg: frozenset({ENTAILMENT.name, GROUNDER.name})}
 )
-"""Graph's name -> the roles that find out whether a name is in the picture; one of them is enough."""
+"""Graph's name -> the roles that decide whether a name is in the picture; one of them is enough."""

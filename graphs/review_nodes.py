@@ -84,7 +84,7 @@ def check_answers(questions: Sequence[Question], answers: Mapping[str, Any]) -> 
 
 
 def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, threshold: float) -> int:
-    """How many decisions of a result were close, without those that a person made."""
+    """The number of close decisions in a result, without those that a person made."""
     undecided = [entity for entity in entities if REVIEW not in entity.provenance]
     types = sum(entity.near_gamma and len(entity.scores) > 1 for entity in undecided)
     return types + sum(policy.close(entity.match_score, threshold) for entity in undecided)

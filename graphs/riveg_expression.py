@@ -1,4 +1,4 @@
-"""Mentions as RiVEG's second stage gets them: the final type, and the referring expression."""
+"""Mentions as input of RiVEG's second stage: the final type, and the referring expression."""
 
 from namepin.graphs.policy import ExpressionPolicy
 from namepin.graphs.state import PostState
@@ -14,7 +14,7 @@ def type_of_mention(state: PostState, index: int) -> tuple[str, str | None]:
 
 
 def expression_of(state: PostState, index: int, policy: ExpressionPolicy) -> str:
-    """A mention's `namepin.tools.referring.referring_expression`, or the part of it that the policy asks for."""
+    """A mention's `namepin.tools.referring.referring_expression`, or the part of it that the policy selects."""
     label, _ = type_of_mention(state, index)
     expansion = state["findings"][index].get("expansion")
     return referring_expression(state["mentions"][index]["text"], label, expansion, policy.text)

@@ -26,7 +26,7 @@ async def before_knowledge(state: PostState, runtime: Runtime[Context]) -> str:
 
 
 async def after_gate(state: PostState, runtime: Runtime[Context]) -> str | list[Send]:
-    """GEM's reranker, where the profile mixes the papers; else the visual half."""
+    """GEM's reranker, if the profile mixes the papers; else the visual half."""
     return routes.hard_mentions(state, runtime) or await before_visual(state, runtime)
 
 

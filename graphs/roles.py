@@ -43,7 +43,7 @@ class Role(Generic[Q, R]):
         name: its name in profiles, timings, provenance.
         request: type of the requests.
         result: type of the results.
-        items: names of the request's and the result's lists, where the tool answers each item independently. Replay may
+        items: names of the request's and the result's lists, if the tool answers each item independently. Replay may
             then answer a request from a part of a recorded batch. The matcher has none: a matcher that works by regions
             assigns each region to one mention, so its items depend on each other.
     """

@@ -21,7 +21,7 @@ async def at_start(state: PostState, runtime: Runtime[Context]) -> str:
 
 
 async def before_tag(state: PostState, runtime: Runtime[Context]) -> str:
-    """Go to `knowledge` where the profile fills its role, else to `tag`."""
+    """Go to `knowledge` if the profile fills its role, else to `tag`."""
     return "knowledge" if runtime.context.has(KNOWLEDGE) else "tag"
 
 
@@ -36,7 +36,7 @@ async def after_gate(state: PostState, runtime: Runtime[Context]) -> str | list[
 
 
 def hard_mentions(state: PostState, runtime: Runtime[Context]) -> list[Send]:
-    """One branch for each mention that the gate gave candidates; none where the profile has no reranker."""
+    """One branch for each mention that the gate gave candidates; none if the profile has no reranker."""
     hard = [f for f in state["findings"] if f.get("candidates")] if runtime.context.has(RERANKER) else []
     return [Send("rerank", rerank_task(state, finding)) for finding in hard]
 

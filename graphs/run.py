@@ -1,4 +1,4 @@
-"""Runs one post through a graph: gives its progress events, then its `Extraction`."""
+"""Runs one post through a graph: yields its progress events, then its `Extraction`."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
@@ -34,12 +34,12 @@ async def stream_post(
     Args:
         graph: the result of `build` in `namepin.graphs.gem` or `namepin.graphs.riveg`.
         post: a valid post; its `image` path is not read.
-        image: its picture, whose pixels are in `context.media`; None runs the textual half alone.
+        image: its picture, whose pixels are in `context.media`; None runs only the textual half.
         context: a new one for each post.
         notices: warnings of loading the post; W101 (its picture is missing) makes it `degraded`.
-        config: for LangGraph: callbacks, `thread_id` where the graph has a checkpointer.
-        progress: whether to yield the events, too.
-        entities: the entities of the start state, for a graph that finds none itself (`namepin.graphs.masks_only`).
+        config: LangGraph's configuration: callbacks, and `thread_id` if the graph has a checkpointer.
+        progress: whether to yield the events as well.
+        entities: the entities of the start state, for a graph that finds none (`namepin.graphs.masks_only`).
         heat: filled with the heat maps at the end, for drawing; see `heat_maps`.
 
     Raises:
@@ -114,7 +114,7 @@ def heat_maps(state: PostState, blobs: Mapping[str, bytes]) -> dict[int, bytes]:
 def extraction_from(
     post: Post, image: ImageRef | None, state: PostState, fingerprint: str, context: Context
 ) -> Extraction:
-    """The result that a graph's last state holds."""
+    """The result in a graph's last state."""
     warnings = {(n["code"], n["tool"], n["message"]): n for n in state["notices"]}
     return Extraction.model_validate(
         {

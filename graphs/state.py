@@ -20,11 +20,11 @@ class Finding(TypedDict, total=False):
 
     near_gamma: bool
     candidates: list[str]
-    """From the gate; empty where the tagger's label is final."""
+    """From the gate; empty if the tagger's label is final."""
 
     label: str
     fine_label: str | None
-    """From the reranker, where it ran."""
+    """From the reranker, if it ran."""
 
     match: Json
     groundable: bool
@@ -38,7 +38,7 @@ class Finding(TypedDict, total=False):
     """From the segmenter: a `Segment`."""
 
     expansion: str
-    """From the expansion tool, where this mention was expanded."""
+    """From the expansion tool, if this mention was expanded."""
 
     entailment: Json
     """From the entailment tool: an `Entailment`."""

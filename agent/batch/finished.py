@@ -18,7 +18,7 @@ from namepin.tools.jsonl import parse_json
 PREDICTIONS, FAILURES = "predictions.jsonl", "failures.jsonl"
 MAX_LINE_BYTES = 2**28
 """Longest valid line; a longer line is damage, since a disk may fill a file with zeros."""
-REPAIR = "run the same command with --repair: it keeps every row whose line is whole, and works on the others again"
+REPAIR = "run the same command with --repair: it keeps every row with a whole line, and processes the others again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def read_finished(folder: Path) -> Finished:
     Failures are in the order of the rows. The last failures may be of rows without a prediction; these do not count.
 
     Raises:
-        NamepinError: E502 for a line that is damaged, or that has other tools than the lines before it.
+        NamepinError: E502 for a damaged line, or a line of other tools than the lines before it.
     """
     posts = degraded = posts_end = 0
     fingerprint: str | None = None
@@ -77,7 +77,7 @@ def read_finished(folder: Path) -> Finished:
         if line.value["status"] == "failed":
             continue
         if fingerprint not in (None, line.value["fingerprint"]):
-            raise line_error(folder / PREDICTIONS, line.number, "it was made with other tools than the lines before it")
+            raise line_error(folder / PREDICTIONS, line.number, "its tools differ from those of the lines before it")
         fingerprint = line.value["fingerprint"]
     not_posts = failed = failures_end = last = 0
     for line in whole_lines(folder / FAILURES, check_failure):
@@ -160,7 +160,7 @@ def parse_lines(path: Path, check: Callable[[Any], object]) -> Iterator[Finished
             number, end = number + 1, start + len(data)
             try:
                 if not data.endswith(b"\n"):
-                    raise ValueError("it does not end")
+                    raise ValueError("it has no end")
                 value = parse_json(data)
                 check(value)
             except ValueError as error:
@@ -216,7 +216,7 @@ def line_error(path: Path, number: int, why: str) -> NamepinError:
 def _match_failure(folder: Path, row: Row, failure: FinishedLine) -> None:
     name = row.post.id if row.post else None
     if failure.value["post"] != (row.post is not None) or failure.value["id"] != name:
-        what = f"row {row.number} of the input is another one ({row.where})"
+        what = f"row {row.number} of the input is a different one ({row.where})"
         raise line_error(folder / FAILURES, failure.number, what)
 
 

@@ -24,7 +24,7 @@ from namepin.tools.jsonl import MAX_LINE_BYTES, parse_json, read_lines
 
 Kind = Literal["jsonl", "csv", "parquet"]
 Placed = tuple[str, dict[str, Any] | NamepinError]
-"""A row's place, for people, and the row or the reason why it cannot be read."""
+"""A row's place, for messages, and the row or the reason why it cannot be read."""
 
 _HEAD_BYTES = 2**16
 _ROWS, _ROWS_WITH_BYTES = 1024, 16
@@ -203,7 +203,7 @@ def _value(row: Any) -> dict[str, Any] | Exception:
 
 
 def _is_array(head: bytes) -> bool:
-    """Whether the file is one JSON array: not where its first line is a whole value without objects, a bad row."""
+    """Whether the file is one JSON array. A first line that is a whole value without objects is a bad row instead."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text.startswith(b"["):
         return False

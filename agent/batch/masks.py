@@ -28,7 +28,7 @@ async def with_masks(pin: Namepin, row: Row, ready: Ready) -> Extraction:
     """The row's entities; entities with a box get a mask.
 
     Raises:
-        NamepinError: E134, E136, E137 for an entity that cannot be understood.
+        NamepinError: E134, E136, E137 for an invalid entity.
     """
     tokens = ready.post.tokens or tweet_tokens(ready.post.text)
     offsets = token_offsets(ready.post.text, tokens)
@@ -58,7 +58,7 @@ def _entity(item: Any, ready: Ready, offsets: tuple[tuple[int, int], ...], row: 
         label, fine = _types(str(item.get("fine_label") or item["label"]))
         box = item.get("box")
     except (KeyError, TypeError, ValueError, StopIteration, AttributeError) as error:
-        what = f"an entity that cannot be understood: {type(error).__name__}"
+        what = f"an invalid entity: {type(error).__name__}"
         raise NamepinError("E134", what, where=row.where, mend=mend) from error
     fields = {"text": ready.post.text[start:end], "start": start, "end": end, "token_span": (first, last)}
     score = item.get("match_score")

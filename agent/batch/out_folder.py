@@ -95,8 +95,8 @@ class OutFolder:
         """Write the outcome of the next row: the system has it on return, the disk within `SYNC_S` of work.
 
         Raises:
-            NamepinError: E500 when the disk is full or gone: what was written stays, and the next run goes on. E502
-                when it was made with other tools than the rows before it.
+            NamepinError: E500 when the disk is full or gone; finished rows stay, and the next run continues. E502 when
+                the row's tools differ from those of the rows before it.
             ValueError: when no JSON can hold the extraction; nothing was written.
         """
         line = b"" if extraction is None else extraction.to_json().encode() + b"\n"
@@ -133,7 +133,7 @@ class OutFolder:
             if PREDICTIONS in self._files:
                 os.fsync(self._files[PREDICTIONS].fileno())  # a manifest never counts more than the disk has
             atomic_write(self.folder / MANIFEST, dump_json({**self.identity, **fields}, indent=1) + "\n")
-            for name in (FAILURES, PREDICTIONS):  # there from the beginning, the manifest before them
+            for name in (FAILURES, PREDICTIONS):  # they exist from the beginning, after the manifest
                 self._file(name)
         except OSError as error:
             raise _unwritable(self.folder, error) from error
@@ -146,15 +146,15 @@ class OutFolder:
 
     def _check_tools(self, fingerprint: str) -> None:
         if self.fingerprint not in (None, fingerprint):
-            what = "the finished rows were made with other tools: another release, other weights, or other settings"
-            mend = "go on with the release and weights that it was begun with, or choose another folder with --out"
+            what = "the finished rows come from other tools: another release, other weights, or other settings"
+            mend = "continue with the first run's release and weights, or choose another folder with --out"
             raise NamepinError("E502", what, where=str(self.folder), mend=mend)
         self.fingerprint = fingerprint
 
     def _file(self, name: str) -> IO[bytes]:
         """One of the two files, opened at the end of its whole lines."""
         if name not in self._files:
-            # Unbuffered: a line is on its way to the disk when `write` returns, and closing has nothing left to do.
+            # Unbuffered: the system has a line when `write` returns, and closing writes nothing more.
             file = self._open.enter_context(open(self.folder / name, "ab", buffering=0, opener=_without_links))
             file.truncate(self._whole[name])
             self._files[name] = file
@@ -174,7 +174,7 @@ class OutFolder:
             return found
         except FileNotFoundError:
             if not repair and any(_has_bytes(self.folder / name) for name in (PREDICTIONS, FAILURES)):
-                what = "the folder holds results of something else: it has no manifest"
+                what = "the folder holds other results: it has no manifest"
                 mend = f"choose another folder with --out; if the results are this command's, {REPAIR}"
                 raise NamepinError("E502", what, where=str(self.folder), mend=mend) from None
             return None
@@ -187,8 +187,8 @@ class OutFolder:
     def _check(self, manifest: dict[str, Any] | None) -> None:
         for key, value in self.identity.items():
             if manifest is not None and manifest.get(key) != value:
-                what = f"the folder was begun with another {key.replace('_', ' ')}"
-                mend = "choose another folder with --out, or go on with what it was begun with"
+                what = f"the folder's first run had another {key.replace('_', ' ')}"
+                mend = "choose another folder with --out, or use the first run's"
                 raise NamepinError("E502", what, where=str(self.folder), mend=mend)
 
 
@@ -237,5 +237,5 @@ def _hold(lock: Any, folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: OSError) -> NamepinError:
-    mend = "make room or choose another folder with --out; the same command goes on where this one ended"
+    mend = "make room or choose another folder with --out; the same command resumes"
     return NamepinError("E500", f"cannot write the results: {error.strerror or error}", where=str(folder), mend=mend)

@@ -35,9 +35,9 @@ def check_finished(source: Source, folder: Path, rows: int, max_pixels: int) -> 
 
     for row, what in map_ahead(change, finished_posts(source, folder, rows), _AT_ONCE):
         if what:
-            mend = "put it back as it was; or add --repair, which works on its row again; or choose another --out"
+            mend = "restore it; or add --repair, which processes its row again; or choose another --out"
             name = (row.post and row.post.image) or row.where
-            raise NamepinError("E502", f"the picture of a post that is done {what}", where=name, mend=mend)
+            raise NamepinError("E502", f"the picture of a finished post {what}", where=name, mend=mend)
 
 
 def picture_change(row: Row, prediction: Mapping[str, Any], max_pixels: int) -> str:
@@ -54,7 +54,7 @@ def picture_change(row: Row, prediction: Mapping[str, Any], max_pixels: int) -> 
         warnings = [notice["message"] for notice in prediction["warnings"] if notice["code"] == PICTURE_MISSING]
         if (warnings and TOO_SLOW in warnings[0]) or not _loads(path, max_pixels):
             return ""
-        return "can be read now, and could not be then" if warnings else "was not there then"
+        return "is readable now, and was not then" if warnings else "was not there then"
     try:
         if Path(path).is_file():  # reading a pipe would block
             return "" if file_sha256(Path(path)) == sha256 else "has changed since"

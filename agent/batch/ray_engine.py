@@ -209,7 +209,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
         if not address and gpus > (there := _gpus_there()):
-            what = f"the stages want {gpus:g} GPUs, and this machine has {there:g}"
+            what = f"the stages need {gpus:g} GPUs, and this machine has {there:g}"
             raise NamepinError(
                 "E203", what, where="ray.vision.gpus", mend="lower it, or give the --address of a cluster"
             )

@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         number: number of the row from 1, without blank lines; the results are in this order.
-        where: file and line, for people.
+        where: file and line, for messages.
         post: the post; None if the row is not a post.
         given: the row's entities, for the graph `masks`.
         picture: the picture's bytes, if the row itself holds them.
@@ -95,7 +95,7 @@ class Source:
         for number, (where, raw) in enumerate(self._file.rows(), 1):
             row = self._row(number, where, raw)
             if row.post is not None and not seen.add(row.post.id):
-                what = f"post id {row.post.id!r} comes twice"
+                what = f"post id {row.post.id!r} occurs twice"
                 row = Row(number, where, None, error=NamepinError("E104", what, where=where))
             yield row
 
@@ -112,7 +112,7 @@ class Source:
             own = {key: row.pop(key) for key in _OWN if key in row}
             extra = own.pop("extra", None) or {}
             rest = {key: plain(value) for key, value in row.items()}
-            own["extra"] = {**extra, **rest} if isinstance(extra, dict) else extra  # anything else `make_post` refuses
+            own["extra"] = {**extra, **rest} if isinstance(extra, dict) else extra  # `make_post` refuses others
             post = make_post(own, where)
             if post.image:
                 post = post.model_copy(update={"image": str(self.path.parent / post.image)})
@@ -126,7 +126,7 @@ class Source:
         seen = SeenIds()
         for number, (where, post) in enumerate(POSTS[name](root, split), 1):
             if not seen.add(post.id):
-                raise NamepinError("E131", f"post id {post.id!r} occurs twice", where=where, mend="mend the file")
+                raise NamepinError("E131", f"post id {post.id!r} occurs twice", where=where, mend="fix the file")
             yield Row(number, where, post)
 
     @cached_property

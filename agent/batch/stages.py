@@ -133,7 +133,7 @@ class _StagedCalls:
 
 
 class StageWorker:
-    """One process of a stage: its tools, built once, and the walk through the graph.
+    """One process of a stage: its tools, built once, and the run through the graph.
 
     Args:
         settings: the whole profile.

@@ -56,7 +56,7 @@ class Writing:
         usable: reusable lines of rows that need no work.
 
     Raises:
-        NamepinError: E502 when what the folder holds does not fit the input, or cannot be repaired with this engine.
+        NamepinError: E502 when the folder's content does not fit the input, or cannot be repaired with this engine.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Writing:
         fingerprint: str | None,
     ) -> None:
         if folder.unnamed and fingerprint is None:
-            what = "the folder's manifest is damaged, and this engine cannot tell what the results were made with"
+            what = "the folder's manifest is damaged, so this engine does not know the tools behind the results"
             mend = "run the same command with --engine local --repair"
             raise NamepinError("E502", what, where=str(folder.folder), mend=mend)
         check_finished(source, folder.folder, folder.done, max_pixels)
@@ -128,7 +128,7 @@ class Writing:
             seconds=round(time.monotonic() - self._began, 3),
         )
         if changed:
-            mend = "put the input back as it was and add --repair, or choose another folder with --out"
+            mend = "restore the input and add --repair, or choose another folder with --out"
             raise NamepinError("E502", "the input changed while it was read", where=self._source.name, mend=mend)
 
     def _put_usable(self) -> None:

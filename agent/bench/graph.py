@@ -53,7 +53,7 @@ class _Instant:
 
 
 def bench(posts: int = 200, rounds: int = 5) -> dict[str, float]:
-    """Milliseconds per post of both ways, and the graph's overhead; four mentions, all in the picture.
+    """Milliseconds per post of both, and the graph's overhead; four mentions, all in the picture.
 
     `at_once_ms`: milliseconds per post with 16 posts in flight, as in a batch.
     """

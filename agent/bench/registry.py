@@ -90,7 +90,7 @@ BENCHES: Mapping[str, Bench] = {
     ),
     "scoring": Bench(
         "namepin.evals.bench.scoring",
-        "scoring 10,000 posts, all tasks, against nested loops over one as RiVEG's script has them",
+        "scoring 10,000 posts in all tasks, against the nested loops of RiVEG's script over one task",
         (Goal("speedup", ">=", 50.0),),
     ),
     "batch": Bench(

@@ -78,7 +78,7 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
 
 
 class NamedFailures(AgentMiddleware[Any, Any]):
-    """Name what the model's server does wrong, without what it says of the key."""
+    """Describe the server's error, without its words about the key."""
 
     def __init__(self, address: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class NamedFailures(AgentMiddleware[Any, Any]):
             return await handler(request)
         except NamepinError:
             raise
-        except Exception as error:  # the boundary to two libraries and a server: nothing may pass unnamed
+        except Exception as error:  # the boundary to two libraries and a server: every error gets a code
             raise no_answer(error, self.address) from None
 
 
@@ -159,7 +159,7 @@ def _with_tracers(config: RunnableConfig | None, context: ChatContext) -> Runnab
 async def stream_answer(
     agent: Agent, message: str, picture: ImageRef | None, context: ChatContext, config: RunnableConfig | None = None
 ) -> AsyncIterator[Chunk | Answer]:
-    """Stream one message's answer: chunks of text and each tool's `Answer`, in the order in which they arise.
+    """Stream one message's answer: chunks of text and each tool's `Answer`, in the order of their creation.
 
     Raises:
         NamepinError: E101 for an empty message without a picture, E108 for one that is too long; E312 when the

@@ -19,7 +19,7 @@ def summary(extraction: Extraction, profile: str) -> str:
     lines = [f"{head} (profile {profile}{', degraded' if extraction.status == 'degraded' else ''})."]
     lines += [f"{number}. {line(entity)}" for number, entity in enumerate(extraction.entities, 1)]
     if count and extraction.image is None:
-        lines.append("There is no picture, so nothing was looked for in one.")
+        lines.append("There is no picture, so no name was looked for in one.")
     return "\n".join(filter(None, ["\n".join(lines), _warnings(extraction)]))
 
 
@@ -34,7 +34,7 @@ def where(entity: Entity) -> str:
     """Whether and where a name is in the picture."""
     sure = "" if entity.match_score is None else f" ({entity.match_score:.2f})"
     if entity.groundable is None:
-        return "nothing looked for it in a picture"
+        return "no tool looked for it in a picture"
     if not entity.groundable:
         return f"not in the picture{sure}"
     at = " at " + ", ".join(f"{value:.0f}" for value in entity.box) if entity.box else ", place unknown"
@@ -80,13 +80,13 @@ def _type(entity: Entity, settings: Settings) -> str:
         side = "above" if entity.entropy > gamma else "not above"
         parts.append(f"Their entropy is {entity.entropy:.2f} nats, {side} the gate's {gamma:g}")
         if entity.reranked:
-            parts[-1] += ", so the reranker was asked, and chose this type."
+            parts[-1] += ", so the reranker was called, and it chose this type."
         elif entity.entropy > gamma and "reranker" not in settings.tools:
-            parts[-1] += "; this profile has no reranker, so the tagger's type stands."
+            parts[-1] += "; this profile has no reranker, so the tagger's type is used."
         else:
-            parts[-1] += ", so the tagger's type stands."
+            parts[-1] += ", so the tagger's type is used."
         if entity.near_gamma:
-            parts.append("It is close to the gate's threshold: another batch size could tip it.")
+            parts.append("It is close to the gate's threshold, so another batch size could change the decision.")
     return " ".join(parts)
 
 

@@ -54,7 +54,7 @@ class Reviewing:
         assert self.review.extraction is not None
         said = words.summary(self.review.extraction, self.profile)
         if not any("review" in entity.provenance for entity in self.review.extraction.entities):
-            return f"{said}\n\nNothing was close: there was nothing to decide."
+            return f"{said}\n\nNo decision was close, so there was no question."
         if self.rows is None:
             return said
         picture = self.review.post.picture
@@ -62,7 +62,7 @@ class Reviewing:
         return f"{said}\n\nKept as training rows: {', '.join(map(str, files))}"
 
     async def answer(self, message: str) -> None:
-        """Take an answer: a choice, or its number.
+        """Record an answer: a choice, or its number.
 
         Raises:
             NamepinError: E333 for an invalid choice; the question stays open.

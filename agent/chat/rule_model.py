@@ -13,7 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-NOTE = "(No chat model is configured: messages are routed by rules. `help` lists what they know.)"
+NOTE = "(No chat model is configured, so rules answer your messages. `help` lists them.)"
 HELP = """Send a post, with its picture if it has one, and I find the names in it. Then you can ask:
 - why is the second one not in the picture? / explain Angelina Jolie
 - where is NAME? (also for a name that was not found)
@@ -21,7 +21,7 @@ HELP = """Send a post, with its picture if it has one, and I find the names in i
 - again with gamma 0.4
 - compare profiles
 - as CSV / as JSON / as a table
-A message that is none of these is read as a post. Begin with `post:` to have a question read as a post."""
+Any other message is read as a post. Begin with `post:` to send a question as a post."""
 
 _LEAD = re.compile(
     r"^\s*(?:please\s+)?(?:post|extract(?:\s+(?:the\s+)?(?:named\s+)?(?:entities|names))?(?:\s+(?:from|in|of)\s+(?:this|the)\s+"
@@ -50,7 +50,7 @@ class RuleModel(BaseChatModel):
         return "namepin-rules"
 
     def bind_tools(self, tools: Any, **_: Any) -> "RuleModel":
-        """The rules know their tools."""
+        """Return itself: the rules have fixed tools."""
         return self
 
     def _generate(

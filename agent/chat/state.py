@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from langchain.agents import AgentState
 from langchain.agents.middleware.types import OmitFromInput
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.agent.stores.pictures import Pictures
@@ -29,7 +29,7 @@ class RememberedPost(TypedDict):
 
 
 def _with_new(kept: list[RememberedPost], new: list[RememberedPost]) -> list[RememberedPost]:
-    """The last posts; calls at once each add theirs."""
+    """The last posts; parallel calls each add theirs."""
     return [*kept, *new][-MAX_SEEN:]
 
 

@@ -25,9 +25,9 @@ from namepin.tools.types import Extraction, ImageRef
 
 OWNER = "terminal"
 COMMANDS = """/image FILE   the picture of the next message      /new          begin another conversation
-/save FILE    the last result: .json, .png or .html   /sessions     kept conversations
+/save FILE    the last result: .json, .png or .html   /sessions     stored conversations
 /profile P    read posts with another profile    /quit         stop (so does Ctrl-D)
-/review [DIR] decide the last post's close calls yourself; DIR keeps the answers as training rows   /later  not now"""
+/review [DIR] decide the last post's close calls yourself; DIR gets the answers as training rows   /later  not now"""
 
 
 class Terminal:
@@ -55,12 +55,12 @@ class Terminal:
         self.console = Console(highlight=False, markup=False, emoji=False)
 
     async def list_sessions(self) -> None:
-        """Print the kept conversations."""
+        """Print the stored conversations."""
         async with open_saver() as saver:
             await self._show_sessions(saver)
 
     async def run(self, source: TextIO) -> None:
-        """Talk until the input ends."""
+        """Run the conversation until the input ends."""
         async with open_saver() as saver:
             agent = build_agent(self.model, self.settings, saver)
             if source.isatty():
@@ -81,7 +81,7 @@ class Terminal:
                     self._say(f"error: {error}")
 
     def attach(self, path: Path) -> None:
-        """Take a file as the next message's picture.
+        """Attach a file as the next message's picture.
 
         Raises:
             NamepinError: E12x.
@@ -112,7 +112,9 @@ class Terminal:
         if name == "/image":
             self.attach(Path(rest))
             assert self.attached is not None
-            self._say(f"picture of {self.attached.width} x {self.attached.height}: it goes with your next message")
+            self._say(
+                f"picture of {self.attached.width} x {self.attached.height}: it will be sent with your next message"
+            )
         elif name == "/new":
             self.session, self.attached, self.last, self.reviewing = _new_id(), None, None, None
             self._say(f"conversation {self.session}")
@@ -162,7 +164,7 @@ class Terminal:
             elif path.suffix == ".png" and picture is not None:
                 annotate(picture, self.last).save(path)
             else:
-                raise NamepinError("E330", "saves .json and .html, and .png where there is a picture", where="/save")
+                raise NamepinError("E330", "saves .json and .html, and .png for a post with a picture", where="/save")
         except OSError as error:
             raise NamepinError("E500", f"cannot write: {error.strerror}", where=str(path)) from error
         self._say(f"wrote {path}")
@@ -172,7 +174,7 @@ class Terminal:
         for kept in found:
             self._say(f"{kept.id}  {kept.changed:%Y-%m-%d %H:%M}  {short(' '.join(kept.title.split()), 60)}")
         if not found:
-            self._say("no conversations are kept")
+            self._say("there are no stored conversations")
 
     def _say(self, line: str) -> None:
         self.console.print(_visible(line), style="dim", soft_wrap=True)

@@ -33,7 +33,7 @@ def ablate(
     profile: Profile = None,
     save: Annotated[
         Path | None,
-        typer.Option("--save", metavar="DIR", help="Keep every run's results there; a rerun resumes."),
+        typer.Option("--save", metavar="DIR", help="Save every run's results there; a rerun resumes."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,

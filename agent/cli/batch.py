@@ -39,7 +39,7 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Results;
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this number of input rows.")]
 AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts processed at a time.")]
 OnlyFlag = Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")]
-Together = Annotated[int, typer.Option("--together", min=1, max=256, help="Posts that a tool gets at once; for a GPU.")]
+Together = Annotated[int, typer.Option("--together", min=1, max=256, help="Posts per tool call, for a GPU.")]
 EstimateFlag = Annotated[
     int | None,
     typer.Option("--estimate", min=1, metavar="N", help="Only estimate N such posts: time, tokens, money."),
@@ -47,7 +47,7 @@ EstimateFlag = Annotated[
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the estimate as JSON.")]
 EngineFlag = Annotated[Engine, typer.Option("--engine", help="local: this process; ray: a cluster.")]
 Address = Annotated[
-    str | None, typer.Option("--address", help="A running Ray cluster, as HOST:6379; else Ray starts here.")
+    str | None, typer.Option("--address", help="A running Ray cluster, as HOST:6379; default: start Ray here.")
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Continue damaged results: keep whole rows, repeat the others.")]
 Parquet = Annotated[bool, typer.Option("--parquet", help="Also write the results as Parquet.")]
@@ -112,7 +112,7 @@ def batch(
     for line in _summary(progress, out):
         print(line, file=sys.stderr)
     if stopped:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes", file=sys.stderr)
         return INTERRUPTED
     return Exit.SOME_FAILED if progress.failed else Exit.DONE
 
@@ -154,7 +154,7 @@ def _estimate(
 
 
 def _summary(progress: "Progress", out: Path) -> list[str]:
-    """The counts of rows by outcome; the first failure's reason, and the file with all failures."""
+    """The counts of rows by outcome, the first failure's reason, and the file with all failures."""
     from json import loads
 
     from namepin.agent.batch.finished import FAILURES, PREDICTIONS
@@ -178,7 +178,7 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
 
 
 class _shown:  # used as a function
-    """Progress while the block runs: a bar on a terminal, a line now and then elsewhere."""
+    """Progress while the block runs: a bar on a terminal, a line from time to time elsewhere."""
 
     def __init__(self, name: str) -> None:
         self.name, self._last = name, 0.0
@@ -213,4 +213,4 @@ class _shown:  # used as a function
 def _text(progress: "Progress") -> str:
     of = f" of {progress.total}" if progress.total else ""
     left = "" if progress.left_s is None else f", {timedelta(seconds=round(progress.left_s))} left"
-    return f"{progress.done}{of} rows, {progress.rate:.1f} a second, {progress.failed} failed{left}"
+    return f"{progress.done}{of} rows, {progress.rate:.1f} per second, {progress.failed} failed{left}"

@@ -1,4 +1,4 @@
-"""`namepin bench`: how fast it is here, as ratios against baselines measured in the same run."""
+"""`namepin bench`: speed on this machine, as ratios to baselines measured in the same run."""
 
 from json import dumps
 from pathlib import Path
@@ -15,7 +15,7 @@ def bench(
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
 ) -> int:
-    """Measure speed and memory against stated baselines. A missed goal is shown, and is no failure."""
+    """Measure speed and memory against stated baselines. A missed goal is shown but is not a failure."""
     from namepin.agent.bench.registry import BENCHES, check_names, run
     from namepin.agent.cli.checks import check_writable
     from namepin.agent.cli.progress import doing

@@ -24,7 +24,7 @@ def chat(
     sessions: Annotated[bool, typer.Option("--sessions", help="List the stored conversations and stop.")] = False,
     image: Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Picture of the first message.")] = None,
 ) -> int:
-    """Talk about posts: paste one, give its picture with /image FILE, ask why. Piped, a paragraph is a message."""
+    """Talk about posts: paste one, give its picture with /image FILE, ask why. Piped paragraphs are messages."""
     require_packages("chat", "langchain", "aiosqlite", "prompt_toolkit", extra="chat")
     if session is not None and not re.fullmatch(r"[\w.-]{1,64}", session):
         what = "a conversation's id has up to 64 letters, digits, dots and dashes"

@@ -28,7 +28,7 @@ data = typer.Typer(help="Check data sets and convert them.", no_args_is_help=Tru
 def check(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     dataset: Annotated[
-        DatasetName | None, typer.Option("--dataset", help="Which data set it is. [default: by its layout]")
+        DatasetName | None, typer.Option("--dataset", help="Name of the data set. [default: by its layout]")
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> int:
@@ -53,12 +53,12 @@ def convert(
     to: Annotated[Form, typer.Option("--to", help="The form to write.")],
     split: Annotated[str, typer.Option("--split", help="Which split.")],
     dataset: Annotated[
-        DatasetName | None, typer.Option("--dataset", help="What the source is. [default: by its layout]")
+        DatasetName | None, typer.Option("--dataset", help="Form of the source. [default: by its layout]")
     ] = None,
 ) -> int:
     """Write a split in another form: CoNLL (as Twitter-GMNER), JSONL, labelme, COCO or Label Studio.
 
-    What the source has wrong and what the form cannot hold is listed; exit 1 where something was left out.
+    Problems of the source, and data that the form cannot hold, are listed. Exit 1 if anything was left out.
     """
     from rich.console import Console
 
@@ -77,13 +77,11 @@ def convert(
 def agreement(
     first: Annotated[Path, typer.Argument(metavar="A", help="One annotator: labelme files ID.json, or a JSONL.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
-    root: Annotated[
-        Path | None, typer.Option("--root", help="The data set whose entities were to be drawn; needed for kappa.")
-    ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="The annotated data set; needed for kappa.")] = None,
     split: Annotated[str, typer.Option("--split", help="Its split.")] = "dev",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> int:
-    """How far two annotators' masks agree: Fleiss' kappa, Dice, IoU (RiVEG, section III-A)."""
+    """Agreement of two annotators' masks: Fleiss' kappa, Dice, IoU (RiVEG, section III-A)."""
     from rich.console import Console
 
     from namepin.evals.datasets.check import detect
@@ -107,7 +105,7 @@ def topn(
     boxes: Annotated[Path, typer.Option("--boxes", metavar="FILE", help="A detector's boxes: JSONL of id, boxes.")],
     split: Annotated[str, typer.Option("--split", help="Which split.")] = "dev",
     top: Annotated[str, typer.Option("--top", help="Numbers of boxes to check.")] = "10,15,20",
-    iou: Annotated[float, typer.Option("--iou", help="IoU from which a box fits.")] = 0.5,
+    iou: Annotated[float, typer.Option("--iou", help="Smallest IoU of a fitting box.")] = 0.5,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> int:
     """TopN-Prec@0.5 of a detector's boxes (RiVEG, Table II)."""
@@ -140,7 +138,7 @@ def sandbox(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; new or empty.")],
     posts: Annotated[int, typer.Option("--posts", min=1, max=1_000_000, help="Posts of train.")] = 4000,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the world: equal seeds give equal files.")] = 1,
-    held_out: Annotated[int, typer.Option("--held-out", min=1, max=100_000, help="Posts of dev, and of test.")] = 500,
+    held_out: Annotated[int, typer.Option("--held-out", min=1, max=100_000, help="Posts in dev, and in test.")] = 500,
 ) -> int:
     """Make a world: posts with drawn pictures and exact truth, whose test names never occur in training."""
     from namepin.finetune.sandbox.write import write_world
@@ -154,12 +152,12 @@ def sandbox(
 def augment(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     models: Annotated[str, typer.Option("--models", help="The server's model names, separated by commas.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets knowledge/ and expansions/.")],
-    dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set it is.")] = DatasetName.gmner,
-    split: Annotated[str, typer.Option("--split", help="Which split; several models for train alone.")] = "train",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for knowledge/ and expansions/.")],
+    dataset: Annotated[DatasetName, typer.Option("--dataset", help="Name of the data set.")] = DatasetName.gmner,
+    split: Annotated[str, typer.Option("--split", help="The split; several models only for train.")] = "train",
     set_: Set = None,
-    prompt_price: Annotated[float, typer.Option("--prompt-price", min=0, help="Of a million tokens.")] = 0.0,
-    answer_price: Annotated[float, typer.Option("--answer-price", min=0, help="Of a million tokens.")] = 0.0,
+    prompt_price: Annotated[float, typer.Option("--prompt-price", min=0, help="Price per million tokens.")] = 0.0,
+    answer_price: Annotated[float, typer.Option("--answer-price", min=0, help="Price per million tokens.")] = 0.0,
 ) -> int:
     """Let language models explain a split's posts and names, for training. A stopped run can resume."""
     from namepin.agent.workflows.augment import augment as run

@@ -1,4 +1,4 @@
-"""`namepin doctor`: what can run here, what is missing, and the command that adds it."""
+"""`namepin doctor`: available parts, missing parts, and the commands that add them."""
 
 import sys
 
@@ -9,7 +9,7 @@ _STYLES = {"ok": "green", "off": "dim", "missing": "bold red"}
 
 
 def doctor(profile: Profile = None, set_: Set = None, json: Json = False) -> int:
-    """Check that everything a profile needs is here: packages, weights, servers."""
+    """Check that all packages, weights and servers of a profile are available."""
     from namepin.agent.cli.progress import doing
     from namepin.agent.config.settings import load_settings
 

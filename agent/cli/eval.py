@@ -1,4 +1,4 @@
-"""`namepin eval`: score a profile, or anyone's predictions, on a data set."""
+"""`namepin eval`: score a profile, or predictions in a file, on a data set."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -23,7 +23,7 @@ SHOWN_IDS = 10
 
 
 class ProtocolName(StrEnum):
-    """Whose counting rules."""
+    """The counting rules."""
 
     canonical = "canonical"
     hindex = "hindex"
@@ -47,8 +47,8 @@ class Visual(StrEnum):
 
 
 Dataset = Annotated[DatasetName, typer.Option("--dataset", help="Which data set.")]
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Its folder, as its authors publish it.")]
-Split = Annotated[str, typer.Option("--split", help="Which split: train, dev, test.")]
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Folder of the data set in its published form.")]
+Split = Annotated[str, typer.Option("--split", help="The split: train, dev or test.")]
 PredictionFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -64,9 +64,9 @@ KnowledgeFlag = Annotated[
     Knowledge, typer.Option("--knowledge", help="Auxiliary knowledge; recorded reads knowledge/SPLIT.jsonl.")
 ]
 VisualFlag = Annotated[
-    Visual, typer.Option("--visual", help="none: score as if every entity were said to be outside the picture.")
+    Visual, typer.Option("--visual", help="none: score as if all entities were predicted as not in the picture.")
 ]
-Iou = Annotated[float, typer.Option("--iou", help="IoU from which a region is right.")]
+Iou = Annotated[float, typer.Option("--iou", help="Smallest IoU of a right region.")]
 Against = Annotated[
     Path | None, typer.Option("--against", metavar="FILE", help="A second JSONL to compare with, paired by post.")
 ]
@@ -79,17 +79,17 @@ MarkdownFile = Annotated[
     Path | None, typer.Option("--md", metavar="FILE", help="Write the report's tables as Markdown.")
 ]
 Save = Annotated[
-    Path | None, typer.Option("--save", metavar="FILE", help="Keep the profile's results as JSONL; a rerun resumes.")
+    Path | None, typer.Option("--save", metavar="FILE", help="Save the profile's results as JSONL; a rerun resumes.")
 ]
 LangSmith = Annotated[
     str | None, typer.Option("--langsmith", metavar="NAME", help="Run as an experiment on this LangSmith data set.")
 ]
 UploadFlag = Annotated[
-    Upload, typer.Option("--upload", help="What LangSmith is sent; nothing: its evaluators run here.")
+    Upload, typer.Option("--upload", help="Data sent to LangSmith; nothing: its evaluators run here.")
 ]
 Suggest = Annotated[
     str | None,
-    typer.Option("--suggest", metavar="NAMES", help="gamma,match-threshold: the values best on this dev split."),
+    typer.Option("--suggest", metavar="NAMES", help="gamma,match-threshold: find the best values on this dev split."),
 ]
 
 
@@ -174,10 +174,10 @@ def _check_flags(
     if suggest and files:
         raise NamepinError("E139", "--suggest runs a profile", mend="leave out --predictions")
     if langsmith and (files or not grounded):
-        what = "--langsmith runs a profile and scores what it says"
+        what = "--langsmith runs a profile and scores its results"
         raise NamepinError("E139", what, mend="leave out the other flag")
     if len(files) > 1 and one_run_only:
-        what = "several --predictions give means only"
+        what = "several --predictions give only means"
         raise NamepinError("E139", what, mend="leave out --against, --html, --md")
 
 
@@ -223,7 +223,7 @@ def _run(
 
     messages = Console(stderr=True)
     if not posts.data.has_images:
-        messages.print(f"warning: {posts.root} has no images/: the text alone is run; grounding is not evaluated")
+        messages.print(f"warning: {posts.root} has no images/: only the text runs; grounding is not evaluated")
     say_loading(f"the tools of profile {settings.profile}")
 
     from namepin.agent.workflows.evaluate import predict_profile

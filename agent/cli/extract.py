@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What is printed."""
+    """The printed form."""
 
     table = "table"
     json = "json"
@@ -44,7 +44,7 @@ def extract(
     ] = None,
     set_: Set = None,
 ) -> int:
-    """Find the names of a post, what each is, and where it is in the picture."""
+    """Find the names of a post, their types, and their places in the picture."""
     if (text is None) == (posts is None):
         raise NamepinError("E105", "give either TEXT or --posts FILE", mend="see namepin extract --help")
     if posts and image:

@@ -36,7 +36,7 @@ Version = Annotated[bool, typer.Option("--version", help="Show the version and s
 
 app = Typer(
     name="namepin",
-    help="Pins every name in a post to what it is, and to where it is in the post's picture.",
+    help="Finds every name in a post, its type, and its place in the post's picture.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -20,12 +20,12 @@ def mcp(
     ),
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="With --http: port to listen on.")] = 7861,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Folder whose pictures a call may name by path.")
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder of pictures that a call may name by path.")
     ] = None,
     profile: Profile = None,
     set_: Set = None,
 ) -> int:
-    """Offer extract, ground, segment, explain and compare to agents, by the Model Context Protocol."""
+    """Offer the tools (extract, ground, segment, explain, compare) to agents by the Model Context Protocol."""
     require_packages("mcp", "mcp", "uvicorn", extra="serve")
 
     from namepin.agent.config.settings import load_settings

@@ -1,4 +1,4 @@
-"""Progress on stderr: a line before a long start, and one changing line on a terminal while posts are processed."""
+"""Progress on stderr: a line before a long start, and on a terminal one changing line while posts are processed."""
 
 import sys
 from collections.abc import Callable, Iterator

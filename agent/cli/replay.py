@@ -1,4 +1,4 @@
-"""`namepin replay`: recorded posts again, or what-if."""
+"""`namepin replay`: run recorded posts again, with the same or other settings."""
 
 import sys
 from pathlib import Path
@@ -14,12 +14,12 @@ def replay(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder written by extract --record.")],
     check: Annotated[bool, typer.Option("--check", help="Exit with 4 at the first difference.")] = False,
     set_: Set = None,
-    fill: Annotated[bool, typer.Option("--fill", help="Make the calls that were not recorded, and keep them.")] = False,
+    fill: Annotated[bool, typer.Option("--fill", help="Make the calls that are missing, and record them.")] = False,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="The posts' pictures, where --fill needs them.")
+        Path | None, typer.Option("--images", metavar="DIR", help="The posts' pictures, if --fill needs them.")
     ] = None,
 ) -> int:
-    """Run the graph over recorded tool calls; prints the extractions as JSON lines."""
+    """Run the graph over recorded tool calls, and print the extractions as JSON lines."""
     from namepin.agent.workflows.replay import replay_cassette
 
     count = 0

@@ -1,4 +1,4 @@
-"""`namepin serve`: the page for people, and the REST surface for applications."""
+"""`namepin serve`: the page for people, and the REST API for applications."""
 
 from typing import Annotated
 
@@ -17,9 +17,9 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 7860,
     profile: Profile = None,
     set_: Set = None,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /, or REST alone.")] = True,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /, or only REST.")] = True,
 ) -> int:
-    """Serve the web page, and the REST surface for applications."""
+    """Serve the web page for people and the REST API for applications."""
     require_packages("serve", "fastapi", "uvicorn", extra="serve")
     if page:
         require_packages("the page", "gradio", extra="serve", otherwise=", or --no-page")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A cassette; --fill makes it where it is missing.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A cassette; --fill creates a missing one.")],
     over: Annotated[
         list[str], typer.Option("--over", metavar="KEY=A,B", help="gate.gamma, gate.k, match.threshold, protocol, iou.")
     ],
@@ -27,10 +27,10 @@ def sweep(
     knowledge: Annotated[Knowledge, typer.Option("--knowledge", help="For --fill, as in eval.")] = Knowledge.off,
     ids: Ids = None,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the points; the same sweep again goes on.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the points; the same sweep resumes from it.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with a plot an axis.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with one plot per axis.")
     ] = None,
     allow_overlap: AllowOverlap = False,
     set_: Set = None,

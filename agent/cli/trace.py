@@ -1,4 +1,4 @@
-"""`namepin trace`: a run as one page."""
+"""`namepin trace`: show a run as one page."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from namepin.tools.errors import Exit, NamepinError
 def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder of extract --record, or a predictions.jsonl.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to write; standard output without.")
+        Path | None, typer.Option("--out", metavar="FILE", help="The file to write. [default: standard output]")
     ] = None,
     images: Annotated[Path | None, typer.Option("--images", metavar="DIR", help="The posts' pictures.")] = None,
 ) -> int:

@@ -67,7 +67,7 @@ def from_file(path: Path) -> Layer:
     """
     try:
         table = flatten(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
+    except (OSError, ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and deep nesting
         raise NamepinError("E201", f"not a readable TOML file: {error}", where=str(path)) from error
     return {key: Value(value, str(path)) for key, value in table.items()}
 

@@ -38,7 +38,7 @@ class Reply(Answer):
 
 
 class ReviewReply(Frozen):
-    """How far a review is: what it asks, or what it came to, and then the id of that post for the other tools."""
+    """A review's state: its questions, or its result with the id of the post for the other tools."""
 
     review: str
     state: Literal["waiting", "done"]

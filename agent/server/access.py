@@ -86,7 +86,7 @@ class Access:
                 self._buckets[owner] = (level, now)
                 raise TooMany(f"more than {self._per_minute} requests a minute", (1 - level) * 60 / self._per_minute)
             self._buckets[owner] = (level - 1, now)
-            if len(self._buckets) > _MOST_BUCKETS:  # addresses that try tokens: full buckets matter least
+            if len(self._buckets) > _MOST_BUCKETS:  # addresses that try tokens; full buckets may be dropped first
                 fullest = sorted(self._buckets, key=lambda name: self._buckets[name], reverse=True)
                 self._buckets = {name: self._buckets[name] for name in fullest[_MOST_BUCKETS // 2 :]}
 
@@ -108,7 +108,7 @@ def tokens_from_environment(environment: Mapping[str, str] | None = None) -> dic
     for number, part in enumerate(filter(None, map(str.strip, said.split(","))), 1):
         owner, _, token = part.partition("=")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", owner) or owner in tokens or len(token) < SHORTEST:
-            what = f"entry {number} is not name=token, a name of its own and {SHORTEST} or more characters of token"
+            what = f"entry {number} is not name=token with a unique name and a token of {SHORTEST} or more characters"
             mend = 'make one: python -c "import secrets; print(secrets.token_urlsafe())"'
             raise NamepinError("E340", what, where=TOKENS_VARIABLE, mend=mend)
         tokens[owner] = token

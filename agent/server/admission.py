@@ -73,7 +73,7 @@ class Admission:
         else:
             await self._take(self._coming)
         turn = _Turn(self, owner)
-        # Not reset with a token: a stream may end in another context than it began.
+        # No reset with a token, because a stream may end in another context than its first.
         TURN.set(turn)
         try:
             yield turn
@@ -82,7 +82,7 @@ class Admission:
             turn.end()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Begin no more work."""
         for threads in (self._computing, self._elsewhere):
             threads.shutdown(wait=False, cancel_futures=True)
 

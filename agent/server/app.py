@@ -80,7 +80,7 @@ def create_app(
     app = FastAPI(
         title="Namepin",
         version=version("namepin"),
-        summary="Pins every name of a post to what it is, and to where it is in the picture.",
+        summary="Finds every name of a post, its type, and its place in the picture.",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,

@@ -22,7 +22,7 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_BUSY = "the server holds as many requests as it may"
+_BUSY = "the server holds the largest allowed number of requests"
 _SHARES = 4
 """Share of the memory for bodies that one token's requests may fill, so that one token cannot fill it all."""
 
@@ -96,7 +96,7 @@ class Bounds:
         try:
             refusal = self._refusal(scope, body)
             await (refusal or self.app)(scope, body.receive, headed)
-        except HTTPException as error:  # of the body, in an application that lets it through
+        except HTTPException as error:  # about the body, in an application that does not handle it
             if started:
                 raise
             await bound_answer(error)(scope, receive, headed)

@@ -1,7 +1,7 @@
 """Batch jobs: stored on disk first, processed post by post, resumed after a restart.
 
 A job is a folder `jobs/OWNER/ID` with `job.json`, `posts.jsonl`, its pictures by sha256, and `predictions.jsonl`, which
-grows by whole lines. So an accepted job is never lost, whatever happens to the server. Owners take turns post by post.
+grows by whole lines. So an accepted job is never lost, even if the server crashes. Owners take turns post by post.
 Unusable jobs are set aside: they are logged, counted in `/api/health`, and do not block other jobs.
 """
 
@@ -50,7 +50,7 @@ class Job(Frozen):
     posts: int
     done: int = 0
     failed: int = 0
-    """Posts that failed; their lines say why."""
+    """Number of failed posts; their lines hold the reasons."""
     state: State = "waiting"
     error: str | None = None
 
@@ -160,7 +160,7 @@ class Jobs:
                     await self._run(folder)
                 except Exception as error:  # one job's error does not stop other jobs
                     if isinstance(error, OSError) and error.errno in _FULL:
-                        _log.error("the job %s cannot go on: %s", folder.name, error)
+                        _log.error("the job %s cannot continue: %s", folder.name, error)
                         await asyncio.sleep(_PATIENCE_S)
                     else:
                         self._put_aside(folder, f"{type(error).__name__}: {error}")
@@ -204,14 +204,14 @@ class Jobs:
         # Jobs that are being accepted at this moment also have folders.
         kept = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         if len(kept) >= self.most:
-            raise TooMany(f"{self.most} jobs are kept already: delete one", 60)
+            raise TooMany(f"{self.most} jobs are stored already: delete one", 60)
         folder.mkdir(parents=True, mode=0o700)
 
     def _owners_waiting(self) -> Sequence[str]:
         folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for path in folders:
             if not path.is_dir():
-                self._put_aside(path, "it is no owner's folder")
+                self._put_aside(path, "it is not an owner's folder")
         return [path.name for path in folders if path.is_dir() and self._waiting(path)]
 
     def _waiting(self, owner: Path) -> Sequence[Path]:
@@ -224,7 +224,7 @@ class Jobs:
             if job is not None and job.state in ("waiting", "running"):
                 waiting.append(path)
             elif job is None and (not path.is_dir() or (path / STATE).exists()):
-                self._put_aside(path, f"it is no job's folder, or its {STATE} cannot be read")
+                self._put_aside(path, f"it is not a job's folder, or its {STATE} cannot be read")
         return sorted(waiting, key=_age)
 
     def _put_aside(self, path: Path, why: str) -> None:
@@ -282,6 +282,6 @@ def _count_finished(path: Path, posts: Sequence[Post]) -> tuple[int, int]:
                 break
             done, failed, whole = done + 1, failed + (result.get("status") == "failed"), whole + len(line)
         if whole < path.stat().st_size:
-            _log.warning("%s is cut after %d results: what follows are no results of its posts", path, done)
+            _log.warning("%s is cut after %d results: the rest is not about its posts", path, done)
             file.truncate(whole)
     return done, failed

@@ -13,8 +13,8 @@ GRACE_S = 30
 """Longest time for running requests after the server is told to stop."""
 
 KEEP_ALIVE_S = 75
-"""How long a connection that nobody uses stays open: longer than clients and proxies keep theirs (5 to 60 s), so that
-it is never the server that closes one just as the client sends its next request, which would find a reset."""
+"""Seconds that an idle connection stays open. This is longer than clients and proxies keep theirs (5 to 60 s), so that
+the server never closes a connection while a client sends its next request, which would be reset."""
 
 
 def check_address(host: str, port: int) -> None:
@@ -34,7 +34,7 @@ def check_address(host: str, port: int) -> None:
 
 
 def listen(app: Any, host: str, port: int) -> int:
-    """Serve an ASGI application until it is told to stop; SIGTERM is the ordinary way, and ends as done.
+    """Serve an ASGI application until it is told to stop. SIGTERM is the normal way, and counts as success.
 
     Raises:
         NamepinError: E344 when the address and port cannot be listened on.
@@ -61,7 +61,7 @@ def listen(app: Any, host: str, port: int) -> int:
 
     server = Server(config)
     if hasattr(app, "state"):
-        app.state.stopping = lambda: server.should_exit  # for streams that have no end of their own
+        app.state.stopping = lambda: server.should_exit  # for streams that never end by themselves
     with _sigterm_is_no_failure():
         server.run()
     if not server.started:
@@ -71,8 +71,8 @@ def listen(app: Any, host: str, port: int) -> int:
 
 @contextmanager
 def _sigterm_is_no_failure() -> Iterator[None]:
-    """Uvicorn sends itself SIGTERM again when it has shut down, which would end the process as killed."""
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+    """Ignore the SIGTERM that uvicorn sends to itself again after its shutdown; the process would end as killed."""
+    if threading.current_thread() is not threading.main_thread():  # signals arrive only in the main thread
         yield
         return
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)

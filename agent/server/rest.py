@@ -1,4 +1,4 @@
-"""The REST surface: `extract`, batch jobs, health; its OpenAPI is at `/api/openapi.json`."""
+"""The REST API: `extract`, batch jobs, health; its OpenAPI is at `/api/openapi.json`."""
 
 import asyncio
 import pathlib
@@ -27,7 +27,7 @@ from namepin.tools.types import Extraction
 
 
 class PostBody(BaseModel):
-    """A post. Either `text` or `tokens`; the picture as base64, or by address where the server allows that."""
+    """A post: `text` or `tokens`, and the picture as base64 or, if the server allows it, by address."""
 
     model_config = ConfigDict(extra="forbid")
     id: Annotated[str, Field(min_length=1, max_length=500)] = "post"
@@ -38,7 +38,7 @@ class PostBody(BaseModel):
 
 
 class ExtractBody(PostBody):
-    """A post, the profile, and another threshold of the entropy gate."""
+    """A post, and optionally a profile and another threshold of the entropy gate."""
 
     profile: Annotated[str | None, Field(max_length=100)] = None
     gamma: Annotated[float | None, Field(ge=0, le=10, allow_inf_nan=False)] = None
@@ -53,20 +53,20 @@ class BatchBody(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the server takes posts, and how busy it is."""
+    """Whether the server accepts posts, and its load."""
 
     status: Literal["ok"] = "ok"
     profiles: list[str]
     running: int
     waiting: int
     asking: int
-    """Posts that wait for language models, or did."""
+    """Number of posts that call, or have called, language models."""
     set_aside: int
-    """Files and folders among the jobs that cannot be worked on; the log says which, and why."""
+    """Number of unusable files and folders among the jobs; the log names them and the reasons."""
 
 
 class Deleted(BaseModel):
-    """It is gone."""
+    """Confirms the removal."""
 
     deleted: str
 
@@ -75,12 +75,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": what}
     for code, what in {
         400: "unusable input",
-        401: "no token, or nobody's",
-        404: "not there, or not yours",
+        401: "the token is missing or unknown",
+        404: "it does not exist, or is not yours",
         408: "the body did not arrive in time",
         413: "too large",
-        422: "not of the documented form",
-        429: "over the rate, or the server is busy: see Retry-After",
+        422: "the request does not have the documented form",
+        429: "the rate is exceeded, or the server is busy: see Retry-After",
         503: "a required tool or server cannot be reached",
     }.items()
 }
@@ -88,7 +88,7 @@ router = APIRouter(prefix="/api", responses=ERRORS, route_class=JsonRoute)
 
 
 async def owner_of(request: Request) -> str:
-    """The owner that the request's token belongs to, as the door has found out and counted."""
+    """The owner of the request's token, as found by the access check."""
     return str(request.scope[OWNER])
 
 
@@ -103,7 +103,7 @@ def _state(request: Request) -> ServerState:
 
 @router.get("/health")
 async def health(request: Request) -> Health:
-    """Alive, and how busy. Needs no token."""
+    """Report that the server is alive, and its load. Needs no token."""
     state = _state(request)
     turns = list(state.admissions.values())
     return Health(
@@ -117,14 +117,14 @@ async def health(request: Request) -> Health:
 
 @router.post("/extract")
 async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extraction:
-    """Find the names of one post: the same `Extraction` as every other way into Namepin gives."""
+    """Find the names of one post. The `Extraction` is the same as in all other interfaces."""
     state = _state(request)
     profile = body.profile or state.pins.profiles[0]
     overrides = {} if body.gamma is None else {"gate": {"gamma": body.gamma}}
     pin = await asyncio.to_thread(state.pins.get, profile, overrides)
     loop = asyncio.get_running_loop()
     async with state.admission(profile).turn(owner) as turn:
-        # A picture that somebody else's server sends takes that server's time, not this one's.
+        # Downloading a picture takes another server's time, so the post needs no turn for it.
         async with turn.away() if body.image_url is not None else nullcontext(turn.executor) as threads:
             picture = await loop.run_in_executor(threads, picture_of_body, body, state.settings.urls)
         await loop.run_in_executor(turn.executor, lambda: pin.calls)  # the first post builds the tools
@@ -135,7 +135,7 @@ async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extracti
 
 @router.post("/batch", status_code=202)
 async def batch(body: BatchBody, request: Request, owner: Owner) -> Job:
-    """Accept posts as a job: it survives a restart of the server."""
+    """Accept posts as a job, which survives a restart of the server."""
     state = _state(request)
     if len(body.posts) > state.settings.max_job_posts:
         raise NamepinError("E108", f"a job has at most {state.settings.max_job_posts} posts")
@@ -147,13 +147,13 @@ async def batch(body: BatchBody, request: Request, owner: Owner) -> Job:
 
 @router.get("/jobs")
 async def jobs(request: Request, owner: Owner) -> list[Job]:
-    """Your jobs."""
+    """List your jobs."""
     return _state(request).jobs.list(owner)
 
 
 @router.get("/jobs/{job_id}")
 async def job(job_id: JobId, request: Request, owner: Owner) -> Job:
-    """One of your jobs."""
+    """Return one of your jobs."""
     found = _state(request).jobs.get(owner, job_id)
     if found is None:
         raise _missing()
@@ -162,7 +162,7 @@ async def job(job_id: JobId, request: Request, owner: Owner) -> Job:
 
 @router.get("/jobs/{job_id}/results", response_class=StreamingResponse)
 async def results(job_id: JobId, request: Request, owner: Owner) -> StreamingResponse:
-    """The results so far, one `Extraction` a line, in the order of the posts."""
+    """Return the results so far, one `Extraction` per line, in the order of the posts."""
     path = _state(request).jobs.results(owner, job_id)
     if path is None:
         raise _missing()
@@ -170,7 +170,7 @@ async def results(job_id: JobId, request: Request, owner: Owner) -> StreamingRes
 
 
 def growing_file(path: pathlib.Path, name: str, headers: Mapping[str, str] | None = None) -> StreamingResponse:
-    """A job's results as a download. It declares no length: the file may grow between its size and its bytes."""
+    """A job's results as a download, without a declared length, because the file may grow meanwhile."""
 
     def chunks() -> Iterator[bytes]:
         with path.open("rb") as file:
@@ -182,14 +182,14 @@ def growing_file(path: pathlib.Path, name: str, headers: Mapping[str, str] | Non
 
 @router.delete("/jobs/{job_id}")
 async def delete(job_id: JobId, request: Request, owner: Owner) -> Deleted:
-    """Stop a job and remove everything of it."""
+    """Stop a job and remove all its data."""
     if not await asyncio.to_thread(_state(request).jobs.delete, owner, job_id):
         raise _missing()
     return Deleted(deleted=job_id)
 
 
 def _missing() -> HTTPException:
-    return HTTPException(404, "there is no such job of yours")
+    return HTTPException(404, "you have no such job")
 
 
 def _ready(pin: Namepin, body: PostBody, picture: bytes | None) -> Ready:
@@ -207,19 +207,19 @@ def picture_of_body(body: PostBody, urls: bool) -> bytes | None:
     """The bytes of a post's picture.
 
     Raises:
-        NamepinError: E105 for two pictures, E123 for none, E126 and E127 for an address.
+        NamepinError: E105 for two pictures, E123 for an invalid one, E126 and E127 for an address.
     """
     if body.image is not None and body.image_url is not None:
         raise NamepinError("E105", "give either image or image_url", mend="leave one of them out")
     if body.image_url is not None:
         if not urls:
-            raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
+            raise NamepinError("E126", "this server does not read addresses", mend="send the picture itself, as base64")
         return fetch(body.image_url)
     return None if body.image is None else decode_base64(body.image)
 
 
 def register(app: FastAPI) -> None:
-    """Add the routes and the answers to errors."""
+    """Add the routes and the error responses."""
     app.include_router(router)
 
     @app.exception_handler(NamepinError)

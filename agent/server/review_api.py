@@ -1,4 +1,4 @@
-"""Reviews over REST: a post's close decisions come back as questions, and its owner's answers resume the run."""
+"""Reviews over REST: close decisions are returned as questions, and the owner's answers resume the run."""
 
 import asyncio
 from typing import Annotated
@@ -19,14 +19,14 @@ ReviewId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 class AnswersBody(BaseModel):
-    """For each question's key one of its choices; for a place true and false will do, too."""
+    """For each question's key one of its choices; questions about a place also accept true and false."""
 
     model_config = ConfigDict(extra="forbid")
     answers: Annotated[dict[str, bool | Annotated[str, Field(max_length=100)]], Field(max_length=2000)]
 
 
 class Saved(BaseModel):
-    """Where a review's answers are now, below the owner's rows, and how many posts these hold."""
+    """The files with a review's answers, relative to the owner's rows, and the number of posts in the rows."""
 
     files: tuple[str, ...]
     posts: int
@@ -56,13 +56,13 @@ async def begin(body: ExtractBody, request: Request, owner: Owner) -> Reviewed:
 
 @router.get("/reviews")
 async def reviews(request: Request, owner: Owner) -> list[Reviewed]:
-    """Your reviews."""
+    """List your reviews."""
     return _reviews(request).list(owner)
 
 
 @router.get("/reviews/{review_id}")
 async def review(review_id: ReviewId, request: Request, owner: Owner) -> Reviewed:
-    """One of your reviews."""
+    """Return one of your reviews."""
     found = _reviews(request).get(owner, review_id)
     if found is None:
         raise _missing()
@@ -71,7 +71,7 @@ async def review(review_id: ReviewId, request: Request, owner: Owner) -> Reviewe
 
 @router.post("/reviews/{review_id}/answers")
 async def answer(review_id: ReviewId, body: AnswersBody, request: Request, owner: Owner) -> Reviewed:
-    """Answer all questions of a review: its run goes on, to the next questions or to the extraction."""
+    """Answer all questions of a review. Its run continues to the next questions or to the extraction."""
     state = _state(request)
     waiting = state.reviews.get(owner, review_id)
     if waiting is None:
@@ -85,7 +85,7 @@ async def answer(review_id: ReviewId, body: AnswersBody, request: Request, owner
 
 @router.post("/reviews/{review_id}/row")
 async def save(review_id: ReviewId, request: Request, owner: Owner) -> Saved:
-    """Keep the answers of a review that is done as training rows."""
+    """Save the answers of a finished review as training rows."""
     files = await asyncio.to_thread(_reviews(request).save, owner, review_id)
     if files is None:
         raise _missing()
@@ -102,7 +102,7 @@ async def delete(review_id: ReviewId, request: Request, owner: Owner) -> Deleted
 
 @router.get("/rows", response_class=FileResponse)
 async def rows(request: Request, owner: Owner) -> FileResponse:
-    """Your training rows, as a ZIP file of what `namepin finetune` reads."""
+    """Return your training rows as a ZIP file of data for `namepin finetune`."""
     return await rows_file(_reviews(request), owner)
 
 
@@ -118,7 +118,7 @@ async def rows_file(reviews: Reviews, owner: str) -> FileResponse:
     """An owner's rows as an attachment.
 
     Raises:
-        HTTPException: 404 where there are none.
+        HTTPException: 404 if there are none.
     """
     path = await asyncio.to_thread(reviews.rows, owner)
     if path is None:
@@ -129,4 +129,4 @@ async def rows_file(reviews: Reviews, owner: str) -> FileResponse:
 
 
 def _missing() -> HTTPException:
-    return HTTPException(404, "there is no such review of yours")
+    return HTTPException(404, "you have no such review")

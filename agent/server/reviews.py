@@ -103,7 +103,7 @@ class Reviews:
                 await self.delete(owner, one.id)
                 kept.remove(one)
         if len(kept) >= self.most:
-            raise TooMany(f"{self.most} reviews are kept already: delete one", 60)
+            raise TooMany(f"{self.most} reviews are stored already: delete one", 60)
         begun = Reviewed(id=uuid.uuid4().hex, profile=profile, gamma=gamma, source=source)
         folder = self.folder / "reviews" / owner / begun.id
         try:
@@ -125,7 +125,7 @@ class Reviews:
             if kept is None:
                 return None
             if kept.state == "done":
-                raise NamepinError("E333", "nothing is asked", mend="the review is done: take its extraction")
+                raise NamepinError("E333", "there is no open question", mend="the review is done: take its extraction")
             return await self._go_on(owner, kept, answers)
 
     def get(self, owner: str, review_id: str) -> Reviewed | None:
@@ -165,7 +165,7 @@ class Reviews:
         if kept.extraction is None:
             raise NamepinError("E333", "there are questions left", mend="answer them first")
         if self.rows_kept(owner) >= _MOST_ROWS:
-            raise TooMany(f"{_MOST_ROWS} rows are kept already: take them and delete them", 60)
+            raise TooMany(f"{_MOST_ROWS} rows are stored already: download and delete them", 60)
         ready = _ready(self._pin(kept), folder)
         rows = self._rows(owner)
         files = save_rows(rows, kept.extraction, ready.picture.image if ready.picture else None)

@@ -31,7 +31,7 @@ class FileStore:
             self._make_room(name)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise NamepinError("E500", f"cannot keep the file: {reason}", where=str(self.folder)) from error
+            raise NamepinError("E500", f"cannot store the file: {reason}", where=str(self.folder)) from error
 
     def get(self, name: str) -> bytes | None:
         """A file's bytes; None if it is not stored (any more)."""

@@ -95,4 +95,4 @@ class Pictures:
         return data
 
     def _gone(self) -> NamepinError:
-        return NamepinError("E120", "the picture of that post is not kept any more", mend="send the post again")
+        return NamepinError("E120", "the picture of that post is no longer stored", mend="send the post again")

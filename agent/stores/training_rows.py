@@ -38,7 +38,7 @@ def save_rows(root: Path, extraction: Extraction, picture: Image.Image | None = 
         raise NamepinError("E335", "this post has no decision of a person", where=extraction.id)
     if coarse := [entity.text for entity in entities if entity.fine_label is None]:
         what = f"{coarse[0]!r} has no fine type, which the rows need"
-        raise NamepinError("E335", what, where=extraction.id, mend="take a profile whose tagger has fine types")
+        raise NamepinError("E335", what, where=extraction.id, mend="use a profile with a fine-grained tagger")
     name = "review-" + hashlib.sha256(f"{extraction.id}\x00{extraction.text}".encode()).hexdigest()[:16]
     files = [root / "tagger" / "txt_fine" / "train.txt"]
     visual = picture is not None and all(e.groundable is not None and (e.box or not e.groundable) for e in entities)

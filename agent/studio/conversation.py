@@ -76,7 +76,7 @@ class TakesPictures(AgentMiddleware[ChatState, Any]):
 
 def _keep(data: str | None) -> ImageRef:
     if data is None:
-        raise NamepinError("E126", "this server reads no addresses", mend="send the picture itself, as base64")
+        raise NamepinError("E126", "this server does not read addresses", mend="send the picture itself, as base64")
     return studio_runtime().pictures.keep(decode_base64(data))
 
 

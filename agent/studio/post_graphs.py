@@ -9,7 +9,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import Overwrite
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
+from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from namepin.agent.studio.runtime import coded_errors, studio_runtime
 from namepin.graphs import gem, riveg
@@ -72,7 +72,7 @@ class Served:
         self._context = studio_runtime().context(self.graph, self.gamma)
 
     def __getattr__(self, name: str) -> Any:
-        """What `Context` has."""
+        """The fields of `Context`."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._context, name)

@@ -213,5 +213,5 @@ async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, s
         return None
     sha256 = visitors.check(visitor, signed)
     if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise NamepinError("E120", "the picture is not kept any more", mend="choose it again")
+        raise NamepinError("E120", "the picture is no longer stored", mend="choose it again")
     return (await pictures.afind(sha256)).ref

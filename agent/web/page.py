@@ -272,7 +272,7 @@ async def _answers(
         yield same, fragments.problem("The session has ended: load the page again."), same, same, same
     except Exception:  # the page reports a failure, and the log has the details
         _log.exception("a message could not be answered")
-        yield same, fragments.problem("Something broke on the server; its log says what."), same, same, same
+        yield same, fragments.problem("The server had an error; its log has the details."), same, same, same
 
 
 def _html(value: str, **more: Any) -> gr.HTML:

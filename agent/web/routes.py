@@ -72,7 +72,7 @@ async def sign_in(request: Request) -> Response:
     try:
         access.owner_of(token)
     except Denied:
-        return _login("That is nobody's token.", 401)
+        return _login("This token is unknown.", 401)
     answer = RedirectResponse("/", 303)
     answer.headers.append("set-cookie", cookie(TOKEN_COOKIE, token))
     answer.headers.append("set-cookie", cookie(SESSION_COOKIE, new_session()))
@@ -106,7 +106,7 @@ async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Reques
     """A picture by its signed address. It is decoded and encoded again; the uploaded file is never sent."""
     sha256 = request.app.state.visitors.check(visitor, signed)
     if sha256 is None:
-        raise HTTPException(404, "there is no such picture of yours")
+        raise HTTPException(404, "you have no such picture")
     found = await request.app.state.pictures.afind(sha256)
     return await asyncio.to_thread(_as_jpeg, found.image)
 
@@ -251,7 +251,7 @@ def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
         except NamepinError as error:
             raise NamepinError(error.code, f"{line.where}: {error.what}", mend=error.mend) from error
     if not posts:
-        raise NamepinError("E104", "the file has no posts", mend='one a line: {"id": "a", "text": "..."}')
+        raise NamepinError("E104", "the file has no posts", mend='one per line: {"id": "a", "text": "..."}')
     return posts
 
 
@@ -282,4 +282,4 @@ def _talk(request: Request) -> PageConversation:
 
 
 def _missing() -> HTTPException:
-    return HTTPException(404, "there is no such result of yours")
+    return HTTPException(404, "you have no such result")

@@ -175,7 +175,7 @@ def obstacles(row: Row) -> list[str]:
     """The reason why a row cannot run on this machine with any data. The check builds and downloads nothing."""
     if row.predictions:
         return (
-            [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is not there"]
+            [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is missing"]
         )
     untrained = list(_missing_weights(row.set))
     if row.graph not in list(GraphName):
@@ -185,10 +185,10 @@ def obstacles(row: Row) -> list[str]:
     except NamepinError as error:
         return [*untrained, str(error)]
     if settings.graph != row.graph:
-        return [*untrained, f"profile {row.profile} is of the graph {settings.graph}, and the row of {row.graph}"]
+        return [*untrained, f"profile {row.profile} has the graph {settings.graph}, but the row needs {row.graph}"]
     found = [*untrained, *_lacking(settings, row.needs), *_weights(settings), *_keys(settings, row.knowledge)]
     if "server" in row.needs:
-        found.append("it needs a model server of yours: run the command with its address and model")
+        found.append("it needs your own model server: run the command with its address and model")
     return found
 
 
@@ -196,7 +196,7 @@ def _missing_weights(assignments: Sequence[str]) -> Iterator[str]:
     train = ablations().train
     for path in (assignment.partition("=")[2] for assignment in assignments):
         if path in train and not Path(path).exists():
-            yield f"weights to be trained: {train[path]}"
+            yield f"weights that must be trained: {train[path]}"
 
 
 def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:
@@ -212,13 +212,13 @@ def _weights(settings: Settings) -> Iterator[str]:
             continue  # not called without pictures or with recorded knowledge
         for weights in wanted_weights(tool.config):
             if weights.weights not in ablations().train and not weights.here:
-                told.add(f"weights are not here: {weights.command}")
+                told.add(f"missing weights: {weights.command}")
     yield from sorted(told)
     if any(_device(tool.config) == "cuda" for tool in settings.tools.values()):
         import torch
 
         if not torch.cuda.is_available():
-            yield f"profile {settings.profile} wants a GPU"
+            yield f"profile {settings.profile} needs a GPU"
 
 
 def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
@@ -229,7 +229,7 @@ def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
     waiting = [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]
     if waiting and not os.environ.get(KEY_VARIABLE):
         servers = " ".join(f"--set {role}.base_url=URL" for role in waiting)
-        yield f"{KEY_VARIABLE} is not set, which {', '.join(waiting)} would need; or a server of yours: {servers}"
+        yield f"{KEY_VARIABLE} is not set, which {', '.join(waiting)} would need; or use your own server: {servers}"
 
 
 def _device(config: BaseModel) -> str | None:

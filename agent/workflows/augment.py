@@ -37,7 +37,7 @@ class Told:
         kept: number of existing lines.
         failed: number of questions without an answer; the next run asks them again.
         prompt_tokens: tokens of this run's questions, as reported by the server, including unusable answers.
-        completion_tokens: tokens of the answers, likewise.
+        completion_tokens: tokens of this run's answers.
         before: both numbers of the earlier runs.
     """
 
@@ -90,7 +90,7 @@ def augment(
             the settings, E310 and E311 when no model can be called, E500 when `out` cannot be written.
     """
     if len(set(models)) > 1 and split != "train":
-        what = f"{split} would be augmented by {len(set(models))} models: a split that is scored on is never mixed"
+        what = f"{split} would be augmented by {len(set(models))} models: an evaluation split is never mixed"
         raise NamepinError("E139", what, where="--models", mend="name one model, or --split train")
     dataset = load_dataset(name, root, split)
     done = Augmented()
@@ -112,7 +112,7 @@ def _begun(parts: Parts, models: Sequence[str]) -> Parts:
     others = [file for file in parts.every() if parts.rows(file) and file not in map(parts.part, models)]
     others += [parts.merged] if parts.strange() else []
     if others and parts.split != "train":
-        what = f"{parts.split} is explained already, and a split that is scored on is never mixed"
+        what = f"{parts.split} is explained already, and an evaluation split is never mixed"
         raise NamepinError("E139", what, where=str(others[0]), mend="choose another --out")
     return parts
 

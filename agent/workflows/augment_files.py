@@ -38,11 +38,11 @@ class Parts:
 
     @property
     def merged(self) -> Path:
-        """What recipes read."""
+        """The merged file, which recipes read."""
         return self.folder / f"{self.split}.jsonl"
 
     def part(self, model: str) -> Path:
-        """Of a model."""
+        """The part of a model."""
         return self.folder / f"{self.split}.{file_name(model)}.jsonl"
 
     def every(self) -> list[Path]:
@@ -96,7 +96,7 @@ class Parts:
     def merge(self) -> int:
         """Merge all parts' rows, grouped by post or name; returns the number of rows of the merged file.
 
-        Rows of the merged file alone become a part first. If all parts are empty, the file stays unchanged.
+        Rows that only the merged file has become a part first. If all parts are empty, the file stays unchanged.
         """
         parts = [self.rows(file) for file in self.every()]
         if not any(parts):
@@ -147,8 +147,8 @@ def disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"the answers cannot be kept: {error.strerror or error}"
-        mend = "make room or choose another --out; what was answered is kept, the same command goes on"
+        what = f"the answers cannot be written: {error.strerror or error}"
+        mend = "make room or choose another --out; answers so far stay, and the same command resumes"
         raise NamepinError("E500", what, where=str(error.filename or out), mend=mend) from error
 
 

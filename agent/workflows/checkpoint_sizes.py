@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 GB = 1e9
 _NF4_BITS = 4.127
-"""Bits a weight takes in 4-bit NF4: 4, and the scales, quantised too (QLoRA, section 3)."""
+"""Bits per weight in 4-bit NF4: 4, plus the quantised scales (QLoRA, section 3)."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Wanted:
 
     @property
     def command(self) -> str:
-        """What fetches them."""
+        """The command that downloads them."""
         path = Path(self.weights)
         if self.weights.startswith("sandbox/"):
             from namepin.tools.loading.encoder import CLONE_COMMAND
@@ -171,7 +171,7 @@ def fit(needed: Wanted, gpu_gb: float | None) -> str:
         forms |= {form: published.memory_gb("bfloat16", form.replace("-", "")) for form in ("8-bit", "4-bit")}
     takes = ", ".join(f"{gb:.1f} GB in {form}" for form, gb in forms.items())
     if gpu_gb is None:
-        return f"weights take {takes}; there is no GPU here"
+        return f"weights take {takes}; this machine has no GPU"
     holds = [form for form, gb in forms.items() if gb <= gpu_gb]
     return f"weights take {takes}; of {gpu_gb:.0f} GB on the GPU: fits " + (
         f"in {', '.join(holds)}" if holds else "not"

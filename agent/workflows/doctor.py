@@ -130,7 +130,7 @@ def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Chec
     """The size of a tool's weights before any download."""
     said = []
     for needed in absent:
-        size = f", {needed.published.download_gb:.1f} GB to fetch" if needed.published else ""
+        size = f", {needed.published.download_gb:.1f} GB to download" if needed.published else ""
         said.append(f"{needed.weights} is not on this machine{size}; {fit(needed, _gpu_gb())}")
     megabytes = sum(needed.published.download_gb * 1e9 / 2**20 for needed in absent if needed.published)
     return Check(
@@ -149,14 +149,14 @@ def _memory(settings: Settings) -> Iterator[Check]:
         return
     total = sum(n.memory_gb or 0.0 for n in needed)
     gpu = _gpu_gb()
-    detail = f"the weights of {len(needed)} published models take {total:.1f} GB together, as they are set"
+    detail = f"the weights of {len(needed)} published models take {total:.1f} GB together with these settings"
     if gpu is None:
-        yield Check(name="memory", state="ok", detail=f"{detail}; there is no GPU here: set each device to cpu")
+        yield Check(name="memory", state="ok", detail=f"{detail}; this machine has no GPU: set each device to cpu")
     elif total <= gpu:
         yield Check(name="memory", state="ok", detail=f"{detail}; the GPU has {gpu:.0f} GB")
     else:
         mend = "--set reranker.quantization=4bit --set captioner.quantization=4bit"
-        yield Check(name="memory", state="missing", detail=f"{detail}; the GPU has {gpu:.0f} GB only", mend=mend)
+        yield Check(name="memory", state="missing", detail=f"{detail}; the GPU has only {gpu:.0f} GB", mend=mend)
 
 
 def _gpu_gb() -> float | None:

@@ -1,4 +1,4 @@
-"""`namepin eval` as functions: read the posts, ask a profile or read predictions, score them, write the reports."""
+"""`namepin eval` as functions: read the posts, run a profile or read predictions, score them, write the reports."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -113,7 +113,7 @@ def predict_profile(
         knowledge: source of the auxiliary knowledge.
         done: called after each post.
         save: JSONL file for every result; a rerun resumes from it.
-        through: as in `namepin.agent.workflows.predict.predict_with`.
+        through: see `namepin.agent.workflows.predict.predict_with`.
 
     Raises:
         NamepinError: as `profile_pin` and `namepin.agent.workflows.predict.predict_with`.
@@ -146,7 +146,7 @@ def evaluate(
         predictions: the system's predictions.
         about: source of the predictions.
         protocol: one of `namepin.evals.scoring.protocols.PROTOCOLS`.
-        iou: IoU from which a region is right.
+        iou: smallest IoU of a right region.
         against: JSONL of a second system's predictions, compared by post.
         grounded: False reads every entity, of both systems, as not in the picture.
         overlap: the posts that the system was trained on; None where it is not known. Too many mark the report.

@@ -55,7 +55,7 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
     valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
     for key, value in values.items():
         if key in _RENAMED:
-            what, mend = f"unknown setting {key!r}", f"it is called {_RENAMED[key]} now"
+            what, mend = f"unknown setting {key!r}", f"its new name is {_RENAMED[key]}"
             raise NamepinError("E202", what, where=value.origin, mend=mend)
         if key not in valid:
             raise unknown_setting(key, value, valid)

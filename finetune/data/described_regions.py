@@ -46,8 +46,8 @@ def read_regions(root: Path, split: str) -> Split:
     """Every description of a split as a row. A row has the description's text, without a name or a type.
 
     Raises:
-        NamepinError: E130 when the file is missing, E134 when a line cannot be understood, or a box is inverted, not
-            finite or more than a pixel outside its picture, E120 when a picture is missing.
+        NamepinError: E130 when the file is missing, E134 when a line is invalid, or a box is inverted, not finite or
+            more than a pixel outside its picture, E120 when a picture is missing.
     """
     path = root / "regions" / f"{split}.jsonl"
     if not path.is_file():

@@ -54,8 +54,8 @@ def read_split(
 
     Raises:
         NamepinError: E130 when a folder or file is missing, E131 to E139 when the data set is unusable, E120 when a
-            picture is missing, E134 when a row of captions or expansions cannot be understood, E135 when a file of them
-            fits nothing, E139 when a mention has several expansions and may not.
+            picture is missing, E134 when a row of captions or expansions is invalid, E135 when a file of them fits
+            nothing, E139 when a mention has several expansions and may not.
     """
     root = Path(recipe.root)
     if recipe.dataset == "regions":
@@ -149,7 +149,7 @@ def placed_lines(file: str, *keys: str) -> Iterator[tuple[str, tuple[str, ...]]]
     """The place of every line of a JSONL file, with its values of "id" and `keys`.
 
     Raises:
-        NamepinError: E130 when it is missing, E134 when a line cannot be understood, or a value is not a text.
+        NamepinError: E130 when it is missing, E134 when a line is invalid, or a value is not a text.
     """
     path = Path(file)
     if not path.is_file():
@@ -174,7 +174,7 @@ class Pictures:
     """The pictures of rows as tensors for a net; a picture that occurs twice in a batch is encoded once."""
 
     def __init__(self, prepare: Callable[[Image.Image], Tensor]) -> None:
-        """Take the function that turns a picture into a tensor (3, height, width)."""
+        """Store the function that turns a picture into a tensor (3, height, width)."""
         self._prepare = prepare
 
     def __call__(self, rows: Sequence[MentionRow]) -> tuple[Tensor, Tensor]:

@@ -162,7 +162,7 @@ def disk_errors(out: Path) -> Iterator[None]:
         message = cause.strerror or str(cause) if isinstance(cause, OSError) else str(error)
         if not isinstance(cause, OSError) and not re.search(r"\(os error \d+\)", message):
             raise
-        mend = "make room or choose another `out`; --resume goes on from the last checkpoint, where there is one"
+        mend = "make room or choose another `out`; --resume continues from the last checkpoint, if there is one"
         raise NamepinError("E500", f"the run cannot be written: {message}", where=str(out), mend=mend) from error
 
 

@@ -33,12 +33,12 @@ class LoopSettings(ABC):
         clip: largest norm of the gradient.
         ema: decay of a moving average of the weights. The average is then scored on dev and saved. 0 for none.
         precision: precision of the forward pass, `no`, `bf16` or `fp16`. The weights keep their loaded precision.
-        gradient_checkpointing: compute activations twice instead of keeping them in memory.
+        gradient_checkpointing: compute activations twice instead of storing them.
         patience: stop after this number of epochs without a better dev score.
         checkpoint_steps: number of steps between further checkpoints; 0 for one checkpoint per epoch.
         seed: seed of order, augmentation and dropout.
         workers: processes that prepare batches.
-        cpu: train on the CPU even where there is an accelerator.
+        cpu: train on the CPU even if there is an accelerator.
         report_to: `tensorboard` or `wandb`, written to `out/logs`; `none` for neither.
     """
 

@@ -88,7 +88,7 @@ class Run:
             package = "namepin[curves]" if logs == "tensorboard" else logs
             mend = f"{install_command(package)}, or set report_to to none"
             raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
-        AcceleratorState._reset_state()  # it would keep the precision of this process's first run
+        AcceleratorState._reset_state()  # else it keeps the precision of this process's first run
         self.accelerator = Accelerator(
             mixed_precision=recipe.precision,
             cpu=recipe.cpu,
@@ -124,7 +124,7 @@ class Run:
         """Train to the end or until the dev score stops rising. The best epoch's weights are then in `out/weights`.
 
         Returns:
-            The best epoch's row of the history, and where the weights are.
+            The best epoch's row of the history, and the path of the weights.
 
         Raises:
             NamepinError: E205 a resume with another configuration or other data, E220 a loss or gradient that is not

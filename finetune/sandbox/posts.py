@@ -61,7 +61,7 @@ class Named:
 
 @dataclass
 class Drawn:
-    """A thing in a picture; `name` is the index of the `Named` it is, None for a thing without a name."""
+    """A thing in a picture; `name` is the index of its `Named`, None for a thing without a name."""
 
     thing: Thing
     name: int | None

@@ -37,7 +37,7 @@ from namepin.tools.tagger.rows import RowBuilder
 
 @dataclass(frozen=True)
 class TaggerRow:
-    """A post to learn from.
+    """A training post.
 
     Attributes:
         example: the post.

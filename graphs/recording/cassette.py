@@ -157,7 +157,7 @@ class Cassette:
         if kind == "post":
             record = PostRecord(PostLine.model_validate(line))
             if record.line.post.id != post_id or post_id in self.posts:
-                raise ValueError("a post of another id, or one that comes twice")
+                raise ValueError("a post of another id, or a repeated one")
             self.posts[post_id] = record
         elif kind == "call":
             self.posts[post_id].add(_answerable(Call.model_validate(line)))

@@ -46,8 +46,8 @@ def unexpected_call(recorded: PostRecord, replayed: PostRecord, tool: str, reque
         key=len,
         default=["the recording has no call to it"],
     )
-    new = likest[0] if likest else "the same of another tool, or of one that the recording lacks"
-    return f"step {number}: the recording has {ran}, the replay asks the {tool} something new, {new}"
+    new = likest[0] if likest else "the same as a call to another tool, or to a tool that the recording lacks"
+    return f"step {number}: the recording has {ran}, the replay makes a new call to the {tool}, {new}"
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

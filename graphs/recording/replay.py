@@ -50,7 +50,7 @@ def replay(
 
     Raises:
         NamepinError: E401 without a cassette, E402 for a missing call, E403 for a divergence (with `check`), E404 for
-            an invalid override, E405 for a tool that is not the recorded one, E406 where a tool needs the picture.
+            an invalid override, E405 for a tool that is not the recorded one, E406 when a tool needs the picture.
     """
     with asyncio.Runner() as runner:
         stream = areplay(directory, check=check, sets=sets, tools=tools, media=media)
@@ -215,7 +215,7 @@ def _graph(name: str) -> Graph:
     """The graph, in the version of this program. A difference to the recorded version shows in the fingerprint."""
     kind = name.rpartition("-")[0]
     if kind not in GRAPHS:
-        raise NamepinError("E401", f"the cassette was recorded with the graph {name!r}, which is not known here")
+        raise NamepinError("E401", f"the cassette was recorded with the unknown graph {name!r}")
     return GRAPHS[kind]()
 
 

@@ -1,9 +1,9 @@
-"""Namepin pins every name in a post to what it is (type) and where it is (box, mask) in the post's picture.
+"""Namepin finds every name in a post, its type, and its place (box, mask) in the post's picture.
 
     from namepin import Namepin
     result = Namepin.from_profile("starter").extract("Eileen Collins ...", image="photo.jpg")
 
-The names are imported when first used, so that `import namepin` costs next to nothing.
+The names are imported when first used, so that `import namepin` costs almost nothing.
 """
 
 import os

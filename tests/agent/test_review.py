@@ -106,7 +106,7 @@ def test_a_bad_answer_is_refused_and_the_run_still_waits(
 def test_an_answer_to_what_is_answered_is_refused(begin: Callable[..., Review]) -> None:
     first, second = begin(), begin()
     first.answer({"label:2": "city"})
-    with pytest.raises(NamepinError, match="E333.*somebody has answered"):
+    with pytest.raises(NamepinError, match="E333.*were answered already"):
         second.answer({"label:2": "country"})
     assert begin().questions == first.questions
 

@@ -1,8 +1,8 @@
-"""Pictures from addresses: off unless a setting turns it on, and then only public servers, over TLS, within bounds.
+"""Downloads pictures from addresses: off by default; only from public servers, over TLS and within bounds.
 
-A stranger's post may name a server that only this machine can reach (SSRF). So the name is resolved once, and all its
-addresses must be public. The connection goes to the checked address, not to the name, which could resolve to another
-address a moment later. Each redirect is checked in the same way.
+A post by a stranger may name a server that only this machine can reach (SSRF). So the name is resolved once, and all
+its addresses must be public. The connection goes to the checked address, not to the name, which could resolve to
+another address a moment later. Each redirect is checked in the same way.
 """
 
 import http.client
@@ -35,15 +35,15 @@ def fetch(
     """The bytes at an https address.
 
     Args:
-        address: `https://host/path`; no other scheme, no user, no password, no port but 443.
+        address: `https://host/path`, without user and password, on port 443.
         max_bytes: largest size of the response's body.
         timeout_s: wall-clock limit of the whole download, redirects included.
         resolve: host and port to IP addresses; None asks the system.
         is_allowed: whether an IP address may be connected to; None is `is_public`.
-        tls: None verifies against the system's authorities.
+        tls: the TLS settings; None verifies against the system's certificate authorities.
 
     Raises:
-        NamepinError: E126 for an address that is refused, E127 when its server does not deliver.
+        NamepinError: E126 for a refused address, E127 when its server does not deliver.
     """
     deadline = time.monotonic() + timeout_s
     tls = tls or ssl.create_default_context()
@@ -62,7 +62,7 @@ def fetch(
 
 
 def is_public(ip: str) -> bool:
-    """Whether an IP address is one machine's on the public internet, also where an IPv6 address wraps an IPv4 one.
+    """Whether an IP address belongs to a machine on the public internet, also for IPv4 addresses in IPv6 form.
 
     It must be global by Python's tables, and outside the blocks below, since the tables of older versions lack some.
     """
@@ -98,7 +98,7 @@ _SPECIAL = tuple(
             "2620:4f:8000::/48",
             "3fff::/20",
             # Metadata of clouds on addresses that are global: Azure's (168.63.129.16). The others are 169.254.169.254,
-            # 169.254.170.2, 100.100.100.200, 192.0.0.192 and fd00:ec2::254, in blocks that are refused anyhow.
+            # 169.254.170.2, 100.100.100.200, 192.0.0.192 and fd00:ec2::254, in blocks that are refused in any case.
             "168.63.129.16/32",
         ),
     )
@@ -110,7 +110,7 @@ def _parts(address: str, *, any_port: bool) -> tuple[str, int, str]:
         url = urlsplit(address)
         port = url.port or 443
     except ValueError:
-        raise _refusal("it is no address") from None
+        raise _refusal("it is not an address") from None
     if url.scheme != "https":
         raise _refusal("only https addresses are read")
     if not url.hostname or url.username is not None or url.password is not None:
@@ -163,14 +163,14 @@ class _Pinned(http.client.HTTPSConnection):
     """A TLS connection to an IP address that was checked, for the host whose certificate it must show."""
 
     wire: ssl.SSLSocket
-    """Kept beside `sock`, which `http.client` gives up when the answer ends with the connection."""
+    """A second reference to `sock`, which `http.client` drops when the answer ends with the connection."""
 
     def __init__(self, host: str, port: int, ip: str, tls: ssl.SSLContext, timeout_s: float) -> None:
         super().__init__(host, port, timeout=timeout_s, context=tls)
         self._ip, self._tls = ip, tls
 
     def connect(self) -> None:
-        """Connect to the checked address, verify the host's name."""
+        """Connect to the checked address, and verify the host's name."""
         raw = socket.create_connection((self._ip, self.port), self.timeout)
         try:
             self.sock = self.wire = self._tls.wrap_socket(raw, server_hostname=self.host)

@@ -140,7 +140,7 @@ def test_ctrl_c_or_a_schedulers_signal_finishes_what_is_on_its_way(tmp_path: Pat
         time.sleep(0.01)
     process.send_signal(number)
     _, said = process.communicate()
-    assert process.returncode == 130 and b"goes on from here" in said
+    assert process.returncode == 130 and b"the same command resumes" in said
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["status"] == "stopped" and manifest["rows"] == len(timeless(out / "predictions.jsonl"))
 

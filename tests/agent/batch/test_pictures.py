@@ -60,10 +60,10 @@ def rewritten(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda folder: rewritten(folder / "b.png"), "the picture of a post that is done has changed since"),
+        (lambda folder: rewritten(folder / "b.png"), "the picture of a finished post has changed since"),
         (lambda folder: (folder / "a.png").unlink(), "is not there any more"),
-        (lambda folder: draw(folder / "none.png", "blue"), "can be read now"),
-        (lambda folder: draw(folder / "damaged.png", "blue"), "can be read now"),
+        (lambda folder: draw(folder / "none.png", "blue"), "is readable now"),
+        (lambda folder: draw(folder / "damaged.png", "blue"), "is readable now"),
     ],
 )
 def test_a_changed_picture_is_refused_and_the_way_out_works(

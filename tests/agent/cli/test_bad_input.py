@@ -128,9 +128,9 @@ REFUSED = {
     "missing file of posts": (("extract", "--posts", "{files}/nowhere.jsonl"), b"", 2, "E104"),
     "broken line": (("extract", "--posts", "{files}/broken.jsonl"), b"", 2, "broken.jsonl:2"),
     "empty text in a file": (("extract", "--posts", "{files}/empty.jsonl"), b"", 2, "E101"),
-    "no object": (("extract", "--posts", "{files}/list.jsonl"), b"", 2, "E103"),
+    "not an object": (("extract", "--posts", "{files}/list.jsonl"), b"", 2, "E103"),
     "an id that is a list": (("extract", "--posts", "{files}/typed.jsonl"), b"", 2, "E103"),
-    "an id twice": (("extract", "--posts", "{files}/twice.jsonl"), b"", 2, "comes twice"),
+    "an id twice": (("extract", "--posts", "{files}/twice.jsonl"), b"", 2, "occurs twice"),
     "a file without posts": (("extract", "--posts", "{files}/blank.jsonl"), b"", 2, "E104"),
     "no cassette": (("replay", "{files}"), b"", 2, "E401"),
 }  # fmt: skip

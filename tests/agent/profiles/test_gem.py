@@ -86,7 +86,7 @@ def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: p
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
     reranker = report["reranker"]
     assert reranker.state == "missing" and reranker.mend.startswith("hf download llava-hf/llava-1.5-7b-hf --inc")
-    assert "14.1 GB to fetch" in reranker.detail and "4.0 GB in 4-bit; of 24 GB on the GPU: fits" in reranker.detail
+    assert "14.1 GB to download" in reranker.detail and "4.0 GB in 4-bit; of 24 GB on the GPU: fits" in reranker.detail
     assert reranker.megabytes == pytest.approx(7_063_427_072 * 2 / 2**20, rel=1e-3)
     for role in ("captioner", "matcher", "tracer", "segmenter"):
         assert report[role].state == "missing" and report[role].mend.startswith("hf download ")
@@ -99,7 +99,7 @@ def test_doctor_says_when_the_gpu_is_too_small(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(published.Wanted, "here", property(lambda self: False))
     monkeypatch.setattr(doctor, "_gpu_gb", lambda: 8.0)
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
-    assert report["memory"].state == "missing" and "8 GB only" in report["memory"].detail
+    assert report["memory"].state == "missing" and "only 8 GB" in report["memory"].detail
 
 
 def test_doctor_finds_tiny_checkpoints_complete(overrides: dict[str, Any]) -> None:
