@@ -237,11 +237,11 @@ class Namepin:
             NamepinError: as `astream`; E331, E332 when the checkpointer cannot be opened, E334 when a run of this name
                 has another post or other tools.
         """
-        from namepin.agent.checkpointer import open_saver as kept
+        from namepin.agent.checkpointer import open_saver as open_default
         from namepin.agent.review import Review
 
         prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
-        return await Review(self, prepared, open_saver or kept, thread).abegin()
+        return await Review(self, prepared, open_saver or open_default, thread).abegin()
 
     def review(
         self,
@@ -293,12 +293,12 @@ class Namepin:
             try:
                 return self.extract(post, picture, min_score=min_score)
             except Exception as error:  # one post never ends a batch
-                return self._result(self.failed(post, error), None, 0.0)
+                return self._result(self.failed_extraction(post, error), None, 0.0)
 
         split = map(split_picture, posts)
         yield from map_ahead(one, ((as_post(post), picture) for post, picture in split), at_once)
 
-    def failed(self, post: Post, error: Exception) -> Extraction:
+    def failed_extraction(self, post: Post, error: Exception) -> Extraction:
         """The result of a batch for a post that failed with `error`."""
         fingerprint = Context(self.calls, policy=policy(self.settings)).fingerprint(self.graph.name)
         return failed_extraction(post, None, error, fingerprint)

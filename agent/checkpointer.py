@@ -151,11 +151,11 @@ async def sessions_of(saver: Saver, owner: str, limit: int = 20) -> list[Session
     found: dict[str, Session] = {}
     token = _skip_damaged.set(True)
     try:
-        async for kept in saver.alist(None, limit=_LOOKED_AT):
-            whose, _, session = str(kept.config["configurable"]["thread_id"]).partition("/")
+        async for stored in saver.alist(None, limit=_LOOKED_AT):
+            whose, _, session = str(stored.config["configurable"]["thread_id"]).partition("/")
             if whose != owner or session in found:
                 continue
-            listed = _session_row(session, kept.checkpoint)
+            listed = _session_row(session, stored.checkpoint)
             if listed is not None:
                 found[session] = listed
             if len(found) == limit:

@@ -103,9 +103,9 @@ class Review:
             NamepinError: E334 when a run of this name has another post, or other tools or settings.
         """
         async with self._graph() as (graph, config, context):
-            kept = await graph.aget_state(config)
-            if kept.values:
-                self._check_same(kept, context.fingerprint(graph.name))
+            snapshot = await graph.aget_state(config)
+            if snapshot.values:
+                self._check_same(snapshot, context.fingerprint(graph.name))
             else:
                 notices = (*self.post.notices, *self.pin.unused)
                 state = start_state(self.post.post, self.post.image, notices)
@@ -127,30 +127,30 @@ class Review:
 
     async def _look(self, graph: Any, config: RunnableConfig, context: Any) -> None:
         """Read the run's open questions or its result."""
-        kept = await graph.aget_state(config)
-        self.questions = tuple(q for waiting in kept.interrupts for q in questions_from(waiting.value))
-        if kept.next and not self.questions:
+        snapshot = await graph.aget_state(config)
+        self.questions = tuple(q for waiting in snapshot.interrupts for q in questions_from(waiting.value))
+        if snapshot.next and not self.questions:
             # A process ended within a step: run the step again.
             await graph.ainvoke(None, config, context=context)
             return await self._look(graph, config, context)
-        if not kept.next:
-            state = cast(PostState, kept.values)
+        if not snapshot.next:
+            state = cast(PostState, snapshot.values)
             fingerprint = context.fingerprint(graph.name)
             self.extraction = extraction_from(self.post.post, self.post.image, state, fingerprint, context)
             self.heat = heat_maps(state, context.media.blobs)
 
     async def _check_waiting(self, graph: Any, config: RunnableConfig, asked: tuple[Question, ...]) -> None:
-        kept = await graph.aget_state(config)
-        waiting = tuple(q for one in kept.interrupts for q in questions_from(one.value))
+        snapshot = await graph.aget_state(config)
+        waiting = tuple(q for one in snapshot.interrupts for q in questions_from(one.value))
         if waiting != asked:
             raise NamepinError(
                 "E333", "the questions were answered already", where=self.thread, mend="begin the review again"
             )
 
-    def _check_same(self, kept: Any, fingerprint: str) -> None:
+    def _check_same(self, snapshot: Any, fingerprint: str) -> None:
         given = start_state(self.post.post, self.post.image)
-        same = all(kept.values.get(key) == given[key] for key in ("id", "text", "image"))
-        if not same or (kept.metadata or {}).get("fingerprint") != fingerprint:
+        same = all(snapshot.values.get(key) == given[key] for key in ("id", "text", "image"))
+        if not same or (snapshot.metadata or {}).get("fingerprint") != fingerprint:
             what = "the waiting run has " + ("other tools or settings" if same else "another post")
             raise NamepinError("E334", what, where=self.thread, mend="give the review another `thread`")
 

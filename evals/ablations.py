@@ -47,7 +47,7 @@ class Row(BaseModel):
     needs: tuple[str, ...] = ()
     note: str = ""
 
-    def unnamed(self) -> "Row":
+    def without_name(self) -> "Row":
         """The fields of a row that determine its numbers."""
         return self.model_copy(update={"name": "", "note": ""})
 
@@ -110,7 +110,7 @@ def ablations() -> Ablations:
 def _join(ablation: Ablation, by_name: Mapping[str, Ablation]) -> Ablation:
     runs: dict[Row, Row] = {}
     for row in (*(row for name in ablation.of for row in by_name[name].rows), *ablation.rows):
-        runs.setdefault(row.unnamed(), row)
+        runs.setdefault(row.without_name(), row)
     return ablation.model_copy(update={"rows": tuple(runs.values())})
 
 

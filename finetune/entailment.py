@@ -97,7 +97,7 @@ class OfaEntailmentTask(EntailmentTask):
         super().__init__(recipe, recipe.captions, recipe.dev_captions)
         self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
         self.net = self.parts.net
-        self._answers = [(*self.parts.words.ids(answer), END) for answer in reversed(ANSWERS)]
+        self._answers = [(*self.parts.vocabulary.ids(answer), END) for answer in reversed(ANSWERS)]
 
     def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, questions and labels."""
@@ -106,7 +106,7 @@ class OfaEntailmentTask(EntailmentTask):
         return {**self.parts.questions(rows, prompts), "lengths": lengths, "labels": labels_of(rows)}
 
     def _prompt(self, row: MentionRow) -> list[int]:
-        words = self.parts.words
+        words = self.parts.vocabulary
         caption = words.normalise_text(row.caption or "")[0]
         question = QUESTION if any(map(str.isalnum, caption)) else WITHOUT_CAPTION
         expression = words.normalise_text(as_in_riveg(row.expression))[0]

@@ -150,12 +150,12 @@ class BlipParts:
         save_folder(self.net, self._checkpoint.tokenizer, (self._checkpoint.mean, self._checkpoint.std), folder)
 
 
-def save_folder(net: Any, tokenizer: Any, colours: tuple[Sequence[float], Sequence[float]], folder: Path) -> None:
+def save_folder(net: Any, tokenizer: Any, mean_std: tuple[Sequence[float], Sequence[float]], folder: Path) -> None:
     """A transformers folder of a net with its tokenizer, and the mean and deviation of its pictures' channels."""
     with quiet_transformers():
         net.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    settings = {"image_mean": list(colours[0]), "image_std": list(colours[1])}
+    settings = {"image_mean": list(mean_std[0]), "image_std": list(mean_std[1])}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
@@ -219,7 +219,7 @@ class Blip2MatcherTask(FeatureMatcherTask):
 
     def save(self, folder: Path) -> None:
         """A folder for `matcher.blip2.weights` and `tracer.blip2.weights`."""
-        save_folder(self.net, self._blip2.tokenizer, self._blip2.colours, folder)
+        save_folder(self.net, self._blip2.tokenizer, self._blip2.mean_std, folder)
 
 
 class LlavaMatcherTask(FeatureMatcherTask):

@@ -242,6 +242,6 @@ def _ask(tool: AnyTool, batch: list[_Waiting]) -> list[Any]:
     new = {key: blob for key, blob in media.blobs.items() if key not in known}
     for one, result in zip(batch, results, strict=True):
         if new:
-            said = result.model_dump_json()
-            one.media.blobs.update({key: blob for key, blob in new.items() if len(batch) == 1 or key in said})
+            dumped = result.model_dump_json()
+            one.media.blobs.update({key: blob for key, blob in new.items() if len(batch) == 1 or key in dumped})
     return results

@@ -59,12 +59,12 @@ def step(without: str, summary: Callable[[Mapping[str, Any]], str]) -> Callable[
             began = perf_counter()
             try:
                 update = await node(state, runtime)
-                said = summary(update)
+                note = summary(update)
             except ToolUnavailable as error:
                 if isinstance(error, TransientFailure) and not _is_last_attempt(runtime):
                     raise
-                update, said = {"notices": [tool_down(error, without)]}, f"{error.tool} is down"
-            runtime.stream_writer(StepEvent(name, "finished", index, 1000 * (perf_counter() - began), said))
+                update, note = {"notices": [tool_down(error, without)]}, f"{error.tool} is down"
+            runtime.stream_writer(StepEvent(name, "finished", index, 1000 * (perf_counter() - began), note))
             return {**update, "path": [name if index is None else f"{name}[{index}]"]}
 
         return cast(Node, run)

@@ -108,8 +108,8 @@ def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
     """The `Entity` fields from the textual half, and the tools that contributed so far."""
     roles = ((CAPTIONER, "caption"), (EXAMPLES, "examples"), (KNOWLEDGE, "knowledge"))
     before = [role.name for role, key in roles if state.get(key)]
-    told = "label" in finding.get("answered", [])
-    reranked = "label" in finding and not told
+    decided = "label" in finding.get("answered", [])
+    reranked = "label" in finding and not decided
     return {
         "text": mention.text,
         "start": mention.start,
@@ -121,7 +121,7 @@ def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
         "entropy": mention.entropy,
         "near_gamma": finding["near_gamma"],
         "reranked": reranked,
-        "provenance": (*before, TAGGER.name, *([RERANKER.name] if reranked else []), *([REVIEW] if told else [])),
+        "provenance": (*before, TAGGER.name, *([RERANKER.name] if reranked else []), *([REVIEW] if decided else [])),
     }
 
 

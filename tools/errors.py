@@ -65,9 +65,9 @@ class NamepinError(Exception):
         return " ".join(line.split())
 
 
-def _again(kind: type[NamepinError], told: dict[str, Any]) -> NamepinError:
+def _again(kind: type[NamepinError], attributes: dict[str, Any]) -> NamepinError:
     error = kind.__new__(kind)
-    error.__dict__.update(told)
+    error.__dict__.update(attributes)
     Exception.__init__(error, str(error))
     return error
 

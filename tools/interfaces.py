@@ -38,7 +38,7 @@ class ExamplesRequest(Frozen):
 
 
 class Example(Frozen):
-    """An annotated sample, as the language model gets it. `similarity` is the cosine, where it was computed."""
+    """An annotated sample for the language model's prompt. `similarity` is the cosine, where it was computed."""
 
     id: str
     text: str
@@ -113,7 +113,7 @@ class Reranked(Frozen):
 
 
 class Query(Frozen):
-    """A mention as the visual tools get it. `category` is the fine label where there is one, else the coarse label."""
+    """A mention as input of the visual tools. `category` is the fine label if there is one, else the coarse label."""
 
     text: str
     label: str

@@ -101,7 +101,7 @@ def read_placed_rows(
     Args:
         path: the file.
         convert: makes a row from an object. Its ValueError, KeyError or TypeError refuses the line.
-        kind: what a row is, for messages: "a row of boxes".
+        kind: a name for such a row, for messages: "a row of boxes".
         mend: how to fix a row.
 
     Raises:

@@ -52,7 +52,7 @@ def run_batch(
     limit: int | None = None,
     masks: bool = False,
     repair: bool = False,
-    told: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
     """Process an input into a folder, or resume; returns the last progress, and whether the run was stopped.
 
@@ -64,7 +64,7 @@ def run_batch(
         limit: number of input rows after which to stop.
         masks: whether the rows are predictions that only get masks (`namepin.graphs.masks_only`).
         repair: continue with a damaged folder, and keep the rows whose lines are whole.
-        told: called after each row.
+        on_progress: called after each row.
 
     Raises:
         NamepinError: E50x for the folder, E104 for the input, E21x and E30x when a required tool cannot start.
@@ -72,7 +72,9 @@ def run_batch(
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
     with (
         OutFolder(out, identity_of(pin, source, masks), repair=repair) as folder,
-        Writing(folder, pin.settings.images.max_pixels, source, limit, told, _fingerprint(pin, masks)) as writing,
+        Writing(
+            folder, pin.settings.images.max_pixels, source, limit, on_progress, _fingerprint(pin, masks)
+        ) as writing,
     ):
         known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Deduplicator(kept=ResultCache.of(pin))
 
@@ -150,7 +152,7 @@ class _Work:
             try:
                 return Outcome(row, await self._extraction(row, await decode_row(self.pin, row, decoders)))
             except Exception as error:  # one post never ends a batch
-                return Outcome(row, self.pin.failed(row.post, error), error)
+                return Outcome(row, self.pin.failed_extraction(row.post, error), error)
 
     async def _extraction(self, row: Row, ready: Ready) -> Extraction:
         if self.masks:

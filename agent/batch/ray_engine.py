@@ -53,7 +53,7 @@ def run_ray(
     together: int = 1,
     limit: int | None = None,
     repair: bool = False,
-    told: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, bool]:
     """Process an input into a folder, or resume, as `namepin.agent.batch.local_engine.run_batch`.
 
@@ -66,7 +66,7 @@ def run_ray(
         together: number of requests that a tool gets at once.
         limit: number of input rows after which to stop.
         repair: continue with a damaged folder, and keep the rows whose lines are whole.
-        told: called after each row.
+        on_progress: called after each row.
 
     Raises:
         NamepinError: E301 without Ray, E303 when the cluster cannot be reached or gives up, E50x for the folder, E104
@@ -76,7 +76,7 @@ def run_ray(
     with (
         OutFolder(out, identity_of(pin, source), repair=repair) as folder,
         _cluster(address, settings),
-        Writing(folder, settings.images.max_pixels, source, limit, told, None) as writing,
+        Writing(folder, settings.images.max_pixels, source, limit, on_progress, None) as writing,
     ):
         left = partial(rows_left, source, folder.done, limit, writing.usable.rows)
         passages = _passages(settings, left, at_once, together)

@@ -35,10 +35,10 @@ def set_aside(folder: Path) -> None:
     for name, aside in SET_ASIDE.items():
         if not (folder / name).exists():
             continue
-        with (folder / name).open("rb") as lines, (folder / aside).open("ab") as kept:
-            if kept.tell() and not _ends_a_line(folder / aside):
-                kept.write(b"\n")
-            shutil.copyfileobj(lines, kept)
+        with (folder / name).open("rb") as lines, (folder / aside).open("ab") as target:
+            if target.tell() and not _ends_a_line(folder / aside):
+                target.write(b"\n")
+            shutil.copyfileobj(lines, target)
         sync(folder / aside)
     sync(folder)
     for name in SET_ASIDE:

@@ -74,7 +74,7 @@ class Source:
             self._hashed = (_stamp(self.path), hashlib.file_digest(file, "sha256").hexdigest())
         return self._hashed[1]
 
-    def changed(self) -> bool:
+    def has_changed(self) -> bool:
         """Whether the file has changed since `sha256` was computed; always False for a data set."""
         if self._hashed is None or _stamp(self.path) == self._hashed[0]:
             return False

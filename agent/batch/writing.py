@@ -48,7 +48,7 @@ class Writing:
         max_pixels: largest number of pixels per picture.
         source: the input.
         limit: number of input rows after which to stop.
-        told: called after each row.
+        on_progress: called after each row.
         fingerprint: fingerprint of this run's tools; None if unknown before the first result.
 
     Attributes:
@@ -65,7 +65,7 @@ class Writing:
         max_pixels: int,
         source: Source,
         limit: int | None,
-        told: Callable[[Progress], None],
+        on_progress: Callable[[Progress], None],
         fingerprint: str | None,
     ) -> None:
         if folder.unnamed and fingerprint is None:
@@ -74,7 +74,7 @@ class Writing:
             raise NamepinError("E502", what, where=str(folder.folder), mend=mend)
         check_finished(source, folder.folder, folder.done, max_pixels)
         self.usable = UsableLines(folder.folder, source, folder.done, max_pixels, fingerprint or folder.fingerprint)
-        self._folder, self._source, self._limit, self._told = folder, source, limit, told
+        self._folder, self._source, self._limit, self._on_progress = folder, source, limit, on_progress
         self._began = time.monotonic()
         folder.say(status="running", resumed=folder.done, started=now())
         total = source.count if limit is None else min(source.count, limit)
@@ -118,7 +118,7 @@ class Writing:
             NamepinError: E500 as `OutFolder.say`; E502 when the input changed while it was read.
         """
         self._put_usable()
-        changed = self._source.changed()
+        changed = self._source.has_changed()
         self._folder.say(
             status="stopped" if stopped or changed else "done",
             rows=self._folder.done,
@@ -141,7 +141,7 @@ class Writing:
         self.progress.done, self.progress.failed = self._folder.done, self._folder.failed
         self.progress.degraded = self._folder.degraded
         self.progress.seconds = time.monotonic() - self._began
-        self._told(self.progress)
+        self._on_progress(self.progress)
 
 
 def rows_left(source: Source, done: int, limit: int | None, usable: Container[int] = ()) -> Iterator[Row]:

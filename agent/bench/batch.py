@@ -65,8 +65,8 @@ def write_posts(root: Path, count: int, *, pictures: bool) -> Path:
     source = root / f"posts-{count}.jsonl"
     with source.open("w", encoding="utf-8") as file:
         for number in range(count):
-            said = rng.choice(_SAID)
-            text = said.format(*rng.sample(_NAMES, said.count("{}"))) + f" #{number}"
+            output = rng.choice(_SAID)
+            text = output.format(*rng.sample(_NAMES, output.count("{}"))) + f" #{number}"
             row = {"id": str(number), "text": text, "image": f"{number}.jpg" if pictures else None}
             if pictures:
                 (root / f"{number}.jpg").write_bytes(a_picture(number % 200, (640, 448), number))
@@ -96,5 +96,5 @@ def _peak_gib(command: list[str]) -> float:
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    said = subprocess.run([sys.executable, "-c", script, *command], check=True, capture_output=True, text=True).stdout
-    return int(said) / (2**30 if sys.platform == "darwin" else 2**20)
+    output = subprocess.run([sys.executable, "-c", script, *command], check=True, capture_output=True, text=True).stdout
+    return int(output) / (2**30 if sys.platform == "darwin" else 2**20)

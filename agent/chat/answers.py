@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from namepin.agent.api import Namepin
-from namepin.agent.chat import phrasing as words
+from namepin.agent.chat import phrasing
 from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.posts import Ready, make_post
@@ -60,8 +60,8 @@ def describe(extraction: Extraction, profile: str) -> Answer:
         "warnings": [f"{w.code} {w.tool}: {w.message}" for w in extraction.warnings],
         "profile": profile,
     }
-    said = words.summary(extraction, profile)
-    return Answer(kind="extraction", words=said, facts=facts, extraction=extraction)
+    sentence = phrasing.summary(extraction, profile)
+    return Answer(kind="extraction", words=sentence, facts=facts, extraction=extraction)
 
 
 async def explain(context: ChatContext, last: RememberedPost, which: str) -> Answer:
@@ -73,13 +73,13 @@ async def explain(context: ChatContext, last: RememberedPost, which: str) -> Ans
     extraction = extraction_of(last)
     entity = extraction.entities[_index(extraction, which)]
     settings = (await asyncio.to_thread(context.pins.get, last["profile"], last["overrides"])).settings
-    said = words.explanation(entity, settings)
+    sentence = phrasing.explanation(entity, settings)
     facts = _facts_of(entity) | {
-        "explanation": said,
+        "explanation": sentence,
         "gamma": settings.gate.gamma,
         "threshold": settings.match.threshold,
     }
-    return Answer(kind="explanation", words=said, facts=facts)
+    return Answer(kind="explanation", words=sentence, facts=facts)
 
 
 async def ground(context: ChatContext, last: RememberedPost, name: str, label: Coarse | None) -> Answer:
@@ -93,10 +93,10 @@ async def ground(context: ChatContext, last: RememberedPost, name: str, label: C
     known = next((e for e in extraction.entities if e.text.casefold() == name.casefold()), None)
     pin = await _pin(context, last["profile"], last["overrides"])
     entity = await ground_name(pin, name, label or (known.label if known else "OTHER"), extraction, picture)
-    said = f"{entity.text} (as {entity.label}): {words.where(entity)}."
+    sentence = f"{entity.text} (as {entity.label}): {phrasing.where(entity)}."
     if entity.evidence:
-        said += f" What was seen: {printable(entity.evidence)}."
-    return Answer(kind="place", words=said, facts=_facts_of(entity))
+        sentence += f" What was seen: {printable(entity.evidence)}."
+    return Answer(kind="place", words=sentence, facts=_facts_of(entity))
 
 
 async def segment(
@@ -123,16 +123,16 @@ async def segment(
     if found.mask is None:
         raise NamepinError("E330", "nothing could be segmented there", mend="give another box")
     pixels = int(found.mask.to_array().sum())
-    said = f"Masked {entity.text if entity else 'the box'}: {pixels:,} pixels" + (
+    sentence = f"Masked {entity.text if entity else 'the box'}: {pixels:,} pixels" + (
         f", the segmenter's confidence {found.score:.2f}." if found.score is not None else "."
     )
     facts = {"pixels": pixels, "box": found.box, "score": found.score}
     if entity is None or index is None:
-        return Answer(kind="mask", words=said, facts=facts | {"mask": found.mask.model_dump(mode="json")}), None
+        return Answer(kind="mask", words=sentence, facts=facts | {"mask": found.mask.model_dump(mode="json")}), None
     masked = entity.model_copy(update={"mask": found.mask, "mask_score": found.score})
     entities = tuple(masked if i == index else e for i, e in enumerate(extraction.entities))
     changed = extraction.model_copy(update={"entities": entities})
-    answer = Answer(kind="mask", words=said, facts=facts, extraction=changed)
+    answer = Answer(kind="mask", words=sentence, facts=facts, extraction=changed)
     return answer, remember(changed, last["profile"], last["overrides"])
 
 
@@ -148,9 +148,9 @@ async def compare(context: ChatContext, last: RememberedPost, profiles: Sequence
             results[name] = await (await _pin(context, name, {})).aextract(post)
         except NamepinError as error:
             failed.append(f"{name} cannot run here: {error}")
-    table = words.differences(list(results), list(results.values()))
-    said = "\n".join([words.as_markdown(table), *failed]) if results else "\n".join(failed)
-    return Answer(kind="comparison", words=said, facts={"table": table, "failed": failed}, table=table)
+    table = phrasing.differences(list(results), list(results.values()))
+    sentence = "\n".join([phrasing.as_markdown(table), *failed]) if results else "\n".join(failed)
+    return Answer(kind="comparison", words=sentence, facts={"table": table, "failed": failed}, table=table)
 
 
 def show(last: RememberedPost, form: Form) -> Answer:
@@ -158,16 +158,16 @@ def show(last: RememberedPost, form: Form) -> Answer:
     extraction = extraction_of(last)
     rows = [_row(entity) for entity in extraction.entities]
     if form == "json":
-        said = json.dumps(json.loads(extraction.to_json()), indent=2, ensure_ascii=False)
+        sentence = json.dumps(json.loads(extraction.to_json()), indent=2, ensure_ascii=False)
     elif form == "table":
-        said = words.as_markdown(rows)
+        sentence = phrasing.as_markdown(rows)
     else:
         file = io.StringIO()
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["name"], lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
-        said = file.getvalue()
-    return Answer(kind="export", words=said, facts={form: said}, table=rows, extraction=extraction)
+        sentence = file.getvalue()
+    return Answer(kind="export", words=sentence, facts={form: sentence}, table=rows, extraction=extraction)
 
 
 def extraction_of(last: RememberedPost) -> Extraction:
@@ -194,7 +194,7 @@ async def _picture(context: ChatContext, extraction: Extraction) -> LoadedImage:
 
 
 def _index(extraction: Extraction, which: str) -> int:
-    index = words.which(extraction.entities, which)
+    index = phrasing.which(extraction.entities, which)
     if index is None:
         names = "; ".join(f"{i}. {e.text}" for i, e in enumerate(extraction.entities, 1)) or "none"
         raise NamepinError("E330", "it is not clear which name is meant", mend=f"name one by number: {names}")

@@ -73,8 +73,8 @@ def explanation(entity: Entity, settings: Settings) -> str:
 
 def _type(entity: Entity, settings: Settings) -> str:
     best = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in list(entity.scores.items())[:4])
-    said = f"{entity.label}{', ' + kind(entity) if entity.fine_label else ''}"
-    parts = [f"{said}." + (f" The tagger's scores: {best}." if best else "")]
+    type_text = f"{entity.label}{', ' + kind(entity) if entity.fine_label else ''}"
+    parts = [f"{type_text}." + (f" The tagger's scores: {best}." if best else "")]
     if entity.entropy is not None:
         gamma = settings.gate.gamma
         side = "above" if entity.entropy > gamma else "not above"
@@ -140,14 +140,14 @@ def _cell(value: str) -> str:
     return printable(value).replace("|", "\\|")
 
 
-def which(entities: Sequence[Entity], said: str) -> int | None:
+def which(entities: Sequence[Entity], reference: str) -> int | None:
     """The index of the entity that a user means, by number, ordinal or name; or of the only entity.
 
     A pronoun means the last entity that fits: "she" a person, "it" anything else.
     """
     from rapidfuzz import fuzz
 
-    words = said.casefold().replace("#", " ").strip(" ?.!").split()
+    words = reference.casefold().replace("#", " ").strip(" ?.!").split()
     for word in words:
         word = word.strip(",;:'\"()")
         number = int(word) if word.isdecimal() and len(word) < 4 else None
@@ -161,7 +161,7 @@ def which(entities: Sequence[Entity], said: str) -> int | None:
         return near.index(max(near))
     people = bool({"he", "she", "him", "her", "they", "who"} & set(words))
     fitting = [i for i, e in enumerate(entities) if (e.label == "PER") == people]
-    absent = [i for i in fitting if not entities[i].groundable] if "not" in words or "n't" in said else fitting
+    absent = [i for i in fitting if not entities[i].groundable] if "not" in words or "n't" in reference else fitting
     if people or {"it", "its", "that", "this"} & set(words):
         chosen = absent or fitting
         return chosen[-1] if chosen else None

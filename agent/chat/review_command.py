@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from namepin.agent.chat import phrasing as words
+from namepin.agent.chat import phrasing
 from namepin.agent.posts import Ready, make_post
 from namepin.agent.review import Review
 from namepin.agent.stores.pictures import Pictures
@@ -52,14 +52,14 @@ class Reviewing:
         if not self.over:
             return _phrase_step(self._open())
         assert self.review.extraction is not None
-        said = words.summary(self.review.extraction, self.profile)
+        text = phrasing.summary(self.review.extraction, self.profile)
         if not any("review" in entity.provenance for entity in self.review.extraction.entities):
-            return f"{said}\n\nNo decision was close, so there was no question."
+            return f"{text}\n\nNo decision was close, so there was no question."
         if self.rows is None:
-            return said
+            return text
         picture = self.review.post.picture
         files = save_rows(self.rows, self.review.extraction, picture.image if picture else None)
-        return f"{said}\n\nKept as training rows: {', '.join(map(str, files))}"
+        return f"{text}\n\nKept as training rows: {', '.join(map(str, files))}"
 
     async def answer(self, message: str) -> None:
         """Record an answer: a choice, or its number.
@@ -68,11 +68,11 @@ class Reviewing:
             NamepinError: E333 for an invalid choice; the question stays open.
         """
         question = self._open()
-        said = message.strip()
-        if said.isdecimal() and 1 <= int(said) <= len(question.choices):
-            said = question.choices[int(said) - 1]
-        said = said.casefold().replace(" ", "_") if said not in question.choices else said
-        self._given |= check_answers([question], {question.key: said})
+        text = message.strip()
+        if text.isdecimal() and 1 <= int(text) <= len(question.choices):
+            text = question.choices[int(text) - 1]
+        text = text.casefold().replace(" ", "_") if text not in question.choices else text
+        self._given |= check_answers([question], {question.key: text})
         if len(self._given) == len(self.review.questions):
             given, self._given = self._given, {}
             await self.review.aanswer(given)
@@ -82,6 +82,6 @@ class Reviewing:
 
 
 def _phrase_step(question: Question) -> str:
-    what, why = words.phrase_question(question)
+    what, why = phrasing.phrase_question(question)
     choices = "  ".join(f"{i} {choice.replace('_', ' ')}" for i, choice in enumerate(question.choices, 1))
     return f"{what} ({why})\n{choices}"

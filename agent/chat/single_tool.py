@@ -25,8 +25,8 @@ class GivenTags:
 
     def __init__(self, calls: Calls, tags: Tags) -> None:
         self._calls, self._tags = calls, tags
-        kept = {role: value for role, value in calls.fingerprints.items() if role not in _BEFORE_PICTURE}
-        self._fingerprints = {**kept, TAGGER.name: digest(["given", tags.model_dump(mode="json")])}
+        later = {role: value for role, value in calls.fingerprints.items() if role not in _BEFORE_PICTURE}
+        self._fingerprints = {**later, TAGGER.name: digest(["given", tags.model_dump(mode="json")])}
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
@@ -70,8 +70,8 @@ async def ground_name(pin: Namepin, name: str, label: Coarse, extraction: Extrac
 
 
 def _mention(entity: Entity) -> Mention:
-    kept = {"text", "start", "end", "token_span", "label", "fine_label", "scores", "entropy"}
-    return Mention(index=0, **entity.model_dump(include=kept))
+    later = {"text", "start", "end", "token_span", "label", "fine_label", "scores", "entropy"}
+    return Mention(index=0, **entity.model_dump(include=later))
 
 
 def _occurrence(tokens: tuple[str, ...], name: tuple[str, ...]) -> tuple[int, int] | None:

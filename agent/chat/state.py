@@ -28,9 +28,9 @@ class RememberedPost(TypedDict):
     overrides: Json
 
 
-def _with_new(kept: list[RememberedPost], new: list[RememberedPost]) -> list[RememberedPost]:
+def _with_new(known: list[RememberedPost], new: list[RememberedPost]) -> list[RememberedPost]:
     """The last posts; parallel calls each add theirs."""
-    return [*kept, *new][-MAX_SEEN:]
+    return [*known, *new][-MAX_SEEN:]
 
 
 def _last_given(_: Json | None, new: Json | None) -> Json | None:

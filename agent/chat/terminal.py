@@ -171,8 +171,8 @@ class Terminal:
 
     async def _show_sessions(self, saver: Saver) -> None:
         found = await sessions_of(saver, OWNER)
-        for kept in found:
-            self._say(f"{kept.id}  {kept.changed:%Y-%m-%d %H:%M}  {short(' '.join(kept.title.split()), 60)}")
+        for stored in found:
+            self._say(f"{stored.id}  {stored.changed:%Y-%m-%d %H:%M}  {short(' '.join(stored.title.split()), 60)}")
         if not found:
             self._say("there are no stored conversations")
 

@@ -91,7 +91,7 @@ def batch(
 
     from namepin.agent.workflows.batch import run
 
-    with _shown(source.name) as told:
+    with _shown(source.name) as on_progress:
         progress, stopped = run(
             settings,
             source,
@@ -103,7 +103,7 @@ def batch(
             limit=limit,
             masks=only is Only.masks,
             repair=repair,
-            told=told,
+            on_progress=on_progress,
         )
     if parquet and not stopped:
         from namepin.agent.batch.parquet import write_parquet
@@ -172,8 +172,8 @@ def _summary(progress: "Progress", out: Path) -> list[str]:
         with (out / PREDICTIONS).open("rb") as file:
             post = loads(next(line for line in file if DEGRADED in line))
         notice = post["warnings"][0]
-        told = f"{post['id']}: {notice['code']} {notice['tool']}: {notice['message']}"
-        lines.append(f"degraded: {told}; {out / PREDICTIONS} has each")
+        reason = f"{post['id']}: {notice['code']} {notice['tool']}: {notice['message']}"
+        lines.append(f"degraded: {reason}; {out / PREDICTIONS} has each")
     return [" ".join(printable(line).split()) for line in lines]
 
 

@@ -166,10 +166,10 @@ def augment(
     if not names:
         raise NamepinError("E203", "no model is named", where="--models", mend="--models one,two")
     done = run(dataset.value, root, split, names, out, set_ or ())
-    for model, told in done.models.items():
-        counts = f"{told.rows} answers now, {told.kept} before, {told.failed} failed"
-        print(f"{model}: {counts}; {told.cost(prompt_price, answer_price)}")
+    for model, usage in done.models.items():
+        counts = f"{usage.rows} answers now, {usage.kept} before, {usage.failed} failed"
+        print(f"{model}: {counts}; {usage.cost(prompt_price, answer_price)}")
     for kind, count in done.merged.items():
         print(f"{out / kind / f'{split}.jsonl'}: {count} lines")
-    failed = sum(told.failed for told in done.models.values())
+    failed = sum(usage.failed for usage in done.models.values())
     return Exit.SOME_FAILED if failed else Exit.DONE

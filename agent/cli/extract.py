@@ -125,7 +125,7 @@ def _extract_posts(
                 picture = _pixels(prepared)
                 extraction = extract_showing(pin, prepared, recorder, heat)
             except Exception as error:  # one post never ends a file of posts
-                extraction = pin.failed(post, error)
+                extraction = pin.failed_extraction(post, error)
             yield extraction, picture, heat
 
 

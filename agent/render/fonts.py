@@ -42,8 +42,8 @@ def lettering(text: str, size: int, limit: int = 40) -> tuple[str, Font]:
     for font in fonts(size):
         missing = {c for c in set(text) if not c.isspace() and not _has(font, c)}
         if not any(c.isalnum() for c in missing):
-            kept = "".join(c for c in text if c not in missing and c not in "\u200d\ufe0f")
-            return " ".join(kept.split()), font
+            drawable = "".join(c for c in text if c not in missing and c not in "\u200d\ufe0f")
+            return " ".join(drawable.split()), font
     return "", fonts(size)[0]
 
 

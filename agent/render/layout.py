@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from namepin.tools.geometry import Rectangle, shared_area
 
 _OWN, _OTHER, _LABEL = 1.0, 2.0, 10.0
-"""Cost of a covered pixel: of the label's own box, of another entity's box, of another label."""
+"""Cost of a cost pixel: of the label's own box, of another entity's box, of another label."""
 
 
 def place_label(
@@ -28,12 +28,12 @@ def place_label(
     corners += [(x, y) for y in (y1, y2 - height) for x in (x2 + gap, x1 - gap - width)]
     corners += [(x, y) for y in (y1 + gap, y2 - gap - height) for x in (x1 + gap, x2 - gap - width)]
 
-    def covered(rect: Rectangle) -> float:
+    def cost(rect: Rectangle) -> float:
         price = _OWN * shared_area(rect, own)
         price += _OTHER * sum(shared_area(rect, other) for other in others)
         return price + _LABEL * sum(shared_area(rect, label) for label in labels)
 
-    return min((_inside((x, y, x + width, y + height), bounds) for x, y in corners), key=covered)
+    return min((_inside((x, y, x + width, y + height), bounds) for x, y in corners), key=cost)
 
 
 def _inside(rect: Rectangle, bounds: Rectangle) -> Rectangle:

@@ -31,9 +31,9 @@ def annotate(image: Image.Image, extraction: Extraction) -> Image.Image:
     letters = max(14, round(min(max(size) * 0.022, max(min(size), _MIN_WIDTH) * 0.05)))
     board = _Board(picture, letters)
     for number, entity in pinned:
-        board.box(entity, _scaled(entity, scale), colour(number))
-    board.labels([(n, e, _scaled(e, scale)) for n, e in pinned])
-    return board.finished(extraction)
+        board.box(entity, _scale_box(entity, scale), colour(number))
+    board.labels([(n, e, _scale_box(e, scale)) for n, e in pinned])
+    return board.compose(extraction)
 
 
 def _scale(image: Image.Image) -> float:
@@ -41,7 +41,7 @@ def _scale(image: Image.Image) -> float:
     return min(max(longest, LONGEST[0]), LONGEST[1]) / longest
 
 
-def _scaled(entity: Entity, scale: float) -> Rectangle:
+def _scale_box(entity: Entity, scale: float) -> Rectangle:
     assert entity.box is not None
     x1, y1, x2, y2 = (value * scale for value in entity.box)
     return x1, y1, x2, y2
@@ -109,7 +109,7 @@ class _Board:
             middle = (rect[1] + rect[3]) / 2
             self.draw.text((rect[0] + self.pad, middle), text, font=font, fill=ink_on(hue), anchor="lm")
 
-    def finished(self, extraction: Extraction) -> Image.Image:
+    def compose(self, extraction: Extraction) -> Image.Image:
         """The canvas without unused margins, and the legend below it."""
         top = min([self.top, *(max(0, int(rect[1]) - self.line) for rect in self.placed)])
         bottom = max([self.bottom, *(min(self.canvas.height, int(rect[3]) + self.line) for rect in self.placed)])

@@ -103,9 +103,9 @@ def tokens_from_environment(environment: Mapping[str, str] | None = None) -> dic
     Raises:
         NamepinError: E340 if it is not `name=token, ...` with names of letters and digits and long tokens.
     """
-    said = (os.environ if environment is None else environment).get(TOKENS_VARIABLE, "")
+    entries = (os.environ if environment is None else environment).get(TOKENS_VARIABLE, "")
     tokens: dict[str, str] = {}
-    for number, part in enumerate(filter(None, map(str.strip, said.split(","))), 1):
+    for number, part in enumerate(filter(None, map(str.strip, entries.split(","))), 1):
         owner, _, token = part.partition("=")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", owner) or owner in tokens or len(token) < SHORTEST:
             what = f"entry {number} is not name=token with a unique name and a token of {SHORTEST} or more characters"

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from namepin.agent.server.access import Denied, TooMany
-from namepin.agent.server.problems import denied, problem, too_many
+from namepin.agent.server.problems import problem, too_many, unauthorized
 
 OWNER = "namepin.owner"
 """Key of the request's owner in the scope; the value is empty without a token."""
@@ -118,12 +118,12 @@ class Bounds:
         try:
             body.entry = self.admit(scope)
         except Denied:
-            return denied()
+            return unauthorized()
         except TooMany as error:
             return too_many(error)
         scope[OWNER] = body.entry.owner
-        said = headers.get(b"content-length", b"0")
-        announced = int(said) if said.isdigit() else 0
+        header = headers.get(b"content-length", b"0")
+        announced = int(header) if header.isdigit() else 0
         if announced > body.entry.max_bytes:
             return problem(413, "E108", too_long(body.entry.max_bytes), "send less at once")
         if announced and not self.has_room(body.entry.owner, 0, announced):
@@ -190,8 +190,8 @@ def too_long(max_bytes: int) -> str:
 
 def _is_foreign(headers: dict[bytes, bytes]) -> bool:
     """Whether another site's page sent this, or a page of another port, which browsers call the same site."""
-    said = headers.get(b"sec-fetch-site")
-    if said is not None:
-        return said not in (b"same-origin", b"none")
+    header = headers.get(b"sec-fetch-site")
+    if header is not None:
+        return header not in (b"same-origin", b"none")
     origin, host = headers.get(b"origin"), headers.get(b"host", b"")  # from browsers that send only this header
     return origin is not None and urlsplit(origin.decode("latin-1")).netloc != host.decode("latin-1")

@@ -198,12 +198,12 @@ class Jobs:
                 ready = await read_in_turn(turn, data, pin.settings.images.max_pixels, partial(pin.ready, post))
                 return await pin.aextract(ready)
         except Exception as error:  # one post never ends a job
-            return pin.failed(post, error)
+            return pin.failed_extraction(post, error)
 
     def _make_folder(self, owner: str, folder: Path) -> None:
         # Jobs that are being accepted at this moment also have folders.
-        kept = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-        if len(kept) >= self.most:
+        stored = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+        if len(stored) >= self.most:
             raise TooMany(f"{self.most} jobs are stored already: delete one", 60)
         folder.mkdir(parents=True, mode=0o700)
 

@@ -19,7 +19,7 @@ def problem(status: int, code: str, message: str, mend: str = "") -> JSONRespons
     return JSONResponse(Problem(code=code, message=message, mend=mend).model_dump(), status)
 
 
-def denied() -> JSONResponse:
+def unauthorized() -> JSONResponse:
     """401: a token is needed."""
     answer = problem(401, "E342", "a token of this server is needed", "send Authorization: Bearer TOKEN")
     answer.headers["www-authenticate"] = "Bearer"

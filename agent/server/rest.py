@@ -18,7 +18,7 @@ from namepin.agent.server.admission import read_in_turn
 from namepin.agent.server.bodies import JsonRoute
 from namepin.agent.server.bounds import OWNER
 from namepin.agent.server.jobs import Job, JobPost
-from namepin.agent.server.problems import Problem, denied, problem, too_many
+from namepin.agent.server.problems import Problem, problem, too_many, unauthorized
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import decode_base64
 from namepin.tools.errors import Exit, NamepinError
@@ -229,7 +229,7 @@ def register(app: FastAPI) -> None:
 
     @app.exception_handler(Denied)
     async def nobody(request: Request, error: Denied) -> JSONResponse:
-        return denied()
+        return unauthorized()
 
     @app.exception_handler(TooMany)
     async def busy(request: Request, error: TooMany) -> JSONResponse:

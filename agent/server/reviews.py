@@ -95,14 +95,14 @@ class Reviews:
             TooMany: the owner has too many reviews.
             NamepinError: E10x, E12x for the post, E200 for the profile; as `Namepin.areview`.
         """
-        kept = self.list(owner)
-        if source and len(kept) >= self.most:
+        stored = self.list(owner)
+        if source and len(stored) >= self.most:
             # The page's results are in its conversation, so finished reviews make room.
-            done = [one for one in kept if one.source and one.state == "done"]
-            for one in done[: len(kept) - self.most + 1]:
+            done = [one for one in stored if one.source and one.state == "done"]
+            for one in done[: len(stored) - self.most + 1]:
                 await self.delete(owner, one.id)
-                kept.remove(one)
-        if len(kept) >= self.most:
+                stored.remove(one)
+        if len(stored) >= self.most:
             raise TooMany(f"{self.most} reviews are stored already: delete one", 60)
         begun = Reviewed(id=uuid.uuid4().hex, profile=profile, gamma=gamma, source=source)
         folder = self.folder / "reviews" / owner / begun.id
@@ -121,12 +121,12 @@ class Reviews:
                 tools or settings.
         """
         async with self._lock(review_id):
-            kept = self.get(owner, review_id)
-            if kept is None:
+            review = self.get(owner, review_id)
+            if review is None:
                 return None
-            if kept.state == "done":
+            if review.state == "done":
                 raise NamepinError("E333", "there is no open question", mend="the review is done: take its extraction")
-            return await self._go_on(owner, kept, answers)
+            return await self._go_on(owner, review, answers)
 
     def get(self, owner: str, review_id: str) -> Reviewed | None:
         """An owner's review; None for a missing review or another owner's review."""
@@ -139,7 +139,7 @@ class Reviews:
             folders = sorted((self.folder / "reviews" / owner).iterdir(), key=lambda path: path.stat().st_mtime)
         except OSError:
             return []
-        return [kept for path in folders if (kept := _read(path))]
+        return [review for path in folders if (review := _read(path))]
 
     async def delete(self, owner: str, review_id: str) -> bool:
         """Remove an owner's review; rows saved from it stay. False if there is none."""
@@ -159,16 +159,16 @@ class Reviews:
             TooMany: the owner has too many rows.
             NamepinError: E333 when the review still waits; as `save_rows`.
         """
-        kept, folder = self.get(owner, review_id), self._folder(owner, review_id)
-        if kept is None or folder is None:
+        review, folder = self.get(owner, review_id), self._folder(owner, review_id)
+        if review is None or folder is None:
             return None
-        if kept.extraction is None:
+        if review.extraction is None:
             raise NamepinError("E333", "there are questions left", mend="answer them first")
         if self.rows_kept(owner) >= _MOST_ROWS:
             raise TooMany(f"{_MOST_ROWS} rows are stored already: download and delete them", 60)
-        ready = _ready(self._pin(kept), folder)
+        ready = _ready(self._pin(review), folder)
         rows = self._rows(owner)
-        files = save_rows(rows, kept.extraction, ready.picture.image if ready.picture else None)
+        files = save_rows(rows, review.extraction, ready.picture.image if ready.picture else None)
         return tuple(file.relative_to(rows).as_posix() for file in files)
 
     def rows_kept(self, owner: str) -> int:
@@ -199,35 +199,35 @@ class Reviews:
         shutil.rmtree(rows, ignore_errors=True)
         return True
 
-    async def _go_on(self, owner: str, kept: Reviewed, answers: Mapping[str, Any] | None) -> Reviewed:
-        folder = self.folder / "reviews" / owner / kept.id
-        pin = await asyncio.to_thread(self._pin, kept)
+    async def _go_on(self, owner: str, review: Reviewed, answers: Mapping[str, Any] | None) -> Reviewed:
+        folder = self.folder / "reviews" / owner / review.id
+        pin = await asyncio.to_thread(self._pin, review)
         ready = await asyncio.to_thread(_ready, pin, folder)
         await asyncio.to_thread(lambda: pin.calls)  # in a thread, so that the server answers meanwhile
-        run = await Review(pin, ready, partial(open_saver, self.folder), _thread(owner, kept.id)).abegin()
+        run = await Review(pin, ready, partial(open_saver, self.folder), _thread(owner, review.id)).abegin()
         try:
             if answers is not None:
                 await run.aanswer(answers)
         finally:
             # Write the run's open questions, even if a crash had prevented the last write.
-            told = tuple(Answered(question=question, answer=answer) for question, answer in run.answered)
-            kept = kept.model_copy(
+            decisions = tuple(Answered(question=question, answer=answer) for question, answer in run.answered)
+            review = review.model_copy(
                 update={
                     "state": "done" if run.extraction else "waiting",
                     "questions": run.questions,
-                    "answered": (*kept.answered, *told),
+                    "answered": (*review.answered, *decisions),
                     "extraction": run.extraction,
                 }
             )
-            await asyncio.to_thread(_write, folder, kept)
+            await asyncio.to_thread(_write, folder, review)
         if run.extraction is not None:
             if self.heat is not None:
                 await asyncio.to_thread(self.heat.keep, run.extraction, run.heat)
-            await self._forget(owner, kept.id)
-        return kept
+            await self._forget(owner, review.id)
+        return review
 
-    def _pin(self, kept: Reviewed) -> Namepin:
-        return self.pins.get(kept.profile, {} if kept.gamma is None else {"gate": {"gamma": kept.gamma}})
+    def _pin(self, review: Reviewed) -> Namepin:
+        return self.pins.get(review.profile, {} if review.gamma is None else {"gate": {"gamma": review.gamma}})
 
     def _lock(self, review_id: str) -> asyncio.Lock:
         return self._locks.setdefault(review_id, asyncio.Lock())
@@ -268,9 +268,9 @@ def _write_post(folder: Path, row: Mapping[str, Any], picture: bytes | None) -> 
         raise NamepinError("E500", f"the review cannot be written: {error.strerror}") from error
 
 
-def _write(folder: Path, kept: Reviewed) -> None:
+def _write(folder: Path, review: Reviewed) -> None:
     try:
-        atomic_write(folder / STATE, kept.model_dump_json())
+        atomic_write(folder / STATE, review.model_dump_json())
     except OSError as error:
         raise NamepinError("E500", f"the review cannot be written: {error.strerror}") from error
 

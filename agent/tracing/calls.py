@@ -59,25 +59,27 @@ class TracedCalls:
 
     def _decision_metadata(self, request: Frozen, answer: Frozen) -> Metadata:
         """Numbers of an answer and the policy's decisions on them; never a word of the post."""
-        told: Metadata = {
+        facts: Metadata = {
             kind: tokens for kind in ("prompt_tokens", "completion_tokens") if (tokens := getattr(answer, kind, None))
         }
         gate, threshold = self.policy.gate, self.policy.match.threshold
         if isinstance(answer, Tags):
             self._mentions |= {mention.token_span: mention for mention in answer.mentions}
-            told |= {"mentions": len(answer.mentions), "gamma": gate.gamma} | self._gate_metadata(list(answer.mentions))
+            facts |= {"mentions": len(answer.mentions), "gamma": gate.gamma} | self._gate_metadata(
+                list(answer.mentions)
+            )
         elif isinstance(answer, Reranked) and isinstance(request, RerankRequest):
             mention = self._mentions.get(request.token_span)
-            told |= {"candidates": list(request.candidates), "label": answer.label}
-            told |= self._gate_metadata([mention]) if mention else {}
+            facts |= {"candidates": list(request.candidates), "label": answer.label}
+            facts |= self._gate_metadata([mention]) if mention else {}
         elif isinstance(answer, Matches | Entailments):
             pairs = answer.matches if isinstance(answer, Matches) else answer.entailments
             scores = [pair.score for pair in pairs]
-            told |= {"match_score": scores, "in_picture": [score >= threshold for score in scores]}
-            told |= {"match_threshold": threshold}
+            facts |= {"match_score": scores, "in_picture": [score >= threshold for score in scores]}
+            facts |= {"match_threshold": threshold}
         elif isinstance(answer, Groundings):
-            told |= {"boxes": [len(found.boxes) for found in answer.groundings]}
-        return told
+            facts |= {"boxes": [len(found.boxes) for found in answer.groundings]}
+        return facts
 
     def _gate_metadata(self, mentions: list[Mention]) -> Metadata:
         """The gate's decision on each mention: `hard` mentions have candidates; NaN if the tagger gave no entropy."""

@@ -81,27 +81,27 @@ class PageConversation:
     def reviews(self, visitor: Visitor) -> dict[str, Reviewed]:
         """The reviews of the conversation's results: waiting reviews by their source, finished ones by their result."""
         return {
-            kept.source if kept.state == "waiting" else fragments.anchor(review_call(kept.id)): kept
-            for kept in self.state.reviews.list(visitor.jobs_owner)
+            stored.source if stored.state == "waiting" else fragments.anchor(review_call(stored.id)): stored
+            for stored in self.state.reviews.list(visitor.jobs_owner)
         }
 
     async def history(self, visitor: Visitor) -> str:
         """The conversation so far, as HTML."""
         turns: list[fragments.Turn] = []
         values = await self._values(visitor)
-        told: list[str] = []
+        shown: list[str] = []
         reviews = await asyncio.to_thread(self.reviews, visitor)
         for message in _messages(values):
             if isinstance(message, HumanMessage):
                 turns.append(fragments.Turn(str(message.content) or "(a picture)"))
-                told = []
+                shown = []
             elif turns and isinstance(message, ToolMessage) and message.artifact:
                 answer = _answer(message)
                 turns[-1].blocks.append(await self._block(visitor, message.tool_call_id, answer, values, reviews))
-                told.append(answer.words)
+                shown.append(answer.words)
             elif turns and isinstance(message, AIMessage) and message.text:
                 text = str(message.text)
-                for words in told:  # the rules repeat the tool's answer, which is already shown
+                for words in shown:  # the rules repeat the tool's answer, which is already shown
                     text = text.removeprefix(words).strip()
                 turns[-1].text = "\n\n".join(filter(None, [turns[-1].text, text]))
         if not turns:
@@ -109,7 +109,7 @@ class PageConversation:
         # Tracing masks and filling templates would block the event loop.
         return await asyncio.to_thread(lambda: "".join(fragments.turn(turn) for turn in turns[-_TURNS:]))
 
-    async def spoken(self, visitor: Visitor) -> str:
+    async def spoken_answer(self, visitor: Visitor) -> str:
         """The last answer as text, for screen readers."""
         messages = _messages(await self._values(visitor))
         return next((str(m.text) for m in reversed(messages) if isinstance(m, AIMessage) and m.text), "")
@@ -145,13 +145,13 @@ class PageConversation:
         address, name = None, fragments.anchor(call)
         if extraction.image:
             address = f"/page/pictures/{self.visitors.sign(visitor, extraction.image.sha256)}.jpg"
-        kept = await asyncio.to_thread(self.state.heat.of, extraction)
+        stored = await asyncio.to_thread(self.state.heat.of, extraction)
         return fragments.Block(
             answer,
             name,
             await self._about(extraction, values),
             address,
-            heat={index: f"/page/results/{name}/heat/{index}.png" for index in kept},
+            heat={index: f"/page/results/{name}/heat/{index}.png" for index in stored},
             review=reviews.get(name),
             close=await self._close(extraction, values),
         )

@@ -52,16 +52,16 @@ class Block:
         return Markup(fragment(self.answer.extraction, self.about, self.anchor, self.picture, self.heat))
 
     @property
-    def pinned(self) -> bool:
+    def has_pins(self) -> bool:
         """Whether anything is drawn on the picture."""
         found = self.answer.extraction
         return self.picture is not None and found is not None and any(entity.box for entity in found.entities)
 
     @property
-    def masked(self) -> bool:
+    def has_masks(self) -> bool:
         """Whether a mask is drawn on the picture."""
         found = self.answer.extraction
-        return self.pinned and found is not None and any(entity.mask for entity in found.entities)
+        return self.has_pins and found is not None and any(entity.mask for entity in found.entities)
 
     @property
     def decide(self) -> Markup:

@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from namepin.agent.server.access import Denied
-from namepin.agent.server.problems import denied, problem
+from namepin.agent.server.problems import problem, unauthorized
 from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
 
 _PUBLIC = re.compile(r"/(?:assets|static)/.+|/(?:gradio_api/)?theme\.css|/favicon\.ico|/robots\.txt")
@@ -78,14 +78,14 @@ class Gate:
         try:
             visitor = self.visitors.of(Request(scope).cookies)
         except Denied:
-            refusal: Response = RedirectResponse("/login", 303) if path == "/" else denied()
+            refusal: Response = RedirectResponse("/login", 303) if path == "/" else unauthorized()
             await refusal(scope, receive, send)
             return
         if path == "/":
             await self.app(scope, receive, _with_page_headers(send, begin=visitor is None))
             return
         if visitor is None:
-            await denied()(scope, receive, send)
+            await unauthorized()(scope, receive, send)
             return
         body = await _body(receive) if scope["method"] == "POST" else b""
         if body is None:
@@ -117,10 +117,10 @@ class Gate:
             name = path.rpartition("/")[2]
         elif body:
             try:
-                said = json.loads(body)
+                event = json.loads(body)
             except ValueError:
                 return False
-            name = said.get("session_hash") if isinstance(said, dict) else None
+            name = event.get("session_hash") if isinstance(event, dict) else None
         else:
             name = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[-1]
             if not name:

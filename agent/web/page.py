@@ -185,9 +185,9 @@ class PageEvents:
         self.state: ServerState = app.state.namepin
         self.visitors: Visitors = app.state.visitors
 
-    async def answer(self, said: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+    async def answer(self, typed: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
         """Answer a message."""
-        async for shown in _answers(self.app, request, said, signed, chosen):
+        async for shown in _answers(self.app, request, typed, signed, chosen):
             yield shown
 
     async def example(self, number: int, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
@@ -211,7 +211,7 @@ class PageEvents:
         """The updated conversation, and the text for screen readers."""
         visitor = self.visitors.require_known(request.cookies)
         shown = await _history(self.app, visitor)
-        return shown, fragments.part("spoken", text=await self.app.state.talk.spoken(visitor))
+        return shown, fragments.part("spoken", text=await self.app.state.talk.spoken_answer(visitor))
 
     def jobs(self, request: gr.Request) -> tuple[str, Any]:
         """The visitor's jobs, and whether to poll again in a second."""
@@ -253,18 +253,18 @@ async def _history(app: FastAPI, visitor: Visitor) -> str:
 
 
 async def _answers(
-    app: FastAPI, request: gr.Request, said: Any, signed: Any, profile: Any
+    app: FastAPI, request: gr.Request, typed: Any, signed: Any, profile: Any
 ) -> AsyncIterator[tuple[Any, ...]]:
     """The page's values during an answer and afterwards: past, now, spoken, message, picture."""
     same = gr.skip()
     talk: PageConversation = app.state.talk
-    said, signed, profile = (value if isinstance(value, str) else "" for value in (said, signed, profile))
+    typed, signed, profile = (value if isinstance(value, str) else "" for value in (typed, signed, profile))
     try:
         visitor = talk.visitors.require_known(request.cookies)
         picture = await picture_of(talk.visitors, talk.pictures, visitor, signed)
-        async for html in talk.answer(visitor, said, picture, profile or None):
+        async for html in talk.answer(visitor, typed, picture, profile or None):
             yield same, html, same, same, same
-        spoken = fragments.part("spoken", text=await talk.spoken(visitor))
+        spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))
         yield await talk.history(visitor), "", spoken, "", ""
     except (NamepinError, TooMany) as error:
         yield same, fragments.problem(str(error)), same, same, same

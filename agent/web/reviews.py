@@ -5,7 +5,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
-from namepin.agent.chat import phrasing as words
+from namepin.agent.chat import phrasing
 from namepin.agent.chat.answers import describe, remember
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.web.conversation import PageConversation, review_call
@@ -60,10 +60,10 @@ async def _record(talk: PageConversation, visitor: Visitor, done: Reviewed) -> N
     """Add the decisions and the result to the conversation, so that the next question is about the result."""
     if done.extraction is None:
         raise NamepinError("E333", "there are questions left", mend="answer them first")
-    said = "; ".join(words.phrase_decision(one.question, one.answer) for one in done.answered)
+    decisions = "; ".join(phrasing.phrase_decision(one.question, one.answer) for one in done.answered)
     found, call = describe(done.extraction, done.profile), review_call(done.id)
     messages = [
-        HumanMessage(f"I decide: {said}"),
+        HumanMessage(f"I decide: {decisions}"),
         AIMessage("", tool_calls=[{"name": "review", "args": {}, "id": call}]),
         ToolMessage(
             json.dumps(found.facts, ensure_ascii=False),

@@ -83,8 +83,8 @@ class Visitors:
         return value if fits else None
 
     def _signature(self, visitor: Visitor, value: str) -> str:
-        said = f"{visitor.key}/{value}".encode("utf-8", "surrogatepass")
-        return hmac.new(self._secret, said, hashlib.sha256).hexdigest()[:32]
+        payload = f"{visitor.key}/{value}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, payload, hashlib.sha256).hexdigest()[:32]
 
 
 def new_session() -> str:

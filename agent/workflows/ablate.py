@@ -206,14 +206,14 @@ def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:
 
 
 def _weights(settings: Settings) -> Iterator[str]:
-    told = set()
+    reasons = set()
     for role, tool in settings.tools.items():
         if role == "knowledge" or role == "captioner":
             continue  # not called without pictures or with recorded knowledge
         for weights in wanted_weights(tool.config):
             if weights.weights not in ablations().train and not weights.here:
-                told.add(f"missing weights: {weights.command}")
-    yield from sorted(told)
+                reasons.add(f"missing weights: {weights.command}")
+    yield from sorted(reasons)
     if any(_device(tool.config) == "cuda" for tool in settings.tools.values()):
         import torch
 

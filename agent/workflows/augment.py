@@ -110,7 +110,7 @@ def _begun(parts: Parts, models: Sequence[str]) -> Parts:
     """Create the folder and check its content before the first request."""
     parts.folder.mkdir(parents=True, exist_ok=True)
     others = [file for file in parts.every() if parts.rows(file) and file not in map(parts.part, models)]
-    others += [parts.merged] if parts.strange() else []
+    others += [parts.merged_file] if parts.strange() else []
     if others and parts.split != "train":
         what = f"{parts.split} is explained already, and an evaluation split is never mixed"
         raise NamepinError("E139", what, where=str(others[0]), mend="choose another --out")
@@ -139,8 +139,8 @@ def _one_model(kind: str, model: str, dataset: Dataset, parts: Parts, assignment
                 if answer is None:
                     told.failed += 1
                     continue
-                said = {"knowledge": answer.text} if kind == "knowledge" else {"expansion": answer.text}
-                add_row(part, {**row, "model": model, **said})
+                answer_row = {"knowledge": answer.text} if kind == "knowledge" else {"expansion": answer.text}
+                add_row(part, {**row, "model": model, **answer_row})
             told.rows += 1
 
 

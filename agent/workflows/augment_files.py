@@ -37,7 +37,7 @@ class Parts:
     needed: Sequence[str]
 
     @property
-    def merged(self) -> Path:
+    def merged_file(self) -> Path:
         """The merged file, which recipes read."""
         return self.folder / f"{self.split}.jsonl"
 
@@ -61,7 +61,7 @@ class Parts:
             try:
                 rows.append(self._row(line))
             except (ValueError, KeyError) as error:
-                if not line.data.endswith(b"\n") and file != self.merged:
+                if not line.data.endswith(b"\n") and file != self.merged_file:
                     break
                 what = f"not a row of {', '.join(self.needed)}: {reason(error)}"
                 raise NamepinError("E134", what, where=line.where, mend="mend the line") from error
@@ -76,7 +76,7 @@ class Parts:
     def strange(self) -> list[Row]:
         """Rows of the merged file that no part has."""
         known = {_line(row) for file in self.every() for row in self.rows(file)}
-        return [row for row in self.rows(self.merged) if _line(row) not in known]
+        return [row for row in self.rows(self.merged_file) if _line(row) not in known]
 
     def end_line(self, file: Path) -> None:
         """Prepare a part for another line: remove a truncated row."""
@@ -100,7 +100,7 @@ class Parts:
         """
         parts = [self.rows(file) for file in self.every()]
         if not any(parts):
-            return len(self.rows(self.merged))
+            return len(self.rows(self.merged_file))
         if strange := self.strange():
             before = self.part(BEFORE)
             _put(before, [*self.rows(before), *strange])
@@ -110,7 +110,7 @@ class Parts:
             for row in rows:
                 together.setdefault(key_of(row), []).append(row)
         merged = [row for rows in together.values() for row in rows]
-        _put(self.merged, merged)
+        _put(self.merged_file, merged)
         return len(merged)
 
 

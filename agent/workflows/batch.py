@@ -23,7 +23,7 @@ def run(
     limit: int | None = None,
     masks: bool = False,
     repair: bool = False,
-    told: "Callable[[Progress], None]" = lambda _: None,
+    on_progress: "Callable[[Progress], None]" = lambda _: None,
 ) -> "tuple[Progress, bool]":
     """Process an input into a folder, or continue an earlier run there.
 
@@ -38,7 +38,7 @@ def run(
         limit: number of input rows after which to stop.
         masks: the rows are predictions, which get masks; only the segmenter is built. Local engine only.
         repair: continue with damaged results.
-        told: called after each row.
+        on_progress: called after each row.
 
     Returns:
         The counts of rows by outcome, and whether the run was stopped before its end.
@@ -58,7 +58,7 @@ def run(
             together=together,
             limit=limit,
             repair=repair,
-            told=told,
+            on_progress=on_progress,
         )
     from namepin.agent.api import Namepin
     from namepin.agent.batch.local_engine import run_batch
@@ -68,4 +68,6 @@ def run(
         segmenter = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
         settings = settings.model_copy(update={"tools": segmenter})
     pin = Namepin(settings, batched_calls(settings, together))
-    return run_batch(pin, source, out, at_once=at_once, limit=limit, masks=masks, repair=repair, told=told)
+    return run_batch(
+        pin, source, out, at_once=at_once, limit=limit, masks=masks, repair=repair, on_progress=on_progress
+    )

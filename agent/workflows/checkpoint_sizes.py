@@ -146,16 +146,16 @@ def _is_pickled(published: Published | None) -> bool:
 
 def wanted_weights(config: BaseModel) -> Iterator[Wanted]:
     """The weights that a tool's settings name, including nested settings."""
-    told: Mapping[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
-    if isinstance(told.get("weights"), str):
+    settings: Mapping[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
+    if isinstance(settings.get("weights"), str):
         yield Wanted(
-            weights=told["weights"],
-            revision=told.get("revision"),
-            dtype=told.get("dtype", "float32"),
-            quantization=told.get("quantization", "none"),
-            quantisable="quantization" in told,
+            weights=settings["weights"],
+            revision=settings.get("revision"),
+            dtype=settings.get("dtype", "float32"),
+            quantization=settings.get("quantization", "none"),
+            quantisable="quantization" in settings,
         )
-    for value in told.values():
+    for value in settings.values():
         if isinstance(value, BaseModel):
             yield from wanted_weights(value)
 

@@ -128,15 +128,15 @@ def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
 
 def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Check:
     """The size of a tool's weights before any download."""
-    said = []
+    lines = []
     for needed in absent:
         size = f", {needed.published.download_gb:.1f} GB to download" if needed.published else ""
-        said.append(f"{needed.weights} is not on this machine{size}; {fit(needed, _gpu_gb())}")
+        lines.append(f"{needed.weights} is not on this machine{size}; {fit(needed, _gpu_gb())}")
     megabytes = sum(needed.published.download_gb * 1e9 / 2**20 for needed in absent if needed.published)
     return Check(
         name=role,
         state="missing",
-        detail=f"{chosen.backend}: {'; '.join(said)}",
+        detail=f"{chosen.backend}: {'; '.join(lines)}",
         megabytes=round(megabytes, 1) or None,
         mend=" && ".join(dict.fromkeys(needed.command for needed in absent)),
     )

@@ -97,13 +97,13 @@ def predict_with(
     if saved is None:
         return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
     fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
-    kept = {e.id: e for e in read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
+    saved_results = {e.id: e for e in read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
 
     def resumed(posts: Sequence[Post]) -> Iterator[Extraction]:
         try:
             with saved.open("a", encoding="utf-8") as file:
                 for post in posts:
-                    before = kept.get(post.id)
+                    before = saved_results.get(post.id)
                     if before and before.tokens == post.tokens:
                         yield before
                         continue

@@ -121,10 +121,10 @@ def fill(
     """
     from namepin.graphs.recording.replay import replay
 
-    kept = recorded_ids(directory)
-    if kept:
+    recorded = recorded_ids(directory)
+    if recorded:
         _check_tools(directory, pin)
-    missing = [gold.post for gold in dataset.posts if gold.post.id not in kept]
+    missing = [gold.post for gold in dataset.posts if gold.post.id not in recorded]
     for first in range(0, len(missing), SAVED_EVERY):
         with Recorder(directory, graph=pin.graph.name, profile=pin.settings.dump()) as recorder:
             for post in missing[first : first + SAVED_EVERY]:

@@ -49,7 +49,7 @@ def made_dataset(posts: int) -> tuple[Dataset, list[tuple[str, dict[str, Any]]]]
     golds, rows = [], []
     for number in range(posts):
         words = [f"w{rng.randrange(5000)}" for _ in range(20)]
-        text, entities, said = " ".join(words), [], []
+        text, entities, answers = " ".join(words), [], []
         for first in (3, 11):
             label = rng.choice(COARSE4)
             start = len(" ".join(words[:first])) + 1
@@ -59,7 +59,7 @@ def made_dataset(posts: int) -> tuple[Dataset, list[tuple[str, dict[str, Any]]]]
                 GoldEntity(name, (start, start + len(name)), (first, first + 2), label, boxes=(box,) if box else ())
             )
             right = rng.random() < 0.67
-            said.append(
+            answers.append(
                 {
                     "token_span": [first, first + 2],
                     "label": label if right else rng.choice(COARSE4),
@@ -68,7 +68,7 @@ def made_dataset(posts: int) -> tuple[Dataset, list[tuple[str, dict[str, Any]]]]
                 }
             )
         golds.append(GoldPost(Post(id=str(number), text=text, tokens=tuple(words)), tuple(entities), (200, 200)))
-        rows.append((f"post {number}", {"id": str(number), "entities": said}))
+        rows.append((f"post {number}", {"id": str(number), "entities": answers}))
     made = Dataset("gmner", "made", "gmner4", "made", "0" * 64, tuple(golds), has_boxes=True)
     return made, rows
 

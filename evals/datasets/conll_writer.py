@@ -48,7 +48,9 @@ def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> 
         for post in posts:
             for mention in post.mentions:
                 if mention.row.get("fine_label"):
-                    losses.lost(post.row["id"], "fine types, since other mentions have none: there is no txt_fine/")
+                    losses.count_loss(
+                        post.row["id"], "fine types, since other mentions have none: there is no txt_fine/"
+                    )
     _write_regions(posts, "boxes", target / "xml", ".xml", _voc, losses)
     _write_regions(posts, "masks", target / "masks", ".json", _labelme, losses)
 
@@ -57,29 +59,31 @@ def _token_post(row: PostRow, losses: Losses) -> _TokenPost | None:
     """The post; None, and a problem, where its id cannot be on one line."""
     post_id, text = str(row["id"]), str(row["text"])
     if post_id != post_id.strip() or any(char in post_id for char in "\r\n\t") or not _is_utf8(post_id):
-        losses.lost(post_id, "posts whose ids cannot stand in a line")
+        losses.count_loss(post_id, "posts whose ids cannot stand in a line")
         return None
     given = tuple(row.get("tokens") or text.split())
-    kept = _apart(row["entities"], post_id, losses)
+    chosen = _apart(row["entities"], post_id, losses)
     offsets = token_offsets(text, given)
-    borders = {border for entity in kept for border in (entity["start"], entity["end"])}
+    borders = {border for entity in chosen for border in (entity["start"], entity["end"])}
     pieces = [piece for offset in offsets for piece in _split_token(offset, borders)]
     if len(pieces) > len(offsets):
-        losses.changed(post_id, "posts in which tokens are cut where a mention begins or ends")
+        losses.count_change(post_id, "posts in which tokens are cut where a mention begins or ends")
     words = [text[start:end] for start, end in pieces]
     tokens = tuple(_clean(word) for word in words)
     if list(tokens) != words:
-        losses.changed(post_id, "posts with tabs, line ends or half characters in a token, each written as one space")
+        losses.count_change(
+            post_id, "posts with tabs, line ends or half characters in a token, each written as one space"
+        )
     if " ".join(words) != text:
-        losses.changed(post_id, "posts whose text becomes the tokens joined by one space")
+        losses.count_change(post_id, "posts whose text becomes the tokens joined by one space")
     mentions = []
-    for entity in kept:
+    for entity in chosen:
         inside = [i for i, (start, end) in enumerate(pieces) if entity["start"] <= start and end <= entity["end"]]
         if inside:
             first, end = inside[0], inside[-1] + 1
             mentions.append(_Mention(first, end, " ".join(tokens[first:end]), entity))
         else:
-            losses.lost(post_id, "mentions of white space alone")
+            losses.count_loss(post_id, "mentions of white space alone")
     _count_other_keys(row, losses)
     return _TokenPost(row, tokens, tuple(mentions))
 
@@ -87,9 +91,9 @@ def _token_post(row: PostRow, losses: Losses) -> _TokenPost | None:
 def _count_other_keys(row: PostRow, losses: Losses) -> None:
     post_id = row["id"]
     if row.get("extra"):
-        losses.lost(post_id, "posts with other keys, which the form has no place for")
+        losses.count_loss(post_id, "posts with other keys, which the form has no place for")
     if row.get("image") and row["image"] != f"images/{post_id.removesuffix('.jpg')}.jpg":
-        losses.changed(post_id, "pictures that this form looks for as images/ID.jpg, and not by their path")
+        losses.count_change(post_id, "pictures that this form looks for as images/ID.jpg, and not by their path")
 
 
 def _is_utf8(text: str) -> bool:
@@ -107,13 +111,13 @@ def _clean(token: str) -> str:
 
 def _apart(entities: Sequence[PostRow], post_id: str, losses: Losses) -> list[PostRow]:
     """The entities that do not overlap, longer ones first, in text order."""
-    kept: list[PostRow] = []
+    chosen: list[PostRow] = []
     for entity in sorted(entities, key=lambda e: (e["start"] - e["end"], e["start"])):
-        if any(entity["start"] < other["end"] and other["start"] < entity["end"] for other in kept):
-            losses.lost(post_id, "mentions within or across a longer one: a token has one tag")
+        if any(entity["start"] < other["end"] and other["start"] < entity["end"] for other in chosen):
+            losses.count_loss(post_id, "mentions within or across a longer one: a token has one tag")
         else:
-            kept.append(entity)
-    return sorted(kept, key=lambda e: int(e["start"]))
+            chosen.append(entity)
+    return sorted(chosen, key=lambda e: int(e["start"]))
 
 
 def _split_token(offset: tuple[int, int], borders: set[int]) -> list[tuple[int, int]]:
@@ -143,11 +147,15 @@ def _write_regions(
         by_name: dict[str, list[Any]] = {}
         for mention in post.mentions:
             if kind not in mention.row:
-                losses.changed(post.row["id"], f"mentions without {kind}, which this form reads as not in the picture")
+                losses.count_change(
+                    post.row["id"], f"mentions without {kind}, which this form reads as not in the picture"
+                )
             regions = mention.row.get(kind, [])
             name = name_key(mention.name)
             if name in by_name and by_name[name] != regions:
-                losses.changed(post.row["id"], f"mentions of one name with other {kind}: in this form they share all")
+                losses.count_change(
+                    post.row["id"], f"mentions of one name with other {kind}: in this form they share all"
+                )
             by_name.setdefault(name, [])
             by_name[name] += [region for region in regions if region not in by_name[name]]
         path = folder / file_name(post.row["id"], suffix)
@@ -185,14 +193,14 @@ def _labelme(row: PostRow, masks: Sequence[tuple[str, PostRow]], losses: Losses)
         polygons = polygons_of(mask)
         shape = {"label": name, "group_id": group, "flags": {}}
         if not polygons:
-            losses.lost(row["id"], "masks without a pixel")
+            losses.count_loss(row["id"], "masks without a pixel")
         elif mask_of(polygons, mask.size) == mask:
             shapes += [{**shape, "shape_type": "polygon", "points": [list(p) for p in part]} for part in polygons]
         else:  # outlines cannot represent some holes exactly
             shapes.append({**shape, "shape_type": "mask", **_bitmap(mask)})
         size = size or mask.size
         if mask.size != size:
-            losses.lost(row["id"], "masks of another size than the post's first")
+            losses.count_loss(row["id"], "masks of another size than the post's first")
             shapes = [other for other in shapes if other["group_id"] != group]
     if size is None:
         return None

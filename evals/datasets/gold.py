@@ -136,6 +136,6 @@ class Dataset:
         if missing:
             shown = ", ".join(missing[:5])
             raise NamepinError("E135", f"{len(missing)} listed ids are not in {self.name} {self.split}: {shown}")
-        kept = tuple(gold for gold in self.posts if gold.post.id in ids)
-        part = f"{self.release}, part" if len(kept) < len(self.posts) else self.release
-        return replace(self, posts=kept, release=part)
+        chosen = tuple(gold for gold in self.posts if gold.post.id in ids)
+        part = f"{self.release}, part" if len(chosen) < len(self.posts) else self.release
+        return replace(self, posts=chosen, release=part)

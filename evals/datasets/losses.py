@@ -14,11 +14,11 @@ class Losses:
 
     _posts: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def changed(self, post_id: str, what: str) -> None:
+    def count_change(self, post_id: str, what: str) -> None:
         """Count data of a post that is changed; `what` names it in the plural."""
         self._posts["W132", what].append(post_id)
 
-    def lost(self, post_id: str, what: str) -> None:
+    def count_loss(self, post_id: str, what: str) -> None:
         """Count data of a post that is left out; `what` names it in the plural."""
         self._posts["E140", what].append(post_id)
 

@@ -91,8 +91,8 @@ def _bins(axes: Axes, bins: Sequence[Bin]) -> None:
 
 def confusion(table: Mapping[str, Mapping[str, int]], labels: Sequence[str]) -> str:
     """Gold types down, predicted types across; rows add up to 1."""
-    columns = [*labels, *sorted({said for row in table.values() for said in row} - set(labels))]
-    counts = [[table.get(gold, {}).get(said, 0) for said in columns] for gold in labels]
+    columns = [*labels, *sorted({predicted for row in table.values() for predicted in row} - set(labels))]
+    counts = [[table.get(gold, {}).get(predicted, 0) for predicted in columns] for gold in labels]
     shares = [[n / (sum(row) or 1) for n in row] for row in counts]
     figure, axes = _figure(height=1.2 + 0.38 * len(labels))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")

@@ -140,7 +140,7 @@ def attribute(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> A
         _failures(dataset, outcome.entity, outcome.predicted, iou, steps) for outcome in found if outcome.predicted
     ]
 
-    def repaired(names: Sequence[Cause]) -> float:
+    def repaired_f1(names: Sequence[Cause]) -> float:
         right = sum(not set(wrong) - set(names) for wrong in failures)
         if "span" in names:
             return Count(right + len(found) - matched, len(found), len(found)).f1
@@ -151,9 +151,9 @@ def attribute(dataset: Dataset, predictions: Predictions, iou: float = 0.5) -> A
         causes={cause: causes[cause] for cause in ("right", *steps)},
         extra=predicted - matched,
         task=judged_task(dataset, predictions),
-        f1=repaired([]),
+        f1=repaired_f1([]),
         repairs={
-            step: Repair(alone=repaired([step]), with_later=repaired(steps[number:]))
+            step: Repair(alone=repaired_f1([step]), with_later=repaired_f1(steps[number:]))
             for number, step in enumerate(steps)
         },
     )

@@ -84,8 +84,8 @@ def confusion(dataset: Dataset, found: Sequence[Outcome]) -> dict[str, dict[str,
     table: dict[str, Counter[str]] = {}
     for outcome in found:
         if outcome.predicted:
-            said = label_in(dataset.scheme, outcome.predicted) or "?"
-            table.setdefault(outcome.entity.label, Counter())[said] += 1
+            predicted_type = label_in(dataset.scheme, outcome.predicted) or "?"
+            table.setdefault(outcome.entity.label, Counter())[predicted_type] += 1
     return {gold: dict(counts) for gold, counts in table.items()}
 
 

@@ -84,41 +84,45 @@ def _usable(predicted: Predicted | None) -> bool:
 
 
 def _judge(dataset: Dataset, outcome: Outcome, k: int) -> _Judged:
-    said = outcome.predicted
-    assert said is not None and said.entropy is not None  # the caller has checked `_usable`
+    prediction = outcome.predicted
+    assert prediction is not None and prediction.entropy is not None  # the caller has checked `_usable`
     tagged = _by_the_tagger(outcome).predicted
     assert tagged is not None
-    best = _rank(said.scores)[:k]
-    names = {name if dataset.has_fine else label_in(dataset.scheme, _with_type(said, name)) for name in best}
+    best = _rank(prediction.scores)[:k]
+    names = {name if dataset.has_fine else label_in(dataset.scheme, _with_type(prediction, name)) for name in best}
     gold = outcome.entity.fine if dataset.has_fine else outcome.entity.label
     return _Judged(
-        said.entropy, _right(dataset, outcome, tagged), gold in names, _right(dataset, outcome, said), said.reranked
+        prediction.entropy,
+        _right(dataset, outcome, tagged),
+        gold in names,
+        _right(dataset, outcome, prediction),
+        prediction.reranked,
     )
 
 
-def _right(dataset: Dataset, outcome: Outcome, said: Predicted) -> bool:
+def _right(dataset: Dataset, outcome: Outcome, prediction: Predicted) -> bool:
     if dataset.has_fine:
-        return said.fine == outcome.entity.fine
-    return label_in(dataset.scheme, said) == outcome.entity.label
+        return prediction.fine == outcome.entity.fine
+    return label_in(dataset.scheme, prediction) == outcome.entity.label
 
 
 def _by_the_tagger(outcome: Outcome) -> Outcome:
     """The outcome with the tagger's type, from before reranking."""
-    said = outcome.predicted
-    if said is None or not said.reranked or not said.scores:
+    prediction = outcome.predicted
+    if prediction is None or not prediction.reranked or not prediction.scores:
         return outcome
-    return replace(outcome, predicted=_with_type(said, _rank(said.scores)[0]))
+    return replace(outcome, predicted=_with_type(prediction, _rank(prediction.scores)[0]))
 
 
 def _rank(scores: Mapping[str, float]) -> Sequence[str]:
     return sorted(scores, key=lambda name: (-scores[name], name))
 
 
-def _with_type(said: Predicted, name: str) -> Predicted:
+def _with_type(prediction: Predicted, name: str) -> Predicted:
     if name in COARSE4:
-        return replace(said, label=name, fine=None)
+        return replace(prediction, label=name, fine=None)
     fine = ALIASES.get(name, name)
-    return replace(said, label=FINE_TO_COARSE4[fine], fine=fine)
+    return replace(prediction, label=FINE_TO_COARSE4[fine], fine=fine)
 
 
 def _share(hits: Sequence[bool]) -> float:

@@ -232,8 +232,8 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     check_arguments(protocol, iou)
     scored = _score_tasks(dataset, predictions, protocol, iou)
     scores, built, notes = scored.scores, scored.cases, scored.notes
-    if predictions.unstated:
-        notes.append(f"{predictions.unstated} entities say nothing about the picture: read as not in it")
+    if predictions.unstated_count:
+        notes.append(f"{predictions.unstated_count} entities say nothing about the picture: read as not in it")
     span = scores["span"]
     assert span is not None  # a text task without types can always be scored
     fine = {"mner": scores["fine.mner"], "gmner": scores["fine.gmner"], "smner": scores["fine.smner"]}

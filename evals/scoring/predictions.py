@@ -124,7 +124,7 @@ class Predictions:
         return any(label_in("fmnerg8", p) for p in every) or not every
 
     @property
-    def unstated(self) -> int:
+    def unstated_count(self) -> int:
         """Entities without an answer about the picture, among others with one. They count as not in the picture."""
         every = [p for ps in self.entities.values() for p in ps]
         return sum(p.groundable is None and p.box is None for p in every) if self.visual else 0
@@ -283,23 +283,23 @@ class _RowReader:
     def span(self, number: int, item: Mapping[str, Any]) -> Span:
         text = self.gold.post.text
         tokens = self.gold.post.tokens or tuple(text.split())
-        said: tuple[Any, Any]
+        given_and_gold: tuple[Any, Any]
         if _is_span((item.get("start"), item.get("end"))):
             span = (item["start"], item["end"])
-            said = (self.row.get("text", text), {text, clean_text(text)})
+            given_and_gold = (self.row.get("text", text), {text, clean_text(text)})
         elif _is_span(item.get("token_span")):
             first, end = item["token_span"]
             offsets = token_offsets(text, tokens)
             inside = 0 <= first < end <= len(offsets)
             span = (offsets[first][0], offsets[end - 1][1]) if inside else nowhere(number)
-            said = (tuple(self.row.get("tokens") or tokens), {tokens, tuple(clean_text(text).split(" "))})
+            given_and_gold = (tuple(self.row.get("tokens") or tokens), {tokens, tuple(clean_text(text).split(" "))})
         else:
             mend = "give `start` and `end`, or `token_span`, as whole numbers"
             raise NamepinError("E134", "an entity has no span", where=f"{self.where}, entity {number}", mend=mend)
         if not 0 <= span[0] < span[1] <= len(text):
             self.note("E136", number, "the span is empty or lies outside the text; it counts as a wrong prediction")
             return nowhere(number)
-        if said[0] not in said[1]:
+        if given_and_gold[0] not in given_and_gold[1]:
             self.note("E136", number, "the row's text is not the gold text, so its offsets mean another place; wrong")
             return nowhere(number)
         return span

@@ -121,8 +121,8 @@ def published_sizes(nets: Path) -> None:
             vision_config={**vision, "initializer_range": 0.02}, text_config={"num_attention_heads": 12}
         )
         BlipForImageTextRetrieval(sizes).save_pretrained(nets / "blip")
-    words = load_ofa(nets / "ofa", "", tokenizer="").words
-    save_ofa(Ofa(OfaSizes(vocabulary=words.size)), words, nets / "ofa")
+    vocabulary = load_ofa(nets / "ofa", "", tokenizer="").vocabulary
+    save_ofa(Ofa(OfaSizes(vocabulary=vocabulary.size)), vocabulary, nets / "ofa")
 
 
 def measure(case: Case, steps: int) -> dict[str, float]:

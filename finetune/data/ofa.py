@@ -38,7 +38,7 @@ class OfaParts:
         path = locate(weights)
         checkpoint = load_ofa(path, weights_sha256(path), tokenizer=tokenizer)
         OfaModel(OfaConfig(weights=weights), checkpoint).check_size(image_size)
-        self.net, self.words = checkpoint.net.requires_grad_(), checkpoint.words
+        self.net, self.vocabulary = checkpoint.net.requires_grad_(), checkpoint.vocabulary
         self.pictures = Pictures(lambda image: squash(image, image_size, _HALF, _HALF))
 
     def questions(self, rows: Sequence[MentionRow], prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ class OfaParts:
 
     def save(self, folder: Path) -> None:
         """A folder in the form of OFA-Sys's transformers branch, `ofa.weights` for the tools."""
-        save_ofa(self.net, self.words, folder)
+        save_ofa(self.net, self.vocabulary, folder)
 
 
 def read(net: Any, batch: Batch) -> Memory:

@@ -67,14 +67,14 @@ class OfaGrounderTask(Task):
     def collate(self, rows: list[MentionRow]) -> Batch:
         """Pictures, questions, and the bins of the answers."""
         answers = [self._bins(row) for row in rows]
-        targets = [[*(self.parts.words.first_bin + place for place in bins), END] for bins in answers]
+        targets = [[*(self.parts.vocabulary.first_bin + place for place in bins), END] for bins in answers]
         return {**self._questions(rows), "targets": torch.tensor(targets)}
 
     def _bins(self, row: MentionRow) -> tuple[int, int, int, int]:
-        return bins_of(row.largest, *self.sizes[row.image], self.parts.words.bins) if row.boxes else NOWHERE
+        return bins_of(row.largest, *self.sizes[row.image], self.parts.vocabulary.bins) if row.boxes else NOWHERE
 
     def _questions(self, rows: Sequence[MentionRow]) -> dict[str, Tensor]:
-        words = self.parts.words
+        words = self.parts.vocabulary
         spelled = [words.normalise_text(as_in_riveg(row.expression))[0] for row in rows]
         prompts = [[BEGIN, *words.ids(QUESTION.format(expression=text)), END] for text in spelled]
         return self.parts.questions(rows, prompts)
@@ -94,7 +94,7 @@ class OfaGrounderTask(Task):
 
         A mention without a gold box is right when the tool returns no box.
         """
-        net, words = self.parts.net, self.parts.words
+        net, words = self.parts.net, self.parts.vocabulary
         device = next(net.parameters()).device
         bins = words.bin_ids().to(device)
         places = [bins, bins, bins, bins, torch.tensor([END], device=device)]

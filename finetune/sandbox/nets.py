@@ -19,7 +19,7 @@ from namepin.tools.labels import COARSE4, FINE51
 from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.models.match_texts import MATCH_PROMPT
 from namepin.tools.models.ofa_checkpoint import save_ofa
-from namepin.tools.models.ofa_vocabulary import OfaWords
+from namepin.tools.models.ofa_vocabulary import OfaVocabulary
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 from namepin.tools.reranker.prompt import BESIDE, CAPTION, INSTRUCTION
 
@@ -180,7 +180,7 @@ def _ofa(folder: Path, texts: Sequence[str]) -> None:
     core.train_from_iterator([f" {text.lower()}" for text in [*texts, *(["yes", "no"] * 50)]], trainer)
     learnt = json.loads(core.to_str())["model"]
     vocabulary = {**learnt["vocab"], "<mask>": len(learnt["vocab"])}
-    words = OfaWords(vocabulary, [(left, right) for left, right in learnt["merges"]], 16, BINS)
+    words = OfaVocabulary(vocabulary, [(left, right) for left, right in learnt["merges"]], 16, BINS)
     sizes = OfaSizes(
         vocabulary=words.size, width=128, inner=256, encoder_layers=3, decoder_layers=3, heads=4, token_bucket=64,
         image_bucket=8, blocks=(1, 1, 1),

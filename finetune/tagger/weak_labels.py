@@ -115,10 +115,10 @@ def evidence(root: Path, split: str, weights: Weights | None = None) -> list[Men
         if not file.is_file():
             raise NamepinError("E130", f"no {file.parent.name}/{file.name}", where=str(root), mend="check --root")
     posts = list(read_conll(texts))
-    said = read_knowledge(knowledge, [post for post, _, _ in posts], mixed=split == "train")
+    recorded = read_knowledge(knowledge, [post for post, _, _ in posts], mixed=split == "train")
     found = []
     for post, words, tags in posts:
-        notes, reasoning = parse_knowledge(said.get(post, [""])[-1])
+        notes, reasoning = parse_knowledge(recorded.get(post, [""])[-1])
         for start, end, coarse in spans_of([columns[0] for columns in tags]):
             name = " ".join(words[start:end])
             votes = text_votes(coarse, words, (start, end), weights.text)
@@ -225,9 +225,9 @@ def priors(mentions: Sequence[tuple[MentionEvidence, Votes]], enough: float = 1.
 def distribution(votes: Mapping[str, float], least: float = 0.02) -> dict[str, float]:
     """Votes as probabilities, best first, without probabilities below `least`."""
     total = sum(votes.values())
-    kept = {t: v for t, v in votes.items() if total > 0 and v / total >= least}
-    total = sum(kept.values())
-    return {t: v / total for t, v in sorted(kept.items(), key=lambda item: -item[1])}
+    likely = {t: v for t, v in votes.items() if total > 0 and v / total >= least}
+    total = sum(likely.values())
+    return {t: v / total for t, v in sorted(likely.items(), key=lambda item: -item[1])}
 
 
 def listed_mentions() -> list[tuple[tuple[str, ...], str, dict[str, float]]]:

@@ -83,8 +83,8 @@ class Student:
             order = torch.randperm(len(known), generator=self.random).tolist()
             for at in range(0, len(order), 256):
                 batch = order[at : at + 256]
-                kept = [self._drop(rows[i]) for i in batch]
-                log_p = self._log_softmax(kept, [coarse[i] for i in batch])
+                remaining = [self._drop(rows[i]) for i in batch]
+                log_p = self._log_softmax(remaining, [coarse[i] for i in batch])
                 loss = -(goal[batch] * log_p.clamp(min=-30)).sum(1).mean()
                 self.optimiser.zero_grad()
                 loss.backward()
@@ -100,8 +100,8 @@ class Student:
         return np.asarray(log_p.exp().numpy())
 
     def _drop(self, row: Tensor) -> Tensor:
-        kept = row[torch.rand(len(row), generator=self.random) >= self.drop]
-        return kept if len(kept) else row
+        remaining = row[torch.rand(len(row), generator=self.random) >= self.drop]
+        return remaining if len(remaining) else row
 
     def _log_softmax(self, rows: Sequence[Tensor], coarse: Sequence[str]) -> Tensor:
         offsets = torch.tensor([0, *np.cumsum([len(row) for row in rows])[:-1].tolist()])

@@ -188,11 +188,11 @@ class Cassette:
             NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
         """
         with files.hold_lock(directory):
-            kept = Cassette.load(directory) if (directory / MANIFEST).exists() else Cassette()
-            kept.posts |= self.posts
-            kept.setups |= self.setups
-            kept.blobs |= self.blobs
-            kept.save(directory)
+            old = Cassette.load(directory) if (directory / MANIFEST).exists() else Cassette()
+            old.posts |= self.posts
+            old.setups |= self.setups
+            old.blobs |= self.blobs
+            old.save(directory)
 
 
 def _usable(setup: Setup) -> Setup:

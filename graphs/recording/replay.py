@@ -152,9 +152,9 @@ class ReplayedCalls:
     def __init__(self, record: PostRecord, setup: Setup, overrides: Overrides, filler: _Filler | None) -> None:
         self.record, self.setup, self._filler = record, setup, filler
         self._what_if = overrides != Overrides.of({})
-        kept = {role: fingerprint for role, fingerprint in setup.tools.items() if role not in overrides.off}
+        unchanged = {role: fingerprint for role, fingerprint in setup.tools.items() if role not in overrides.off}
         changed = {role: filler.fingerprint(role) if filler else "not recorded" for role in overrides.changed}
-        known = kept | changed
+        known = unchanged | changed
         self._fingerprints = {role: known[role] for role in ROLES if role in known}
 
     @property

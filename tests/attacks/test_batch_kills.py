@@ -111,10 +111,10 @@ def test_an_input_that_changes_while_it_is_read(tmp_path: Path, change: str) -> 
                 posts.touch()
 
     if change == "touched":
-        assert run(posts, out, told=at)[0].done == 30
+        assert run(posts, out, on_progress=at)[0].done == 30
         return
     with pytest.raises(NamepinError, match="E502: the input changed while it was read"):
-        run(posts, out, told=at)
+        run(posts, out, on_progress=at)
     assert json.loads((out / MANIFEST).read_text())["status"] == "stopped"
     posts.write_bytes(whole)
     run(posts, out, repair=True)

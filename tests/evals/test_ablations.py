@@ -49,7 +49,7 @@ def test_every_row_is_a_valid_profile(ablation: Ablation, row: Row) -> None:
 
 def test_the_paper_has_fourteen_variants() -> None:
     rows = ablation_named("riveg-variants").rows
-    assert len(rows) == len({row.unnamed() for row in rows}) == len({row.name for row in rows}) == 14
+    assert len(rows) == len({row.without_name() for row in rows}) == len({row.name for row in rows}) == 14
     chosen = {tuple(a.partition("=")[2] for a in row.set if a.endswith(("=ofa", "=albef", "=seqtr"))) for row in rows}
     assert chosen == {("ofa", "ofa"), ("ofa", "seqtr"), ("albef", "ofa"), ("albef", "seqtr")}
 
@@ -94,7 +94,7 @@ def test_there_is_no_recipe_for_seqtr() -> None:
 
 def test_no_two_rows_of_a_table_are_the_same_run() -> None:
     for ablation in ablations().ablation:
-        assert len({row.unnamed() for row in ablation.rows}) == len(ablation.rows), ablation.name
+        assert len({row.without_name() for row in ablation.rows}) == len(ablation.rows), ablation.name
 
 
 def test_columns_are_paths_into_the_report(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def run(
     repair: bool = False,
     limit: int | None = None,
     fingerprint: str = "f1",
-    told: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, list[int]]:
     """Work through the posts, or go on; the last progress, and the rows that were worked on.
 
@@ -46,7 +46,7 @@ def run(
     identity = {"input_sha256": source.sha256()}
     with (
         OutFolder(out, identity, repair=repair) as folder,
-        Writing(folder, PIXELS, source, limit, told, fingerprint) as writing,
+        Writing(folder, PIXELS, source, limit, on_progress, fingerprint) as writing,
     ):
         for row in writing.rows_left():
             worked.append(row.number)

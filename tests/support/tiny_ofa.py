@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 
-from namepin.tools.models.ofa_vocabulary import OfaWords
+from namepin.tools.models.ofa_vocabulary import OfaVocabulary
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 
 CODES = 16
@@ -69,8 +69,8 @@ def _scaled(name: str, noise: Tensor) -> Tensor:
     return scaled
 
 
-def tiny_words() -> OfaWords:
-    return OfaWords(VOCABULARY, MERGES, CODES, 1000)
+def tiny_words() -> OfaVocabulary:
+    return OfaVocabulary(VOCABULARY, MERGES, CODES, 1000)
 
 
 def original_state(net: Ofa) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ _SCHEMA = (
     "(key TEXT PRIMARY KEY, value TEXT NOT NULL, size INTEGER NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
     # Covers the newest entry and the oldest ones' sizes, so that neither reads the values.
     "CREATE INDEX IF NOT EXISTS by_use ON answers (used, size)",
-    # The sum of the sizes: adding it up anew for each answer would take longer, the more there are.
+    # The sum of the sizes, because adding them up for each answer would take longer and longer.
     "CREATE TABLE IF NOT EXISTS held (total INTEGER NOT NULL)",
     "INSERT INTO held SELECT (SELECT COALESCE(SUM(size), 0) FROM answers) WHERE NOT EXISTS (SELECT 1 FROM held)",
 )

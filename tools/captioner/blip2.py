@@ -33,8 +33,8 @@ class Blip2Captioner:
         path = locate(config.weights, config.revision)
         self._net: Any = load_on_device(config, Blip2ForConditionalGeneration, path, kind=KIND, mend=MEND)
         self._words = load_tokenizer(str(path), self._net.config.text_config.vocab_size)
-        self._colours = normalisation(path)
-        self._identity = identity(weights_sha256(path), self._net, self._colours, self._words.get_vocab())
+        self._mean_std = normalisation(path)
+        self._identity = identity(weights_sha256(path), self._net, self._mean_std, self._words.get_vocab())
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +63,7 @@ class Blip2Captioner:
     def _describe(self, images: list[Any]) -> list[str]:
         import transformers
 
-        seen = picture_tokens(self._net, images, self._colours)
+        seen = picture_tokens(self._net, images, self._mean_std)
         ids = torch.tensor([self._words(self.config.prompt)["input_ids"]] * len(images), dtype=torch.long)
         asked = embedder(self._net)(ids.to(seen.device)).to(seen.dtype)
         embedded = torch.cat([seen, asked], dim=1)
@@ -80,8 +80,8 @@ class Blip2Captioner:
         )
         mask = torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device)
         rows = spoken.generate(inputs_embeds=embedded, attention_mask=mask, generation_config=settings)
-        said = self._words.batch_decode(rows, skip_special_tokens=True)
-        texts = [" ".join(text.split()) for text in said]
+        decoded = self._words.batch_decode(rows, skip_special_tokens=True)
+        texts = [" ".join(text.split()) for text in decoded]
         if not all(texts):
             raise ToolUnavailable(
                 self.name, "the model described a picture by nothing at all", mend="try another model"

@@ -24,7 +24,7 @@ class DescriberConfig(CaptionerConfig):
 
 
 class Blip2CaptionerConfig(Placement):
-    """Which BLIP-2, and how it decodes: beam search as LAVIS does it, 5 beams and at most 30 tokens."""
+    """The BLIP-2, and how it decodes: beam search as in LAVIS, with 5 beams and at most 30 tokens."""
 
     weights: str = "Salesforce/blip2-opt-2.7b"
     """A transformers folder, or a name on the hub."""

@@ -135,13 +135,13 @@ def sentence_ids(
 
 
 def as_albef(expression: str, max_words: int) -> tuple[str, bool]:
-    """An expression as ALBEF's data code for SNLI-VE spells it, and whether words of it were cut off."""
+    """An expression in the spelling of ALBEF's data code for SNLI-VE, and whether words were cut off."""
     text = re.sub(r"[,.'!?\"()*#:;~]", "", expression.lower()).replace("-", " ").replace("/", " ")
     return _first_words(text.replace("<person>", "person"), max_words)
 
 
 def as_lavis(expression: str, max_words: int) -> tuple[str, bool]:
-    """The same as LAVIS's `blip_caption` spells it."""
+    """The same in the spelling of LAVIS's `blip_caption`."""
     return _first_words(re.sub(r"[.!\"()*#:;~]", " ", expression.lower()), max_words)
 
 

@@ -1,4 +1,4 @@
-"""Whether the picture entails an expression: A chat model that sees pictures, asked for yes or no.
+"""Whether the picture entails an expression: a chat model that sees pictures answers yes or no.
 
 The server is asked for the log-probabilities of its answer. The score is P(yes) / (P(yes) + P(no)). Without
 log-probabilities the score is 1 or 0.
@@ -118,10 +118,10 @@ def _single(request: EntailRequest, index: int) -> EntailRequest:
 
 def p_yes(reply: Reply) -> float | None:
     """P(yes) / (P(yes) + P(no)) at the answer's last token that is one of the two; None where there is none."""
-    for said in reversed(reply.tokens):
-        if _word(said.token) in ANSWERS:
+    for choice in reversed(reply.tokens):
+        if _word(choice.token) in ANSWERS:
             mass = {answer: 0.0 for answer in ANSWERS}
-            for token, logprob in said.likely.items():
+            for token, logprob in choice.likely.items():
                 if _word(token) in mass:
                     mass[_word(token)] += math.exp(min(logprob, 0.0))
             total = sum(mass.values())

@@ -11,7 +11,7 @@ from namepin.tools.types import Frozen, Positive
 
 
 class OfaEntailmentConfig(Frozen):
-    """Which OFA, and the size of its pictures."""
+    """The OFA, and the size of its pictures."""
 
     ofa: OfaConfig = OfaConfig(weights="snli_ve_large_best.pt")
     """Tuned on SNLI-VE by its authors; for RiVEG's own data tune `OFA-Sys/ofa-large` (docs/riveg.md)."""
@@ -44,7 +44,7 @@ class AlbefEntailmentConfig(Frozen):
     """Side of the square picture in pixels; position embeddings of another size are resized to it."""
 
     max_words: Positive | None = None
-    """Words of an expression that are read. None is the spelling's own bound: 30, or 50 for LAVIS."""
+    """Largest number of words of an expression. None is the spelling's own bound: 30, or 50 for LAVIS."""
 
     device: str = "cpu"
     image_batch: Positive = 8
@@ -68,6 +68,6 @@ class ChatEntailmentConfig(CachedChatConfig):
     max_side: Annotated[int, Field(ge=64, le=4096)] = 1024
     """Pixels of the picture's longer side."""
     max_post: Annotated[int, Field(ge=100)] = 2000
-    """Characters of the post that the model gets; the rest is cut."""
+    """Largest number of characters of the post in the prompt; the rest is cut."""
     max_expression: Annotated[int, Field(ge=100)] = 500
-    """Characters of an expression that the model gets; the rest is cut."""
+    """Largest number of characters of an expression in the prompt; the rest is cut."""

@@ -45,7 +45,7 @@ class OfaEntailment:
         self.config = config
         self.ofa = ofa or shared_ofa(config.ofa)
         self.ofa.check_size(config.image_size)
-        self._answers = [(*self.ofa.words.ids(answer), END) for answer in ANSWERS]
+        self._answers = [(*self.ofa.vocabulary.ids(answer), END) for answer in ANSWERS]
 
     @property
     def fingerprint(self) -> str:
@@ -69,8 +69,8 @@ class OfaEntailment:
     def _entailments(self, request: EntailRequest, patches: Patches | None) -> Entailments:
         if patches is None:  # no query is about this picture
             return Entailments(entailments=())
-        caption, caption_cut = self.ofa.words.normalise_text(request.caption or "")
-        spelled = [self.ofa.words.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
+        caption, caption_cut = self.ofa.vocabulary.normalise_text(request.caption or "")
+        spelled = [self.ofa.vocabulary.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
         captioned = any(map(str.isalnum, caption))
         question = QUESTION if captioned else WITHOUT_CAPTION
         prompts = [

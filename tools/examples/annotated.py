@@ -79,8 +79,8 @@ class AnnotatedExamples:
     @property
     def fingerprint(self) -> str:
         """Covers the samples, the encoder where one is used, and how samples are chosen; no paths."""
-        told = {"n", "selection"} if self.config.selection == "similar" else {"n", "selection", "seed"}
-        return fingerprint(self.name, self.version, self.config.model_dump(include=told), weights=self._weights)
+        fields = {"n", "selection"} if self.config.selection == "similar" else {"n", "selection", "seed"}
+        return fingerprint(self.name, self.version, self.config.model_dump(include=fields), weights=self._weights)
 
     def run(self, requests: Sequence[ExamplesRequest], media: Media) -> list[Examples]:
         """The samples for each post, in the order in which a prompt shows them.

@@ -26,7 +26,7 @@ class ExamplesConfig(Frozen):
     """A folder with the samples' pictures, `ID.jpg`, for encoders that read pictures."""
 
     n: Annotated[int, Field(ge=1, le=50)] = 5
-    """How many samples a post gets (the paper's N)."""
+    """Number of samples per post (the paper's N)."""
 
     selection: Literal["similar", "fixed", "random"] = "similar"
     """`fixed` is the paper's `w/o MSEA`: N samples drawn once with `seed`, the same for all posts. `random` draws anew
@@ -35,7 +35,7 @@ class ExamplesConfig(Frozen):
     seed: int = 1
 
     features: Kind = "sentence"
-    """`umt` is the paper's; `sentence` reads the text alone; `clip` reads both."""
+    """`umt` is the paper's; `sentence` reads only the text; `clip` reads both."""
 
     weights: str | None = None
     """Weights of the encoder, a folder or hub name. None: all-MiniLM-L6-v2, CLIP ViT-B/32; UMT's are not published."""

@@ -93,8 +93,8 @@ class ClipFeatures:
         """(B, 2 x CLIP's shared width)."""
         longest = min(MAX_PIECES, self._net.config.text_config.max_position_embeddings)
         plain = [without_special(text, self._words) for text in texts]
-        said = self._words(plain, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        batch = {name: said[name].to(self._device) for name in ("input_ids", "attention_mask")}
+        encoded = self._words(plain, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        batch = {name: encoded[name].to(self._device) for name in ("input_ids", "attention_mask")}
         words = F.normalize(self._net.text_projection(self._net.text_model(**batch).pooler_output), dim=1)
         seen = torch.zeros_like(words)
         at = [i for i, picture in enumerate(pictures) if picture is not None]

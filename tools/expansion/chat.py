@@ -78,8 +78,8 @@ def prompt(request: ExpandRequest) -> list[BaseMessage]:
 
 
 def _question(background: str | None, text: str, entity: str) -> str:
-    said = QUESTION.format(text=escape_line(text), entity=escape_line(entity))
-    return (BACKGROUND.format(background=escape_line(background)) if background else "") + said
+    question = QUESTION.format(text=escape_line(text), entity=escape_line(entity))
+    return (BACKGROUND.format(background=escape_line(background)) if background else "") + question
 
 
 PROMPT_DIGEST = digest([SYSTEM, BACKGROUND, QUESTION, EXAMPLES, REPAIR])

@@ -13,7 +13,7 @@ class ExpansionConfig(CachedChatConfig):
 
     max_tokens: Annotated[int, Field(gt=0)] = 80
     max_post: Annotated[int, Field(ge=100)] = 4000
-    """Characters of the post, and of the background, that the model gets."""
+    """Largest number of characters of the post, and of the background, in the prompt."""
 
 
 class RecordedExpansionConfig(Frozen):

@@ -122,5 +122,5 @@ def _single(request: GroundRequest, index: int) -> GroundRequest:
 
 def _score(reply: Reply) -> float:
     """Geometric mean of the answer's token probabilities; 1 where the server gave none."""
-    told = [min(said.likely[said.token], 0.0) for said in reply.tokens]
-    return math.exp(sum(told) / len(told)) if told else 1.0
+    logprobs = [min(said.likely[said.token], 0.0) for said in reply.tokens]
+    return math.exp(sum(logprobs) / len(logprobs)) if logprobs else 1.0

@@ -39,14 +39,15 @@ class SeqtrGrounderConfig(Frozen):
     """The JSON file of its vocabulary; None for `token_to_ix.json` beside the weights."""
 
     average: bool = True
-    """Use the moving average of the weights where the file holds one."""
+    """Use the moving average of the weights if the file has one."""
 
     task: Literal["auto", "box", "mask"] = "auto"
     """The answer: everything that the weights support, only a box, or box and mask, where the weights support masks."""
 
     max_words: Positive = 30
-    """Of an expression, RiVEG's; the authors' RefCOCO weights have 15, Flickr30k's 20, the pre-trained ones 40. Shorter
-    expressions are filled up to it, and the GRU reads that too: give the number that the weights were trained with."""
+    """Number of words of an expression. The default is RiVEG's; the authors' RefCOCO weights have 15, Flickr30k's 20,
+    the pre-trained ones 40. Shorter expressions are padded, and the GRU reads the padding, so give the number that the
+    weights were trained with."""
 
     image_size: Annotated[int, Field(ge=32, le=2048)] = 640
     """The longer side, in pixels; one cell of the net's grid (`STRIDE` of `namepin.tools.nets.seqtr`) at least."""
@@ -150,9 +151,9 @@ class ChatGrounderConfig(CachedChatConfig):
     logprobs: bool = False
     """Ask for log-probabilities, and score by them."""
     max_post: Annotated[int, Field(ge=100)] = 2000
-    """Characters of the post that the model gets; the rest is cut."""
+    """Largest number of characters of the post in the prompt; the rest is cut."""
     max_expression: Annotated[int, Field(ge=100)] = 500
-    """Characters of an expression that the model gets; the rest is cut."""
+    """Largest number of characters of an expression in the prompt; the rest is cut."""
 
     @model_validator(mode="after")
     def _counts_are_known(self) -> Self:

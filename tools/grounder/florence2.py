@@ -122,7 +122,7 @@ class Florence2Grounder:
     def _groundings(self, request: GroundRequest, media: Media) -> Groundings:
         if not request.queries:
             return Groundings(groundings=())
-        seen = self.seen(request.image, media)
+        seen = self.encode(request.image, media)
         texts = [self._ids(phrase_of(query, self.config.phrase), seen.shape[1]) for query in request.queries]
 
         def ask(part: slice) -> list[Answer]:
@@ -133,7 +133,7 @@ class Florence2Grounder:
         notices = self._notices(sum(empty for _, empty in found), sum(cut for _, cut in texts))
         return Groundings(groundings=tuple(grounded for grounded, _ in found), notices=(*notices, *halved))
 
-    def seen(self, image: ImageRef, media: Media) -> Tensor:
+    def encode(self, image: ImageRef, media: Media) -> Tensor:
         """The picture as the encoder's input, (1, positions, width of the net)."""
         pixels = squash(picture(image, media), self.config.image_size, IMAGENET_MEAN, IMAGENET_STD)
         seen: Tensor = self.model.net.get_image_features(pixels[None].to(self.model.device)).pooler_output
@@ -145,7 +145,7 @@ class Florence2Grounder:
         """The answer to each text, by beam search.
 
         Args:
-            seen: the picture's embeddings, from `seen`.
+            seen: the picture's embeddings, from `encode`.
             texts: token ids of the questions.
         """
         net, device = self.model.net, self.model.device

@@ -118,9 +118,9 @@ class MmGroundingDinoGrounder:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """The picture as the net's input, (3, height, width)."""
-        return imagenet(image.resize(self.seen(image.size), Image.Resampling.BILINEAR))
+        return imagenet(image.resize(self.input_size(image.size), Image.Resampling.BILINEAR))
 
-    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (width, height) of the net's input for a picture of `size`, with the same proportions."""
         short, long = min(size), max(size)
         side: float = self.config.short_side

@@ -67,7 +67,7 @@ class OfaGrounder:
     def _groundings(self, request: GroundRequest, patches: Patches | None) -> Groundings:
         if patches is None:  # no query is about this picture
             return Groundings(groundings=())
-        spelled = [self.ofa.words.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
+        spelled = [self.ofa.vocabulary.normalise_text(as_in_riveg(query.expression)) for query in request.queries]
         prompts = [self.ofa.prompt(QUESTION.format(expression=expression)) for expression, _ in spelled]
 
         def search(part: slice) -> Beams:
@@ -85,7 +85,7 @@ class OfaGrounder:
 
     def search(self, memory: Memory) -> Beams:
         """The best answers to encoded questions: four bins and the end token, (n, beams, 5)."""
-        bins = self.ofa.words.bin_ids().to(self.ofa.device)
+        bins = self.ofa.vocabulary.bin_ids().to(self.ofa.device)
         places = [bins, bins, bins, bins, torch.tensor([END], device=self.ofa.device)]
         return continuations(self.ofa.net, memory, BEGIN, places, self.config.beams)
 
@@ -93,7 +93,7 @@ class OfaGrounder:
         """The boxes of one query's beams, and the number of beams that are not a box."""
         if not all(map(math.isfinite, scores)):
             raise ToolUnavailable(self.name, "the model's scores are not finite numbers", mend="check its weights")
-        words = self.ofa.words
+        words = self.ofa.vocabulary
         if tuple(token - words.first_bin for token in beams[0][:4]) == NOWHERE:
             return Grounded(), 0
         boxes = []

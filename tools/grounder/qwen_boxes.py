@@ -1,4 +1,4 @@
-"""Boxes as Qwen-VL models write them: the question, and the parser of the answer.
+"""Boxes in the form of Qwen-VL models: the question, and the parser of the answer.
 
 Post, expression and answer are untrusted. An answer may be prose, very long, or numbers that are not a box. The parser
 returns only boxes within the picture.
@@ -64,8 +64,8 @@ def shown_size(size: Size, factor: int, least: int, most: int) -> Size:
     Args:
         size: of the picture.
         factor: pixels of a merged patch's side: 28 for Qwen2.5-VL, 32 for Qwen3-VL.
-        least: pixels in all; a smaller picture is enlarged.
-        most: pixels in all; a larger one is made smaller.
+        least: smallest number of pixels; a smaller picture is enlarged.
+        most: largest number of pixels; a larger picture is reduced.
     """
     # A very narrow picture would not fit between the bounds, so its short side is widened.
     width, height = (max(side, -(-max(size) // 100)) for side in size)
@@ -153,11 +153,11 @@ def _values(text: str) -> Iterator[Any]:
         yield value
 
 
-def _numbers(told: Any) -> tuple[float, float, float, float] | None:
+def _numbers(value: Any) -> tuple[float, float, float, float] | None:
     """Four finite numbers of a size that a picture may have."""
-    if not isinstance(told, list) or len(told) != 4:
+    if not isinstance(value, list) or len(value) != 4:
         return None
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 1e6 for n in told):
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < 1e6 for n in value):
         return None  # NaN and infinity are not below any bound
-    left, top, right, bottom = (float(number) for number in told)
+    left, top, right, bottom = (float(number) for number in value)
     return left, top, right, bottom

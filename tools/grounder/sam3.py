@@ -100,10 +100,10 @@ class Sam3Grounder:
 def phrase(query: ReferringQuery, ask: Part) -> str:
     """The part of a mention's expression that SAM 3 is asked about, in one line without a full stop."""
     expansion = query.expression.removeprefix(f"{query.text} ({query.label})").removeprefix(" –")
-    said = {
+    chosen = {
         "expansion": expansion,
         "entity": query.text,
         "category": category_words(query),
         "expression": query.expression,
     }[ask]
-    return " ".join(said.split()).rstrip(" .") or category_words(query)
+    return " ".join(chosen.split()).rstrip(" .") or category_words(query)

@@ -35,7 +35,7 @@ from namepin.tools.types import Box, ImageRef, Mask, Notice
 
 @dataclass(frozen=True)
 class EncodedPicture:
-    """A picture's features, and how many of its own pixels the filled one is wide and high."""
+    """A picture's features, and the padded picture's width and height in pixels of the original."""
 
     features: Tensor
     width: float
@@ -83,7 +83,7 @@ class SeqtrGrounder:
         """Load the weights, or share them with another tool of equal settings.
 
         Raises:
-            NamepinError: E210 to E218, see `namepin.tools.models.seqtr_checkpoint`; E217 when masks are asked of
+            NamepinError: E210 to E218, see `namepin.tools.models.seqtr_checkpoint`; E217 when masks are requested from
                 weights for boxes.
         """
         self.config = config
@@ -91,7 +91,7 @@ class SeqtrGrounder:
         if config.task == "mask" and not self.model.net.sizes.corners:
             raise NamepinError(
                 "E217",
-                "the weights write boxes, no masks",
+                "the weights predict boxes, not masks",
                 where=config.weights,
                 mend="take segm_best.pth, or set task to box and add a segmenter",
             )
@@ -181,10 +181,10 @@ def _rows(written: Written) -> list[tuple[list[int], list[float]]]:
 
 
 def prepare(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int) -> tuple[Tensor, float, float]:
-    """A picture (h, w, 3) as SeqTR reads it: (3, height, width) float32 from 0 to 255, sides multiples of 32.
+    """A picture (h, w, 3) as SeqTR's input: (3, height, width) float32 from 0 to 255, sides multiples of 32.
 
     Returns:
-        The filled picture, and its width and height in pixels of the original.
+        The padded picture, and its width and height in pixels of the original.
     """
     import cv2
 
@@ -198,7 +198,7 @@ def prepare(pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]", size: int
 
 
 def box_of(tokens: Sequence[int], seen: EncodedPicture, bins: int, size: tuple[int, int]) -> Box | None:
-    """The part of a box inside a picture of (width, height); None when it is inverted, or there is none."""
+    """The part of a box inside a picture of (width, height); None when it is inverted or empty."""
     left, top, right, bottom = tokens
     x, y = seen.width / bins, seen.height / bins
     return clip_box((left * x, top * y, right * x, bottom * y), size) if left < right and top < bottom else None

@@ -103,12 +103,12 @@ def _turn(before: tuple[int, int], after: tuple[int, int]) -> int:
 
 
 def _corners(walk: list[tuple[int, int]]) -> Polygon:
-    kept = []
+    corners = []
     for i, (x, y) in enumerate(walk):
         (px, py), (nx, ny) = walk[i - 1], walk[(i + 1) % len(walk)]
         if (x - px) * (ny - y) != (y - py) * (nx - x):
-            kept.append((float(x), float(y)))
-    return kept
+            corners.append((float(x), float(y)))
+    return corners
 
 
 def _area(loop: Polygon) -> float:

@@ -41,8 +41,8 @@ def repaired_object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     plain = " ".join(text.replace("\\\\", "").split())
-    said = all(" ".join(value.replace("\\\\", "").split()) in plain for value in _strings(found))
-    return found if isinstance(found, dict) and found and said else None
+    only_from_answer = all(" ".join(value.replace("\\\\", "").split()) in plain for value in _strings(found))
+    return found if isinstance(found, dict) and found and only_from_answer else None
 
 
 def last_object(thoughts: str) -> str:

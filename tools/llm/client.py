@@ -204,25 +204,25 @@ class ChatClient:
     async def _ask(
         self, chats: "Mapping[str, ChatOpenAI]", messages: Sequence[BaseMessage], key: str, extra: Mapping[str, Any]
     ) -> Reply:
-        config, said = self.config, ""
+        config, note = self.config, ""
         failure, attempt, tried = _Failure(what="no answer of late"), 0, set[str]()
         for attempt in range(config.retries + 1):
             address = self._servers.take(tried)
             if address is None:
-                said = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
+                note = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
                 break
             try:
                 return _silent(await self._attempt(address, chats[address], messages, extra), key)
             except Exception as error:  # three libraries and a server: every error must become a named failure
                 failure = _Failure.of(error, key)
                 if failure.passing:
-                    self._servers.failed(address, config.retries + 1)
+                    self._servers.report_failure(address, config.retries + 1)
                 else:
-                    self._servers.answered(address)
+                    self._servers.report_answer(address)
                 tried.add(address)
             # The message does not name the server: results do not depend on which one answered.
             whom = urlsplit(address).netloc if len(chats) == 1 else f"one of {len(chats)} servers"
-            said = f" from {whom}, {attempt + 1} of {config.retries + 1} attempts"
+            note = f" from {whom}, {attempt + 1} of {config.retries + 1} attempts"
             wait = failure.retry_after
             if wait is None:
                 wait = min(config.backoff_s * 2**attempt, config.backoff_max_s) * random.uniform(0.5, 1)
@@ -230,7 +230,7 @@ class ChatClient:
                 break
             await asyncio.sleep(wait)
         # `from None`: the cause holds the request, and the request holds the key.
-        raise ToolUnavailable(self.tool, failure.what + said, mend=failure.mend) from None
+        raise ToolUnavailable(self.tool, failure.what + note, mend=failure.mend) from None
 
     async def _attempt(
         self, address: str, chat: "ChatOpenAI", messages: Sequence[BaseMessage], extra: Mapping[str, Any]
@@ -243,7 +243,7 @@ class ChatClient:
         except asyncio.CancelledError:
             self._servers.given_up(address)
             raise
-        self._servers.answered(address)
+        self._servers.report_answer(address)
         record_usage(reply.prompt_tokens, reply.completion_tokens)
         return reply
 
@@ -264,22 +264,22 @@ class _Failure(Frozen):
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return cls(what="no answer in time")
         if isinstance(error, openai.APIStatusError):
-            status, said = error.status_code, without_secret(_server_words(error.body), key)[:200]
+            status, note = error.status_code, without_secret(_server_words(error.body), key)[:200]
             if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
                 return cls(what=f"status {status}", mend=f"check {KEY_VARIABLE}", passing=False)
-            what = f"status {status}" + (f" ({said})" if said else "")
+            what = f"status {status}" + (f" ({note})" if note else "")
             if error.code == "insufficient_quota":
                 return cls(what=what, mend="the account has no credit left", passing=False)
             if status in (408, 409, 429) or status >= 500:
                 return cls(what=what, retry_after=_retry_after(error.response.headers))
             return cls(what=what, mend="check `model` and `base_url`", passing=False)
         if isinstance(error, openai.APIConnectionError):
-            return cls(what="no connection, or it broke")
+            return cls(what="no connection, or a broken one")
         return cls(what=f"not an OpenAI-compatible answer ({type(error).__name__})")
 
 
 def no_answer(error: Exception, address: str) -> NamepinError:
-    """What a conversation's model failed with, as a coded error without the key that its server may echo."""
+    """The failure of a conversation's model as a coded error, without the key that its server may echo."""
     failure = _Failure.of(error, os.environ.get(KEY_VARIABLE) or _NO_KEY)
     what = f"the model that leads the conversation: {failure.what}"
     host = urlsplit(address).netloc
@@ -348,8 +348,8 @@ def _silent(reply: Reply, key: str) -> Reply:
 
 def _tokens(logprobs: Any) -> tuple[Said, ...]:
     """The answer's tokens from a server's `logprobs`, which may be incomplete."""
-    said = (logprobs or {}).get("content") or ()
-    rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in said)
+    note = (logprobs or {}).get("content") or ()
+    rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in note)
     return tuple(Said(token=token["token"], likely={t["token"]: t["logprob"] for t in row}) for token, row in rows)
 
 

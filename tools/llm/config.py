@@ -1,4 +1,4 @@
-"""Settings of a chat model, which every role that asks one extends."""
+"""Settings of a chat model. Every role with a chat model extends them."""
 
 from pathlib import Path
 from typing import Annotated, Self

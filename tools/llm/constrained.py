@@ -35,16 +35,16 @@ def constrain(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[st
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
-def parse_choice(said: str, candidates: Sequence[str], field: str) -> str | None:
+def parse_choice(answer: str, candidates: Sequence[str], field: str) -> str | None:
     """The candidate that an answer names, as plain text or in the JSON `field`; None when it names none.
 
     A thinking model's text before `</think>` is not its answer.
     """
-    text = said.rpartition("</think>")[2].strip()
+    text = answer.rpartition("</think>")[2].strip()
     try:
-        told = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
-        told = next(json_objects(text), None) or repaired_object(text) or text
-    text = str(told.get(field, "")) if isinstance(told, dict) else str(told)
+        value = next(json_objects(text), None) or repaired_object(text) or text
+    text = str(value.get(field, "")) if isinstance(value, dict) else str(value)
     text = text.strip(" \t\r\n.`\"'")
     return next((candidate for candidate in candidates if candidate.casefold() == text.casefold()), None)

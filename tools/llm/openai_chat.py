@@ -62,12 +62,12 @@ class BoundedChat(ChatOpenAI):
 
     def _learns_from(self, error: openai.APIStatusError) -> bool:
         """Whether the server has just refused a bound by its name, so that the request is worth asking without it."""
-        said = str(error.body)
-        refused = next((name for name in (_NEW, _OLD) if name in said), "")
+        body = str(error.body)
+        refused = next((name for name in (_NEW, _OLD) if name in body), "")
         if not self.both_bounds or self._refused or not refused:
             return False
         # A server that accepts only one mentions both, and wants the new one.
-        self._refused = _OLD if _NEW in said and _OLD in said else refused
+        self._refused = _OLD if _NEW in body and _OLD in body else refused
         return True
 
     def _create_chat_result(

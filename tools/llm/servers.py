@@ -42,7 +42,7 @@ class Servers:
         self._clock, self._lock = clock, threading.Lock()
 
     def take(self, tried: Collection[str] = ()) -> str | None:
-        """The address for a question, which is open until `answered` or `failed`; None where all are excluded.
+        """The address for a question, open until `report_answer` or `report_failure`; None if all are excluded.
 
         Args:
             tried: addresses where this question has failed; used again only without another one. A dead server has no
@@ -60,14 +60,14 @@ class Servers:
             server.under_way, server.asked = server.under_way + 1, server.asked + 1
             return server.address
 
-    def answered(self, address: str) -> None:
+    def report_answer(self, address: str) -> None:
         """Report an answer of the server, whatever it was."""
         with self._lock:
             server = self._servers[address]
             server.under_way, server.failures = server.under_way - 1, 0
             server.rest_s, server.rests_until = REST_S, 0.0
 
-    def failed(self, address: str, most: int = FAILURES) -> None:
+    def report_failure(self, address: str, most: int = FAILURES) -> None:
         """Report that the server did not answer or was overloaded; `most` failures in a row exclude it."""
         with self._lock:
             server = self._servers[address]

@@ -139,14 +139,13 @@ def _lora_settings(folder: Path, manifest: AdapterManifest) -> dict[str, Any]:
     """PEFT's settings that affect the output; settings for training are left out."""
     from namepin.tools.loading.pretrained import read_json
 
-    told = read_json(folder / SETTINGS)
-    if told.get("peft_type") != "LORA" or told.get("r") != manifest.rank:
-        what = (
-            f"{SETTINGS} describes {told.get('peft_type')} of rank {told.get('r')}, {MANIFEST} LORA of {manifest.rank}"
-        )
+    config = read_json(folder / SETTINGS)
+    if config.get("peft_type") != "LORA" or config.get("r") != manifest.rank:
+        given = f"{config.get('peft_type')} of rank {config.get('r')}"
+        what = f"{SETTINGS} describes {given}, {MANIFEST} LORA of {manifest.rank}"
         raise _mismatch(what, str(folder), "copy the adapter's files again")
     known = ("r", "lora_alpha", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern")
-    return {key: told[key] for key in known if told.get(key) is not None}
+    return {key: config[key] for key in known if config.get(key) is not None}
 
 
 def _fill(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], where: str) -> None:
@@ -196,8 +195,8 @@ def write_adapter(
         if tensors:
             with atomic_path(folder / file) as partial:
                 save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
-    told = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": manifest.base_model, **settings}
-    atomic_write(folder / SETTINGS, dump_json(told, indent=1) + "\n")
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": manifest.base_model, **settings}
+    atomic_write(folder / SETTINGS, dump_json(config, indent=1) + "\n")
     atomic_write(folder / MANIFEST, dump_json(manifest.model_dump(mode="json"), indent=1) + "\n")
 
 

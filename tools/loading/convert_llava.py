@@ -56,14 +56,14 @@ def convert(source: Path, out: Path, base: str, revision: str | None = None) -> 
         training={"converted_from": "LLaVA"},
     )
     layers = sorted({name.rsplit(".lora_", 1)[0].rsplit(".", 1)[1] for name in lora})
-    told = {
+    config = {
         "r": settings["r"],
         "lora_alpha": settings.get("lora_alpha", settings["r"]),
         # The vision encoder has layers of the same names, which LLaVA does not tune.
         "target_modules": rf".*language_model\.layers\..*\.({'|'.join(layers)})",
         "use_rslora": bool(settings.get("use_rslora", False)),
     }
-    write_adapter(out, manifest, told, lora, full)
+    write_adapter(out, manifest, config, lora, full)
     return manifest
 
 

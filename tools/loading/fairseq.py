@@ -52,8 +52,8 @@ def read_fairseq(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {str(key): value for key, value in (state or {}).items() if isinstance(value, Tensor)}
     if not tensors:
         raise another_model("no tensors under 'model'", where, _MEND)
-    told = plain(loaded.get("cfg") or {"model": loaded.get("args")})
-    return tensors, told if isinstance(told, dict) else {}
+    settings = plain(loaded.get("cfg") or {"model": loaded.get("args")})
+    return tensors, settings if isinstance(settings, dict) else {}
 
 
 def _only_settings(names: list[str], where: str) -> None:

@@ -136,8 +136,8 @@ def device_named(name: str) -> torch.device:
 def identity(sha256: str, net: Any, *rest: Any) -> str:
     """Sha256 over weights, the net's configuration and everything else that determines its outputs, without paths."""
     config = net.config.to_dict()
-    told = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
-    return digest([sha256, json.dumps(told, sort_keys=True, default=str), *rest])
+    settings = {key: value for key, value in config.items() if key not in ("_name_or_path", "transformers_version")}
+    return digest([sha256, json.dumps(settings, sort_keys=True, default=str), *rest])
 
 
 def load_folder(
@@ -199,12 +199,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the channels, from the folder; CLIP's values if the folder has none."""
-    said: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for name in ("processor_config.json", "preprocessor_config.json"):
         if (folder / name).is_file():
             read = read_json(folder / name)
-            said |= read.get("image_processor", read)
-    return tuple(said.get("image_mean", CLIP_MEAN)), tuple(said.get("image_std", CLIP_STD))
+            settings |= read.get("image_processor", read)
+    return tuple(settings.get("image_mean", CLIP_MEAN)), tuple(settings.get("image_std", CLIP_STD))
 
 
 def load_tokenizer(name: str, vocabulary: int) -> Any:
@@ -267,13 +267,13 @@ def check_names(missing: set[str], strange: set[str], where: str, mend: str) -> 
     Raises:
         NamepinError: E212 when a tensor is missing or unknown.
     """
-    said = []
+    problems = []
     if missing:
-        said.append(f"{len(missing)} tensors are missing: {few(sorted(missing))}")
+        problems.append(f"{len(missing)} tensors are missing: {few(sorted(missing))}")
     if strange:
-        said.append(f"{len(strange)} are unknown: {few(sorted(strange))}")
-    if said:
-        raise another_model("; ".join(said), where, mend)
+        problems.append(f"{len(strange)} are unknown: {few(sorted(strange))}")
+    if problems:
+        raise another_model("; ".join(problems), where, mend)
 
 
 def load_exactly(net: nn.Module, tensors: Mapping[str, Tensor], where: str, mend: str) -> None:

@@ -34,17 +34,17 @@ class Blip2(FeatureModel):
     prompt: ClassVar[str] = MATCH_PROMPT
     padded: ClassVar[bool] = False
 
-    def __init__(self, config: Blip2Config, net: Any, tokenizer: Any, colours: Any, checkpoint: str) -> None:
+    def __init__(self, config: Blip2Config, net: Any, tokenizer: Any, mean_std: Any, checkpoint: str) -> None:
         decides = {**config.model_dump(include={"dtype", "max_text_tokens"}), "checkpoint": checkpoint}
         super().__init__(net, tokenizer, decides, batch=config.text_batch, cached=config.cached_pictures)
-        self.colours = colours
+        self.mean_std = mean_std
         # On the CPU: a recipe moves the net only later.
         self._texts = MatchTexts(tokenizer, int(tokenizer.cls_token_id), config.max_text_tokens, torch.device("cpu"))
 
     def encode(self, image: Image.Image) -> Tensor:
         """The vision encoder's output, the class token first."""
         net = self.net
-        pixels = squash(image, net.config.vision_config.image_size, *self.colours)[None]
+        pixels = squash(image, net.config.vision_config.image_size, *self.mean_std)[None]
         features: Tensor = net.vision_model(
             pixel_values=pixels.to(net.device, net.vision_model.dtype)
         ).last_hidden_state
@@ -84,10 +84,10 @@ def load_blip2_matcher(config: Blip2Config, path: Path, sha256: str) -> Blip2:
     mend = "take a BLIP-2 with its matching head, such as Salesforce/blip2-itm-vit-g"
     dtype = getattr(torch, config.dtype)
     net = load_folder(Blip2ForImageTextRetrieval, path, kind="blip-2", mend=mend, dtype=dtype)
-    words = load_tokenizer(str(path), net.config.qformer_config.vocab_size)
-    colours = normalisation(path)
-    checkpoint = identity(sha256, net, colours, words.get_vocab())
-    return Blip2(config, net.to(device_named(config.device)), words, colours, checkpoint)
+    tokenizer = load_tokenizer(str(path), net.config.qformer_config.vocab_size)
+    mean_std = normalisation(path)
+    checkpoint = identity(sha256, net, mean_std, tokenizer.get_vocab())
+    return Blip2(config, net.to(device_named(config.device)), tokenizer, mean_std, checkpoint)
 
 
 class Blip2Matcher(FeatureMatcher):

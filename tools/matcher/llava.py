@@ -26,7 +26,7 @@ from namepin.tools.loading.pretrained import (
 )
 from namepin.tools.matcher.config import LlavaConfig, LlavaMatcherConfig, LlavaTracerConfig
 from namepin.tools.matcher.feature_model import FeatureMatcher, FeatureModel, FeatureTracer
-from namepin.tools.models.llava import Colours, projected, visual_features
+from namepin.tools.models.llava import MeanStd, project_features, visual_features
 from namepin.tools.models.match_texts import MATCH_PROMPT, without_special
 from namepin.tools.types import Notice
 
@@ -40,7 +40,7 @@ class Llava(FeatureModel):
     prompt: ClassVar[str] = QUESTION
     padded: ClassVar[bool] = True
 
-    def __init__(self, config: LlavaConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str) -> None:
+    def __init__(self, config: LlavaConfig, net: Any, tokenizer: Any, mean_std: MeanStd, checkpoint: str) -> None:
         """Use a loaded net.
 
         Raises:
@@ -49,7 +49,7 @@ class Llava(FeatureModel):
         """
         decides = {**config.model_dump(include={"dtype", "max_characters"}), "checkpoint": checkpoint}
         super().__init__(net, tokenizer, decides, batch=config.text_batch, cached=config.cached_pictures)
-        self._config, self._colours = config, colours
+        self._config, self._mean_std = config, mean_std
         self._answers = self._answer_ids(net.config.image_token_id)
 
     def _answer_ids(self, image_token: int) -> list[int]:
@@ -68,7 +68,7 @@ class Llava(FeatureModel):
 
     def encode(self, image: Image.Image) -> Tensor:
         """The layers of the vision encoder that the projector reads, concatenated."""
-        return visual_features(self.net, image, self._colours)
+        return visual_features(self.net, image, self._mean_std)
 
     @property
     def _drops_class_token(self) -> bool:
@@ -88,7 +88,7 @@ class Llava(FeatureModel):
         rest = torch.tensor([row + row[-1:] * (pad - len(row)) for row in after], device=device)
         words = net.get_input_embeddings()
         head = words(torch.tensor(before, device=device)).expand(len(queries), -1, -1)
-        seen = projected(net, features.to(net.dtype))
+        seen = project_features(net, features.to(net.dtype))
         states = net.model.language_model(
             inputs_embeds=torch.cat([head, seen, words(rest)], dim=1), use_cache=False
         ).last_hidden_state
@@ -129,12 +129,12 @@ def load_llava_matcher(config: LlavaConfig, path: Path, sha256: str) -> Llava:
     dtype = getattr(torch, config.dtype)
     net = load_folder(LlavaForConditionalGeneration, path, kind="llava", mend=mend, dtype=dtype)
     net = net.to(device_named(config.device))
-    words = load_tokenizer(str(path), net.config.text_config.vocab_size)
-    colours = normalisation(path)
+    tokenizer = load_tokenizer(str(path), net.config.text_config.vocab_size)
+    mean_std = normalisation(path)
     if config.adapter is not None:
         base = Base(weights=config.weights, revision=config.revision, sha256=sha256)
         sha256 += load_adapter_onto(net, Path(config.adapter), task="match", base=base)
-    return Llava(config, net, words, colours, identity(sha256, net, colours, words.get_vocab()))
+    return Llava(config, net, tokenizer, mean_std, identity(sha256, net, mean_std, tokenizer.get_vocab()))
 
 
 class LlavaMatcher(FeatureMatcher):

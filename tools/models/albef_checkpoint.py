@@ -74,8 +74,10 @@ def load_albef(path: Path, sha256: str, *, tokenizer: str, image_size: int) -> A
             it, E217 an impossible `image_size`, E218 no tokenizer, or one that does not fit.
     """
     net = from_state(read_tensors(path), str(path), image_size)
-    words = load_tokenizer(_tokenizer_place(path, tokenizer), net.sizes.words)
-    return AlbefCheckpoint(net.eval(), words, digest([sha256, asdict(net.sizes), words.get_vocab()]))
+    loaded_tokenizer = load_tokenizer(_tokenizer_place(path, tokenizer), net.sizes.words)
+    return AlbefCheckpoint(
+        net.eval(), loaded_tokenizer, digest([sha256, asdict(net.sizes), loaded_tokenizer.get_vocab()])
+    )
 
 
 def albef_to_train(path: Path, *, tokenizer: str, image_size: int) -> tuple[Albef, Any]:
@@ -166,12 +168,12 @@ def _sizes(state: Mapping[str, Tensor], image_size: int, new_head: int | None) -
     depth = _layers(state, r"text_encoder\.encoder\.layer\.(\d+)\.")
     fused = _layers(state, r"text_encoder\.encoder\.layer\.(\d+)\.crossattention\.")
     patches = shape("visual_encoder.patch_embed.proj.weight")
-    words = shape("text_encoder.embeddings.word_embeddings.weight")
+    embeddings = shape("text_encoder.embeddings.word_embeddings.weight")
     if math.isqrt(shape("visual_encoder.pos_embed")[1] - 1) ** 2 != shape("visual_encoder.pos_embed")[1] - 1:
         raise ValueError("visual_encoder.pos_embed")
     if new_head is None and shape(_HEAD)[0] not in (2, 3):
         raise ValueError(f"{_HEAD}, which should know 2 or 3 classes,")
-    if patches[0] % AlbefSizes.head or words[1] % AlbefSizes.head:
+    if patches[0] % AlbefSizes.head or embeddings[1] % AlbefSizes.head:
         raise ValueError("a width that is not a multiple of 64")
     return AlbefSizes(
         image_size=image_size,
@@ -179,9 +181,9 @@ def _sizes(state: Mapping[str, Tensor], image_size: int, new_head: int | None) -
         vision_width=patches[0],
         vision_inner=shape("visual_encoder.blocks.0.mlp.fc1.weight")[0],
         vision_depth=_layers(state, r"visual_encoder\.blocks\.(\d+)\."),
-        words=words[0],
+        words=embeddings[0],
         positions=shape("text_encoder.embeddings.position_embeddings.weight")[0],
-        width=words[1],
+        width=embeddings[1],
         inner=shape("text_encoder.encoder.layer.0.intermediate.dense.weight")[0],
         depth=depth,
         fusion=depth - fused,

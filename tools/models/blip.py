@@ -139,7 +139,7 @@ class Blip:
         return tap.attention.detach(), gradient, logits.detach()
 
 
-def match_texts(config: BlipConfig, net: Any, words: Any, device: torch.device) -> MatchTexts:
+def match_texts(config: BlipConfig, net: Any, tokenizer: Any, device: torch.device) -> MatchTexts:
     """The builder of texts for a BLIP.
 
     The id of [ENC] comes from the tokenizer if it has that token, else it is the last row of BLIP's word embeddings
@@ -149,15 +149,15 @@ def match_texts(config: BlipConfig, net: Any, words: Any, device: torch.device) 
         NamepinError: E218 when the vocabulary has no place for [ENC].
     """
     last = int(net.config.text_config.vocab_size) - 1
-    known = words.cls_token_id if config.first_token == "cls" else words.get_vocab().get("[ENC]")
-    if known is None and last < len(words):
+    known = tokenizer.cls_token_id if config.first_token == "cls" else tokenizer.get_vocab().get("[ENC]")
+    if known is None and last < len(tokenizer):
         raise NamepinError(
             "E218",
             "neither the tokenizer nor the text encoder has a place for [ENC]",
             where=config.weights,
             mend="use BLIP's weights, whose vocabulary ends with [DEC] and [ENC], or set first_token to cls",
         )
-    return MatchTexts(words, last if known is None else int(known), config.max_text_tokens, device)
+    return MatchTexts(tokenizer, last if known is None else int(known), config.max_text_tokens, device)
 
 
 def _tapping(taps: threading.local, block: int) -> Any:

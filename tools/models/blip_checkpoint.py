@@ -91,8 +91,10 @@ def load_blip(path: Path, sha256: str, *, tokenizer: str, vision_norm_eps: float
     else:
         net = from_original(read_pickle(path), str(path), vision_norm_eps or 1e-6)
         mean, std = CLIP_MEAN, CLIP_STD
-    words = load_tokenizer(str(path) if path.is_dir() else tokenizer, net.config.text_config.vocab_size)
-    return BlipCheckpoint(net.eval(), words, mean, std, identity(sha256, net, mean, std, words.get_vocab()))
+    loaded_tokenizer = load_tokenizer(str(path) if path.is_dir() else tokenizer, net.config.text_config.vocab_size)
+    return BlipCheckpoint(
+        net.eval(), loaded_tokenizer, mean, std, identity(sha256, net, mean, std, loaded_tokenizer.get_vocab())
+    )
 
 
 def _from_folder(folder: Path, vision_norm_eps: float | None) -> Any:
@@ -144,7 +146,7 @@ def _config_of(state: Mapping[str, Tensor], where: str, vision_norm_eps: float) 
     try:
         patch = state["visual_encoder.patch_embed.proj.weight"].shape
         positions = state["visual_encoder.pos_embed"].shape[1] - 1
-        words = state["text_encoder.embeddings.word_embeddings.weight"].shape
+        embeddings = state["text_encoder.embeddings.word_embeddings.weight"].shape
         vision = {
             "hidden_size": patch[0],
             "intermediate_size": state["visual_encoder.blocks.0.mlp.fc1.weight"].shape[0],
@@ -155,11 +157,11 @@ def _config_of(state: Mapping[str, Tensor], where: str, vision_norm_eps: float) 
             "layer_norm_eps": vision_norm_eps,
         }
         text = {
-            "vocab_size": words[0],
-            "hidden_size": words[1],
+            "vocab_size": embeddings[0],
+            "hidden_size": embeddings[1],
             "intermediate_size": state["text_encoder.encoder.layer.0.intermediate.dense.weight"].shape[0],
             "num_hidden_layers": _count(state, r"text_encoder\.encoder\.layer\.(\d+)\."),
-            "num_attention_heads": max(1, words[1] // _HEAD_WIDTH),
+            "num_attention_heads": max(1, embeddings[1] // _HEAD_WIDTH),
             "max_position_embeddings": state["text_encoder.embeddings.position_embeddings.weight"].shape[0],
         }
         projection = state["vision_proj.weight"].shape[0]

@@ -28,7 +28,7 @@ class OfaModel:
     """A loaded OFA, safe for several threads."""
 
     def __init__(self, config: OfaConfig, checkpoint: OfaCheckpoint) -> None:
-        self.config, self.words, self.identity = config, checkpoint.words, checkpoint.identity
+        self.config, self.vocabulary, self.identity = config, checkpoint.vocabulary, checkpoint.identity
         self.device = device_named(config.device)
         self.net = checkpoint.net.eval().requires_grad_(False).to(self.device)
         self._pictures: LruCache[tuple[str, int], Patches] = LruCache(config.cached_pictures)
@@ -77,7 +77,7 @@ class OfaModel:
 
     def prompt(self, text: str) -> list[int]:
         """A text as the encoder's input, with its first and last special token."""
-        return [BEGIN, *self.words.ids(text), END]
+        return [BEGIN, *self.vocabulary.ids(text), END]
 
 
 def shared_ofa(config: OfaConfig) -> OfaModel:

@@ -28,7 +28,7 @@ from namepin.tools.loading.pretrained import (
     read_pickle,
     weight_files,
 )
-from namepin.tools.models.ofa_vocabulary import OfaWords, load_words, word_files
+from namepin.tools.models.ofa_vocabulary import OfaVocabulary, load_vocabulary, word_files
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 
 _MEND = "take an OFA checkpoint, such as OFA-Sys/ofa-large or ofa_large.pt"
@@ -79,12 +79,12 @@ class OfaCheckpoint:
 
     Attributes:
         net: float32, evaluation mode, on the CPU.
-        words: its vocabulary.
+        vocabulary: its vocabulary.
         identity: sha256 of weights, settings and vocabulary; models of equal identity compute the same.
     """
 
     net: Ofa
-    words: OfaWords
+    vocabulary: OfaVocabulary
     identity: str
 
 
@@ -105,18 +105,18 @@ def load_ofa(path: Path, sha256: str, *, tokenizer: str) -> OfaCheckpoint:
         settings, state = _from_folder(path)
         task = settings
     else:
-        state, told = read_fairseq(path)
-        settings = _section(told, "model")
-        task = _section(told, "task") or settings  # older fairseq has one section for both
+        state, sections = read_fairseq(path)
+        settings = _section(sections, "model")
+        task = _section(sections, "task") or settings  # older fairseq has one section for both
     net = from_state(state, settings, str(path))
     folder = path if path.is_dir() else path.parent
     place = str(folder) if path.is_dir() or word_files(folder) else tokenizer
     codes, bins = (int(_number(task, key, usual, str(path))) for key, usual in _SPLIT.items())
-    words = load_words(place, net.sizes.vocabulary, codes, bins)
-    return OfaCheckpoint(net.eval(), words, digest([sha256, asdict(net.sizes), words.identity]))
+    vocabulary = load_vocabulary(place, net.sizes.vocabulary, codes, bins)
+    return OfaCheckpoint(net.eval(), vocabulary, digest([sha256, asdict(net.sizes), vocabulary.identity]))
 
 
-def save_ofa(net: Ofa, words: OfaWords, folder: Path) -> None:
+def save_ofa(net: Ofa, vocabulary: OfaVocabulary, folder: Path) -> None:
     """Write a folder that `load_ofa` reads: settings, weights and vocabulary."""
     from safetensors.torch import save_file
 
@@ -126,21 +126,21 @@ def save_ofa(net: Ofa, words: OfaWords, folder: Path) -> None:
         "attn_scale_factor": sizes.attn_scale_factor,
         "sync_bn": sizes.batch_norm_eps == 1e-3,
         "disable_entangle": not sizes.entangled,
-        "code_dict_size": words.first_bin - words.words,
-        "num_bins": words.bins,
+        "code_dict_size": vocabulary.first_bin - vocabulary.words,
+        "num_bins": vocabulary.bins,
     }
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    kept = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     save_file(
-        {key: value for key, value in kept.items() if not key.endswith("num_batches_tracked")},
+        {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")},
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
-    words.save(folder)
+    vocabulary.save(folder)
 
 
-def _section(told: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = told.get(name)
+def _section(sections: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = sections.get(name)
     return found if isinstance(found, dict) else {}
 
 
@@ -206,13 +206,13 @@ def from_state(state: Mapping[str, Tensor], settings: Mapping[str, Any], where: 
 
 
 def _sizes(state: Mapping[str, Tensor], settings: Mapping[str, Any], factor: float) -> OfaSizes:
-    words = state["encoder.embed_tokens.weight"].shape
+    embeddings = state["encoder.embed_tokens.weight"].shape
     layer = "encoder.layers.0."
     distances = state["encoder.token_rel_pos_table_list.0.weight"].shape
     stages = [_count(state, rf"encoder\.embed_images\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3)]
     return OfaSizes(
-        vocabulary=words[0],
-        width=words[1],
+        vocabulary=embeddings[0],
+        width=embeddings[1],
         inner=state[f"{layer}fc1.weight"].shape[0],
         encoder_layers=_count(state, r"encoder\.layers\.(\d+)\."),
         decoder_layers=_count(state, r"decoder\.layers\.(\d+)\."),

@@ -32,7 +32,7 @@ _MEND = (
 )
 
 
-class OfaWords:
+class OfaVocabulary:
     """Texts to ids, and the ids of bins."""
 
     def __init__(self, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]], codes: int, bins: int) -> None:
@@ -53,7 +53,7 @@ class OfaWords:
         return list(self._pieces.encode(text).ids)
 
     def save(self, folder: Path) -> None:
-        """Write `vocab.json` and `merges.txt`, which `load_words` reads."""
+        """Write `vocab.json` and `merges.txt`, which `load_vocabulary` reads."""
         self._pieces.model.save(str(folder))
 
     def bin_ids(self) -> Tensor:
@@ -67,14 +67,14 @@ class OfaWords:
         """
         text = text.lower().lstrip(",.!?*#:;~").replace("-", " ").replace("/", " ").replace("<person>", "person")
         words = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ").split(" ")
-        kept = " ".join(words[:MAX_WORDS])
-        pieces = self._pieces.encode(kept).offsets
+        cut = " ".join(words[:MAX_WORDS])
+        pieces = self._pieces.encode(cut).offsets
         if len(pieces) > _MAX_PIECES:
-            return kept[: pieces[_MAX_PIECES][0]].rstrip(" "), True
-        return kept, len(words) > MAX_WORDS
+            return cut[: pieces[_MAX_PIECES][0]].rstrip(" "), True
+        return cut, len(words) > MAX_WORDS
 
 
-def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
+def load_vocabulary(place: str, vocabulary: int, codes: int, bins: int) -> OfaVocabulary:
     """The vocabulary of a folder or hub name.
 
     Args:
@@ -101,7 +101,7 @@ def load_words(place: str, vocabulary: int, codes: int, bins: int) -> OfaWords:
             mend="use the vocabulary that belongs to the weights",
         )
     try:
-        return OfaWords(pieces, merges, codes, bins)
+        return OfaVocabulary(pieces, merges, codes, bins)
     except Exception as error:  # the tokenizers library raises only this type
         raise NamepinError("E211", f"not a vocabulary of byte pairs: {error}", where=place, mend=_MEND) from error
 

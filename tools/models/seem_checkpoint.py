@@ -63,9 +63,9 @@ def load_seem(path: Path, sha256: str, *, tokenizer: str) -> SeemCheckpoint:
     if path.is_dir():
         raise another_model("a folder is given, SEEM's weights are one file", str(path), _MEND)
     net, sizes = from_state(read_checkpoint(path), str(path))
-    words = load_tokenizer(tokenizer, sizes.words)
-    identity = digest([sha256, repr(asdict(sizes)), words.get_vocab()])
-    return SeemCheckpoint(net.eval(), words, sizes.positions, identity)
+    loaded_tokenizer = load_tokenizer(tokenizer, sizes.words)
+    identity = digest([sha256, repr(asdict(sizes)), loaded_tokenizer.get_vocab()])
+    return SeemCheckpoint(net.eval(), loaded_tokenizer, sizes.positions, identity)
 
 
 def from_state(state: Mapping[str, Tensor], where: str) -> tuple[Seem, SeemSizes]:

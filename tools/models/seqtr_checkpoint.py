@@ -63,8 +63,10 @@ def load_seqtr(path: Path, sha256: str, *, vocabulary: str | None, average: bool
     """
     net = from_state(read_tensors(path, average), str(path))
     beside = (path if path.is_dir() else path.parent) / FILE
-    words = load_vocabulary(Path(vocabulary) if vocabulary else beside, net.sizes.words)
-    return SeqtrCheckpoint(net.eval(), words, digest([sha256, average, asdict(net.sizes), words]))
+    loaded_vocabulary = load_vocabulary(Path(vocabulary) if vocabulary else beside, net.sizes.words)
+    return SeqtrCheckpoint(
+        net.eval(), loaded_vocabulary, digest([sha256, average, asdict(net.sizes), loaded_vocabulary])
+    )
 
 
 def read_tensors(path: Path, average: bool) -> dict[str, Tensor]:

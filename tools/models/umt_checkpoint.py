@@ -88,8 +88,8 @@ def load_umt(folder: Path) -> UmtCheckpoint:
         raise another_model("its tensors do not have the shapes of config.json", where, MEND) from error
     check_names(set(report.missing_keys), set(report.unexpected_keys), where, MEND)
     tokenizer = load_tokenizer(where, net.text.config.vocab_size)
-    told = {key: config[key] for key in ("text", "vision", "num_types", "image_size")}
-    sha256 = digest([file_sha256(folder / "model.safetensors"), json.dumps(told, sort_keys=True)])
+    settings = {key: config[key] for key in ("text", "vision", "num_types", "image_size")}
+    sha256 = digest([file_sha256(folder / "model.safetensors"), json.dumps(settings, sort_keys=True)])
     return UmtCheckpoint(net.eval(), tokenizer, side, sha256)
 
 

@@ -128,12 +128,12 @@ class Eyes(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(n, 3, h, w) -> features at 1/8, 1/16 and 1/32, with 8, 16 and 32 times `base` channels."""
-        kept = []
+        maps = []
         for i, layer in enumerate(self.darknet):
             pixels = layer(pixels)
             if i in self.OUT:
-                kept.append(pixels)
-        return kept
+                maps.append(pixels)
+        return maps
 
 
 class Sentence(nn.Module):

@@ -12,7 +12,7 @@ from namepin.tools.caching.lru import LruCache
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
 from namepin.tools.media import Media, picture
-from namepin.tools.models.blip2_lm import KIND, MEND, Colours, embedder, picture_tokens
+from namepin.tools.models.blip2_lm import KIND, MEND, MeanStd, embedder, picture_tokens
 from namepin.tools.reranker.config import Blip2RerankerConfig
 from namepin.tools.reranker.likelihood import CausalScorer, Question, Seq2SeqScorer, split_answers
 from namepin.tools.reranker.local import LocalReranker, Scorer, load_local, only_where_it_learns
@@ -25,10 +25,10 @@ class Blip2Model:
     reads_images: ClassVar[bool] = True
 
     def __init__(
-        self, config: Blip2RerankerConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str
+        self, config: Blip2RerankerConfig, net: Any, tokenizer: Any, mean_std: MeanStd, checkpoint: str
     ) -> None:
-        self.tokenizer, self.net, self._colours = tokenizer, net, colours
-        self.identity = identity(checkpoint, net, colours, tokenizer.get_vocab())
+        self.tokenizer, self.net, self._mean_std = tokenizer, net, mean_std
+        self.identity = identity(checkpoint, net, mean_std, tokenizer.get_vocab())
         self._kept: LruCache[str, Tensor] = LruCache(config.cached_pictures)
 
     @property
@@ -51,7 +51,7 @@ class Blip2Model:
         found = self._kept.get(image.sha256)
         if found is None:
             with only_where_it_learns(self.net.language_projection):
-                found = picture_tokens(self.net, [picture(image, media)], self._colours)
+                found = picture_tokens(self.net, [picture(image, media)], self._mean_std)
             self._kept.put(image.sha256, found)
         return found
 
@@ -60,8 +60,8 @@ class Blip2Model:
         spoken = self.net.language_model
         if not self.net.config.use_decoder_only_language_model:
             return Seq2SeqScorer(spoken, question)
-        head, words = spoken.get_output_embeddings(), spoken.get_input_embeddings()
-        return CausalScorer(spoken.base_model, head, words, question, remember=remember)
+        head, embeddings = spoken.get_output_embeddings(), spoken.get_input_embeddings()
+        return CausalScorer(spoken.base_model, head, embeddings, question, remember=remember)
 
 
 def load_blip2_speech(config: Blip2RerankerConfig) -> Blip2Model:
@@ -75,8 +75,8 @@ def load_blip2_speech(config: Blip2RerankerConfig) -> Blip2Model:
     path = locate(config.weights, config.revision)
     loader = Blip2ForConditionalGeneration
     net, checkpoint = load_local(config, loader, path, weights_sha256(path), kind=KIND, mend=MEND)
-    words = load_tokenizer(str(path), net.config.text_config.vocab_size)
-    return Blip2Model(config, net, words, normalisation(path), checkpoint)
+    tokenizer = load_tokenizer(str(path), net.config.text_config.vocab_size)
+    return Blip2Model(config, net, tokenizer, normalisation(path), checkpoint)
 
 
 class Blip2Reranker(LocalReranker):

@@ -91,8 +91,8 @@ class CausalScorer:
             the same, and the pass can be recomputed to save memory.
     """
 
-    def __init__(self, decoder: Any, head: Any, words: Any, question: Question, *, remember: bool = True) -> None:
-        self._decoder, self._head, self._words = decoder, head, words
+    def __init__(self, decoder: Any, head: Any, embeddings: Any, question: Question, *, remember: bool = True) -> None:
+        self._decoder, self._head, self._words = decoder, head, embeddings
         self._again = None if remember else question.embedded
         if not remember:
             return
@@ -178,7 +178,7 @@ def _sum_answers(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return total
 
 
-def generated(net: Any, question: Question) -> int:
+def generate_choice(net: Any, question: Question) -> int:
     """The answer that the model generates greedily when it is limited to the answers.
 
     Args:

@@ -16,7 +16,7 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import RerankRequest
 from namepin.tools.loading.pretrained import identity, load_tokenizer, locate, normalisation, weights_sha256
 from namepin.tools.media import Media, picture
-from namepin.tools.models.llava import Colours, projected, visual_features
+from namepin.tools.models.llava import MeanStd, project_features, visual_features
 from namepin.tools.reranker.config import LlavaRerankerConfig
 from namepin.tools.reranker.likelihood import CausalScorer, Question, split_answers
 from namepin.tools.reranker.local import LocalReranker, load_local, only_where_it_learns
@@ -36,15 +36,15 @@ class LlavaModel:
     reads_images: ClassVar[bool] = True
 
     def __init__(
-        self, config: LlavaRerankerConfig, net: Any, tokenizer: Any, colours: Colours, checkpoint: str
+        self, config: LlavaRerankerConfig, net: Any, tokenizer: Any, mean_std: MeanStd, checkpoint: str
     ) -> None:
         """Use the loaded parts.
 
         Raises:
             NamepinError: E218 when the tokenizer has no token for the picture.
         """
-        self.tokenizer, self.net, self._colours = tokenizer, net, colours
-        self.identity = identity(checkpoint, net, colours, tokenizer.get_vocab(), CONVERSATION)
+        self.tokenizer, self.net, self._mean_std = tokenizer, net, mean_std
+        self.identity = identity(checkpoint, net, mean_std, tokenizer.get_vocab(), CONVERSATION)
         self._image_token = int(net.config.image_token_id)
         self._kept: LruCache[str, Tensor] = LruCache(config.cached_pictures)
         if list(tokenizer(PICTURE)["input_ids"]).count(self._image_token) != 1:
@@ -66,8 +66,8 @@ class LlavaModel:
         return Question(self._embed(ids, request.image, media), answers)
 
     def _embed(self, ids: Sequence[int], image: ImageRef | None, media: Media) -> Tensor:
-        words = self.net.get_input_embeddings()
-        embedded: Tensor = words(torch.tensor([ids], device=self.net.device))
+        embeddings = self.net.get_input_embeddings()
+        embedded: Tensor = embeddings(torch.tensor([ids], device=self.net.device))
         if image is None:
             return embedded
         at = list(ids).index(self._image_token)
@@ -78,14 +78,14 @@ class LlavaModel:
         found = self._kept.get(image.sha256)
         if found is None:
             with only_where_it_learns(self.net.model.multi_modal_projector):
-                found = projected(self.net, visual_features(self.net, picture(image, media), self._colours))
+                found = project_features(self.net, visual_features(self.net, picture(image, media), self._mean_std))
             self._kept.put(image.sha256, found)
         return found
 
     def read(self, question: Question, *, remember: bool = True) -> CausalScorer:
         """See `LocalModel`."""
-        net, words = self.net, self.net.get_input_embeddings()
-        return CausalScorer(net.model.language_model, net.lm_head, words, question, remember=remember)
+        net, embeddings = self.net, self.net.get_input_embeddings()
+        return CausalScorer(net.model.language_model, net.lm_head, embeddings, question, remember=remember)
 
 
 def load_llava(config: LlavaRerankerConfig) -> LlavaModel:
@@ -100,8 +100,8 @@ def load_llava(config: LlavaRerankerConfig) -> LlavaModel:
     mend = "take a LLaVA-1.5 in transformers' form, such as llava-hf/llava-1.5-7b-hf"
     loader = LlavaForConditionalGeneration
     net, checkpoint = load_local(config, loader, path, weights_sha256(path), kind="llava", mend=mend)
-    words = load_tokenizer(str(path), net.config.text_config.vocab_size)
-    return LlavaModel(config, net, words, normalisation(Path(path)), checkpoint)
+    tokenizer = load_tokenizer(str(path), net.config.text_config.vocab_size)
+    return LlavaModel(config, net, tokenizer, normalisation(Path(path)), checkpoint)
 
 
 class LlavaReranker(LocalReranker):

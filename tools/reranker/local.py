@@ -18,7 +18,7 @@ from namepin.tools.loading.placement import load_on_device
 from namepin.tools.media import Media
 from namepin.tools.models.match_texts import without_special
 from namepin.tools.reranker.config import LocalRerankerConfig
-from namepin.tools.reranker.likelihood import Question, generated
+from namepin.tools.reranker.likelihood import Question, generate_choice
 from namepin.tools.reranker.prompt import (
     PROMPT_DIGEST,
     best,
@@ -30,9 +30,9 @@ from namepin.tools.reranker.prompt import (
 )
 
 
-def only_where_it_learns(eyes: Any) -> Any:
+def only_where_it_learns(vision_encoder: Any) -> Any:
     """Within this context, picture features have gradients only if the vision encoder is trained; others are cached."""
-    learns = any(parameter.requires_grad for parameter in eyes.parameters())
+    learns = any(parameter.requires_grad for parameter in vision_encoder.parameters())
     return torch.set_grad_enabled(learns and torch.is_grad_enabled())
 
 
@@ -110,7 +110,7 @@ class LocalReranker:
         with self._turn, torch.inference_mode():
             question = self.model.question(query.text, clean, media)
             if self.config.decoder == "generate":
-                label = clean.candidates[generated(self.model.generator, question)]
+                label = clean.candidates[generate_choice(self.model.generator, question)]
                 return Reranked(label=label, notices=notices)
             reader, answers = self.model.read(question), question.answers
             parts, halved = in_batches(

@@ -49,8 +49,8 @@ class TextModel:
 
     def read(self, question: Question, *, remember: bool = True) -> CausalScorer:
         """See `LocalModel`."""
-        net, words = self.net, self.net.get_input_embeddings()
-        return CausalScorer(net.base_model, net.get_output_embeddings(), words, question, remember=remember)
+        net, embeddings = self.net, self.net.get_input_embeddings()
+        return CausalScorer(net.base_model, net.get_output_embeddings(), embeddings, question, remember=remember)
 
 
 def load_text_model(config: TextRerankerConfig) -> TextModel:

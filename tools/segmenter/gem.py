@@ -51,8 +51,8 @@ class GemSegmenter:
     @property
     def fingerprint(self) -> str:
         """Covers the weights of both nets, the picture's scaling and the rule."""
-        told = {"sam": self.sam.identity, "seem": self.seem.identity, "agreement": self.config.agreement}
-        return fingerprint(self.name, self.version, told)
+        settings = {"sam": self.sam.identity, "seem": self.seem.identity, "agreement": self.config.agreement}
+        return fingerprint(self.name, self.version, settings)
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
         """One segment per prompt; one without point and box gets none, and a notice W122.

@@ -74,8 +74,8 @@ def without_specks(region: Region, least: float) -> Region:
     parts, _ = ndimage.label(region, np.ones((3, 3)))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    kept: Region = (sizes >= max(1, least * sizes.max()))[parts]
-    return kept
+    large_parts: Region = (sizes >= max(1, least * sizes.max()))[parts]
+    return large_parts
 
 
 def ask(sam: Sam, request: SegmentRequest, media: Media) -> list[Candidates | None]:

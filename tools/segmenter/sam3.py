@@ -117,8 +117,8 @@ class Sam3Segmenter:
     def fingerprint(self) -> str:
         """Covers weights and threshold."""
         identity = self.sam.identity
-        told = {**identity, "threshold": self.config.threshold}
-        return fingerprint(self.name, self.version, told, weights=identity["checkpoint"])
+        settings = {**identity, "threshold": self.config.threshold}
+        return fingerprint(self.name, self.version, settings, weights=identity["checkpoint"])
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
         """One segment per prompt; where no instance fits, none, and a notice W123.

@@ -174,8 +174,8 @@ def knowledge_marks(words: Sequence[str], knowledge: KnowledgeInput) -> list[tup
     Of overlapping names the longest wins, then the first.
     """
     keys = [word_key(word) for word in words]
-    absent, said, name, inside = (MARKS.index(mark) for mark in ("absent", "said", "name", "in-name"))
-    marks = [(said if key and key in knowledge.words else absent, 0, 0) for key in keys]
+    absent, mentioned, name, inside = (MARKS.index(mark) for mark in ("absent", "said", "name", "in-name"))
+    marks = [(mentioned if key and key in knowledge.words else absent, 0, 0) for key in keys]
     at = 0
     while at < len(keys):
         ends = [at + n for n in range(_LONGEST_NAME, 0, -1) if at + n <= len(keys) and keys[at] and keys[at + n - 1]]
@@ -237,8 +237,8 @@ class RowBuilder:
             known, new = {}, list(dict.fromkeys(words))
         if new:
             for word, ids in zip(new, self.tokenizer(new, add_special_tokens=False).input_ids, strict=True):
-                kept = known if len(word) <= _LONGEST_KEPT else long
-                kept[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
+                cache = known if len(word) <= _LONGEST_KEPT else long
+                cache[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
         # Assigned last: another thread sees the old cache or the complete new one.
         self._words = known
         return ChainMap(long, known) if long else known

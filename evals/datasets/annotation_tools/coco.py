@@ -101,7 +101,7 @@ def _read_page(page: Mapping[str, Any], root: Path, path: Path, collector: Split
     for item in _list(page, "annotations"):
         _annotate(item, posts, categories, path, collector)
     for drawn in posts.values():
-        collector.add(drawn.finished())
+        collector.add(drawn.gold_post())
 
 
 def _list(page: Mapping[str, Any], key: str) -> Sequence[Any]:
@@ -129,12 +129,12 @@ def _annotate(
     number = _key(item.get("entity"))
     if not number.isdecimal() or int(number) >= len(entities):
         what = "lacks the key `entity`, the number of its mention" if "entity" not in item else f"is of entity {number}"
-        drawn.lost(f"{name} {what}; the post has {len(entities)} mentions")
+        drawn.note_loss(f"{name} {what}; the post has {len(entities)} mentions")
         return
     entity = entities[int(number)]
     category = categories.get(_key(item.get("category_id")), "")
     if coarse_type(category) not in (None, entity.label):
-        drawn.changed(
+        drawn.note_change(
             f"{name} is of category {category}, its mention {entity.text!r} {entity.label}; the mention's is used"
         )
     with_box = item.get("region") != "mask" and item.get("bbox") is not None
@@ -149,7 +149,7 @@ def _annotate(
         elif not with_box:
             raise ValueError("it has no bbox")
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        drawn.lost(f"{name} cannot be read: {reason(error)}")
+        drawn.note_loss(f"{name} cannot be read: {reason(error)}")
 
 
 def _segmentation(value: Any) -> list[DrawnRegion]:

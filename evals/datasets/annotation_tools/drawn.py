@@ -66,11 +66,11 @@ class DrawnPost:
         bare = {key: value for key, value in row.items() if key not in flags}
         return cls(gold_of(bare, folder, where), where, collector, has_boxes, has_masks)
 
-    def lost(self, what: str) -> None:
+    def note_loss(self, what: str) -> None:
         """List a region that is left out."""
         self.collector.problem("E133", self.where, f"{what}; it is left out", loses="boxes")
 
-    def changed(self, what: str) -> None:
+    def note_change(self, what: str) -> None:
         """List a region that is read in another form than the drawn one."""
         self.collector.problem("W133", self.where, what)
 
@@ -78,12 +78,12 @@ class DrawnPost:
         """Add a box for some entities; an empty one is listed."""
         x1, y1, x2, y2 = (float(value) for value in box)
         if not (x1 < x2 and y1 < y2):
-            self.lost(f"{name} is empty: {[x1, y1, x2, y2]}")
+            self.note_loss(f"{name} is empty: {[x1, y1, x2, y2]}")
             return
         if self.gold.size:
             width, height = self.gold.size
             if x1 < -_SLACK or y1 < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK:
-                self.changed(f"{name} leaves the {width}x{height} picture: {[x1, y1, x2, y2]}; it is read as drawn")
+                self.note_change(f"{name} leaves the {width}x{height} picture: {[x1, y1, x2, y2]}; it is read as drawn")
         if self.has_masks and not self.has_boxes and self.gold.size:
             self.draw_mask(numbers, join_masks([[(x1, y1), (x2, y1), (x2, y2), (x1, y2)]], self.gold.size[::-1]))
             return
@@ -109,12 +109,12 @@ class DrawnPost:
             if len(sizes) > 1:
                 raise ValueError(f"its parts are of the sizes {sorted(sizes)} (height, width)")
             if picture and size != picture:
-                self.changed(
+                self.note_change(
                     f"{name} is a mask of {size}, the picture is {picture} (height, width); it is read as it is"
                 )
             self.draw_mask(numbers, join_masks(regions, size))
         except (ValueError, MemoryError) as error:
-            self.lost(f"{name} cannot be read: {error}")
+            self.note_loss(f"{name} cannot be read: {error}")
 
     def draw_around(self, numbers: Sequence[int], regions: Sequence[DrawnRegion], name: str) -> None:
         """Add the upright box around some regions."""
@@ -123,9 +123,9 @@ class DrawnPost:
             xs1, ys1, xs2, ys2 = zip(*corners, strict=True)
             box = self._clip([min(xs1), min(ys1), max(xs2), max(ys2)])
         except (ValueError, MemoryError) as error:
-            self.lost(f"{name} cannot be read: {error}")
+            self.note_loss(f"{name} cannot be read: {error}")
             return
-        self.changed(f"{name} is not an upright box; the box around it is read: {box}")
+        self.note_change(f"{name} is not an upright box; the box around it is read: {box}")
         self.draw_box(numbers, box, name)
 
     def _clip(self, box: list[float]) -> list[float]:
@@ -139,7 +139,7 @@ class DrawnPost:
             raise ValueError("it lies outside the picture")
         return [round(value, 2) for value in (x1, y1, x2, y2)]
 
-    def finished(self) -> GoldPost:
+    def gold_post(self) -> GoldPost:
         """The post with its regions. In a split with boxes, no box means "not in the picture"; the same for masks."""
         with_boxes, with_masks = self.has_boxes or bool(self.boxes), self.has_masks or bool(self.masks)
         entities = []

@@ -39,11 +39,11 @@ def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> 
     for row in rows:
         shown = bool(row.get("size")) or not any(entity.get("boxes") for entity in row["entities"])
         if not shown:
-            losses.changed(
+            losses.count_change(
                 row["id"], "posts whose boxes are written but not visible, since the picture's size is unknown"
             )
-        kept = row_for_tool(row, "boxes", "masks") if shown else row
-        data = {"id": row["id"], "text": row["text"], "image": row["image"], "namepin": kept}
+        tool_row = row_for_tool(row, "boxes", "masks") if shown else row
+        data = {"id": row["id"], "text": row["text"], "image": row["image"], "namepin": tool_row}
         tasks.append({"data": data, "annotations": [{"result": list(_results(row, shown))}]})
     atomic_write(target / f"{split}.label-studio.json", dump_json(tasks))
 
@@ -142,13 +142,13 @@ def _post(task: Any, root: Path, where: str, collector: SplitCollector, others: 
     for region_id, item in regions.items():
         name = f"region {region_id} ({item.get('type')})"
         if not owners[region_id]:
-            drawn.lost(f"{name} has no relation to a mention")
+            drawn.note_loss(f"{name} has no relation to a mention")
             continue
         try:
             _draw(drawn, sorted(owners[region_id]), item, name)
         except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-            drawn.lost(f"{name} cannot be read: {reason(error)}")
-    return drawn.finished()
+            drawn.note_loss(f"{name} cannot be read: {reason(error)}")
+    return drawn.gold_post()
 
 
 def _annotation(task: Result, where: str, collector: SplitCollector) -> list[Result] | None:
@@ -241,19 +241,19 @@ class _SpanReader:
         return entity | {"label": coarse_type(known[0])} | ({"fine_label": fine} if fine else {})
 
     def _span(self, span_id: str, value: Mapping[str, Any]) -> tuple[int, int] | None:
-        start, end, said = value.get("start"), value.get("end"), value.get("text")
+        start, end, stated = value.get("start"), value.get("end"), value.get("text")
         offsets = value.get("globalOffsets")
         if isinstance(offsets, Mapping):
             start, end = offsets.get("start"), offsets.get("end")
         if type(start) is not int or type(end) is not int:
             self._list("E132", f"span {span_id} has no offsets as whole numbers; it is left out", loses=True)
             return None
-        if isinstance(said, str) and self._text[start:end] != said:
+        if isinstance(stated, str) and self._text[start:end] != stated:
             units = self._text.encode("utf-16-le", "surrogatepass")  # JavaScript counts an emoji as two
             first, middle = units[: 2 * start], units[2 * start : 2 * end]
-            if middle.decode("utf-16-le", "replace") == said:
+            if middle.decode("utf-16-le", "replace") == stated:
                 start = len(first.decode("utf-16-le", "replace"))
-                end = start + len(said)
+                end = start + len(stated)
         if any((start, end) == (entity.get("start"), entity.get("end")) for entity in self._entities):
             return start, end
         if not 0 <= start < end <= len(self._text) or not self._text[start:end].strip():
@@ -261,8 +261,8 @@ class _SpanReader:
                 "E132", f"span {span_id} ({start}-{end}) is empty or outside the text; it is left out", loses=True
             )
             return None
-        if isinstance(said, str) and said.split() != self._text[start:end].split():
-            self._list("E132", f"span {span_id} says {said!r}, the text there is {self._text[start:end]!r}")
+        if isinstance(stated, str) and stated.split() != self._text[start:end].split():
+            self._list("E132", f"span {span_id} says {stated!r}, the text there is {self._text[start:end]!r}")
         words = self._text[start:end]
         if words != words.strip():
             self._list("W133", f"span {span_id} {words!r} is read without the white space around it")
@@ -338,7 +338,7 @@ def _size(drawn: DrawnPost, item: Result) -> tuple[int, int]:
     if seen is None and size is None:
         raise ValueError("its picture's size is unknown, and its position is in percent of that")
     if seen and size and size != seen:
-        drawn.changed(f"the picture was {size[0]}x{size[1]} and is {seen[0]}x{seen[1]} here; the new size is read")
+        drawn.note_change(f"the picture was {size[0]}x{size[1]} and is {seen[0]}x{seen[1]} here; the new size is read")
     if seen:
         drawn.gold = replace(drawn.gold, size=seen)
     return seen or size or (1, 1)

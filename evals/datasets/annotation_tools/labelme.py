@@ -42,12 +42,12 @@ def write(rows: Iterable[PostRow], target: Path, split: str, losses: Losses) -> 
         name = file_name(row["id"], ".json")
         for mask in (mask for entity in row["entities"] for mask in entity.get("masks", ())):
             if not polygons_of(Mask.model_validate(mask)):
-                losses.lost(row["id"], "masks without a pixel")
+                losses.count_loss(row["id"], "masks without a pixel")
         atomic_write(folder / name, dump_json({**page, "namepin": row_for_tool(row, "boxes")}, indent=1))
         written.add(name)
     for path in sorted(folder.glob("*.json")):
         if path.name not in written:
-            losses.changed(path.name, f"older files of {folder}, which are also read as posts of the split")
+            losses.count_change(path.name, f"older files of {folder}, which are also read as posts of the split")
 
 
 def _image_path(image: str | None) -> str:
@@ -113,10 +113,10 @@ def _post(page: Any, root: Path, path: Path, collector: SplitCollector) -> Any:
             group = shape.get("group_id")
             numbers = _entities(drawn, str(shape["label"]), group)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            drawn.lost(f"{name} cannot be read: {reason(error)}")
+            drawn.note_loss(f"{name} cannot be read: {reason(error)}")
             continue
         if not numbers:
-            drawn.lost(f"{name}: no mention of the post has this name")
+            drawn.note_loss(f"{name}: no mention of the post has this name")
         elif _is_upright(region, shape):
             xs, ys = zip(*region, strict=True)
             drawn.draw_box(numbers, [min(xs), min(ys), max(xs), max(ys)], name)
@@ -128,7 +128,7 @@ def _post(page: Any, root: Path, path: Path, collector: SplitCollector) -> Any:
             drawn.draw_mask(found, mask)
         else:
             drawn.draw_region(found, [region for region, _ in regions], regions[0][1])
-    return drawn.finished()
+    return drawn.gold_post()
 
 
 def _take_size(page: Mapping[str, Any], drawn: DrawnPost) -> None:
@@ -139,7 +139,7 @@ def _take_size(page: Mapping[str, Any], drawn: DrawnPost) -> None:
         return
     if drawn.gold.size and drawn.gold.size != (width, height):
         was = "x".join(map(str, drawn.gold.size))
-        drawn.changed(f"the picture was {was} and is {width}x{height} here; the new size is read")
+        drawn.note_change(f"the picture was {was} and is {width}x{height} here; the new size is read")
     drawn.gold = replace(drawn.gold, size=(width, height))
 
 
@@ -150,7 +150,9 @@ def _entities(drawn: DrawnPost, label: str, group: Any) -> list[int]:
     if type(group) is int and entities and group % len(entities) in named:
         return [group % len(entities)]
     if len(named) > 1:
-        drawn.changed(f"{len(named)} mentions are named {name_key(label)!r}; a shape without group_id belongs to each")
+        drawn.note_change(
+            f"{len(named)} mentions are named {name_key(label)!r}; a shape without group_id belongs to each"
+        )
     return named
 
 

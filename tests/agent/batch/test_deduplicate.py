@@ -87,7 +87,7 @@ def test_a_batch_with_reposts_gives_what_it_gives_without(tmp_path: Path, monkey
         return await real(prepared)
 
     monkeypatch.setattr(pin, "aextract", counted)
-    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", told=said.append)
+    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", on_progress=said.append)
     assert worked == ["0", "1"] and said[-1].total == 8 and said[-1].left_s == 0
     for row, given in zip(timeless(tmp_path / "out" / "predictions.jsonl"), rows, strict=True):
         alone = json.loads(asyncio.run(real(pin.ready({"id": given["id"], "text": given["text"]}))).to_json())

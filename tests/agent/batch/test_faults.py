@@ -31,12 +31,12 @@ TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off
 
 
 def a_batch(
-    posts: Path, out: Path, address: str, cache: Path, told: Callable[[Progress], None] = lambda _: None
+    posts: Path, out: Path, address: str, cache: Path, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> list[dict[str, Any]]:
     """Run it with a chat model at `address`; its predictions."""
     chat = (f"base_url={address}", "model=m", "retries=1", "backoff_s=0.01", f"cache_dir={cache}")
     settings = load_settings("starter", assignments=[*TEXT_ONLY, *(f"knowledge.{one}" for one in chat)], environment={})
-    run_batch(Namepin(settings, batched_calls(settings, 1)), Source(str(posts)), out, told=told)
+    run_batch(Namepin(settings, batched_calls(settings, 1)), Source(str(posts)), out, on_progress=on_progress)
     return timeless(out / "predictions.jsonl")
 
 
@@ -113,7 +113,7 @@ def test_a_picture_deleted_after_the_run_began_costs_only_itself(tmp_path: Path)
             picture.unlink()
 
     pin = Namepin(settings, batched_calls(settings, 1))
-    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", at_once=1, told=delete)
+    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", at_once=1, on_progress=delete)
     found = timeless(tmp_path / "out" / "predictions.jsonl")
     assert [row["status"] for row in found] == ["ok"] * 5 + ["degraded"] and found[0]["image"]
     assert [notice["code"] for notice in found[5]["warnings"]] == ["W101"] and found[5]["entities"]

@@ -63,7 +63,7 @@ def test_of_several_boxes_the_largest_is_the_target(weights: Path, tmp_path: Pat
     row = next(row for row in task.train if row.post == "train0")
     assert len(row.boxes) == 2 and row.largest == (0.0, 0.0, 40.0, 40.0)
     targets = task.collate([row])["targets"][0].tolist()
-    first = task.parts.words.first_bin
+    first = task.parts.vocabulary.first_bin
     assert [place - first for place in targets[:4]] == [0, 0, 832, 832] and targets[4] == 2
 
 

@@ -71,7 +71,7 @@ def test_answers_are_transformers_own(folder: Path, media: Media, beams: int) ->
     net: Any = tiny_florence2()
     processor = a_processor()
     tool = a_tool(folder, beams=beams)
-    seen = tool.seen(REF, media)
+    seen = tool.encode(REF, media)
     texts = [tool._ids(phrase, seen.shape[1])[0] for phrase in PHRASES]
     for phrase, text, answer in zip(PHRASES, texts, tool.answers(seen, texts), strict=True):
         inputs = processor(text=f"<OPEN_VOCABULARY_DETECTION>{phrase}", images=PICTURE, return_tensors="pt")

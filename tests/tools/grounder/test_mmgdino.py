@@ -119,7 +119,7 @@ def test_sizes_are_the_processors(kept: MmGroundingDinoGrounder, width: int, hei
     from transformers.image_transforms import get_size_with_aspect_ratio
 
     wanted = get_size_with_aspect_ratio((height, width), 64, 96)
-    assert kept.seen((width, height)) == (max(1, wanted[1]), max(1, wanted[0]))
+    assert kept.input_size((width, height)) == (max(1, wanted[1]), max(1, wanted[0]))
 
 
 @settings(max_examples=60)

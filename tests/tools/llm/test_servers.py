@@ -30,7 +30,7 @@ class Clock:
 def test_the_idlest_is_asked() -> None:
     servers = Servers("ab")
     assert [servers.take() for _ in range(4)] == ["a", "b", "a", "b"]
-    servers.answered("b")
+    servers.report_answer("b")
     assert servers.take() == "b"
 
 
@@ -38,16 +38,16 @@ def test_a_question_asks_another_one_before_the_same_again() -> None:
     """The dead one is the idlest: the other has questions under way."""
     servers = Servers("ab")
     assert [servers.take() for _ in range(3)] == ["a", "b", "a"]
-    servers.failed("b")
+    servers.report_failure("b")
     assert servers.take({"b"}) == "a" and servers.take() == "b"
-    servers.failed("b")
+    servers.report_failure("b")
     assert servers.take({"a", "b"}) == "b", "where all were tried, the idlest again"
     clock = Clock()
     servers = Servers("ab", clock)
     for _ in range(3):
         while servers.take() != "b":
-            servers.answered("a")
-        servers.failed("b")
+            servers.report_answer("a")
+        servers.report_failure("b")
     clock.now += REST_S
     assert servers.take({"b"}) == "a", "one that has rested, too"
 
@@ -57,8 +57,8 @@ def test_a_dead_one_rests_longer_and_longer_and_comes_back() -> None:
     servers = Servers("ab", clock)
     for _ in range(3):
         while servers.take() != "b":
-            servers.answered("a")
-        servers.failed("b")
+            servers.report_answer("a")
+        servers.report_failure("b")
     assert {servers.take() for _ in range(5)} == {"a"}
     rest = REST_S
     for _ in range(6):
@@ -67,11 +67,11 @@ def test_a_dead_one_rests_longer_and_longer_and_comes_back() -> None:
         clock.now += 2
         assert servers.take() == "b", "one question tries it"
         assert servers.take() == "a", "and only one"
-        servers.failed("b")
+        servers.report_failure("b")
         rest = min(2 * rest, LONGEST_REST_S)
     clock.now += rest
     assert servers.take() == "b"
-    servers.answered("b")
+    servers.report_answer("b")
     assert "b" in [servers.take() for _ in range(3)]
 
 
@@ -80,7 +80,7 @@ def test_where_all_rest_nobody_is_asked() -> None:
     servers = Servers("a", clock)
     for _ in range(3):
         assert servers.take() == "a"
-        servers.failed("a")
+        servers.report_failure("a")
     assert servers.take() is None and servers.back_in_s == REST_S
     clock.now += REST_S
     assert servers.take() == "a" and servers.take() is None

@@ -16,7 +16,7 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.loading.fairseq import read_fairseq
 from namepin.tools.loading.pretrained import weights_sha256
 from namepin.tools.models.ofa_checkpoint import from_state, load_ofa
-from namepin.tools.models.ofa_vocabulary import load_words
+from namepin.tools.models.ofa_vocabulary import load_vocabulary
 from namepin.tools.nets.ofa import Ofa, OfaSizes
 from support import tiny_ofa
 
@@ -42,14 +42,17 @@ def test_every_form_gives_the_same_net(net: Ofa, folder: Path, tmp_path: Path) -
         loaded = load_ofa(path, weights_sha256(path), tokenizer="nowhere")
         assert loaded.net.sizes == tiny_ofa.SIZES
         assert same(loaded.net, net) and not loaded.net.training
-        assert loaded.words.identity == tiny_ofa.tiny_words().identity
-        assert (loaded.words.first_bin, loaded.words.size) == (len(tiny_ofa.PIECES) + 16, tiny_ofa.SIZES.vocabulary)
+        assert loaded.vocabulary.identity == tiny_ofa.tiny_words().identity
+        assert (loaded.vocabulary.first_bin, loaded.vocabulary.size) == (
+            len(tiny_ofa.PIECES) + 16,
+            tiny_ofa.SIZES.vocabulary,
+        )
 
 
 def test_a_file_without_words_beside_it_takes_those_named(net: Ofa, folder: Path, tmp_path: Path) -> None:
     path = tiny_ofa.save_original(net, tmp_path / "bare")
     (path.parent / "vocab.json").unlink()
-    assert load_ofa(path, "x", tokenizer=str(folder)).words.identity == tiny_ofa.tiny_words().identity
+    assert load_ofa(path, "x", tokenizer=str(folder)).vocabulary.identity == tiny_ofa.tiny_words().identity
 
 
 def test_identity_is_of_weights_settings_and_vocabulary(net: Ofa, tmp_path: Path) -> None:
@@ -259,7 +262,7 @@ def test_ofas_own_files_of_words_give_the_same_ids(tmp_path: Path) -> None:
     (other / "encoder.json").write_text(json.dumps(numbers), encoding="utf-8")
     (other / "dict.txt").write_text("".join(f"{numbers[piece]} 7\n" for piece in pieces), encoding="utf-8")
     (other / "vocab.bpe").write_text((tmp_path / "one" / "merges.txt").read_text(encoding="utf-8"), encoding="utf-8")
-    one, two = (load_words(str(tmp_path / name), tiny_ofa.SIZES.vocabulary, 16, 1000) for name in ("one", "other"))
+    one, two = (load_vocabulary(str(tmp_path / name), tiny_ofa.SIZES.vocabulary, 16, 1000) for name in ("one", "other"))
     assert one.identity == two.identity
     text = ' Yes, no: "Ünïcödé" 🙂 <bin_3> </s>'
     assert one.ids(text) == two.ids(text)

@@ -75,8 +75,8 @@ class Perceptron(nn.Module):
         inner = functional.gelu(self.fc1(self.final_layer_norm(states)))
         if self.ffn_layernorm is not None:
             inner = self.ffn_layernorm(inner)
-        kept = states if self.w_resid is None else self.w_resid * states
-        mixed: Tensor = kept + self.fc2(inner)
+        residual = states if self.w_resid is None else self.w_resid * states
+        mixed: Tensor = residual + self.fc2(inner)
         return mixed
 
 

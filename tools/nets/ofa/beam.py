@@ -44,6 +44,6 @@ def beam_search(step: Step, first: Tensor, places: Sequence[Tensor], width: int)
         sums = scores[..., None] + step(tokens, parents)[..., allowed]
         scores, best = sums.flatten(1).topk(min(width, sums[0].numel()))
         parents, tokens = best // len(allowed), allowed[best % len(allowed)]
-        kept = found.gather(1, parents[..., None].expand(-1, -1, found.shape[-1]))
-        found = torch.cat([kept, tokens[..., None]], dim=-1)
+        parents_tokens = found.gather(1, parents[..., None].expand(-1, -1, found.shape[-1]))
+        found = torch.cat([parents_tokens, tokens[..., None]], dim=-1)
     return Beams(found, scores)

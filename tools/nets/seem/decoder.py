@@ -130,8 +130,8 @@ class MaskDecoder(nn.Module):
 
         queries = self.query_feat.weight.expand(rows, -1, -1)
         at = self.query_embed.weight.expand(rows, -1, -1)
-        said = words if words is not None else queries[:, :0]
-        said_at = said
+        words_now = words if words is not None else queries[:, :0]
+        words_at = words_now
         masks, mask_embeds, class_embeds = self._heads(queries, mask_features)
         for i, (cross, among, apart) in enumerate(
             zip(
@@ -144,10 +144,10 @@ class MaskDecoder(nn.Module):
             level = i % LEVELS
             blocked = _outside(masks, shapes[level])
             queries = cross(queries, at, features[level], positions[level], blocked)
-            x = torch.cat((queries, said, strokes[level]), dim=1)
-            x_at = torch.cat((at, said_at, strokes[level]), dim=1)
-            counts = (queries.shape[1], said.shape[1], strokes[level].shape[1])
-            queries, said, _ = apart(among(x, x_at, _who_sees_whom(counts, x.device))).split(counts, dim=1)
+            x = torch.cat((queries, words_now, strokes[level]), dim=1)
+            x_at = torch.cat((at, words_at, strokes[level]), dim=1)
+            counts = (queries.shape[1], words_now.shape[1], strokes[level].shape[1])
+            queries, words_now, _ = apart(among(x, x_at, _who_sees_whom(counts, x.device))).split(counts, dim=1)
             masks, mask_embeds, class_embeds = self._heads(queries, mask_features)
         under = None if points is None else sample(mask_features.expand(rows, -1, -1, -1), points).mean(dim=1)
         return Prediction(masks, mask_embeds, class_embeds, under)
