@@ -342,7 +342,7 @@ def tables(given: Assumed | None = None) -> str:
     given = given or Assumed()
     plan = plan_workers(given)
     quiet = Simulation(plan).run()
-    lines = ["| stage | workers | ms a post | busy |", "| --- | --- | --- | --- |"]
+    lines = ["| stage | workers | ms per post | busy |", "| --- | --- | --- | --- |"]
     for stage in plan.stages:
         lines.append(f"| {stage.name} | {stage.workers} | {1000 * stage.seconds:.2f} | {quiet.busy[stage.name]:.0%} |")
     lines += ["", f"{quiet.hours:.1f} hours; {quiet.hits:.1%} of the posts found their knowledge in the cache.", ""]

@@ -55,7 +55,7 @@ def markdown(predictions: Predictions, report: FullReport, about: str) -> str:
             (tool, f"{ms / report.n_posts:.1f}", *predictions.tool_tokens.get(tool, ("-", "-")))
             for tool, ms in sorted(predictions.tool_ms.items(), key=lambda pair: -pair[1])
         ]
-        parts += ["## Cost by tool", _table(("tool", "ms a post", "prompt tokens", "completion tokens"), costs)]
+        parts += ["## Cost by tool", _table(("tool", "ms per post", "prompt tokens", "completion tokens"), costs)]
     papers = []
     for row in beside(report):
         obstacles = "; ".join(row.obstacles(report))
