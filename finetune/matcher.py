@@ -107,7 +107,7 @@ class MatcherTask(MatcherRows, Task):
         return {key: value.to(device) for key, value in self.collate(list(rows)).items()}
 
     def save(self, folder: Path) -> None:
-        """A folder for `matcher.blip.weights` and `tracer.blip.weights`."""
+        """A folder for `matcher.blip.weights`, which the tracer follows."""
         self.parts.save(folder)
 
 
@@ -218,7 +218,7 @@ class Blip2MatcherTask(FeatureMatcherTask):
             part.requires_grad_(True)
 
     def save(self, folder: Path) -> None:
-        """A folder for `matcher.blip2.weights` and `tracer.blip2.weights`."""
+        """A folder for `matcher.blip2.weights`, which the tracer follows."""
         save_folder(self.net, self._blip2.tokenizer, self._blip2.mean_std, folder)
 
 
@@ -238,7 +238,7 @@ class LlavaMatcherTask(FeatureMatcherTask):
         self.net = with_lora(self.model.net, recipe, LANGUAGE)
 
     def save(self, folder: Path) -> None:
-        """An adapter for `matcher.llava.adapter` and `tracer.llava.adapter`."""
+        """An adapter for `matcher.llava.adapter`, which the tracer follows."""
         save_lora(self.net, self.recipe, LANGUAGE, folder, "match")
 
 

@@ -1,5 +1,6 @@
 """Builds the parts of a run from settings: the tools, their calls, the graph's policy."""
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from namepin.graphs.calls import LiveCalls
 from namepin.graphs.policy import Policy
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.llm.config import ChatConfig
+
+_log = logging.getLogger(__name__)
 
 SERVER_THREADS = 8
 """Number of requests of a batch that wait for one role's server at a time."""
@@ -37,8 +40,23 @@ def build_tool(role: str, chosen: ToolSettings) -> Any:
 
 
 def build_tools(settings: Settings) -> Mapping[str, Any]:
-    """All tools of the settings by role."""
+    """All tools of the settings by role. A tracer of another net than the matcher's is warned of (W137)."""
+    if line := other_net(settings):
+        _log.warning(line)
     return {role: build_tool(role, chosen) for role, chosen in settings.tools.items()}
+
+
+def other_net(settings: Settings) -> str:
+    """The warning about a tracer that explains another net than the matcher's; empty where it is the same."""
+    matcher, tracer = settings.tools.get("matcher"), settings.tools.get("tracer")
+    if matcher is None or tracer is None or tracer.backend not in BACKENDS["matcher"]:
+        return ""  # the starter's tracer shows the matcher's own region
+    nets = [getattr(tool.config, tool.backend, None) for tool in (matcher, tracer)]
+    named = [" + ".join(filter(None, (getattr(net, "weights", None), getattr(net, "adapter", None)))) for net in nets]
+    if matcher.backend == tracer.backend and named[0] == named[1]:
+        return ""
+    what = f"the matcher is {matcher.backend} {named[0]}, and the tracer explains {tracer.backend} {named[1]}"
+    return f"W137: {what}; leave tracer.{tracer.backend}.weights out to explain the matcher"
 
 
 def live_calls(settings: Settings) -> LiveCalls:

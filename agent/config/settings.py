@@ -141,6 +141,7 @@ def load_settings(
     below = [env, from_profile(profile)] if base is None else [from_mapping(base)]
     values = merge_layers([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
     _check_top_level(values)
+    values = _following_matcher(values)
     graph = values.get("graph", Value(GraphName.gem, "default"))
     names = list(map(str, GraphName))
     if graph.value not in names:
@@ -167,6 +168,24 @@ def _check_top_level(values: Layer) -> None:
             mend = f"set one of its keys, for example {_keys(section, values)[0]}"
             raise NamepinError("E203", f"{key} is a section, not a setting", where=value.origin, mend=mend)
         raise unknown_setting(key, value, [known for name in sections for known in _keys(name, values)])
+
+
+_OF_THE_WEIGHTS = ("weights", "adapter", "revision", "tokenizer")
+
+
+def _following_matcher(values: Layer) -> Layer:
+    """The layer with the matcher's net as the tracer's, which explains it, in every setting that the tracer lacks.
+
+    A tracer with weights of its own keeps what belongs to them.
+    """
+    backend = _backend("tracer", values)
+    if backend == OFF or backend != _backend("matcher", values):
+        return values
+    matcher, tracer = f"matcher.{backend}.", f"tracer.{backend}."
+    own = f"{tracer}weights" in values
+    net = {key.removeprefix(matcher): value for key, value in values.items() if key.startswith(matcher)}
+    followed = {f"{tracer}{key}": value for key, value in net.items() if not (own and key in _OF_THE_WEIGHTS)}
+    return followed | values
 
 
 def _keys(section: str, values: Layer) -> list[str]:

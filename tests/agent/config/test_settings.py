@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from namepin.agent.config.backends import BACKENDS
+from namepin.agent.config.build import other_net
 from namepin.agent.config.layers import parse_value, suggest
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.models.config import BlipConfig
 
 
 def load(*assignments: str, profile: str | None = None, env: dict[str, str] | None = None, **over: Any) -> Settings:
@@ -147,3 +149,27 @@ def test_values_are_read_as_typed(typed: str, value: Any) -> None:
 
 def test_nothing_near_is_not_guessed() -> None:
     assert suggest("zzzz", ["gate.gamma"]) == ""
+
+
+def test_tracer_follows_the_matcher_unless_it_is_set() -> None:
+    def net(*sets: str) -> Any:
+        tracer = load_settings("gem", assignments=sets, environment={}).tools["tracer"].config
+        return getattr(tracer, "blip", None) or getattr(tracer, "llava", None)
+
+    assert net("matcher.blip.weights=mine", "matcher.blip.device=cpu") == BlipConfig(weights="mine", device="cpu")
+    own = net("matcher.blip.weights=mine", "matcher.blip.revision=abc", "tracer.blip.weights=other")
+    assert (own.weights, own.revision, own.device) == ("other", None, "cuda")
+    both = ("matcher.backend=llava", "tracer.backend=llava", "matcher.llava.adapter=mine")
+    assert net(*both).adapter == "mine"
+
+
+def test_tracer_of_another_net_is_warned_of() -> None:
+    def warning(*sets: str, profile: str = "gem") -> str:
+        return other_net(load_settings(profile, assignments=sets, environment={}))
+
+    assert not warning() and not warning("matcher.blip.weights=mine") and not warning(profile="starter")
+    assert not warning("tracer.backend=off") and not warning(profile="riveg")
+    assert warning("matcher.blip.weights=mine", "tracer.blip.weights=other").startswith(
+        "W137: the matcher is blip mine, and the tracer explains blip other"
+    )
+    assert "explains blip Salesforce" in warning("matcher.backend=blip2")
