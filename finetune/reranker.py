@@ -1,9 +1,9 @@
 """Train the reranker: `namepin finetune reranker`. LoRA on LLaVA, BLIP-2 or a text model, with the prompt of Table 7.
 
-A row has K candidate types in random order: the right type, K - 2 of its coarse type and one of another coarse type
-(GEM section 3.3.2). In a data set without fine types, all four coarse types are the candidates. Types that never occur
-in train are not candidates: the model would learn to reject them without reading. The loss is the answer's likelihood
-as the tool computes it: the question once, then the answer and the end token.
+A row has K candidate types in random order: the right type, K - 2 of its coarse type (of FMNERG's eight) and one of
+another coarse type (GEM section 3.3.2). In a data set without fine types, all four coarse types are the candidates.
+Types that never occur in train are not candidates: the model would learn to reject them without reading. The loss is
+the answer's likelihood as the tool computes it: the question once, then the answer and the end token.
 """
 
 import random
@@ -29,7 +29,7 @@ from namepin.tools.base import file_sha256
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import RerankRequest
-from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE8
 from namepin.tools.loading.pretrained import locate
 from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.media import Media
@@ -189,8 +189,8 @@ def candidates_of(answer: str, count: int, types: Sequence[str], rng: random.Ran
     if answer in COARSE4:
         chosen = list(COARSE4)
     else:
-        near = [fine for fine in types if FINE_TO_COARSE4[fine] == FINE_TO_COARSE4[answer] and fine != answer]
-        far = [fine for fine in types if FINE_TO_COARSE4[fine] != FINE_TO_COARSE4[answer]]
+        near = [fine for fine in types if FINE_TO_COARSE8[fine] == FINE_TO_COARSE8[answer] and fine != answer]
+        far = [fine for fine in types if FINE_TO_COARSE8[fine] != FINE_TO_COARSE8[answer]]
         chosen = [answer, *rng.sample(near, min(count - 2, len(near)))]
         chosen += rng.sample(far, min(count - len(chosen), len(far)))
     rng.shuffle(chosen)

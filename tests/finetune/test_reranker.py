@@ -18,7 +18,7 @@ from namepin.finetune.recipes.reranker import RECIPES, RerankerTraining
 from namepin.finetune.reranker import RerankerTask, candidates_of, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import RerankRequest
-from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
+from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE8
 from namepin.tools.loading.adapters import read_adapter_manifest
 from namepin.tools.media import Media
 from namepin.tools.reranker.blip2 import Blip2Reranker
@@ -127,8 +127,8 @@ def test_candidates_are_those_of_the_paper() -> None:
     for fine in FINE51:
         for count in (3, 5, 8):
             found = candidates_of(fine, count, FINE51, rng)
-            near = [name for name in found if FINE_TO_COARSE4[name] == FINE_TO_COARSE4[fine]]
-            alike = [name for name in FINE51 if FINE_TO_COARSE4[name] == FINE_TO_COARSE4[fine]]
+            near = [name for name in found if FINE_TO_COARSE8[name] == FINE_TO_COARSE8[fine]]
+            alike = [name for name in FINE51 if FINE_TO_COARSE8[name] == FINE_TO_COARSE8[fine]]
             assert fine in found and len(set(found)) == len(found)
             assert len(near) == min(count - 1, len(alike)) and len(found) == count
             places[found.index(fine)] += count == 5
