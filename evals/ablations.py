@@ -1,7 +1,7 @@
 """The papers' tables and figures as definitions that can be run: `ablations.toml`, typed."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -24,14 +24,15 @@ class Row(BaseModel):
         profile: the profile that runs.
         graph: the graph that it runs in.
         datasets: the data sets of the row; empty for all data sets of the table.
-        set: `--set` overrides; `{dataset}` stands for the data set's name. A value that is a key of `Ablations.train`
-            means weights that the user trains.
+        set: `--set` overrides; `{dataset}` stands for the data set's name, `{root}` for its folder. A value that is a
+            key of `Ablations.train` means weights that the user trains.
         knowledge: see `namepin eval`.
         visual: `none` for the papers' "-None" rows.
         iou: smallest IoU of a correct region.
         predictions: JSONL of another system; then no profile is run.
         needs: roles that the profile must fill, and "pictures" or "masks" that the data must have.
         note: how this row differs from the paper's.
+        source: its place in a paper; that of its table where it is not set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,14 +47,23 @@ class Row(BaseModel):
     predictions: str | None = None
     needs: tuple[str, ...] = ()
     note: str = ""
+    source: str = ""
 
     def without_name(self) -> "Row":
         """The fields of a row that determine its numbers."""
-        return self.model_copy(update={"name": "", "note": ""})
+        return self.model_copy(update={"name": "", "note": "", "source": ""})
 
-    def on(self, dataset: str, profile: str | None = None) -> "Row":
-        """The row for one data set, with another profile where one is given."""
-        assignments = tuple(assignment.replace("{dataset}", dataset) for assignment in self.set)
+    def on(self, dataset: str, profile: str | None = None, *, root: str = "DIR", below: Sequence[str] = ()) -> "Row":
+        """The row for one data set.
+
+        Args:
+            dataset: the data set's name.
+            profile: replaces the row's own.
+            root: the data set's folder.
+            below: `--set` overrides of the user's, which the row's own overrule.
+        """
+        own = (assignment.replace("{dataset}", dataset).replace("{root}", root) for assignment in self.set)
+        assignments = (*below, *own)
         return self.model_copy(update={"set": assignments, "profile": profile or self.profile})
 
 
@@ -109,7 +119,8 @@ def ablations() -> Ablations:
 
 def _join(ablation: Ablation, by_name: Mapping[str, Ablation]) -> Ablation:
     runs: dict[Row, Row] = {}
-    for row in (*(row for name in ablation.of for row in by_name[name].rows), *ablation.rows):
+    tables = [*(by_name[name] for name in ablation.of), ablation]
+    for row in (row.model_copy(update={"source": row.source or one.source}) for one in tables for row in one.rows):
         runs.setdefault(row.without_name(), row)
     return ablation.model_copy(update={"rows": tuple(runs.values())})
 

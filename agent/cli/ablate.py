@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
-from namepin.agent.cli.options import AllowOverlap, DatasetName, Profile
+from namepin.agent.cli.options import AllowOverlap, DatasetName, Profile, Set
 from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit, NamepinError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from namepin.agent.workflows.ablate import RowResult
     from namepin.evals.ablations import Ablation, Cell
     from namepin.evals.scoring.entropy_bins import GateReport
-
-MOST_INTERVALS = 3
-"""Largest number of columns whose intervals fit a terminal; the JSON always has intervals."""
 
 
 def ablate(
@@ -38,6 +35,7 @@ def ablate(
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON.")] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write the table as a page.")] = None,
     allow_overlap: AllowOverlap = False,
+    set_: Set = None,
     list_: Annotated[bool, typer.Option("--list", help="List every definition with what it needs.")] = False,
 ) -> int:
     """Run a table of the papers. A row that cannot run here shows its command and the reason."""
@@ -58,11 +56,11 @@ def ablate(
     for file in (json, html, save / "runs.txt" if save else None):
         check_writable(file)
     if profile:
-        load_settings(profile)  # reports errors before anything is loaded
+        load_settings(profile, assignments=set_ or ())  # reports errors before anything is loaded
     data = load_dataset(dataset.value, root, split)
     from namepin.agent.workflows.ablate import Bench, write_json
 
-    bench = Bench(data, root, profile, save, allow_overlap=allow_overlap)
+    bench = Bench(data, root, profile, save, set=set_ or (), allow_overlap=allow_overlap)
     for line in dict.fromkeys(overlap.warning for overlap in bench.overlaps(ablation)):
         warn(line)
     say_loading("the tools of the rows that can run here")
@@ -78,9 +76,9 @@ def ablate(
 
 
 def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", console: "Console") -> None:
-    """The table of the rows that ran, then their notes, then the rows that did not run."""
+    """The table of all rows, then notes, then the commands that would fill the rows that did not run."""
     console.print(f"{ablation.source}: {ablation.title}\n{title}")
-    console.print(_table(ablation, [(r.name, r.cells) for r in results if not r.why_not]))
+    console.print(_table(ablation, results))
     for result in results:
         if result.gate:
             console.print(result.name)
@@ -94,17 +92,50 @@ def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", cons
             console.print(f"\nnot run: {result.name}", soft_wrap=True)
             for reason in result.why_not:
                 console.print(f"  because {reason}", soft_wrap=True)
-            console.print(f"  {result.command}", soft_wrap=True)
+            console.print("  these commands fill it:", soft_wrap=True)
+            for command in (*result.before, result.command):
+                console.print(f"  {command}", soft_wrap=True)
+
+
+HEAD = ("row", "figure", "paper", "ours", "difference", "n", "seed", "release")
+
+
+def _lines(ablation: "Ablation", result: "RowResult") -> "Iterator[tuple[str, ...]]":
+    """A row's lines of the table, one per column of the ablation; columns that the paper and we lack are left out."""
+    seed = ", ".join(map(str, result.seeds)) or "-"
+    theirs = "" if result.paper_release in ("", result.release) else f"; paper: {result.paper_release}"
+    first = result.name
+    for column in ablation.columns:
+        ours, paper = result.cells.get(column), result.paper.get(column)
+        if not result.cells and paper is None:
+            continue
+        cell = _format(ours) if result.cells else "not run"
+        gap = result.difference(column)
+        n, run_seed = (str(result.n), seed) if result.cells else ("-", "-")
+        difference = "-" if gap is None else f"{100 * gap:+.2f}"
+        figure = column.removesuffix(".f1").replace(".", " ")
+        printed = "-" if paper is None else f"{100 * paper:.2f}"
+        yield (
+            first,
+            figure,
+            printed,
+            cell + ("*" if result.mark else ""),
+            difference,
+            n,
+            run_seed,
+            result.release + theirs,
+        )
+        first = ""
+    if first:
+        yield first, "-", "-", "not run", "-", "-", "-", result.release
 
 
 def _write_html(file: Path, ablation: "Ablation", title: str, results: "Sequence[RowResult]") -> None:
     from namepin.evals.sweep_html import write_table
 
-    rows = [
-        [r.name, *(_format(r.cells[c], False) if r.cells else "not run" for c in ablation.columns)] for r in results
-    ]
+    rows = [list(line) for result in results for line in _lines(ablation, result)]
     gates = {r.name: r.gate for r in results if r.gate}
-    write_table(file, f"{ablation.source}: {ablation.title}. {title}", ["", *ablation.columns], rows, gates)
+    write_table(file, f"{ablation.source}: {ablation.title}. {title}", HEAD, rows, gates)
 
 
 def _list(console: "Console") -> None:
@@ -122,26 +153,26 @@ def _list(console: "Console") -> None:
         )
 
 
-def _table(ablation: "Ablation", rows: "list[tuple[str, dict[str, Cell | None]]]") -> object:
+def _table(ablation: "Ablation", results: "Sequence[RowResult]") -> object:
     from rich.table import Table
 
-    narrow = len(ablation.columns) > MOST_INTERVALS
-    table = Table("", *(column.removesuffix(".f1").replace(".", " ") for column in ablation.columns))
-    for column in table.columns[1:]:
+    table = Table(
+        *HEAD, caption="* on posts that the weights were trained on" if any(r.mark for r in results) else None
+    )
+    for column in table.columns[2:7]:
         column.justify = "right"
-    for name, cells in rows:
-        table.add_row(name, *(_format(cells[column], narrow) for column in ablation.columns))
+    for result in results:
+        for line in _lines(ablation, result):
+            table.add_row(*line)
     return table
 
 
-def _format(cell: "Cell | None", narrow: bool) -> str:
+def _format(cell: "Cell | None") -> str:
     if cell is None:
         return "not evaluated"
     if cell.value > 1:  # a count; all other values are fractions
         return f"{cell.value:g}"
-    interval = (
-        "" if narrow or cell.low is None or cell.high is None else f" ({100 * cell.low:.1f}-{100 * cell.high:.1f})"
-    )
+    interval = "" if cell.low is None or cell.high is None else f" ({100 * cell.low:.1f}-{100 * cell.high:.1f})"
     return f"{100 * cell.value:.2f}{interval}"
 
 

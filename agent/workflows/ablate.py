@@ -9,12 +9,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from namepin.agent.config.settings import Settings, load_settings
-from namepin.agent.workflows.checkpoint_sizes import wanted_weights
-from namepin.agent.workflows.overlap import checked_overlap
+from namepin.agent.workflows.checkpoint_sizes import Wanted, wanted_weights
+from namepin.agent.workflows.overlap import checked_overlap, training_seed, weight_folders
 from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.overlap import Overlap
 from namepin.evals.report.full import full_report
+from namepin.evals.report.paper_figures import published_row
 from namepin.evals.run import recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import Predictions, read_predictions
@@ -29,10 +30,23 @@ _OF_THE_DATA = ("pictures", "masks", "server")
 
 
 class RowResult(BaseModel):
-    """The outcome of a row: its cells, or the reason why it cannot run. `command` runs the row alone.
+    """The outcome of a row: its cells, or the reason why it cannot run.
 
-    `trained_on` is the number of these posts that the row's weights were trained on, None where it is not known; `mark`
-    are the words that go with its figures.
+    Attributes:
+        name: the row's name.
+        command: runs the row alone.
+        before: the commands that make or fetch what the row lacks; `command` then fills it.
+        why_not: the reasons why it cannot run here.
+        cells: our figures by column.
+        paper: the paper's figures by column, as fractions; None where it prints none.
+        paper_release: the data release of the paper's figures.
+        release: ours.
+        n: number of posts of our figures.
+        seeds: seeds that the row's weights were trained with.
+        gate: accuracy by entropy, where the table shows it.
+        note: how the row differs from the paper's.
+        trained_on: number of these posts that the row's weights were trained on; None where it is not known.
+        mark: the words that go with figures on posts that were trained on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,10 +54,21 @@ class RowResult(BaseModel):
     command: str
     why_not: list[str]
     cells: dict[str, Cell | None]
+    before: list[str] = []
+    paper: dict[str, float | None] = {}
+    paper_release: str = ""
+    release: str = ""
+    n: int = 0
+    seeds: list[int] = []
     gate: GateReport | None = None
     note: str = ""
     trained_on: int | None = None
     mark: str = ""
+
+    def difference(self, column: str) -> float | None:
+        """Ours minus the paper's figure; None where either is missing."""
+        ours, theirs = self.cells.get(column), self.paper.get(column)
+        return None if ours is None or theirs is None else ours.value - theirs
 
 
 @dataclass
@@ -56,6 +81,7 @@ class Bench:
         profile: a profile that replaces every row's own.
         save: folder for each run's results, so that an interrupted run can continue; None to save nothing.
         done: called after each post.
+        set: `--set` overrides for every row, which the rows' own overrule.
         allow_overlap: whether rows whose weights were trained on these posts run; their figures are marked.
     """
 
@@ -64,6 +90,7 @@ class Bench:
     profile: str | None = None
     save: Path | None = None
     done: Callable[[Extraction], None] | None = None
+    set: Sequence[str] = ()
     allow_overlap: bool = False
     _runs: dict[str, Predictions] = field(default_factory=dict)
 
@@ -84,8 +111,15 @@ class Bench:
                 found = found.without_regions() if row.visual == "none" else found
                 report = full_report(self.dataset, found, iou=row.iou)
                 cells = {column: cell(report, column) for column in ablation.columns}
+            paper = published_row(row.source, row.name, self.dataset.name)
             yield RowResult(
                 name=row.name,
+                before=commands_before(row),
+                paper={column: paper.figure(column) if paper else None for column in ablation.columns},
+                paper_release=paper.release if paper else "",
+                release=self.dataset.release,
+                n=len(self.dataset.posts),
+                seeds=[] if why_not or row.predictions else training_seeds(row),
                 command=command(row, self.dataset.name, self.root, self.dataset.split),
                 why_not=why_not,
                 cells=cells,
@@ -124,7 +158,8 @@ class Bench:
         return [row for row in rows if not obstacles(row) and not any(self._obstacles_of_data(ablation, row))]
 
     def _rows(self, ablation: Ablation) -> list[Row]:
-        return [row.on(self.dataset.name, self.profile) for row in ablation.rows]
+        name, root = self.dataset.name, str(self.root)
+        return [row.on(name, self.profile, root=root, below=self.set) for row in ablation.rows]
 
     def _predictions(self, row: Row) -> Predictions:
         if row.predictions:
@@ -186,17 +221,49 @@ def obstacles(row: Row) -> list[str]:
         return [*untrained, str(error)]
     if settings.graph != row.graph:
         return [*untrained, f"profile {row.profile} has the graph {settings.graph}, but the row needs {row.graph}"]
-    found = [*untrained, *_lacking(settings, row.needs), *_weights(settings), *_keys(settings, row.knowledge)]
-    if "server" in row.needs:
-        found.append("it needs your own model server: run the command with its address and model")
-    return found
+    chat = _servers(settings, row.knowledge) if "server" in row.needs else _keys(settings, row.knowledge)
+    return [*untrained, *_lacking(settings, row.needs), *_files(settings), *_weights(settings), *chat]
+
+
+def commands_before(row: Row) -> list[str]:
+    """The commands that make or fetch what a row lacks on this machine, in order."""
+    found = list(_training_commands(row.set))
+    if row.predictions:
+        return found
+    try:
+        settings = load_settings(row.profile, assignments=row.set)
+    except NamepinError:
+        return found
+    return [*sorted({weights.command for weights in _unfetched(settings)}), *found]
+
+
+def training_seeds(row: Row) -> list[int]:
+    """The seeds that a row's weights were trained with, each once."""
+    folders = weight_folders(load_settings(row.profile, assignments=row.set).dump()).values()
+    return sorted({seed for folder in folders if (seed := training_seed(folder)) is not None})
+
+
+def _training_commands(assignments: Sequence[str]) -> Iterator[str]:
+    train = ablations().train
+    for path in dict.fromkeys(assignment.partition("=")[2] for assignment in assignments):
+        if path in train and not Path(path).exists():
+            yield train[path]
 
 
 def _missing_weights(assignments: Sequence[str]) -> Iterator[str]:
-    train = ablations().train
-    for path in (assignment.partition("=")[2] for assignment in assignments):
-        if path in train and not Path(path).exists():
-            yield f"weights that must be trained: {train[path]}"
+    for made_by in _training_commands(assignments):
+        yield f"weights that must be trained: {made_by}"
+
+
+def _files(settings: Settings) -> Iterator[str]:
+    """The annotated samples that are not there."""
+    from namepin.tools.examples.config import ExamplesConfig
+
+    for tool in settings.tools.values():
+        if isinstance(tool.config, ExamplesConfig):
+            for file in tool.config.samples:
+                if not Path(file).is_file():
+                    yield f"annotated samples {file} are not here: --set examples.samples=FILE"
 
 
 def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:
@@ -206,14 +273,7 @@ def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:
 
 
 def _weights(settings: Settings) -> Iterator[str]:
-    reasons = set()
-    for role, tool in settings.tools.items():
-        if role == "knowledge" or role == "captioner":
-            continue  # not called without pictures or with recorded knowledge
-        for weights in wanted_weights(tool.config):
-            if weights.weights not in ablations().train and not weights.here:
-                reasons.add(f"missing weights: {weights.command}")
-    yield from sorted(reasons)
+    yield from sorted({f"missing weights: {weights.command}" for weights in _unfetched(settings)})
     if any(_device(tool.config) == "cuda" for tool in settings.tools.values()):
         import torch
 
@@ -221,12 +281,36 @@ def _weights(settings: Settings) -> Iterator[str]:
             yield f"profile {settings.profile} needs a GPU"
 
 
-def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
-    """The models behind a paid address whose key is not set."""
-    from namepin.tools.llm.config import KEY_VARIABLE, ChatConfig
+def _unfetched(settings: Settings) -> Iterator[Wanted]:
+    """Published weights that are not on this machine."""
+    for role, tool in settings.tools.items():
+        if role == "knowledge" or role == "captioner":
+            continue  # not called without pictures or with recorded knowledge
+        for weights in wanted_weights(tool.config):
+            if weights.weights not in ablations().train and not weights.here:
+                yield weights
+
+
+def _without_server(settings: Settings, knowledge: str) -> list[str]:
+    """The roles that ask a chat model for which no address is set."""
+    from namepin.tools.llm.config import ChatConfig
 
     asked = {r: tool.config for r, tool in settings.tools.items() if knowledge == "live" or r != KNOWLEDGE.name}
-    waiting = [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]
+    return [r for r, config in asked.items() if isinstance(config, ChatConfig) and config.base_url is None]
+
+
+def _servers(settings: Settings, knowledge: str) -> Iterator[str]:
+    """The roles that ask an open model, which only a server of the user's has."""
+    for role in _without_server(settings, knowledge):
+        model = getattr(settings.tools[role].config, "model", None)
+        yield f"no server of {model} is set: --set {role}.base_url=URL, or NAMEPIN_{role.upper()}__BASE_URL"
+
+
+def _keys(settings: Settings, knowledge: str) -> Iterator[str]:
+    """The models behind a paid address whose key is not set."""
+    from namepin.tools.llm.config import KEY_VARIABLE
+
+    waiting = _without_server(settings, knowledge)
     if waiting and not os.environ.get(KEY_VARIABLE):
         servers = " ".join(f"--set {role}.base_url=URL" for role in waiting)
         yield f"{KEY_VARIABLE} is not set, which {', '.join(waiting)} would need; or use your own server: {servers}"
@@ -239,5 +323,8 @@ def _device(config: BaseModel) -> str | None:
 def write_json(path: Path, ablation: Ablation, dataset: Dataset, results: Sequence[RowResult]) -> None:
     """The table as JSON, with fractions; `cells` is empty for a row that could not run."""
     head = {"name": ablation.name, "source": ablation.source, "title": ablation.title, "dataset": dataset.title}
-    rows = [result.model_dump(mode="json") for result in results]
+    rows = [
+        result.model_dump(mode="json") | {"difference": {c: result.difference(c) for c in ablation.columns}}
+        for result in results
+    ]
     path.write_text(dump_json({**head, "sha256": dataset.sha256, "rows": rows}, indent=1) + "\n", "utf-8")

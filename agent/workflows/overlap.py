@@ -1,5 +1,6 @@
 """Whether a profile's weights were trained on the posts that are to be scored."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,17 @@ def _named_folders(values: Mapping[str, Any], above: str) -> Iterator[tuple[str,
             yield from _named_folders(value, f"{above}{name}.")
         elif name in _FOLDERS and isinstance(value, str) and value:
             yield f"{above}{name}", value
+
+
+def training_seed(folder: Path) -> int | None:
+    """The seed that the weights of a folder were trained with; None where no manifest says."""
+    for name, *keys in (("namepin.json", "settings", "seed"), ("config.json", "training", "recipe", "seed")):
+        found: Any = json.loads((folder / name).read_bytes()) if (folder / name).is_file() else None
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, int):
+            return found
+    return None
 
 
 def overlap_of(profile: Mapping[str, Any], data: Dataset) -> Overlap:

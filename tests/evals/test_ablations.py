@@ -17,6 +17,7 @@ from namepin.agent.workflows.ablate import Bench, command, obstacles
 from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
 from namepin.evals.ablations import Ablation, Row, ablation_named, ablations, cell
 from namepin.evals.report.full import full_report
+from namepin.evals.report.paper_figures import published_row
 from namepin.evals.scoring.entropy_bins import gate_report
 from namepin.evals.scoring.evaluate import TASKS
 from namepin.evals.scoring.predictions import Predictions, check, from_extractions
@@ -32,7 +33,8 @@ ROWS = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for na
 
 def test_the_papers_tables_are_all_there() -> None:
     gem = {f"gem-{name}" for name in ("table1", "table3", "table5", "figure3", "figure4", "figure5", "figure6")}
-    riveg = {f"riveg-table{number}" for number in (2, *range(5, 12))} | {"riveg-figure8", "riveg-figure9"}
+    riveg = {f"riveg-table{number}" for number in (2, 6, *range(8, 12))} | {"riveg-figure8", "riveg-figure9"}
+    riveg |= {f"riveg-table{number}-{year}" for number in (5, 7) for year in (2015, 2017)}
     names = [ablation.name for ablation in ablations().ablation]
     assert (gem | riveg | {"gem-table2-text", "gem-table2-visual", "riveg-footnote3"}) <= set(names)
     assert len(names) == len(set(names))
@@ -164,9 +166,12 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
         (Row(name="r", profile="starter", graph="riveg"), "profile starter is of the graph gem"),
         (Row(name="r", predictions="no/such.jsonl"), "another system's predictions"),
         (Row(name="r", profile="starter", needs=("reranker",)), "has no reranker"),
-        (Row(name="r", profile="starter", set=("tagger.adapter=out/bert-crf/adapter",)), "finetune tagger"),
+        (Row(name="r", profile="starter", set=("tagger.adapter=out/bert-crf-gmner/adapter",)), "finetune tagger"),
         (Row(name="r", profile="starter", set=("tagger.adaptor=x",)), "E202"),
-        (Row(name="r", profile="starter", needs=("server",)), "server"),
+        (
+            Row(name="r", profile="starter", needs=("server",), knowledge="live", set=("knowledge.model=m",)),
+            "no server of m is set: --set knowledge.base_url=URL",
+        ),
         (Row(name="r", profile="riveg", graph="riveg"), "OPENAI_API_KEY is not set, which expansion would"),
         (Row(name="r", profile="starter"), "no recorded knowledge"),
         (Row(name="r", profile="starter", knowledge="off", needs=("masks",)), "no masks/"),
@@ -225,3 +230,54 @@ def test_unknown_names_and_missing_data_are_coded_errors() -> None:
         error = run(*arguments).exception
         assert isinstance(error, NamepinError) and error.code == "E139"
     assert not obstacles(ablation_named("gem-table1").rows[0])
+
+
+def test_row_with_a_configured_server_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row(name="r", profile="starter", needs=("server",), knowledge="live", set=("knowledge.model=m",))
+    assert obstacles(row)
+    monkeypatch.setenv("NAMEPIN_KNOWLEDGE__BASE_URL", "http://127.0.0.1:8000/v1")
+    assert not obstacles(row)
+    monkeypatch.delenv("NAMEPIN_KNOWLEDGE__BASE_URL")
+    assert not obstacles(row.on("gmner", below=("knowledge.base_url=http://127.0.0.1:8000/v1",)))
+
+
+def test_row_has_the_figures_that_its_paper_prints() -> None:
+    def paper(source: str, name: str, dataset: str, column: str) -> float | None:
+        row = published_row(source, name, dataset)
+        return row.figure(column) if row else None
+
+    assert paper("RiVEG, Table VI", "RiVEG† BERT", "gmner", "gmner.f1") == pytest.approx(0.6602)
+    assert paper("RiVEG, Table VI", "RiVEG† XLMR", "gmner", "gmner.f1") == pytest.approx(0.6706)
+    assert paper("GEM, Table 1", "GEM (RoBERTa)", "fmnerg", "fine.mner.f1") == pytest.approx(0.7080)
+    assert paper("GEM, Table 1", "no such row", "fmnerg", "fine.mner.f1") is None
+    printed = [(a, row, name) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
+    tables = [one for one in printed if "Table" in one[1].source and "starter" not in one[1].name]
+    there = ("gmner", "fmnerg", "smner", "twitter")
+    lacking = {
+        (row.source, row.name, name)
+        for _, row, name in tables
+        if name in there and not published_row(row.source, row.name, name)
+    }
+    assert {name for _, _, name in lacking} <= {"gmner"} and all("GEM" in source for source, _, _ in lacking)
+
+
+def test_table_sets_the_papers_figures_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, made, table = sweep_tools.folder(tmp_path / "gmner"), sweep_tools.tools(), tmp_path / "t.json"
+    (root / "knowledge").mkdir()
+    write_rows(root / "knowledge" / "dev.jsonl", [{"id": str(n), "knowledge": "none"} for n in (1, 2)])
+    monkeypatch.setattr("namepin.agent.workflows.predict.evaluated_pin", lambda *_: sweep_tools.pin(made))
+    adapter = tmp_path / "out" / "gem-roberta-gmner" / "adapter"
+    adapter.mkdir(parents=True)
+    (adapter / "namepin.json").write_text('{"settings": {"seed": 7}}')
+    monkeypatch.chdir(tmp_path)
+    result = run("gem-table5", "--dataset", "gmner", "--root", root, "--json", table)
+    rows = {row["name"]: row for row in json.loads(table.read_text())["rows"]}
+    ours = rows["ChatGPT"]
+    assert ours["paper"]["span.f1"] == pytest.approx(0.8842) and ours["paper"]["mner.f1"] is None
+    assert ours["difference"]["span.f1"] == pytest.approx(ours["cells"]["span.f1"]["value"] - 0.8842)
+    assert (ours["n"], ours["seeds"], ours["paper_release"]) == (2, [7], "Twitter-GMNER v1 test")
+    other = rows["LLaMA2-7B"]
+    assert not other["cells"] and other["difference"]["span.f1"] is None
+    assert other["before"][0].startswith("namepin finetune tagger --config gem")
+    assert "these commands fill it:" in result.stdout and other["before"][0] in result.stdout
+    assert other["command"] in result.stdout and "87.82" in result.stdout and "+11.58" in result.stdout
