@@ -163,7 +163,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
     ("row", "reason"),
     [
         (Row(name="r", graph="unheard-of"), "graph unheard-of is not built"),
-        (Row(name="r", profile="starter", graph="riveg"), "profile starter is of the graph gem"),
+        (Row(name="r", profile="starter", graph="riveg"), "profile starter has the graph gem"),
         (Row(name="r", predictions="no/such.jsonl"), "another system's predictions"),
         (Row(name="r", profile="starter", needs=("reranker",)), "has no reranker"),
         (Row(name="r", profile="starter", set=("tagger.adapter=out/bert-crf-gmner/adapter",)), "finetune tagger"),
