@@ -12,7 +12,7 @@ EDITABLE := $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --pytho
 SYNC := $(BIN)/uv pip install --quiet --no-deps --require-hashes --python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-busy test-newest test-lowest smoke-newest smoke-lowest lock lock-check studio sandbox lint format audit clean
+.PHONY: demo docs test test-busy test-newest test-lowest smoke-newest smoke-lowest lock lock-check studio sandbox lint format audit clean
 
 demo: $(VENV)/.demo
 	$(BIN)/namepin extract --posts examples/posts.jsonl --profile starter --out out/demo
@@ -60,6 +60,10 @@ lint: $(VENV)/.test lock-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documentation as a site in out/docs; a broken link is an error.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

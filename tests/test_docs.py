@@ -1,0 +1,29 @@
+"""The guides' code runs, and the site's map names every page."""
+
+import re
+from typing import Any
+
+from PIL import Image
+
+from support.paths import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def code_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.S)
+
+
+def test_extending_guide_code_makes_a_matcher_that_the_graph_calls() -> None:
+    (code,) = code_blocks("extending.md")
+    names: dict[str, Any] = {"__name__": "guide"}
+    exec(compile(code, "extending.md", "exec"), names)
+    result = names["pin"].extract("Manchester's Red Devils beat Chelsea Blue", Image.new("RGB", (8, 8), "red"))
+    by_name = {entity.text: entity for entity in result.entities}
+    red = next(entity for text, entity in by_name.items() if "Red" in text)
+    assert red.groundable and red.match_score == 1.0 and red.evidence == "100% of the picture has the name's colour"
+
+
+def test_site_navigation_names_every_page() -> None:
+    named = set(re.findall(r"\b([\w-]+\.md)\b", (ROOT / "mkdocs.yml").read_text("utf-8")))
+    assert named == {page.name for page in DOCS.glob("*.md")}
