@@ -16,6 +16,7 @@ from namepin.tools.errors import NamepinError, first_problem
 from namepin.tools.images.load import NOT_IN_TIME, LoadedImage, load_image
 from namepin.tools.images.remote import fetch
 from namepin.tools.jsonl import Line, read_lines
+from namepin.tools.language import not_english
 from namepin.tools.text import clean_text
 from namepin.tools.types import ImageRef, Notice, Post
 
@@ -32,7 +33,7 @@ AnyPost = Post | str | Mapping[str, Any]
 A row's `image` may be any `Picture`, or `{"bytes", "path"}`, which is how Hugging Face data sets hold pictures.
 """
 
-PICTURE_MISSING, TEXT_CLEANED = "W101", "W104"
+PICTURE_MISSING, TEXT_CLEANED, NOT_ENGLISH = "W101", "W104", "W105"
 _OTHER_NAMES = {
     "id_str": "id",
     "tweet_id": "id",
@@ -196,6 +197,7 @@ def ready(post: Post, picture: Picture | None, images: ImageSettings) -> Ready:
         NamepinError: E101, E102 for the text; E12x for a picture passed as an argument.
     """
     cleaned, notices = _clean(post)
+    notices += _language(cleaned.text)
     if picture is not None:
         if isinstance(picture, str | Path):  # a cassette stores the name, so that `replay --images` finds the file
             cleaned = cleaned.model_copy(update={"image": str(picture)})
@@ -253,6 +255,12 @@ def _opened(pixels: "np.ndarray[Any, Any]") -> Image.Image:
 def _not_a_picture(what: str) -> NamepinError:
     mend = "give a path, bytes, a PIL image, or a uint8 array of shape (height, width, 3) in RGB order"
     return NamepinError("E123", f"not a picture: {what}", mend=mend)
+
+
+def _language(text: str) -> tuple[Notice, ...]:
+    why = not_english(text)
+    message = f"probably not English ({why}): the taggers know English posts, so names may be missing or wrong"
+    return (Notice(code=NOT_ENGLISH, tool="text", message=message),) if why else ()
 
 
 def _clean(post: Post) -> tuple[Post, tuple[Notice, ...]]:

@@ -51,17 +51,21 @@ NAME = "gem-2"
 
 @step(
     without="nothing was looked for in the picture",
-    summary=lambda u: f"{sum(f['groundable'] for f in u['findings'])} of {len(u['findings'])} in the picture",
+    summary=lambda u: f"{sum(bool(f['groundable']) for f in u['findings'])} of {len(u['findings'])} in the picture",
 )
 async def match(state: PostState, runtime: Runtime[Context]) -> Json:
     """Ask in one call which mentions are in the picture (section 3.4.1)."""
     queries = [query_of(state, mention.index) for mention in mentions_of(state)]
     request = MatchRequest(image=image_of(state), text=state["text"], queries=tuple(queries))
     found = await runtime.context.ask(MATCHER, request)
-    threshold = runtime.context.policy.match.threshold
+    policy = runtime.context.policy.match
     return {
         "findings": [
-            Finding(index=i, match=match.model_dump(mode="json"), groundable=match.score >= threshold)
+            Finding(
+                index=i,
+                match=match.model_dump(mode="json"),
+                groundable=policy.groundable(match.score, match.can_tell),
+            )
             for (i, _), match in zip(enumerate(queries), found.matches, strict=True)
         ],
         "notices": dumps(found.notices),
@@ -114,21 +118,23 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
     """Combine mentions and findings, and warn about requested steps that the profile cannot do."""
     findings = {finding["index"]: finding for finding in state["findings"]}
-    return finish(state, runtime, [_entity(state, mention, findings[mention.index]) for mention in mentions_of(state)])
+    return finish(
+        state, runtime, [_entity(state, mention, findings[mention.index], runtime) for mention in mentions_of(state)]
+    )
 
 
-def _entity(state: PostState, mention: Mention, finding: Finding) -> Entity:
+def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runtime[Context]) -> Entity:
     """One entity. Its provenance names the tools that contributed to it, in the order of the graph."""
     found = Match.model_validate(finding["match"]) if "match" in finding else None
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
-    fields = entity_fields(state, mention, finding)
+    fields = entity_fields(state, mention, finding, runtime.context.policy.gate)
     had_part = {MATCHER.name: "match", TRACER.name: "peak", SEGMENTER.name: "segment"}
     placed = [REVIEW] if "place" in finding.get("answered", []) and REVIEW not in fields["provenance"] else []
     return Entity(
         **fields
         | {
             "groundable": finding.get("groundable"),
-            "match_score": found.score if found else None,
+            "match_score": found.score if found and found.can_tell else None,
             "box": _box(finding, found, pinned),
             "mask": pinned.mask if pinned else None,
             "peak": finding.get("peak"),

@@ -1,7 +1,7 @@
 """Every threshold of the graphs. The graph applies them, so a cassette can replay with other values."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,11 +17,19 @@ class GatePolicy(Frozen):
         k: number of the best types that the reranker chooses among (the paper's 5).
         margin: half-width in nats of the band around gamma in which `near_gamma` is reported. In the band, rounding of
             the logits (which depends on batch shape and machine) can change the decision.
+        uncertain: probability below which a fine type is marked as uncertain, and people are shown the coarse one with
+            "unsure". It is compared with the tagger's calibrated probability where it gives one, else with the score of
+            the type. 0 marks none.
     """
 
     gamma: Annotated[float, Field(ge=0)] = 0.2
     k: Annotated[int, Field(ge=2)] = 5
     margin: Annotated[float, Field(ge=0)] = 0.01
+    uncertain: Annotated[float, Field(ge=0, le=1, exclude_if=lambda value: value == 0)] = 0.0
+
+    def unsure(self, probability: float | None) -> bool:
+        """Whether a fine type of this probability is marked as uncertain."""
+        return probability is not None and probability < self.uncertain
 
     def near(self, entropy: float | None) -> bool:
         """Whether the entropy lies within the margin band, both ends included."""
@@ -39,9 +47,19 @@ class GatePolicy(Frozen):
 
 
 class MatchPolicy(Frozen):
-    """When a mention counts as being in the picture: P_T, or the probability of entailment, >= threshold."""
+    """When a mention counts as being in the picture.
+
+    Attributes:
+        threshold: least P_T, or least probability of entailment, of a mention in the picture.
+        unknown: how an evaluation reads "cannot tell", which results keep as null.
+    """
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    unknown: Annotated[Literal["absent", "present"], Field(exclude_if=lambda value: value == "absent")] = "absent"
+
+    def groundable(self, score: float, can_tell: bool = True) -> bool | None:
+        """Whether a mention is in the picture; None where its matcher cannot tell."""
+        return score >= self.threshold if can_tell else None
 
 
 class ExpressionPolicy(Frozen):
@@ -71,13 +89,19 @@ class ReviewPolicy(Frozen):
 
     Attributes:
         match_margin: half-width of the band around `match.threshold`; a person is asked about match scores in it.
+        type_margin: half-width of the band around `gate.uncertain`; a person is asked about types in it.
     """
 
     match_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    type_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
 
     def close(self, score: float | None, threshold: float) -> bool:
         """Whether a match score lies in the band."""
         return score is not None and abs(score - threshold) <= self.match_margin
+
+    def close_type(self, probability: float | None, gate: GatePolicy) -> bool:
+        """Whether the probability of a type lies in the band around `gate.uncertain`."""
+        return gate.uncertain > 0 and probability is not None and abs(probability - gate.uncertain) <= self.type_margin
 
 
 class Policy(Frozen):

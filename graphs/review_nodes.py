@@ -12,14 +12,16 @@ from langgraph.types import interrupt
 from pydantic import TypeAdapter, ValidationError
 
 from namepin.graphs.context import Context
-from namepin.graphs.policy import ReviewPolicy
+from namepin.graphs.policy import GatePolicy, ReviewPolicy
+from namepin.graphs.roles import RERANKER
 from namepin.graphs.state import Finding, Json, PostState, mentions_of
 from namepin.graphs.step import step
-from namepin.graphs.text_nodes import REVIEW, count, split_label
+from namepin.graphs.text_nodes import REVIEW, count, split_label, type_probability
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Entity, Frozen
 
 YES, NO = "yes", "no"
+Measure = Literal["entropy", "probability", "match score"]
 SUFFIX = "+review"
 """Suffix of the graph's name, and so part of every fingerprint: the tools do not determine a person's answers."""
 
@@ -34,8 +36,9 @@ class Question(Frozen):
         start: its first character in the post's text.
         end: its end in the post's text, exclusive.
         choices: the possible answers; the machine's own answer comes first.
-        value: the entropy in nats, or the match score.
+        value: the entropy in nats, the type's probability, or the match score.
         threshold: the threshold that the value is close to.
+        measure: which of the three it is.
     """
 
     key: str
@@ -46,6 +49,7 @@ class Question(Frozen):
     choices: tuple[str, ...]
     value: float
     threshold: float
+    measure: Measure | None = None
 
 
 Answers = Mapping[str, str]
@@ -83,11 +87,16 @@ def check_answers(questions: Sequence[Question], answers: Mapping[str, Any]) -> 
     return found
 
 
-def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, threshold: float) -> int:
+def close_calls(entities: Sequence[Entity], policy: ReviewPolicy, gate: GatePolicy, threshold: float) -> int:
     """The number of close decisions in a result, without those that a person made."""
     undecided = [entity for entity in entities if REVIEW not in entity.provenance]
-    types = sum(entity.near_gamma and len(entity.scores) > 1 for entity in undecided)
+    types = sum(_close_type(entity, policy, gate) and len(entity.scores) > 1 for entity in undecided)
     return types + sum(policy.close(entity.match_score, threshold) for entity in undecided)
+
+
+def _close_type(entity: Entity, policy: ReviewPolicy, gate: GatePolicy) -> bool:
+    score = None if entity.reranked or entity.fine_label is None else entity.scores.get(entity.fine_label)
+    return entity.near_gamma or policy.close_type(entity.type_confidence or score, gate)
 
 
 def _ask(questions: list[Question]) -> dict[str, str]:
@@ -108,13 +117,23 @@ def _ask(questions: list[Question]) -> dict[str, str]:
 
 @step(without="", summary=lambda u: count(u["findings"], "answer"))
 async def ask_label(state: PostState, runtime: Runtime[Context]) -> Json:
-    """Ask for the type of every mention whose entropy lies in the gate's margin band."""
-    gate = runtime.context.policy.gate
+    """Ask for the type of every mention whose entropy is close to gamma, or its type to being marked as uncertain."""
+    gate, review = runtime.context.policy.gate, runtime.context.review or ReviewPolicy()
     questions = []
     for mention, finding in zip(mentions_of(state), state["findings"], strict=True):
         ranked = sorted(mention.scores, key=lambda label: (-mention.scores[label], label))[: gate.k]
-        if finding["near_gamma"] and len(ranked) > 1 and mention.entropy is not None:
-            questions.append(_question("label", finding["index"], state, ranked, mention.entropy, gate.gamma))
+        probability = type_probability(mention, finding)
+        if len(ranked) < 2 or mention.entropy is None:
+            continue
+        if finding["near_gamma"]:
+            questions.append(
+                _question("label", finding["index"], state, ranked, "entropy", mention.entropy, gate.gamma)
+            )
+        elif finding["candidates"] and runtime.context.has(RERANKER):
+            continue
+        elif probability is not None and review.close_type(probability, gate):
+            numbers = probability, gate.uncertain
+            questions.append(_question("label", finding["index"], state, ranked, "probability", *numbers))
     findings = []
     for key, answer in _ask(questions).items():
         label, fine = split_label(answer)
@@ -130,9 +149,9 @@ async def ask_place(state: PostState, runtime: Runtime[Context]) -> Json:
     questions = []
     for finding in state["findings"]:
         score = (finding.get("match") or finding.get("entailment") or {}).get("score")
-        if score is not None and review.close(score, threshold):
+        if score is not None and finding["groundable"] is not None and review.close(score, threshold):
             choices = [YES, NO] if finding["groundable"] else [NO, YES]
-            questions.append(_question("place", finding["index"], state, choices, score, threshold))
+            questions.append(_question("place", finding["index"], state, choices, "match score", score, threshold))
     known = {finding["index"]: finding.get("answered", []) for finding in state["findings"]}
     findings = []
     for key, answer in _ask(questions).items():
@@ -146,6 +165,7 @@ def _question(
     index: int,
     state: PostState,
     choices: Sequence[str],
+    measure: Measure,
     value: float,
     threshold: float,
 ) -> Question:
@@ -159,4 +179,5 @@ def _question(
         choices=tuple(choices),
         value=value,
         threshold=threshold,
+        measure=measure,
     )

@@ -159,7 +159,7 @@ def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runti
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
     box = grounded.boxes[0].box if grounded.boxes else None
     missed = pinned is not None and box is not None and mask_missed(box, pinned, policy.mask.agreement)
-    fields = entity_fields(state, mention, finding)
+    fields = entity_fields(state, mention, finding, policy.gate)
     had_part = {
         EXPANSION.name: "expansion",
         ENTAILMENT.name: "entailment",

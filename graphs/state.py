@@ -27,8 +27,8 @@ class Finding(TypedDict, total=False):
     """From the reranker, if it ran."""
 
     match: Json
-    groundable: bool
-    """From the matcher: a `Match`, and whether its score reaches the policy's threshold."""
+    groundable: bool | None
+    """From the matcher: a `Match`, and whether its score reaches the policy's threshold; None where it cannot tell."""
 
     peak: list[int] | None
     heat: str | None

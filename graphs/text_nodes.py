@@ -10,6 +10,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from namepin.graphs.context import Context
+from namepin.graphs.policy import GatePolicy
 from namepin.graphs.roles import CAPTIONER, EXAMPLES, KNOWLEDGE, RERANKER, TAGGER
 from namepin.graphs.state import Finding, Json, PostState, RerankTask, image_of, mentions_of
 from namepin.graphs.step import DEGRADING, TOOL_MISSING, step
@@ -98,13 +99,26 @@ def finish(state: PostState, runtime: Runtime[Context], entities: Iterable[Entit
     notices = [*state["notices"], *dumps(missing)]
     return {
         "tokens": state["tokens"] if state["tokens"] is not None else list(tweet_tokens(state["text"])),
-        "entities": [e.model_dump(mode="json") for e in sorted(entities, key=lambda e: (e.start, e.end))],
+        "entities": [_state_of(e) for e in sorted(entities, key=lambda e: (e.start, e.end))],
         "notices": dumps(missing),
         "status": "degraded" if any(notice["code"] in DEGRADING for notice in notices) else "ok",
     }
 
 
-def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
+def _state_of(entity: Entity) -> Json:
+    """An entity as the state holds it. Newer fields are in it only where they say something: older recordings stay."""
+    newer = {"type_uncertain": False, "type_confidence": None}
+    return {key: value for key, value in entity.model_dump(mode="json").items() if newer.get(key, ...) != value}
+
+
+def type_probability(mention: Mention, finding: Finding) -> float | None:
+    """The calibrated probability of the tagger's fine type, or its score; None for another's type or a coarse one."""
+    if "label" in finding or mention.fine_label is None:
+        return None
+    return mention.scores.get(mention.fine_label) if mention.confidence is None else mention.confidence
+
+
+def entity_fields(state: PostState, mention: Mention, finding: Finding, policy: GatePolicy) -> Json:
     """The `Entity` fields from the textual half, and the tools that contributed so far."""
     roles = ((CAPTIONER, "caption"), (EXAMPLES, "examples"), (KNOWLEDGE, "knowledge"))
     before = [role.name for role, key in roles if state.get(key)]
@@ -119,6 +133,8 @@ def entity_fields(state: PostState, mention: Mention, finding: Finding) -> Json:
         "fine_label": finding["fine_label"] if "fine_label" in finding else mention.fine_label,
         "scores": mention.scores,
         "entropy": mention.entropy,
+        "type_confidence": None if "label" in finding else mention.confidence,
+        "type_uncertain": policy.unsure(type_probability(mention, finding)),
         "near_gamma": finding["near_gamma"],
         "reranked": reranked,
         "provenance": (*before, TAGGER.name, *([RERANKER.name] if reranked else []), *([REVIEW] if decided else [])),

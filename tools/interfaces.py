@@ -16,6 +16,10 @@ Kind = Literal["face", "body", "text", "object"]
 """The kind of a matched region. Tracer and segmenter treat a person and printed words differently."""
 
 
+Sight = Literal["faces", "words", "objects"]
+"""What a matcher can see. A matcher with the attribute `sees` sees only that; one without it sees everything."""
+
+
 class CaptionRequest(Frozen):
     """Describe a picture."""
 
@@ -129,13 +133,18 @@ class MatchRequest(Frozen):
 
 
 class Match(Frozen):
-    """P_T of one mention. A matcher that works by regions adds the region, its kind, and the evidence as text."""
+    """P_T of one mention. A matcher that works by regions adds the region, its kind, and the evidence as text.
+
+    `can_tell` is False where the matcher could not have seen the mention; the graph then says nothing about it. It is
+    written only then, so that older recordings stay valid.
+    """
 
     score: Annotated[float, Field(ge=0, le=1)]
     region: Box | None = None
     kind: Kind | None = None
     evidence: str | None = None
     ambiguous: bool = False
+    can_tell: bool = Field(default=True, exclude_if=bool)
 
 
 class Matches(Frozen):

@@ -215,7 +215,7 @@ class Mention(Frozen):
 
 
 class Grounding(Frozen):
-    """Where a mention is in the picture. `groundable` is None when no matcher ran."""
+    """Where a mention is in the picture. `groundable` is None when no matcher ran, or when it cannot tell."""
 
     groundable: bool | None = None
     match_score: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -235,7 +235,8 @@ class Entity(Frozen):
 
     `evidence` describes what the matcher found. `ambiguous` means that another mention or region competed for the same
     place. `near_gamma` means that the entropy lay within the gate's margin band. `mask_score` and `mask_stability` come
-    from the segmenter.
+    from the segmenter. `type_confidence` is the calibrated probability that span and type are right, where the type is
+    that of a calibrated tagger. `type_uncertain` means that it, or else the type's score, is below `gate.uncertain`.
     """
 
     text: Annotated[str, Field(min_length=1)]
@@ -246,6 +247,8 @@ class Entity(Frozen):
     fine_label: str | None = None
     scores: Mapping[str, float] = Field(default_factory=dict)
     entropy: float | None = None
+    type_confidence: float | None = None
+    type_uncertain: bool = False
     near_gamma: bool = False
     reranked: bool = False
     expression: str | None = None
@@ -268,9 +271,15 @@ class Entity(Frozen):
         return self
 
     def __repr__(self) -> str:
-        kind = self.label + (f" {self.fine_label}" if self.fine_label else "")
-        place = {True: "in the picture", False: "not in the picture", None: ""}[self.groundable]
-        return f"<Entity {self.text!r} {kind}{place and f', {place}'}>"
+        fine = "unsure" if self.type_uncertain else self.fine_label
+        place = {True: "in the picture", False: "not in the picture", None: "cannot tell" if self.cannot_tell else ""}
+        where = place[self.groundable]
+        return f"<Entity {self.text!r} {self.label}{f' {fine}' if fine else ''}{where and f', {where}'}>"
+
+    @property
+    def cannot_tell(self) -> bool:
+        """Whether a matcher looked at the picture and could not have seen this entity."""
+        return self.groundable is None and "matcher" in self.provenance
 
     def grounding(self) -> Grounding:
         """The visual half alone."""

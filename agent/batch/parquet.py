@@ -19,7 +19,8 @@ def write_parquet(folder: Path) -> Path:
     """Write `predictions.parquet` beside `predictions.jsonl`, in its order, and replace an older one.
 
     The most used columns are typed: `id`, `text`, `status`, `image`, `entities` (a list of structs: `text`, `start`,
-    `end`, `label`, `fine_label`, `groundable`, `match_score`, `box`). The column `json` has the whole result.
+    `end`, `label`, `fine_label`, `type_uncertain`, `groundable`, `match_score`, `box`). The column `json` has
+    the whole result.
 
     Raises:
         NamepinError: E301 without pyarrow, E500 when it cannot be written.
@@ -38,6 +39,7 @@ def write_parquet(folder: Path) -> Path:
             "end": pa.int64(),
             "label": pa.string(),
             "fine_label": pa.string(),
+            "type_uncertain": pa.bool_(),
             "groundable": pa.bool_(),
             "match_score": pa.float64(),
             "box": pa.list_(pa.float64()),

@@ -16,7 +16,7 @@ from namepin.agent.chat import phrasing
 from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.posts import Ready, make_post
-from namepin.agent.render.view import printable, score
+from namepin.agent.render.view import presence, printable, score
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import LoadedImage
 from namepin.tools.interfaces import Query
@@ -210,7 +210,8 @@ def _check_box(box: tuple[float, float, float, float] | None) -> Box:
 
 
 def _facts_of(entity: Entity) -> dict[str, Any]:
-    facts = entity.model_dump(mode="json", include={"text", "label", "fine_label", "groundable", "match_score", "box"})
+    shown = {"text", "label", "fine_label", "type_uncertain", "groundable", "match_score", "box"}
+    facts = entity.model_dump(mode="json", include=shown) | {"in_picture": presence(entity)}
     return facts | {"probability": score(entity), "has_mask": entity.mask is not None, "why": entity.evidence}
 
 
@@ -221,7 +222,8 @@ def _row(entity: Entity) -> dict[str, str]:
         "fine_label": entity.fine_label or "",
         "start": str(entity.start),
         "end": str(entity.end),
-        "in_picture": {True: "yes", False: "no", None: ""}[entity.groundable],
+        "type_uncertain": "yes" if entity.type_uncertain else "no",
+        "in_picture": presence(entity).replace("?", ""),
         "match_score": "" if entity.match_score is None else f"{entity.match_score:.4f}",
         "box": " ".join(f"{value:g}" for value in entity.box) if entity.box else "",
     }

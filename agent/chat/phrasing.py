@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from namepin.agent.config.settings import Settings
-from namepin.agent.render.view import kind, printable, score, short
+from namepin.agent.render.view import kind, printable, score, short, typing
 from namepin.graphs.review_nodes import YES, Question
 from namepin.tools.types import Entity, Extraction
 
@@ -25,7 +25,7 @@ def summary(extraction: Extraction, profile: str) -> str:
 
 def line(entity: Entity) -> str:
     """One name: type, probability, and whether and where it is in the picture."""
-    typed = entity.label + (f", {kind(entity)}" if entity.fine_label else "")
+    typed = typing(entity)
     value = score(entity)
     return f"{printable(entity.text)}: {typed}{'' if value is None else f' ({value:.2f})'}; {where(entity)}"
 
@@ -33,6 +33,10 @@ def line(entity: Entity) -> str:
 def where(entity: Entity) -> str:
     """Whether and where a name is in the picture."""
     sure = "" if entity.match_score is None else f" ({entity.match_score:.2f})"
+    if entity.cannot_tell:
+        return "cannot tell whether it is in the picture" + (
+            f": {printable(entity.evidence)}" if entity.evidence else ""
+        )
     if entity.groundable is None:
         return "no tool looked for it in a picture"
     if not entity.groundable:
@@ -48,6 +52,8 @@ def phrase_question(question: Question) -> tuple[str, str]:
     name = printable(question.mention)
     if question.kind == "place":
         return f"Is {name!r} in the picture?", f"match score {question.value:.3f}, threshold {question.threshold:g}"
+    if question.measure == "probability":
+        return f"What is {name!r}?", f"probability {question.value:.3f}, threshold {question.threshold:g}"
     return f"What is {name!r}?", f"entropy {question.value:.3f} nats, gamma {question.threshold:g}"
 
 
@@ -73,8 +79,14 @@ def explanation(entity: Entity, settings: Settings) -> str:
 
 def _type(entity: Entity, settings: Settings) -> str:
     best = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in list(entity.scores.items())[:4])
-    type_text = f"{entity.label}{', ' + kind(entity) if entity.fine_label else ''}"
-    parts = [f"{type_text}." + (f" The tagger's scores: {best}." if best else "")]
+    parts = [f"{typing(entity)}." + (f" The tagger's scores: {best}." if best else "")]
+    if entity.type_confidence is not None:
+        fine = kind(entity, sure=True)
+        parts.append(
+            f"The calibrated probability that the name and {fine!r} are right is {entity.type_confidence:.2f}."
+        )
+    if entity.type_uncertain:
+        parts.append(f"That is below {settings.gate.uncertain:g}, so only the coarse type is shown.")
     if entity.entropy is not None:
         gamma = settings.gate.gamma
         side = "above" if entity.entropy > gamma else "not above"
@@ -91,6 +103,8 @@ def _type(entity: Entity, settings: Settings) -> str:
 
 
 def _place(entity: Entity, settings: Settings) -> str:
+    if entity.cannot_tell:
+        return where(entity) + "."
     if entity.groundable is None:
         return "there was no picture, or no tool of this profile that looks for names in one."
     parts = [where(entity)[0].upper() + where(entity)[1:] + "."]
@@ -122,7 +136,7 @@ def differences(profiles: Sequence[str], extractions: Sequence[Extraction]) -> l
         row = {"name": short(text, 40)}
         for profile, extraction in zip(profiles, extractions, strict=True):
             found = [e for e in extraction.entities if (e.start, e.end) == (start, end)]
-            row[profile] = f"{kind(found[0])}; {where(found[0])}" if found else "not found"
+            row[profile] = f"{typing(found[0])}; {where(found[0])}" if found else "not found"
         rows.append(row)
     return rows
 

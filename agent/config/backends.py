@@ -45,6 +45,9 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     },
     "examples": {"annotated": Backend("namepin.tools.examples.annotated", "AnnotatedExamples", "ExamplesConfig")},
     "knowledge": {
+        "starter": Backend(
+            "namepin.tools.knowledge.starter", "StarterKnowledge", "StarterKnowledgeConfig", extra="llm"
+        ),
         "chat": Backend("namepin.tools.knowledge.chat", "ChatKnowledge", "KnowledgeConfig", extra="llm"),
         "plim": Backend("namepin.tools.knowledge.plim", "PlimKnowledge", "PlimKnowledgeConfig", extra="llm"),
     },

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from namepin.agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short
+from namepin.agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short, typing
 from namepin.tools.images import heatmap as heat_map
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
@@ -159,7 +159,8 @@ def _entity(index: int, entity: Entity, extraction: Extraction) -> dict[str, Any
         "index": index,
         "hue": index % len(COLOURS),
         "entity": entity,
-        "kind": kind(entity),
+        "kind": kind(entity, sure=True),
+        "type": typing(entity, " · "),
         "score": score(entity),
         "presence": presence(entity),
         "scores": [(name.replace("_", " "), v) for name, v in best if v >= _LEAST_SHARE or name == chosen],

@@ -143,7 +143,7 @@ def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
         text = _fit(text, font, (width - x - pad) * 0.55)
         draw.text((x, middle), text, font=font, fill=_INK, anchor="lm")
         x += font.getlength(text) + pad * 0.6
-        note = _fit(f"{kind(entity)} · {_verdict(entity)}", plain, width - x - pad)
+        note = _fit(f"{kind(entity)}{', unsure' * entity.type_uncertain} · {_verdict(entity)}", plain, width - x - pad)
         draw.text((x, middle), note, font=plain, fill=ImageColor.getrgb(_FAINT), anchor="lm")
     if not rows or more:
         note = f"and {more} more" if more else "no names found"
@@ -152,6 +152,8 @@ def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
 
 
 def _verdict(entity: Entity) -> str:
+    if entity.cannot_tell:
+        return "cannot tell"
     if entity.groundable is None:
         return "not looked for"
     if not entity.groundable:

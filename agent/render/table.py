@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from namepin.agent.render.view import COLOURS, kind, presence, printable, score, short
+from namepin.agent.render.view import COLOURS, presence, printable, score, short, typing
 from namepin.tools.types import Entity, Extraction
 
 _STATUS_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
@@ -54,9 +54,8 @@ def _table(entities: tuple[Entity, ...], with_picture: bool) -> Table:
     table.add_column("how", ratio=4, overflow="fold")
     for number, entity in enumerate(entities):
         name = Text(printable(entity.text), style=f"bold {COLOURS[number % len(COLOURS)]}")
-        fine = f" {kind(entity)}" if entity.fine_label else ""
         value = score(entity)
-        cells: list[Text | str] = [name, entity.label + fine, "" if value is None else f"{value:.2f}"]
+        cells: list[Text | str] = [name, typing(entity, " "), "" if value is None else f"{value:.2f}"]
         if with_picture:
             cells.append(_where(entity))
         cells.append(Text(_how(entity), style="dim"))

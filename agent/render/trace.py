@@ -11,7 +11,7 @@ from PIL import Image
 
 from namepin.agent.render.html import data_uri, environment, heat_layer, png_uri, segments_of, source_hash, warmth
 from namepin.agent.render.saved_results import read_saved
-from namepin.agent.render.view import COLOURS, ink_on, kind, presence, printable, short
+from namepin.agent.render.view import COLOURS, ink_on, presence, printable, short, typing
 from namepin.graphs import roles
 from namepin.graphs.recording.cassette import Call, Cassette, PostRecord, Setup
 from namepin.graphs.recording.cassette_files import LINES
@@ -206,7 +206,7 @@ def _decision(index: int, entity: Entity, policy: Mapping[str, Any]) -> dict[str
     return {
         "hue": index % len(COLOURS),
         "entity": entity,
-        "kind": kind(entity),
+        "kind": typing(entity),
         "presence": presence(entity),
         "gate": gate,
         "candidates": [(name.replace("_", " "), value) for name, value in best],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from namepin.tools.labels import FINE_TO_COARSE4
 from namepin.tools.types import Entity, Extraction
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
@@ -68,16 +69,37 @@ def short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def kind(entity: Entity) -> str:
-    """The type as text: the fine type if there is one, else the coarse type."""
-    return entity.fine_label.replace("_", " ") if entity.fine_label else entity.label
+def kind(entity: Entity, sure: bool = False) -> str:
+    """The type as text: the fine type if there is one and it is not uncertain, else the coarse type.
+
+    Args:
+        entity: the entity.
+        sure: give the fine type also where it is uncertain.
+    """
+    if entity.fine_label is None or (entity.type_uncertain and not sure):
+        return entity.label
+    return entity.fine_label.replace("_", " ")
+
+
+def typing(entity: Entity, joint: str = ", ") -> str:
+    """Coarse and fine type as text; "unsure" in place of a fine type that is uncertain."""
+    if entity.fine_label is None:
+        return entity.label
+    return entity.label + joint + ("unsure" if entity.type_uncertain else kind(entity))
 
 
 def score(entity: Entity) -> float | None:
-    """The tagger's probability of the chosen type, if it gave one."""
+    """The tagger's probability of the type as it is shown, if it gave one.
+
+    Where only the coarse type is shown, it is the sum of its fine types.
+    """
+    if entity.type_uncertain:
+        return min(1.0, sum(p for fine, p in entity.scores.items() if FINE_TO_COARSE4.get(fine) == entity.label))
     return entity.scores.get(entity.fine_label or entity.label)
 
 
 def presence(entity: Entity) -> str:
-    """Whether the entity is in the picture: `yes`, `no`, or `?` if no tool looked."""
+    """Whether the entity is in the picture: `yes`, `no`, `cannot tell`, or `?` if no tool looked."""
+    if entity.cannot_tell:
+        return "cannot tell"
     return {True: "yes", False: "no", None: "?"}[entity.groundable]

@@ -77,6 +77,9 @@ class TracedCalls:
             scores = [pair.score for pair in pairs]
             facts |= {"match_score": scores, "in_picture": [score >= threshold for score in scores]}
             facts |= {"match_threshold": threshold}
+            if isinstance(answer, Matches) and not all(match.can_tell for match in answer.matches):
+                facts |= {"in_picture": [match.can_tell and match.score >= threshold for match in answer.matches]}
+                facts |= {"can_tell": [match.can_tell for match in answer.matches]}
         elif isinstance(answer, Groundings):
             facts |= {"boxes": [len(found.boxes) for found in answer.groundings]}
         return facts

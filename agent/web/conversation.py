@@ -165,7 +165,7 @@ class PageConversation:
         pin = await self._pin(extraction, values)
         if pin is None:
             return 0
-        return close_calls(extraction.entities, pin.settings.review, pin.settings.match.threshold)
+        return close_calls(extraction.entities, pin.settings.review, pin.settings.gate, pin.settings.match.threshold)
 
     async def _pin(self, extraction: Extraction, values: dict[str, Any]) -> Namepin | None:
         """The profile behind a result; None if it is no longer offered."""

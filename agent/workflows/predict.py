@@ -92,10 +92,11 @@ def predict_with(
         NamepinError: E500 when `saved` cannot be written; any error of a tool that cannot start.
     """
     # A tool that cannot start fails here, before the run begins.
+    present = pin.settings.match.unknown == "present"
     counted = CountedCalls(pin.calls)
     pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
     if saved is None:
-        return replace(through(dataset, pin.batch, done), tool_tokens=counted.tokens)
+        return replace(through(dataset, pin.batch, done).read_unknown_as(present), tool_tokens=counted.tokens)
     fingerprint = Context(pin.calls, policy=policy(pin.settings)).fingerprint(pin.graph.name)
     saved_results = {e.id: e for e in read_saved(saved) if e.fingerprint == fingerprint and e.status != "failed"}
 
@@ -114,4 +115,4 @@ def predict_with(
         except OSError as error:
             raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
 
-    return replace(through(dataset, resumed, done), tool_tokens=counted.tokens)
+    return replace(through(dataset, resumed, done).read_unknown_as(present), tool_tokens=counted.tokens)

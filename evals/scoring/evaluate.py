@@ -234,6 +234,9 @@ def evaluate(dataset: Dataset, predictions: Predictions, *, protocol: str = "can
     scores, built, notes = scored.scores, scored.cases, scored.notes
     if predictions.unstated_count:
         notes.append(f"{predictions.unstated_count} entities say nothing about the picture: read as not in it")
+    if predictions.cannot_tell_count:
+        count = predictions.cannot_tell_count
+        notes.append(f"{count} entities of which the matcher cannot tell: read as match.unknown says")
     span = scores["span"]
     assert span is not None  # a text task without types can always be scored
     fine = {"mner": scores["fine.mner"], "gmner": scores["fine.gmner"], "smner": scores["fine.smner"]}

@@ -48,6 +48,7 @@ class Predicted:
         scores: its distribution over its finest types.
         entropy: entropy of that distribution, in nats.
         reranked: whether a reranker chose the type; the tagger's type is then the best of `scores`.
+        cannot_tell: whether the matcher said that it cannot tell; `groundable` is then how that is read.
     """
 
     span: Span
@@ -61,6 +62,7 @@ class Predicted:
     scores: Mapping[str, float] = field(default_factory=dict)
     entropy: float | None = None
     reranked: bool = False
+    cannot_tell: bool = False
 
     @property
     def says_groundable(self) -> bool:
@@ -122,6 +124,19 @@ class Predictions:
         """Whether any entity has one of the 8 types, directly or through its fine type."""
         every = [p for ps in self.entities.values() for p in ps]
         return any(label_in("fmnerg8", p) for p in every) or not every
+
+    @property
+    def cannot_tell_count(self) -> int:
+        """Entities of which the matcher cannot tell whether they are in the picture."""
+        return sum(p.cannot_tell for ps in self.entities.values() for p in ps)
+
+    def read_unknown_as(self, groundable: bool) -> "Predictions":
+        """The same predictions, with every "cannot tell" read as in the picture (at no place), or as not in it."""
+        entities = {
+            post: tuple(replace(p, groundable=groundable) if p.cannot_tell else p for p in ps)
+            for post, ps in self.entities.items()
+        }
+        return replace(self, entities=entities)
 
     @property
     def unstated_count(self) -> int:
@@ -278,7 +293,10 @@ class _RowReader:
         text = self.gold.post.text[span[0] : span[1]] if span[0] >= 0 else str(item.get("text", ""))
         match_score, entropy = _finite(item.get("match_score")), _finite(item.get("entropy"))
         reranked = item.get("reranked") is True
-        return Predicted(span, text, label, fine, groundable, box, mask, match_score, scores, entropy, reranked)
+        tools = item.get("provenance")
+        unknown = groundable is None and isinstance(tools, list | tuple) and "matcher" in tools
+        stated = False if unknown else groundable  # as the graph's default, `match.unknown = "absent"`
+        return Predicted(span, text, label, fine, stated, box, mask, match_score, scores, entropy, reranked, unknown)
 
     def span(self, number: int, item: Mapping[str, Any]) -> Span:
         text = self.gold.post.text

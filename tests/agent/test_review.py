@@ -26,7 +26,7 @@ from namepin.finetune.recipes.matcher import MatcherRecipe
 from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.data import read_fmnerg
 from namepin.finetune.tagger.recipe import spec_of
-from namepin.graphs.policy import ReviewPolicy
+from namepin.graphs.policy import GatePolicy, ReviewPolicy
 from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError
 from support.paths import ROOT
@@ -219,5 +219,7 @@ async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeyp
 def test_close_calls_are_what_a_review_begins_with(begin: Callable[..., Review]) -> None:
     pin = make_pin()
     plain = pin.extract({"id": "p", "text": TEXT}, begin(pin=pin).post.picture.image)  # type: ignore[union-attr]
-    assert close_calls(plain.entities, ReviewPolicy(match_margin=0.1), 0.5) == 4, "Oslo's type, and three places"
-    assert close_calls(plain.entities, ReviewPolicy(match_margin=0.05), 0.5) == 1
+    assert close_calls(plain.entities, ReviewPolicy(match_margin=0.1), GatePolicy(), 0.5) == 4, (
+        "Oslo's type, and three places"
+    )
+    assert close_calls(plain.entities, ReviewPolicy(match_margin=0.05), GatePolicy(), 0.5) == 1

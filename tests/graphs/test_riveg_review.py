@@ -9,7 +9,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.config.settings import Settings
 from namepin.graphs.calls import LiveCalls
-from namepin.graphs.policy import MatchPolicy, ReviewPolicy
+from namepin.graphs.policy import GatePolicy, MatchPolicy, ReviewPolicy
 from namepin.graphs.review_nodes import close_calls
 from support.riveg_tools import riveg_tools
 
@@ -20,7 +20,7 @@ def test_it_asks_where_the_entailment_is_close(tmp_path: Path) -> None:
     picture = Image.new("RGB", (64, 48), "teal")
     pin = Namepin(Settings(profile="test", graph="riveg", match=MatchPolicy(threshold=0.72)), LiveCalls(riveg_tools()))
     plain = pin.extract(POST, picture)
-    assert close_calls(plain.entities, ReviewPolicy(), 0.72) == 2
+    assert close_calls(plain.entities, ReviewPolicy(), GatePolicy(), 0.72) == 2
 
     review = pin.review(POST, picture, open_saver=partial(open_saver, tmp_path))
     asked = [(q.key, q.choices, q.value, q.threshold) for q in review.questions]
@@ -31,4 +31,4 @@ def test_it_asks_where_the_entailment_is_close(tmp_path: Path) -> None:
     assert anna.box and anna.mask and "review" in anna.provenance
     assert bob.groundable is False and "review" in bob.provenance
     assert sam.groundable is False and "review" not in sam.provenance
-    assert close_calls(review.extraction.entities, ReviewPolicy(), 0.72) == 0
+    assert close_calls(review.extraction.entities, ReviewPolicy(), GatePolicy(), 0.72) == 0

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError, field_validator
 from namepin.tools.base import digest, fingerprint
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Knowledge, KnowledgeRequest
+from namepin.tools.knowledge import styles
 from namepin.tools.knowledge.config import KnowledgeConfig
 from namepin.tools.llm.answers import json_objects, repaired_object
 from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair, total_tokens
@@ -26,8 +27,7 @@ from namepin.tools.media import Media
 from namepin.tools.text import clean_text
 from namepin.tools.types import Notice
 
-STYLE = "gem-table6"
-RECORDED_STYLE = "riveg-gpt-3.5"
+STYLE, RECORDED_STYLE = styles.GEM, styles.RECORDED
 
 # Our wording. The paper prints no system message.
 SYSTEM = (

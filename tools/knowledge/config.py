@@ -16,3 +16,7 @@ class KnowledgeConfig(CachedChatConfig):
 
 class PlimKnowledgeConfig(KnowledgeConfig):
     """The settings of `KnowledgeConfig`; the role `examples` sets the number of samples."""
+
+
+class StarterKnowledgeConfig(KnowledgeConfig):
+    """The settings of `KnowledgeConfig`."""

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from namepin.tools.base import digest
 from namepin.tools.interfaces import KnowledgeRequest
+from namepin.tools.knowledge import styles
 from namepin.tools.knowledge.chat import ChatKnowledge, Explanation
 from namepin.tools.llm.cached_tool import Unusable
 from namepin.tools.llm.client import Reply
 from namepin.tools.llm.content import escape_line
 
-STYLE = "riveg-plim"
+STYLE = styles.PLIM
 
 # Our wording. The paper says that a fixed head describes the MNER task in natural language, and does not print it.
 HEAD = (

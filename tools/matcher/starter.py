@@ -1,35 +1,46 @@
 """The starter matcher: decides whether each mention is in the picture, and which face or printed words show it.
 
-A person is matched to a face, any other entity to the words of its name. The score is a probability, so the graph's
-threshold of 0.5 means "more likely in the picture than not". The prior is the share of a type's mentions with a box in
-the training data; Bayes' rule updates it with the evidence.
+It sees faces and printed words. A person is matched to a face, any other entity to the words of its name; whether the
+thing itself is in the picture it cannot tell. The score is a probability, so the graph's threshold of 0.5 means "more
+likely in the picture than not". For a face it begins with the share of people with a box in the training data, and
+Bayes' rule updates it. A face is not compared with anybody: only the text and a caption say whose it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from namepin.tools.base import fingerprint
 from namepin.tools.geometry import box_iou, clip_box
-from namepin.tools.interfaces import Match, Matches, MatchRequest, Query
+from namepin.tools.interfaces import Match, Matches, MatchRequest, Query, Sight
 from namepin.tools.matcher.config import MatcherConfig
+from namepin.tools.matcher.subject import Role, role_of
 from namepin.tools.media import Media
+from namepin.tools.types import Notice
 from namepin.tools.vision.faces import Person
 from namepin.tools.vision.name_search import NameInText, find_name, plain
 from namepin.tools.vision.scene import Scene, scene_reader
-
-Label = Literal["PER", "LOC", "ORG", "OTHER"]
 
 IN_PICTURE: Mapping[str, float] = MappingProxyType({"PER": 0.651, "LOC": 0.088, "ORG": 0.275, "OTHER": 0.257})
 """Share of a type's mentions that have a box, in the GMNER v2.0 training split (3266 of 5019 PER, 168 of 1918 LOC,
 834 of 3035 ORG, 465 of 1807 OTHER); `python -m namepin.evals.vision_check --data DIR` counts them again."""
 
-_SEEN: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"PER": (0.70, 0.35), "LOC": (0.45, 0.04), "ORG": (0.35, 0.04), "OTHER": (0.30, 0.05)}
-)
-"""P(evidence | in the picture) and P(evidence | not in the picture), by type: a detected face for PER, the printed name
-for other types. They are estimates, since the data set's pictures are not public."""
+_FACE_SEEN = (0.70, 0.35)
+"""P(a face is detected | the person is in the picture) and P(... | is not). They are estimates, since the data set's
+pictures are not public."""
+
+_READ = 0.95
+"""P(in the picture) of a name of which every letter is read; the rest is for names that mean something else here."""
+
+_SURE_FACE = 0.6
+"""Below this confidence a detected face does not tell whether anybody is in the picture."""
+
+_NOT_PEOPLE = frozenset({"animal"})
+"""Fine types whose faces the detector does not know, should a profile count them among the people."""
+
+_LISTED = 5
+"""Largest number of names in the warning about what cannot be told."""
 
 _NAME_WITHOUT_FACE = 0.4
 """P for a printed name of a person without a face: a poster, a headline, a person seen from behind."""
@@ -38,7 +49,7 @@ _CAPTIONED = 0.95
 """P for a face with the person's name printed right below it."""
 
 _GUESSED = 0.8
-"""Several names or several prominent people: assumed probability that the rule of `_assign` picks the right pair."""
+"""Several names or people, or a text about somebody else: assumed probability that the rule of `_assign` is right."""
 
 _CROWD = 6
 """From this number of equally prominent people on, none is matched to a name."""
@@ -48,7 +59,8 @@ class StarterMatcher:
     """Faces for PER, printed names for the rest."""
 
     name: ClassVar[str] = "matcher"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
+    sees: ClassVar[frozenset[Sight]] = frozenset({"faces", "words"})
 
     def __init__(self, config: MatcherConfig) -> None:
         self.config = config
@@ -69,31 +81,43 @@ class StarterMatcher:
 def match_scene(request: MatchRequest, scene: Scene) -> Matches:
     """Match all mentions of a post against what its picture shows."""
     written = [find_name(query.text, scene.lines) for query in request.queries]
-    people = _match_people(request.queries, written, scene.people)
+    people = _match_people(request, written, scene.people)
     size = (request.image.width, request.image.height)
     matches = []
-    for i, query in enumerate(request.queries):
-        match = people[i] if query.label == "PER" else _match_name(query, written[i])
+    for i, words in enumerate(written):
+        match = people[i] if i in people else _match_name(words)
         region = clip_box(match.region, size) if match.region else None
         matches.append(match.model_copy(update={"region": region, "kind": match.kind if region else None}))
-    return Matches(matches=tuple(_with_rivals(matches)))
+    return Matches(matches=tuple(_with_rivals(matches)), notices=tuple(_cannot_tell(request.queries, matches)))
 
 
-def posterior(label: str, seen: bool) -> float:
-    """P(in the picture) of a mention of this type, given whether its kind of evidence was seen (Bayes' rule)."""
-    where_present, where_absent = _SEEN[label]
-    if not seen:
-        where_present, where_absent = 1 - where_present, 1 - where_absent
-    present = IN_PICTURE[label] * where_present
-    return present / (present + (1 - IN_PICTURE[label]) * where_absent)
+def _is_person(query: Query) -> bool:
+    """Whether a face could show this mention."""
+    return query.label == "PER" and query.category not in _NOT_PEOPLE
 
 
-def _match_name(query: Query, written: NameInText | None) -> Match:
-    unseen = posterior(query.label, seen=False)
+def _cannot_tell(queries: Sequence[Query], matches: Sequence[Match]) -> list[Notice]:
+    """W125 with the names of which this matcher cannot tell whether they are in the picture."""
+    names = list(dict.fromkeys(query.text for query, m in zip(queries, matches, strict=True) if not m.can_tell))
+    if not names:
+        return []
+    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    message = f"cannot tell whether in the picture: {listed}. Only faces and printed names are seen"
+    return [Notice(code="W125", tool=StarterMatcher.name, message=message)]
+
+
+def face_posterior(seen: bool) -> float:
+    """P(in the picture) of a person, given whether a face was detected (Bayes' rule)."""
+    where_present, where_absent = _FACE_SEEN if seen else (1 - _FACE_SEEN[0], 1 - _FACE_SEEN[1])
+    present = IN_PICTURE["PER"] * where_present
+    return present / (present + (1 - IN_PICTURE["PER"]) * where_absent)
+
+
+def _match_name(written: NameInText | None) -> Match:
     if written is None:
-        return Match(score=round(unseen, 4), evidence="its name is not read in the picture")
-    score = unseen + (posterior(query.label, seen=True) - unseen) * written.quality
-    return Match(score=round(score, 4), region=written.box, kind="text", evidence=_reading(written))
+        return Match(score=0, can_tell=False, evidence="its name is not read; things themselves are not recognised")
+    score = round(_READ * written.quality, 4)
+    return Match(score=score, region=written.box, kind="text", evidence=_reading(written))
 
 
 def _reading(written: NameInText) -> str:
@@ -103,25 +127,35 @@ def _reading(written: NameInText) -> str:
 
 @dataclass(frozen=True)
 class _Pair:
+    """A name's person: by a caption, or by a guess where the text or the numbers leave a choice."""
+
     person: Person
-    guessed: bool
+    guess: str | None = None
     captioned: bool = False
 
 
 def _match_people(
-    queries: Sequence[Query], written: Sequence[NameInText | None], people: Sequence[Person]
+    request: MatchRequest, written: Sequence[NameInText | None], people: Sequence[Person]
 ) -> dict[int, Match]:
-    """The matches of all PER queries, by query index."""
-    names = [i for i, query in enumerate(queries) if query.label == "PER"]
-    groups = _same_person([(i, queries[i].text) for i in names])
+    """The matches of all people among the queries, by query index."""
+    names = [i for i, query in enumerate(request.queries) if _is_person(query)]
+    groups = _same_person([(i, request.queries[i].text) for i in names])
     pairs = _assign(groups, written, people)
     matches = {}
     for group in groups:
         pair = pairs.get(group[0])
+        role = _best_role(role_of(request.queries[i].text, request.text) for i in group)
         for i in group:
-            text = written[i]
-            matches[i] = _person_match(pair, len(people)) if pair else _absent_person(text, len(groups), people)
+            if pair:
+                matches[i] = _person_match(pair, role, len(people))
+            else:
+                matches[i] = _absent_person(written[i], len(groups), people)
     return matches
+
+
+def _best_role(roles: Iterable[Role]) -> Role:
+    found = set(roles)
+    return next(role for role in ("subject", "aside", "absent") if role in found)
 
 
 def _assign(
@@ -133,22 +167,24 @@ def _assign(
     2. Among the other people only prominent ones count: at least 0.6 times as prominent as the most prominent one.
     3. The most prominent of them, at most as many as there are names, get the names in text order, from left to right.
        Other names get no person.
-    If step 3 has more than one name or person, its matches are guesses and marked ambiguous.
+    If step 3 has several names, or more people than names, its matches are guesses and marked ambiguous.
     """
     pairs: dict[int, _Pair] = {}
     free = list(people)
     for group in groups:
         captioned = next((p for p in free for i in group if _captions(written[i], p)), None)
         if captioned:
-            pairs[group[0]] = _Pair(captioned, guessed=False, captioned=True)
+            pairs[group[0]] = _Pair(captioned, captioned=True)
             free.remove(captioned)
     names = [group[0] for group in groups if group[0] not in pairs]
     prominent = [p for p in free if p.prominence >= 0.6 * free[0].prominence]
     if len(prominent) >= _CROWD:
         return pairs
     chosen = sorted(prominent[: len(names)], key=lambda p: p.box)
-    guessed = len(names) > 1 or len(prominent) > 1
-    return pairs | {name: _Pair(person, guessed) for name, person in zip(names, chosen, strict=False)}
+    guess = None
+    if len(names) > 1 or len(free) > len(names):
+        guess = "who is who is a guess by size and order"
+    return pairs | {name: _Pair(person, guess) for name, person in zip(names, chosen, strict=False)}
 
 
 def _captions(written: NameInText | None, person: Person) -> bool:
@@ -160,29 +196,34 @@ def _captions(written: NameInText | None, person: Person) -> bool:
     return abs(middle - (x1 + x2) / 2) < unit and y2 - 0.1 * unit <= written.box[1] <= y2 + 3 * unit
 
 
-def _person_match(pair: _Pair, seen: int) -> Match:
+def _person_match(pair: _Pair, role: Role, seen: int) -> Match:
+    """The match of a name with a person. Without a caption nothing has compared the face with anybody."""
     person = pair.person
-    score = person.confidence * (_CAPTIONED if pair.captioned else posterior("PER", seen=True))
     evidence = f"face at {person.box[0]:.0f},{person.box[1]:.0f}" + (f" of {seen}" if seen > 1 else "")
     if pair.captioned:
-        evidence += ", with the name below it"
-    if pair.guessed:
-        score *= _GUESSED
-        evidence += "; who is who is a guess by size and order"
-    return Match(score=round(score, 4), region=person.box, kind="face", evidence=evidence, ambiguous=pair.guessed)
+        score = round(person.confidence * _CAPTIONED, 4)
+        return Match(score=score, region=person.box, kind="face", evidence=f"{evidence}, with the name below it")
+    guess = pair.guess or ("the text is about others, too" if role == "aside" else None)
+    score = round(person.confidence * face_posterior(seen=True) * (_GUESSED if guess else 1), 4)
+    if person.confidence < _SURE_FACE:
+        return Match(score=score, can_tell=False, evidence=f"perhaps a {evidence}")
+    if role == "absent":
+        return Match(score=score, can_tell=False, evidence=f"{evidence}, but the text says somebody is missing")
+    evidence += f", not checked to be this person's{f'; {guess}' if guess else ''}"
+    return Match(score=score, region=person.box, kind="face", evidence=evidence, ambiguous=guess is not None)
 
 
 def _absent_person(written: NameInText | None, names: int, people: Sequence[Person]) -> Match:
     if written and written.quality >= 0.9:
         evidence = f"{_reading(written)}, but no face goes with it"
         return Match(score=_NAME_WITHOUT_FACE, region=written.box, kind="text", evidence=evidence)
-    score = posterior("PER", seen=False)
+    score = face_posterior(seen=False)
     if not people:
         return Match(score=round(score, 4), evidence="no face is found in the picture")
     evidence = (
-        f"{len(people)} face{'s' * (len(people) > 1)} for {names} name{'s' * (names > 1)}: none left for this one"
+        f"{len(people)} face{'s' * (len(people) > 1)} for {names} name{'s' * (names > 1)}: which is whose is open"
     )
-    return Match(score=round(score * _GUESSED, 4), evidence=evidence, ambiguous=True)
+    return Match(score=round(score * _GUESSED, 4), can_tell=False, evidence=evidence)
 
 
 def _same_person(names: Sequence[tuple[int, str]]) -> list[list[int]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import TagRequest, Tags
+from namepin.tools.knowledge.styles import same_style
 from namepin.tools.loading.encoder import find_shipped
 from namepin.tools.loading.pretrained import device_named
 from namepin.tools.media import Media
@@ -196,7 +197,7 @@ class DualTagger:
 
     def _notices(self, post: _Post) -> Iterator[Notice]:
         request, trained = post.request, self.manifest.knowledge_style
-        if request.knowledge and request.knowledge_style and request.knowledge_style != trained:
+        if request.knowledge and request.knowledge_style and not same_style(request.knowledge_style, trained):
             seen = f"on knowledge in the style {trained!r}" if trained else "without knowledge"
             message = f"the adapter was trained {seen}, this is {request.knowledge_style!r}: expect less of it"
             yield Notice(code="W112", tool=self.name, message=message)

@@ -49,7 +49,7 @@ def test_knowledge_is_off_until_a_model_is_named() -> None:
     half = load("knowledge.timeout_s=5")
     assert "knowledge" not in half.tools and half.requested == {"knowledge"}
     whole = load("knowledge.base_url=http://127.0.0.1:9/v1", "knowledge.model=12")
-    assert whole.tools["knowledge"].backend == "chat"
+    assert whole.tools["knowledge"].backend == "starter"
     assert whole.tools["knowledge"].config.model_dump()["model"] == "12", "a text setting stays text"
 
 

@@ -168,3 +168,12 @@ def test_a_mask_with_a_hole_keeps_it() -> None:
 def test_long_posts_scroll_in_place() -> None:
     long = "word " * 400 + "end"
     assert Document(page([shown(long)], About("starter"))).all("p", tabindex="0")
+
+
+def test_page_says_cannot_tell_and_unsure() -> None:
+    unsure = entity(TEXT, "Ada Example", groundable=False, type_uncertain=True)
+    hidden = entity(TEXT, "Grand Place", label="LOC", fine_label="park", groundable=None, evidence="not recognised")
+    document = Document(page([shown(TEXT, unsure, hidden)], About("starter", 0.2)))
+    assert "Cannot tell whether in the picture" in document.texts["b"] and "Not in the picture" in document.texts["b"]
+    types = [text.strip() for text in document.texts["span"] if " · " in text]
+    assert types == ["PER · unsure", "LOC · park"]

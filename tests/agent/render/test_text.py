@@ -5,7 +5,7 @@ import io
 import pytest
 
 from namepin.agent.render.table import print_table
-from namepin.agent.render.view import COLOURS, Shown, ink_on, presence, printable, score, short
+from namepin.agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short, typing
 from support.agent_samples import TEXT, entity, full, shown
 
 
@@ -81,5 +81,26 @@ def test_labels_can_be_read_on_every_colour() -> None:
 def test_score_and_presence() -> None:
     assert score(entity(TEXT, "Ada Example")) == 0.8
     assert score(entity(TEXT, "Ada Example", scores={})) is None
-    states = [presence(entity(TEXT, "Ada Example", groundable=state)) for state in (True, False, None)]
-    assert states == ["yes", "no", "?"]
+    asked = [entity(TEXT, "Ada Example", groundable=state, provenance=("tagger",)) for state in (True, False, None)]
+    assert [presence(one) for one in asked] == ["yes", "no", "?"]
+
+
+def test_name_that_no_tool_could_have_seen_is_shown_as_cannot_tell() -> None:
+    shuttle = entity(TEXT, "Grand Place", label="LOC", fine_label="park", groundable=None, evidence="not recognised")
+    assert presence(shuttle) == "cannot tell"
+    assert presence(shuttle.model_copy(update={"provenance": ("tagger",)})) == "?", "no matcher looked"
+    text = table(shown(TEXT, shuttle))
+    assert "cannot tell" in text and "not recognised" in text and " no " not in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_uncertain_type_is_shown_as_its_coarse_type_and_unsure() -> None:
+    scores = {"musician": 0.26, "actor": 0.2, "athlete": 0.5, "company": 0.04}
+    unsure = entity(TEXT, "Ada Example", fine_label="musician", scores=scores, type_uncertain=True)
+    assert typing(unsure) == "PER, unsure" and kind(unsure) == "PER" and kind(unsure, sure=True) == "musician"
+    assert score(unsure) == pytest.approx(0.96), "the probability of what is shown: of all people together"
+    text = table(shown(TEXT, unsure))
+    assert "PER unsure" in " ".join(text.split()) and "0.96" in text and "musician" not in text
+    assert (
+        typing(entity(TEXT, "Ada Example")) == "PER, athlete" and typing(entity(TEXT, "Bo", fine_label=None)) == "PER"
+    )

@@ -161,3 +161,25 @@ def test_failed_posts_are_named() -> None:
     why = [{"code": "W100", "tool": "graph", "message": "E999: no luck"}]
     report = evaluate(DATA, check([("1", row("a", status="failed", warnings=why)), ("2", row("b"))], DATA))
     assert report.failed_ids == ["a"] and "no luck" in report.problems[0]["what"]
+
+
+def test_cannot_tell_is_read_as_absent_or_as_present_and_counted() -> None:
+    ada = {"label": "PER", "start": 0, "end": 3, "groundable": None, "provenance": ["tagger", "matcher"]}
+    bob = {"label": "PER", "start": 8, "end": 11, "groundable": None, "provenance": ["tagger", "matcher"]}
+    found = check([("1", row("a", ada, bob)), ("2", row("b"))], DATA)
+    absent, present = evaluate(DATA, found), evaluate(DATA, found.read_unknown_as(True))
+    assert found.cannot_tell_count == 2 and "2 entities of which the matcher cannot tell" in absent.notes[-1]
+    assert absent.groundability and present.groundability
+    assert (absent.groundability.neither, absent.groundability.gold_only) == (1, 1), "Bob is right, Ada is not"
+    assert (present.groundability.both, present.groundability.predicted_only) == (1, 1)
+    assert absent.gmner and present.gmner and (absent.gmner.correct, present.gmner.correct) == (1, 0), (
+        "no box, no region"
+    )
+    assert found.read_unknown_as(True).read_unknown_as(False) == found
+
+
+def test_entity_without_a_picture_is_not_counted_as_cannot_tell() -> None:
+    found = check(
+        [("1", row("a", {"label": "PER", "start": 0, "end": 3, "groundable": None, "provenance": ["tagger"]}))], DATA
+    )
+    assert found.cannot_tell_count == 0

@@ -193,6 +193,15 @@ def test_knowledge_changes_the_reading_and_is_warned_about(adapters: Callable[..
     assert [n.code for n in d.notices] == ["W113"]
 
 
+@pytest.mark.parametrize(("style", "codes"), [("riveg-gpt-3.5", []), ("riveg-plim", []), ("gem-table6", ["W112"])])
+def test_knowledge_of_the_trained_prompt_gives_no_warning_whoever_answered_it(
+    adapters: Callable[..., Path], style: str, codes: list[str]
+) -> None:
+    request = TagRequest(text="Angelina is in Rome", knowledge="Angelina (actor)", knowledge_style=style)
+    (tags,) = tagger(adapters(style="riveg-gpt-3.5")).run([request], Media())
+    assert [notice.code for notice in tags.notices] == codes
+
+
 def test_crf_over_text_and_knowledge_decodes_text_only(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters(crf_scope="all"))
     request = TagRequest(text="Angelina is in Rome", knowledge="the of in " * 10)
