@@ -66,7 +66,7 @@ def pin(picture: LoadedImage, names: Iterable[tuple[str, str]], *, threshold: fl
     queries = tuple(Query(text=name, label=label, category=label) for name, label in names)
     request = MatchRequest(image=picture.ref, text=" ".join(q.text for q in queries), queries=queries)
     matches = StarterMatcher(MatcherConfig()).run([request], media)[0].matches
-    seen = [i for i, match in enumerate(matches) if match.score >= threshold]
+    seen = [i for i, match in enumerate(matches) if match.can_tell and match.score >= threshold]
     to_trace = tuple(TraceQuery(query=queries[i], region=matches[i].region, kind=matches[i].kind) for i in seen)
     traced = RegionTracer(TracerConfig()).run([TraceRequest(image=picture.ref, queries=to_trace)], media)[0].traces
     prompts = tuple(

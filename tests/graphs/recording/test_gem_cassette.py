@@ -30,7 +30,9 @@ def paths() -> dict[str, list[str]]:
 def test_replays_exactly(replayed: dict[str, Extraction]) -> None:
     lines = (GEM / "cassette.jsonl").read_text("utf-8").split("\n")[:-1]
     recorded = [row["extraction"] for row in map(json.loads, lines) if row["kind"] == "result"]
-    assert [json.loads(extraction.to_json()) for extraction in replayed.values()] == recorded
+    # Through the model: a result has fields that are newer than the recording.
+    expected = [Extraction.model_validate(row).to_json() for row in recorded]
+    assert [extraction.to_json() for extraction in replayed.values()] == expected
 
 
 def test_rerank_taken_and_not_taken(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:

@@ -64,7 +64,7 @@ def test_thing_whose_name_is_not_read_cannot_be_told(label: str, people: list[Pe
     found = answered([("Space Shuttle", label)], people, [line("UNITED STATES")])
     (match,) = found.matches
     assert not match.can_tell and match.region is None and not match.ambiguous
-    assert match.evidence == "its name is not read; things themselves are not recognised"
+    assert match.evidence == "name not read; things are not recognised"
     (notice,) = found.notices
     assert (notice.code, notice.tool) == ("W125", "matcher") and "Space Shuttle" in notice.message
 
@@ -121,6 +121,12 @@ def test_more_people_than_names_make_a_face_ambiguous() -> None:
     alone, *_ = matched([("Ada Example", "PER")], [person(100, 200)])
     beside, *_ = matched([("Ada Example", "PER")], [person(100, 200), person(600, 60)])
     assert not alone.ambiguous and beside.ambiguous and beside.score < alone.score
+
+
+@pytest.mark.parametrize("people", [[], [person(300)]], ids=["no face", "a face"])
+def test_score_of_a_person_is_not_close_to_the_threshold(people: list[Person]) -> None:
+    (match,) = matched([("Ada Example", "PER")], people)
+    assert not ReviewPolicy().close(match.score, MatchPolicy().threshold)
 
 
 @pytest.mark.parametrize(("text", "role"), [("", "subject"), ("Adam", "subject"), ("no Ada, but Ada", "subject")])
