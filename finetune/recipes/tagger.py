@@ -46,7 +46,9 @@ class TaggerRecipe(LoopSettings):
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
         lr_heads: learning rate of all new parameters.
         swap: rate at which mentions of bare posts are replaced by others of their type.
+        swap_within: whether that is the coarse type or the fine one, which needs gold fine labels.
         lower: rate of bare posts written in lower case only.
+        upper: rate of bare posts written in capital letters only.
         hide: rate of word pieces hidden from the encoder.
         precision: precision of the encoder; the paths and their CRFs compute in float32.
         threads: number of PyTorch threads on the CPU.
@@ -83,7 +85,9 @@ class TaggerRecipe(LoopSettings):
     layer_decay: Share = 0.9
     ema: Share = 0.998
     swap: Share = 0.15
+    swap_within: Literal["coarse", "fine"] = "coarse"
     lower: Share = 0.03
+    upper: Share = 0.0
     hide: Share = 0.03
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     threads: Positive = 2

@@ -4,7 +4,7 @@ import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -98,6 +98,18 @@ def _read_coarse(root: Path, file: Path, fine: Mapping[str, Sequence[FineWeights
     return examples
 
 
+def knowledge_root(root: Path, split: str) -> Path:
+    """The folder with the recorded knowledge of an FMNERG split: its own, or that of `gmner` beside it.
+
+    FMNERG labels GMNER's posts anew, so what is recorded for GMNER serves it, where the posts are the same.
+    """
+    texts, theirs = root / "txt_fine" / f"{split}.txt", root.parent / "gmner" / "txt" / f"{split}.txt"
+    if (root / "knowledge").is_dir() or not theirs.is_file():
+        return root
+    same = [post for post, _, _ in read_conll(texts)] == [post for post, _, _ in read_conll(theirs)]
+    return root.parent / "gmner" if same else root
+
+
 def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, Sequence[str | None]]:
     file = root / "knowledge" / f"{split}.jsonl"
     return read_knowledge(file, posts, mixed=split == "train") if file.is_file() else {}
@@ -137,9 +149,9 @@ def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[s
 
 
 def read_fmnerg(root: Path, split: str, spec: TaggerSpec) -> list[Example]:
-    """An FMNERG split: gold fine types, each with its coarse type in the scheme."""
+    """An FMNERG split: gold fine types, each with its coarse type in the scheme, and the posts' recorded knowledge."""
     posts = list(read_conll(root / "txt_fine" / f"{split}.txt"))
-    knowledge = _knowledge(root, split, [post for post, _, _ in posts])
+    knowledge = _knowledge(knowledge_root(root, split), split, [post for post, _, _ in posts])
     examples = []
     for post, words, tags in posts:
         found = [
@@ -191,16 +203,20 @@ def _split_marks(post: str, words: Sequence[str], tags: Sequence[str]) -> Exampl
     return Example(post, tuple(new_words), tuple(spans))
 
 
+Within = Literal["coarse", "fine"]
+"""Whether mentions are swapped within their coarse type or within their fine one."""
+
+
 def swap_mentions(example: Example, pool: Mapping[str, Sequence[tuple[tuple[str, ...], Span]]], rng: random.Random,
-                  rate: float) -> Example:  # fmt: skip
-    """Replace each mention, at `rate`, by one of its coarse type from another post; the knowledge is dropped."""
+                  rate: float, within: Within = "coarse") -> Example:  # fmt: skip
+    """Replace each mention, at `rate`, by one of its type from another post; the knowledge is dropped."""
     words: list[str] = []
     spans, at = [], 0
     for span in example.spans:
         words += example.words[at : span.start]
         name, fine = example.words[span.start : span.end], span.fine
         if rng.random() < rate:
-            name, other = rng.choice(pool[span.coarse])
+            name, other = rng.choice(pool[_swap_type(span, within)])
             fine = other.fine
         spans.append(Span(len(words), len(words) + len(name), span.coarse, fine))
         words += name
@@ -209,13 +225,19 @@ def swap_mentions(example: Example, pool: Mapping[str, Sequence[tuple[tuple[str,
     return replace(example, words=tuple(words), spans=tuple(spans), knowledge=None)
 
 
-def mention_pool(examples: Sequence[Example]) -> dict[str, list[tuple[tuple[str, ...], Span]]]:
-    """Coarse type -> its mentions, as often as they occur."""
+def mention_pool(
+    examples: Sequence[Example], within: Within = "coarse"
+) -> dict[str, list[tuple[tuple[str, ...], Span]]]:
+    """Type -> its mentions, as often as they occur."""
     pool: dict[str, list[tuple[tuple[str, ...], Span]]] = {}
     for example in examples:
         for span in example.spans:
-            pool.setdefault(span.coarse, []).append((example.words[span.start : span.end], span))
+            pool.setdefault(_swap_type(span, within), []).append((example.words[span.start : span.end], span))
     return pool
+
+
+def _swap_type(span: Span, within: Within) -> str:
+    return max(span.fine, key=lambda kind: span.fine[kind]) if within == "fine" else span.coarse
 
 
 @dataclass(frozen=True)

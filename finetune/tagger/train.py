@@ -73,7 +73,7 @@ class TaggerTask(Task):
         self.pretraining_epochs = recipe.ccby_epochs
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
         self.trained_posts = TrainedPosts.of((one.id, " ".join(one.words)) for one in (*self.train, *self.ccby))
-        self.pool = mention_pool(self.train)
+        self.pool = mention_pool(self.train, recipe.swap_within)
         encoder = load_encoder(recipe.encoder)
         self.encoder_sha256 = encoder.sha256
         # Eager attention: on CPUs, bfloat16 backward through the fused kernel is several times slower.
@@ -112,9 +112,12 @@ class TaggerTask(Task):
 
     def _augment(self, example: Example, rng: random.Random) -> Example:
         if self.recipe.swap:
-            example = swap_mentions(example, self.pool, rng, self.recipe.swap)
-        if rng.random() < self.recipe.lower:
+            example = swap_mentions(example, self.pool, rng, self.recipe.swap, self.recipe.swap_within)
+        drawn = rng.random()
+        if drawn < self.recipe.lower:
             example = dataclasses.replace(example, words=tuple(word.lower() for word in example.words))
+        elif drawn < self.recipe.lower + self.recipe.upper:
+            example = dataclasses.replace(example, words=tuple(word.upper() for word in example.words))
         return example
 
     def collate(self, rows: list[TaggerRow]) -> Batch:
@@ -148,6 +151,7 @@ class TaggerTask(Task):
         """The mean of dev F1 without and with knowledge, which chooses the epoch, then its parts.
 
         Posts are scored in the forms that training uses: without knowledge only if `bare`, with it only if `knowledge`.
+        Where dev has gold fine types, the F1 of span and fine type counts as much as that of span and coarse type.
         """
         manifest = Manifest(spec=self.spec, encoder_sha256="", weights_sha256="")
         spans: Literal["coarse", "fine"] = "coarse" if self.recipe.alpha else "fine"
@@ -155,9 +159,13 @@ class TaggerTask(Task):
         tagger = DualTagger.of(
             self.net, self.builder, manifest, TaggerConfig(batch_size=32, spans=spans, device=device)
         )
-        scores = {"dev_f1": span_f1(tagger, self.dev, informed=False)} if self.recipe.bare else {}
-        if self.recipe.knowledge:
-            scores["dev_f1_knowledge"] = span_f1(tagger, self.dev, informed=True)
+        scores: dict[str, float] = {}
+        forms = {"": self.recipe.bare, "_knowledge": bool(self.recipe.knowledge)}
+        for form in (name for name, used in forms.items() if used):
+            coarse, fine = span_f1(tagger, self.dev, informed=form == "_knowledge")
+            scores[f"dev_f1{form}"] = coarse
+            if fine is not None:
+                scores[f"dev_f1_fine{form}"] = fine
         return {"score": sum(scores.values()) / len(scores), **scores}
 
     def save(self, folder: Path) -> None:
@@ -182,18 +190,26 @@ class TaggerTask(Task):
         }
 
 
-def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> float:
-    """Micro F1 of span and coarse type."""
+def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> tuple[float, float | None]:
+    """Micro F1 of span and coarse type, and of span and fine type, None where the gold fine types are not known."""
     requests = [
         TagRequest(text=" ".join(e.words), tokens=e.words, knowledge=e.knowledge if informed else None)
         for e in examples
     ]
-    right = found = gold = 0
-    for example, tags in zip(examples, tagger.run(requests, Media()), strict=True):
-        predicted = {(*m.token_span, m.label) for m in tags.mentions}
-        true = {(s.start, s.end, tagger.spec.to_coarse4(s.coarse)) for s in example.spans}
-        right, found, gold = right + len(predicted & true), found + len(predicted), gold + len(true)
-    return 2 * right / max(found + gold, 1)
+    results = tagger.run(requests, Media())
+    coarse = [{(*m.token_span, m.label) for m in tags.mentions} for tags in results]
+    gold = [{(s.start, s.end, tagger.spec.to_coarse4(s.coarse)) for s in e.spans} for e in examples]
+    if not tagger.spec.fine_types or not all(len(s.fine) == 1 for e in examples for s in e.spans):
+        return micro_f1(coarse, gold), None
+    fine = [{(*m.token_span, m.fine_label or "") for m in tags.mentions} for tags in results]
+    gold_fine = [{(s.start, s.end, next(iter(s.fine))) for s in e.spans} for e in examples]
+    return micro_f1(coarse, gold), micro_f1(fine, gold_fine)
+
+
+def micro_f1(found: Sequence[set[tuple[int, int, str]]], gold: Sequence[set[tuple[int, int, str]]]) -> float:
+    """Micro F1 over posts of typed spans."""
+    right = sum(len(one & other) for one, other in zip(found, gold, strict=True))
+    return 2 * right / max(sum(map(len, found)) + sum(map(len, gold)), 1)
 
 
 def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:
