@@ -5,6 +5,7 @@ from pathlib import Path
 
 from namepin.evals.datasets import READERS
 from namepin.evals.datasets.conll import split_file
+from namepin.evals.datasets.fmnerg import knowledge_root
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.predictions import Predictions, from_extractions
 from namepin.tools.errors import NamepinError
@@ -43,10 +44,13 @@ def predict_all(dataset: Dataset, predict: Predict, done: Callable[[Extraction],
 def recorded_knowledge(root: Path, split: str, dataset: Dataset) -> dict[str, str]:
     """Post text -> recorded knowledge, from `knowledge/SPLIT.jsonl` (rows `id`, `model`, `knowledge`).
 
+    An FMNERG folder without knowledge may take that of the `gmner` folder beside it.
+
     Raises:
         NamepinError: E130 when the file is missing, E134 for an invalid row or a post without knowledge.
     """
-    path = split_file(root, f"knowledge/{split}.jsonl")
+    known_root = knowledge_root(root, split) if dataset.name == "fmnerg" else root
+    path = split_file(known_root, f"knowledge/{split}.jsonl")
     known = dict(read_rows(path, lambda row: (str(row["id"]), str(row["knowledge"])), "a row of recorded knowledge"))
     lacking = [gold.post.id for gold in dataset.posts if gold.post.id not in known]
     if lacking:

@@ -47,3 +47,20 @@ def posts(root: Path, split: str) -> Iterator[tuple[str, Post]]:
         NamepinError: E130 when the folder or the split is missing.
     """
     return stream_posts(split_file(root, f"txt_fine/{split}.txt"), 2, images=root / "images")
+
+
+def knowledge_root(root: Path, split: str) -> Path:
+    """The folder whose `knowledge/SPLIT.jsonl` belongs to a split: this one, or that of `gmner` beside it.
+
+    FMNERG gives GMNER's posts finer types. What is recorded for GMNER serves it, if the split has the same posts.
+    """
+    theirs = root.parent / "gmner"
+    texts = root / f"txt_fine/{split}.txt", theirs / f"txt/{split}.txt"
+    if (root / "knowledge").is_dir() or not all(file.is_file() for file in texts):
+        return root
+    return theirs if _ids(texts[0]) == _ids(texts[1]) else root
+
+
+def _ids(file: Path) -> list[str]:
+    lines = file.read_text("utf-8-sig", errors="replace").split("\n")
+    return [line.removeprefix("IMGID:").strip() for line in lines if line.startswith("IMGID:")]

@@ -27,6 +27,7 @@ NAMES = {
     "coarse4.gmner": "GMNER 4 types",
 }
 SHOWN_PROBLEMS = 8
+SHOWN_MISTAKEN = 12
 ROWS_OF_CHECK = {
     "posts": "posts",
     "tokens": "tokens",
@@ -55,6 +56,7 @@ def show(report: FullReport, console: Console, subtitle: str = "") -> None:
         console.print(
             _scores("51 types, MNER" if finest == "fine.mner" else "type, MNER", dict(report.by_type_of[finest]))
         )
+    _show_mistaken(report, console)
     _show_loss(report, console)
     _show_causes(report, console)
     if report.groundability:
@@ -102,6 +104,19 @@ def _scores(head: str, rows: Mapping[str, Score | None], intervals: Mapping[str,
             fractions.append(f"{100 * intervals[name].low:.1f}-{100 * intervals[name].high:.1f}")
         table.add_row(name, *fractions, str(score.correct), str(score.predicted), str(score.gold))
     return table
+
+
+def _show_mistaken(report: FullReport, console: Console) -> None:
+    if not report.mistaken:
+        return
+    table = Table("51 types", "taken for", "times", "of right spans")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for pair in report.mistaken[:SHOWN_MISTAKEN]:
+        table.add_row(pair.gold, pair.said, str(pair.count), str(pair.of))
+    console.print(table)
+    if len(report.mistaken) > SHOWN_MISTAKEN:
+        console.print(f"[dim]{len(report.mistaken) - SHOWN_MISTAKEN} more pairs: see --md or --json[/dim]")
 
 
 def _show_loss(report: Report, console: Console) -> None:

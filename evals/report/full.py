@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from namepin.evals.datasets.gold import Dataset
-from namepin.evals.scoring.attribution import Attribution, attribute
+from namepin.evals.scoring.attribution import Attribution, attribute, outcomes
+from namepin.evals.scoring.curves import Mistaken, mistaken_types
 from namepin.evals.scoring.evaluate import TASKS, Report, Score, count_posts, evaluate
 from namepin.evals.scoring.predictions import Predictions
 from namepin.evals.scoring.significance import Comparison, Interval, Spread, compare, f1_interval, over_seeds
@@ -17,11 +18,13 @@ class FullReport(Report):
         attribution: causes of loss, by the canonical protocol.
         comparison: task by task against a second system; None without one.
         trained_on: number of scored posts that the system was trained on; None where it is not known.
+        mistaken: the fine types that were taken for others; empty without gold or predicted fine types.
     """
 
     intervals: dict[str, Interval]
     attribution: Attribution
     comparison: list[Comparison] | None
+    mistaken: list[Mistaken]
     trained_on: int | None = None
 
 
@@ -63,6 +66,7 @@ def full_report(
         comparison=[compare(dataset, predictions, against, task, protocol=protocol, iou=iou) for task in both]
         if against
         else None,
+        mistaken=mistaken_types(outcomes(dataset, predictions, iou)) if "fine.mner" in scored else [],
     )
 
 

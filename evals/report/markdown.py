@@ -50,6 +50,9 @@ def markdown(predictions: Predictions, report: FullReport, about: str) -> str:
             for label, s in report.by_type_of.get(finest, {}).items()
         ]
         parts += [f"## By type, {NAMES[finest]}", _table(("type", "P", "R", "F1", "gold"), types)]
+    if report.mistaken:
+        pairs = [(pair.gold, pair.said, pair.count, pair.of) for pair in report.mistaken]
+        parts += ["## Fine types taken for others", _table(("type", "taken for", "times", "of right spans"), pairs)]
     if predictions.tool_ms:
         costs = [
             (tool, f"{ms / report.n_posts:.1f}", *predictions.tool_tokens.get(tool, ("-", "-")))

@@ -89,6 +89,32 @@ def confusion(dataset: Dataset, found: Sequence[Outcome]) -> dict[str, dict[str,
     return {gold: dict(counts) for gold, counts in table.items()}
 
 
+class Mistaken(BaseModel):
+    """A fine type that was taken for another one: `count` of the `of` mentions whose span is right."""
+
+    model_config = ConfigDict(frozen=True)
+    gold: str
+    said: str
+    count: int
+    of: int
+
+
+def mistaken_types(found: Sequence[Outcome]) -> list[Mistaken]:
+    """Every pair of a gold fine type and another one that was said of a right span, the most frequent pair first."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for outcome in found:
+        if outcome.predicted and outcome.entity.fine:
+            pairs[outcome.entity.fine, label_in("fmnerg51", outcome.predicted) or "?"] += 1
+    of = Counter({gold: 0 for gold, _ in pairs})
+    for (gold, _), count in pairs.items():
+        of[gold] += count
+    return [
+        Mistaken(gold=gold, said=said, count=count, of=of[gold])
+        for (gold, said), count in sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+        if gold != said
+    ]
+
+
 def iou_curve(dataset: Dataset, predictions: Predictions, task: str) -> list[tuple[float, float]]:
     """(threshold, F1) of a task with regions (RiVEG, Figure 9)."""
     return [(iou, total(count_posts(dataset, predictions, task, iou=iou)).f1) for iou in IOUS]

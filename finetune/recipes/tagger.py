@@ -46,7 +46,7 @@ class TaggerRecipe(LoopSettings):
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
         lr_heads: learning rate of all new parameters.
         swap: rate at which mentions of bare posts are replaced by others of their type.
-        swap_within: whether that is the coarse type or the fine one, which needs gold fine labels.
+        swap_within: whether that is the coarse type or, where it is known, the fine one.
         lower: rate of bare posts written in lower case only.
         upper: rate of bare posts written in capital letters only.
         hide: rate of word pieces hidden from the encoder.

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from namepin.evals.datasets.fmnerg import knowledge_root
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import read_placed_rows
 from namepin.tools.labels import canonical_label
@@ -96,18 +97,6 @@ def _read_coarse(root: Path, file: Path, fine: Mapping[str, Sequence[FineWeights
         spans = tuple(Span(*span, fine=dict(w)) for span, w in zip(found, weak, strict=True))
         examples += [Example(post, tuple(words), spans, known) for known in knowledge.get(post) or [None]]
     return examples
-
-
-def knowledge_root(root: Path, split: str) -> Path:
-    """The folder with the recorded knowledge of an FMNERG split: its own, or that of `gmner` beside it.
-
-    FMNERG labels GMNER's posts anew, so what is recorded for GMNER serves it, where the posts are the same.
-    """
-    texts, theirs = root / "txt_fine" / f"{split}.txt", root.parent / "gmner" / "txt" / f"{split}.txt"
-    if (root / "knowledge").is_dir() or not theirs.is_file():
-        return root
-    same = [post for post, _, _ in read_conll(texts)] == [post for post, _, _ in read_conll(theirs)]
-    return root.parent / "gmner" if same else root
 
 
 def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, Sequence[str | None]]:
@@ -237,7 +226,7 @@ def mention_pool(
 
 
 def _swap_type(span: Span, within: Within) -> str:
-    return max(span.fine, key=lambda kind: span.fine[kind]) if within == "fine" else span.coarse
+    return max(span.fine, key=lambda kind: span.fine[kind]) if within == "fine" and span.fine else span.coarse
 
 
 @dataclass(frozen=True)

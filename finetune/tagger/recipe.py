@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
+from namepin.evals.datasets.fmnerg import knowledge_root
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.run import load_dataset
 from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.data import (
     Example,
     ccby_files,
-    knowledge_root,
     read_conll,
     read_fmnerg,
     read_gmner,
@@ -111,9 +111,10 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
 
         weak = weak_fine_labels(folder, "train") if spec.fine_types else None
         splits = read_gmner(folder, "train", weak), read_gmner(folder, "dev")
-    texts = [text_file(folder, recipe.dataset, split) for split in ("train", "dev")]
-    known = knowledge_root(folder, "train") if recipe.dataset == "fmnerg" else folder
-    files = [file for text in texts for file in (text, known / "knowledge" / f"{text.stem}.jsonl")]
+    files = []
+    for text in (text_file(folder, recipe.dataset, split) for split in ("train", "dev")):
+        known = knowledge_root(folder, text.stem) if recipe.dataset == "fmnerg" else folder
+        files += [text, known / "knowledge" / f"{text.stem}.jsonl"]
     files += ccby_files(root / "ccby") if recipe.ccby_epochs else []
     train, dev = splits
     return (

@@ -1,9 +1,16 @@
 """Calibration, confusion and curves on cases worked out by hand."""
 
-import pytest
+import io
+import re
 
+import pytest
+from rich.console import Console
+
+from namepin.evals.report.console import show
+from namepin.evals.report.full import full_report
+from namepin.evals.report.markdown import markdown
 from namepin.evals.scoring.attribution import outcomes
-from namepin.evals.scoring.curves import calibration, confusion, iou_curve, match_curve
+from namepin.evals.scoring.curves import Mistaken, calibration, confusion, iou_curve, match_curve, mistaken_types
 from support.eval_samples import dataset, entity, gold, predictions
 
 BOX, HALF, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 5.0, 10.0), (50.0, 50.0, 60.0, 60.0)
@@ -47,3 +54,23 @@ def test_the_match_curve_goes_from_the_surest_claim_down() -> None:
         ],
     )
     assert match_curve(DATA, found) == [(0.9, 1, 1 / 3), (0.8, 1 / 2, 1 / 3), (0.7, 1 / 3, 1 / 3)]
+
+
+def test_mistaken_fine_types_are_counted_where_the_span_is_right() -> None:
+    words = {(i, i + 1): kind for i, kind in enumerate(("actor", "actor", "actor", "city"))}
+    spans = [(i, i + 1, "LOC" if kind == "city" else "PER") for (i, _), kind in words.items()]
+    data = dataset(gold("p", "a b c d e", *spans, fine=words), has_fine=True, has_boxes=False)
+    said = ["athlete", "actor", "athlete", "country", "city"]
+    found = predictions(
+        data, p=[entity(i, i + 1, "PER" if i < 3 else "LOC", fine_label=kind) for i, kind in enumerate(said)]
+    )
+    pairs = [
+        Mistaken(gold="actor", said="athlete", count=2, of=3),
+        Mistaken(gold="city", said="country", count=1, of=1),
+    ]
+    assert mistaken_types(outcomes(data, found)) == pairs
+    assert full_report(data, found).mistaken == pairs
+    console = Console(width=120, record=True, file=io.StringIO())
+    show(full_report(data, found), console)
+    assert re.search(r"actor\W+athlete\W+2\W+3", console.export_text())
+    assert "| actor | athlete | 2 | 3 |" in markdown(found, full_report(data, found), "made up")

@@ -1,18 +1,25 @@
 """The tagger's rows: augmentation, the CC-BY tweets' form, batches, and spans of tags."""
 
 import random
+import re
 from pathlib import Path
 
+import pytest
+
+from namepin.evals.run import load_dataset, recorded_knowledge
 from namepin.finetune.tagger.data import (
     Example,
     Span,
     by_length,
     mention_pool,
     read_ccby,
+    read_fmnerg,
     read_gmner,
     spans_of,
     swap_mentions,
 )
+from namepin.tools.errors import NamepinError
+from namepin.tools.tagger.adapter import TaggerSpec
 from support.tagger_posts import write_posts
 
 
@@ -24,6 +31,35 @@ def test_swapped_mentions_keep_their_type_and_place() -> None:
     assert swapped.words == ("hi", "Di", "Eves", "and", "Oslo") and swapped.knowledge is None
     assert swapped.spans == (Span(1, 3, "PER", {"actor": 1.0}), Span(4, 5, "LOC"))
     assert swap_mentions(example, pool, random.Random(0), 0.0).words == example.words
+
+
+def test_mentions_swapped_within_their_fine_type_keep_it() -> None:
+    mayor, singer = Span(0, 1, "PER", {"politician": 1.0}), Span(0, 1, "PER", {"musician": 1.0})
+    pool = mention_pool([Example("p", ("Di",), (mayor,)), Example("q", ("Cher",), (singer,))], "fine")
+    for seed in range(8):
+        swapped = swap_mentions(Example("a", ("Bo",), (mayor,)), pool, random.Random(seed), 1.0, "fine")
+        assert swapped.words == ("Di",) and swapped.spans == (mayor,)
+
+
+def test_fmnerg_takes_the_knowledge_of_gmner_only_for_the_same_posts(tmp_path: Path) -> None:
+    write_posts(tmp_path / "gmner", "dev", 8)
+    text = (tmp_path / "gmner" / "txt" / "dev.txt").read_text()
+    fine = {"PER": "person\t{0}-actor", "LOC": "location\t{0}-city"}
+    text = re.sub(r"([BI])-(PER|LOC)", lambda tag: f"{tag[1]}-{fine[tag[2]].format(tag[1])}", text)
+    text = re.sub(r"\tO$", "\tO\tO", text, flags=re.M)
+    (tmp_path / "fmnerg" / "txt_fine").mkdir(parents=True)
+    file, spec = tmp_path / "fmnerg" / "txt_fine" / "dev.txt", TaggerSpec(scheme="4/51")
+    file.write_text(text)
+    known = [example.knowledge for example in read_gmner(tmp_path / "gmner", "dev")]
+    examples = read_fmnerg(tmp_path / "fmnerg", "dev", spec)
+    assert known[0] and [example.knowledge for example in examples] == known
+    data = load_dataset("fmnerg", tmp_path / "fmnerg", "dev")
+    recorded = recorded_knowledge(tmp_path / "fmnerg", "dev", data)
+    assert recorded[" ".join(examples[0].words)] == known[0]
+    file.write_text(text.replace("IMGID:", "IMGID:other", 1))
+    assert {example.knowledge for example in read_fmnerg(tmp_path / "fmnerg", "dev", spec)} == {None}
+    with pytest.raises(NamepinError, match="E130"):
+        recorded_knowledge(tmp_path / "fmnerg", "dev", load_dataset("fmnerg", tmp_path / "fmnerg", "dev"))
 
 
 def test_ccby_tweets_take_the_form_of_gmner(tmp_path: Path) -> None:

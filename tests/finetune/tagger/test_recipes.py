@@ -144,6 +144,9 @@ def test_recipe_trains_and_its_adapter_tags(root: Path, tmp_path: Path, name: st
     recipe = tiny(root, tmp_path, name, *more)
     report = train(recipe)
     assert ("dev_f1" in report) == recipe.bare and ("dev_f1_knowledge" in report) == bool(recipe.knowledge)
+    parts = [value for key, value in report.items() if key.startswith("dev_f1")]
+    assert ("dev_f1_fine_knowledge" in report) == (recipe.dataset == "fmnerg" and bool(recipe.knowledge))
+    assert report["score"] == pytest.approx(sum(parts) / len(parts), abs=1e-5)
     tool = DualTagger(TaggerConfig(adapter=report["adapter"]))
     (tags,) = tool.run([TagRequest(text="Ada Bell is in Oslo now")], Media())
     assert tags is not None
