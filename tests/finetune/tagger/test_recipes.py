@@ -91,6 +91,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "fmnerg" / "knowledge").mkdir(exist_ok=True)
         knowledge = (folder / "gmner" / "knowledge" / f"{split}.jsonl").read_text()
         (folder / "fmnerg" / "knowledge" / f"{split}.jsonl").write_text(knowledge)
+    (folder / "ccby" / "btc").mkdir(parents=True)
+    (folder / "ccby" / "btc" / "a.conll").write_text("Oslo\tB-LOC\nis\tO\nfine\tO\n\n" * 8)
     tiny_encoders.save_tiny_bert(folder / "bert")
     (folder / "gmner" / "twitter" / "knowledge").mkdir(parents=True)
     for split, name in (("train", "train"), ("dev", "valid")):  # Twitter-2015 calls dev `valid`

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,18 @@ def test_tagger_limit_takes_the_first_posts(root: Path, tmp_path: Path) -> None:
     task = TaggerTask(recipe(root, tmp_path, limit=5, swap=0.0, lower=0.0))
     assert {row.example.id for row in task.rows(random.Random(1))} == {f"train{number}" for number in range(5)}
     assert len(task.dev) == 24
+
+
+@pytest.mark.parametrize(("setting", "written"), [("lower", str.lower), ("upper", str.upper)])
+def test_tagger_rate_of_a_casing_writes_bare_posts_in_it_alone(
+    root: Path, tmp_path: Path, setting: str, written: Callable[[str], str]
+) -> None:
+    casing = {"lower": 0.0, "upper": 0.0, setting: 1.0}
+    task = TaggerTask(recipe(root, tmp_path, limit=4, swap=0.0, **casing))
+    rows = [row for row in task.rows(random.Random(1)) if not row.informed]
+    assert len(rows) == 4
+    assert all(word == written(word) for row in rows for word in row.example.words)
+    assert sum(len(row.example.spans) for row in rows) == sum(len(example.spans) for example in task.train)
 
 
 def test_tagger_checkpoint_of_an_older_release_is_refused(root: Path, tmp_path: Path) -> None:
