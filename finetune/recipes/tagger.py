@@ -17,7 +17,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True, kw_only=True)
 class TaggerRecipe(LoopSettings):
-    """Settings of one training run. The starter adapter came from several runs; its model card lists them.
+    """Settings of one training run. The starter adapter's are the shipped recipe `starter`.
 
     Attributes:
         data: folder with `gmner/` or `fmnerg/` and, for `ccby_epochs`, `ccby/`; or a sandbox world's folder; or the

@@ -1,5 +1,6 @@
 """The shipped recipes: the papers' numbers with their sections, and each trains and tags on a tiny encoder."""
 
+import dataclasses
 import random
 import re
 from pathlib import Path
@@ -13,7 +14,9 @@ from namepin.finetune.tagger.recipe import spec_of
 from namepin.finetune.tagger.train import TaggerTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
+from namepin.tools.loading.encoder import WEIGHTS
 from namepin.tools.media import Media
+from namepin.tools.tagger.adapter import read_manifest
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 from support import tiny_encoders
@@ -66,8 +69,13 @@ def test_recipe_of_a_paper_has_none_of_our_habits(name: str) -> None:
     assert spec_of(recipe).input.max_pieces == 256
 
 
-def test_starter_recipe_is_the_default_recipe() -> None:
-    assert shipped("starter") == TaggerRecipe()
+def test_starter_recipe_is_the_one_that_made_the_shipped_adapter() -> None:
+    recorded = read_manifest(WEIGHTS / "starter-tagger").training["recipe"]
+    machine = {"threads", "checkpoint_steps"}
+    mine = dataclasses.asdict(shipped("starter"))
+    assert {key: mine[key] for key in recorded.keys() - machine} == {
+        key: value for key, value in recorded.items() if key not in machine
+    }
 
 
 def test_recipe_that_does_not_exist_is_refused_with_the_shipped_names() -> None:
