@@ -20,7 +20,7 @@ from namepin.tools.tagger.adapter import TaggerSpec
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 
-LEXICON = 0.8
+LEXICON = 0.2
 """The lexicon's weight in the profile `starter`."""
 
 COMPANIES = ("AT&amp;T", "H&amp;M", "Johnson &amp; Johnson", "Barnes &amp; Noble", "Ernst &amp; Young", "P&amp;G")
@@ -117,10 +117,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "adapters", nargs="*", default=["starter-tagger"], help="names or folders; else the shipped one"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with fmnerg/ and ccby/")
+    parser.add_argument("--spans", choices=("coarse", "fine", "joint"), default="joint", help="tagger.spans")
+    parser.add_argument("--lexicon", type=float, default=LEXICON, help="tagger.lexicon")
     parser.add_argument("--limit", type=int, default=0, help="number of posts of each data set; 0 for all")
     args = parser.parse_args(argv)
     for adapter in args.adapters:
-        tagger = DualTagger(TaggerConfig(adapter=adapter, lexicon=LEXICON, batch_size=32))
+        tagger = DualTagger(TaggerConfig(adapter=adapter, spans=args.spans, lexicon=args.lexicon, batch_size=32))
         right, asked = companies_found(tagger)
         print(f"{adapter}\n{table(list(figures(tagger, args.data, args.limit)))}")
         print(f"companies with an &amp; found: {right} of {asked}")

@@ -26,6 +26,7 @@ from namepin.tools.loading.encoder import shipped_folder
 from namepin.tools.loading.pretrained import damage_error, load_errors
 
 CHECKPOINT = "checkpoint.pt"
+KEPT_EPOCH = "kept-epoch"
 MANIFEST = "namepin.json"
 
 _FREE = ("out", "root", "data", "workers", "threads", "cpu", "report_to", "checkpoint_steps")

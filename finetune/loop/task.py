@@ -25,6 +25,8 @@ class Task(ABC):
         folder: the subfolder of the run folder for the weights.
         pretraining_epochs: epochs on other rows before the recipe's own. They have their own warm-up and moving
             average, and no dev score.
+        kept_epoch: number of an epoch, pretraining included, whose weights are also kept, in `out/kept-epoch`; 0 for
+            none.
         history: scores of the epochs so far; the loop sets it before it calls `save`.
     """
 
@@ -34,6 +36,7 @@ class Task(ABC):
     trained_posts: TrainedPosts
     folder: str = "weights"
     pretraining_epochs: int = 0
+    kept_epoch: int = 0
     history: Sequence[Mapping[str, float]] = ()
 
     @abstractmethod

@@ -39,6 +39,7 @@ from namepin.finetune.loop.moving_average import MovingAverage
 from namepin.finetune.loop.progress import ProgressReport
 from namepin.finetune.loop.run_folder import (
     CHECKPOINT,
+    KEPT_EPOCH,
     all_trained_posts,
     disk_errors,
     ensure_writable,
@@ -247,7 +248,9 @@ class Run:
         """Score the net on dev, save it if it is the best so far, and end the epoch."""
         with self.average.in_place_of(self.task.net) if self.average else nullcontext():
             if self._score():
-                self._keep()
+                self._keep(self.out / self.task.folder)
+            if self.now.epoch == self.task.kept_epoch:
+                self._keep(self.out / KEPT_EPOCH)
         self._checkpoint()
 
     def _score(self) -> bool:
@@ -266,13 +269,13 @@ class Run:
         self.now = Position(now.epoch + 1, now.step, best=max(score, now.best), stale=0 if better else now.stale + 1)
         return better
 
-    def _keep(self) -> None:
+    def _keep(self, place: Path) -> None:
         """Save the current weights for the tool."""
         first, self.task.history = self.accelerator.is_main_process, self.history
         with gather_parameters(self.task.net, keep=first):
             if first:
                 require_finite_weights(self.task.net, self.out)
-                with disk_errors(self.out), whole_folder(self.out / self.task.folder) as folder:
+                with disk_errors(self.out), whole_folder(place) as folder:
                     self.task.save(folder)
                     trained = all_trained_posts(self.recipe, self.task.trained_posts)
                     write_manifest(folder, self.recipe, self.task.name, self.task.data, self.history, trained)

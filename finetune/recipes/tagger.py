@@ -42,6 +42,8 @@ class TaggerRecipe(LoopSettings):
         attention_dropout: keep the encoder's dropout of attention weights; it costs a tenth of the time.
         upper_layers: number of upper encoder layers to train; 0 for all.
         epochs: passes over the training posts.
+        mean_epoch: number of an early epoch, pretraining included. The adapter is then the mean of its weights, the
+            best epoch's and the last one's. 0 for the best epoch alone.
         ccby_epochs: earlier passes over the CC-BY tweets, coarse path only.
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
         lr_heads: learning rate of all new parameters.
@@ -77,6 +79,7 @@ class TaggerRecipe(LoopSettings):
     attention_dropout: bool = False
     upper_layers: Count = 0
     epochs: Positive = 10
+    mean_epoch: Count = 0
     ccby_epochs: Count = 0
     patience: Positive = 4
     batch_size: Positive = 32

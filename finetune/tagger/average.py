@@ -4,7 +4,7 @@ Runs that start from one another lie in one valley of the loss; their mean is of
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,19 @@ def mean_parameters(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([part[name].float() for part in parts if name in part]).mean(0) for name in names}
 
 
-def soup(folders: Sequence[Path], out: Path, weights: Sequence[int] | None = None) -> Manifest:
+def soup(
+    folders: Sequence[Path],
+    out: Path,
+    weights: Sequence[int] | None = None,
+    record: Mapping[str, Any] | None = None,
+) -> Manifest:
     """Write the average of `folders` to `out`, with the specification of the last one.
 
     Args:
         folders: adapter folders. An earlier one may lack an input table that the last one has.
         out: the folder to write.
         weights: weight of each folder; 1 by default.
+        record: what the manifest says of the training, beside the averaged weights; by default their own records.
 
     Raises:
         NamepinError: E210-E212 for bad folders; E212 when they differ in labels or encoder.
@@ -41,13 +47,12 @@ def soup(folders: Sequence[Path], out: Path, weights: Sequence[int] | None = Non
     parts = [read_safetensors(folder / ADAPTER_FILE) for folder in folders]
     counts = weights or [1] * len(parts)
     repeated = [part for part, count in zip(parts, counts, strict=True) for _ in range(count)]
-    record: dict[str, Any] = {
-        "average_of": [
-            {"weight": count, "weights_sha256": manifest.weights_sha256, **manifest.training}
-            for manifest, count in zip(manifests, counts, strict=True)
-        ]
-    }
-    return save_adapter(out, mean_parameters(repeated), last.spec, last.encoder_sha256, last.knowledge_style, record)
+    parts_record: list[dict[str, Any]] = [
+        {"weight": count, "weights_sha256": manifest.weights_sha256, **({} if record else manifest.training)}
+        for manifest, count in zip(manifests, counts, strict=True)
+    ]
+    about = {**(record or {}), "average_of": parts_record}
+    return save_adapter(out, mean_parameters(repeated), last.spec, last.encoder_sha256, last.knowledge_style, about)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -29,7 +29,7 @@ from namepin.tools.tagger.calibration import CALIBRATION_FILE, Calibration
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 
-STARTER_LEXICON = 0.8
+STARTER_LEXICON = 0.2
 """The lexicon's weight in the profile `starter`."""
 
 FOLDS, QUANTILES = 5, 40
@@ -175,10 +175,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("adapter", help="name of an adapter that ships with Namepin, or an adapter's folder")
     parser.add_argument("--data", type=Path, required=True, help="a folder of FMNERG")
     parser.add_argument("--split", default="dev")
+    parser.add_argument(
+        "--spans", choices=("coarse", "fine", "joint"), default="joint", help="the profile's tagger.spans"
+    )
     parser.add_argument("--lexicon", type=float, default=STARTER_LEXICON, help="the profile's tagger.lexicon")
     args = parser.parse_args(argv)
     data = load_dataset("fmnerg", args.data, args.split)
-    calibration, about = calibrate(args.adapter, data, TaggerConfig(adapter=args.adapter, lexicon=args.lexicon))
+    config = TaggerConfig(adapter=args.adapter, spans=args.spans, lexicon=args.lexicon)
+    calibration, about = calibrate(args.adapter, data, config)
     file = (find_shipped(args.adapter) or Path(args.adapter)) / CALIBRATION_FILE
     atomic_write(file, dump_json(calibration.model_dump(mode="json"), indent=1) + "\n")
     print(f"{file}: {about['mentions']} mentions, {about['right']} of them right; {len(calibration.points)} points")

@@ -8,6 +8,7 @@ import dataclasses
 import platform
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +16,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from namepin.evals.overlap import TrainedPosts
-from namepin.finetune.loop.run_folder import ensure_writable, load_tensors, trained_tensors
+from namepin.evals.overlap import KEY, TrainedPosts
+from namepin.finetune.loop.run_folder import KEPT_EPOCH, ensure_writable, load_tensors, trained_tensors
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
 from namepin.finetune.recipes.tagger import TaggerRecipe
+from namepin.finetune.tagger.average import soup
 from namepin.finetune.tagger.data import Batcher, Example, by_length, mention_pool, read_ccby, swap_mentions
 from namepin.finetune.tagger.recipe import data_root, load_data, spec_of
 from namepin.finetune.tagger.steps import co_occurrence, drop_no_attention, freeze, tagger_loss
@@ -70,7 +72,7 @@ class TaggerTask(Task):
         self.recipe, self.spec = recipe, spec_of(recipe)
         root = data_root(recipe)
         self.train, self.dev, self.data = load_data(root, recipe)
-        self.pretraining_epochs = recipe.ccby_epochs
+        self.pretraining_epochs, self.kept_epoch = recipe.ccby_epochs, recipe.mean_epoch
         self.ccby = read_ccby(root / "ccby") if recipe.ccby_epochs else []
         self.trained_posts = TrainedPosts.of((one.id, " ".join(one.words)) for one in (*self.train, *self.ccby))
         self.pool = mention_pool(self.train, recipe.swap_within)
@@ -213,8 +215,20 @@ def micro_f1(found: Sequence[set[tuple[int, int, str]]], gold: Sequence[set[tupl
 
 
 def train(recipe: TaggerRecipe, resume: bool = False) -> dict[str, Any]:
-    """Run the recipe. Returns the best epoch's dev scores and its adapter, `out/adapter`."""
-    ensure_writable(Path(recipe.out))
-    report = Run(recipe, TaggerTask(recipe)).run(resume)
+    """Run the recipe. Returns the best epoch's dev scores and the adapter.
+
+    The adapter is `out/adapter`, or with `mean_epoch` the mean `out/mean`, whose scores are not among those returned.
+    """
+    out = Path(recipe.out)
+    ensure_writable(out)
+    task = TaggerTask(recipe)
+    run = Run(recipe, task)
+    report = run.run(resume)
     report["adapter"] = report.pop("weights")
+    if recipe.mean_epoch and (out / KEPT_EPOCH).is_dir():
+        with run.average.in_place_of(task.net) if run.average else nullcontext():
+            task.save(out / "last-epoch")
+        record = {**task.record(), KEY: task.trained_posts.model_dump()}
+        soup([out / KEPT_EPOCH, out / task.folder, out / "last-epoch"], out / "mean", record=record)
+        report["adapter"] = str(out / "mean")
     return report

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from namepin.evals.overlap import trained_posts
 from namepin.evals.run import load_dataset
-from namepin.finetune.loop.run_folder import CHECKPOINT, MANIFEST
+from namepin.finetune.loop.run_folder import CHECKPOINT, KEPT_EPOCH, MANIFEST
 from namepin.finetune.loop.trainer import Run, _move
 from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.average import soup
@@ -41,7 +41,7 @@ from namepin.tools.loading.encoder import read_safetensors
 from namepin.tools.media import Media
 from namepin.tools.nets.crf import FORBIDDEN
 from namepin.tools.nets.dual_tagger import DualTaggerNet, Emissions
-from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec
+from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec, read_manifest
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 from support import tiny_encoders
@@ -208,6 +208,24 @@ def test_tagger_average_is_what_is_saved(root: Path, tmp_path: Path) -> None:
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     saved = read_safetensors(Path(report["adapter"]) / ADAPTER_FILE)
     assert all(torch.equal(saved[name], value.half()) for name, value in state["average"]["values"].items())
+
+
+def test_mean_of_an_early_the_best_and_the_last_epoch_is_the_adapter(root: Path, tmp_path: Path) -> None:
+    given = recipe(root, tmp_path, mean_epoch=1, limit=24)
+    report = train(given)
+    kept, best, last, mean = (
+        read_safetensors(tmp_path / folder / ADAPTER_FILE) for folder in (KEPT_EPOCH, "adapter", "last-epoch", "mean")
+    )
+    assert report["adapter"] == str(tmp_path / "mean")
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert all(torch.equal(last[name], value.half()) for name, value in state["average"]["values"].items())
+    assert any(not torch.equal(kept[name], last[name]) for name in kept)
+    for name, value in mean.items():
+        expected = torch.stack([part[name].float() for part in (kept, best, last)]).mean(0)
+        assert torch.equal(value, expected.half())
+    about = read_manifest(tmp_path / "mean").training
+    assert len(about["average_of"]) == 3 and len(about["history"]) == 3 and about["recipe"]["mean_epoch"] == 1
+    assert trained_posts(tmp_path / "mean")[1] is not None
 
 
 def test_tagger_limit_takes_the_first_posts(root: Path, tmp_path: Path) -> None:
