@@ -16,16 +16,18 @@ class TaggerConfig(Frozen):
     Attributes:
         adapter: name of an adapter that ships with Namepin, or an adapter's folder.
         spans: `coarse`: the coarse path decides spans and coarse types, and the fine path's pooled scores decide the
-            fine type within them. `fine`: the fine path's CRF decides all (the paper's reading).
+            fine type within them. `fine`: the fine path's CRF decides all (the paper's reading). `joint`: the fine
+            path's CRF decides spans and coarse types from the sum of both paths' logits, and the pooled scores decide
+            the fine type.
         merge: how equation 10 merges the B- and I- logits of a type.
         lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) relative to the pooled scores of
-            equation 10; 0 leaves them out, as in the paper. Chosen by 5-fold on FMNERG test-300.
+            equation 10; 0 leaves them out, as in the paper.
         batch_size: number of rows per batch of the encoder.
         device: the torch device.
     """
 
     adapter: str = "starter-tagger"
-    spans: Literal["coarse", "fine"] = "coarse"
+    spans: Literal["coarse", "fine", "joint"] = "coarse"
     merge: Literal["logsumexp", "sum", "mean"] = "logsumexp"
     lexicon: float = Field(0.0, ge=0)
     batch_size: int = Field(16, ge=1)

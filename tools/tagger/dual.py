@@ -15,7 +15,7 @@ from namepin.tools.knowledge.styles import same_style
 from namepin.tools.loading.encoder import find_shipped
 from namepin.tools.loading.pretrained import device_named
 from namepin.tools.media import Media
-from namepin.tools.nets.crf import CRF
+from namepin.tools.nets.crf import CRF, bio_tags
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
 from namepin.tools.tagger.adapter import Manifest, load_adapter
 from namepin.tools.tagger.calibration import Calibration, read_calibration
@@ -80,8 +80,14 @@ class DualTagger:
     ) -> None:
         self.config, self.manifest, self.spec = config, manifest, manifest.spec
         self.net, self.builder = net, builder
-        self._fine_only = config.spans == "fine" and bool(self.spec.fine_types)
+        self._spans = config.spans if self.spec.fine_types else "coarse"
+        coarse, fine = bio_tags(self.spec.coarse_types), bio_tags(self.spec.fine_types)
+        self._lift = torch.tensor([[float(one == self._coarse_tag(other)) for other in fine] for one in coarse])
         self._calibration = calibration if calibration and calibration.fits(config) else None
+
+    def _coarse_tag(self, fine_tag: str) -> str:
+        prefix, _, kind = fine_tag.partition("-")
+        return f"{prefix}-{self.spec.parents[kind]}" if kind else fine_tag
 
     @property
     def fingerprint(self) -> str:
@@ -136,11 +142,12 @@ class DualTagger:
                     post.fine[first:last] = logits.fine[b, inside].cpu()
 
     def _answer(self, posts: Sequence[_Post]) -> list[Tags]:
-        if self._fine_only:
-            assert self.net.fine is not None
-            tags = _decode(self.net.fine.crf, [post.fine for post in posts if post.fine is not None])
-        else:
+        if self._spans == "coarse" or self.net.fine is None:
             tags = _decode(self.net.coarse.crf, [post.coarse for post in posts])
+        else:
+            logits = [(post.coarse, post.fine) for post in posts if post.fine is not None]
+            with_coarse = self._spans == "joint"
+            tags = _decode(self.net.fine.crf, [f + c @ self._lift if with_coarse else f for c, f in logits])
         return [
             Tags(tokens=post.words, mentions=tuple(self._mentions(post, path)), notices=tuple(self._notices(post)))
             for post, path in zip(posts, tags, strict=True)
@@ -175,7 +182,7 @@ class DualTagger:
         if logits is None:
             logits, types = post.coarse, self.spec.coarse_types
         shares = dict(zip(types, pooled_scores(logits[first:last].double(), self.config.merge).tolist(), strict=True))
-        coarse = self.spec.parents[types[kind]] if self._fine_only else self.spec.coarse_types[kind]
+        coarse = self.spec.coarse_types[kind] if self._spans == "coarse" else self.spec.parents[types[kind]]
         label = cast(Label, self.spec.to_coarse4(coarse))
         if post.fine is not None and self.config.lexicon:
             shares = blend(shares, self._votes(post.words, first, last, label), self.config.lexicon)
@@ -183,7 +190,7 @@ class DualTagger:
         # Six decimals: further ones depend on batch shapes.
         scores = {name: round(share, 6) for name, share in sorted(shares.items(), key=lambda pair: -pair[1])}
         fine: str | None = None
-        if self._fine_only:
+        if self._spans == "fine":
             fine = types[kind]
         elif post.fine is not None:
             fine = next(name for name in scores if self.spec.parents[name] == coarse)

@@ -11,6 +11,7 @@ import torch
 
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
+from namepin.tools.labels import FINE_TO_COARSE4
 from namepin.tools.loading.encoder import load_encoder
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, load_adapter, save_adapter
@@ -127,6 +128,35 @@ def test_spans_of_the_fine_path(adapters: Callable[..., Path]) -> None:
     coarse = tagger(adapters(), spans="coarse").run(requests, Media())
     assert any(tags.mentions for tags in fine)
     assert [t.mentions for t in fine] != [t.mentions for t in coarse]
+
+
+def test_joint_spans_follow_the_coarse_logits_where_the_fine_ones_are_silent(adapters: Callable[..., Path]) -> None:
+    requests = [TagRequest(text=text) for text in TRICKY.values()]
+    joint, coarse = tagger(adapters(), spans="joint"), tagger(adapters(), spans="coarse")
+    for tool in (joint, coarse):
+        assert tool.net.fine is not None
+        for path in (tool.net.coarse, tool.net.fine):
+            for parameter in path.crf.parameters():
+                parameter.zero_()
+        tool.net.fine.linear.weight.zero_()
+        tool.net.fine.linear.bias.zero_()
+        tool.net.transition.zero_()
+    found = [[(m.token_span, m.label) for m in tags.mentions] for tags in joint.run(requests, Media())]
+    assert any(found)
+    assert found == [[(m.token_span, m.label) for m in tags.mentions] for tags in coarse.run(requests, Media())]
+
+
+@pytest.mark.parametrize("scheme", ["4", "4/51", "8/51"])
+def test_joint_spans_have_the_best_fine_type_of_their_coarse_type(adapters: Callable[..., Path], scheme: str) -> None:
+    tool = tagger(adapters(scheme=scheme), spans="joint")
+    (tags,) = tool.run([TagRequest(text="one two three four five six seven eight nine ten")], Media())
+    assert tags.mentions
+    for mention in tags.mentions:
+        if scheme == "4":
+            assert mention.fine_label is None
+        else:
+            kinds = [kind for kind in mention.scores if FINE_TO_COARSE4[kind] == mention.label]
+            assert mention.fine_label in kinds and (scheme == "8/51" or mention.fine_label == kinds[0])
 
 
 def test_a_long_text_is_read_to_its_end(adapters: Callable[..., Path]) -> None:
