@@ -22,12 +22,12 @@ from namepin.tools.tagger import lexicon
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 
-STARTER_WEIGHT = 0.8
+STARTER_WEIGHT = 0.2
 
 
 def fine_f1(data: Dataset, weight: float) -> float:
     """F1 of span and fine type, with the lexicon at this weight."""
-    tagger = DualTagger(TaggerConfig(lexicon=weight))
+    tagger = DualTagger(TaggerConfig(spans="joint", lexicon=weight))
     requests = [TagRequest(text=gold.post.text, tokens=gold.post.tokens) for gold in data.posts]
     tagged = tagger.run(requests, Media())
     rows = [

