@@ -2,14 +2,16 @@
 
 import json
 import os
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from namepin.agent.cli.options import Set
 from namepin.agent.cli.progress import say_loading
@@ -26,6 +28,28 @@ Config = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint of the run folder.")]
+
+
+class RecipeCommand(TyperCommand):
+    """A command whose help also lists the settings of its recipe."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, then every setting with its default and allowed values."""
+        super().format_help(ctx, formatter)
+        from namepin.agent.workflows.recipe_help import describe_recipe
+
+        settings = describe_recipe(str(self.name))
+        all_backends = {backend for setting in settings for backend in setting.backends}
+        print(" Settings for --set NAME=VALUE, or for a TOML file:\n")
+        for setting in settings:
+            default = "required" if setting.default is None else f"default {setting.default}"
+            only = (
+                f", with backend {' or '.join(setting.backends)}" if len(setting.backends) < len(all_backends) else ""
+            )
+            print(f"  {setting.name} ({setting.values}, {default}{only})")
+            if setting.text:
+                print(textwrap.fill(setting.text, 76, initial_indent="      ", subsequent_indent="      "))
+        print(f"\n Example: namepin finetune {self.name} --set out=runs/{self.name} --set seed=2\n")
 
 
 @app.callback(invoke_without_command=True)
@@ -81,43 +105,43 @@ def _training_module(module: str) -> ModuleType:
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def tagger(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
-    """Train the dual-granularity tagger; --set takes the recipe's settings (epochs=3, seed=2, out=DIR)."""
+    """Train the dual-granularity tagger."""
     return _train("tagger", config, set_ or (), resume)
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def matcher(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train BLIP, BLIP-2 or LLaVA (--set backend=blip|blip2|llava) to tell which mentions are in their picture."""
     return _train("matcher", config, set_ or (), resume)
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def entailment(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train OFA, ALBEF or BLIP (--set backend=ofa|albef|blip) to judge referring expressions."""
     return _train("entailment", config, set_ or (), resume)
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def grounder(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train OFA or MM-Grounding-DINO (--set backend=ofa|mmgdino) to answer a referring expression with a box."""
     return _train("grounder", config, set_ or (), resume)
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def reranker(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train LoRA on LLaVA, BLIP-2 or a text model (--set backend=llava|blip2|text) to choose among types."""
     return _train("reranker", config, set_ or (), resume)
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def segmenter(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train SAM's mask decoder, asked with boxes."""
     return _train("segmenter", config, set_ or (), resume)
 
 
-@app.command()
+@app.command(cls=RecipeCommand)
 def fusion(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train UMT, whose features find the posts that are most alike."""
     return _train("fusion", config, set_ or (), resume)

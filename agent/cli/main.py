@@ -21,6 +21,7 @@ from namepin.agent.cli.chat import chat
 from namepin.agent.cli.doctor import doctor
 from namepin.agent.cli.extract import extract
 from namepin.agent.cli.mcp import mcp
+from namepin.agent.cli.profiles import profiles
 from namepin.agent.cli.replay import replay
 from namepin.agent.cli.serve import serve
 from namepin.agent.cli.sweep import sweep
@@ -37,12 +38,24 @@ Version = Annotated[bool, typer.Option("--version", help="Show the version and s
 app = Typer(
     name="namepin",
     help="Finds every name in a post, its type, and its place in the post's picture.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (extract, batch, chat, serve, mcp, replay, trace, doctor, bench, ablate, sweep):
-    app.command()(command)
+for command, example in {
+    extract: 'namepin extract "Angelina Jolie slams Donald Trump" --image photo.jpg --out results/',
+    batch: "namepin batch posts.jsonl --out out/night",
+    chat: "namepin chat --image photo.jpg",
+    serve: "namepin serve --port 7860",
+    mcp: "namepin mcp --images pictures/",
+    replay: "namepin replay out/cassette --set match.threshold=0.7",
+    trace: "namepin trace out/cassette --out trace.html",
+    doctor: "namepin doctor --profile gem",
+    profiles: "namepin profiles --json",
+    bench: "namepin bench extract tagger",
+    ablate: "namepin ablate --list",
+    sweep: "namepin sweep --help",
+}.items():
+    app.command(epilog=f"Example: {example}")(command)
 evaluation.register(app)
 data.register(app)
 app.add_typer(finetune.app)

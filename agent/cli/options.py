@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from namepin.agent.config.layers import profile_names
 from namepin.graphs.names import GraphName
 
 
@@ -33,7 +34,14 @@ class Knowledge(StrEnum):
     live = "live"
 
 
-Profile = Annotated[str | None, typer.Option("--profile", help="Profile: a name or a TOML file. [default: starter]")]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        help=f"Profile: {', '.join(profile_names())}, or a TOML file; starter by default.",
+        autocompletion=lambda: profile_names(),
+    ),
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the profile; repeatable.")
 ]

@@ -1,0 +1,36 @@
+"""`namepin profiles`, and what the help says of settings."""
+
+import json
+
+from namepin.agent.config.layers import profile_names
+from namepin.agent.workflows.recipe_help import describe_recipe
+from namepin.agent.workflows.recipes import RECIPE_MODULES
+from support.cli import Cli
+
+
+def test_profiles_lists_every_shipped_profile_with_its_tools(cli: Cli) -> None:
+    shown = cli("profiles")
+    listed = json.loads(cli("profiles", "--json").out)
+    assert [row["name"] for row in listed] == profile_names()
+    assert all(row["about"] and row["tools"] and row["name"] in shown.out for row in listed)
+    starter = next(row for row in listed if row["name"] == "starter")
+    assert starter["about"] == "The embedded default: any laptop, offline, no key"
+
+
+def test_recipe_help_of_every_tool_describes_every_setting() -> None:
+    for tool in RECIPE_MODULES:
+        settings = describe_recipe(tool)
+        assert [setting.name for setting in settings if not setting.text] == [], tool
+        assert {"epochs", "seed", "out"} <= {setting.name for setting in settings}, tool
+
+
+def test_finetune_help_lists_settings_with_default_and_allowed_values(cli: Cli) -> None:
+    shown = cli("finetune", "tagger", "--help").out
+    assert 'precision (no|bf16|fp16, default "bf16")' in shown
+    assert "Example: namepin finetune tagger" in shown
+
+
+def test_help_of_a_command_has_an_example_and_the_profiles(cli: Cli) -> None:
+    shown = " ".join(cli("extract", "--help").out.split())
+    assert "Example: namepin extract" in shown
+    assert all(name in shown for name in profile_names())
