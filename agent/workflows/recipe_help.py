@@ -29,15 +29,25 @@ class RecipeSetting:
 
 def describe_recipe(tool: str) -> list[RecipeSetting]:
     """All settings of a tool's recipes, in their order; a setting that several backends share comes once."""
+    kinds = recipe_kinds(tool)
     found: dict[tuple[str, str | None], RecipeSetting] = {}
-    for backend, kind in recipe_kinds(tool).items():
+    for backend, kind in kinds.items():
         texts, hints = attribute_texts(kind), get_type_hints(kind)
         for field in dataclasses.fields(kind):
+            if field.name == "backend":
+                continue
             default = None if field.default is dataclasses.MISSING else toml(field.default)
             backends = (*(found[field.name, default].backends if (field.name, default) in found else ()), backend)
             text = texts.get(field.name, "")
             found[field.name, default] = RecipeSetting(field.name, default, _values(hints[field.name]), text, backends)
-    return list(found.values())
+    return [*_backend(tuple(kinds)), *found.values()]
+
+
+def _backend(names: tuple[str, ...]) -> list[RecipeSetting]:
+    """The setting that chooses between recipes; none where there is one only."""
+    if len(names) < 2:
+        return []
+    return [RecipeSetting("backend", f'"{names[0]}"', "|".join(names), "the net that is trained.", names)]
 
 
 def attribute_texts(kind: type) -> dict[str, str]:

@@ -33,9 +33,13 @@ class TaggerRecipe(LoopSettings):
         alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
         beta: weight of the coarse logits in equation 9.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
+        dropout: dropout of both paths.
+        bio_constraint: whether the CRFs allow `I-x` only after `B-x` or `I-x`; the papers do not require it.
+        crf_scope: `text`: the CRFs see the post's words; `all`: the separator and the knowledge, too.
         bare: each epoch also has every post without its knowledge. For the papers' training, switch it off and set
             `knowledge` to 1.
         knowledge: share of the posts that an epoch has with their recorded knowledge.
+        knowledge_pieces: number of word pieces of the knowledge that the encoder reads.
         casing: give the encoder each word's casing and context, see `InputSpec.shapes`; `marks` needs it.
         letters: read the letters of each word with a character net beside the encoder.
         freeze_embeddings: do not train the encoder's embedding tables.
@@ -46,6 +50,7 @@ class TaggerRecipe(LoopSettings):
             best epoch's and the last one's. 0 for the best epoch alone.
         ccby_epochs: earlier passes over the CC-BY tweets, coarse path only.
         lr_encoder: learning rate of the encoder's top layer; `layer_decay` lowers it from layer to layer.
+        layer_decay: factor of the learning rate from one encoder layer to the one below it.
         lr_heads: learning rate of all new parameters.
         swap: rate at which mentions of bare posts are replaced by others of their type.
         swap_within: whether that is the coarse type or, where it is known, the fine one.

@@ -27,6 +27,7 @@ def test_recipe_help_of_every_tool_describes_every_setting() -> None:
 def test_finetune_help_lists_settings_with_default_and_allowed_values(cli: Cli) -> None:
     shown = cli("finetune", "tagger", "--help").out
     assert 'precision (no|bf16|fp16, default "bf16")' in shown
+    assert 'backend (blip|blip2|llava, default "blip")' in cli("finetune", "matcher", "--help").out
     assert "Example: namepin finetune tagger" in shown
 
 
