@@ -41,16 +41,18 @@ def predict_all(dataset: Dataset, predict: Predict, done: Callable[[Extraction],
     return from_extractions(watched(), dataset)
 
 
+def knowledge_folder(root: Path, split: str, dataset: Dataset) -> Path:
+    """The folder whose `knowledge/` a split takes: its own, or for FMNERG also that of the `gmner` folder beside it."""
+    return knowledge_root(root, split) if dataset.name == "fmnerg" else root
+
+
 def recorded_knowledge(root: Path, split: str, dataset: Dataset) -> dict[str, str]:
     """Post text -> recorded knowledge, from `knowledge/SPLIT.jsonl` (rows `id`, `model`, `knowledge`).
-
-    An FMNERG folder without knowledge may take that of the `gmner` folder beside it.
 
     Raises:
         NamepinError: E130 when the file is missing, E134 for an invalid row or a post without knowledge.
     """
-    known_root = knowledge_root(root, split) if dataset.name == "fmnerg" else root
-    path = split_file(known_root, f"knowledge/{split}.jsonl")
+    path = split_file(knowledge_folder(root, split, dataset), f"knowledge/{split}.jsonl")
     known = dict(read_rows(path, lambda row: (str(row["id"]), str(row["knowledge"])), "a row of recorded knowledge"))
     lacking = [gold.post.id for gold in dataset.posts if gold.post.id not in known]
     if lacking:

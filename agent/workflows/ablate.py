@@ -16,7 +16,7 @@ from namepin.evals.datasets.gold import Dataset
 from namepin.evals.overlap import Overlap
 from namepin.evals.report.full import full_report
 from namepin.evals.report.paper_figures import published_row
-from namepin.evals.run import recorded_knowledge
+from namepin.evals.run import knowledge_folder, recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import Predictions, read_predictions
 from namepin.graphs.names import GraphName
@@ -183,7 +183,8 @@ class Bench:
             yield f"{self.root} has no images/"
         if "masks" in row.needs and not self.dataset.has_masks:
             yield f"{self.root} has no masks/"
-        known = self.root / "knowledge" / f"{self.dataset.split}.jsonl"
+        folder = knowledge_folder(self.root, self.dataset.split, self.dataset)
+        known = folder / "knowledge" / f"{self.dataset.split}.jsonl"
         if row.knowledge == "recorded" and not row.predictions and not known.is_file():
             yield f"there is no recorded knowledge {known}"
 

@@ -18,6 +18,7 @@ from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
 from namepin.evals.ablations import Ablation, Row, ablation_named, ablations, cell
 from namepin.evals.report.full import full_report
 from namepin.evals.report.paper_figures import published_row
+from namepin.evals.run import load_dataset
 from namepin.evals.scoring.entropy_bins import gate_report
 from namepin.evals.scoring.evaluate import TASKS
 from namepin.evals.scoring.predictions import Predictions, check, from_extractions
@@ -187,6 +188,22 @@ def test_a_row_that_cannot_run_says_why_and_has_no_number(
     (result,) = Bench(data, tmp_path / "gmner").run(small(row))
     assert any(reason in why for why in result.why_not), result.why_not
     assert not result.cells and result.gate is None and result.command.startswith("namepin eval --dataset gmner")
+
+
+def test_row_on_fmnerg_finds_the_knowledge_of_gmner_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "fmnerg" / "txt_fine").mkdir(parents=True)
+    (tmp_path / "fmnerg" / "txt_fine" / "dev.txt").write_text("IMGID:1\nAda\tB-person\tB-actor\n", "utf-8")
+    (tmp_path / "gmner" / "txt").mkdir(parents=True)
+    (tmp_path / "gmner" / "txt" / "dev.txt").write_text("IMGID:1\nAda\tB-PER\n", "utf-8")
+    root = tmp_path / "fmnerg"
+    row = Row(name="r", profile="starter", needs=("masks",))
+    ablation = small(row).model_copy(update={"datasets": ("fmnerg",)})
+    (before,) = Bench(load_dataset("fmnerg", root, "dev"), root).run(ablation)
+    (tmp_path / "gmner" / "knowledge").mkdir()
+    (tmp_path / "gmner" / "knowledge" / "dev.jsonl").write_text('{"id": "1", "knowledge": "x"}\n', "utf-8")
+    (after,) = Bench(load_dataset("fmnerg", root, "dev"), root).run(ablation)
+    assert any("no recorded knowledge" in why for why in before.why_not)
+    assert after.why_not and not any("no recorded knowledge" in why for why in after.why_not)
 
 
 def test_a_command_runs_its_row_alone() -> None:
