@@ -297,7 +297,7 @@ def test_no_queries_need_no_picture(weights: dict[str, Path]) -> None:
 
 
 def test_refusals(weights: dict[str, Path], media: Media) -> None:
-    with pytest.raises(NamepinError, match="E217.*boxes, no masks"):
+    with pytest.raises(NamepinError, match="E217.*boxes, not masks"):
         a_tool(weights["box"], task="mask")
     query = ReferringQuery(text="x", label="PER", category="PER", expression=" – ")
     with pytest.raises(NamepinError, match="E109"):
