@@ -32,6 +32,7 @@ class TaggerRecipe(LoopSettings):
         fine_hints: also tell the encoder which of the 51 types the knowledge names literally, see `InputSpec`.
         alpha: weight of the coarse loss in equation 8; at 0 the fine path alone is trained, and scored on dev.
         beta: weight of the coarse logits in equation 9.
+        transition: the axis along which M of equation 9 is normalised, see `transition_matrix`.
         pooled: weight of the cross-entropy of equation 10's distribution, which the paper does not train.
         dropout: dropout of both paths.
         bio_constraint: whether the CRFs allow `I-x` only after `B-x` or `I-x`; the papers do not require it.
@@ -69,6 +70,7 @@ class TaggerRecipe(LoopSettings):
     start: str = ""
     alpha: Share = 0.5
     beta: Share = 0.1
+    transition: Literal["column", "row"] = "column"
     pooled: Weight = 0.5
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     bio_constraint: bool = True

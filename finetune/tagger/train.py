@@ -86,7 +86,7 @@ class TaggerTask(Task):
         freeze(self.net, tables=recipe.freeze_embeddings, upper_layers=recipe.upper_layers)
         if self.net.fine is not None:
             with torch.no_grad():
-                self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec)))
+                self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec), recipe.transition))
         if recipe.start:
             file = Path(recipe.start) / ADAPTER_FILE
             load_tensors(self.net, {name: value.float() for name, value in read_safetensors(file).items()})

@@ -106,6 +106,9 @@ class SeemConfig(Frozen):
     tokenizer: str = "openai/clip-vit-base-patch32"
     """CLIP's vocabulary: a folder or hub name."""
 
+    sees: Literal["both", "words"] = "both"
+    """What SEEM is told of a mention: its place and its category as words, or the category alone."""
+
     short_side: Annotated[int, Field(ge=SEEM_STEP)] = 512
     long_side: Annotated[int, Field(ge=SEEM_STEP)] = 1024
     device: str = "cpu"

@@ -98,7 +98,8 @@ class SeemModel:
     def identity(self) -> Mapping[str, Any]:
         """Everything that determines its outputs, for fingerprints."""
         settings = self.config.model_dump(include={"short_side", "long_side"})
-        return {**settings, "checkpoint": self._checkpoint.identity}
+        told = {} if self.config.sees == "both" else {"sees": self.config.sees}  # older recordings stay valid
+        return {**settings, **told, "checkpoint": self._checkpoint.identity}
 
     @torch.no_grad()
     def features(self, image: ImageRef, media: Media) -> Features:

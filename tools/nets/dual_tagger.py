@@ -6,7 +6,7 @@ the rest as well.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -151,15 +151,15 @@ class DualTaggerNet(nn.Module):
         return self.paths(self.encode(batch))
 
 
-def transition_matrix(counts: Tensor) -> Tensor:
-    """M of equation 9 from co-occurrence counts `(C, F)` of coarse and fine tags: each fine tag's column sums to one.
+def transition_matrix(counts: Tensor, axis: Literal["column", "row"] = "column") -> Tensor:
+    """M of equation 9 from co-occurrence counts `(C, F)` of coarse and fine tags.
 
-    A column holds the shares of the coarse tags in its fine tag; the column of a tag that never occurs stays zero. (The
-    paper says "normalised" without the axis. By column, a rare fine tag is raised by its parent as much as a frequent
-    one.)
+    The paper says "normalised" without the axis. By column, a fine tag's shares of the coarse tags sum to one: types
+    that form a tree give zeros and ones, and a rare fine tag is raised by its parent as much as a frequent one. By row,
+    a coarse tag's shares of the fine tags do, so that the counts decide. What never occurs stays zero.
     """
     counts = counts.float()
-    return counts / counts.sum(0, keepdim=True).clamp_min(1.0)
+    return counts / counts.sum(0 if axis == "column" else 1, keepdim=True).clamp_min(1.0)
 
 
 def pooled_scores(logits: Tensor, merge: str = "logsumexp") -> Tensor:

@@ -69,7 +69,7 @@ class GemSegmenter:
         answers: dict[int, Answer] = {}
         if placed:
             features = self.seem.features(request.image, media)
-            asks = [ask_of(request.prompts[i], size) for i in placed]
+            asks = [ask_of(request.prompts[i], size, self.seem.config.sees) for i in placed]
             answers = dict(zip(placed, self.seem.answers(features, size, asks), strict=True))
         segments, notices = [], []
         for i, (prompt, candidates) in enumerate(zip(request.prompts, proposed, strict=True)):

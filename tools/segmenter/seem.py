@@ -1,7 +1,7 @@
 """SEEM as a segmenter: turns a point (or a box) and the category as words into a mask and its tight box."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -53,7 +53,9 @@ class SeemSegmenter:
             features = self.seem.features(request.image, media)
             for prompt, answer in zip(
                 request.prompts,
-                self.seem.answers(features, size, [ask_of(prompt, size) for prompt in request.prompts]),
+                self.seem.answers(
+                    features, size, [ask_of(prompt, size, self.seem.config.sees) for prompt in request.prompts]
+                ),
                 strict=True,
             ):
                 logits = self.seem.full_size(answer, size)
@@ -63,8 +65,10 @@ class SeemSegmenter:
         return Segments(segments=tuple(segments), notices=tuple(notices))
 
 
-def ask_of(prompt: SegmentPrompt, size: tuple[int, int]) -> Ask:
-    """The prompt for SEEM: its place clipped to the picture, its category in plain words."""
+def ask_of(prompt: SegmentPrompt, size: tuple[int, int], sees: Literal["both", "words"] = "both") -> Ask:
+    """The prompt for SEEM: its place clipped to the picture, unless only words are seen, and its category in words."""
+    if sees == "words":
+        return Ask(None, None, category_words(prompt.query))
     point = clip_point(prompt.peak, size) if prompt.peak else None
     box = clip_box(prompt.box, size) if prompt.box else None
     return Ask(point, box, category_words(prompt.query))
