@@ -95,7 +95,9 @@ class OfaEntailmentTask(EntailmentTask):
             NamepinError: E120 to E139 data, E210 to E218 weights.
         """
         super().__init__(recipe, recipe.captions, recipe.dev_captions)
-        self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
+        self.parts = OfaParts(
+            recipe.weights, recipe.tokenizer, recipe.image_size, dropout=recipe.dropout, drop_path=recipe.drop_path
+        )
         self.net = self.parts.net
         self._answers = [(*self.parts.vocabulary.ids(answer), END) for answer in reversed(ANSWERS)]
 

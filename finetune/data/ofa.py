@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from namepin.finetune.data.mentions import Pictures
+from namepin.finetune.data.regularisers import regularise_ofa
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.task import Batch
 from namepin.tools.images.tensors import squash
@@ -25,11 +26,13 @@ _CPU = torch.device("cpu")
 class OfaParts:
     """An OFA to train.
 
-    The batch norms of its ResNet keep their statistics. The net is the one that the tools run. It has neither dropout
-    nor drop path; OFA's own training has both.
+    The batch norms of its ResNet keep their statistics. The net is the one that the tools run; in training mode it has
+    the dropout and drop path of OFA's own tuning.
     """
 
-    def __init__(self, weights: str, tokenizer: str, image_size: int) -> None:
+    def __init__(
+        self, weights: str, tokenizer: str, image_size: int, *, dropout: float = 0.0, drop_path: float = 0.0
+    ) -> None:
         """Load the weights.
 
         Raises:
@@ -39,6 +42,7 @@ class OfaParts:
         checkpoint = load_ofa(path, weights_sha256(path), tokenizer=tokenizer)
         OfaModel(OfaConfig(weights=weights), checkpoint).check_size(image_size)
         self.net, self.vocabulary = checkpoint.net.requires_grad_(), checkpoint.vocabulary
+        regularise_ofa(self.net, dropout, drop_path)
         self.pictures = Pictures(lambda image: squash(image, image_size, _HALF, _HALF))
 
     def questions(self, rows: Sequence[MentionRow], prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:

@@ -18,9 +18,10 @@ from namepin.finetune.data.mentions import jitter_box, read_split, require_rows,
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.grounder.mmgdino import MmGroundingDinoTask
+from namepin.finetune.grounder.seqtr import SeqtrTask
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.loop.trainer import Run
-from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe, OfaGrounderRecipe
+from namepin.finetune.recipes.grounder import MmGroundingDinoRecipe, OfaGrounderRecipe, SeqtrRecipe
 from namepin.finetune.recipes.visual import VisualTraining
 from namepin.tools.geometry import box_iou
 from namepin.tools.grounder.ofa import QUESTION
@@ -52,7 +53,9 @@ class OfaGrounderTask(Task):
         for split in (train, dev):
             require_rows([row for row in split.rows if row.boxes], split, "box")
         self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
-        self.parts = OfaParts(recipe.weights, recipe.tokenizer, recipe.image_size)
+        self.parts = OfaParts(
+            recipe.weights, recipe.tokenizer, recipe.image_size, dropout=recipe.dropout, drop_path=recipe.drop_path
+        )
         self.net: nn.Module = self.parts.net
         self.sizes = {row.image: load_image(row.image).image.size for row in (*self.train, *self.dev)}
 
@@ -114,7 +117,11 @@ class OfaGrounderTask(Task):
         self.parts.save(folder)
 
 
-_TASKS: Mapping[type, Any] = {OfaGrounderRecipe: OfaGrounderTask, MmGroundingDinoRecipe: MmGroundingDinoTask}
+_TASKS: Mapping[type, Any] = {
+    OfaGrounderRecipe: OfaGrounderTask,
+    MmGroundingDinoRecipe: MmGroundingDinoTask,
+    SeqtrRecipe: SeqtrTask,
+}
 
 
 def train(recipe: VisualTraining, resume: bool = False) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class OfaEntailmentRecipe(EntailmentTraining):
         captions: JSONL of `{"id", "caption"}` for the training split: OFA's question has a place for it.
         dev_captions: the same for the dev split.
         image_size: side of the square that pictures are resized to, in pixels.
+        dropout: dropout of embeddings and residual branches, as in OFA's own tuning.
+        drop_path: rate at which a row's residual branches are left out in the last layer; earlier layers have less.
     """
 
     backend: Literal["ofa"] = "ofa"
@@ -47,6 +49,8 @@ class OfaEntailmentRecipe(EntailmentTraining):
     captions: str = ""
     dev_captions: str = ""
     image_size: Positive = 480
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)

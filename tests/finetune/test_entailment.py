@@ -47,7 +47,7 @@ def a_recipe(world: Path, tmp_path: Path, backend: str, **changes: Any) -> Entai
     }  # fmt: skip
     if backend == "ofa":
         given["weights"] = str(tiny_ofa.save_folder(tiny_ofa.tiny_net(), tmp_path / "ofa"))
-        given["image_size"] = tiny_ofa.IMAGE_SIZE
+        given |= {"image_size": tiny_ofa.IMAGE_SIZE, "dropout": 0.0, "drop_path": 0.0}
         given |= {
             f"{part}captions": str(world / f"{split}-captions.jsonl")
             for part, split in (("", "train"), ("dev_", "dev"))

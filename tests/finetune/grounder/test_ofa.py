@@ -32,6 +32,7 @@ def a_recipe(root: Path, weights: Path, out: Path, **changes: Any) -> OfaGrounde
     given: dict[str, Any] = {
         "root": str(root), "weights": str(weights), "out": str(out), "image_size": tiny_ofa.IMAGE_SIZE, "epochs": 24,
         "lr": 3e-3, "batch_size": 4, "patience": 40, "warmup": 0.05, "cpu": True, "smoothing": 0.0,
+        "dropout": 0.0, "drop_path": 0.0,
     }  # fmt: skip
     return OfaGrounderRecipe(**given | changes)
 
