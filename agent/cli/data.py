@@ -74,6 +74,38 @@ def convert(
 
 
 @data.command()
+def regions(
+    dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set.")],
+    root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Its folder, with images/.")],
+    split: Annotated[str, typer.Option("--split", help="Which split.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The JSONL to write.")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="An object detector of transformers: a folder or a name on the hub.")
+    ] = "PekingU/rtdetr_r50vd",
+    top: Annotated[int, typer.Option("--top", min=1, max=300, help="Boxes of each picture.")] = 20,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or mps.")] = "cpu",
+) -> int:
+    """A detector's boxes of a split's pictures, for eval --predictions (Table II) and grounder.regions."""
+    from rich.console import Console
+
+    from namepin.agent.cli.progress import count_progress, say_loading
+    from namepin.evals.run import load_dataset
+
+    check_writable(out)
+    found = load_dataset(dataset.value, root, split)
+    say_loading(f"the detector {weights}")
+
+    from namepin.agent.workflows.regions import write_regions
+    from namepin.tools.grounder.config import DetectorConfig
+
+    config = DetectorConfig(weights=weights, top=top, device=device)
+    with count_progress("pictures", len(found.posts), Console(stderr=True)) as done:
+        count = write_regions(found, config, out, done)
+    print(f"{count} pictures in {out}")
+    return Exit.DONE
+
+
+@data.command()
 def agreement(
     first: Annotated[Path, typer.Argument(metavar="A", help="One annotator: labelme files ID.json, or a JSONL.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],

@@ -91,6 +91,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "mmgdino": Backend(
             "namepin.tools.grounder.mmgdino", "MmGroundingDinoGrounder", "MmGroundingDinoConfig", extra="gpu"
         ),
+        "detector": Backend("namepin.tools.grounder.detector", "DetectorGrounder", "DetectorGrounderConfig"),
         "florence2": Backend("namepin.tools.grounder.florence2", "Florence2Grounder", "Florence2Config"),
         "chat": Backend("namepin.tools.grounder.chat", "ChatGrounder", "ChatGrounderConfig", extra="llm"),
     },

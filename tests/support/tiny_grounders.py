@@ -1,5 +1,6 @@
 """Maintained grounders small enough for tests, saved as transformers folders."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from transformers import (
     MMGroundingDinoConfig,
     MMGroundingDinoForObjectDetection,
     SwinConfig,
+    YolosConfig,
+    YolosForObjectDetection,
 )
 
 from namepin.tools.interfaces import GroundRequest, ReferringQuery
@@ -123,4 +126,23 @@ def tiny_florence2(seed: int = 33) -> Any:
 def save_florence2(folder: Path, seed: int = 33) -> Path:
     tiny_florence2(seed).save_pretrained(folder)
     florence_words().save_pretrained(folder)
+    return folder
+
+
+def save_yolos(folder: Path, seed: int = 5) -> Path:
+    """An object detector of transformers with random weights."""
+    config = YolosConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=[32, 32],
+        patch_size=8,
+        num_detection_tokens=12,
+        num_labels=3,
+    )
+    shaken(YolosForObjectDetection(config), seed).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    settings = {"image_processor_type": "YolosImageProcessor", "size": size, "do_resize": True, "do_pad": False}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from namepin.tools.grounder.qwen_boxes import Frame, frame_of
 from namepin.tools.llm.config import CachedChatConfig
-from namepin.tools.models.config import OfaConfig, Sam3Config
+from namepin.tools.models.config import BlipConfig, OfaConfig, Sam3Config
 from namepin.tools.types import Frozen, Positive
 
 Phrase = Literal["expression", "expansion", "entity"]
@@ -105,6 +105,34 @@ class MmGroundingDinoConfig(Frozen):
 
     text_batch: Annotated[int, Field(ge=1)] = 4
     """Queries per batch."""
+
+
+class DetectorConfig(Frozen):
+    """The object detector, and how many of its boxes are used."""
+
+    weights: str = "PekingU/rtdetr_r50vd"
+    """Any object detector of transformers: a folder or a name on the hub."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    device: str = "cpu"
+    top: Annotated[int, Field(ge=1, le=300)] = 20
+    """The number of boxes; RiVEG's Table II looks at 10, 15 and 20."""
+
+    cached_pictures: Annotated[int, Field(ge=0)] = 64
+
+
+class DetectorGrounderConfig(Frozen):
+    """The detector, or a file of its boxes, and the BLIP that scores each box against the mention."""
+
+    detector: DetectorConfig = DetectorConfig()
+    regions: str = ""
+    """A file of boxes, as `namepin data regions` writes it, in place of the detector."""
+
+    blip: BlipConfig = BlipConfig()
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A mention whose best box scores less is not in the picture."""
 
 
 class Florence2Config(Frozen):
