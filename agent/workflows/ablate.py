@@ -210,9 +210,11 @@ def command(row: Row, dataset: str, root: Path | str, split: str) -> str:
 def obstacles(row: Row) -> list[str]:
     """The reason why a row cannot run on this machine with any data. The check builds and downloads nothing."""
     if row.predictions:
-        return (
-            [] if Path(row.predictions).is_file() else [f"another system's predictions: {row.predictions} is missing"]
-        )
+        if Path(row.predictions).is_file():
+            return []
+        made_by = ablations().train.get(row.predictions)
+        missing = f"another system's predictions: {row.predictions} is missing"
+        return [f"predictions that must be made: {made_by}" if made_by else missing]
     untrained = list(_missing_weights(row.set))
     if row.graph not in list(GraphName):
         return [f"the graph {row.graph} is not built yet", *untrained]
@@ -228,9 +230,10 @@ def obstacles(row: Row) -> list[str]:
 
 def commands_before(row: Row) -> list[str]:
     """The commands that make or fetch what a row lacks on this machine, in order."""
-    found = list(_training_commands(row.set))
     if row.predictions:
-        return found
+        made_by = ablations().train.get(row.predictions)
+        return [made_by] if made_by and not Path(row.predictions).is_file() else []
+    found = list(_training_commands(row.set))
     try:
         settings = load_settings(row.profile, assignments=row.set)
     except NamepinError:
