@@ -29,8 +29,8 @@ def audit(arguments: Sequence[str]) -> int:
     found = [row for row in known if row["vulns"]]
     for row in found:
         for vuln in row["vulns"]:
-            mended = ", ".join(vuln.get("fix_versions") or ["no version yet"])
-            print(f"{row['name']} {row['version']}: {vuln['id']} (mended in {mended})")
+            fixed = ", ".join(vuln.get("fix_versions") or ["no version yet"])
+            print(f"{row['name']} {row['version']}: {vuln['id']} (fixed in {fixed})")
     if not known:
         print(f"NOT AUDITED: the service that answers here knows none of the {len(rows)} packages")
     else:

@@ -1,4 +1,4 @@
-"""Conversations in a real PostgreSQL, by one setting: kept over a restart, apart by owner, no password in an error."""
+"""Conversations in a real PostgreSQL: they survive a restart, owners are separate, errors hold no password."""
 
 import asyncio
 import os

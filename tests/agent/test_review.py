@@ -1,4 +1,4 @@
-"""A person decides: the run waits, goes on after a restart, refuses what is no answer, and leaves training rows."""
+"""A person decides: the run waits, resumes after a restart, refuses invalid answers, and gives training rows."""
 
 import asyncio
 import io

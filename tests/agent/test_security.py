@@ -1,4 +1,4 @@
-"""The lines of docs/security.md that no other test holds, and that each line names a test that exists."""
+"""The lines of docs/security.md without another test, and a check that each line names an existing test."""
 
 import ast
 import base64
@@ -138,7 +138,7 @@ INJECTION = (
 
 
 def obeying(post: str, key: str) -> tuple[int, dict[str, Any]]:
-    """A model that does whatever a post tells it to."""
+    """A model that follows the instructions in a post."""
     if OBEY not in post:
         return explained("A singer and a town.")
     name, arguments = "read_file", json.dumps({"path": "/etc/passwd"})

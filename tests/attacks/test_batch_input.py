@@ -1,4 +1,4 @@
-"""Files of posts as other programs write them: read, or named in one coded error; no key is dropped in silence."""
+"""Files of posts by other programs: read, or refused with one coded error; no key is dropped silently."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""A batch that is killed at any moment, and an input that changes under it. The tool is a function, not a model."""
+"""A batch that is killed at any moment, and an input that changes meanwhile. The tool is a function, not a model."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Attacks on a batch's folder between two runs: no finished row is lost, and none is taken for another's."""
+"""Attacks on a batch's folder between two runs: no finished row is lost or confused with another one."""
 
 import json
 import os

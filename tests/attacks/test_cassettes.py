@@ -1,4 +1,4 @@
-"""Attacks on a cassette: no changed field passes as recorded, and nothing outside its folder is read or touched."""
+"""Attacks on a cassette: no changed field passes as recorded, and no file outside its folder is read or changed."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The conversation's model: bounded whatever its server knows, and harmless when it obeys what strangers wrote."""
+"""The conversation's model: bounded with any server, and harmless when it obeys untrusted text."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Whoever can write to the conversations' database runs no code, and spoils no other conversation."""
+"""Writing to the conversations' database runs no code and damages no other conversation."""
 
 import logging
 import sqlite3

@@ -1,4 +1,4 @@
-"""Ids, names and links of a hostile data set: no file outside the target, whatever it is converted to."""
+"""Ids, names and links of a hostile data set: no conversion writes a file outside the target."""
 
 import json
 import tempfile

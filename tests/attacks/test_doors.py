@@ -1,4 +1,4 @@
-"""Attacks on the server's doors, over sockets: what is sent, and that others are answered meanwhile."""
+"""Attacks on the server over sockets: refused requests, while other clients get answers."""
 
 import base64
 import json

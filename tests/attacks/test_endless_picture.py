@@ -1,4 +1,4 @@
-"""A picture whose decoder does not come to an end: the server answers others, and ends when it is told to."""
+"""A picture whose decoder never ends: the server answers other requests, and stops on SIGTERM."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Posts, captions and names that instruct a model, and a model that obeys: a result holds nothing but its own post's.
+"""Posts, captions and names that instruct a model, and a model that obeys: a result holds only its own post's data.
 
 The server plays the worst model: where `SAY:` stands in what it is asked, in the post or in a picture's caption, its
 answer is the attacker's.

@@ -1,4 +1,4 @@
-"""Model servers that answer in their own way: what is safe is taken, the rest is named, a dummy key harms nothing."""
+"""Model servers with unusual answers: safe ones are accepted, others are reported, and a dummy key is harmless."""
 
 import json
 import re

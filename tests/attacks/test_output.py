@@ -1,4 +1,4 @@
-"""What strangers write, in everything that Namepin shows: pages of HTML, terminals, CSV and logs."""
+"""Untrusted text in all of Namepin's output: HTML pages, terminals, CSV and logs."""
 
 import csv
 import io

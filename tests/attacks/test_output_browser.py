@@ -1,4 +1,4 @@
-"""What strangers write, in every page that Namepin writes, in a real browser: no script runs and nothing is loaded."""
+"""Untrusted text in every page of Namepin in a real browser: no script runs and nothing is loaded."""
 
 from pathlib import Path
 from typing import Any

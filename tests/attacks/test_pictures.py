@@ -1,4 +1,4 @@
-"""Picture files that lie, grow or are damaged: each ends in a picture or a coded error, within its bounds."""
+"""Picture files that are false, huge or damaged: each gives a picture or a coded error, within its bounds."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""Keys in the environment and a server that shouts them back: none is in an output, a log, a file or a trace."""
+"""Keys in the environment and a server that repeats them: no output, log, file or trace holds a key."""
 
 import base64
 import itertools

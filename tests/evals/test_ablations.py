@@ -1,4 +1,4 @@
-"""The papers' tables: every definition holds, rows run or say why not, and nothing is made up."""
+"""The papers' tables: every definition is valid, and rows run or give the reason why not."""
 
 import argparse
 import json

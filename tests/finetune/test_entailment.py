@@ -1,4 +1,4 @@
-"""Entailment's recipes on tiny nets: each learns, and the tool loads what was learnt and says the same."""
+"""Entailment's recipes on tiny nets: each learns, and the tool loads the weights and gives the same answers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What strangers' bytes reach never breaks: what fuzzing found, hypothesis, and a short run of atheris.
+"""Code that reads untrusted bytes never crashes: earlier findings, hypothesis, and a short run of atheris.
 
 Longer runs: `python tests/fuzz/fuzz.py TARGET --seconds 600`; docs/reliability.md says what was run, and for how long.
 """

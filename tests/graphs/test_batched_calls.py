@@ -1,4 +1,4 @@
-"""Posts that meet at a tool: answered together, failing alone, hung tools and cancelled waits."""
+"""Batched calls: answered together, failing alone, hung tools and cancelled waits."""
 
 import asyncio
 import threading

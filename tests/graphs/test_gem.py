@@ -1,4 +1,4 @@
-"""The GEM graph: its nodes, its routes, and what becomes of a mention on each of them."""
+"""The GEM graph: its nodes, its routes, and a mention's result on each route."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The RiVEG graph: its figure, its routes, what reaches each tool, and what an entity is made of."""
+"""The RiVEG graph: its figure, its routes, the requests to each tool, and the parts of an entity."""
 
 import asyncio
 import random

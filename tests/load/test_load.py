@@ -1,4 +1,4 @@
-"""A short run of tests/load/load.py: its parts find a server that bounds, finishes, hands back and does not starve."""
+"""A short run of tests/load/load.py: the server enforces bounds, finishes requests, resumes jobs and starves nobody."""
 
 from collections.abc import Iterator
 from pathlib import Path

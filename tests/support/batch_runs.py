@@ -1,4 +1,4 @@
-"""Batches whose tool is a function of the post: everything of a batch but its models."""
+"""Batches with a function of the post instead of models."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def run(
     fingerprint: str = "f1",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> tuple[Progress, list[int]]:
-    """Work through the posts, or go on; the last progress, and the rows that were worked on.
+    """Process the posts, or resume; returns the last progress, and the processed rows.
 
     A post whose text begins with FAIL fails.
     """

@@ -1,6 +1,6 @@
-"""What strangers' bytes reach, one function a door: each takes bytes and raises nothing, or its promise is broken.
+"""Entry points for untrusted bytes, one function each: it takes bytes and must raise nothing.
 
-A coded `NamepinError` and a listed problem are answers; anything else that comes out is a finding.
+A coded `NamepinError` and a listed problem are valid answers; any other exception is a finding.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Picture files that ask for more work than they look like, written by hand."""
+"""Picture files that need more work than their size suggests, written by hand."""
 
 import io
 import struct

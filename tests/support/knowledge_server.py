@@ -1,4 +1,4 @@
-"""A chat server on loopback whose answer depends on the question alone, however often it is asked, and when.
+"""A chat server on loopback whose answer depends only on the question.
 
 In a thread of the test, or, to be killed, in a process of its own (`python knowledge_server.py`).
 """

@@ -27,10 +27,10 @@ class Handler(JsonHandler):
         post = re.findall("<post>(.*?)</post>", asked, re.DOTALL)[-1]
         print(post, flush=True)
         chance = hashlib.sha256(post.encode()).digest()[0] / 256
-        mended = "cannot be used" in messages[-1]["content"]
+        repaired = "cannot be used" in messages[-1]["content"]
         garbage, always = self.server.shares  # type: ignore[attr-defined]  # set below
         said = json.dumps({"explanation": f"Oslo is a city; the post says {post}."})
-        if chance < always or (chance < garbage and not mended):
+        if chance < always or (chance < garbage and not repaired):
             said = "�}{ as an AI" + "x" * 50
         self.answer(completion(said))
 

@@ -1,4 +1,4 @@
-"""What somebody does on the page, in a real browser."""
+"""A user's actions on the page, in a real browser."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How tests wait: until something has happened, however busy the machine is."""
+"""Waiting in tests: until an event has happened, on any machine."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which deprecations reach a terminal."""
+"""The deprecation warnings that reach a terminal."""
 
 import sys
 import warnings

@@ -1,4 +1,4 @@
-"""What two boxes, masks or regions share, and what of them lies inside a picture."""
+"""Overlap of boxes, masks and regions, and their parts inside a picture."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One rule for every JSONL file: what a line is, what is refused, and what is written."""
+"""One rule for every JSONL file: lines, refused values, and output."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Which posts are taken for English: other scripts, other languages, and English that is hard to tell."""
+"""Posts that count as English: other scripts, other languages, and unclear English."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Batches: in order, resumable at any moment, one process a folder, a line for everything that went wrong."""
+"""Batches: in order, resumable at any moment, one process per folder, and a line for every failure."""
 
 import json
 import random

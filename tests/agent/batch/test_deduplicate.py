@@ -1,4 +1,4 @@
-"""Posts that come again are worked on once, where that changes nothing."""
+"""Repeated posts are processed once if the result does not change."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def ready(name: str, text: str) -> Ready:
 
 
 class Work:
-    """Counts what it is asked; the posts named `down` are degraded, the ones named `bad` fail."""
+    """Counts its requests; posts named `down` are degraded, posts named `bad` fail."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -96,7 +96,7 @@ def test_a_batch_with_reposts_gives_what_it_gives_without(tmp_path: Path, monkey
 
 
 class Counted:
-    """A profile whose work is counted; its results are kept on disk unless said otherwise."""
+    """A profile that counts its work; by default its results are cached on disk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> None:
         kept = ("batch.cache=true", f"batch.cache_dir={folder / 'kept'}")
@@ -135,7 +135,7 @@ def test_a_later_run_uses_the_results_of_earlier_ones(tmp_path: Path, monkeypatc
     without = Counted(monkeypatch, tmp_path, "batch.cache=false")
     assert without.rows(today, "without") == found and len(without.worked) == 3
     assert found[1]["extra"] == {"of": "t"} and found[1]["entities"] and found[1]["image"]
-    # Whatever decides a result makes it another: a threshold, the picture's bytes under the same name.
+    # Everything that determines a result is in the key: a threshold, the picture's bytes under the same name.
     other = Counted(monkeypatch, tmp_path, "gate.gamma=0.9")
     other.rows(today, "other")
     assert sorted(other.worked) == ["t0", "t1", "t2"]

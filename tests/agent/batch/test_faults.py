@@ -1,4 +1,4 @@
-"""A batch whose language model or pictures fail it: what was lost is said, and is nothing."""
+"""A batch with failing language models or pictures: nothing is lost, and failures are reported."""
 
 import asyncio
 import hashlib
@@ -42,7 +42,7 @@ def a_batch(
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What the posts come to when nothing happens."""
+    """The results of an undisturbed run."""
     folder = tmp_path_factory.mktemp("undisturbed")
     posts = write_posts(folder / "posts.jsonl", POSTS)
     process, address = llm_process.start()
@@ -76,7 +76,7 @@ def test_sigkill_of_the_llm_server_loses_nothing(tmp_path: Path, whole: list[dic
             assert row["status"] == "degraded" and [w["tool"] for w in row["warnings"]] == ["knowledge"]
         else:
             assert row == expected
-    # The way out: those posts again, with a server that is there; what was answered is not paid for twice.
+    # The fix: process those posts again with a running server; earlier answers are not paid for twice.
     again = tmp_path / "again.jsonl"
     again.write_text("".join(line + "\n" for line in posts.read_text().splitlines() if json.loads(line)["id"] in lost))
     process, address = llm_process.start()
@@ -120,7 +120,7 @@ def test_a_picture_deleted_after_the_run_began_costs_only_itself(tmp_path: Path)
 
 
 def test_the_tagger_gives_the_same_alone_together_and_in_several_threads() -> None:
-    """Scores agree to 1e-4 where posts meet in a batch, and exactly in threads of single posts."""
+    """Scores agree to 1e-4 if posts share a batch, and exactly in threads of single posts."""
     settings = load_settings("starter", assignments=TEXT_ONLY, environment={})
     tagger = batched_calls(settings, 1).tools["tagger"]
     texts = [f"{name} {'again ' * (n % 7)}and Angelina Jolie in Oslo" for n, name in enumerate(("NASA", "Bob") * 8)]

@@ -1,4 +1,4 @@
-"""The output folder after crashes of every kind, and inputs that must not be held in memory."""
+"""The output folder after crashes of every kind, and inputs that must not fill the memory."""
 
 import json
 import os
@@ -20,7 +20,7 @@ KINDS = ("post", "failed", "none")
 
 
 def outcome(number: int, kind: str) -> tuple[Row, Extraction | None, Exception | None]:
-    """Row `number`: a post that went well, a post that failed, or no post at all."""
+    """Row `number`: a successful post, a failed post, or no post."""
     name = f"p{number}"
     post = Post(id=name, text=name) if kind != "none" else None
     result = Extraction(id=name, text=name, tokens=(name,), fingerprint="f") if post else None
@@ -112,7 +112,7 @@ def test_an_extra_that_is_no_object_is_one_rows_failure(tmp_path: Path, extra: s
 
 
 def test_a_data_set_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is held does not grow with the split, the 8 bytes of each id left out.
+    """The memory does not grow with the split, apart from 8 bytes per id.
 
     The reader's own bounded window is full in either split. Held rows would be 10 MB more.
     """

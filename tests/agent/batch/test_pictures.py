@@ -1,4 +1,4 @@
-"""A run goes on only with the pictures that its finished rows were made from."""
+"""A run resumes only with the pictures of its finished rows."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def posts(tmp_path: Path) -> Path:
 
 
 def trial(pin: Namepin, posts: Path) -> Path:
-    """All rows but the last."""
+    """All rows except the last."""
     run_batch(pin, Source(str(posts)), posts.parent / "out", limit=6)
     return posts.parent / "out"
 

@@ -1,4 +1,4 @@
-"""The graph in stages gives what it gives in one process: with pictures, with a model's server, with what fails."""
+"""The graph in stages gives the results of one process: with pictures, with a model's server, and with failures."""
 
 import json
 import pickle
@@ -95,7 +95,7 @@ def test_a_stage_for_a_models_server(tmp_path: Path) -> None:
 
 
 def test_sigkill_of_the_only_server_costs_the_posts_after_it_their_explanation(tmp_path: Path) -> None:
-    """They are degraded and say so; run again with a server, they are as if nothing had happened."""
+    """Posts are degraded; run again with a server, they equal an undisturbed run."""
     source = Source(str(write_posts(tmp_path / "posts.jsonl", 8)))
     with knowledge_server() as server:
         expected = without_fingerprint(whole(starter(*knowledge_of(server), *TEXT_ONLY), source, tmp_path / "out"))
@@ -107,10 +107,10 @@ def test_sigkill_of_the_only_server_costs_the_posts_after_it_their_explanation(t
         assert killable.kill() >= 3
         found = list(results(StageWorker(settings, second).run([*passages, *worker.run(rows[3:])])))
         again = starter(*knowledge_of(server), *TEXT_ONLY)
-        mended = list(results(StageWorker(again, second).run(StageWorker(again, first).run(rows[3:]))))
+        repaired = list(results(StageWorker(again, second).run(StageWorker(again, first).run(rows[3:]))))
     assert found[:3] == expected[:3] and [row["id"] for row in found] == [row["id"] for row in expected]
     assert all(row["status"] == "degraded" and row["warnings"][0]["tool"] == "knowledge" for row in found[3:])
-    assert mended == expected[3:]
+    assert repaired == expected[3:]
 
 
 def test_what_fails_is_the_same(tmp_path: Path) -> None:

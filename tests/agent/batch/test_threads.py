@@ -1,4 +1,4 @@
-"""Tools asked by several posts at once answer what they answer alone, and look at a picture once a post."""
+"""Tools give several posts at once the same answers as single posts, and encode a picture once per post."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ def timeless(found: Extraction) -> Mapping[str, Any]:
 def side_by_side(
     settings: Settings, tools: Mapping[str, Any], posts: list[dict[str, Any]], times: int
 ) -> list[Extraction]:
-    """All posts at once, each so many times, every tool in several threads."""
+    """All posts at once, each several times, with every tool in several threads."""
     calls = BatchedCalls(tools, most=1, threads=dict.fromkeys(tools, THREADS))
     pin = Namepin(settings, calls)
 

@@ -1,4 +1,4 @@
-"""Conversations: the same tools whether rules or a model lead, follow-ups on the last post, kept and taken up again."""
+"""Conversations: the same tools with rules and with a model, follow-ups on the last post, stored and resumed."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Answers as sentences: what is not known is said as such."""
+"""Answers as sentences, which state what is unknown."""
 
 import pytest
 

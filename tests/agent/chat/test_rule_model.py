@@ -1,4 +1,4 @@
-"""What the chat without a model takes a message for, and which name somebody means."""
+"""How the chat without a model interprets a message, and which name a user means."""
 
 from typing import Any
 

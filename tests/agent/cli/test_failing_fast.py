@@ -1,6 +1,6 @@
-"""Bad input is reported before anything heavy is imported, and a long start says first what it loads.
+"""Bad input is reported before heavy imports, and a long start first says what it loads.
 
-How long either takes is for `namepin bench startup` to say. Here the heavy packages cannot be imported at all.
+`namepin bench startup` measures the times. In these tests the heavy packages cannot be imported.
 """
 
 import json

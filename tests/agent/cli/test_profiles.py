@@ -1,4 +1,4 @@
-"""`namepin profiles`, and what the help says of settings."""
+"""`namepin profiles`, and the help about settings."""
 
 import json
 

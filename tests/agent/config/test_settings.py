@@ -1,4 +1,4 @@
-"""Settings: where they come from, which wins, and what a mistake gets told."""
+"""Settings: their sources, their precedence, and the errors for mistakes."""
 
 from importlib import import_module
 from pathlib import Path

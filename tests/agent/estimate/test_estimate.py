@@ -1,4 +1,4 @@
-"""Estimates: the arithmetic exactly; what is measured, against tools whose cost is known."""
+"""Estimates: exact arithmetic, and measurements of tools with known cost."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The GEM profile end to end, every tool of it real, on tiny random checkpoints; and what `doctor` says of it."""
+"""The GEM profile end to end with real tools on tiny random checkpoints, and the report of `doctor`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Profile modern: every role it fills, on one server, and what it says of a model it cannot place boxes with."""
+"""Profile modern: every role on one server, and the error for a model with unknown box coordinates."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The page as a document: one file, nothing fetched, everything escaped."""
+"""The page as a document: one file that loads nothing, with all content escaped."""
 
 import base64
 import hashlib

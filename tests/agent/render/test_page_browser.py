@@ -1,4 +1,4 @@
-"""The page in a real browser: it opens from disk, fetches nothing, and lights up what is pointed at."""
+"""The page in a real browser: it opens from disk, loads nothing, and highlights the name under the pointer."""
 
 from collections.abc import Iterator
 from pathlib import Path

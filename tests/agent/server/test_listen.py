@@ -1,4 +1,4 @@
-"""How a server ends, and how it keeps connections."""
+"""The end of a server, and its idle connections."""
 
 import signal
 import socket
@@ -69,7 +69,7 @@ REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 class KeepAlive:
-    """A server that does nothing, and connections to it that have been used once."""
+    """An idle server, and connections to it that were used once."""
 
     def __init__(self, keep_alive_s: float) -> None:
         port = free_port()

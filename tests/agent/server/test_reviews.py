@@ -1,4 +1,4 @@
-"""Reviews over REST: a post waits for its owner's answers, over a restart too, and nobody else's count."""
+"""Reviews over REST: a post waits for its owner's answers, also after a restart, and accepts nobody else's."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The REST surface: the same results as in Python, its doors, its bounds, its jobs."""
+"""The REST API: the same results as in Python, access checks, bounds and jobs."""
 
 import asyncio
 import base64
@@ -238,7 +238,7 @@ def test_an_accepted_job_survives_the_server(tmp_path: Path) -> None:
         job = client.post("/api/batch", json={"posts": posts}).json()
         whole = _finished(client, job["id"], {}) and client.get(f"/api/jobs/{job['id']}/results").text
     folder = tmp_path / "jobs" / "local" / job["id"]
-    # As a crash leaves it: two lines, the second one torn, and the state from before.
+    # The files after a crash: two lines, the second one torn, and the old state.
     first, second, *_ = whole.splitlines(keepends=True)
     (folder / "predictions.jsonl").write_text(first + second[:20])
     (folder / "job.json").write_text(json.dumps(job | {"state": "running"}))
@@ -295,7 +295,7 @@ def test_odd_files_among_the_jobs_hold_up_nobody(tmp_path: Path) -> None:
 
 
 def test_a_job_is_done_when_every_post_has_its_result(tmp_path: Path) -> None:
-    """Lines end at LF: U+2028 and its like are text. What is no result of its post is made again."""
+    """Lines end at LF: U+2028 and similar characters are text. A wrong result is computed again."""
     posts = [{"id": f"p{i}", "text": f"Bob Dylan\u2028in\x85Oslo {i}"} for i in range(6)]
     with make_client(tmp_path) as client:
         job = client.post("/api/batch", json={"posts": posts}).json()

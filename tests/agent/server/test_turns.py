@@ -1,4 +1,4 @@
-"""A slow language model holds up the posts that ask it, and no other post of the same profile."""
+"""A slow language model delays only the posts that call it, and no other post of the same profile."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Heat maps: out of a run beside its `Extraction`, kept under what decides them, drawn with a toggle a name."""
+"""Heat maps: returned beside the `Extraction`, stored under everything that determines them, one toggle per name."""
 
 import base64
 import io

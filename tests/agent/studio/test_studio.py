@@ -1,6 +1,6 @@
 """`langgraph dev` as a real process, asked by the real SDK: threads, streams, errors, MCP, and other sites' pages.
 
-At the end all doors are compared, LangGraph's among them: one post gives one and the same `Extraction` at each of them.
+At the end all interfaces are compared, including LangGraph's: a post gives the same `Extraction` in each.
 """
 
 import ast

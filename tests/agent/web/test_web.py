@@ -1,4 +1,4 @@
-"""The page's doors, without a browser: who may see what, what Gradio brings that is not reached, files of posts."""
+"""The page's routes, without a browser: access rights, blocked routes of Gradio, files of posts."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The table of published checkpoints, counted anew from the architectures; what a tool needs, in words."""
+"""The table of published checkpoints, recounted from the architectures, and the texts about requirements."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""From a data set through the graph to a report: the tools are small, the graph is the real one."""
+"""From a data set through the graph to a report, with small tools and the real graph."""
 
 from collections.abc import Sequence
 from pathlib import Path

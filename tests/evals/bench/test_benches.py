@@ -1,4 +1,4 @@
-"""The benches compare like with like; how fast things are is for the benches themselves to say."""
+"""The benches compare equal work; only the benches themselves measure speed."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The simulation of docs/scale.md: nothing lost or doubled, and hours that a pencil finds, too."""
+"""The simulation of docs/scale.md: no post lost or repeated, and hours that agree with a calculation by hand."""
 
 from dataclasses import replace
 

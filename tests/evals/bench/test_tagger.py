@@ -1,4 +1,4 @@
-"""The tagger's bench compares like with like; how fast the tagger is, is for the bench itself to say."""
+"""The tagger's bench compares equal work; only the bench itself measures speed."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""What annotators make of a split in labelme, COCO and Label Studio: read back, or named by file and task."""
+"""Annotators' edits in labelme, COCO and Label Studio: read back, or reported by file and task."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`namepin data check`: the numbers of a folder, and everything wrong with it."""
+"""`namepin data check`: the statistics of a folder, and all its problems."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CoNLL text as other people write it."""
+"""Variants of CoNLL text."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The readers: published layouts, and everything that can be wrong with them."""
+"""The readers: published layouts and their possible problems."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The report page: one file, nothing fetched, hostile text harmless, and it fits a phone."""
+"""The report page: one file that loads nothing, harmless with hostile text, and readable on a phone."""
 
 from pathlib import Path
 from typing import Any

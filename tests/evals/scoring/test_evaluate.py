@@ -1,4 +1,4 @@
-"""The evaluator: what must hold for any predictions, agreement with seqeval, and what is left unevaluated."""
+"""The evaluator: invariants for any predictions, agreement with seqeval, and unevaluated tasks."""
 
 import random
 

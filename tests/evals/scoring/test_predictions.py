@@ -1,4 +1,4 @@
-"""Bad predictions are coded errors, or counted and listed; none is dropped in silence."""
+"""Bad predictions are coded errors, or counted and listed; none is dropped silently."""
 
 import math
 from pathlib import Path

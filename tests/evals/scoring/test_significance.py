@@ -1,4 +1,4 @@
-"""Intervals and comparisons: they hold what they must hold, and find a real difference."""
+"""Intervals and comparisons: their guarantees hold, and a real difference is found."""
 
 import pytest
 

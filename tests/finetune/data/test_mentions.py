@@ -1,4 +1,4 @@
-"""The rows of recipes that look: what leaves nothing to learn from or to choose by is named before a net is loaded."""
+"""Rows of the visual recipes: an unusable train or dev split is reported before a net is loaded."""
 
 import json
 from pathlib import Path

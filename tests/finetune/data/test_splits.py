@@ -1,4 +1,4 @@
-"""What is wrong with a split stops a training where it would teach something false, and is counted where not."""
+"""Faults of a split stop a training if they would teach something false; others are counted."""
 
 import json
 import re

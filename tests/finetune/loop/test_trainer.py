@@ -1,4 +1,4 @@
-"""The loop that recipes share, the matcher's for example: it learns, resumes exactly, stops when it must."""
+"""The shared training loop, with the matcher as example: it learns, resumes exactly, and stops early."""
 
 import json
 import math

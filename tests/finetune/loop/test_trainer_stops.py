@@ -1,4 +1,4 @@
-"""What stops a training run, what it says then, and that nothing is lost: the matcher's for example."""
+"""Errors that stop a training run, their messages, and no loss of work, with the matcher as example."""
 
 import math
 import pickle

@@ -1,4 +1,4 @@
-"""Measures of trained sandboxes: commands that a person can type, run once, and averaged over seeds."""
+"""Measurements of trained sandboxes: printable commands, run once, and averages over seeds."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the tagger's recipe refuses, with the file and line or the setting that is wrong."""
+"""Refused input of the tagger's recipe, reported with file and line or with the setting."""
 
 import json
 import re

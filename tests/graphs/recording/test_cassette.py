@@ -1,4 +1,4 @@
-"""The cassette's folder: what it holds, how it grows, what damage looks like."""
+"""The cassette's folder: its content, additions, and damage."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The cache of answers: kept, shared, bounded, and never the reason for a failure."""
+"""The cache of answers: stored, shared, bounded, and never the cause of a failure."""
 
 import logging
 import multiprocessing

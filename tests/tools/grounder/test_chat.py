@@ -1,4 +1,4 @@
-"""The chat grounder against a scripted server: what it is shown, what is kept of its answers, and faults."""
+"""The chat grounder against a scripted server: prompts, parsed answers, and faults."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Decoders in processes: the same pixels, an end at the deadline, and nobody else held up."""
+"""Decoders in processes: the same pixels, killed at the deadline, without delaying others."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What a picture costs is known before it is decoded."""
+"""A picture's cost is estimated before it is decoded."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where an encoder's base weights come from, and what is said when they are not the right ones."""
+"""The sources of an encoder's base weights, and the errors for wrong ones."""
 
 import importlib.util
 import sys

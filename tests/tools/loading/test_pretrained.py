@@ -1,4 +1,4 @@
-"""Finding and sharing checkpoints; what is wrong with damaged ones is tested with the models that read them."""
+"""Finding and sharing checkpoints; damaged ones are tested with the models that read them."""
 
 import gc
 import json

@@ -1,4 +1,4 @@
-"""The dual-path net: equations 8-10, and what may and may not flow between its paths."""
+"""The dual-path net: equations 8-10, and the gradient flow between its paths."""
 
 import pytest
 import torch

@@ -135,7 +135,7 @@ def test_no_queries(folder: Path) -> None:
 def test_blocks_that_cannot_be_traced(folder: Path, media: Media) -> None:
     with pytest.raises(NamepinError, match="E217.*use 0 to 2"):
         a_tracer(folder, block=3, tokens="sum")
-    # The score is read off the first token, so nothing reaches the others in the last layer.
+    # The score comes from the first token, so the last layer gives the other tokens no gradient.
     with pytest.raises(NamepinError, match="E217.*use 0 to 1"):
         a_tracer(folder, block=2)
     maps, _ = a_tracer(folder, block=2, tokens="sum").maps(REF, QUERIES, media)
