@@ -85,6 +85,8 @@ class Mask(Frozen):
     def __repr__(self) -> str:
         return f"<Mask {self.size[1]}x{self.size[0]}>"
 
+    __str__ = __repr__
+
     def to_array(self) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """Decode to a boolean array of shape (height, width)."""
         from pycocotools import mask as coco
@@ -276,6 +278,8 @@ class Entity(Frozen):
         where = place[self.groundable]
         return f"<Entity {self.text!r} {self.label}{f' {fine}' if fine else ''}{where and f', {where}'}>"
 
+    __str__ = __repr__
+
     @property
     def cannot_tell(self) -> bool:
         """Whether a matcher looked at the picture and could not have seen this entity."""
@@ -332,6 +336,8 @@ class Extraction(Frozen):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.status}, entities: {list(self.entities)}>"
+
+    __str__ = __repr__
 
     def to_json(self) -> str:
         """One line of JSON, as in `predictions.jsonl`, without `extra` where the input had none."""
