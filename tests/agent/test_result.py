@@ -65,9 +65,13 @@ def test_result_equals_its_extraction_and_prints_the_same_json(result: Result) -
 
 
 def test_result_repr_is_short_and_names_every_entity(result: Result) -> None:
-    assert str(result) == repr(result) == (
-        "<Result 'p/1' ok, entities: [<Entity 'Ada' PER musician, in the picture>, "
-        "<Entity 'Bob' PER musician, not in the picture>]>"
+    assert (
+        str(result)
+        == repr(result)
+        == (
+            "<Result 'p/1' ok, entities: [<Entity 'Ada' PER musician, in the picture>, "
+            "<Entity 'Bob' PER musician, not in the picture>]>"
+        )
     )
     assert repr(result.entities[0].mask) == "<Mask 40x30>"
 
