@@ -30,7 +30,8 @@ from namepin.tools.loading.pretrained import weights_sha256
 from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.seqtr_checkpoint import load_seqtr
 from namepin.tools.models.seqtr_vocabulary import FILE, normalise_words, rows_of, vocabulary_of
-from namepin.tools.nets.seqtr import Memory, Pen, Seqtr
+from namepin.tools.nets.seqtr import Memory, Seqtr
+from namepin.tools.nets.seqtr.transformer import Pen
 
 NOWHERE = (0, 0, 0, 0)
 """The bins of a mention that is not in the picture (RiVEG, footnote 3)."""
