@@ -1,8 +1,12 @@
 """The guides' code runs, and the site's map names every page."""
 
+import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from support.paths import ROOT
@@ -27,3 +31,17 @@ def test_extending_guide_code_makes_a_matcher_that_the_graph_calls() -> None:
 def test_site_navigation_names_every_page() -> None:
     named = set(re.findall(r"\b([\w-]+\.md)\b", (ROOT / "mkdocs.yml").read_text("utf-8")))
     assert named == {page.name for page in DOCS.glob("*.md")}
+
+
+def test_quickstart_notebook_cells_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for picture in ("astronaut.jpg", "flyer.png"):
+        shutil.copy(ROOT / "examples" / picture, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text("utf-8"))
+    names: dict[str, Any] = {"__name__": "notebook"}
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+    assert names["result"]._repr_html_().startswith("<iframe")
+    assert [found.status for found in names["results"]] == ["ok", "ok", "failed"]
+    assert (tmp_path / "astronaut.html").is_file()
