@@ -43,6 +43,14 @@ def post(number: int) -> dict[str, Any]:
     return body | ({"image": PICTURE} if number % PICTURE_EVERY == 0 else {})
 
 
+def post_of_its_own(number: int) -> dict[str, Any]:
+    """A post whose picture, if it has one, no other post has: no cache knows its bytes."""
+    body = post(number)
+    if "image" in body:  # what follows the end of a JPEG is ignored, but counts as content
+        body["image"] = base64.b64encode(base64.b64decode(PICTURE) + str(number).encode()).decode()
+    return body
+
+
 class Serve:
     """A `namepin serve` process that keeps its things in `folder`."""
 
@@ -134,8 +142,9 @@ async def crowd(
     profile: str | None = None,
     next_post: Post = post,
     tally: Tally | None = None,
+    pause_s: float = 0,
 ) -> Tally:
-    """Clients that send one post after the other until the time is over."""
+    """Clients that send one post after the other until the time is over, `pause_s` after each answer."""
     tally = tally or Tally()
     numbers, end = iter(range(10**9)), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=clients)
@@ -153,19 +162,16 @@ async def crowd(
             tally.statuses[answer.status_code] += 1
             if answer.status_code == 200:
                 tally.seconds.append(time.monotonic() - began)
-            else:
-                await asyncio.sleep(1)
+            await asyncio.sleep(pause_s if answer.status_code == 200 else max(1, pause_s))
 
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits) as http:
         await asyncio.gather(*(client(http) for _ in range(clients)))
     return tally
 
 
-SAMPLE_S = 10
-
-
 async def watched(server: Serve, seconds: float, tally: Tally) -> dict[str, Any]:
-    """Memory and queue of a server, looked at each second; the largest of every ten seconds."""
+    """Memory and queue of a server, looked at each second; the largest of every ten seconds, or of every 30th part."""
+    sample_s = max(10, seconds / 30)
     over_time, seen, errors = list[dict[str, int]](), list[dict[str, int]](), Counter[str]()
     began = time.monotonic()
     async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
@@ -179,7 +185,7 @@ async def watched(server: Serve, seconds: float, tally: Tally) -> dict[str, Any]
                 errors[type(error).__name__] += 1
             seen.append(now)
             ended = time.monotonic() - began
-            if ended >= (len(over_time) + 1) * SAMPLE_S or ended >= seconds:
+            if ended >= (len(over_time) + 1) * sample_s or ended >= seconds:
                 over_time.append({"s": round(ended), "answers_200": tally.statuses[200], **_largest(seen)})
                 seen.clear()
     most = _largest(over_time)
@@ -196,12 +202,14 @@ def _largest(rows: list[dict[str, int]]) -> dict[str, int]:
     return {key: max(row.get(key, 0) for row in rows) for key in ("rss_mb", "threads", "running", "waiting")}
 
 
-def part_crowd(server: Serve, clients: int, seconds: float) -> dict[str, Any]:
+def part_crowd(
+    server: Serve, clients: int, seconds: float, pause_s: float = 0, next_post: Post = post
+) -> dict[str, Any]:
     """Part 1."""
     tally = Tally()
 
     async def both() -> dict[str, Any]:
-        beside = crowd(server.url, clients, seconds, tally=tally)
+        beside = crowd(server.url, clients, seconds, next_post=next_post, tally=tally, pause_s=pause_s)
         figures, _ = await asyncio.gather(watched(server, seconds, tally), beside)
         return figures
 
@@ -367,16 +375,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--pause", type=float, default=0, help="seconds from a crowd's answer to its next post")
+    parser.add_argument("--own-pictures", action="store_true", help="no two posts of the crowd share a picture")
     parser.add_argument("--llm-delay", type=float, default=20)
     parser.add_argument("--part", choices=("crowd", "farewell", "slow_llm"), help="one alone")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    next_post = post_of_its_own if asked.own_pictures else post
     report: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
     with slow_llm(0) as llm, tempfile.TemporaryDirectory(prefix="namepin-load-") as folder:
         profile = asking_profile(Path(folder), llm)
         seconds = min(asked.seconds, 30)
         parts: dict[str, Callable[[Serve], dict[str, Any]]] = {
-            "crowd": lambda server: part_crowd(server, asked.clients, asked.seconds) | server.stop(),
+            "crowd": lambda server: (
+                part_crowd(server, asked.clients, asked.seconds, asked.pause, next_post) | server.stop()
+            ),
             "farewell": part_farewell,
             "slow_llm": lambda server: part_slow(server, profile, asked.llm_delay, seconds),
         }
