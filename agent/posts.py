@@ -209,8 +209,12 @@ def ready(post: Post, picture: Picture | None, images: ImageSettings) -> Ready:
     except NamepinError as error:
         if picture is not None and error.code != NOT_IN_TIME:
             raise
-        missing = Notice(code=PICTURE_MISSING, tool="images", message=f"went on without its picture: {error}")
-        return Ready(cleaned, None, (*notices, missing))
+        return Ready(cleaned, None, (*notices, picture_missing(error)))
+
+
+def picture_missing(error: NamepinError) -> Notice:
+    """The warning of a post that goes on without its picture because of `error`."""
+    return Notice(code=PICTURE_MISSING, tool="images", message=f"went on without its picture: {error}")
 
 
 def load_picture(picture: Picture, images: ImageSettings) -> LoadedImage:

@@ -21,15 +21,15 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 
 from namepin.agent.chat.rule_model import RuleModel
-from namepin.agent.chat.state import Answer, ChatContext, ChatState
+from namepin.agent.chat.state import Answer, ChatContext, ChatState, picture_update
 from namepin.agent.chat.tools import MAX_TEXT, TOOLS
 from namepin.agent.config.sections import ChatSettings
+from namepin.agent.stores.pictures import Attachment
 from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.calls import TURN
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import KEY_VARIABLE, OPENAI
 from namepin.tools.text import clean_text
-from namepin.tools.types import ImageRef
 
 Agent = CompiledStateGraph[ChatState, ChatContext, Any, Any]
 
@@ -157,7 +157,7 @@ def _with_tracers(config: RunnableConfig | None, context: ChatContext) -> Runnab
 
 
 async def stream_answer(
-    agent: Agent, message: str, picture: ImageRef | None, context: ChatContext, config: RunnableConfig | None = None
+    agent: Agent, message: str, attached: Attachment | None, context: ChatContext, config: RunnableConfig | None = None
 ) -> AsyncIterator[Chunk | Answer]:
     """Stream one message's answer: chunks of text and each tool's `Answer`, in the order of their creation.
 
@@ -169,8 +169,8 @@ async def stream_answer(
     if len(text) > MAX_TEXT + 500:
         raise NamepinError("E108", f"the message has {len(text)} characters", mend=f"send at most {MAX_TEXT}")
     given: dict[str, Any] = {"messages": [HumanMessage(text)]}
-    if picture is not None:
-        given["picture"] = picture.model_dump(mode="json")
+    if attached is not None:
+        given |= picture_update(attached)
     stream = agent.astream(given, _with_tracers(config, context), context=context, stream_mode=["messages", "updates"])
     async for mode, event in cast(AsyncIterator[tuple[str, Any]], stream):
         if mode == "messages":

@@ -15,18 +15,19 @@ from namepin.agent.api import Namepin
 from namepin.agent.chat import phrasing
 from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
-from namepin.agent.posts import Ready, make_post
+from namepin.agent.posts import PICTURE_MISSING, Ready, make_post
 from namepin.agent.render.view import presence, printable, score
+from namepin.agent.stores.pictures import Attachment
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import LoadedImage
 from namepin.tools.interfaces import Query
-from namepin.tools.types import Box, Entity, Extraction, ImageRef, Post
+from namepin.tools.types import Box, Entity, Extraction, Post
 
 Form = Literal["csv", "json", "table"]
 
 
 async def read(
-    context: ChatContext, post_id: str, text: str, ref: ImageRef | None, profile: str, overrides: Mapping[str, Any]
+    context: ChatContext, post_id: str, text: str, attached: Attachment, profile: str, overrides: Mapping[str, Any]
 ) -> tuple[Answer, RememberedPost]:
     """Find the names of a post.
 
@@ -34,7 +35,7 @@ async def read(
         context: the profiles, and the store that holds the picture.
         post_id: the post's id.
         text: its text.
-        ref: its picture.
+        attached: its picture; a picture that is not decoded by its deadline only makes the post `degraded` (W101).
         profile: the profile to read it with.
         overrides: settings that override the profile.
 
@@ -43,10 +44,10 @@ async def read(
             `Namepin.aextract`.
     """
     pin = await _pin(context, profile, overrides)
-    picture = await context.pictures.aopen(ref) if ref else None
+    picture, notices = await context.pictures.open_attached(attached)
     prepared = pin.ready(make_post({"id": post_id, "text": text}))
     heat: dict[int, bytes] = {}
-    extraction = await pin.aextract(Ready(prepared.post, picture, prepared.notices), heat=heat)
+    extraction = await pin.aextract(Ready(prepared.post, picture, (*prepared.notices, *notices)), heat=heat)
     if context.heat is not None and heat:
         await asyncio.to_thread(context.heat.keep, extraction, heat)
     return describe(extraction, profile), remember(extraction, profile, overrides)
@@ -168,6 +169,11 @@ def show(last: RememberedPost, form: Form) -> Answer:
         writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
         sentence = file.getvalue()
     return Answer(kind="export", words=sentence, facts={form: sentence}, table=rows, extraction=extraction)
+
+
+def attached_to(extraction: Extraction) -> Attachment:
+    """The picture of a post that is read again; without the picture, it is `degraded` as before."""
+    return Attachment(extraction.image, tuple(one for one in extraction.warnings if one.code == PICTURE_MISSING))
 
 
 def extraction_of(last: RememberedPost) -> Extraction:

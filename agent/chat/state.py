@@ -9,7 +9,7 @@ from langchain.agents.middleware.types import OmitFromInput
 from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from namepin.agent.stores.heat_maps import HeatMaps
-from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.pictures import Attachment, Pictures
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.types import Extraction, Frozen
 
@@ -33,7 +33,7 @@ def _with_new(known: list[RememberedPost], new: list[RememberedPost]) -> list[Re
     return [*known, *new][-MAX_SEEN:]
 
 
-def _last_given(_: Json | None, new: Json | None) -> Json | None:
+def _last_given(_: Any, new: Any) -> Any:
     return new
 
 
@@ -43,8 +43,17 @@ class ChatState(AgentState[Any]):
     picture: NotRequired[Annotated[Json | None, _last_given]]
     """An `ImageRef`; the bytes are in `Pictures`."""
 
+    picture_notices: NotRequired[Annotated[list[Json] | None, _last_given]]
+    """The warnings (`Notice`) of a message whose picture was given up."""
+
     seen: NotRequired[Annotated[list[RememberedPost], OmitFromInput, _with_new]]
     """Never part of a client's input, because it names settings. An update adds to it."""
+
+
+def picture_update(attached: Attachment) -> Json:
+    """The update of `ChatState` that attaches a picture to the next post."""
+    ref = attached.ref and attached.ref.model_dump(mode="json")
+    return {"picture": ref, "picture_notices": [notice.model_dump(mode="json") for notice in attached.notices]}
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from namepin.agent.checkpointer import Saver, data_folder, open_saver, sessions_
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.render.view import printable, short
 from namepin.agent.stores.heat_maps import HeatMaps
-from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.pictures import Attachment, Pictures, given_up
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
-from namepin.tools.types import Extraction, ImageRef
+from namepin.tools.types import Extraction
 
 OWNER = "terminal"
 COMMANDS = """/image FILE   the picture of the next message      /new          begin another conversation
@@ -49,7 +49,7 @@ class Terminal:
         self.pictures = Pictures(data_folder() / "pictures", max_pixels=settings.images.max_pixels)
         self.heat = HeatMaps(data_folder() / "heat")
         self.pins = ProfilePool([self.profile], self.assignments)
-        self.attached: ImageRef | None = None
+        self.attached: Attachment | None = None
         self.last: Extraction | None = None
         self.reviewing: Reviewing | None = None
         self.console = Console(highlight=False, markup=False, emoji=False)
@@ -88,8 +88,11 @@ class Terminal:
         """
         from namepin.tools.images.load import load_image
 
-        load_image(path, max_pixels=self.pictures.max_pixels)
-        self.attached = self.pictures.keep(path.read_bytes())
+        try:
+            load_image(path, max_pixels=self.pictures.max_pixels)  # errors that name the file
+            self.attached = Attachment(self.pictures.keep(path.read_bytes()))
+        except NamepinError as error:
+            self.attached = given_up(error)
 
     async def _answer(self, agent: Agent, message: str) -> None:
         context = ChatContext(self.pins, self.pictures, self.profile, heat=self.heat)
@@ -111,10 +114,7 @@ class Terminal:
             return True
         if name == "/image":
             self.attach(Path(rest))
-            assert self.attached is not None
-            self._say(
-                f"picture of {self.attached.width} x {self.attached.height}: it will be sent with your next message"
-            )
+            self._say(self._describe_attached())
         elif name == "/new":
             self.session, self.attached, self.last, self.reviewing = _new_id(), None, None, None
             self._say(f"conversation {self.session}")
@@ -138,6 +138,13 @@ class Terminal:
         else:
             self._say(COMMANDS)
         return False
+
+    def _describe_attached(self) -> str:
+        """What the next message comes with."""
+        ref = self.attached.ref if self.attached else None
+        if ref is None:
+            return "the picture took too long to read: your next message goes without it"
+        return f"picture of {ref.width} x {ref.height}: it will be sent with your next message"
 
     def _show_review(self) -> None:
         """Print the next question, or the end of the review."""

@@ -17,9 +17,10 @@ from pydantic import Field
 from namepin.agent.chat import answers
 from namepin.agent.chat.answers import Form
 from namepin.agent.chat.single_tool import Coarse
-from namepin.agent.chat.state import Answer, ChatContext, ChatState, RememberedPost
+from namepin.agent.chat.state import Answer, ChatContext, ChatState, RememberedPost, picture_update
+from namepin.agent.stores.pictures import Attachment
 from namepin.tools.errors import NamepinError
-from namepin.tools.types import ImageRef
+from namepin.tools.types import ImageRef, Notice
 
 Runtime = ToolRuntime[ChatContext, ChatState]
 Which = Annotated[
@@ -51,7 +52,7 @@ def _answering(
         if seen is not None:
             update["seen"] = [seen]
         if work.__name__ == "extract":
-            update["picture"] = None
+            update |= picture_update(Attachment())
         return Command(update=update)
 
     return run
@@ -64,9 +65,10 @@ async def extract(
     runtime: Runtime,
 ) -> tuple[Answer, RememberedPost | None]:
     """Find the names of a post, their types, and where they are in the picture that came with the message."""
-    context, attached = runtime.context, runtime.state.get("picture")
-    ref = ImageRef.model_validate(attached) if attached else None
-    return await answers.read(context, _next_id(runtime), text, ref, context.profile, context.overrides)
+    context, ref = runtime.context, runtime.state.get("picture")
+    notices = tuple(map(Notice.model_validate, runtime.state.get("picture_notices") or ()))
+    attached = Attachment(ImageRef.model_validate(ref) if ref else None, notices)
+    return await answers.read(context, _next_id(runtime), text, attached, context.profile, context.overrides)
 
 
 @tool
@@ -79,7 +81,12 @@ async def rerun(
     extraction = answers.extraction_of(last)
     overrides = {**last["overrides"], "gate": {**last["overrides"].get("gate", {}), "gamma": gamma}}
     return await answers.read(
-        runtime.context, _next_id(runtime), extraction.text, extraction.image, last["profile"], overrides
+        runtime.context,
+        _next_id(runtime),
+        extraction.text,
+        answers.attached_to(extraction),
+        last["profile"],
+        overrides,
     )
 
 

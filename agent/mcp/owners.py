@@ -11,10 +11,9 @@ from namepin.agent.chat.state import MAX_SEEN, Answer, ChatContext, RememberedPo
 from namepin.agent.config.settings import Settings
 from namepin.agent.server.admission import Admission
 from namepin.agent.server.reviews import Reviewed, Reviews
-from namepin.agent.stores.pictures import Pictures, decode_base64
+from namepin.agent.stores.pictures import Attachment, Pictures, decode_base64
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.errors import NamepinError
-from namepin.tools.types import ImageRef
 
 
 class McpSessions:
@@ -45,7 +44,7 @@ class McpSessions:
         return ChatContext(self.pins, pictures, self.pins.profiles[0])
 
     async def read(
-        self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
+        self, owner: str, text: str, attached: Attachment, profile: str | None, gamma: float | None
     ) -> Answer:
         """Read a post and remember it as the owner's `post-1`, `post-2`, ...; the last `MAX_SEEN` posts are kept.
 
@@ -59,12 +58,12 @@ class McpSessions:
         self._counts[owner] = self._counts.get(owner, 0) + 1
         post_id = f"post-{self._counts[owner]}"
         async with self.turn(owner, profile):
-            answer, seen = await answers.read(context, post_id, text, picture, profile, overrides)
+            answer, seen = await answers.read(context, post_id, text, attached, profile, overrides)
         self.remember(owner, seen)
         return answer
 
     async def review(
-        self, owner: str, text: str, picture: ImageRef | None, profile: str | None, gamma: float | None
+        self, owner: str, text: str, attached: Attachment, profile: str | None, gamma: float | None
     ) -> Reviewed:
         """Read a post as `read` does, and stop at close decisions; a finished post is remembered.
 
@@ -73,10 +72,11 @@ class McpSessions:
         """
         profile = profile or self.pins.profiles[0]
         await asyncio.to_thread(self.pins.get, profile)
-        data = self.context(owner).pictures.read(picture.sha256) if picture else None
+        data = self.context(owner).pictures.read(attached.ref.sha256) if attached.ref else None
         row = {"id": f"post-{uuid.uuid4().hex[:12]}", "text": text}  # a review may outlive this process's numbering
         async with self.turn(owner, profile):
-            return self._review_state(owner, await self.reviews.begin(owner, row, data, profile, gamma))
+            begun = await self.reviews.begin(owner, row, data, profile, gamma, attached.notices)
+        return self._review_state(owner, begun)
 
     async def decide(self, owner: str, review_id: str, chosen: Mapping[str, bool | str]) -> Reviewed:
         """Answer a review's questions; a finished post is remembered.
@@ -123,8 +123,8 @@ class McpSessions:
                 "E330", f"there is no post {post_id!r} here (any more)", mend="call extract, and take its answer's post"
             ) from None
 
-    async def picture(self, owner: str, data: str | None, path: str | None) -> ImageRef | None:
-        """Check and store the picture of a call.
+    async def picture(self, owner: str, data: str | None, path: str | None) -> Attachment:
+        """Check and store the picture of a call; a picture that is not decoded by its deadline becomes a warning.
 
         Args:
             owner: the caller.
@@ -138,12 +138,12 @@ class McpSessions:
         if data is not None and path is not None:
             raise NamepinError("E105", "give either image or image_path", mend="leave one of them out")
         if path is not None:
-            return await self.context(owner).pictures.akeep(await asyncio.to_thread(self._file, path))
+            return await self.context(owner).pictures.aattach(await asyncio.to_thread(self._file, path))
         if data is None:
-            return None
+            return Attachment()
         if len(data) > self.max_bytes * 4 / 3:
             raise self._too_large()
-        return await self.context(owner).pictures.akeep(await asyncio.to_thread(decode_base64, data))
+        return await self.context(owner).pictures.aattach(await asyncio.to_thread(decode_base64, data))
 
     def _file(self, path: str) -> bytes:
         # Missing files, paths outside and folders give the same answer: a caller learns nothing about the disk.

@@ -105,8 +105,8 @@ class McpTools:
         """Find the names of a post, their types, and where they are in its picture."""
         with _coded_errors():
             owner = self.owner_of(call)
-            ref = await self.sessions.picture(owner, image, image_path)
-            answer = await self.sessions.read(owner, text, ref, profile, gamma)
+            attached = await self.sessions.picture(owner, image, image_path)
+            answer = await self.sessions.read(owner, text, attached, profile, gamma)
             assert answer.extraction is not None
             return _tool_result(answer.extraction.id, answer)
 
@@ -157,8 +157,8 @@ class McpTools:
         """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
         with _coded_errors():
             owner = self.owner_of(call)
-            ref = await self.sessions.picture(owner, image, image_path)
-            return _review_result(await self.sessions.review(owner, text, ref, profile, gamma))
+            attached = await self.sessions.picture(owner, image, image_path)
+            return _review_result(await self.sessions.review(owner, text, attached, profile, gamma))
 
     async def decide(self, call: Context, review: ReviewId, choices: Choices) -> Asked:
         """Answer all questions of a review, as your user decided: the run goes on to the next ones, or to its end."""

@@ -10,7 +10,8 @@ import shutil
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -27,8 +28,9 @@ from namepin.agent.stores.training_rows import save_rows
 from namepin.graphs.review_nodes import Question
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_write
+from namepin.tools.images.load import NOT_IN_TIME, TOO_SLOW
 from namepin.tools.jsonl import dump_json, parse_json
-from namepin.tools.types import Extraction, Frozen
+from namepin.tools.types import Extraction, Frozen, Notice
 
 STATE, POST, PICTURE = "review.json", "post.json", "picture"
 _MOST_ROWS = 10_000
@@ -87,9 +89,19 @@ class Reviews:
         picture: bytes | None,
         profile: str,
         gamma: float | None = None,
+        notices: Sequence[Notice] = (),
         source: str = "",
     ) -> Reviewed:
         """Read a post, and stop at close decisions.
+
+        Args:
+            owner: who reviews it.
+            row: the post.
+            picture: its picture's file; a picture that is not decoded by its deadline is given up (W101).
+            profile: the profile to read it with.
+            gamma: another threshold of the gate.
+            notices: warnings of the post's result, such as W101 of a picture that was given up before.
+            source: the reviewed result of a conversation.
 
         Raises:
             TooMany: the owner has too many reviews.
@@ -108,7 +120,7 @@ class Reviews:
         folder = self.folder / "reviews" / owner / begun.id
         try:
             await asyncio.to_thread(_write_post, folder, row, picture)
-            return await self._go_on(owner, begun, None)
+            return await self._go_on(owner, begun, None, notices)
         except BaseException:
             await self._remove(owner, begun.id)
             raise
@@ -117,8 +129,8 @@ class Reviews:
         """Answer the questions and run on until the next questions or the end; None for an unknown review of the owner.
 
         Raises:
-            NamepinError: E333 for answers that do not fit; the review still waits. E334 when the server now has other
-                tools or settings.
+            NamepinError: E333 for answers that do not fit, E129 when the picture is not decoded by its deadline this
+                time; the review still waits. E334 when the server now has other tools or settings.
         """
         async with self._lock(review_id):
             review = self.get(owner, review_id)
@@ -199,10 +211,12 @@ class Reviews:
         shutil.rmtree(rows, ignore_errors=True)
         return True
 
-    async def _go_on(self, owner: str, review: Reviewed, answers: Mapping[str, Any] | None) -> Reviewed:
+    async def _go_on(
+        self, owner: str, review: Reviewed, answers: Mapping[str, Any] | None, notices: Sequence[Notice] = ()
+    ) -> Reviewed:
         folder = self.folder / "reviews" / owner / review.id
         pin = await asyncio.to_thread(self._pin, review)
-        ready = await asyncio.to_thread(_ready, pin, folder)
+        ready = await asyncio.to_thread(_ready, pin, folder, begins=answers is None, notices=notices)
         await asyncio.to_thread(lambda: pin.calls)  # in a thread, so that the server answers meanwhile
         run = await Review(pin, ready, partial(open_saver, self.folder), _thread(owner, review.id)).abegin()
         try:
@@ -252,10 +266,15 @@ def _thread(owner: str, review_id: str) -> str:
     return f"review/{owner}-{review_id}"
 
 
-def _ready(pin: Namepin, folder: Path) -> Ready:
-    row = parse_json((folder / POST).read_bytes())
-    picture = folder / PICTURE
-    return pin.ready(make_post(row), picture.read_bytes() if picture.is_file() else None)
+def _ready(pin: Namepin, folder: Path, begins: bool = False, notices: Sequence[Notice] = ()) -> Ready:
+    """The post of a review; a review that begins without its picture goes on without it."""
+    post, file = make_post(parse_json((folder / POST).read_bytes())), folder / PICTURE
+    ready = pin.ready(post, file.read_bytes() if file.is_file() else None)
+    if file.is_file() and ready.picture is None:
+        if not begins:
+            raise NamepinError(NOT_IN_TIME, f"this time, the picture {TOO_SLOW} its deadline", mend="answer again")
+        file.unlink()
+    return replace(ready, notices=(*ready.notices, *notices))
 
 
 def _write_post(folder: Path, row: Mapping[str, Any], picture: bytes | None) -> None:

@@ -5,14 +5,16 @@ import base64
 import binascii
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from namepin.agent.posts import picture_missing
 from namepin.agent.stores.files import FileStore
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import LoadedImage, check_image, load_image
+from namepin.tools.images.load import NOT_IN_TIME, LoadedImage, check_image, load_image
 from namepin.tools.llm.permission import THREADS
-from namepin.tools.types import ImageRef
+from namepin.tools.types import ImageRef, Notice
 
 
 def decode_base64(data: str) -> bytes:
@@ -36,6 +38,25 @@ async def load_apart(data: bytes, max_pixels: int) -> LoadedImage:
     cheap = await asyncio.to_thread(check_image, data, max_pixels=max_pixels)
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(None if cheap else _costly, partial(load_image, data, max_pixels=max_pixels))
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """The picture of a post to read: a stored picture, or the warnings of a post whose picture was given up."""
+
+    ref: ImageRef | None = None
+    notices: tuple[Notice, ...] = ()
+
+
+def given_up(error: NamepinError) -> Attachment:
+    """What is left of a picture that was not decoded by its deadline: the warning W101.
+
+    Raises:
+        NamepinError: `error`, if it is not E129.
+    """
+    if error.code != NOT_IN_TIME:
+        raise error
+    return Attachment(notices=(picture_missing(error),))
 
 
 class Pictures:
@@ -67,6 +88,20 @@ class Pictures:
         await asyncio.to_thread(self._kept.put, ref.sha256, data)
         return ref
 
+    def attach(self, data: bytes) -> Attachment:
+        """As `keep`; a picture that is not decoded by its deadline (E129) becomes a warning."""
+        try:
+            return Attachment(self.keep(data))
+        except NamepinError as error:
+            return given_up(error)
+
+    async def aattach(self, data: bytes) -> Attachment:
+        """As `attach`, without blocking the event loop or its threads."""
+        try:
+            return Attachment(await self.akeep(data))
+        except NamepinError as error:
+            return given_up(error)
+
     def open(self, ref: ImageRef) -> LoadedImage:
         """A stored picture; errors as `find`."""
         return self.find(ref.sha256)
@@ -74,6 +109,19 @@ class Pictures:
     async def aopen(self, ref: ImageRef) -> LoadedImage:
         """As `open`, without blocking the event loop or its threads."""
         return await self.afind(ref.sha256)
+
+    async def open_attached(self, attached: Attachment) -> tuple[LoadedImage | None, tuple[Notice, ...]]:
+        """An attachment's picture and warnings; a picture that is not decoded by its deadline becomes a warning.
+
+        Raises:
+            NamepinError: E120 when it is no longer stored, or has changed.
+        """
+        if attached.ref is None:
+            return None, attached.notices
+        try:
+            return await self.aopen(attached.ref), attached.notices
+        except NamepinError as error:
+            return None, (*attached.notices, *given_up(error).notices)
 
     async def afind(self, sha256: str) -> LoadedImage:
         """As `find`, without blocking the event loop or its threads."""

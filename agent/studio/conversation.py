@@ -10,12 +10,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from namepin.agent.chat.agent import Agent, build_agent, lead_model
-from namepin.agent.chat.state import ChatState
-from namepin.agent.stores.pictures import Pictures, decode_base64
+from namepin.agent.chat.state import ChatState, picture_update
+from namepin.agent.stores.pictures import Attachment, Pictures, decode_base64
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.studio.runtime import coded_errors, studio_runtime
 from namepin.tools.errors import NamepinError
-from namepin.tools.types import ImageRef
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -69,15 +68,14 @@ class TakesPictures(AgentMiddleware[ChatState, Any]):
         with coded_errors():
             for block in message.content_blocks:
                 if block["type"] == "image":
-                    ref = await asyncio.to_thread(_keep, block.get("base64"))
-                    picture = {"picture": ref.model_dump(mode="json")}
+                    picture = picture_update(await asyncio.to_thread(_attach, block.get("base64")))
         return {"messages": [HumanMessage(message.text, id=message.id)], **picture}
 
 
-def _keep(data: str | None) -> ImageRef:
+def _attach(data: str | None) -> Attachment:
     if data is None:
         raise NamepinError("E126", "this server does not read addresses", mend="send the picture itself, as base64")
-    return studio_runtime().pictures.keep(decode_base64(data))
+    return studio_runtime().pictures.attach(decode_base64(data))
 
 
 def build() -> Agent:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -111,7 +112,10 @@ class StudioRuntime:
         row: dict[str, JsonValue] = dict(given) if isinstance(given, Mapping) else {}
         image = row.pop("image", None)
         prepared = self._pins["gem"].ready(make_post({"id": "post", **row}))
-        return prepared, self.pictures.keep(decode_base64(str(image))) if image is not None else None
+        if image is None:
+            return prepared, None
+        attached = self.pictures.attach(decode_base64(str(image)))
+        return replace(prepared, notices=(*prepared.notices, *attached.notices)), attached.ref
 
 
 @lru_cache(maxsize=1)

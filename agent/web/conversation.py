@@ -17,16 +17,18 @@ from namepin.agent.checkpointer import damage_error
 from namepin.agent.render.html import About
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.server.state import ServerState
-from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.pictures import Attachment, Pictures, given_up
 from namepin.agent.web import fragments
 from namepin.agent.web.visitors import Visitor, Visitors
 from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import LoadedImage
-from namepin.tools.types import Extraction, ImageRef
+from namepin.tools.images.load import NOT_IN_TIME, TOO_SLOW, LoadedImage
+from namepin.tools.types import Extraction
 
 _TURNS = 30
 """Number of shown turns; older turns stay in the conversation."""
+_GIVEN_UP = "0" * 64
+"""In place of a picture's sha256: the upload was not decoded by its deadline."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class PageConversation:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(
-        self, visitor: Visitor, message: str, picture: ImageRef | None, profile: str | None
+        self, visitor: Visitor, message: str, picture: Attachment | None, profile: str | None
     ) -> AsyncIterator[str]:
         """Stream the answer: the current turn's HTML, repeated as it grows.
 
@@ -203,7 +205,17 @@ def review_call(review_id: str) -> str:
     return f"review-{review_id}"
 
 
-async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> ImageRef | None:
+async def keep_upload(visitors: Visitors, pictures: Pictures, visitor: Visitor, data: bytes) -> tuple[str, Attachment]:
+    """Store an upload. Returns its signed name, for `picture_of`; and what it is.
+
+    Raises:
+        NamepinError: as `Pictures.keep`, except E129: such a picture has a name that tells so.
+    """
+    kept = await pictures.aattach(data)
+    return visitors.sign(visitor, kept.ref.sha256 if kept.ref else _GIVEN_UP), kept
+
+
+async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> Attachment | None:
     """The picture that the visitor uploaded; None for no picture.
 
     Raises:
@@ -214,4 +226,9 @@ async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, s
     sha256 = visitors.check(visitor, signed)
     if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise NamepinError("E120", "the picture is no longer stored", mend="choose it again")
-    return (await pictures.afind(sha256)).ref
+    if sha256 == _GIVEN_UP:
+        return given_up(NamepinError(NOT_IN_TIME, f"the picture {TOO_SLOW} its deadline"))
+    try:
+        return Attachment((await pictures.afind(sha256)).ref)
+    except NamepinError as error:
+        return given_up(error)

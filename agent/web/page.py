@@ -22,7 +22,7 @@ from namepin.agent.server.access import Denied, TooMany
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import Pictures
 from namepin.agent.web import fragments, routes
-from namepin.agent.web.conversation import PageConversation, picture_of
+from namepin.agent.web.conversation import PageConversation, keep_upload, picture_of
 from namepin.agent.web.gradio_guard import Gate
 from namepin.agent.web.visitors import Visitor, Visitors
 from namepin.tools.errors import NamepinError
@@ -196,7 +196,7 @@ class PageEvents:
         try:
             visitor = self.visitors.require_known(request.cookies)
             data = (EXAMPLES.parent / post["image"]).read_bytes()
-            signed = self.visitors.sign(visitor, (await self.app.state.pictures.akeep(data)).sha256)
+            signed, _ = await keep_upload(self.visitors, self.app.state.pictures, visitor, data)
         except (Denied, OSError, NamepinError):
             signed = ""
         async for shown in _answers(self.app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):

@@ -6,7 +6,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
 from namepin.agent.chat import phrasing
-from namepin.agent.chat.answers import describe, remember
+from namepin.agent.chat.answers import attached_to, describe, remember
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.web.conversation import PageConversation, review_call
 from namepin.agent.web.visitors import Visitor
@@ -32,7 +32,8 @@ async def begin(talk: PageConversation, visitor: Visitor, name: str) -> Reviewed
     gamma = overrides.get("gate", {}).get("gamma")
     reviews, owner = talk.state.reviews, visitor.jobs_owner
     async with talk.state.admission(found.about.profile).turn(visitor.owner):
-        begun = await reviews.begin(owner, row, picture, found.about.profile, gamma, source=name)
+        notices = attached_to(extraction).notices
+        begun = await reviews.begin(owner, row, picture, found.about.profile, gamma, notices, source=name)
     if begun.state == "done":  # the settings have changed, so that no decision is close
         await reviews.delete(owner, begun.id)
     return begun

@@ -20,10 +20,9 @@ from namepin.agent.server.jobs import Job, JobPost
 from namepin.agent.server.rest import PostBody, growing_file, picture_of_body
 from namepin.agent.server.review_api import AnswersBody, rows_file
 from namepin.agent.server.state import ServerState
-from namepin.agent.stores.pictures import Pictures
 from namepin.agent.web import fragments
 from namepin.agent.web import reviews as reviewing
-from namepin.agent.web.conversation import PageConversation
+from namepin.agent.web.conversation import PageConversation, keep_upload
 from namepin.agent.web.gradio_guard import POLICY, cookie
 from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
 from namepin.tools.errors import NamepinError
@@ -94,11 +93,15 @@ async def new_conversation(visitor: KnownVisitor) -> Response:
 
 @router.post("/page/pictures")
 async def upload(request: Request, visitor: Counted) -> JSONResponse:
-    """Store a picture for the next message; the body is the file."""
-    pictures: Pictures = request.app.state.pictures
-    ref = await pictures.akeep(await request.body())
-    signed = request.app.state.visitors.sign(visitor, ref.sha256)
-    return JSONResponse({"picture": signed, "width": ref.width, "height": ref.height})
+    """Store a picture for the next message; the body is the file.
+
+    The message goes without a picture that is not decoded by its deadline; then the answer has `given_up`.
+    """
+    state = request.app.state
+    signed, kept = await keep_upload(state.visitors, state.pictures, visitor, await request.body())
+    if kept.ref is None:
+        return JSONResponse({"picture": signed, "given_up": kept.notices[0].message})
+    return JSONResponse({"picture": signed, "width": kept.ref.width, "height": kept.ref.height})
 
 
 @router.get("/page/pictures/{signed}.jpg")

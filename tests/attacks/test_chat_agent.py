@@ -46,8 +46,8 @@ class Talk:
 
     def say(self, message: str, picture: bytes | None = None) -> tuple[str, list[Answer]]:
         async def main() -> tuple[str, list[Answer]]:
-            ref = self.context.pictures.keep(picture) if picture else None
-            events = [e async for e in stream_answer(self.agent, message, ref, self.context, self.config)]
+            attached = self.context.pictures.attach(picture) if picture else None
+            events = [e async for e in stream_answer(self.agent, message, attached, self.context, self.config)]
             answers = [event for event in events if isinstance(event, Answer)]
             return "".join(event.text for event in events if not isinstance(event, Answer)).strip(), answers
 

@@ -39,6 +39,7 @@ const takePicture = async (file) => {
     if (!answer.ok) { const why = await reason(answer); setToken(""); clearPicture(); say("np-upload-status", why, true); return; }
     const kept = await answer.json();
     setToken(kept.picture);
+    if (kept.given_up) { clearPicture(); say("np-upload-status", "The picture took too long to read: your next message goes without it.", true); return; }
     part("np-thumb").src = `/page/pictures/${kept.picture}.jpg`;
     part("np-size").textContent = `${kept.width} × ${kept.height}`;
     part("np-preview").hidden = false;

@@ -42,9 +42,9 @@ class Conversation:
         return asyncio.run(self.asay(message, picture))
 
     async def asay(self, message: str, picture: bytes | None = None) -> tuple[str, list[Answer]]:
-        ref = self.context.pictures.keep(picture) if picture else None
+        attached = self.context.pictures.attach(picture) if picture else None
         said, answers = "", []
-        async for event in stream_answer(self.agent, message, ref, self.context, self.config):
+        async for event in stream_answer(self.agent, message, attached, self.context, self.config):
             if isinstance(event, Chunk):
                 said += event.text
             else:
