@@ -4,7 +4,11 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+
+Value = TypeVar("Value")
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)|\bsk-[\w-]{8,}|(?<=Bearer )\S+")
 _SECRET_NAMES = re.compile(r"(KEY|TOKENS?|SECRET|PASSWORD|DATABASE_URL|_PAT|_HEADERS)$")
@@ -24,9 +28,21 @@ def is_secret(value: str) -> bool:
     return (len(value) >= 16 and different >= 8) or (len(value) >= 8 and different >= 6 and mixed)
 
 
-def without_secret(text: str, secret: str) -> str:
-    """A text with the secret removed, where the value can be a secret."""
-    return text.replace(secret, "***") if is_secret(secret) else text
+def without_secret(value: Value, secret: str) -> Value:
+    """A text, or the texts of a model or a collection, with the secret removed, where it can be a secret."""
+    return cast(Value, _replaced(value, secret)) if is_secret(secret) else value
+
+
+def _replaced(value: Any, secret: str) -> Any:
+    if isinstance(value, str):
+        return type(value)(value.replace(secret, "***")) if secret in value else value
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _replaced(inner, secret) for name, inner in value})
+    if isinstance(value, dict):
+        return {_replaced(key, secret): _replaced(inner, secret) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_replaced(inner, secret) for inner in value)
+    return value
 
 
 def without_credentials(text: str) -> str:

@@ -121,6 +121,8 @@ def test_a_key_that_can_be_a_secret_is_masked_in_what_is_kept(
     monkeypatch.setenv("OPENAI_API_KEY", key)
     server.says(content=json.dumps({"explanation": f"the key is {key}"}))
     assert explain(server) == "the key is ***"
+    server.logprobs = {"content": [{"token": "x", "logprob": -0.1, "top_logprobs": []}]}
+    assert ask_once(server).tokens, "log-probabilities stay"
 
 
 def test_what_can_be_a_secret() -> None:

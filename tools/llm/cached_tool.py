@@ -7,7 +7,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from namepin.tools.base import canonical_json, fingerprint
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
-from namepin.tools.llm.client import Ask, ChatClient, Reply
+from namepin.tools.llm.client import Ask, ChatClient, Reply, without_key
 from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.types import Frozen
 
@@ -71,7 +71,7 @@ class CachedChatTool(Generic[Question, Answer]):
         by_key = dict(zip(keys, questions, strict=True))
 
         async def find(ask: Ask, key: str) -> Answer:
-            answer = await work(ask, by_key[key])
+            answer = without_key(await work(ask, by_key[key]))
             if self._cache:
                 self._cache.put(self.fingerprint, by_key[key], answer.model_dump_json())
             return answer
@@ -99,17 +99,17 @@ async def ask_with_repair(
         shown: number of characters of an unusable reply that go back to the model.
 
     Returns:
-        The answer, or the problem of the second reply; and the replies.
+        The answer, or the problem of the second reply, both without the key; and the replies.
 
     Raises:
         ToolUnavailable: as `Ask`.
     """
     replies = [await ask(messages, extra)]
-    answer = read(replies[0])
+    answer = without_key(read(replies[0]))
     if isinstance(answer, Unusable):
         complaint = HumanMessage(complain(answer))
-        replies.append(await ask([*messages, AIMessage(replies[0].text[:shown]), complaint], extra))
-        answer = read(replies[1])
+        replies.append(await ask([*messages, AIMessage(without_key(replies[0].text)[:shown]), complaint], extra))
+        answer = without_key(read(replies[1]))
     return answer, replies
 
 

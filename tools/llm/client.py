@@ -35,6 +35,7 @@ _NO_KEY = "none"
 Item = TypeVar("Item")
 Question = TypeVar("Question", bound=Hashable)
 Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class Said(Frozen):
@@ -45,7 +46,9 @@ class Said(Frozen):
 
 
 class Reply(Frozen):
-    """A model's reply; `cut` means that it reached the token bound.
+    """A model's reply as it came; `cut` means that it reached the token bound.
+
+    What is shown or kept of it goes through `without_key`, before it is shortened.
 
     `tokens` are set where `logprobs` was requested and the server gives them.
     """
@@ -212,7 +215,7 @@ class ChatClient:
                 note = f"; it failed too often, and is left out for {self._servers.back_in_s:.0f} s"
                 break
             try:
-                return _silent(await self._attempt(address, chats[address], messages, extra), key)
+                return await self._attempt(address, chats[address], messages, extra)
             except Exception as error:  # three libraries and a server: every error must become a named failure
                 failure = _Failure.of(error, key)
                 if failure.passing:
@@ -286,6 +289,14 @@ def no_answer(error: Exception, address: str) -> NamepinError:
     return NamepinError("E312", what, where=host, mend=failure.mend, exit_code=Exit.UNREACHABLE)
 
 
+def without_key(value: Value) -> Value:
+    """What was read from a reply, without the key, which a server may reveal. A placeholder is not a secret.
+
+    A reply is parsed as it is: a key in it may be part of its form, or spelled with escapes.
+    """
+    return without_secret(value, os.environ.get(KEY_VARIABLE) or _NO_KEY)
+
+
 def _server_words(body: object) -> str:
     message = body.get("message", "") if isinstance(body, Mapping) else ""
     return " ".join(message.split()) if isinstance(message, str) else ""
@@ -338,12 +349,6 @@ def _elsewhere(message: BaseMessage, cut: bool) -> tuple[str, str]:
         return "", "it was cut off while it thought: raise max_tokens, or turn thinking off"
     found = last_object(thoughts)
     return found, "" if found else "it holds thoughts only, and no answer"
-
-
-def _silent(reply: Reply, key: str) -> Reply:
-    """The reply without the key, which a post might make a server reveal. A placeholder is not a secret."""
-    text = without_secret(reply.text, key)
-    return reply if text == reply.text else reply.model_copy(update={"text": text, "tokens": ()})
 
 
 def _tokens(logprobs: Any) -> tuple[Said, ...]:
