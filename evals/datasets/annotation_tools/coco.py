@@ -4,6 +4,7 @@ An image carries its post in the key `namepin`, an annotation the number of its 
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -142,7 +143,7 @@ def _annotate(
         if with_box and not (drawn.has_masks and not drawn.has_boxes and item.get("segmentation")):
             x, y, width, height = finite_numbers(item["bbox"], 4)
             corners = [min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)]
-            drawn.draw_box([int(number)], corners, name)
+            _draw_box(drawn, int(number), corners, _rotation(item), name)
         regions = _segmentation(item.get("segmentation")) if drawn.has_masks or not with_box else []
         if regions:
             drawn.draw_region([int(number)], regions, name)
@@ -150,6 +151,27 @@ def _annotate(
             raise ValueError("it has no bbox")
     except (ValueError, TypeError, OverflowError, MemoryError) as error:
         drawn.note_loss(f"{name} cannot be read: {reason(error)}")
+
+
+def _rotation(item: Mapping[str, Any]) -> float:
+    """Degrees, clockwise about the box's centre: CVAT writes them among an annotation's attributes."""
+    attributes = item.get("attributes")
+    (degrees,) = finite_numbers([attributes.get("rotation") or 0 if isinstance(attributes, Mapping) else 0], 1)
+    return degrees % 360
+
+
+def _draw_box(drawn: DrawnPost, number: int, corners: Sequence[float], degrees: float, name: str) -> None:
+    if not degrees:
+        drawn.draw_box([number], corners, name)
+        return
+    x1, y1, x2, y2 = corners
+    x, y, dx, dy = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    turned: DrawnRegion = [
+        (x + across * cos - down * sin, y + across * sin + down * cos)
+        for across, down in ((-dx, -dy), (dx, -dy), (dx, dy), (-dx, dy))
+    ]
+    drawn.draw_around([number], [turned], f"{name}, turned by {degrees:g} degrees,")
 
 
 def _segmentation(value: Any) -> list[DrawnRegion]:
