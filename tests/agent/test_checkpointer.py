@@ -1,10 +1,6 @@
 """Conversations in a real PostgreSQL: they survive a restart, owners are separate, errors hold no password."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,66 +15,15 @@ from namepin.agent.stores.pictures import Pictures
 from namepin.agent.stores.profile_pool import ProfilePool
 from support.cli import Cli
 from support.paths import ROOT
+from support.postgres import Server, postgres
 
-ADD = "no PostgreSQL: apt-get install -y postgresql"
 PICTURE = ROOT / "examples" / "astronaut.jpg"
-
-
-def binaries() -> Path | None:
-    """Where `initdb` is: on the path, or where Debian puts the newest version."""
-    found = shutil.which("initdb")
-    places = [Path(found).parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version)
-    return places[-1] if places else None
-
-
-def _version(folder: Path) -> float:
-    return float(folder.parent.name)
-
-
-class Server:
-    """A database cluster in a folder of its own, reached by a Unix socket in it."""
-
-    def __init__(self, binaries: Path, folder: Path) -> None:
-        self.binaries, self.folder = binaries, folder
-        # The server refuses to be root, which tests in a container are.
-        self.user = "nobody" if os.geteuid() == 0 else None
-        if self.user:
-            shutil.chown(folder, self.user)
-        self._do("initdb", "--auth=trust", "--username=namepin", "--no-sync", "-D", folder / "data")
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://namepin:secret-password@/postgres?host={self.folder}"
-
-    def start(self) -> None:
-        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
-        log = self.folder / "log"
-        self._do("pg_ctl", "start", "--wait", "-D", self.folder / "data", "-l", log, "-o", options)
-
-    def stop(self) -> None:
-        self._do("pg_ctl", "stop", "--wait", "-D", self.folder / "data", "-m", "fast")
-
-    def _do(self, program: str, *arguments: str | Path) -> None:
-        command = [str(self.binaries / program), *map(str, arguments)]
-        quiet = subprocess.DEVNULL
-        ran = subprocess.run(
-            command, user=self.user, cwd=self.folder, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE
-        )
-        assert ran.returncode == 0, ran.stderr.decode(errors="replace")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    found = binaries()
-    if found is None:
-        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD
-        pytest.skip(ADD)
-    # Not pytest's folder: only its owner may enter that, and a socket's path is short.
-    with tempfile.TemporaryDirectory(prefix="pg-") as folder:
-        server = Server(found, Path(folder))
-        server.start()
+    with postgres() as server:
         yield server
-        server.stop()
 
 
 @pytest.fixture
@@ -93,11 +38,11 @@ def say(message: str, folder: Path, owner: str = "me", picture: Path | None = No
 
     async def go() -> list[Answer]:
         context = ChatContext(ProfilePool(["starter"]), Pictures(folder), "starter")
-        ref = context.pictures.keep(picture.read_bytes()) if picture else None
+        attached = context.pictures.attach(picture.read_bytes()) if picture else None
         async with open_saver() as saver:
             assert isinstance(saver, AsyncPostgresSaver)
             agent = build_agent(lead_model(ChatSettings()), ChatSettings(), saver)
-            events = [e async for e in stream_answer(agent, message, ref, context, thread_of(owner, "talk"))]
+            events = [e async for e in stream_answer(agent, message, attached, context, thread_of(owner, "talk"))]
             return [event for event in events if isinstance(event, Answer)]
 
     return asyncio.run(go())

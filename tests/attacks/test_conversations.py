@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.serde import jsonplus
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from namepin.agent.checkpointer import StrictSerializer, open_saver, sessions_of, thread_of
+from namepin.agent.checkpointer import DATABASE_VARIABLE, StrictSerializer, open_saver, sessions_of, thread_of
 from namepin.tools.errors import NamepinError
+from support.postgres import postgres
 
 MESSAGES = [HumanMessage("Bob Dylan"), AIMessage("", tool_calls=[{"name": "read", "args": {}, "id": "1"}])]
 VALUES: dict[str, Any] = {
@@ -88,4 +90,45 @@ async def test_a_crafted_conversation_is_left_out_of_the_list_and_coded_when_ope
         assert [session.id for session in await sessions_of(saver, "me")] == ["fine"]
         with pytest.raises(NamepinError, match="E336"):
             await saver.aget_tuple(thread_of("me", "garbage"))
+    assert not file.exists()
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    pytest.importorskip("psycopg", reason="no driver of PostgreSQL: pip install namepin[postgres]")
+    with postgres() as server:
+        monkeypatch.setenv(DATABASE_VARIABLE, server.url)
+        yield server.url
+
+
+async def test_crafted_values_in_postgresql_run_nothing_and_spoil_no_other_conversation(
+    address: str, tmp_path: Path
+) -> None:
+    import psycopg
+
+    file, names = tmp_path / "pwned", list(attacks(Path("x")))
+    async with open_saver() as saver:
+        for name in ("fine", *names):
+            config = thread_of("me", name.replace(" ", "-"))
+            config["configurable"]["checkpoint_ns"] = ""
+            checkpoint = empty_checkpoint() | {"channel_values": {"messages": MESSAGES}}
+            checkpoint["channel_versions"] = {"messages": "1"}
+            written = await saver.aput(config, checkpoint, {}, {"messages": "1"})
+            await saver.aput_writes(written, [("messages", MESSAGES[:1])], "task")
+    async with await psycopg.AsyncConnection.connect(address) as database:
+        for name, (kind, blob) in attacks(file).items():
+            for table in ("checkpoint_blobs", "checkpoint_writes"):
+                update = f"UPDATE {table} SET type=%s, blob=%s WHERE thread_id=%s"
+                changed = await database.execute(update, (kind, blob, f"me/{name.replace(' ', '-')}"))
+                assert changed.rowcount == 1
+    async with open_saver() as saver:
+        assert "fine" in [session.id for session in await sessions_of(saver, "me")]
+        found = await saver.aget_tuple(thread_of("me", "fine"))
+        assert found is not None and found.checkpoint["channel_values"]["messages"] == MESSAGES
+        for name in names:
+            try:
+                opened = await saver.aget_tuple(thread_of("me", name.replace(" ", "-")))
+                assert opened is not None and opened.checkpoint["channel_values"].get("messages") != MESSAGES
+            except NamepinError as error:
+                assert error.code == "E336"
     assert not file.exists()
