@@ -36,6 +36,10 @@ class TooMany(Exception):
         self.retry_after = max(1, round(retry_after))
 
 
+class ClientGone(Exception):
+    """The client has closed its connection while its post waited."""
+
+
 class Access:
     """Tokens and their rates.
 

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from typing import TypeVar
 
-from namepin.agent.server.access import LOCAL, TooMany
+from namepin.agent.server.access import LOCAL, ClientGone, TooMany
 from namepin.graphs.calls import TURN, Turn
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import check_image
@@ -53,13 +53,16 @@ class Admission:
         return len(self._coming)
 
     @asynccontextmanager
-    async def turn(self, owner: str = LOCAL) -> AsyncIterator[Turn]:
+    async def turn(self, owner: str = LOCAL, gone: Callable[[], Awaitable[bool]] | None = None) -> AsyncIterator[Turn]:
         """Wait for a turn and hold it while the block runs, except while its tools wait for a server.
 
         Args:
             owner: the token's owner; on a server without tokens, the owner has all places.
+            gone: tells after the wait whether the client has gone. Clients that give up and ask again would otherwise
+                fill the queue with posts that nobody reads, and get no answer at all.
 
         Raises:
+            ClientGone: nobody waits for the post any more.
             TooMany: at once, if too many posts wait already; within the block, if too many call servers already.
         """
         if not self._free:
@@ -70,6 +73,7 @@ class Admission:
                 await self._take(self._coming)
             finally:
                 self._waiting_of[owner] -= 1
+            await self._pass_on_if(gone)
         else:
             await self._take(self._coming)
         turn = _Turn(self, owner)
@@ -110,6 +114,17 @@ class Admission:
             elif place in line:
                 line.remove(place)
             raise
+
+    async def _pass_on_if(self, gone: Callable[[], Awaitable[bool]] | None) -> None:
+        """Pass the turn on, and raise `ClientGone`, if the client has gone."""
+        try:
+            if gone is None or not await gone():
+                return
+        except BaseException:
+            self._give()
+            raise
+        self._give()
+        raise ClientGone
 
     def _give(self) -> None:
         """Pass a turn on, first to posts that have begun, since they hold pictures in memory."""

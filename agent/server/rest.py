@@ -8,12 +8,12 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from namepin.agent.api import Namepin
 from namepin.agent.posts import Ready, make_post
-from namepin.agent.server.access import Denied, TooMany
+from namepin.agent.server.access import ClientGone, Denied, TooMany
 from namepin.agent.server.admission import read_in_turn
 from namepin.agent.server.bodies import JsonRoute
 from namepin.agent.server.bounds import OWNER
@@ -123,7 +123,7 @@ async def extract(body: ExtractBody, request: Request, owner: Owner) -> Extracti
     overrides = {} if body.gamma is None else {"gate": {"gamma": body.gamma}}
     pin = await asyncio.to_thread(state.pins.get, profile, overrides)
     loop = asyncio.get_running_loop()
-    async with state.admission(profile).turn(owner) as turn:
+    async with state.admission(profile).turn(owner, request.is_disconnected) as turn:
         # Downloading a picture takes another server's time, so the post needs no turn for it.
         async with turn.away() if body.image_url is not None else nullcontext(turn.executor) as threads:
             picture = await loop.run_in_executor(threads, picture_of_body, body, state.settings.urls)
@@ -230,6 +230,10 @@ def register(app: FastAPI) -> None:
     @app.exception_handler(Denied)
     async def nobody(request: Request, error: Denied) -> JSONResponse:
         return unauthorized()
+
+    @app.exception_handler(ClientGone)
+    async def nobody_reads(request: Request, error: ClientGone) -> Response:
+        return Response(status_code=499)  # nginx's code for it; nothing arrives anywhere
 
     @app.exception_handler(TooMany)
     async def busy(request: Request, error: TooMany) -> JSONResponse:

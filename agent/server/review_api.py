@@ -50,7 +50,7 @@ async def begin(body: ExtractBody, request: Request, owner: Owner) -> Reviewed:
     row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
     make_post(row)
     picture = await asyncio.to_thread(picture_of_body, body, state.settings.urls)
-    async with state.admission(profile).turn(owner):
+    async with state.admission(profile).turn(owner, request.is_disconnected):
         return await state.reviews.begin(owner, row, picture, profile, body.gamma)
 
 
@@ -76,7 +76,7 @@ async def answer(review_id: ReviewId, body: AnswersBody, request: Request, owner
     waiting = state.reviews.get(owner, review_id)
     if waiting is None:
         raise _missing()
-    async with state.admission(waiting.profile).turn(owner):
+    async with state.admission(waiting.profile).turn(owner, request.is_disconnected):
         found = await state.reviews.answer(owner, review_id, body.answers)
     if found is None:
         raise _missing()
