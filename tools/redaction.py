@@ -45,6 +45,30 @@ def _replaced(value: Any, secret: str) -> Any:
     return value
 
 
+class SecretFilter:
+    """Removes a secret from a text that comes in pieces, also where it is split among them.
+
+    Args:
+        secret: nothing is removed if it cannot be a secret.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._secret, self._held = secret if is_secret(secret) else "", ""
+
+    def __call__(self, piece: str) -> str:
+        """The text that can be shown now; what may be the beginning of the secret is held back."""
+        text = (self._held + piece).replace(self._secret, "***") if self._secret else piece
+        longest = min(len(self._secret) - 1, len(text))
+        held = next((n for n in range(longest, 0, -1) if text.endswith(self._secret[:n])), 0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def rest(self) -> str:
+        """The text that was held back, at the end."""
+        rest, self._held = self._held, ""
+        return rest
+
+
 def without_credentials(text: str) -> str:
     """A message without `user:password@` in addresses, bearer tokens and API keys."""
     return _CREDENTIALS.sub("***", text)

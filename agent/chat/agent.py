@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from langchain.agents import create_agent
@@ -29,6 +29,7 @@ from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.calls import TURN
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import KEY_VARIABLE, OPENAI
+from namepin.tools.redaction import SecretFilter
 from namepin.tools.text import clean_text
 
 Agent = CompiledStateGraph[ChatState, ChatContext, Any, Any]
@@ -77,8 +78,8 @@ def lead_model(settings: ChatSettings) -> BaseChatModel:
     )
 
 
-class NamedFailures(AgentMiddleware[Any, Any]):
-    """Describe the server's error, without its words about the key."""
+class KeyWithheld(AgentMiddleware[Any, Any]):
+    """Describe the server's error, and remove the key from errors and answers."""
 
     def __init__(self, address: str) -> None:
         super().__init__()
@@ -88,10 +89,11 @@ class NamedFailures(AgentMiddleware[Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Ask the model; E312 for every failure."""
-        from namepin.tools.llm.client import no_answer
+        from namepin.tools.llm.client import no_answer, without_key
 
         try:
-            return await handler(request)
+            answer = await handler(request)
+            return replace(answer, result=without_key(answer.result))
         except NamepinError:
             raise
         except Exception as error:  # the boundary to two libraries and a server: every error gets a code
@@ -131,7 +133,7 @@ def build_agent(
     """
     limits: tuple[AgentMiddleware[Any, Any], ...] = (
         *middleware,
-        *([NamedFailures(settings.base_url or OPENAI), TurnGivenBack()] if settings.model is not None else []),
+        *([KeyWithheld(settings.base_url or OPENAI), TurnGivenBack()] if settings.model is not None else []),
         ModelCallLimitMiddleware(run_limit=settings.model_calls, exit_behavior="end"),
         ToolCallLimitMiddleware(run_limit=settings.tool_calls, exit_behavior="continue"),
     )
@@ -172,12 +174,16 @@ async def stream_answer(
     if attached is not None:
         given |= picture_update(attached)
     stream = agent.astream(given, _with_tracers(config, context), context=context, stream_mode=["messages", "updates"])
+    shown = SecretFilter(os.environ.get(KEY_VARIABLE, ""))
     async for mode, event in cast(AsyncIterator[tuple[str, Any]], stream):
         if mode == "messages":
             piece = event[0]
             if isinstance(piece, AIMessage | AIMessageChunk) and piece.text and not piece.tool_calls:
-                yield Chunk(piece.text)
+                if text := shown(piece.text):
+                    yield Chunk(text)
             continue
+        if rest := shown.rest():
+            yield Chunk(rest)
         for update in event.values():
             for new in (update or {}).get("messages", []):
                 if isinstance(new, AIMessage):

@@ -1,5 +1,6 @@
 """A server that reveals the key in its answers: they are parsed as they come, and nothing that is kept has the key."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from namepin.agent.chat.agent import build_agent, lead_model, stream_answer
+from namepin.agent.chat.state import Answer, ChatContext
+from namepin.agent.checkpointer import open_saver, thread_of
+from namepin.agent.config.sections import ChatSettings
+from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.tools.entailment.chat import ChatEntailment
 from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import ToolUnavailable
@@ -14,8 +21,9 @@ from namepin.tools.interfaces import EntailRequest, KnowledgeRequest, ReferringQ
 from namepin.tools.knowledge.chat import ChatKnowledge
 from namepin.tools.knowledge.config import KnowledgeConfig
 from namepin.tools.media import Media
-from namepin.tools.redaction import without_secret
+from namepin.tools.redaction import SecretFilter, without_secret
 from namepin.tools.types import ImageRef
+from support import chat_server
 from support.scripted_chat import Server, serve
 
 KEY = "sk-proj/A1b2C3d4E5f6G7h8"
@@ -86,3 +94,29 @@ def test_error_that_quotes_an_answer_has_no_piece_of_the_key(server: Server) -> 
     assert "neither yes nor no" in str(caught.value) and not has_piece(str(caught.value))
     sent_back = json.dumps(server.bodies[1]["messages"])
     assert "***" in sent_back and not has_piece(sent_back)
+
+
+def test_model_that_leads_a_conversation_shows_and_stores_no_key(tmp_path: Path) -> None:
+    async def talk(url: str) -> list[str]:
+        settings = ChatSettings(model="m", base_url=url, retries=0)
+        context = ChatContext(ProfilePool(["starter"]), Pictures(tmp_path / "pictures"), "starter")
+        async with open_saver(tmp_path) as saver:
+            agent = build_agent(lead_model(settings), settings, saver)
+            events = [e async for e in stream_answer(agent, "hello", None, context, thread_of("me", "talk"))]
+        return [event.words if isinstance(event, Answer) else event.text for event in events]
+
+    steps = (("extract", {"text": f"Bob Dylan {KEY}"}), f"The key is {KEY} indeed")
+    with chat_server.serve(*steps) as server:
+        said = asyncio.run(talk(server.url))
+    assert "The key is *** indeed" in "".join(said) and not has_piece("".join(said))
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"Bob Dylan ***" in stored and KEY.encode() not in stored
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 23, 24, 100])
+def test_key_that_comes_in_pieces_is_not_shown(size: int) -> None:
+    text = f"{KEY[:5]} the key is {KEY}{KEY}, and {KEY[:9]}"
+    shown, pieces = SecretFilter(KEY), [text[at : at + size] for at in range(0, len(text), size)]
+    assert "".join(map(shown, pieces)) + shown.rest() == text.replace(KEY, "***")
+    plain = SecretFilter("test")
+    assert "".join(map(plain, pieces)) + plain.rest() == text
