@@ -202,7 +202,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         if address:
             _check_reachable(address)
         ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises a bare Exception where a node does not start in time
         what = f"no Ray cluster at {address}" if address else f"Ray does not start here: {error}"
         mend = "start it (`ray start --head`), or correct --address"
         raise NamepinError("E303", what, where="--address", mend=mend, exit_code=Exit.UNREACHABLE) from error

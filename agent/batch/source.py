@@ -66,6 +66,15 @@ class Source:
             raise NamepinError("E104", "there is no such input", where=name, mend=mend)
         self._file = InputFile(self.path)
 
+    def check(self) -> None:
+        """Read a data set through, once. Call it before slow work; faults of a file's rows are results.
+
+        Raises:
+            NamepinError: E13x when the data set cannot be read.
+        """
+        if self._dataset:
+            self._read_through  # noqa: B018  # cached
+
     def sha256(self) -> str:
         """The sha256 of the file's bytes or, for a data set, of its posts."""
         if self._dataset:

@@ -87,6 +87,7 @@ def batch(
     source = Source(input, predictions=only is Only.masks)
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
     check_folder(out)
+    source.check()
     say_loading(f"the tools of profile {settings.profile}")
 
     from namepin.agent.workflows.batch import run
@@ -139,6 +140,7 @@ def _estimate(
     check_writable(file)
     source = Source(input)
     settings = load_settings(profile, assignments=assignments or (), overrides={"graph": graph.value} if graph else {})
+    source.check()
     say_loading(f"the tools of profile {settings.profile}")
     from namepin.agent.estimate.page import describe_estimate, report
     from namepin.agent.estimate.sample import estimate_batch

@@ -1,7 +1,9 @@
 """Cheap checks before anything is loaded: packages that a command needs, files that it will write."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from namepin.tools.errors import Exit, NamepinError, install_command
 
@@ -26,7 +28,7 @@ def require_packages(who: str, *packages: str, extra: str, otherwise: str = "") 
 
 
 def check_writable(path: Path | None) -> None:
-    """Fail before the run, not after it.
+    """Fail before the run, not after it. A file that was not there is not there afterwards.
 
     Raises:
         NamepinError: E500 when the file cannot be written.
@@ -35,24 +37,29 @@ def check_writable(path: Path | None) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        new = not os.path.lexists(path)
         path.open("a").close()
+        if new:
+            path.unlink()
     except OSError as error:
         raise NamepinError(
             "E500", f"cannot write {str(path)!r}: {error.strerror}", mend="choose another place"
         ) from error
 
 
-def check_folder(path: Path) -> None:
-    """Fail before the run if the folder for its results is a file or cannot be created.
+def check_folder(path: Path, flag: str = "--out") -> None:
+    """Fail before the run if the folder for its results is a file, or cannot be created or written.
 
     Raises:
         NamepinError: E500.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
     except OSError as error:
         what = f"cannot write the results: {error.strerror}"
-        raise NamepinError("E500", what, where=str(path), mend="choose another folder with --out") from error
+        raise NamepinError("E500", what, where=str(path), mend=f"choose another folder with {flag}") from error
 
 
 def _is_installed(package: str) -> bool:

@@ -117,7 +117,7 @@ def evaluate(
 ) -> int:
     """Score a profile, or anyone's predictions, on a data set."""
     grounded, files = visual is Visual.predicted, predictions or []
-    _check_flags(profile, files, knowledge, grounded, against or html or markdown, save, langsmith, suggest)
+    _check_flags(profile, files, set_, knowledge, grounded, against or html or markdown, save, langsmith, suggest)
 
     from namepin.agent.config.settings import load_settings
     from namepin.agent.workflows import evaluate as workflow
@@ -155,6 +155,7 @@ def register(app: typer.Typer) -> None:
 def _check_flags(
     profile: str | None,
     files: Sequence[Path],
+    assignments: Sequence[str] | None,
     knowledge: Knowledge,
     grounded: bool,
     one_run_only: Path | None,
@@ -169,8 +170,9 @@ def _check_flags(
     """
     if profile and files:
         raise NamepinError("E139", "--profile and --predictions exclude each other", mend="give one of the two")
-    if files and (save or knowledge is not Knowledge.off):
-        raise NamepinError("E139", "--knowledge and --save go with --profile", mend="leave them out with --predictions")
+    if files and (save or assignments or knowledge is not Knowledge.off):
+        what = "--knowledge, --save and --set go with --profile"
+        raise NamepinError("E139", what, mend="leave them out with --predictions")
     if suggest and files:
         raise NamepinError("E139", "--suggest runs a profile", mend="leave out --predictions")
     if langsmith and (files or not grounded):

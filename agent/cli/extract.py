@@ -55,6 +55,7 @@ def extract(
     from namepin.agent.posts import ready as make_ready
     from namepin.agent.render.files import Results, written_files
     from namepin.agent.render.html import About
+    from namepin.graphs.recording.recorder import Recorder
     from namepin.tools.types import Post
 
     # The input is checked before the graph and the tools are imported, which takes seconds.
@@ -64,6 +65,8 @@ def extract(
         plain = [post if isinstance(post, Post) else post.post for post in given]
         _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])
     results = Results(out, About(settings.profile, settings.gate.gamma))
+    if record:
+        Recorder(record, graph="", profile={}).check()
     failed = 0
     for extraction, picture, heat in _extract_posts(settings, given, record):
         failed += extraction.status == "failed"

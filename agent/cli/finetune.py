@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from namepin.agent.cli.checks import check_folder
 from namepin.agent.cli.options import Set
 from namepin.agent.cli.progress import say_loading
 from namepin.tools.errors import Exit, NamepinError, install_command
@@ -63,6 +64,7 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
     from namepin.agent.workflows.recipes import load_recipe, recipe_kinds
 
     recipe = load_recipe(recipe_kinds(module), config, assignments)
+    check_folder(Path(recipe.out), "--set out=DIR")  # before the slow imports
     first = os.environ.get("RANK", "0") == "0"  # only the main process prints
     if first:
         say_loading("PyTorch and the recipe")
@@ -70,9 +72,6 @@ def _train(module: str, config: Path | None, assignments: Sequence[str], resume:
 
     import torch
 
-    from namepin.finetune.loop.run_folder import ensure_writable
-
-    ensure_writable(Path(recipe.out))  # checked before the slow steps
     if first:
         for name, value in asdict(recipe).items():
             print(f"{name} = {json.dumps(value)}")

@@ -3,7 +3,9 @@
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -278,11 +280,18 @@ def _lacking(settings: Settings, needs: Sequence[str]) -> Iterator[str]:
 
 def _weights(settings: Settings) -> Iterator[str]:
     yield from sorted({f"missing weights: {weights.command}" for weights in _unfetched(settings)})
-    if any(_device(tool.config) == "cuda" for tool in settings.tools.values()):
-        import torch
+    if any(_device(tool.config) == "cuda" for tool in settings.tools.values()) and not _has_gpu():
+        yield f"profile {settings.profile} needs a GPU"
 
-        if not torch.cuda.is_available():
-            yield f"profile {settings.profile} needs a GPU"
+
+@cache
+def _has_gpu() -> bool:
+    """Whether PyTorch can use a GPU. PyTorch, whose import takes seconds, is imported only if there is a driver."""
+    if not (find_library("cuda") or find_library("nvcuda") or Path("/dev/kfd").exists()):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _unfetched(settings: Settings) -> Iterator[Wanted]:

@@ -113,7 +113,7 @@ class Wanted:
         """Whether the weights are on this machine: at a path, shipped with Namepin, or in the hub's cache."""
         from huggingface_hub import try_to_load_from_cache
 
-        from namepin.tools.loading.encoder import shipped_folder  # imports torch, so only on demand
+        from namepin.tools.loading.shipped import shipped_folder
 
         if Path(self.weights).exists() or shipped_folder(self.weights):
             return True
@@ -127,7 +127,7 @@ class Wanted:
         """The command that downloads them."""
         path = Path(self.weights)
         if self.weights.startswith("sandbox/"):
-            from namepin.tools.loading.encoder import CLONE_COMMAND
+            from namepin.tools.loading.shipped import CLONE_COMMAND
 
             return CLONE_COMMAND
         if path.suffix in (".pt", ".pth"):

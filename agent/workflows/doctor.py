@@ -209,7 +209,8 @@ def _megabytes(chosen: ToolSettings) -> float | None:
 
 
 def _tagger_files(config: BaseModel) -> tuple[Path, ...]:
-    from namepin.tools.loading.encoder import WEIGHTS, encoder_folder
+    from namepin.tools.loading.encoder import encoder_folder
+    from namepin.tools.loading.shipped import WEIGHTS
     from namepin.tools.tagger.adapter import read_manifest
 
     name = str(config.model_dump()["adapter"])

@@ -44,9 +44,14 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
         assignments: the `--set` flags.
 
     Raises:
-        NamepinError: E201 the file is not TOML, E202 an unknown setting, E203 a value that does not fit.
+        NamepinError: E201 the file is not TOML or sets nothing, E202 an unknown setting, E203 a value that
+            does not fit.
     """
-    values: Layer = (from_file(_file_of(config)) if config else {}) | from_assignments(assignments)
+    given: Layer = from_file(_file_of(config)) if config else {}
+    if config and not given:
+        mend = "give a file with settings, or leave out --config to train with the defaults"
+        raise NamepinError("E201", "the file sets nothing", where=str(config), mend=mend)
+    values = given | from_assignments(assignments)
     backend = values["backend"].value if "backend" in values else next(iter(kinds))
     if backend not in kinds:
         mend = f"{suggest(str(backend), kinds)}backends: {', '.join(kinds)}"

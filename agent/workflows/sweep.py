@@ -34,14 +34,19 @@ def check_policies(policies: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         NamepinError: E404.
     """
+    mend = "sweep gate.*, match.*, expression.*, mask.*, protocol or iou"
     for policy in policies:
-        overrides = Overrides.of(policy)
+        try:
+            overrides = Overrides.of(policy)
+            overrides.policy_over({})
+        except NamepinError as error:
+            what = error.what.replace("a replay cannot set", "a sweep cannot vary")
+            near = error.mend if error.mend.startswith("did you mean") else mend
+            raise NamepinError(error.code, what, where="--over", mend=near) from None
         if overrides.changed or overrides.off:
             role = sorted(overrides.changed | overrides.off)[0]
             what = f"a sweep varies the graph's settings, and {role} is a tool"
-            mend = "sweep gate.*, match.*, expression.*, mask.*, protocol or iou"
             raise NamepinError("E404", what, where="--over", mend=mend)
-        overrides.policy_over({})
 
 
 def recorded_ids(directory: Path) -> set[str]:

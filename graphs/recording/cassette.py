@@ -181,8 +181,12 @@ class Cassette:
         setups = {key: setup.model_dump(mode="json") for key, setup in self.setups.items()}
         files.write_files(directory, setups, lines, {key: self.blobs[key] for key in sorted(keys)})
 
-    def add_to(self, directory: Path) -> None:
+    def add_to(self, directory: Path, *, write: bool = True) -> None:
         """Add these posts to the cassette in a folder. They replace posts of the same ids; other posts stay.
+
+        Args:
+            directory: the folder, created if missing.
+            write: False only checks that the folder can be written to, and that its cassette is whole.
 
         Raises:
             NamepinError: E401 when the folder holds a damaged cassette, E501 when it cannot be written.
@@ -192,7 +196,8 @@ class Cassette:
             old.posts |= self.posts
             old.setups |= self.setups
             old.blobs |= self.blobs
-            old.save(directory)
+            if write:
+                old.save(directory)
 
 
 def _usable(setup: Setup) -> Setup:

@@ -99,6 +99,14 @@ class Recorder:
         self._begun: list[tuple[PostRecord, Setup]] = []
         self._blobs: dict[str, bytes] = {}
 
+    def check(self) -> None:
+        """Find faults of the folder before the slow work; a folder that was not there is then there, and empty.
+
+        Raises:
+            NamepinError: as `save`.
+        """
+        Cassette().add_to(self.directory, write=False)
+
     def listen(self, context: Context, post: Post, image: ImageRef | None, notices: Sequence[Notice] = ()) -> Context:
         """A context for this post's run that records everything.
 

@@ -5,6 +5,7 @@ this process, all others in a worker process with a deadline (`decoder_pool`). N
 picture does not delay others.
 """
 
+import atexit
 import hashlib
 import os
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ def _unreadable(data: bytes, where: str) -> NamepinError:
 
 
 _processes = DecoderPool(_PROCESSES)
+atexit.register(end_decoders)  # the interpreter would warn of processes that still run
 
 
 def _after_fork() -> None:

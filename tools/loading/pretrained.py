@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
-from namepin.tools.loading.encoder import find_shipped
 from namepin.tools.loading.quiet import quiet_transformers
+from namepin.tools.loading.shipped import find_shipped
 
 
 def locate(weights: str, revision: str | None = None) -> Path:

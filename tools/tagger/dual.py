@@ -12,8 +12,8 @@ from torch import Tensor
 from namepin.tools.base import fingerprint
 from namepin.tools.interfaces import TagRequest, Tags
 from namepin.tools.knowledge.styles import same_style
-from namepin.tools.loading.encoder import find_shipped
 from namepin.tools.loading.pretrained import device_named
+from namepin.tools.loading.shipped import find_shipped
 from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF, bio_tags
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores

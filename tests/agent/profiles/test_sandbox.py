@@ -13,7 +13,7 @@ from namepin.agent.config.settings import load_settings
 from namepin.agent.workflows.checkpoint_sizes import wanted_weights
 from namepin.finetune.sandbox.train import write_profile
 from namepin.finetune.sandbox.write import write_world
-from namepin.tools.loading.encoder import WEIGHTS
+from namepin.tools.loading.shipped import WEIGHTS
 
 LIMIT = 20_000_000
 """Bytes of all that ships for the sandbox."""

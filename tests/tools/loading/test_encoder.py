@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.loading import encoder as checkpoints
+from namepin.tools.loading import shipped
 from namepin.tools.loading.config import MINILM
 from namepin.tools.loading.encoder import encoder_folder, load_encoder, read_safetensors
 from namepin.tools.loading.pretrained import locate
@@ -82,7 +82,7 @@ def test_reading_safetensors(tmp_path: Path) -> None:
 def test_sandbox_weights_outside_a_clone_name_the_command(
     load: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(NamepinError, match="E221.*clone.*pip install -e"):
@@ -90,7 +90,7 @@ def test_sandbox_weights_outside_a_clone_name_the_command(
 
 
 def test_own_weights_in_a_folder_called_sandbox_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sandbox" / "matcher").mkdir(parents=True)
 

@@ -9,7 +9,7 @@ import pytest
 from namepin.evals.datasets.conll import read_tagged_posts
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.labels import ALIASES, FINE_TO_COARSE4
-from namepin.tools.loading.encoder import WEIGHTS
+from namepin.tools.loading.shipped import WEIGHTS
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import read_manifest
 from namepin.tools.tagger.config import TaggerConfig
