@@ -1,7 +1,6 @@
 """The page's conversation: messages in, HTML out. All shown content is read from the stored conversation."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,18 +16,17 @@ from namepin.agent.checkpointer import damage_error
 from namepin.agent.render.html import About
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.server.state import ServerState
-from namepin.agent.stores.pictures import Attachment, Pictures, given_up
+from namepin.agent.stores.pictures import Attachment
 from namepin.agent.web import fragments
+from namepin.agent.web.uploads import Uploads
 from namepin.agent.web.visitors import Visitor, Visitors
 from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError
-from namepin.tools.images.load import NOT_IN_TIME, TOO_SLOW, LoadedImage
+from namepin.tools.images.load import LoadedImage
 from namepin.tools.types import Extraction
 
 _TURNS = 30
 """Number of shown turns; older turns stay in the conversation."""
-_GIVEN_UP = "0" * 64
-"""In place of a picture's sha256: the upload was not decoded by its deadline."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,13 @@ class PageConversation:
 
     Args:
         state: the server's parts.
-        pictures: store of uploads.
+        uploads: the pictures that visitors have sent.
         visitors: the visitors and their rights.
         agent: the conversation's graph, with its checkpointer.
     """
 
-    def __init__(self, state: ServerState, pictures: Pictures, visitors: Visitors, agent: Agent) -> None:
-        self.state, self.pictures, self.visitors, self.agent = state, pictures, visitors, agent
+    def __init__(self, state: ServerState, uploads: Uploads, visitors: Visitors, agent: Agent) -> None:
+        self.state, self.uploads, self.visitors, self.agent = state, uploads, visitors, agent
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def answer(
@@ -66,7 +64,7 @@ class PageConversation:
         self.visitors.access.count(visitor.owner)
         profile = profile or self.state.pins.profiles[0]
         await asyncio.to_thread(self.state.pins.get, profile)
-        context = ChatContext(self.state.pins, self.pictures, profile, heat=self.state.heat)
+        context = ChatContext(self.state.pins, self.uploads.of(visitor), profile, heat=self.state.heat)
         doing, text = "Reading", ""
         yield fragments.turn(fragments.Turn(message or "(a picture)", doing=doing))
         async with self.lock(visitor), self.state.admission(profile).turn(visitor.owner):
@@ -128,10 +126,10 @@ class PageConversation:
                 return Result(extraction, await self._about(extraction, values), overrides)
         return None
 
-    async def picture(self, extraction: Extraction) -> LoadedImage | None:
+    async def picture(self, visitor: Visitor, extraction: Extraction) -> LoadedImage | None:
         """An extraction's picture; None if it has none or the picture is no longer stored."""
         try:
-            return await self.pictures.aopen(extraction.image) if extraction.image else None
+            return await self.uploads.of(visitor).aopen(extraction.image) if extraction.image else None
         except NamepinError:
             return None
 
@@ -146,7 +144,7 @@ class PageConversation:
             return fragments.Block(answer)
         address, name = None, fragments.anchor(call)
         if extraction.image:
-            address = f"/page/pictures/{self.visitors.sign(visitor, extraction.image.sha256)}.jpg"
+            address = f"/page/pictures/{self.uploads.sign(visitor, extraction.image)}.jpg"
         stored = await asyncio.to_thread(self.state.heat.of, extraction)
         return fragments.Block(
             answer,
@@ -203,32 +201,3 @@ def _answer(message: ToolMessage) -> Answer:
 def review_call(review_id: str) -> str:
     """The name of the call in the conversation whose answer is a review's result."""
     return f"review-{review_id}"
-
-
-async def keep_upload(visitors: Visitors, pictures: Pictures, visitor: Visitor, data: bytes) -> tuple[str, Attachment]:
-    """Store an upload. Returns its signed name, for `picture_of`; and what it is.
-
-    Raises:
-        NamepinError: as `Pictures.keep`, except E129: such a picture has a name that tells so.
-    """
-    kept = await pictures.aattach(data)
-    return visitors.sign(visitor, kept.ref.sha256 if kept.ref else _GIVEN_UP), kept
-
-
-async def picture_of(visitors: Visitors, pictures: Pictures, visitor: Visitor, signed: str) -> Attachment | None:
-    """The picture that the visitor uploaded; None for no picture.
-
-    Raises:
-        NamepinError: E120 when it is not the visitor's, or no longer stored.
-    """
-    if not signed:
-        return None
-    sha256 = visitors.check(visitor, signed)
-    if sha256 is None or not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise NamepinError("E120", "the picture is no longer stored", mend="choose it again")
-    if sha256 == _GIVEN_UP:
-        return given_up(NamepinError(NOT_IN_TIME, f"the picture {TOO_SLOW} its deadline"))
-    try:
-        return Attachment((await pictures.afind(sha256)).ref)
-    except NamepinError as error:
-        return given_up(error)

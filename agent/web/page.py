@@ -20,10 +20,10 @@ from namepin.agent.checkpointer import open_saver
 from namepin.agent.config.settings import Settings
 from namepin.agent.server.access import Denied, TooMany
 from namepin.agent.server.state import ServerState
-from namepin.agent.stores.pictures import Pictures
 from namepin.agent.web import fragments, routes
-from namepin.agent.web.conversation import PageConversation, keep_upload, picture_of
+from namepin.agent.web.conversation import PageConversation
 from namepin.agent.web.gradio_guard import Gate
+from namepin.agent.web.uploads import Uploads
 from namepin.agent.web.visitors import Visitor, Visitors
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import read_lines
@@ -47,7 +47,7 @@ def add_page(app: FastAPI, settings: Settings) -> None:
     state: ServerState = app.state.namepin
     visitors = Visitors(state.access)
     app.state.visitors = visitors
-    app.state.pictures = Pictures(state.folder / "pictures", max_pixels=settings.images.max_pixels)
+    app.state.uploads = Uploads(visitors, state.folder / "pictures", settings.images.max_pixels)
     model = lead_model(settings.chat)
     app.include_router(routes.router)
     before = app.router.lifespan_context
@@ -56,7 +56,7 @@ def add_page(app: FastAPI, settings: Settings) -> None:
     async def with_conversations(app: FastAPI) -> AsyncIterator[Any]:
         async with open_saver(state.folder) as saver, before(app) as given:
             app.state.talk = PageConversation(
-                state, app.state.pictures, visitors, build_agent(model, settings.chat, saver)
+                state, app.state.uploads, visitors, build_agent(model, settings.chat, saver)
             )
             yield given
 
@@ -196,7 +196,7 @@ class PageEvents:
         try:
             visitor = self.visitors.require_known(request.cookies)
             data = (EXAMPLES.parent / post["image"]).read_bytes()
-            signed, _ = await keep_upload(self.visitors, self.app.state.pictures, visitor, data)
+            signed, _ = await self.app.state.uploads.keep(visitor, data)
         except (Denied, OSError, NamepinError):
             signed = ""
         async for shown in _answers(self.app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
@@ -261,7 +261,7 @@ async def _answers(
     typed, signed, profile = (value if isinstance(value, str) else "" for value in (typed, signed, profile))
     try:
         visitor = talk.visitors.require_known(request.cookies)
-        picture = await picture_of(talk.visitors, talk.pictures, visitor, signed)
+        picture = await talk.uploads.attached(visitor, signed)
         async for html in talk.answer(visitor, typed, picture, profile or None):
             yield same, html, same, same, same
         spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))

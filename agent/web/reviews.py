@@ -27,7 +27,7 @@ async def begin(talk: PageConversation, visitor: Visitor, name: str) -> Reviewed
     if waiting is not None:
         return waiting
     extraction, overrides = found.extraction, found.overrides
-    picture = talk.pictures.read(extraction.image.sha256) if extraction.image else None
+    picture = talk.uploads.of(visitor).read(extraction.image.sha256) if extraction.image else None
     row = {"id": extraction.id, "text": extraction.text}
     gamma = overrides.get("gate", {}).get("gamma")
     reviews, owner = talk.state.reviews, visitor.jobs_owner

@@ -22,7 +22,7 @@ from namepin.agent.server.review_api import AnswersBody, rows_file
 from namepin.agent.server.state import ServerState
 from namepin.agent.web import fragments
 from namepin.agent.web import reviews as reviewing
-from namepin.agent.web.conversation import PageConversation, keep_upload
+from namepin.agent.web.conversation import PageConversation
 from namepin.agent.web.gradio_guard import POLICY, cookie
 from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
 from namepin.tools.errors import NamepinError
@@ -97,8 +97,7 @@ async def upload(request: Request, visitor: Counted) -> JSONResponse:
 
     The message goes without a picture that is not decoded by its deadline; then the answer has `given_up`.
     """
-    state = request.app.state
-    signed, kept = await keep_upload(state.visitors, state.pictures, visitor, await request.body())
+    signed, kept = await request.app.state.uploads.keep(visitor, await request.body())
     if kept.ref is None:
         return JSONResponse({"picture": signed, "given_up": kept.notices[0].message})
     return JSONResponse({"picture": signed, "width": kept.ref.width, "height": kept.ref.height})
@@ -110,7 +109,7 @@ async def picture(signed: Annotated[str, Path(pattern=_SIGNED)], request: Reques
     sha256 = request.app.state.visitors.check(visitor, signed)
     if sha256 is None:
         raise HTTPException(404, "you have no such picture")
-    found = await request.app.state.pictures.afind(sha256)
+    found = await request.app.state.uploads.of(visitor).afind(sha256)
     return await asyncio.to_thread(_as_jpeg, found.image)
 
 
@@ -127,7 +126,7 @@ async def result_json(name: Name, request: Request, visitor: KnownVisitor) -> Re
 async def result_png(name: Name, request: Request, visitor: Counted) -> Response:
     """An answer's picture with boxes, masks and labels."""
     found = await _talk(request).result(visitor, name)
-    image = found and await _talk(request).picture(found.extraction)
+    image = found and await _talk(request).picture(visitor, found.extraction)
     if not found or not image:
         raise _missing()
 
@@ -156,7 +155,7 @@ async def result_html(name: Name, request: Request, visitor: Counted) -> Respons
     found = await _talk(request).result(visitor, name)
     if found is None:
         raise _missing()
-    image = await _talk(request).picture(found.extraction)
+    image = await _talk(request).picture(visitor, found.extraction)
     heat = _talk(request).state.heat.of(found.extraction)
     shown = Shown(found.extraction, image.image if image else None, heat)
     body = await asyncio.to_thread(lambda: page([shown], found.about).encode())

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from namepin.agent.mcp.owners import McpSessions
 from namepin.agent.mcp.server import build_server, local
 from namepin.agent.server.access import Access
 from namepin.agent.server.reviews import Reviews
-from namepin.agent.stores.pictures import Pictures
+from namepin.agent.stores.files import FileStore
 from namepin.agent.stores.profile_pool import ProfilePool
-from namepin.agent.web.conversation import keep_upload, picture_of
+from namepin.agent.web.uploads import Uploads
 from namepin.agent.web.visitors import Visitors, new_session
 from namepin.tools.errors import NamepinError
 from namepin.tools.images import load
 from namepin.tools.types import Extraction
-from support.hostile_pictures import slow_jpeg
+from support.hostile_pictures import encoded, slow_jpeg
 
 TEXT = "Bob Dylan in Oslo"
+MAKE_ROOM = FileStore._make_room
 CLOSE = ("review.match_margin=1", "gate.margin=9")
 """Everything is close: each type and each place is asked."""
 
@@ -69,14 +71,15 @@ def test_mcp_with_a_slow_picture_reads_the_text(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("hurry")
 def test_the_page_and_chat_with_a_slow_picture_read_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
-    visitors, pictures = Visitors(Access({}, 60)), Pictures(tmp_path / "pictures")
-    context = ChatContext(ProfilePool(["starter"]), pictures, "starter")
+    visitors = Visitors(Access({}, 60))
+    uploads = Uploads(visitors, tmp_path / "pictures", 64_000_000)
     visitor = visitors.require_known({"namepin_session": new_session()})
+    context = ChatContext(ProfilePool(["starter"]), uploads.of(visitor), "starter")
 
     async def talk(*messages: str) -> list[Extraction]:
-        signed, kept = await keep_upload(visitors, pictures, visitor, slow_jpeg())
+        signed, kept = await uploads.keep(visitor, slow_jpeg())
         assert kept.ref is None and not (tmp_path / "pictures").exists()
-        attached = await picture_of(visitors, pictures, visitor, signed)
+        attached = await uploads.attached(visitor, signed)
         found = []
         async with open_saver() as saver:
             agent = build_agent(lead_model(ChatSettings()), ChatSettings(), saver)
@@ -93,14 +96,15 @@ def test_the_page_and_chat_with_a_slow_picture_read_the_text(tmp_path: Path, mon
 
 
 def test_a_stored_picture_slow_another_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    visitors, pictures = Visitors(Access({}, 60)), Pictures(tmp_path / "pictures")
+    visitors = Visitors(Access({}, 60))
+    uploads = Uploads(visitors, tmp_path / "pictures", 64_000_000)
     visitor = visitors.require_known({"namepin_session": new_session()})
-    signed, kept = asyncio.run(keep_upload(visitors, pictures, visitor, slow_jpeg()))
+    signed, kept = asyncio.run(uploads.keep(visitor, slow_jpeg()))
     assert kept.ref is not None
     monkeypatch.setattr(load, "DEADLINE_S", 0.01)
-    attached = asyncio.run(picture_of(visitors, pictures, visitor, signed))
+    attached = asyncio.run(uploads.attached(visitor, signed))
     assert attached is not None and attached.ref is None and attached.notices[0].code == "W101"
-    picture, notices = asyncio.run(pictures.open_attached(kept))
+    picture, notices = asyncio.run(uploads.of(visitor).open_attached(kept))
     assert picture is None and notices[0].code == "W101"
 
 
@@ -124,3 +128,25 @@ async def test_a_review_keeps_to_what_it_began_with(tmp_path: Path, monkeypatch:
         answers = {question.key: question.choices[0] for question in held.questions}
         held = await reviews.answer("me", held.id, answers) or held
     assert held.extraction is not None and held.extraction.image is not None and held.extraction.status == "ok"
+
+
+def test_one_owners_uploads_push_out_nobody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FileStore, "_make_room", partialmethod(_within, 3000))
+    visitors = Visitors(Access({"ann": "a" * 20, "bo": "b" * 20}, 60))
+    uploads = Uploads(visitors, tmp_path / "pictures", 64_000_000)
+    ann, bo = (
+        visitors.require_known({"namepin_session": new_session(), "namepin_token": letter * 20}) for letter in "ab"
+    )
+    mine, _ = asyncio.run(uploads.keep(ann, encoded("PNG")))
+    for number in range(9):
+        theirs, _ = asyncio.run(uploads.keep(bo, encoded("PNG") + bytes(500 + number)))
+    assert len(list((tmp_path / "pictures" / "bo").iterdir())) < 9, "they push out their own"
+    kept = asyncio.run(uploads.attached(ann, mine))
+    assert kept is not None and kept.ref is not None
+    with pytest.raises(NamepinError, match="E120"):
+        asyncio.run(uploads.attached(ann, theirs))
+
+
+def _within(store: FileStore, most: int, keep: str) -> None:
+    store.max_bytes = most
+    MAKE_ROOM(store, keep)
