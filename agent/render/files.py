@@ -10,7 +10,7 @@ from namepin.agent.render.html import About, page, shrink
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import Shown
 from namepin.tools.errors import NamepinError
-from namepin.tools.files import atomic_write, file_name
+from namepin.tools.files import atomic_path, atomic_write, file_name
 from namepin.tools.types import Extraction
 
 PREDICTIONS, PAGE = "predictions.jsonl", "index.html"
@@ -35,7 +35,7 @@ class Results:
         if folder is not None:
             with _writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / PREDICTIONS).write_bytes(b"")
+                atomic_write(folder / PREDICTIONS, b"")  # a link of that name is replaced, and not followed
 
     def add(self, extraction: Extraction, picture: Image.Image | None, heat: Mapping[int, bytes] | None = None) -> None:
         """Append to `predictions.jsonl` and write the annotated picture, `ID.png`. The page shows the heat maps."""
@@ -46,7 +46,8 @@ class Results:
             with (self.folder / PREDICTIONS).open("a", encoding="utf-8") as file:
                 file.write(extraction.to_json() + "\n")
             if picture:
-                annotate(picture, extraction).save(self.folder / file_name(extraction.id, ".png"), optimize=True)
+                with atomic_path(self.folder / file_name(extraction.id, ".png")) as partial:
+                    annotate(picture, extraction).save(partial, "PNG", optimize=True)
 
     def page(self) -> str:
         """The page of all posts so far."""
