@@ -34,6 +34,8 @@ from namepin.tools.errors import Exit, NamepinError, install_command
 _HELD = 4
 """Number of chunks in each actor's queue; more would only take memory."""
 _READER_BYTES = 2**27
+_STARTS = 3
+"""Attempts to start a Ray on this machine."""
 _CONNECT_S = 10.0
 """Seconds after which a silent cluster counts as unreachable."""
 _RAY_ENVIRONMENT = {
@@ -201,7 +203,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
     try:
         if address:
             _check_reachable(address)
-        ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
+        _init(given, tries=1 if address else _STARTS)
     except Exception as error:  # Ray raises a bare Exception where a node does not start in time
         what = f"no Ray cluster at {address}" if address else f"Ray does not start here: {error}"
         mend = "start it (`ray start --head`), or correct --address"
@@ -216,6 +218,21 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _init(given: dict[str, Any], tries: int) -> None:
+    """`ray.init`. Ray gives a node of its own 30 s to start, which a busy machine may need twice."""
+    import ray
+
+    while True:
+        try:
+            ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # Ray raises no other kind here
+            tries -= 1
+            ray.shutdown()
+            if not tries or "timed out" not in str(error):
+                raise
 
 
 def _check_reachable(address: str) -> None:
