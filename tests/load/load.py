@@ -82,7 +82,7 @@ class Serve:
         self._ready()
 
     def _ready(self) -> None:
-        for _ in range(1200):
+        for _ in range(6000):
             if self.process.poll() is not None:
                 break
             with socket.socket() as probe:

