@@ -27,6 +27,7 @@ from namepin.tools.types import Extraction
 MANIFEST, LOCK, TABLE = "manifest.json", ".lock", "predictions.parquet"
 DEGRADED = b'"status":"degraded","warnings"'
 """A text that only the lines of degraded posts contain, since quotes within a post's text are escaped."""
+_FILES = (PREDICTIONS, FAILURES, *SET_ASIDE.values(), MANIFEST, LOCK, TABLE)
 SYNC_S = 1.0
 """Longest time in seconds until predictions reach the disk itself, not only the system's memory."""
 
@@ -208,9 +209,20 @@ def _has_bytes(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
+def spare_input(path: Path, folder: Path) -> None:
+    """Require that the input is none of the results' files; `--repair` would replace it.
+
+    Raises:
+        NamepinError: E105.
+    """
+    if path.resolve() in {(folder / name).resolve() for name in _FILES}:
+        what = "a result would replace the input"
+        raise NamepinError("E105", what, where=str(path), mend="choose another folder with --out")
+
+
 def _refuse_links(folder: Path) -> None:
     """Require that writes to the folder do not end up outside it."""
-    for name in (PREDICTIONS, FAILURES, *SET_ASIDE.values(), MANIFEST, LOCK, TABLE):
+    for name in _FILES:
         path = folder / name
         try:
             found = path.lstat()

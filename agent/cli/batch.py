@@ -75,6 +75,7 @@ def batch(
         return _estimate(input, estimate, profile, graph, limit, at_once, together, set_, json, engine)
     if out is None:
         raise typer.BadParameter("one of --out DIR and --estimate N is needed")
+    from namepin.agent.batch.out_folder import spare_input
     from namepin.agent.batch.source import Source
     from namepin.agent.cli.checks import check_folder
     from namepin.agent.cli.progress import say_loading
@@ -87,6 +88,7 @@ def batch(
     source = Source(input, predictions=only is Only.masks)
     settings = load_settings(profile, assignments=set_ or (), overrides={"graph": graph.value} if graph else {})
     check_folder(out)
+    spare_input(source.path, out)
     source.check()
     say_loading(f"the tools of profile {settings.profile}")
 

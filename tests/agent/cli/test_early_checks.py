@@ -63,6 +63,14 @@ def test_batch_of_a_missing_data_set_is_refused(cli: Cli, tmp_path: Path) -> Non
     refused(cli, "batch", f"gmner:{tmp_path / 'nowhere'}:dev", "--estimate", "5", code="E130")
 
 
+@pytest.mark.parametrize("flags", [(), ("--repair",), ("--only", "masks")])
+def test_batch_of_a_file_among_its_own_results_is_refused(cli: Cli, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    posts = tmp_path / "predictions.jsonl"
+    posts.write_text('{"id": "a", "text": "Bob Dylan in Oslo"}\n')
+    refused(cli, "batch", posts, "--out", tmp_path / "." / "", *flags, code="E105")
+    assert posts.read_text() == '{"id": "a", "text": "Bob Dylan in Oslo"}\n'
+
+
 def test_sweep_over_an_unknown_setting_names_its_flag(cli: Cli, tmp_path: Path) -> None:
     for over, says in (("nothing=1", "cannot vary 'nothing'"), ("gate.gama=1", "did you mean gate.gamma?")):
         ran = cli("sweep", tmp_path, "--over", over, "--dataset", "gmner", "--root", tmp_path)
