@@ -28,7 +28,7 @@ from namepin.agent.cli.sweep import sweep
 from namepin.agent.cli.trace import trace
 from namepin.tools.deprecations import hide_foreign_deprecations
 from namepin.tools.errors import Exit, NamepinError
-from namepin.tools.llm.permission import THREADS
+from namepin.tools.llm.permission import COMPUTING, THREADS
 
 INTERRUPTED, BUG = 130, 70
 """Exit codes besides `tools.errors.Exit`: the shell's code for Ctrl-C, and EX_SOFTWARE of sysexits for a bug."""
@@ -107,11 +107,11 @@ def run() -> None:
     """The console script."""
     hide_foreign_deprecations()
     code = main()
-    asking = any(thread.name.startswith(THREADS) for thread in threading.enumerate())
+    busy = any(thread.name.startswith((THREADS, COMPUTING)) for thread in threading.enumerate())
     failed = code not in (Exit.DONE, Exit.SOME_FAILED, Exit.DIVERGED)
-    if asking or (failed and code != INTERRUPTED):
+    if busy or (failed and code != INTERRUPTED):
         atexit._run_exitfuncs()  # send the traces
-    if asking or failed:
+    if busy or failed:
         # A tool's thread may still compute or wait for a server. A normal exit would wait for the thread, or abort the
         # process if the thread is in C++ code.
         sys.stderr.flush()

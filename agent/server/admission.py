@@ -11,7 +11,7 @@ from namepin.agent.server.access import LOCAL, ClientGone, TooMany
 from namepin.graphs.calls import TURN, Turn
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import check_image
-from namepin.tools.llm.permission import THREADS
+from namepin.tools.llm.permission import COMPUTING, THREADS
 
 Result = TypeVar("Result")
 
@@ -37,7 +37,7 @@ class Admission:
         self._coming: deque[asyncio.Future[None]] = deque()
         self._returning: deque[asyncio.Future[None]] = deque()
         # malloc's arenas keep memory of each thread's largest post, so there are no more threads than useful.
-        self._computing = ThreadPoolExecutor(at_once, "namepin-computing")
+        self._computing = ThreadPoolExecutor(at_once, COMPUTING)
         self._elsewhere = ThreadPoolExecutor(asking, THREADS)
         self._waiting_of, self._asking_of = Counter[str](), Counter[str]()
         self.asking = 0
