@@ -14,7 +14,7 @@ from namepin.agent.posts import Picture, load_picture
 from namepin.agent.render.html import About, page
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.table import print_table
-from namepin.agent.render.view import Shown, score
+from namepin.agent.render.view import PostView, score
 from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.files import atomic_path, atomic_write
 from namepin.tools.labels import COARSE4
@@ -149,7 +149,7 @@ class Result(Extraction):
         Raises:
             NamepinError: E12x when the picture can no longer be read.
         """
-        return page([Shown(self, self._load(), self._heat)], self._about)
+        return page([PostView(self, self._load(), self._heat)], self._about)
 
     def show(self) -> None:
         """Print the table, and open the annotated picture if there is one; in a notebook, show the page.

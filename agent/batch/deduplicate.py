@@ -26,7 +26,7 @@ _TOGETHER = 64
 """Number of results per disk transaction; a killed run has them in its output, not in the cache."""
 
 
-class Asked(Frozen):
+class PostKey(Frozen):
     """Everything in a post that its result depends on, except its id."""
 
     text: str
@@ -36,7 +36,7 @@ class Asked(Frozen):
     notices: tuple[Notice, ...]
 
     @classmethod
-    def of(cls, ready: Ready) -> "Asked":
+    def of(cls, ready: Ready) -> "PostKey":
         """The key of this post."""
         image = ready.image.sha256 if ready.image else None
         return cls(text=ready.post.text, tokens=ready.post.tokens, picture=image, notices=ready.notices)
@@ -52,7 +52,7 @@ class ResultCache:
 
     def __init__(self, cache: DiskCache, setup: str) -> None:
         self._cache, self._setup = cache, setup
-        self._fresh: list[tuple[Asked, str]] = []
+        self._fresh: list[tuple[PostKey, str]] = []
         self._disk = ThreadPoolExecutor(1, "kept")
 
     @classmethod
@@ -73,7 +73,7 @@ class ResultCache:
         folder = chosen.cache_dir or default_cache_dir() / "posts"
         return cls(DiskCache(folder, chosen.cache_mb * 2**20), digest(setup))
 
-    async def get(self, asked: Asked) -> Extraction | None:
+    async def get(self, asked: PostKey) -> Extraction | None:
         """The result of an equal post; None if it is missing or unreadable."""
         found = await asyncio.get_running_loop().run_in_executor(self._disk, self._cache.get, self._setup, asked)
         if found is None:
@@ -83,7 +83,7 @@ class ResultCache:
         except ValidationError:
             return None
 
-    def put(self, asked: Asked, result: Extraction) -> None:
+    def put(self, asked: PostKey, result: Extraction) -> None:
         """Store a result soon."""
         plain = result.model_copy(update={"id": "", "extra": None, "timings_ms": {}})
         self._fresh.append((asked, plain.to_json()))
@@ -124,7 +124,7 @@ class Deduplicator:
         Raises:
             Exception: any error of `work`.
         """
-        asked = Asked.of(ready)
+        asked = PostKey.of(ready)
         key = digest(asked.model_dump(mode="json"))
         recent = self._recent.get(key)
         if recent is not None:

@@ -41,7 +41,7 @@ class DamagedLine:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedCounts:
     """Counts over the two result files.
 
     Attributes:
@@ -61,7 +61,7 @@ class Finished:
     failures_bytes: int
 
 
-def read_finished(folder: Path) -> Finished:
+def read_finished(folder: Path) -> FinishedCounts:
     """Read both files and count; torn last lines do not count.
 
     Failures are in the order of the rows. The last failures may be of rows without a prediction; these do not count.
@@ -88,7 +88,7 @@ def read_finished(folder: Path) -> Finished:
             break
         not_posts += not is_post
         last, failed, failures_end = row, failed + 1, line.end
-    return Finished(posts + not_posts, failed, degraded, fingerprint, posts_end, failures_end)
+    return FinishedCounts(posts + not_posts, failed, degraded, fingerprint, posts_end, failures_end)
 
 
 def finished_posts(source: Source, folder: Path, rows: int) -> Iterator[tuple[Row, dict[str, Any]]]:

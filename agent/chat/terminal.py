@@ -157,7 +157,7 @@ class Terminal:
     def _save(self, path: Path) -> None:
         from namepin.agent.render.html import About, page
         from namepin.agent.render.picture import annotate
-        from namepin.agent.render.view import Shown
+        from namepin.agent.render.view import PostView
 
         if self.last is None:
             raise NamepinError("E330", "there is no result yet", mend="send a post first")
@@ -166,7 +166,7 @@ class Terminal:
             if path.suffix == ".json":
                 path.write_text(self.last.to_json() + "\n", "utf-8")
             elif path.suffix == ".html":
-                shown = Shown(self.last, picture, self.heat.of(self.last))
+                shown = PostView(self.last, picture, self.heat.of(self.last))
                 path.write_text(page([shown], About(self.profile)), "utf-8")
             elif path.suffix == ".png" and picture is not None:
                 annotate(picture, self.last).save(path)

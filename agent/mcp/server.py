@@ -47,8 +47,8 @@ class ReviewReply(Frozen):
     extraction: Extraction | None = None
 
 
-Asked = Annotated[CallToolResult, ReviewReply]
-Told = Annotated[CallToolResult, Reply]
+ReviewToolReply = Annotated[CallToolResult, ReviewReply]
+ToolReply = Annotated[CallToolResult, Reply]
 ReviewId = Annotated[str, Field(max_length=40, description="Which review: `review` of a review's answer.")]
 Choices = Annotated[
     dict[str, bool | str],
@@ -101,7 +101,7 @@ class McpTools:
         image_path: Path = None,
         profile: Profile = None,
         gamma: Gamma = None,
-    ) -> Told:
+    ) -> ToolReply:
         """Find the names of a post, their types, and where they are in its picture."""
         with _coded_errors():
             owner = self.owner_of(call)
@@ -110,7 +110,7 @@ class McpTools:
             assert answer.extraction is not None
             return _tool_result(answer.extraction.id, answer)
 
-    async def explain(self, call: Context, post: PostId, which: Which) -> Told:
+    async def explain(self, call: Context, post: PostId, which: Which) -> ToolReply:
         """Explain a decision on a name of a post: why this type, why (not) in the picture, which tools took part."""
         with _coded_errors():
             owner = self.owner_of(call)
@@ -118,7 +118,7 @@ class McpTools:
                 post, await answers.explain(self.sessions.context(owner), self.sessions.recall(owner, post), which)
             )
 
-    async def ground(self, call: Context, post: PostId, name: Name, label: Label = None) -> Told:
+    async def ground(self, call: Context, post: PostId, name: Name, label: Label = None) -> ToolReply:
         """Look for one name in a post's picture, also for one that was not found in the text."""
         with _coded_errors():
             owner = self.owner_of(call)
@@ -126,7 +126,7 @@ class McpTools:
             async with self.sessions.turn(owner, last["profile"]):
                 return _tool_result(post, await answers.ground(self.sessions.context(owner), last, name, label))
 
-    async def segment(self, call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> Told:
+    async def segment(self, call: Context, post: PostId, which: Which | None = None, box: Corners = None) -> ToolReply:
         """Mask one box of a post's picture: that of a name, or one given in pixels."""
         with _coded_errors():
             owner = self.owner_of(call)
@@ -137,7 +137,7 @@ class McpTools:
                 self.sessions.remember(owner, changed)
             return _tool_result(post, answer)
 
-    async def compare(self, call: Context, post: PostId, profiles: Profiles = None) -> Told:
+    async def compare(self, call: Context, post: PostId, profiles: Profiles = None) -> ToolReply:
         """Read a post with several profiles and show where they differ."""
         with _coded_errors():
             owner = self.owner_of(call)
@@ -153,15 +153,15 @@ class McpTools:
         image_path: Path = None,
         profile: Profile = None,
         gamma: Gamma = None,
-    ) -> Asked:
+    ) -> ReviewToolReply:
         """Read a post as extract does, but stop where a decision is close, with questions for your user to decide."""
         with _coded_errors():
             owner = self.owner_of(call)
             attached = await self.sessions.picture(owner, image, image_path)
             return _review_result(await self.sessions.review(owner, text, attached, profile, gamma))
 
-    async def decide(self, call: Context, review: ReviewId, choices: Choices) -> Asked:
-        """Answer all questions of a review, as your user decided: the run goes on to the next ones, or to its end."""
+    async def decide(self, call: Context, review: ReviewId, choices: Choices) -> ReviewToolReply:
+        """Answer all questions of a review as your user decided. The run continues to the next ones, or to its end."""
         with _coded_errors():
             return _review_result(await self.sessions.decide(self.owner_of(call), review, choices))
 

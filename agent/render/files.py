@@ -8,7 +8,7 @@ from PIL import Image
 
 from namepin.agent.render.html import About, page, shrink
 from namepin.agent.render.picture import annotate
-from namepin.agent.render.view import Shown
+from namepin.agent.render.view import PostView
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_path, atomic_write, file_name
 from namepin.tools.types import Extraction
@@ -31,7 +31,7 @@ class Results:
 
     def __init__(self, folder: Path | None, about: About) -> None:
         self.folder, self.about = folder, about
-        self.shown: list[Shown] = []
+        self.shown: list[PostView] = []
         if folder is not None:
             with _writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class Results:
 
     def add(self, extraction: Extraction, picture: Image.Image | None, heat: Mapping[int, bytes] | None = None) -> None:
         """Append to `predictions.jsonl` and write the annotated picture, `ID.png`. The page shows the heat maps."""
-        self.shown.append(Shown(extraction, shrink(picture) if picture else None, heat or {}))
+        self.shown.append(PostView(extraction, shrink(picture) if picture else None, heat or {}))
         if self.folder is None:
             return
         with _writing(self.folder):

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from namepin.agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short, typing
+from namepin.agent.render.view import COLOURS, PostView, ink_on, kind, presence, printable, score, short, typing
 from namepin.tools.images import heatmap as heat_map
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
@@ -39,7 +39,7 @@ class About:
     gamma: float | None = None
 
 
-def page(shown: Sequence[Shown], about: About) -> str:
+def page(shown: Sequence[PostView], about: About) -> str:
     """The whole HTML document for one or several posts."""
     posts = [_post(f"post-{number}", item) for number, item in enumerate(shown, 1)]
     style = environment().get_template("page.css.j2").render(hues=_hues(), warmth=warmth(), posts=posts)
@@ -72,7 +72,7 @@ def fragment(
         picture: the address of its picture; None without a picture.
         heat: index of an entity in the result -> the address of its heat map.
     """
-    post = _post(anchor, Shown(extraction)) | {"picture": picture, "heat": heat or {}}
+    post = _post(anchor, PostView(extraction)) | {"picture": picture, "heat": heat or {}}
     # Each pin's place is a style rule, since the page's policy forbids style attributes.
     style = environment().get_template("pins.css.j2").render(posts=[post])
     body = environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
@@ -122,7 +122,7 @@ def warmth() -> str:
     )
 
 
-def _post(anchor: str, item: Shown) -> dict[str, Any]:
+def _post(anchor: str, item: PostView) -> dict[str, Any]:
     extraction = item.extraction
     entities = [_entity(index, entity, extraction) for index, entity in enumerate(extraction.entities)]
     return {
@@ -229,7 +229,7 @@ def heat_layer(blob: bytes, image: ImageRef) -> bytes:
     return buffer.getvalue()
 
 
-def _heat(item: Shown) -> dict[int, str]:
+def _heat(item: PostView) -> dict[int, str]:
     """Every heat map as a `data:` address."""
     image = item.extraction.image
     layers = {index: heat_layer(blob, image) for index, blob in item.heat.items()} if image else {}

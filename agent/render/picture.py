@@ -48,7 +48,7 @@ def _scale_box(entity: Entity, scale: float) -> Rectangle:
 
 
 def _tint(picture: Image.Image, entity: Entity, hue: str) -> Image.Image:
-    """The picture with the entity's mask laid over it: a translucent fill and a solid outline."""
+    """The picture with the entity's mask over it: a translucent fill and a solid outline."""
     if entity.mask is None:
         return picture
     mask = Image.fromarray(entity.mask.to_array()).convert("L").resize(picture.size, Image.Resampling.BILINEAR)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from namepin.agent.render.html import About, page, shrink
 from namepin.agent.render.saved_results import read_saved
-from namepin.agent.render.view import Shown
+from namepin.agent.render.view import PostView
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_write, file_name
 from namepin.tools.images.load import load_image
@@ -40,7 +40,7 @@ class Traces:
             picture = shrink(load_image(path).image)
         try:
             self.folder.mkdir(exist_ok=True)
-            atomic_write(self.folder / name, page([Shown(self.results[post_id], picture)], self.about))
+            atomic_write(self.folder / name, page([PostView(self.results[post_id], picture)], self.about))
         except OSError as error:
             raise NamepinError("E500", f"cannot write the traces: {error.strerror}", where=str(self.folder)) from error
         return f"{self.folder.name}/{name}"

@@ -16,7 +16,7 @@ _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u20
 
 
 @dataclass(frozen=True)
-class Shown:
+class PostView:
     """The data to draw for one post.
 
     Attributes:

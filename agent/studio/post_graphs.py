@@ -54,7 +54,7 @@ class ServedState(PostState):
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
-class Served:
+class ClientContext:
     """A graph's `Context` as a client may set it; LangGraph builds it from the JSON of each run.
 
     Attributes:
@@ -78,13 +78,13 @@ class Served:
         return getattr(self._context, name)
 
 
-class GemContext(Served):
+class GemContext(ClientContext):
     """Context of the GEM graph."""
 
     graph: ClassVar[str] = "gem"
 
 
-class RivegContext(Served):
+class RivegContext(ClientContext):
     """Context of the RiVEG graph."""
 
     graph: ClassVar[str] = "riveg"
@@ -102,7 +102,7 @@ class RivegReviewContext(RivegContext):
     suffix: ClassVar[str] = SUFFIX
 
 
-async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
+async def arrive(state: ServedState, runtime: Runtime[ClientContext]) -> Json:
     """Read the post: check it, store its picture, and reset a thread that had another post before."""
     with coded_errors():
         prepared, ref = await asyncio.to_thread(studio_runtime().ready, state.get("post"))
@@ -113,7 +113,7 @@ async def arrive(state: ServedState, runtime: Runtime[Served]) -> Json:
     return {**fresh, **reduced, "post": None, "extraction": None}
 
 
-async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
+async def answer(state: ServedState, runtime: Runtime[ClientContext]) -> Json:
     """The result, in the same form as everywhere in Namepin."""
     context: Context = runtime.context._context
     pin = studio_runtime().pin(runtime.context.graph)
@@ -124,7 +124,7 @@ async def answer(state: ServedState, runtime: Runtime[Served]) -> Json:
     return {"extraction": json.loads(extraction.to_json())}
 
 
-def build(context: type[Served]) -> Any:
+def build(context: type[ClientContext]) -> Any:
     """The compiled graph; a review graph interrupts its runs at close decisions."""
     review = bool(context.suffix)
     module = {GraphName.gem: gem, GraphName.riveg: riveg}[GraphName(context.graph)]

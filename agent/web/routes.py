@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from namepin.agent.posts import make_post
 from namepin.agent.render.html import heat_layer, page, shrink
 from namepin.agent.render.picture import annotate
-from namepin.agent.render.view import Shown, printable
+from namepin.agent.render.view import PostView, printable
 from namepin.agent.server.access import TOKEN_COOKIE, Denied
 from namepin.agent.server.bodies import MAX_PARTS, JsonRoute, is_intricate
 from namepin.agent.server.jobs import Job, JobPost
@@ -140,7 +140,7 @@ async def result_png(name: Name, request: Request, visitor: Counted) -> Response
 
 @router.get("/page/results/{name}/heat/{index}.png")
 async def result_heat(name: Name, index: int, request: Request, visitor: KnownVisitor) -> Response:
-    """The heat map of one name of an answer, to be laid over its picture."""
+    """The heat map of one name of an answer, as an overlay for its picture."""
     found = await _talk(request).result(visitor, name)
     blob = _talk(request).state.heat.of(found.extraction).get(index) if found else None
     if found is None or blob is None or found.extraction.image is None:
@@ -157,7 +157,7 @@ async def result_html(name: Name, request: Request, visitor: Counted) -> Respons
         raise _missing()
     image = await _talk(request).picture(visitor, found.extraction)
     heat = _talk(request).state.heat.of(found.extraction)
-    shown = Shown(found.extraction, image.image if image else None, heat)
+    shown = PostView(found.extraction, image.image if image else None, heat)
     body = await asyncio.to_thread(lambda: page([shown], found.about).encode())
     return _download(body, "text/html; charset=utf-8", f"{found.extraction.id}.html")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from namepin.agent.config.settings import Settings, load_settings
-from namepin.agent.workflows.checkpoint_sizes import Wanted, wanted_weights
+from namepin.agent.workflows.checkpoint_sizes import NeededWeights, wanted_weights
 from namepin.agent.workflows.overlap import checked_overlap, training_seed, weight_folders
 from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
@@ -294,7 +294,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _unfetched(settings: Settings) -> Iterator[Wanted]:
+def _unfetched(settings: Settings) -> Iterator[NeededWeights]:
     """Published weights that are not on this machine."""
     for role, tool in settings.tools.items():
         if role == "knowledge" or role == "captioner":

@@ -29,7 +29,7 @@ _ROLES = {"knowledge": "knowledge", "expansions": "expansion"}
 
 
 @dataclass
-class Told:
+class ModelUsage:
     """The requests to one model in this run.
 
     Attributes:
@@ -67,7 +67,7 @@ class Told:
 class Augmented:
     """The models' parts by name, and the line counts of the merged files."""
 
-    models: dict[str, Told] = field(default_factory=dict)
+    models: dict[str, ModelUsage] = field(default_factory=dict)
     merged: dict[str, int] = field(default_factory=dict)
 
 
@@ -97,9 +97,9 @@ def augment(
     with disk_errors(out):
         kinds = {kind: _begun(Parts(out / kind, split, needed), models) for kind, needed in KINDS.items()}
     for model in dict.fromkeys(models):
-        done.models[model] = told = Told()
+        done.models[model] = usage = ModelUsage()
         for kind, parts in kinds.items():
-            _one_model(kind, model, dataset, parts, assignments, told)
+            _one_model(kind, model, dataset, parts, assignments, usage)
     for kind, parts in kinds.items():
         with disk_errors(out):
             done.merged[kind] = parts.merge()
@@ -117,7 +117,9 @@ def _begun(parts: Parts, models: Sequence[str]) -> Parts:
     return parts
 
 
-def _one_model(kind: str, model: str, dataset: Dataset, parts: Parts, assignments: Sequence[str], told: Told) -> None:
+def _one_model(
+    kind: str, model: str, dataset: Dataset, parts: Parts, assignments: Sequence[str], usage: ModelUsage
+) -> None:
     role = _ROLES[kind]
     both = [f"{one}.{key}" for one in _ROLES.values() for key in ("backend=chat", f"model={model}")]
     settings = load_settings("starter", assignments=[*both, *assignments])
@@ -126,22 +128,22 @@ def _one_model(kind: str, model: str, dataset: Dataset, parts: Parts, assignment
     with disk_errors(part):
         parts.end_line(part)
         known = {key_of(row) for row in parts.rows(part) if row.get("model") == model}
-    told.kept += len(known)
-    told.paid_before(part)
+    usage.kept += len(known)
+    usage.paid_before(part)
     for gold in dataset.posts:
         asked = [(key, row) for key, row in _questions(kind, gold) if key not in known]
         for _, (request, row) in asked:
             answer, spent = _ask(tool, request)
-            told.prompt_tokens += spent.prompt_tokens
-            told.completion_tokens += spent.completion_tokens
+            usage.prompt_tokens += spent.prompt_tokens
+            usage.completion_tokens += spent.completion_tokens
             with disk_errors(part):
                 add_tokens(part, spent)
                 if answer is None:
-                    told.failed += 1
+                    usage.failed += 1
                     continue
                 answer_row = {"knowledge": answer.text} if kind == "knowledge" else {"expansion": answer.text}
                 add_row(part, {**row, "model": model, **answer_row})
-            told.rows += 1
+            usage.rows += 1
 
 
 def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tuple[Any, dict[str, str]]]]:

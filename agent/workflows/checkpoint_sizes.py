@@ -17,7 +17,7 @@ _NF4_BITS = 4.127
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCheckpoint:
     """A checkpoint on the hub.
 
     Attributes:
@@ -44,29 +44,29 @@ class Published:
         return (self.linear * narrow + (self.parameters - self.linear) * wide) / GB
 
 
-PUBLISHED: Mapping[str, Published] = {
-    "llava-hf/llava-1.5-7b-hf": Published(7_063_427_072, 6_798_966_784, stored_bytes=2),
-    "llava-hf/llava-1.5-13b-hf": Published(13_351_494_656, 13_021_216_768, stored_bytes=2),
-    "meta-llama/Meta-Llama-3-8B-Instruct": Published(8_030_261_248, 6_979_321_856, stored_bytes=2),
-    "Salesforce/blip2-opt-2.7b": Published(3_744_761_856, 3_607_560_192, stored_bytes=4),
-    "Salesforce/blip2-itm-vit-g": Published(1_172_032_258, 1_146_029_568, stored_bytes=4),
-    "Salesforce/blip-itm-large-coco": Published(446_128_642, 420_414_976, stored_bytes=4),
-    "Salesforce/blip-itm-base-coco": Published(223_744_258, 198_575_616, stored_bytes=4),
-    "facebook/sam-vit-huge": Published(641_090_864, 633_111_552, stored_bytes=4),
-    "facebook/sam-vit-large": Published(312_343_088, 305_955_840, stored_bytes=4),
-    "facebook/sam-vit-base": Published(93_735_728, 88_900_608, stored_bytes=4),
-    "seem_focall_v0.pt": Published(341_148_409, 239_681_664, stored_bytes=4),
-    "seem_focalt_v0.pt": Published(164_586_481, 90_586_368, stored_bytes=4),
-    "albef_snli_ve_lavis.pt": Published(209_756_931, 184_617_216, stored_bytes=4),
-    "OFA-Sys/ofa-tiny": Published(32_925_200, 7_995_392, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-medium": Published(91_765_728, 31_457_280, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-base": Published(180_383_720, 103_415_808, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-large": Published(469_842_432, 359_661_568, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-huge": Published(925_899_264, 797_573_120, stored_bytes=4, pickled=True),
-    "snli_ve_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
-    "snli_ve_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
-    "refcoco_base_best.pt": Published(180_383_720, 103_415_808, stored_bytes=4),
-    "refcoco_large_best.pt": Published(469_842_432, 359_661_568, stored_bytes=4),
+PUBLISHED: Mapping[str, PublishedCheckpoint] = {
+    "llava-hf/llava-1.5-7b-hf": PublishedCheckpoint(7_063_427_072, 6_798_966_784, stored_bytes=2),
+    "llava-hf/llava-1.5-13b-hf": PublishedCheckpoint(13_351_494_656, 13_021_216_768, stored_bytes=2),
+    "meta-llama/Meta-Llama-3-8B-Instruct": PublishedCheckpoint(8_030_261_248, 6_979_321_856, stored_bytes=2),
+    "Salesforce/blip2-opt-2.7b": PublishedCheckpoint(3_744_761_856, 3_607_560_192, stored_bytes=4),
+    "Salesforce/blip2-itm-vit-g": PublishedCheckpoint(1_172_032_258, 1_146_029_568, stored_bytes=4),
+    "Salesforce/blip-itm-large-coco": PublishedCheckpoint(446_128_642, 420_414_976, stored_bytes=4),
+    "Salesforce/blip-itm-base-coco": PublishedCheckpoint(223_744_258, 198_575_616, stored_bytes=4),
+    "facebook/sam-vit-huge": PublishedCheckpoint(641_090_864, 633_111_552, stored_bytes=4),
+    "facebook/sam-vit-large": PublishedCheckpoint(312_343_088, 305_955_840, stored_bytes=4),
+    "facebook/sam-vit-base": PublishedCheckpoint(93_735_728, 88_900_608, stored_bytes=4),
+    "seem_focall_v0.pt": PublishedCheckpoint(341_148_409, 239_681_664, stored_bytes=4),
+    "seem_focalt_v0.pt": PublishedCheckpoint(164_586_481, 90_586_368, stored_bytes=4),
+    "albef_snli_ve_lavis.pt": PublishedCheckpoint(209_756_931, 184_617_216, stored_bytes=4),
+    "OFA-Sys/ofa-tiny": PublishedCheckpoint(32_925_200, 7_995_392, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-medium": PublishedCheckpoint(91_765_728, 31_457_280, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-base": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-large": PublishedCheckpoint(469_842_432, 359_661_568, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-huge": PublishedCheckpoint(925_899_264, 797_573_120, stored_bytes=4, pickled=True),
+    "snli_ve_base_best.pt": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4),
+    "snli_ve_large_best.pt": PublishedCheckpoint(469_842_432, 359_661_568, stored_bytes=4),
+    "refcoco_base_best.pt": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4),
+    "refcoco_large_best.pt": PublishedCheckpoint(469_842_432, 359_661_568, stored_bytes=4),
 }
 """Checkpoints by name on the hub, or by file name."""
 
@@ -89,7 +89,7 @@ _ONLY = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.model"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NeededWeights:
     """Weights that a tool's settings name, and the form in which they are loaded."""
 
     weights: str
@@ -99,7 +99,7 @@ class Wanted:
     quantisable: bool
 
     @property
-    def published(self) -> Published | None:
+    def published(self) -> PublishedCheckpoint | None:
         """Its entry in the table."""
         return PUBLISHED.get(self.weights) or PUBLISHED.get(Path(self.weights).name)
 
@@ -140,15 +140,15 @@ class Wanted:
         return f"hf download {self.weights}{pinned} {only}"
 
 
-def _is_pickled(published: Published | None) -> bool:
+def _is_pickled(published: PublishedCheckpoint | None) -> bool:
     return published is not None and published.pickled
 
 
-def wanted_weights(config: BaseModel) -> Iterator[Wanted]:
+def wanted_weights(config: BaseModel) -> Iterator[NeededWeights]:
     """The weights that a tool's settings name, including nested settings."""
     settings: Mapping[str, Any] = {name: getattr(config, name) for name in type(config).model_fields}
     if isinstance(settings.get("weights"), str):
-        yield Wanted(
+        yield NeededWeights(
             weights=settings["weights"],
             revision=settings.get("revision"),
             dtype=settings.get("dtype", "float32"),
@@ -160,7 +160,7 @@ def wanted_weights(config: BaseModel) -> Iterator[Wanted]:
             yield from wanted_weights(value)
 
 
-def fit(needed: Wanted, gpu_gb: float | None) -> str:
+def fit(needed: NeededWeights, gpu_gb: float | None) -> str:
     """A sentence: the weights' memory in each form that the tool can load, and whether they fit the GPU."""
     published = needed.published
     if published is None:

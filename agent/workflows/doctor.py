@@ -18,7 +18,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.config.backends import BACKENDS
 from namepin.agent.config.build import build_tool
 from namepin.agent.config.settings import Settings, ToolSettings
-from namepin.agent.workflows.checkpoint_sizes import Wanted, fit, wanted_weights
+from namepin.agent.workflows.checkpoint_sizes import NeededWeights, fit, wanted_weights
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.registry import ROLES_OF
 from namepin.tools.errors import NamepinError, install_command
@@ -126,7 +126,7 @@ def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
     return Check(name=role, state="ok", detail=detail, megabytes=_megabytes(chosen))
 
 
-def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[Wanted]) -> Check:
+def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[NeededWeights]) -> Check:
     """The size of a tool's weights before any download."""
     lines = []
     for needed in absent:

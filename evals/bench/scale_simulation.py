@@ -263,7 +263,7 @@ class Simulation:
 
 
 @dataclass(frozen=True)
-class Assumed:
+class Assumptions:
     """Assumptions of the plan of docs/scale.md; replace them by what `--estimate` finds on the real machines."""
 
     peak: float = 989e12
@@ -298,7 +298,7 @@ def operations(width: int, layers: int, tokens: int, *, across: int | None = Non
     return layers * (24.0 * tokens * width**2 + 4.0 * tokens * seen * width)
 
 
-def seconds_a_post(given: Assumed) -> dict[str, float]:
+def seconds_a_post(given: Assumptions) -> dict[str, float]:
     """GPU seconds of an average post, by stage, and core seconds for `prepare` and `write`."""
     speed = given.peak * given.share
     tagger = operations(1024, 24, 300)  # RoBERTa-large, text and knowledge
@@ -319,7 +319,9 @@ def seconds_a_post(given: Assumed) -> dict[str, float]:
     }
 
 
-def plan_workers(given: Assumed, *, posts: int = 10**9, gpus: int = 512, cores: int = 160, shard: int = 20_000) -> Plan:
+def plan_workers(
+    given: Assumptions, *, posts: int = 10**9, gpus: int = 512, cores: int = 160, shard: int = 20_000
+) -> Plan:
     """Workers in proportion to each stage's work, rounded up, so that all stages end at about the same time."""
     seconds = seconds_a_post(given)
     on_cores = ("prepare", "write")
@@ -337,9 +339,9 @@ def plan_workers(given: Assumed, *, posts: int = 10**9, gpus: int = 512, cores: 
     return Plan(posts, shard, stages, repeats=given.repeats)
 
 
-def tables(given: Assumed | None = None) -> str:
+def tables(given: Assumptions | None = None) -> str:
     """The tables of docs/scale.md."""
-    given = given or Assumed()
+    given = given or Assumptions()
     plan = plan_workers(given)
     quiet = Simulation(plan).run()
     lines = ["| stage | workers | ms per post | busy |", "| --- | --- | --- | --- |"]
@@ -380,7 +382,7 @@ def _again(plan: Plan, run: Outcome) -> float:
     return sum(stage.workers * run.lost[stage.name] for stage in gpu) / sum(stage.workers for stage in gpu)
 
 
-def _models(given: Assumed, name: str, posts: int, hits: float) -> str:
+def _models(given: Assumptions, name: str, posts: int, hits: float) -> str:
     asked, reranked = posts * (1 - hits), posts * given.mentions * given.gated
     inwards = asked * given.prompt + reranked * given.rerank_prompt
     seconds = seconds_a_post(given)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.attribution import Attribution, attribute, outcomes
-from namepin.evals.scoring.curves import Mistaken, mistaken_types
+from namepin.evals.scoring.curves import TypeConfusion, mistaken_types
 from namepin.evals.scoring.evaluate import TASKS, Report, Score, count_posts, evaluate
 from namepin.evals.scoring.predictions import Predictions
 from namepin.evals.scoring.significance import Comparison, Interval, Spread, compare, f1_interval, over_seeds
@@ -24,7 +24,7 @@ class FullReport(Report):
     intervals: dict[str, Interval]
     attribution: Attribution
     comparison: list[Comparison] | None
-    mistaken: list[Mistaken]
+    mistaken: list[TypeConfusion]
     trained_on: int | None = None
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from namepin.evals.report.full import FullReport
 
 
-class Published(BaseModel):
+class PublishedRow(BaseModel):
     """One system's row of a paper's table, in percent.
 
     Attributes:
@@ -59,18 +59,18 @@ class Published(BaseModel):
 
 
 @cache
-def published_figures() -> tuple[Published, ...]:
+def published_figures() -> tuple[PublishedRow, ...]:
     """Every row of `published.toml`."""
     table = tomllib.loads(files("namepin.evals").joinpath("published.toml").read_text("utf-8"))
-    return tuple(Published.model_validate(row) for row in table["result"])
+    return tuple(PublishedRow.model_validate(row) for row in table["result"])
 
 
-def beside(report: FullReport) -> list[Published]:
+def beside(report: FullReport) -> list[PublishedRow]:
     """The main rows on the report's data set."""
     return [row for row in published_figures() if row.dataset == report.dataset and row.main]
 
 
-def published_row(source: str, name: str, dataset: str) -> Published | None:
+def published_row(source: str, name: str, dataset: str) -> PublishedRow | None:
     """What a paper prints for a row of an ablation; None where it prints nothing.
 
     Args:

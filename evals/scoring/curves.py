@@ -89,7 +89,7 @@ def confusion(dataset: Dataset, found: Sequence[Outcome]) -> dict[str, dict[str,
     return {gold: dict(counts) for gold, counts in table.items()}
 
 
-class Mistaken(BaseModel):
+class TypeConfusion(BaseModel):
     """A fine type that was taken for another one: `count` of the `of` mentions whose span is right."""
 
     model_config = ConfigDict(frozen=True)
@@ -99,7 +99,7 @@ class Mistaken(BaseModel):
     of: int
 
 
-def mistaken_types(found: Sequence[Outcome]) -> list[Mistaken]:
+def mistaken_types(found: Sequence[Outcome]) -> list[TypeConfusion]:
     """Every pair of a gold fine type and another one that was said of a right span, the most frequent pair first."""
     pairs: Counter[tuple[str, str]] = Counter()
     for outcome in found:
@@ -109,7 +109,7 @@ def mistaken_types(found: Sequence[Outcome]) -> list[Mistaken]:
     for (gold, _), count in pairs.items():
         of[gold] += count
     return [
-        Mistaken(gold=gold, said=said, count=count, of=of[gold])
+        TypeConfusion(gold=gold, said=said, count=count, of=of[gold])
         for (gold, said), count in sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
         if gold != said
     ]

@@ -1,8 +1,7 @@
 """The files of a cassette: links are refused, and a digest covers every byte of a recording.
 
-    manifest.json     each setup stands under its own digest
-    cassette.jsonl    the last line is `{"kind":"end","sha256":...}`, over all bytes before it
-    blobs/SHA256      each file stands under its own sha256
+    manifest.json     each setup is stored under its digest cassette.jsonl    the last line is
+    `{"kind":"end","sha256":...}`, over all bytes before it blobs/SHA256      each file is stored under its sha256
 
 So an accidental or manual change is found before the recording is used. The digest is not a signature: an attacker who
 changes a file can compute it again.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from namepin.agent.render.view import Shown
+from namepin.agent.render.view import PostView
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask, Notice
 
 SIZE = (320, 240)
@@ -41,7 +41,7 @@ def placed(text: str, name: str, box: tuple[float, float, float, float], **field
     return entity(text, name, **(found | fields))
 
 
-def shown(text: str, *entities: Entity, size: tuple[int, int] | None = SIZE, **fields: Any) -> Shown:
+def shown(text: str, *entities: Entity, size: tuple[int, int] | None = SIZE, **fields: Any) -> PostView:
     """An extraction with a grey picture of `size`; None is a post without one."""
     ref = ImageRef(sha256="a" * 64, width=size[0], height=size[1]) if size else None
     extraction = Extraction(
@@ -54,13 +54,13 @@ def shown(text: str, *entities: Entity, size: tuple[int, int] | None = SIZE, **f
         timings_ms=fields.pop("timings_ms", {"tagger": 20.0, "matcher": 400.0}),
         **fields,
     )
-    return Shown(extraction, Image.new("RGB", size, (120, 120, 120)) if size else None)
+    return PostView(extraction, Image.new("RGB", size, (120, 120, 120)) if size else None)
 
 
 TEXT = "Ada Example met Bo Other at the Grand Place"
 
 
-def full() -> Shown:
+def full() -> PostView:
     """Two people in the picture, one of them ambiguous, a place that is not, and a warning."""
     return shown(
         TEXT,

@@ -1,6 +1,6 @@
 """Texts that run `pwn()` or load something where a page takes them for markup, and results that hold them."""
 
-from namepin.agent.render.view import Shown
+from namepin.agent.render.view import PostView
 from namepin.tools.types import Notice
 from support.agent_samples import placed, shown
 
@@ -36,7 +36,7 @@ PAYLOADS = [
 ]
 
 
-def item_of(payload: str) -> Shown:
+def item_of(payload: str) -> PostView:
     """A result with the text in every field that a stranger or a tool fills."""
     text = f"Ada {payload} Example"
     return shown(

@@ -7,10 +7,10 @@ from typing import TypeVar
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Entailment, EntailRequest, GroundRequest
 
-Asked = TypeVar("Asked", EntailRequest, GroundRequest)
+ReferringRequest = TypeVar("ReferringRequest", EntailRequest, GroundRequest)
 
 
-def check_expressions(requests: Sequence[Asked]) -> Sequence[Asked]:
+def check_expressions(requests: Sequence[ReferringRequest]) -> Sequence[ReferringRequest]:
     """The requests, after checking that each expression holds a letter or digit.
 
     Raises:

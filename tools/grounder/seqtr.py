@@ -29,7 +29,7 @@ from namepin.tools.media import Media, picture
 from namepin.tools.models.ofa import as_in_riveg
 from namepin.tools.models.seqtr_checkpoint import SeqtrCheckpoint, load_seqtr
 from namepin.tools.models.seqtr_vocabulary import normalise_words, rows_of
-from namepin.tools.nets.seqtr import STRIDE, Written
+from namepin.tools.nets.seqtr import STRIDE, TokenSequences
 from namepin.tools.types import Box, ImageRef, Mask, Notice
 
 
@@ -120,7 +120,7 @@ class SeqtrGrounder:
         most, vocabulary = self.config.max_words, self.model.vocabulary
         ids = torch.tensor([rows_of(words, vocabulary, most) for words in texts], device=self.model.device)
 
-        def write(part: slice) -> tuple[Written | None, Written | None]:
+        def write(part: slice) -> tuple[TokenSequences | None, TokenSequences | None]:
             return self.model.net.write(self.model.net.read(seen.features, ids[part]))
 
         parts, more = in_batches(len(texts), self.config.text_batch, write, self.name)
@@ -140,7 +140,7 @@ class SeqtrGrounder:
         return Groundings(groundings=tuple(found), notices=(*notices, *halved, *more))
 
     def _answers(
-        self, box: Written | None, outline: Written | None, seen: EncodedPicture, image: ImageRef
+        self, box: TokenSequences | None, outline: TokenSequences | None, seen: EncodedPicture, image: ImageRef
     ) -> list[Grounded]:
         boxes = self._boxes(box, seen, image) if box else []
         if outline is None or (box and self.config.task == "box"):
@@ -153,7 +153,7 @@ class SeqtrGrounder:
             answers.append(Grounded(boxes=(found,) if found else (), mask=mask))
         return answers
 
-    def _boxes(self, written: Written, seen: EncodedPicture, image: ImageRef) -> list[ScoredBox | None]:
+    def _boxes(self, written: TokenSequences, seen: EncodedPicture, image: ImageRef) -> list[ScoredBox | None]:
         boxes: list[ScoredBox | None] = []
         for tokens, chances in _rows(written):
             box = box_of(tokens, seen, self.model.net.sizes.bins, (image.width, image.height))
@@ -161,7 +161,7 @@ class SeqtrGrounder:
             boxes.append(ScoredBox(box=box, score=score) if box else None)
         return boxes
 
-    def _masks(self, written: Written, seen: EncodedPicture, image: ImageRef) -> list[tuple[Mask | None, float]]:
+    def _masks(self, written: TokenSequences, seen: EncodedPicture, image: ImageRef) -> list[tuple[Mask | None, float]]:
         masks = []
         for tokens, chances in _rows(written):
             corners = corners_of(tokens, seen, self.model.net.sizes.bins)
@@ -176,7 +176,7 @@ class SeqtrGrounder:
         return math.exp(sum(map(math.log, chances)) / len(chances))
 
 
-def _rows(written: Written) -> list[tuple[list[int], list[float]]]:
+def _rows(written: TokenSequences) -> list[tuple[list[int], list[float]]]:
     return list(zip(written.tokens.tolist(), written.probabilities.double().tolist(), strict=True))
 
 

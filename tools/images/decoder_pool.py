@@ -36,7 +36,7 @@ class TooSlow(Exception):
     """The picture was not decoded within its deadline, or its decoder cannot run."""
 
 
-class _Ended(Exception):
+class _WorkerEnded(Exception):
     """The worker has ended unexpectedly."""
 
 
@@ -97,7 +97,7 @@ class _Worker:
         """Decode a picture. After any error except TooLarge and Damaged, the worker is unusable.
 
         Raises:
-            TooLarge, Damaged: as `decode.decode`; TooSlow, _Ended.
+            TooLarge, Damaged: as `decode.decode`; TooSlow, _WorkerEnded.
         """
         with _Deadline(self._process, deadline_s) as deadline:
             try:
@@ -107,7 +107,7 @@ class _Worker:
                 how, width, height, length = ANSWER.unpack(self._read(ANSWER.size))
                 content = self._read(length)
             except OSError as error:
-                raise (TooSlow if deadline.passed else _Ended) from error
+                raise (TooSlow if deadline.passed else _WorkerEnded) from error
         if how == TOO_LARGE:
             raise TooLarge(content.decode())
         if how == DAMAGED:
@@ -171,7 +171,7 @@ class DecoderPool:
             except (TooLarge, Damaged):
                 usable = True
                 raise
-            except _Ended as error:
+            except _WorkerEnded as error:
                 if self._closed:
                     raise TooSlow from error
                 if fresh:  # an older worker may have been killed from outside before this picture

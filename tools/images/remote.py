@@ -140,7 +140,7 @@ def _get(
     host: str, port: int, path: str, ip: str, tls: ssl.SSLContext, deadline: float, max_bytes: int
 ) -> tuple[bytes, str | None]:
     """The body, or the target of a redirect."""
-    connection = _Pinned(host, port, ip, tls, _left(deadline))
+    connection = _PinnedConnection(host, port, ip, tls, _left(deadline))
     try:
         connection.request("GET", path, headers={"user-agent": "namepin", "accept": "image/*"})
         with connection.getresponse() as answer:
@@ -159,7 +159,7 @@ def _get(
         connection.close()
 
 
-class _Pinned(http.client.HTTPSConnection):
+class _PinnedConnection(http.client.HTTPSConnection):
     """A TLS connection to an IP address that was checked, for the host whose certificate it must show."""
 
     wire: ssl.SSLSocket

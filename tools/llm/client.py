@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 Value = TypeVar("Value")
 
 
-class Said(Frozen):
+class AnswerToken(Frozen):
     """One token of an answer, and the log-probabilities of the alternatives at its place, including itself."""
 
     token: str
@@ -57,7 +57,7 @@ class Reply(Frozen):
     cut: bool = False
     lack: str = ""
     """Why the reply has no text, as a message; empty where it has text."""
-    tokens: tuple[Said, ...] = ()
+    tokens: tuple[AnswerToken, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
@@ -267,10 +267,10 @@ class _Failure(Frozen):
         if isinstance(error, TimeoutError | openai.APITimeoutError):
             return cls(what="no answer in time")
         if isinstance(error, openai.APIStatusError):
-            status, note = error.status_code, without_secret(_server_words(error.body), key)[:200]
+            status, words = error.status_code, without_secret(_server_words(error.body), key)[:200]
             if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
                 return cls(what=f"status {status}", mend=f"check {KEY_VARIABLE}", passing=False)
-            what = f"status {status}" + (f" ({note})" if note else "")
+            what = f"status {status}" + (f" ({words})" if words else "")
             if error.code == "insufficient_quota":
                 return cls(what=what, mend="the account has no credit left", passing=False)
             if status in (408, 409, 429) or status >= 500:
@@ -351,11 +351,13 @@ def _elsewhere(message: BaseMessage, cut: bool) -> tuple[str, str]:
     return found, "" if found else "it holds thoughts only, and no answer"
 
 
-def _tokens(logprobs: Any) -> tuple[Said, ...]:
+def _tokens(logprobs: Any) -> tuple[AnswerToken, ...]:
     """The answer's tokens from a server's `logprobs`, which may be incomplete."""
-    note = (logprobs or {}).get("content") or ()
-    rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in note)
-    return tuple(Said(token=token["token"], likely={t["token"]: t["logprob"] for t in row}) for token, row in rows)
+    content = (logprobs or {}).get("content") or ()
+    rows = ((token, [token, *(token.get("top_logprobs") or ())]) for token in content)
+    return tuple(
+        AnswerToken(token=token["token"], likely={t["token"]: t["logprob"] for t in row}) for token, row in rows
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -28,15 +28,15 @@ def load_on_device(placement: Placement, loader: Any, path: Path, *, kind: str, 
     if placement.quantization == "none":
         net = load_folder(loader, path, kind=kind, mend=mend, dtype=dtype).to(device)
     else:
-        quantised = Quantised(loader, int(placement.quantization[0]), placement.device, dtype)
+        quantised = QuantisedLoader(loader, int(placement.quantization[0]), placement.device, dtype)
         net = load_folder(quantised, path, kind=kind, mend=mend, dtype=dtype)
     return net.requires_grad_(False)
 
 
-class Quantised:
+class QuantisedLoader:
     """A transformers class whose weights are quantised by bitsandbytes while they are loaded.
 
-    It stands in for the class in `namepin.tools.loading.pretrained.load_folder`.
+    It replaces the class in `namepin.tools.loading.pretrained.load_folder`.
 
     Args:
         loader: the transformers class.

@@ -75,6 +75,6 @@ def ask_of(prompt: SegmentPrompt, size: tuple[int, int], sees: Literal["both", "
 
 
 def confidence(logits: Tensor) -> float | None:
-    """The mean probability of the pixels inside, 0.5 to 1; None where there are none."""
+    """The mean probability of the pixels inside, 0.5 to 1; None for an empty mask."""
     inside = logits[logits > 0]
     return float(inside.double().sigmoid().mean()) if len(inside) else None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from namepin.agent.api import Namepin
-from namepin.agent.batch.deduplicate import Asked, Deduplicator, ResultCache
+from namepin.agent.batch.deduplicate import Deduplicator, PostKey, ResultCache
 from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.source import Source
 from namepin.agent.batch.writing import Progress
@@ -161,6 +161,6 @@ def test_what_cannot_be_read_is_worked_on_again(tmp_path: Path, monkeypatch: pyt
     expected = run.rows(posts, "a")
     kept = ResultCache.of(run.pin)
     assert kept is not None
-    kept._cache.put(kept._setup, Asked.of(run.pin.ready({"id": "x", "text": "Bob Dylan"})), '{"id": 1}')
+    kept._cache.put(kept._setup, PostKey.of(run.pin.ready({"id": "x", "text": "Bob Dylan"})), '{"id": 1}')
     kept.close()
     assert run.rows(posts, "b") == expected and run.worked == ["p0", "p0"]

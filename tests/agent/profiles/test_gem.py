@@ -81,7 +81,7 @@ def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: p
         raise AssertionError("doctor asked the hub")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    monkeypatch.setattr(published.Wanted, "here", property(lambda self: False))
+    monkeypatch.setattr(published.NeededWeights, "here", property(lambda self: False))
     monkeypatch.setattr(doctor, "_gpu_gb", lambda: 24.0)
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
     reranker = report["reranker"]
@@ -96,7 +96,7 @@ def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: p
 
 
 def test_doctor_says_when_the_gpu_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published.Wanted, "here", property(lambda self: False))
+    monkeypatch.setattr(published.NeededWeights, "here", property(lambda self: False))
     monkeypatch.setattr(doctor, "_gpu_gb", lambda: 8.0)
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
     assert report["memory"].state == "missing" and "only 8 GB" in report["memory"].detail

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from namepin.agent.render.html import About, page
-from namepin.agent.render.view import Shown
+from namepin.agent.render.view import PostView
 from namepin.tools.images import heatmap as heat
 from support.agent_samples import full
 
@@ -92,7 +92,9 @@ def test_text_and_ground_have_contrast(opened: Any) -> None:
 def test_heat_maps_are_shown_one_at_a_time(browser: Any, tmp_path: Path) -> None:
     one = full()
     maps = {index: heat.to_blob(np.eye(4, dtype=np.float32)[::step]) for index, step in ((0, 1), (1, -1))}
-    (tmp_path / "index.html").write_text(page([Shown(one.extraction, one.picture, maps)], About("gem", 0.2)), "utf-8")
+    (tmp_path / "index.html").write_text(
+        page([PostView(one.extraction, one.picture, maps)], About("gem", 0.2)), "utf-8"
+    )
     tab = browser.new_page()
     tab.goto((tmp_path / "index.html").as_uri())
     shown = tab.locator("img.heat:visible")
@@ -109,7 +111,7 @@ def test_heat_maps_are_shown_one_at_a_time(browser: Any, tmp_path: Path) -> None
 
 def test_cards_without_a_picture_lie_side_by_side_where_there_is_room(browser: Any, tmp_path: Path) -> None:
     file = tmp_path / "index.html"
-    file.write_text(page([Shown(full().extraction)], About("starter", 0.2)), encoding="utf-8")
+    file.write_text(page([PostView(full().extraction)], About("starter", 0.2)), encoding="utf-8")
     for width, together in ((1200, True), (390, False)):
         tab = browser.new_page(viewport={"width": width, "height": 844})
         tab.goto(file.as_uri())

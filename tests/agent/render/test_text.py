@@ -5,11 +5,11 @@ import io
 import pytest
 
 from namepin.agent.render.table import print_table
-from namepin.agent.render.view import COLOURS, Shown, ink_on, kind, presence, printable, score, short, typing
+from namepin.agent.render.view import COLOURS, PostView, ink_on, kind, presence, printable, score, short, typing
 from support.agent_samples import TEXT, entity, full, shown
 
 
-def table(item: Shown, first: bool = True) -> str:
+def table(item: PostView, first: bool = True) -> str:
     out = io.StringIO()
     print_table(item.extraction, out, first)
     return out.getvalue()

@@ -14,7 +14,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.config.settings import Settings
 from namepin.agent.render.html import About, heat_layer, page
-from namepin.agent.render.view import Shown
+from namepin.agent.render.view import PostView
 from namepin.agent.stores.heat_maps import HeatMaps
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.policy import ReviewPolicy
@@ -102,10 +102,10 @@ def test_a_review_has_the_maps_of_its_result(tmp_path: Path) -> None:
     assert review.heat == {1: b"Bob"}
 
 
-def sample(maps: dict[int, bytes]) -> Shown:
+def sample(maps: dict[int, bytes]) -> PostView:
     names = placed(TEXT, "Ada Example", (10.0, 20.0, 120.0, 230.0), peak=(60, 60)), entity(TEXT, "Grand Place")
     plain = shown(TEXT, *names)
-    return Shown(plain.extraction, plain.picture, maps)
+    return PostView(plain.extraction, plain.picture, maps)
 
 
 def test_the_page_has_a_toggle_for_each_name_with_a_map() -> None:

@@ -20,7 +20,7 @@ from transformers import (
     SamModel,
 )
 
-from namepin.agent.workflows.checkpoint_sizes import PUBLISHED, Wanted, fit, wanted_weights
+from namepin.agent.workflows.checkpoint_sizes import PUBLISHED, NeededWeights, fit, wanted_weights
 from namepin.tools.grounder.config import OfaGrounderConfig
 from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.models.config import OfaConfig
@@ -152,19 +152,19 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
 
     (needed,) = wanted_weights(Outer())
     assert needed.weights == "Salesforce/blip-itm-large-coco" and not needed.quantisable
-    local = Wanted(str(tmp_path), None, "float32", "none", False)
+    local = NeededWeights(str(tmp_path), None, "float32", "none", False)
     assert local.here and local.memory_gb is None and fit(local, 24.0) == "size unknown"
-    away = Wanted("someone/no-such-model", "abc", "float32", "none", False)
+    away = NeededWeights("someone/no-such-model", "abc", "float32", "none", False)
     assert not away.here and away.command.startswith("hf download someone/no-such-model --revision abc --inc")
-    file = Wanted("weights/seem_focall_v0.pt", None, "float32", "none", False)
+    file = NeededWeights("weights/seem_focall_v0.pt", None, "float32", "none", False)
     assert not file.here and file.command == "hf download xdecoder/SEEM seem_focall_v0.pt --local-dir weights"
     assert file.published is PUBLISHED["seem_focall_v0.pt"]
-    albef = Wanted("weights/albef_snli_ve_lavis.pt", None, "float32", "none", False)
+    albef = NeededWeights("weights/albef_snli_ve_lavis.pt", None, "float32", "none", False)
     assert albef.published and albef.command.startswith(
         "curl --fail --create-dirs -o weights/albef_snli_ve_lavis.pt https"
     )
     assert albef.command.endswith("/LAVIS/models/ALBEF/albef_snli_ve_lavis.pt")
-    assert Wanted("my.pth", None, "float32", "none", False).command == "put my.pth there"
+    assert NeededWeights("my.pth", None, "float32", "none", False).command == "put my.pth there"
 
 
 def test_what_a_repository_has_is_what_is_fetched() -> None:

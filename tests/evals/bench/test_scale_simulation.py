@@ -6,7 +6,7 @@ import pytest
 
 from namepin.evals.bench.scale_simulation import (
     HOUR,
-    Assumed,
+    Assumptions,
     Plan,
     Simulation,
     Stage,
@@ -74,7 +74,7 @@ def test_repeats_are_known_only_when_the_first_one_is_through() -> None:
 def test_operations_by_hand_and_what_follows_from_them() -> None:
     assert operations(2, 3, 5) == 3 * (24 * 5 * 4 + 4 * 5 * 5 * 2)
     assert operations(2, 3, 5, across=7) == 3 * (24 * 5 * 4 + 4 * 5 * 7 * 2)
-    given = Assumed()
+    given = Assumptions()
     twice = seconds_a_post(replace(given, share=2 * given.share))
     for stage, seconds in seconds_a_post(given).items():
         assert twice[stage] == pytest.approx(seconds if stage in ("prepare", "write") else seconds / 2)
@@ -82,7 +82,7 @@ def test_operations_by_hand_and_what_follows_from_them() -> None:
 
 
 def test_the_plan_gives_each_stage_what_it_needs() -> None:
-    plan = plan_workers(Assumed(), posts=10**7, shard=1000)
+    plan = plan_workers(Assumptions(), posts=10**7, shard=1000)
     run = Simulation(plan).run()
     gpus = [stage for stage in plan.stages if stage.name not in ("prepare", "write")]
     assert 512 <= sum(stage.workers for stage in gpus) <= 512 + len(gpus)

@@ -10,7 +10,7 @@ from namepin.evals.report.console import show
 from namepin.evals.report.full import full_report
 from namepin.evals.report.markdown import markdown
 from namepin.evals.scoring.attribution import outcomes
-from namepin.evals.scoring.curves import Mistaken, calibration, confusion, iou_curve, match_curve, mistaken_types
+from namepin.evals.scoring.curves import TypeConfusion, calibration, confusion, iou_curve, match_curve, mistaken_types
 from support.eval_samples import dataset, entity, gold, predictions
 
 BOX, HALF, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 5.0, 10.0), (50.0, 50.0, 60.0, 60.0)
@@ -65,8 +65,8 @@ def test_mistaken_fine_types_are_counted_where_the_span_is_right() -> None:
         data, p=[entity(i, i + 1, "PER" if i < 3 else "LOC", fine_label=kind) for i, kind in enumerate(said)]
     )
     pairs = [
-        Mistaken(gold="actor", said="athlete", count=2, of=3),
-        Mistaken(gold="city", said="country", count=1, of=1),
+        TypeConfusion(gold="actor", said="athlete", count=2, of=3),
+        TypeConfusion(gold="city", said="country", count=1, of=1),
     ]
     assert mistaken_types(outcomes(data, found)) == pairs
     assert full_report(data, found).mistaken == pairs

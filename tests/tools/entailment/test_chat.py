@@ -13,7 +13,7 @@ from namepin.tools.entailment.chat import SYSTEM, ChatEntailment, p_yes
 from namepin.tools.entailment.config import ChatEntailmentConfig
 from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.interfaces import Entailment, Entailments, EntailRequest, ReferringQuery
-from namepin.tools.llm.client import Reply, Said
+from namepin.tools.llm.client import AnswerToken, Reply
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef
 from support import loopback, tiny_chat, tiny_vlm
@@ -147,8 +147,8 @@ def test_what_was_answered_is_kept_when_another_question_fails(tmp_path: Path) -
         assert len(server.bodies) == 1
 
 
-def said(token: str, **likely: float) -> Said:
-    return Said(token=token, likely={word.replace("_", " "): math.log(p) for word, p in likely.items()})
+def said(token: str, **likely: float) -> AnswerToken:
+    return AnswerToken(token=token, likely={word.replace("_", " "): math.log(p) for word, p in likely.items()})
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def said(token: str, **likely: float) -> Said:
         ((), None),
     ],
 )
-def test_scores_of_log_probabilities(tokens: tuple[Said, ...], score: float | None) -> None:
+def test_scores_of_log_probabilities(tokens: tuple[AnswerToken, ...], score: float | None) -> None:
     assert p_yes(Reply(text="", tokens=tokens)) == (None if score is None else pytest.approx(score))
 
 

@@ -14,7 +14,7 @@ from namepin.tools.errors import NamepinError, ToolUnavailable
 from namepin.tools.grounder.chat import ChatGrounder, _score
 from namepin.tools.grounder.config import ChatGrounderConfig
 from namepin.tools.interfaces import Grounded, Groundings, GroundRequest, ReferringQuery, ScoredBox
-from namepin.tools.llm.client import Reply, Said
+from namepin.tools.llm.client import AnswerToken, Reply
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef
 from support.scripted_chat import Server, serve
@@ -110,7 +110,7 @@ def test_bad_requests_and_long_ones(served: Server) -> None:
 
 
 def test_scores_of_log_probabilities() -> None:
-    tokens = (Said(token="[", likely={"[": -0.2}), Said(token="]", likely={"]": -0.4}))
+    tokens = (AnswerToken(token="[", likely={"[": -0.2}), AnswerToken(token="]", likely={"]": -0.4}))
     assert _score(Reply(text="[]", tokens=tokens)) == pytest.approx(2.718281828**-0.3)
     assert _score(Reply(text="[]")) == 1
 

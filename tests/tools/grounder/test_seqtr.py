@@ -21,7 +21,7 @@ from namepin.tools.interfaces import Groundings, GroundRequest, ReferringQuery
 from namepin.tools.media import Media
 from namepin.tools.models.seqtr_checkpoint import load_seqtr
 from namepin.tools.models.seqtr_vocabulary import FILE, load_vocabulary, normalise_words, rows_of, vocabulary_of
-from namepin.tools.nets.seqtr import Attention, Seqtr, SeqtrSizes, Written
+from namepin.tools.nets.seqtr import Attention, Seqtr, SeqtrSizes, TokenSequences
 from support import tiny_seqtr
 from support.paths import GOLDEN
 from support.tiny_blip import PICTURE, image_ref
@@ -211,8 +211,8 @@ def test_the_picture_is_encoded_once(weights: dict[str, Path], media: Media, mon
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, box: list[int] | None, outline: list[int] | None, p: float = 0.25) -> None:
-    def written(tokens: list[int] | None) -> Written | None:
-        return Written(torch.tensor([tokens]), torch.full((1, len(tokens)), p)) if tokens else None
+    def written(tokens: list[int] | None) -> TokenSequences | None:
+        return TokenSequences(torch.tensor([tokens]), torch.full((1, len(tokens)), p)) if tokens else None
 
     monkeypatch.setattr(Seqtr, "write", lambda self, memory: (written(box), written(outline)))
 

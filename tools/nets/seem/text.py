@@ -71,7 +71,7 @@ class LanguageEncoder(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(rows, tokens), all of one length, -> the tokens' states, (rows, tokens, projection); the last is the text's.
 
-        CLIP's end token is the last one here, and its state stands for the whole text.
+        CLIP's end token is the last one here, and its state represents the whole text.
         """
         output: Tensor = self.lang_encoder(ids) @ self.lang_proj
         return output

@@ -8,7 +8,7 @@ Parameters are named as in the authors' checkpoints (`tools/models/seqtr_checkpo
 """
 
 from namepin.tools.nets.seqtr.net import Seqtr
-from namepin.tools.nets.seqtr.sizes import HEADS, STRIDE, Memory, SeqtrSizes, Written
+from namepin.tools.nets.seqtr.sizes import HEADS, STRIDE, Memory, SeqtrSizes, TokenSequences
 from namepin.tools.nets.seqtr.transformer import Attention
 
-__all__ = ["HEADS", "STRIDE", "Attention", "Memory", "Seqtr", "SeqtrSizes", "Written"]
+__all__ = ["HEADS", "STRIDE", "Attention", "Memory", "Seqtr", "SeqtrSizes", "TokenSequences"]

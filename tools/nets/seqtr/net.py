@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from namepin.tools.nets.seqtr.encoders import Fusion, SentenceEncoder, VisionEncoder
-from namepin.tools.nets.seqtr.sizes import Memory, SeqtrSizes, Written
+from namepin.tools.nets.seqtr.sizes import Memory, SeqtrSizes, TokenSequences
 from namepin.tools.nets.seqtr.transformer import Head, Pen
 
 
@@ -28,7 +28,7 @@ class Seqtr(nn.Module):
         sentences = self.lan_enc(ids).tanh()[..., None, None]
         return self.head.transformer.remember(*self.head.transformer.encode(picture * sentences))
 
-    def write(self, memory: Memory) -> tuple[Written | None, Written | None]:
+    def write(self, memory: Memory) -> tuple[TokenSequences | None, TokenSequences | None]:
         """A box's four tokens and an outline's tokens, as far as the weights generate them.
 
         An outline's tokens after its first end token have no meaning.

@@ -59,7 +59,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Written:
+class TokenSequences:
     """Sequences: tokens (n, steps), each one's probability (n, steps). A token of `bins` is the end."""
 
     tokens: Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.tools.nets.seqtr.sizes import HEADS, Memory, SeqtrSizes, Written
+from namepin.tools.nets.seqtr.sizes import HEADS, Memory, SeqtrSizes, TokenSequences
 
 _NORM_GROUPS = 32
 
@@ -172,7 +172,7 @@ class Pen:
         self._at += 1
         return self._head.logits(transformer.decoder.norm(x)[:, 0])
 
-    def greedy(self, x: Tensor, steps: int, endless: int) -> Written:
+    def greedy(self, x: Tensor, steps: int, endless: int) -> TokenSequences:
         """The likeliest token at each step after the input `x`; the first `endless` are never the end token."""
         tokens: list[Tensor] = []
         chances: list[Tensor] = []
@@ -181,7 +181,7 @@ class Pen:
             chance, token = (logits[:, :-1] if step < endless else logits).softmax(-1).max(-1)
             tokens.append(token)
             chances.append(chance)
-        return Written(torch.stack(tokens, 1), torch.stack(chances, 1))
+        return TokenSequences(torch.stack(tokens, 1), torch.stack(chances, 1))
 
 
 def sine_places(rows: int, columns: int, width: int) -> Tensor:
