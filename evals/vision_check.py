@@ -8,6 +8,7 @@ which a person is found.
 
 import argparse
 import io
+import json
 import resource
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from namepin.evals import photographs
 from namepin.evals.datasets import gmner
 from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.images.load import LoadedImage, load_image
@@ -196,8 +198,16 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="the folder with gmner/ and posts/")
     what.add_argument("--faces", type=Path, help="a folder of photographs, each with a face")
+    what.add_argument("--photos", type=Path, help="a folder of photographs with truth.jsonl")
+    parser.add_argument("--json", type=Path, help="with --photos: write the figures to this file")
     arguments = parser.parse_args()
     data: Path = arguments.data
+    if arguments.photos:
+        figures = json.dumps(photographs.report(arguments.photos), indent=2)
+        print(figures)
+        if arguments.json:
+            arguments.json.write_text(figures + "\n", "utf-8")
+        return
     if arguments.faces:
         print("\n".join(found_faces(arguments.faces)))
         return

@@ -68,7 +68,7 @@ class StarterMatcher:
 
     @property
     def fingerprint(self) -> str:
-        """Covers the configuration and the OCR and OpenCV model files."""
+        """Covers the configuration and the model files of the OCR and the face detector."""
         return fingerprint(
             "starter-matcher", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
         )

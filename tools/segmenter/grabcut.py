@@ -1,17 +1,18 @@
-"""The starter segmenter: GrabCut grows a person from a face; printed words get their own outlines."""
+"""The starter segmenter: a face grows to its person, GrabCut finds an object in a box, words get their outlines."""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 from PIL import Image
 
-from namepin.tools.base import fingerprint
+from namepin.tools.base import digest, fingerprint
 from namepin.tools.geometry import Rectangle, Region, box_iou, clip_box
 from namepin.tools.interfaces import Kind, Segment, SegmentPrompt, SegmentRequest, Segments
 from namepin.tools.media import Media
 from namepin.tools.segmenter.config import SegmenterConfig
 from namepin.tools.types import Mask, Notice, Point
-from namepin.tools.vision.grabcut import object_region, person_region, polygon_region
+from namepin.tools.vision.bodies import body_segmenter, person_region
+from namepin.tools.vision.grabcut import object_region, polygon_region
 from namepin.tools.vision.name_search import pieces
 from namepin.tools.vision.ocr import Quad, bounds
 from namepin.tools.vision.scene import Scene, scene_reader
@@ -21,7 +22,7 @@ class GrabCutSegmenter:
     """Masks for people, words and boxes. It works at a bounded size, so its time does not grow with the picture."""
 
     name: ClassVar[str] = "segmenter"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: SegmenterConfig) -> None:
         self.config = config
@@ -29,10 +30,9 @@ class GrabCutSegmenter:
 
     @property
     def fingerprint(self) -> str:
-        """Covers the configuration and the OCR and OpenCV model files."""
-        return fingerprint(
-            "grabcut-segmenter", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
-        )
+        """Covers the configuration and the model files of the OCR, the face detector and the person segmenter."""
+        weights = digest([self._scenes.weights, body_segmenter().weights])
+        return fingerprint("grabcut-segmenter", self.version, self.config.model_dump(mode="json"), weights=weights)
 
     def run(self, requests: Sequence[SegmentRequest], media: Media) -> list[Segments]:
         """One segment per prompt; a prompt without a known object at its point gets none, and a notice W120."""

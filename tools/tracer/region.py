@@ -17,7 +17,7 @@ class RegionTracer:
     """The middle of the face, or of the word nearest to the middle of the matched words."""
 
     name: ClassVar[str] = "tracer"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, config: TracerConfig) -> None:
         self.config = config
@@ -25,7 +25,7 @@ class RegionTracer:
 
     @property
     def fingerprint(self) -> str:
-        """Covers the configuration and the OCR and OpenCV model files."""
+        """Covers the configuration and the model files of the OCR and the face detector."""
         return fingerprint(
             "region-tracer", self.version, self.config.model_dump(mode="json"), weights=self._scenes.weights
         )

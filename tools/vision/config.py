@@ -7,12 +7,14 @@ class OcrConfig(Frozen):
     """How to read.
 
     Attributes:
-        side: the long side, in pixels, at which text is sought; time and memory grow with its square.
+        side: the largest long side, in pixels, at which text is sought; time and memory grow with its square.
+        enlarged: pictures with a shorter long side are enlarged to it, at most twice.
         confidence: a line read with less is left out.
         threads: cores that one picture may use.
     """
 
     side: int = 1024
+    enlarged: int = 640
     confidence: float = 0.6
     threads: int = 2
 
@@ -21,15 +23,15 @@ class PeopleConfig(Frozen):
     """How hard to look.
 
     Attributes:
-        side: the long side, in pixels, at which faces are sought; larger finds smaller faces and takes longer.
-        smallest: the smallest face sought, as a fraction of the long side.
-        tilts: degrees by which the picture is turned for another look while no face was found.
+        side: the long side, in pixels, at which faces are sought; larger finds smaller faces, and more false ones.
+        smallest: the smallest face reported, as a fraction of the long side.
+        score: the detector's lowest score, 0 to 1, of a face that is reported.
         most: at most so many people are reported, the most prominent first.
     """
 
-    side: int = 800
+    side: int = 640
     smallest: float = 0.03
-    tilts: tuple[float, ...] = (-25.0, 25.0)
+    score: float = 0.6
     most: int = 20
 
 

@@ -1,12 +1,9 @@
-"""Find the people in a picture with the classifiers that ship inside OpenCV.
+"""Find the people in a picture by their faces, with the YuNet detector that lies in `tools/weights/people`.
 
-One Haar cascade alone takes knots, logos and flowers for faces. Two cascades trained separately hardly ever agree on
-one, so a proposal of the first (`alt2`) counts only when a second (`alt`) sees a face in a close-up of the place, and
-counts fully when the eye cascade sees an eye there. OpenCV's upper-body cascade is left out: beside 81 visible faces it
-found 4 bodies and 20 things that were none.
+The detector alone takes clocks and cats for faces, with scores that small true faces have, too. So a face below a clear
+score counts only when the person segmenter sees somebody there.
 """
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,25 +15,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from namepin.tools.base import digest, file_sha256
-from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.geometry import Rectangle, box_iou
+from namepin.tools.vision.bodies import CROPS, body_segmenter, crop_around
 from namepin.tools.vision.config import PeopleConfig
-from namepin.tools.vision.grabcut import resize, turned_back
+from namepin.tools.vision.grabcut import Pixels, resize
 
-Grey = NDArray[np.uint8]
+MODEL = Path(__file__).resolve().parents[1] / "weights" / "people" / "yunet_n.onnx"
 
-_CASCADES = {
-    "frontal": "haarcascade_frontalface_alt2.xml",
-    "second": "haarcascade_frontalface_alt.xml",
-    "eye": "haarcascade_eye.xml",
-    "profile": "haarcascade_profileface.xml",
-}
+_STRIDES = (8, 16, 32)
+"""Pixels between two places at which the detector looks, at its three scales."""
 
-# Shares of true detections, counted by eye over 89 photographs of people and 34 other pictures (docs/decisions.md):
-# confirmed 107 of 108 (the other a head on a coin), seconded without an eye 2 of 4.
-_CONFIRMED, _DOUBTFUL = 0.98, 0.5
-_PROFILE = 0.7
-"""Too rare in those pictures to count; set so that it is just believed."""
+_CLEAR = 0.8
+"""A detector's score from which on no false face was seen on the open photographs (docs/decisions.md)."""
+
+_CONFIRMED, _DOUBTFUL = 0.98, 0.85
+"""Shares of true faces among those that score at least `_CLEAR`, and among the others that are reported."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Person:
     """A person by the face, in pixels of the upright picture.
 
     Attributes:
-        box: the face's square, from brow to chin and a little wider than the cheeks.
+        box: the face, from brow to chin and from cheek to cheek; it is usually higher than wide.
         confidence: the share of such detections that were people on the pictures counted.
         sharpness: 0 (a blur) to 1 (in focus); people in the background of a portrait are blurred.
     """
@@ -60,120 +53,93 @@ class Person:
 
 
 class PeopleFinder:
-    """Faces from the front, else tilted, else from the side. Safe to call from several threads."""
+    """Faces from any side that shows at least one eye. Safe to call from several threads."""
 
     def __init__(self, config: PeopleConfig) -> None:
-        import cv2
+        import onnxruntime
 
         self.config = config
-        self._cv2: Any = cv2
-        self._files = {name: Path(self._cv2.data.haarcascades) / file for name, file in _CASCADES.items()}
-        absent = [str(file.name) for file in self._files.values() if not file.is_file()]
-        if absent:
-            mend = install_command("opencv-python-headless>=4.10,<5")
-            raise NamepinError(
-                "E215",
-                f"OpenCV came without {', '.join(absent)}",
-                where="people",
-                mend=mend,
-                exit_code=Exit.UNREACHABLE,
-            )
-        self._cascades = {name: cv2.CascadeClassifier(str(file)) for name, file in self._files.items()}
-        self._lock = threading.Lock()  # a cascade keeps buffers between its own calls
+        options = onnxruntime.SessionOptions()
+        # One thread needs no pool of its own beside the OCR's, and takes 15 ms.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._net: Any = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
 
     @cached_property
     def weights(self) -> str:
-        """Sha256 over the cascades."""
-        return digest({name: file_sha256(file) for name, file in self._files.items()})
+        """Sha256 over the model files."""
+        return digest([file_sha256(MODEL), body_segmenter().weights])
 
     def find(self, image: Image.Image) -> tuple[Person, ...]:
         """The people in an upright RGB picture, the most prominent first."""
-        small, scale = resize(image, self.config.side, enlarge=2.0)
-        if min(small.shape[:2]) < 24:
+        small, scale = resize(image, self.config.side, enlarge=4.0)
+        if min(small.shape[:2]) < 16:
             return ()
-        grey: Grey = self._cv2.cvtColor(small, self._cv2.COLOR_RGB2GRAY)
-        with self._lock:
-            people = self._frontal(grey) or self._find_tilted(grey) or self._profiles(grey)
-        upright = (image.width, image.height)
-        found = [_scale(person, 1 / scale, upright) for person in _without_repeats(people)]
+        smallest = self.config.smallest * max(small.shape[:2])
+        found = []
+        for box, score in self._faces(small):
+            if max(box[2] - box[0], box[3] - box[1]) < smallest:
+                continue
+            if score >= _CLEAR or _somebody_there(small, box):
+                confidence = _CONFIRMED if score >= _CLEAR else _DOUBTFUL
+                found.append(_scale(Person(box, confidence, _sharpness(small, box)), 1 / scale, image.size))
         return tuple(sorted(found, key=lambda p: (-p.prominence, p.box))[: self.config.most])
 
-    def _frontal(self, grey: Grey) -> list[Person]:
-        people = []
-        for box in self._detect("frontal", grey, self._smallest(grey), neighbours=3):
-            confidence = self._face_confidence(grey, box)
-            if confidence:
-                people.append(Person(box, confidence, self._sharpness(grey, box)))
-        return people
-
-    def _face_confidence(self, grey: Grey, box: Rectangle) -> float:
-        """By what the second cascade and the eye cascade see in a close-up; 0 where the second sees no face."""
-        close = self._close_up(grey, box, margin=0.5, side=176)
-        face = close.shape[1] // 2  # the margin is half a face on either side
-        seconded = bool(self._detect("second", close, int(face * 0.6), neighbours=6, step=1.05))
-        upper = self._close_up(grey, (box[0], box[1], box[2], box[1] + 0.6 * (box[3] - box[1])), margin=0.0, side=120)
-        eyes = bool(self._detect("eye", upper, 18, neighbours=3, step=1.08))
-        return (_CONFIRMED if eyes else _DOUBTFUL) if seconded else 0.0
-
-    def _find_tilted(self, grey: Grey) -> list[Person]:
-        """Faces on heads held askew; every further look invites false alarms, so only confirmed ones count."""
-        height, width = grey.shape
-        for angle in self.config.tilts:
-            turn = self._cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-            turned = self._cv2.warpAffine(grey, turn, (width, height), borderMode=self._cv2.BORDER_REPLICATE)
-            people = [p for p in self._frontal(turned) if p.confidence >= _CONFIRMED]
-            if people:
-                return [Person(turned_back(p.box, turn), p.confidence, p.sharpness) for p in people]
-        return []
-
-    def _profiles(self, grey: Grey) -> list[Person]:
-        """Heads seen from the side; the cascade knows one side only, so the mirrored picture is searched too."""
-        width = grey.shape[1]
-        smallest = 2 * self._smallest(grey)
-        left = self._detect("profile", grey, smallest, neighbours=4)
-        mirrored = self._detect("profile", np.ascontiguousarray(grey[:, ::-1]), smallest, neighbours=4)
-        right = [(width - x2, y1, width - x1, y2) for x1, y1, x2, y2 in mirrored]
-        agreed = [box for box in right if any(box_iou(box, other) > 0.3 for other in left)]
-        return [Person(box, _PROFILE, self._sharpness(grey, box)) for box in agreed]
-
-    def _smallest(self, grey: Grey) -> int:
-        return max(20, round(self.config.smallest * int(max(grey.shape))))
-
-    def _detect(
-        self, cascade: str, grey: Grey, smallest: int, *, neighbours: int, step: float = 1.1
-    ) -> list[Rectangle]:
-        size = (smallest, smallest)
-        hits = self._cascades[cascade].detectMultiScale(grey, step, neighbours, minSize=size)
-        return sorted((float(x), float(y), float(x + w), float(y + h)) for x, y, w, h in hits)
-
-    def _close_up(self, grey: Grey, box: Rectangle, *, margin: float, side: int) -> Grey:
-        """The box and `margin` of its size around it, `side` pixels wide; outside the picture the edge is repeated."""
-        x1, y1, x2, y2 = box
-        grow_x, grow_y = margin * (x2 - x1), margin * (y2 - y1)
-        xs = np.clip(np.arange(round(x1 - grow_x), round(x2 + grow_x)), 0, grey.shape[1] - 1)
-        ys = np.clip(np.arange(round(y1 - grow_y), round(y2 + grow_y)), 0, grey.shape[0] - 1)
-        cut = grey[np.ix_(ys, xs)]
-        size = (side, max(1, round(side * len(ys) / len(xs))))
-        shrinks = len(xs) > side
-        result: Grey = self._cv2.resize(
-            cut, size, interpolation=self._cv2.INTER_AREA if shrinks else self._cv2.INTER_LINEAR
-        )
-        return result
-
-    def _sharpness(self, grey: Grey, box: Rectangle) -> float:
-        """Edge strength of the box at a fixed size, relative to its contrast, so that light and size cancel out."""
-        close = self._close_up(grey, box, margin=0.0, side=64).astype(np.float32)
-        edges = float(self._cv2.Laplacian(close, self._cv2.CV_32F).std())
-        return float(np.clip(edges / (float(close.std()) + 1e-3) / 0.5, 0.0, 1.0))
+    def _faces(self, small: Pixels) -> list[tuple[Rectangle, float]]:
+        """Boxes in pixels of `small` (height, width, RGB), and their scores; one box a face."""
+        height, width = small.shape[:2]
+        padded = np.zeros((1, 3, -(-height // 32) * 32, -(-width // 32) * 32), np.float32)
+        padded[0, :, :height, :width] = small[..., ::-1].transpose(2, 0, 1)  # the net was trained on BGR
+        outputs = self._net.run(None, {"input": padded})
+        candidates = []
+        for i, stride in enumerate(_STRIDES):
+            classes, objects, boxes = outputs[i][0, :, 0], outputs[3 + i][0, :, 0], outputs[6 + i][0]
+            scores = np.sqrt(classes.clip(0, 1) * objects.clip(0, 1))
+            for at in np.flatnonzero(scores >= self.config.score):
+                row, column = divmod(int(at), padded.shape[3] // stride)
+                candidates.append((_decode(boxes[at], row, column, stride), float(scores[at])))
+        return _without_repeats(candidates)
 
 
-def _without_repeats(people: Sequence[Person]) -> list[Person]:
-    """One detection a person: of two that overlap, the more confident, then the larger."""
-    kept: list[Person] = []
-    for person in sorted(people, key=lambda p: (-p.confidence, p.box[0] - p.box[2], p.box)):
-        if all(box_iou(person.box, other.box) < 0.3 for other in kept):
-            kept.append(person)
+def _decode(box: NDArray[np.float32], row: int, column: int, stride: int) -> Rectangle:
+    """A box from the detector's four numbers: the middle's distance from the place, and the sides' logarithms."""
+    x, y = (column + float(box[0])) * stride, (row + float(box[1])) * stride
+    half_width, half_height = np.exp(np.minimum(box[2:].astype(np.float64), 8.0)) * stride / 2
+    return float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height)
+
+
+def _without_repeats(candidates: Sequence[tuple[Rectangle, float]]) -> list[tuple[Rectangle, float]]:
+    """One detection a face: of two that overlap, the better one."""
+    kept: list[tuple[Rectangle, float]] = []
+    for box, score in sorted(candidates, key=lambda c: (-c[1], c[0])):
+        if all(box_iou(box, other) < 0.3 for other, _ in kept):
+            kept.append((box, score))
     return kept
+
+
+def _somebody_there(small: Pixels, face: Rectangle) -> bool:
+    """Whether the person segmenter, from nearby or from afar, takes the place of a face for a person."""
+    picture = Image.fromarray(small)
+    x1, y1, x2, y2 = (max(0, round(value)) for value in face)
+    for look in (CROPS[0], (2.0, 1.0, 3.0)):
+        odds = body_segmenter().log_odds(picture, crop_around(face, *look), 1.0, small.shape[:2])
+        if odds[y1:y2, x1:x2].size and float(odds[y1:y2, x1:x2].mean()) > 0:
+            return True
+    return False
+
+
+def _sharpness(small: Pixels, box: Rectangle) -> float:
+    """Edge strength of the box at a fixed size, relative to its contrast, so that light and size cancel out."""
+    import cv2
+
+    x1, y1 = max(0, round(box[0])), max(0, round(box[1]))
+    cut = small[y1 : max(round(box[3]), y1 + 1), x1 : max(round(box[2]), x1 + 1)]
+    if not cut.size:
+        return 0.0
+    grey = cv2.cvtColor(np.ascontiguousarray(cut), cv2.COLOR_RGB2GRAY)
+    shrinks = grey.shape[1] > 64
+    close = cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR).astype(np.float32)
+    edges = float(cv2.Laplacian(close, cv2.CV_32F).std())
+    return float(np.clip(edges / (float(close.std()) + 1e-3) / 0.5, 0.0, 1.0))
 
 
 def _scale(person: Person, factor: float, size: tuple[int, int]) -> Person:

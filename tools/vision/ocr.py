@@ -20,6 +20,12 @@ from namepin.tools.vision.grabcut import resize
 Quad = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 """Corners of a word or line in reading direction: top left, top right, bottom right, bottom left."""
 
+Span = tuple[float, float]
+"""Start and end, as fractions of a line's length in reading direction."""
+
+_END_MARGIN = 0.1
+"""Line heights that a line is widened by at either end: the detector's box cuts slanted and round letters."""
+
 _MODELS = {"Det": "PP-OCRv6_det_small.onnx", "Rec": "PP-OCRv6_rec_small.onnx"}
 
 
@@ -95,7 +101,8 @@ class TextReader:
 
     def read(self, image: Image.Image) -> tuple[Line, ...]:
         """The lines of text in an upright RGB picture, from top to bottom."""
-        small, scale = resize(image, self.config.side, enlarge=2.0)
+        side = min(self.config.side, max(self.config.enlarged, *image.size))
+        small, scale = resize(image, side, enlarge=2.0)
         if min(small.shape[:2]) < 8:
             return ()
         with self._lock:
@@ -112,11 +119,16 @@ class TextReader:
 
 
 def _line(text: str, box: Any, confidence: float, parts: Sequence[Any], factor: float) -> Line:
-    quad = _quad(box, factor)
-    placed = [Word(part[0], _quad(part[2], factor)) for part in parts if part[0].strip() and part[2] is not None]
-    if "".join(word.text for word in placed) != "".join(text.split()):  # word boxes are missing or incomplete
+    quad = part_of(_quad(box, factor), -_END_MARGIN * _slenderness(box), 1 + _END_MARGIN * _slenderness(box))
+    placed = [
+        (part[0], _span(_quad(part[2], factor), quad)) for part in parts if part[0].strip() and part[2] is not None
+    ]
+    if "".join(word for word, _ in placed) != "".join(text.split()):  # word boxes are missing or incomplete
         placed = []
-    return Line(tuple(placed or _evenly_spaced(text, quad)), quad, confidence)
+    spans = _word_spans(text.split(), placed) if placed else _evenly_spaced(text)
+    spans = _widen(spans, most=0.6 * _slenderness(quad))
+    words = [Word(word, part_of(quad, *span)) for word, span in zip(text.split(), spans, strict=True)]
+    return Line(tuple(words), quad, confidence)
 
 
 def _quad(points: Any, factor: float) -> Quad:
@@ -124,14 +136,56 @@ def _quad(points: Any, factor: float) -> Quad:
     return corners[0], corners[1], corners[2], corners[3]
 
 
-def _evenly_spaced(text: str, quad: Quad) -> list[Word]:
-    """The line's words, every character taken to be equally wide."""
-    words, at = [], 0
-    for piece in text.split():
-        start = text.index(piece, at)
-        at = start + len(piece)
-        words.append(Word(piece, part_of(quad, start / len(text), at / len(text))))
-    return words
+def _slenderness(points: Any) -> float:
+    """The height of a quad divided by its length in reading direction."""
+    top_left, top_right, _, bottom_left = (np.array(corner, float) for corner in points)
+    return float(np.linalg.norm(bottom_left - top_left) / max(float(np.linalg.norm(top_right - top_left)), 1e-6))
+
+
+def _span(part: Quad, line: Quad) -> Span:
+    """Where a part of a line starts and ends, as fractions of the line's length."""
+    origin, along = np.array(line[0]), np.array(line[1]) - np.array(line[0])
+    at = (np.array(part) - origin) @ along / max(float(along @ along), 1e-6)
+    return float(at.min()), float(at.max())
+
+
+def _word_spans(words: Sequence[str], parts: Sequence[tuple[str, Span]]) -> list[Span]:
+    """The span of each word, of parts that need not end where words do: the recogniser cuts `WIMBLEDON` after `WIM`."""
+    starts, ends = [], []
+    for text, (start, end) in parts:
+        width = (end - start) / len(text)
+        starts += [start + i * width for i in range(len(text))]
+        ends += [start + (i + 1) * width for i in range(len(text))]
+    spans, at = [], 0
+    for word in words:
+        spans.append((starts[at], ends[at + len(word) - 1]))
+        at += len(word)
+    return spans
+
+
+def _evenly_spaced(text: str) -> list[Span]:
+    """The spans of the line's words, every character taken to be equally wide."""
+    spans, at = [], 0
+    for word in text.split():
+        start = text.index(word, at)
+        at = start + len(word)
+        spans.append((start / len(text), at / len(text)))
+    return spans
+
+
+def _widen(spans: Sequence[Span], *, most: float) -> list[Span]:
+    """Let the first word start with the line, the last one end with it, and the others meet halfway between.
+
+    The recogniser places every character of a line as if all were equally wide, so a word of wide letters loses one at
+    its start or end. Between two words each gains at most `most`.
+    """
+    widened = []
+    for i, (start, end) in enumerate(spans):
+        first, last = i == 0, i == len(spans) - 1
+        left = 0.0 if first else max((spans[i - 1][1] + start) / 2, start - most)
+        right = 1.0 if last else min((end + spans[i + 1][0]) / 2, end + most)
+        widened.append((left, right))
+    return widened
 
 
 def part_of(quad: Quad, start: float, end: float) -> Quad:

@@ -11,7 +11,8 @@ from namepin.tools.interfaces import Query, Segment, SegmentPrompt, SegmentReque
 from namepin.tools.media import Media
 from namepin.tools.segmenter.config import SegmenterConfig
 from namepin.tools.segmenter.grabcut import GrabCutSegmenter
-from namepin.tools.vision.grabcut import object_region, person_region
+from namepin.tools.vision.bodies import person_region
+from namepin.tools.vision.grabcut import object_region
 from support.paths import EXAMPLES
 
 FACE = (173.0, 65.0, 275.0, 167.0)

@@ -5,7 +5,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from namepin.tools.geometry import box_iou
 from namepin.tools.images.load import load_image
 from namepin.tools.vision.config import PeopleConfig
-from namepin.tools.vision.faces import PeopleFinder
+from namepin.tools.vision.faces import PeopleFinder, _somebody_there
 from support.paths import EXAMPLES
 
 FACE = (173, 65, 275, 167)
@@ -81,5 +81,18 @@ def test_equal_pictures_give_equal_people(finder: PeopleFinder, astronaut: Image
     assert finder.find(astronaut) == PeopleFinder(PeopleConfig()).find(astronaut.copy())
 
 
-def test_weights_are_the_cascades(finder: PeopleFinder) -> None:
+def test_a_cat_with_a_low_score_needs_a_person_around_it() -> None:
+    cat = load_image(EXAMPLES / "chelsea.jpg").image
+    alone = PeopleFinder(PeopleConfig())._faces(np.asarray(cat.resize((640, 426))))
+    assert [score for _, score in alone if score > 0.6], "the detector alone takes the cat for a face"
+    assert PeopleFinder(PeopleConfig()).find(cat) == ()
+
+
+def test_somebody_there_is_told_by_the_person_segmenter(astronaut: Image.Image) -> None:
+    cat = np.asarray(load_image(EXAMPLES / "chelsea.jpg").image)
+    assert _somebody_there(np.asarray(astronaut), FACE)
+    assert not _somebody_there(cat, (150, 20, 330, 220))
+
+
+def test_weights_are_the_models(finder: PeopleFinder) -> None:
     assert finder.weights == PeopleFinder(PeopleConfig(side=640)).weights and len(finder.weights) == 64
