@@ -59,7 +59,7 @@ class StarterMatcher:
     """Faces for PER, printed names for the rest."""
 
     name: ClassVar[str] = "matcher"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     sees: ClassVar[frozenset[Sight]] = frozenset({"faces", "words"})
 
     def __init__(self, config: MatcherConfig) -> None:

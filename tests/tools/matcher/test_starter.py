@@ -228,5 +228,5 @@ def test_no_mentions() -> None:
 
 def test_fingerprint_follows_the_configuration() -> None:
     default = StarterMatcher(MatcherConfig())
-    other = StarterMatcher(MatcherConfig(scene=SceneConfig(people=PeopleConfig(side=640))))
+    other = StarterMatcher(MatcherConfig(scene=SceneConfig(people=PeopleConfig(side=480))))
     assert default.fingerprint == StarterMatcher(MatcherConfig()).fingerprint != other.fingerprint
