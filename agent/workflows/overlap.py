@@ -18,7 +18,7 @@ def weight_folders(profile: Mapping[str, Any]) -> dict[str, Path]:
     Args:
         profile: a profile in its resolved form, see `Settings.dump`.
     """
-    from namepin.tools.loading.encoder import shipped_folder  # imports torch, so only on demand
+    from namepin.tools.loading.shipped import shipped_folder  # imports torch, so only on demand
 
     found: dict[Path, str] = {}
     for key, value in _named_folders(profile, ""):

@@ -22,8 +22,8 @@ from namepin.finetune.loop.fsdp import like, whole
 from namepin.tools.errors import NamepinError
 from namepin.tools.files import atomic_stream, atomic_write, remove_leftovers, sync
 from namepin.tools.jsonl import dump_json, parse_json
-from namepin.tools.loading.encoder import shipped_folder
 from namepin.tools.loading.pretrained import damage_error, load_errors
+from namepin.tools.loading.shipped import shipped_folder
 
 CHECKPOINT = "checkpoint.pt"
 KEPT_EPOCH = "kept-epoch"

@@ -22,7 +22,7 @@ from namepin.tools.errors import NamepinError, in_one_line
 from namepin.tools.files import atomic_write
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.jsonl import dump_json
-from namepin.tools.loading.encoder import find_shipped
+from namepin.tools.loading.shipped import find_shipped
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import Manifest, load_adapter
 from namepin.tools.tagger.calibration import CALIBRATION_FILE, Calibration
