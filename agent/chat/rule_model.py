@@ -40,6 +40,23 @@ _WHERE = re.compile(
     re.I,
 )
 _LONGEST_QUESTION = 200
+_SMALL_TALK = re.compile(
+    r"^\W*(?:(?:many\s+)?thanks|thank\s+you|thx|ty|cheers|ok(?:ay)?|cool|nice|great|perfect|good\s+job|well\s+done|bye|"
+    r"good\s*bye|see\s+you)(?:\s+(?:a\s+lot|so\s+much|very\s+much|for\s+(?:that|this)|namepin|then|work|again))*\W*$",
+    re.I,
+)
+_HOW_SURE = re.compile(
+    r"^\s*(?:how\s+(?:sure|certain|confident)|are\s+you\s+(?:sure|certain)|is\s+that\s+(?:right|really|true))\b", re.I
+)
+_QUESTION = re.compile(
+    r"^\s*(?:(?:and\s+)?(?:what|who|whom|whose|which|when|how|why)\b|(?:is|are|was|were|do|does|did|can|could|will|would)\s+"
+    r"(?:you|it|that|this|he|she|they|there|the|her|his)\b).*\?\s*$",
+    re.I,
+)
+WELCOME = "You are welcome. Send the next post, or ask about the last one: `help` lists what I can answer."
+UNCLEAR = """Is that a question about the last post, or a new post?
+- About the last post, I can say why a name was found or not (`why NAME?`), where it is (`where is NAME?`), and mask it.
+- To have it read as a post, send it again with `post:` before it."""
 
 
 class RuleModel(BaseChatModel):
@@ -69,7 +86,7 @@ class RuleModel(BaseChatModel):
             known = _names(messages)
             tool, arguments = route(str(last.content), known)
             if tool is None:
-                answer = AIMessage(f"{HELP}\n\n{NOTE}")
+                answer = AIMessage(arguments.get("reply", f"{HELP}\n\n{NOTE}"))
             else:
                 call = {"name": tool, "args": arguments, "id": f"rule-{uuid4().hex[:12]}", "type": "tool_call"}
                 answer = AIMessage("", tool_calls=[call])
@@ -77,7 +94,10 @@ class RuleModel(BaseChatModel):
 
 
 def route(message: str, known: list[str] | None) -> tuple[str | None, dict[str, Any]]:
-    """The tool for a message and its arguments; None for help.
+    """The tool for a message and its arguments.
+
+    Where no tool is called it is None, with `{"reply": text}`, or without it for the help. A short question that no
+    tool answers is neither read as a post nor guessed at: the reply asks which it is.
 
     Only a short message can be a question, and only after the first post. A word in a post therefore never turns the
     post into an instruction.
@@ -87,6 +107,8 @@ def route(message: str, known: list[str] | None) -> tuple[str | None, dict[str, 
         known: the names of the last post; None before the first post.
     """
     text = message.strip()
+    if known is not None and _SMALL_TALK.match(text):
+        return None, {"reply": WELCOME}
     if not text or text.casefold().strip(" ?!.") in ("help", "hello", "hi", "?"):
         return None, {}
     if lead := _LEAD.match(text):
@@ -107,6 +129,10 @@ def route(message: str, known: list[str] | None) -> tuple[str | None, dict[str, 
         return "explain", {"which": re.sub(r"^\s*(why|how come|explain)\b", "", text, flags=re.I).strip() or text}
     if where := _WHERE.match(text):
         return "ground", {"name": where[1].strip(" ?\"'")}
+    if _HOW_SURE.match(text) and _is_about(words, known):
+        return "explain", {"which": text}
+    if _QUESTION.match(text) or _HOW_SURE.match(text):
+        return None, {"reply": UNCLEAR}
     return "extract", {"text": text}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from namepin.agent.chat.phrasing import as_markdown, differences, explanation, which
-from namepin.agent.chat.rule_model import route
+from namepin.agent.chat.rule_model import UNCLEAR, WELCOME, route
 from namepin.agent.config.settings import load_settings
 from namepin.tools.types import Extraction
 from support.agent_samples import entity, placed
@@ -37,13 +37,26 @@ ENTITIES = (
         ("where is Bo Other in the picture?", "ground", {"name": "Bo Other"}),
         ("compare profiles", "compare", {}),
         ("help", None, {}),
+        ("thanks!", None, {"reply": WELCOME}),
+        ("Great, thank you", "extract", {"text": "Great, thank you"}),
+        ("ok", None, {"reply": WELCOME}),
+        ("how sure are you that Bo Other is there?", "explain", {"which": "how sure are you that Bo Other is there?"}),
+        ("are you sure about the second one?", "explain", {"which": "are you sure about the second one?"}),
+        ("what about her band?", None, {"reply": UNCLEAR}),
+        ("who is she married to?", None, {"reply": UNCLEAR}),
+        ("how sure are you about climate change?", None, {"reply": UNCLEAR}),
+        ("Thanks to Ada Example for the music", "extract", {"text": "Thanks to Ada Example for the music"}),
+        ("What a night with Bo Other", "extract", {"text": "What a night with Bo Other"}),
+        ("post: what about her band?", "extract", {"text": "what about her band?"}),
     ],
 )
 def test_messages_are_routed(message: str, tool: str | None, arguments: dict[str, Any]) -> None:
     assert route(message, NAMES) == (tool, arguments)
 
 
-@pytest.mark.parametrize("message", ["why is she not in the picture?", "as CSV", "mask the second one", "gamma 0.4"])
+@pytest.mark.parametrize(
+    "message", ["why is she not in the picture?", "as CSV", "mask the second one", "gamma 0.4", "thanks!"]
+)
 def test_without_a_post_everything_is_a_post(message: str) -> None:
     assert route(message, None) == ("extract", {"text": message})
 
