@@ -209,7 +209,7 @@ class Result(Extraction):
 
 
 _COLUMNS = (
-    "id", "text", "start", "end", "label", "fine_label", "score", "entropy",
+    "id", "text", "start", "end", "label", "fine_label", "type_uncertain", "score", "entropy",
     "groundable", "match_score", "x1", "y1", "x2", "y2", "evidence",
 )  # fmt: skip
 
@@ -217,8 +217,9 @@ _COLUMNS = (
 def _row(result: Extraction, entity: Entity) -> dict[str, Any]:
     x1, y1, x2, y2 = entity.box or (None,) * 4
     values = (
-        result.id, entity.text, entity.start, entity.end, entity.label, entity.fine_label, score(entity),
-        entity.entropy, entity.groundable, entity.match_score, x1, y1, x2, y2, entity.evidence,
+        result.id, entity.text, entity.start, entity.end, entity.label, entity.fine_label,
+        entity.type_uncertain, score(entity), entity.entropy, entity.groundable, entity.match_score, x1, y1, x2, y2,
+        entity.evidence,
     )  # fmt: skip
     return dict(zip(_COLUMNS, values, strict=True))
 

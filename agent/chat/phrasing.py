@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from namepin.agent.config.settings import Settings
-from namepin.agent.render.view import kind, printable, score, short, typing
+from namepin.agent.render.view import kind, printable, short, shown_score, typing
 from namepin.graphs.review_nodes import YES, Question
 from namepin.tools.types import Entity, Extraction
 
@@ -26,7 +26,7 @@ def summary(extraction: Extraction, profile: str) -> str:
 def line(entity: Entity) -> str:
     """One name: type, probability, and whether and where it is in the picture."""
     typed = typing(entity)
-    value = score(entity)
+    value = shown_score(entity)
     return f"{printable(entity.text)}: {typed}{'' if value is None else f' ({value:.2f})'}; {where(entity)}"
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from namepin.agent.render.view import COLOURS, presence, printable, score, short, typing
+from namepin.agent.render.view import COLOURS, presence, printable, short, shown_score, typing
 from namepin.tools.types import Entity, Extraction
 
 _STATUS_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
@@ -54,7 +54,7 @@ def _table(entities: tuple[Entity, ...], with_picture: bool) -> Table:
     table.add_column("how", ratio=4, overflow="fold")
     for number, entity in enumerate(entities):
         name = Text(printable(entity.text), style=f"bold {COLOURS[number % len(COLOURS)]}")
-        value = score(entity)
+        value = shown_score(entity)
         cells: list[Text | str] = [name, typing(entity, " "), "" if value is None else f"{value:.2f}"]
         if with_picture:
             cells.append(_where(entity))

@@ -89,13 +89,15 @@ def typing(entity: Entity, joint: str = ", ") -> str:
 
 
 def score(entity: Entity) -> float | None:
-    """The tagger's probability of the type as it is shown, if it gave one.
+    """The tagger's probability of the chosen type, if it gave one."""
+    return entity.scores.get(entity.fine_label or entity.label)
 
-    Where only the coarse type is shown, it is the sum of its fine types.
-    """
+
+def shown_score(entity: Entity) -> float | None:
+    """The probability of the type as people are shown it: of all fine types together where only the coarse is shown."""
     if entity.type_uncertain:
         return min(1.0, sum(p for fine, p in entity.scores.items() if FINE_TO_COARSE4.get(fine) == entity.label))
-    return entity.scores.get(entity.fine_label or entity.label)
+    return score(entity)
 
 
 def presence(entity: Entity) -> str:

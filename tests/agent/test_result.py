@@ -14,7 +14,9 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
 TEXT = "Ada met Bob"
-TABLE_COLUMNS = "id text start end label fine_label score entropy groundable match_score x1 y1 x2 y2 evidence".split()
+TABLE_COLUMNS = (
+    "id text start end label fine_label type_uncertain score entropy groundable match_score x1 y1 x2 y2 evidence"
+).split()
 
 
 def entity(text: str, score: float, box: tuple[float, float, float, float] | None, mask: bool = True) -> Entity:

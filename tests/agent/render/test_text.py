@@ -5,7 +5,18 @@ import io
 import pytest
 
 from namepin.agent.render.table import print_table
-from namepin.agent.render.view import COLOURS, PostView, ink_on, kind, presence, printable, score, short, typing
+from namepin.agent.render.view import (
+    COLOURS,
+    PostView,
+    ink_on,
+    kind,
+    presence,
+    printable,
+    score,
+    short,
+    shown_score,
+    typing,
+)
 from support.agent_samples import TEXT, entity, full, shown
 
 
@@ -98,7 +109,8 @@ def test_uncertain_type_is_shown_as_its_coarse_type_and_unsure() -> None:
     scores = {"musician": 0.26, "actor": 0.2, "athlete": 0.5, "company": 0.04}
     unsure = entity(TEXT, "Ada Example", fine_label="musician", scores=scores, type_uncertain=True)
     assert typing(unsure) == "PER, unsure" and kind(unsure) == "PER" and kind(unsure, sure=True) == "musician"
-    assert score(unsure) == pytest.approx(0.96), "the probability of what is shown: of all people together"
+    assert shown_score(unsure) == pytest.approx(0.96), "the probability of what is shown: of all people together"
+    assert score(unsure) == 0.26, "rows and filters keep the fine type's"
     text = table(shown(TEXT, unsure))
     assert "PER unsure" in " ".join(text.split()) and "0.96" in text and "musician" not in text
     assert (

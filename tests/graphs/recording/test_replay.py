@@ -311,7 +311,7 @@ def test_a_failed_fill_is_not_kept(tmp_path: Path) -> None:
     ("sets", "message"),
     [
         ({"gate.gama": 1}, "did you mean gate.gamma?"),
-        ({"nonsense": 1}, "gate.gamma, gate.k, gate.margin, match.threshold"),
+        ({"nonsense": 1}, "gate.gamma, gate.k, gate.margin, gate.uncertain, match.threshold"),
         ({"gate.k": 1}, "gate.k: .* not 1"),
         ({"match.threshold": "high"}, "match.threshold: .*not 'high'"),
     ],
