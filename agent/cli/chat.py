@@ -1,6 +1,5 @@
 """`namepin chat`: a conversation in the terminal."""
 
-import asyncio
 import re
 import sys
 from pathlib import Path
@@ -37,6 +36,8 @@ def chat(
     if image:
         load_image(image, max_pixels=settings.images.max_pixels)  # reports errors before anything is loaded
     say_loading("the chat")
+
+    import asyncio
 
     from namepin.agent.chat.terminal import Terminal
 

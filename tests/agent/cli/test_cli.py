@@ -179,7 +179,8 @@ def test_ctrl_c_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_loads_no_model_library() -> None:
-    heavy = "{'torch', 'transformers', 'cv2', 'rapidocr', 'langgraph', 'langchain_core', 'numpy', 'PIL', 'jinja2'}"
+    heavy = {*("torch", "transformers", "cv2", "rapidocr", "langgraph", "langchain_core", "numpy", "PIL", "jinja2")}
+    heavy |= {"pydantic", "asyncio"}
     check = f"import namepin.agent.cli.main, namepin, sys; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "")
