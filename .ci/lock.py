@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -36,9 +37,9 @@ INPUTS = "# inputs: sha256 "
 Pins = dict[str, list[Version]]
 
 
-def project() -> dict[str, object]:
+def project() -> dict[str, Any]:
     """The table `[project]` of pyproject.toml."""
-    table: dict[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return table
 
 
@@ -50,8 +51,8 @@ def requirements(names: Sequence[str]) -> list[str]:
         if wanted.name != "namepin":
             found.append(name)
             continue
-        extras: dict[str, list[str]] = table["optional-dependencies"]  # type: ignore[assignment]
-        own: list[str] = table["dependencies"]  # type: ignore[assignment]
+        extras: dict[str, list[str]] = table["optional-dependencies"]
+        own: list[str] = table["dependencies"]
         found += own + requirements([part for extra in sorted(wanted.extras) for part in extras[extra]])
     return sorted(set(found))
 

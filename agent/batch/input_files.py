@@ -89,7 +89,9 @@ class InputFile:
             return sum(part.count(b"\n") for part in iter(lambda: data.read(2**20), b""))
 
     def _bytes(self) -> IO[bytes]:
-        return gzip.open(self.path, "rb") if self.gzip else self.path.open("rb")  # type: ignore[return-value]
+        if self.gzip:
+            return gzip.open(self.path, "rb")  # type: ignore[return-value]  # GzipFile is no IO[bytes]
+        return self.path.open("rb")
 
     def _kind(self, head: bytes) -> Kind:
         if head.startswith(b"PAR1") or self.path.suffix.lower() == ".parquet":

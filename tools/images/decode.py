@@ -119,4 +119,4 @@ def _pillow_silenced() -> Iterator[None]:
             _silent -= 1
             if not _silent:
                 with suppress(ValueError):  # another thread's `catch_warnings` has ended meanwhile
-                    warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
+                    warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]  # a list, which typeshed hides
