@@ -11,6 +11,8 @@ PIP := $(BIN)/pip install -qq
 EDITABLE := $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 SYNC := $(BIN)/uv pip install --quiet --no-deps --require-hashes --python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# uv compiles no package: whoever imports it first does, and keeps that for the many processes of the tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo docs test test-busy test-newest test-lowest smoke-newest smoke-lowest lock lock-check studio sandbox lint format audit clean
 
