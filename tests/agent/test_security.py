@@ -207,13 +207,8 @@ REPORTERS = {
     "wandb": "WANDB_ERROR_REPORTING",
     "schemathesis": "DO_NOT_TRACK",
 }
-MODULES = (
-    "namepin.agent.web.page",
-    "namepin.tools.loading.pretrained",
-    "namepin.finetune.loop.trainer",
-    "namepin.evals.scoring.evaluate",
-    "namepin.graphs.gem",
-)
+MODULES = ("namepin", "namepin.agent.web.page", "namepin.finetune.loop.trainer")
+"""Every module imports the first before anything else; the two others import the most of what reports."""
 _WATCH = """
 import importlib, os, sys
 import torch  # what most of them load, and reports nothing: once for all

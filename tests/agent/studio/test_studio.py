@@ -1,24 +1,32 @@
 """`langgraph dev` as a real process, asked by the real SDK: threads, streams, errors, MCP, and other sites' pages.
 
-At the end all interfaces are compared, including LangGraph's: a post gives the same `Extraction` in each.
+At the end all interfaces are compared, including LangGraph's: a post gives the same `Extraction` in each. The processes
+of the others have tests of their own.
 """
 
 import ast
+import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from langgraph_sdk import get_sync_client
+from mcp import Client
 
 from namepin.agent.api import Namepin
+from namepin.agent.config.settings import load_settings
+from namepin.agent.mcp.owners import McpSessions
+from namepin.agent.mcp.server import build_server, local
+from namepin.agent.server.app import create_app
 from namepin.tools.types import Extraction
 from support.cli import Cli
 from support.paths import ROOT
-from support.processes import NAMEPIN, ask, environment, free_port, running, stdio
+from support.processes import ask
+from support.served import HOST
 
 TEXT = "Eileen Collins in front of the Discovery"
 PICTURE = ROOT / "examples" / "astronaut.jpg"
@@ -173,28 +181,25 @@ ALL_TEXT = "NASA: Eileen Collins in front of the Discovery \u2728, says Bob Dyla
 WHOLE = {"id": "post-1", "text": ALL_TEXT}
 
 
-@pytest.fixture(scope="module")
-def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("rest"), free_port()
-    env = environment(NAMEPIN_DATA_DIR=str(folder))
-    with running([*NAMEPIN, "serve", "--no-page", "--port", str(port)], port, folder / "log", env, ROOT) as address:
-        yield address
-
-
 def by_command(cli: Cli, folder: Path) -> Any:
     posts = folder / "posts.jsonl"
     posts.write_text(json.dumps({**WHOLE, "image": str(PICTURE)}))
     return json.loads(cli("extract", "--posts", posts, "--format", "json").out)
 
 
-def by_rest(address: str) -> Any:
-    answer = httpx.post(f"{address}/api/extract", json={**WHOLE, "image": DATA}, timeout=None)
-    return answer.raise_for_status().json()
+def by_rest(folder: Path) -> Any:
+    with TestClient(create_app(load_settings("starter", environment={}), folder=folder), HOST) as client:
+        return client.post("/api/extract", json={**WHOLE, "image": DATA}).raise_for_status().json()
 
 
 def by_mcp(folder: Path) -> Any:
-    [found] = ask(stdio(folder), ("extract", {"text": ALL_TEXT, "image": DATA}))
-    return found.structured_content["extraction"]
+    sessions = McpSessions(load_settings("starter", environment={}), (), folder)
+
+    async def go() -> Any:
+        async with Client(build_server(sessions, local)) as mcp:
+            return await mcp.call_tool("extract", {"text": ALL_TEXT, "image": DATA})
+
+    return asyncio.run(go()).structured_content["extraction"]
 
 
 def by_langgraph(address: str) -> Any:
@@ -209,17 +214,15 @@ def by_chat(cli: Cli, folder: Path) -> Any:
     return json.loads(saved.read_text("utf-8"))
 
 
-def test_six_doors_one_extraction(
-    cli: Cli, rest: str, studio: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_six_doors_one_extraction(cli: Cli, studio: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     python = Namepin.from_profile("starter").extract(WHOLE, PICTURE)
     assert {e.text for e in python.entities} >= {"Eileen Collins", "Bob Dylan"}
     assert [e.mask for e in python.entities if e.groundable] and python.image
     found = {
         "command line": by_command(cli, tmp_path),
-        "REST": by_rest(rest),
-        "MCP": by_mcp(tmp_path),
+        "REST": by_rest(tmp_path / "rest"),
+        "MCP": by_mcp(tmp_path / "mcp"),
         "LangGraph SDK": by_langgraph(studio),
         "chat": by_chat(cli, tmp_path),
     }
