@@ -1,9 +1,12 @@
-"""Coverage-guided fuzzing with atheris: `python tests/fuzz/fuzz.py TARGET --seconds N [--corpus FOLDER]`.
+"""Coverage-guided fuzzing with atheris: `python tests/fuzz/fuzz.py TARGET... --seconds N [--corpus FOLDER]`.
+
+Several targets come one after the other, each in a process forked from the one that imported all.
 
 Exits 0 when nothing was found; otherwise libFuzzer prints the exception and writes the input beside the corpus.
 """
 
 import argparse
+import os
 import resource
 import sys
 import tempfile
@@ -29,25 +32,40 @@ PARSERS = [
 
 
 def main() -> None:
-    """Fuzz one target."""
+    """Fuzz the targets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target")
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("targets", nargs="+")
+    parser.add_argument("--seconds", type=int, default=10, help="of each target; 0: until --inputs")
+    parser.add_argument("--inputs", type=int, default=-1, help="most inputs of each target; -1: any number")
     parser.add_argument("--corpus", type=Path, help="kept between runs; a temporary folder without it")
     asked = parser.parse_args()
     with atheris.instrument_imports(include=PARSERS):
-        from support.fuzz_targets import TARGETS
-    target = TARGETS[asked.target]
-    corpus = asked.corpus or Path(tempfile.mkdtemp(prefix=f"fuzz-{asked.target}-"))
+        import support.fuzz_targets  # noqa: F401  # in every fork, then
+    for name in asked.targets[1:]:
+        if child := os.fork():
+            if os.waitpid(child, 0)[1]:
+                sys.exit(f"{name} fails")
+        else:
+            fuzz(name, asked)
+            os._exit(0)
+    fuzz(asked.targets[0], asked)
+
+
+def fuzz(name: str, asked: argparse.Namespace) -> None:
+    """Fuzz one target, and end this process."""
+    from support.fuzz_targets import TARGETS
+
+    target = TARGETS[name]
+    corpus = (asked.corpus or Path(tempfile.mkdtemp(prefix="fuzz-"))) / name
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(target.seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
         target.run(seed)  # what is imported when it is first needed, such as PyTorch, takes no input's time
     # libFuzzer judges by the peak of this process, and Linux lets a child begin with the peak of who started it.
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    limits = [f"-max_total_time={asked.seconds}", f"-max_len={LONGEST}", "-timeout=20"]
+    limits = [f"-max_total_time={asked.seconds}", f"-runs={asked.inputs}", f"-max_len={LONGEST}", "-timeout=20"]
     limits.append(f"-rss_limit_mb={peak_mb + GROWTH_MB}")
-    found = f"-artifact_prefix={corpus.parent}/{asked.target}-"
+    found = f"-artifact_prefix={corpus.parent}/{name}-"
     atheris.Setup([sys.argv[0], *limits, found, "-print_final_stats=1", str(corpus)], target.run)
     atheris.Fuzz()
 
