@@ -1,7 +1,7 @@
 """Everything that is installed lies under `namepin`, whatever a user's project calls its own modules.
 
-A wheel and an sdist are built once, from a copy of the repository. Each of three environments (wheel, sdist, editable)
-sees the libraries of this one through a `.pth` file, and only its own Namepin.
+A wheel and an sdist are built once, from a copy of the repository, and a wheel of the sdist, as pip does. Each of two
+environments (wheel, editable) sees the libraries of this one through a `.pth` file, and only its own Namepin.
 """
 
 import hashlib
@@ -20,9 +20,12 @@ from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-KINDS = ("wheel", "sdist", "editable")
+KINDS = ("wheel", "editable")
 PACKAGES = ("agent", "evals", "finetune", "graphs", "tools")
-BUILD = "from setuptools import build_meta; build_meta.build_wheel({0!r}); build_meta.build_sdist({0!r})"
+BUILD = "from setuptools import build_meta; build_meta.build_sdist({0!r}); build_meta.build_wheel({0!r})"
+OF_SDIST = "from setuptools import build_meta; build_meta.build_wheel({0!r})"
+TYPED = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions.py", "typing_inspection", "PIL")
+"""All that the types of Namepin's interface are made of: a type checker of a user's file needs no other library."""
 EXAMPLE = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 CHECKS = """
 assert any(entity.text == "Eileen Collins" and entity.groundable for entity in result.entities), result
@@ -68,18 +71,27 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def distributions(clone: Path) -> dict[str, Path]:
-    """The wheel and the sdist."""
-    folder = clone.parent / "dist"
-    ran = subprocess.run([sys.executable, "-c", BUILD.format(str(folder))], cwd=clone, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
+    """The wheel, the sdist, and the sdist's wheel."""
+    folder, unpacked = clone.parent / "dist", clone.parent / "unpacked"
+    build(BUILD, folder, clone)
     # What the build leaves in the clone would be a second copy of every module.
     shutil.rmtree(clone / "build")
-    return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
+    sdist = next(folder.glob("*.tar.gz"))
+    shutil.unpack_archive(sdist, unpacked, filter="data")
+    build(OF_SDIST, folder / "of_sdist", next(unpacked.iterdir()))
+    wheels = {"wheel": next(folder.glob("*.whl")), "of_sdist": next(folder.glob("of_sdist/*.whl"))}
+    return {**wheels, "sdist": sdist}
+
+
+def build(script: str, folder: Path, source: Path) -> None:
+    folder.mkdir()
+    ran = subprocess.run([sys.executable, "-c", script.format(str(folder))], cwd=source, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.fixture(scope="module")
 def installed(clone: Path, distributions: dict[str, Path]) -> dict[str, Installed]:
-    """Namepin in three fresh environments."""
+    """Namepin in two fresh environments."""
     return {kind: install(clone, kind, distributions.get(kind, clone)) for kind in KINDS}
 
 
@@ -121,9 +133,7 @@ def test_readme_example_beside_modules_of_the_same_names_runs(
     kind: str, clone: Path, installed: dict[str, Installed]
 ) -> None:
     homes = [installed[kind].home.resolve(), installed[kind].home]
-    # An sdist installs what the wheel holds (below), so one project is enough for it.
-    names = ["packages"] if kind == "sdist" else list(PROJECTS)
-    folders = [project(clone, name, kind, homes) for name in names]
+    folders = [project(clone, name, kind, homes) for name in PROJECTS]
     runner = clone.parent / "runner" / "project_runner.py"
     runner.parent.mkdir(exist_ok=True)
     shutil.copy(ROOT / "tests" / "support" / "project_runner.py", runner)
@@ -150,12 +160,12 @@ def test_wheel_holds_one_package_and_no_sandbox_weights(distributions: dict[str,
     assert distributions["wheel"].stat().st_size < 25e6
 
 
-def test_sdist_installs_what_the_wheel_holds(installed: dict[str, Installed]) -> None:
-    def content(home: Path) -> dict[str, str]:
-        files = (path for path in home.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-        return {str(path.relative_to(home)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def test_sdist_installs_what_the_wheel_holds(distributions: dict[str, Path]) -> None:
+    def content(wheel: Path) -> dict[str, str]:
+        with zipfile.ZipFile(wheel) as file:
+            return {name: hashlib.sha256(file.read(name)).hexdigest() for name in file.namelist()}
 
-    assert content(installed["sdist"].home) == content(installed["wheel"].home)
+    assert content(distributions["of_sdist"]) == content(distributions["wheel"])
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -189,13 +199,30 @@ def names(text: str) -> list[str]:
 """
 
 
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def with_few_libraries(given: Installed, folder: Path) -> Path:
+    """The interpreter of an environment with the same Namepin, and of the libraries only `TYPED`."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site, libraries = next(folder.glob("lib/python*/site-packages")), folder / "libraries"
+    libraries.mkdir()
+    for name in TYPED:
+        found = next(path for path in (Path(entry, name) for entry in sys.path) if path.exists())
+        (libraries / name).symlink_to(found)
+    for path in next(given.python.parents[1].glob("lib/python*/site-packages")).iterdir():
+        if path.name == "libraries.pth":
+            (site / path.name).write_text(f"{libraries}\n", "utf-8")
+        elif not (site / path.name).exists():
+            (site / path.name).symlink_to(path)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_strict_mypy_of_a_user_file_sees_real_types(kind: str, clone: Path, installed: dict[str, Installed]) -> None:
     file = clone.parent / f"user_{kind}.py"
     file.write_text(USER_FILE, "utf-8")
     # --disallow-any-expr: no expression of the file is Any.
     command = [sys.executable, "-m", "mypy", "--strict", "--disallow-any-expr", "--python-executable"]
-    command += [str(installed[kind].python), "--config-file", "", "--cache-dir", str(clone.parent / "mypy"), file.name]
+    python = with_few_libraries(installed[kind], clone.parent / f"typed-{kind}")
+    command += [str(python), "--config-file", "", "--cache-dir", str(clone.parent / "mypy"), file.name]
 
     ran = subprocess.run(command, cwd=clone.parent, capture_output=True, text=True)
 

@@ -10,7 +10,11 @@ import sys
 import traceback
 from importlib import import_module
 
-for name in ("torch", "transformers", "langgraph.graph", "pydantic", "cv2", "rapidocr", "numpy", "PIL.Image"):
+for name in (
+    *("torch", "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto"),
+    *("transformers.models.bert.modeling_bert", "langgraph.graph", "pydantic", "cv2", "rapidocr.main", "onnxruntime"),
+    *("numpy", "PIL.Image", "rapidfuzz.process", "pycocotools.mask"),
+):
     import_module(name)
 
 for project in sys.argv[1:]:

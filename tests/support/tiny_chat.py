@@ -1,7 +1,6 @@
 """A chat model small enough to be trained inside a test, and a real server for it: `transformers serve`."""
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -14,6 +13,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from support.forked import Forked
+from support.processes import free_port
 from support.waiting import wait_until
 
 TEMPLATE = (
@@ -101,11 +102,9 @@ def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = ()) -> PreTraine
 
 
 @contextmanager
-def serve(model: Path, log: Path) -> Iterator[str]:
+def serve(model: Path) -> Iterator[str]:
     """Run `transformers serve` on a free port of 127.0.0.1, offline; the base URL, once the server is healthy."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         name: value for name, value in os.environ.items() if name.lower() not in PROXIES and name != "OPENAI_API_KEY"
     } | {
@@ -113,29 +112,38 @@ def serve(model: Path, log: Path) -> Iterator[str]:
         "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
-        "HF_HOME": str(log.parent / "hf"),
+        "HF_HOME": str(model / "hf"),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    main = "from transformers.cli.transformers import main; main()"
-    command = [sys.executable, "-c", main, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output, subprocess.Popen(command, env=environment, stdout=output, stderr=output) as process:
+    process = Forked(_transformers, "serve", str(model), "--host", "127.0.0.1", "--port", str(port), env=environment)
+    try:
+        _await_health(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
         try:
-            _await_health(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
 
 
-def _await_health(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _transformers(*arguments: str) -> None:
+    from huggingface_hub import constants
+    from transformers.cli.transformers import main
+
+    # It was imported before this process had its environment.
+    constants.HF_HUB_OFFLINE = True
+    sys.argv = ["transformers", *arguments]
+    main()
+
+
+def _await_health(url: str, process: Forked) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def healthy() -> bool:
-        assert process.poll() is None, f"transformers serve did not start:\n{log.read_text()[-2000:]}"
+        assert process.poll() is None, f"transformers serve did not start:\n{process.log.read_text()[-2000:]}"
         try:
             with direct.open(url) as response:
                 return bool(response.status == 200)

@@ -53,7 +53,7 @@ def test_a_real_model_judges_by_the_picture(tmp_path: Path) -> None:
     tiny_vlm.train(tmp_path / "model", question["text"], {"yes": PARK, "no": BRIDGE}, system=SYSTEM)
     settings: dict[str, Any] = {"guide": "none", "logprobs": False, "cache": True, "cache_dir": tmp_path}
     requests = [a_request(EXPRESSION), a_request(EXPRESSION, sha="b")]
-    with tiny_chat.serve(tmp_path / "model", tmp_path / "server.log") as url:
+    with tiny_chat.serve(tmp_path / "model") as url:
         found = a_tool(url, str(tmp_path / "model"), **settings).run(requests, MEDIA)
     assert judgements(found) == [YES, NO]
     gone = a_tool("http://127.0.0.1:9/v1", str(tmp_path / "model"), **settings)

@@ -168,7 +168,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(model: Path) -> Iterator[str]:
-    with tiny_chat.serve(model, model / "server.log") as address:
+    with tiny_chat.serve(model) as address:
         yield address
 
 

@@ -39,7 +39,7 @@ def test_a_real_model_chooses_by_the_picture(tmp_path: Path) -> None:
     answers = {"park": PARK, "city": BRIDGE}
     tiny_vlm.train(tmp_path / "model", query, answers, system=SYSTEM)
     settings = {"guide": "none", "examples": False, "cache": True, "cache_dir": tmp_path}
-    with tiny_chat.serve(tmp_path / "model", tmp_path / "server.log") as url:
+    with tiny_chat.serve(tmp_path / "model") as url:
         tool = reranker(url, str(tmp_path / "model"), **settings)
         found = tool.run([request("a"), request("b"), request("a")], MEDIA)
     assert [answer.label for answer in found] == ["park", "city", "park"]
