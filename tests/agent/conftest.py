@@ -5,43 +5,18 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from namepin.agent import api
 from namepin.agent.cli.main import main
-from namepin.agent.config import build as build_module
-from namepin.agent.config.settings import Settings, ToolSettings
-from namepin.graphs.calls import LiveCalls
-from namepin.tools.llm.config import ChatConfig
+from support.built_once import build_once
 from support.cli import Cli, Ran
 from support.paths import ROOT
-
-_built: dict[str, LiveCalls] = {}
-_tools: dict[str, Any] = {}
 
 
 @pytest.fixture(autouse=True)
 def _tools_are_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, build = build_module.live_calls, build_module.build_tool
-
-    def built(role: str, chosen: ToolSettings) -> Any:
-        if isinstance(chosen.config, ChatConfig):  # its server is one test's own
-            return build(role, chosen)
-        key = f"{role} {Path.cwd()} {chosen!r}"
-        if key not in _tools:
-            _tools[key] = build(role, chosen)
-        return _tools[key]
-
-    def cached(settings: Settings) -> LiveCalls:
-        key = repr(settings.tools)
-        if key not in _built:
-            _built[key] = real(settings)
-        return _built[key]
-
-    monkeypatch.setattr(api, "live_calls", cached)
-    monkeypatch.setattr(build_module, "build_tool", built)
+    build_once(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
