@@ -26,7 +26,7 @@ from support import llm_process
 from support.batch_samples import timeless, write_posts
 from support.waiting import PATIENCE_S
 
-POSTS = 40
+POSTS, SOME = 40, 20
 TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
 
 
@@ -89,7 +89,7 @@ def test_sigkill_of_the_llm_server_loses_nothing(tmp_path: Path, whole: list[dic
 def test_garbage_answers_cost_at_most_their_own_posts_the_explanation(
     tmp_path: Path, whole: list[dict[str, Any]]
 ) -> None:
-    posts = write_posts(tmp_path / "posts.jsonl", POSTS)
+    posts = write_posts(tmp_path / "posts.jsonl", SOME)
     process, address = llm_process.start("--garbage", "0.15", "--always", "0.05")
     rows = a_batch(posts, tmp_path / "out", address, tmp_path / "cache")
     process.kill()
@@ -97,7 +97,7 @@ def test_garbage_answers_cost_at_most_their_own_posts_the_explanation(
     spoilt = [row for row in rows if row["status"] != "ok"]
     assert any(0.05 <= chance(row) < 0.15 for row in rows), "some first answers were garbage"
     assert spoilt and all(chance(row) < 0.05 for row in spoilt) and all(row["status"] == "degraded" for row in spoilt)
-    for row, expected in zip(rows, whole, strict=True):
+    for row, expected in zip(rows, whole[:SOME], strict=True):
         assert row["id"] == expected["id"] and (row == expected or row in spoilt)
 
 
