@@ -3,8 +3,6 @@
 import asyncio
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,8 +27,8 @@ from namepin.finetune.tagger.recipe import spec_of
 from namepin.graphs.policy import GatePolicy, ReviewPolicy
 from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError
-from support.paths import ROOT
-from support.review_pin import TEXT, make_pin
+from support.forked import Forked
+from support.review_pin import TEXT, answer_and_end, make_pin
 from support.scripted_tools import ScriptedReranker, ScriptedTagger
 
 
@@ -120,41 +118,19 @@ def test_another_post_or_profile_cannot_take_the_run_over(begin: Callable[..., R
         begin(thread="mine", pin=other)
 
 
-SCRIPT = """
-import json, os, sys
-sys.path[:0] = {path!r}
-from functools import partial
-from pathlib import Path
-from namepin.agent.stores.profile_pool import ProfilePool
-from namepin.agent.checkpointer import open_saver
-from namepin.agent.chat.terminal import Terminal
-from support.review_pin import TEXT, make_pin
-tagger = make_pin().calls.tools["tagger"]
-pin = make_pin(tagger=tagger)
-review = pin.review({{"id": "p", "text": TEXT}}, {picture!r}, open_saver=partial(open_saver, Path({folder!r})))
-if {answers!r}:
-    review.answer(json.loads({answers!r}))
-found = review.extraction
-labels = [e.fine_label for e in found.entities] if found else None
-print(json.dumps([[q.key for q in review.questions], labels, len(tagger.seen)]), flush=True)
-os._exit(9)
-"""
-
-
 def test_a_run_goes_on_in_another_process(tmp_path: Path) -> None:
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "p.png")
 
-    def process(answers: str) -> Any:
-        path = [str(ROOT / "tests")]
-        code = SCRIPT.format(path=path, picture=str(tmp_path / "p.png"), folder=str(tmp_path), answers=answers)
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        assert ran.returncode == 9, ran.stderr
-        return json.loads(ran.stdout)
+    def process(answers: dict[str, str] | None) -> Any:
+        ran = Forked(answer_and_end, tmp_path / "p.png", tmp_path, answers)
+        out, said = ran.communicate()
+        assert ran.wait() == 9, said.decode()
+        return json.loads(out)
 
-    assert process("") == [["label:2"], None, 1]
-    asked, labels, tagged = process('{"label:2": "country"}')
+    assert process(None) == [["label:2"], None, 1]
+    asked, labels, tagged = process({"label:2": "country"})
     assert asked == ["place:0", "place:1", "place:2"] and labels is None and tagged == 0, "nothing is tagged twice"
-    asked, labels, tagged = process('{"place:0": "yes", "place:1": "no", "place:2": "no"}')
+    asked, labels, tagged = process({"place:0": "yes", "place:1": "no", "place:2": "no"})
     assert asked == [] and labels == ["politician", "company", "country"] and tagged == 0
 
 

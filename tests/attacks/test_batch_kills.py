@@ -1,10 +1,8 @@
 """A batch that is killed at any moment, and an input that changes meanwhile. The tool is a function, not a model."""
 
 import json
-import multiprocessing
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from namepin.agent.batch.out_folder import MANIFEST, OutFolder
 from namepin.agent.batch.writing import Progress
 from namepin.tools.errors import NamepinError
 from support.batch_runs import ids, run, write_rows
+from support.forked import Forked
 
 
 def rows(count: int) -> list[Any]:
@@ -65,19 +64,18 @@ def test_a_kill_at_any_call_that_touches_the_disk(tmp_path: Path, monkeypatch: p
 
 
 def test_kills_of_a_process_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["support.batch_runs"])
     posts, out, rng = write_rows(tmp_path / "posts.jsonl", rows(4_000)), tmp_path / "out", random.Random(3)
     run(posts, tmp_path / "whole")
     sizes = []
     for _ in range(6):
-        process = context.Process(target=run, args=(posts, out))
-        process.start()
+        process = Forked(run, posts, out)
         wanted = (sizes[-1] if sizes else 0) + rng.randrange(20_000, 90_000)
-        while process.is_alive() and (not (out / PREDICTIONS).exists() or (out / PREDICTIONS).stat().st_size < wanted):
+        while process.poll() is None and (
+            not (out / PREDICTIONS).exists() or (out / PREDICTIONS).stat().st_size < wanted
+        ):
             time.sleep(0.001)
-        os.kill(process.pid or 0, signal.SIGKILL)
-        process.join()
+        process.kill()
+        process.communicate()
         sizes.append((out / PREDICTIONS).stat().st_size)
     assert sizes == sorted(sizes)
     run(posts, out)

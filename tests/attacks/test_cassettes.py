@@ -2,7 +2,6 @@
 
 import copy
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ from namepin.graphs.recording.replay import replay
 from namepin.graphs.recording.seal import seal
 from namepin.tools.base import digest
 from namepin.tools.errors import Exit, NamepinError
+from support.forked import Forked
 from support.paths import CASSETTES
 from support.recording import record
 
@@ -269,14 +269,11 @@ def _record(directory: Path, name: str) -> None:
 
 def test_recordings_and_replays_at_once_lose_nothing(tmp_path: Path) -> None:
     """Three processes record one post each into one folder."""
-    context = multiprocessing.get_context("forkserver")
     names = [f"Anna{number}" for number in range(3)]
-    processes = [context.Process(target=_record, args=(tmp_path / "tape", name)) for name in names]
+    processes = [Forked(_record, tmp_path / "tape", name) for name in names]
     for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 3
+        _, said = process.communicate()
+        assert process.wait() == 0, said.decode()
     assert {result.id for result in replay(tmp_path / "tape", check=True)} == set(names)
     threads = [list(replay(tmp_path / "tape", check=True)) for _ in range(2)]
     assert threads[0] == threads[1]

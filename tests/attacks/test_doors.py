@@ -136,10 +136,10 @@ def test_signing_in_is_counted_by_address(tmp_path: Path) -> None:
     settings = load_settings("starter", overrides={"serve": {"per_minute": 3}}, environment={})
     app = create_app(settings, tokens=TOKENS, folder=tmp_path)
     with served(add_doors(app)) as port:
-        tries = [httpx.post(f"http://127.0.0.1:{port}/login", data={"token": "x"}).status_code for _ in range(4)]
-        assert tries == [401, 401, 401, 429]
+        tries = [httpx.post(f"http://127.0.0.1:{port}/login", data={"token": "x"}, timeout=None) for _ in range(4)]
+        assert [answer.status_code for answer in tries] == [401, 401, 401, 429]
         transport = httpx.HTTPTransport(local_address="127.0.0.2")
-        with httpx.Client(transport=transport) as other:
+        with httpx.Client(transport=transport, timeout=None) as other:
             assert other.post(f"http://127.0.0.1:{port}/login", data={"token": TOKENS["bo"]}).status_code == 303
 
 

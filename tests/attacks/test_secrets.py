@@ -3,16 +3,16 @@
 import base64
 import itertools
 import json
-import subprocess
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from support import forked
 from support.langsmith_server import Store, langsmith_server
 from support.loopback import JsonHandler, completion, serving
-from support.processes import NAMEPIN, environment
+from support.processes import environment
 
 pytestmark = pytest.mark.slow
 SECRETS = {
@@ -61,8 +61,9 @@ def namepin(folder: Path, store: Store, *arguments: str, stdin: bytes = b"") -> 
     traced = {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": store.address, "LOG_LEVEL": "DEBUG"}
     kept = {"NAMEPIN_DATA_DIR": str(folder / "data"), "NAMEPIN_CACHE_DIR": str(folder / "cache")}
     env = environment(**SECRETS, **traced, **kept, OPENAI_LOG="debug")
-    ran = subprocess.run([*NAMEPIN, *arguments], input=stdin, capture_output=True, env=env, cwd=folder, check=False)
-    return ran.returncode, ran.stdout + ran.stderr
+    process = forked.namepin(*arguments, env=env, cwd=folder, stdin=stdin)
+    out, err = process.communicate()
+    return process.wait(), out + err
 
 
 def test_no_secret_is_in_any_output_file_or_trace(tmp_path: Path, shouting: str) -> None:

@@ -6,6 +6,7 @@ They can be killed, and have their own environment, folder, standard input, outp
 import atexit
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,12 +59,12 @@ class Forked:
             cwd: the folder it runs in.
             stdin: what it can read.
         """
-        self._said = tempfile.TemporaryDirectory()
-        self.log = Path(self._said.name, "err")
+        self._said = Path(tempfile.mkdtemp(prefix="forked-"))
+        self.log = self._said / "err"
         for name, content in (("in", stdin), ("out", b""), ("err", b"")):
             # The process may be killed before it has said anything.
-            Path(self._said.name, name).write_bytes(content)
-        where = (dict(os.environ if env is None else env), str(cwd or Path.cwd()), self._said.name)
+            (self._said / name).write_bytes(content)
+        where = (dict(os.environ if env is None else env), str(cwd or Path.cwd()), str(self._said))
         self._process = _CONTEXT.Process(target=_run, args=(target, given, *where))
         self._process.start()
         assert self._process.pid is not None
@@ -98,10 +99,10 @@ class Forked:
         return self.returncode
 
     def communicate(self) -> tuple[bytes, bytes]:
-        """Wait for its end; standard output and error."""
+        """Wait for its end, and remove its files; standard output and error."""
         self.wait()
-        out, err = (Path(self._said.name, name).read_bytes() for name in ("out", "err"))
-        self._said.cleanup()
+        out, err = ((self._said / name).read_bytes() for name in ("out", "err"))
+        shutil.rmtree(self._said)
         return out, err
 
 

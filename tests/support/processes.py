@@ -14,6 +14,7 @@ import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from support.forked import Forked, namepin
 from support.waiting import wait_until
 
 NAMEPIN = [sys.executable, "-c", "from namepin.agent.cli.main import run; run()"]
@@ -40,20 +41,35 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def running(command: list[str], port: int, log: Path, env: Mapping[str, str], cwd: Path) -> Iterator[str]:
-    """A server, from when it answers on `port` until the block ends; yields its address."""
+    """Another project's server, from when it answers on `port` until the block ends; yields its address."""
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=dict(env), cwd=cwd)
-        try:
-            wait_until(lambda: answers(port) or process.poll() is not None, "the server listens")
-            assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        with _until_it_ends(process, port, log):
             yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+
+
+@contextmanager
+def running_namepin(*arguments: str, port: int, env: Mapping[str, str], cwd: Path) -> Iterator[str]:
+    """`namepin ARGUMENTS --port PORT`, from when it answers until the block ends; yields its address."""
+    process = namepin(*arguments, "--port", str(port), env=env, cwd=cwd)
+    with _until_it_ends(process, port, process.log):
+        yield f"http://127.0.0.1:{port}"
+    process.communicate()
+
+
+@contextmanager
+def _until_it_ends(process: "subprocess.Popen[bytes] | Forked", port: int, log: Path) -> Iterator[None]:
+    try:
+        wait_until(lambda: answers(port) or process.poll() is not None, "the server listens")
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 class Mcp:

@@ -1,7 +1,6 @@
-"""Two ranks of one run on loopback, forked from one process so that its imports are paid once.
+"""Two ranks of one run on loopback, forked from the process that calls `main`.
 
-python two_processes.py TOOL WORLD WEIGHTS OUT
-OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed. TOOL is `matcher` or `tagger`.
+OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed. The tool is `matcher` or `tagger`.
 """
 
 import os
@@ -106,7 +105,7 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def main() -> None:
+def main(tool: str, world: str, weights: str, out: Path) -> None:
     """Fork two ranks, and fail where one does."""
     ports = free_ports(3)
     told = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
@@ -118,7 +117,7 @@ def main() -> None:
             os.environ.update({"RANK": number, "LOCAL_RANK": number})
             failed = 1
             try:
-                rank(ports, *sys.argv[1:4], Path(sys.argv[4]))
+                rank(ports, tool, world, weights, out)
                 failed = 0
             except BaseException:
                 traceback.print_exc()
@@ -128,7 +127,3 @@ def main() -> None:
                 os._exit(failed)
         children.append(child)
     sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children))
-
-
-if __name__ == "__main__":
-    main()

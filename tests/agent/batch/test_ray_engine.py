@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from support.batch_samples import get_ready, start, timeless, write_posts
+from support.batch_samples import start, timeless, write_posts
 from support.cli import Cli
+from support.forked import get_ready
 from support.knowledge_server import Killable, knowledge_of, knowledge_server
 
 pytest.importorskip("ray")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction
 from support.cli import Cli
 from support.paths import ROOT
-from support.processes import NAMEPIN, Mcp, ask, environment, free_port, running, stdio
+from support.processes import Mcp, ask, environment, free_port, running_namepin, stdio
 
 TEXT = "Eileen Collins in front of the Discovery"
 PICTURE = ROOT / "examples" / "astronaut.jpg"
 DATA = base64.b64encode(PICTURE.read_bytes()).decode()
-TOKENS = {"ann": "a" * 20, "bo": "b" * 20}
+TOKENS = {"ann": "a" * 20, "bo": "b" * 20, "cy": "c" * 20}
 
 
 def python(text: str, image: Path | None = None) -> dict[str, Any]:
@@ -175,11 +176,10 @@ def test_close_decisions_are_asked_and_their_owner_decides(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("mcp"), free_port()
     tokens = ",".join(f"{owner}={token}" for owner, token in TOKENS.items())
-    command = [*NAMEPIN, "mcp", "--http", "--port", str(port), "--set", "serve.per_minute=60"]
-    env = environment(NAMEPIN_DATA_DIR=str(folder), NAMEPIN_TOKENS=tokens)
-    with running(command, port, folder / "log", env, ROOT) as address:
+    env = environment(NAMEPIN_DATA_DIR=str(tmp_path_factory.mktemp("mcp")), NAMEPIN_TOKENS=tokens)
+    flags = ["--http", "--set", "serve.per_minute=20"]
+    with running_namepin("mcp", *flags, port=free_port(), env=env, cwd=ROOT) as address:
         yield f"{address}/mcp"
 
 
@@ -193,21 +193,22 @@ def test_over_http_with_a_token(address: str) -> None:
 
 
 def test_nobody_enters_without_one(address: str) -> None:
+    post = partial(httpx.post, timeout=None)
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     accept = {"accept": "application/json, text/event-stream"}
     for headers in ({}, {"authorization": "Bearer nobody"}):
-        answer = httpx.post(address, json=body, headers={**accept, **headers})
+        answer = post(address, json=body, headers={**accept, **headers})
         assert answer.status_code == 401 and answer.json()["code"] == "E342"
-    token = {**accept, "authorization": f"Bearer {TOKENS['bo']}"}
+    token = {**accept, "authorization": f"Bearer {TOKENS['cy']}"}
     for headers, status in (
         ({"host": "evil.example"}, 421),
         ({"origin": "https://evil.example"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
     ):
-        assert httpx.post(address, json=body, headers={**token, **headers}).status_code == status
-    assert httpx.post(address, content=b"x" * 2**27, headers=token).status_code == 413
+        assert post(address, json=body, headers={**token, **headers}).status_code == status
+    assert post(address, content=b"x" * 2**27, headers=token).status_code == 413
     # The bucket refills while it is emptied: a slow machine needs more requests.
-    assert any(httpx.post(address, json=body, headers=token).status_code == 429 for _ in range(400))
+    assert any(post(address, json=body, headers=token).status_code == 429 for _ in range(400))
 
 
 def test_the_command_refuses_what_it_cannot_do(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,33 +13,33 @@ import pytest
 import uvicorn
 
 from namepin.agent.server.listen import listen
+from support.forked import Forked
+from support.odd_servers import bare, short_grace
 from support.paths import ROOT
 from support.processes import answers, environment, free_port
 from support.slow_model import slow_model
 from support.waiting import PATIENCE_S, wait_until
-
-SERVE = "from namepin.agent.server import listen; listen.GRACE_S = 0.5; from namepin.agent.cli.main import run; run()"
 
 
 def test_a_server_that_is_told_to_stop_ends_as_done_whatever_still_hangs(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = environment(NAMEPIN_DATA_DIR=str(tmp_path), NAMEPIN_CACHE_DIR=str(tmp_path / "cache"))
-    with slow_model() as model, ThreadPoolExecutor(1) as client, (tmp_path / "log").open("wb") as log:
+    with slow_model() as model, ThreadPoolExecutor(1) as client:
         model.free.clear()
         sets = [part for value in ("model=m", f"base_url={model.url}") for part in ("--set", f"knowledge.{value}")]
-        command = [sys.executable, "-c", SERVE, "serve", "--no-page", "--port", str(port), *sets]
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=ROOT)
+        server = Forked(short_grace, ["serve", "--no-page", "--port", str(port), *sets], env=env, cwd=ROOT)
         try:
             asking = client.submit(_ask, url)
             wait_until(lambda: model.asked or asking.done(), "the server asks the model")
             assert model.asked and not asking.done()
             server.send_signal(signal.SIGTERM)
-            assert server.wait() == 0, (tmp_path / "log").read_text()
+            assert server.wait() == 0, server.log.read_text()
             assert not model.free.is_set(), "the question would take for ever"
             assert asking.result() != 200, "cut off, and the client knows"
         finally:
             server.kill()
+            server.communicate()
 
 
 def _ask(url: str) -> int | str:
@@ -56,25 +54,15 @@ def _ask(url: str) -> int | str:
     return "never up"
 
 
-BARE = """
-import namepin.agent.server.listen, sys
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
-namepin.agent.server.listen.KEEP_ALIVE_S = float(sys.argv[2]) or namepin.agent.server.listen.KEEP_ALIVE_S
-namepin.agent.server.listen.listen(app, "127.0.0.1", int(sys.argv[1]))
-"""
 REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 class KeepAlive:
     """An idle server, and connections to it that were used once."""
 
-    def __init__(self, keep_alive_s: float) -> None:
+    def __init__(self, keep_alive_s: float | None) -> None:
         port = free_port()
-        command = [sys.executable, "-c", BARE, str(port), str(keep_alive_s)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        self.process = Forked(bare, port, keep_alive_s)
         wait_until(lambda: answers(port), "the server listens")
         self.connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
 
@@ -93,7 +81,7 @@ class KeepAlive:
         for connection in self.connections:
             connection.close()
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 def _whole(connection: socket.socket) -> bool:
@@ -107,7 +95,7 @@ def _whole(connection: socket.socket) -> bool:
 
 def test_a_kept_connection_is_there_for_the_next_request() -> None:
     """What broke a run under load: the server had closed a kept connection when its next request came."""
-    short, ours = servers = [KeepAlive(0.3), KeepAlive(0.0)]  # 0: as `namepin serve` has it
+    short, ours = servers = [KeepAlive(0.3), KeepAlive(None)]  # the latter as `namepin serve` has it
     try:
         for server in servers:
             server.ask()

@@ -173,7 +173,7 @@ def test_its_mcp_endpoint_offers_the_graphs(studio: str) -> None:
 @pytest.mark.parametrize(("origin", "allowed"), [("https://evil.example", None), ("https://smith.langchain.com", True)])
 def test_other_sites_pages_stay_out(studio: str, origin: str, allowed: bool | None) -> None:
     ask_first = {"origin": origin, "access-control-request-method": "POST"}
-    answer = httpx.options(f"{studio}/threads", headers=ask_first)
+    answer = httpx.options(f"{studio}/threads", headers=ask_first, timeout=None)
     assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
 
 

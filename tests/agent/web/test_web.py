@@ -15,7 +15,7 @@ from namepin.agent.web.routes import read_file
 from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitors, new_session
 from namepin.tools.errors import NamepinError
 from support.paths import ROOT
-from support.processes import NAMEPIN, environment, free_port, running
+from support.processes import environment, free_port, running_namepin
 from support.waiting import wait_until
 
 PICTURE = (ROOT / "examples" / "astronaut.jpg").read_bytes()
@@ -25,9 +25,8 @@ TOKENS = {"ann": "a" * 20, "bo": "b" * 20}
 @contextmanager
 def server(folder: Path, *flags: str, **env: str) -> Iterator[str]:
     """A process of its own: Gradio leaves event loops open in the one that imports it."""
-    port = free_port()
-    known = environment(NAMEPIN_DATA_DIR=str(folder), PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore", **env)
-    with running([*NAMEPIN, "serve", "--port", str(port), *flags], port, folder / "log", known, folder) as url:
+    known = environment(NAMEPIN_DATA_DIR=str(folder), **env)
+    with running_namepin("serve", *flags, port=free_port(), env=known, cwd=folder) as url:
         yield url
 
 
@@ -150,7 +149,7 @@ def test_tokens_are_asked_for(guarded: str) -> None:
         assert [found["id"] for found in over_rest] == [job], "the token's jobs, whatever the door"
         other = client.get(f"/api/jobs/{job}", headers={"authorization": f"Bearer {TOKENS['bo']}"})
         assert other.status_code == 404
-    assert httpx2.get(f"{guarded}/config", cookies={TOKEN_COOKIE: "x" * 20}).status_code == 401
+    assert httpx2.get(f"{guarded}/config", cookies={TOKEN_COOKIE: "x" * 20}, timeout=None).status_code == 401
 
 
 def test_the_token_s_rate_holds_here_too(guarded: str) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from support.hostile_texts import PAYLOADS
 from support.pages import MESSAGE, give_picture, send, visit
-from support.paths import ROOT
-from support.processes import NAMEPIN, environment, free_port, running
+from support.processes import environment, free_port, running_namepin
 
 POST = "So proud of Eileen Collins, the first woman to command a Space Shuttle"
 
@@ -18,9 +17,9 @@ POST = "So proud of Eileen Collins, the first woman to command a Space Shuttle"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("gradio")
-    folder, port = tmp_path_factory.mktemp("serve"), free_port()
-    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
-    with running([*NAMEPIN, "serve", "--port", str(port)], port, folder / "log", env, folder) as url:
+    folder = tmp_path_factory.mktemp("serve")
+    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"))
+    with running_namepin("serve", port=free_port(), env=env, cwd=folder) as url:
         yield url
 
 

@@ -12,8 +12,7 @@ import pytest
 from support import tiny_gem
 from support.chat_server import Server, Step, serve
 from support.pages import MESSAGE, give_picture, send, visit
-from support.paths import ROOT
-from support.processes import NAMEPIN, environment, free_port, running
+from support.processes import environment, free_port, running_namepin
 
 POST = "So proud of Eileen Collins, first woman to command Columbia"
 PROFILE = """
@@ -46,14 +45,14 @@ def model() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, model: Server) -> Iterator[str]:
     pytest.importorskip("gradio")
-    folder, port = tmp_path_factory.mktemp("led"), free_port()
+    folder = tmp_path_factory.mktemp("led")
     tiny_gem.tiny_blip.save_folder(tiny_gem.tiny_blip.tiny_net(), folder / "blip")
     tiny_gem.tiny_sam.save_folder(tiny_gem.tiny_sam.tiny_net(), folder / "sam")
     (folder / "tiny.toml").write_text(PROFILE.format(folder))
-    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"), PYTHONPATH=str(ROOT), PYTHONWARNINGS="ignore")
+    env = environment(NAMEPIN_DATA_DIR=str(folder / "data"))
     flags = ["--profile", str(folder / "tiny.toml"), "--set", "chat.model=m", "--set", f"chat.base_url={model.url}"]
     flags += ["--set", "chat.model_calls=3", "--set", "chat.tool_calls=2"]
-    with running([*NAMEPIN, "serve", "--port", str(port), *flags], port, folder / "log", env, folder) as url:
+    with running_namepin("serve", *flags, port=free_port(), env=env, cwd=folder) as url:
         yield url
 
 

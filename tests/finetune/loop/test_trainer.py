@@ -1,12 +1,11 @@
 """The shared training loop, with the matcher as example: it learns, resumes exactly, and stops early."""
 
+import dataclasses
 import json
 import math
 import os
 import resource
 import signal
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +30,10 @@ from namepin.tools.matcher.blip import BlipMatcher
 from namepin.tools.matcher.config import BlipMatcherConfig
 from namepin.tools.media import Media
 from namepin.tools.models.config import BlipConfig
-from support.paths import ROOT, TESTS
+from support import two_processes
+from support.forked import Forked
+from support.killed_training import slow_matcher
+from support.paths import ROOT
 from support.tiny_blip import save_folder, tiny_net
 from support.tiny_world import write_world
 from support.two_processes import FSDP
@@ -114,19 +116,8 @@ def test_a_kill_changes_nothing(world: Path, weights: Path, tmp_path: Path) -> N
     undisturbed, killed = tmp_path / "whole", tmp_path / "killed"
     settings = {"checkpoint_steps": 1, "epochs": 4}
     train(a_recipe(world, weights, undisturbed, **settings))
-    code = f"""
-import sys; sys.path[:0] = {sys.path!r}
-import time
-from namepin.finetune.matcher import MatcherRecipe, MatcherTask, train
-collate = MatcherTask.collate
-def slow(self, rows):
-    time.sleep(0.3)
-    return collate(self, rows)
-MatcherTask.collate = slow
-train(MatcherRecipe(root={str(world)!r}, weights={str(weights)!r}, out={str(killed)!r}, epochs=4, lr=1e-3,
-      batch_size=4, warmup=0.0, patience=9, cpu=True, checkpoint_steps=1))
-"""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    given = dataclasses.asdict(a_recipe(world, weights, killed, **settings))
+    process = Forked(slow_matcher, given)
 
     def three_steps() -> bool:
         file = killed / CHECKPOINT
@@ -245,11 +236,10 @@ def test_extra_negatives_are_other_names(world: Path, weights: Path, tmp_path: P
 def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path: Path) -> None:
     """Shared batches, uneven ones too, and a net that is spread over both (FSDP): all as in one process."""
     train(a_recipe(world, weights, tmp_path / "one", epochs=2, batch_size=3))
-    script = TESTS / "support" / "two_processes.py"
-    command = [sys.executable, str(script), "matcher", str(world), str(weights), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("weights: ") == 2, "of two processes one speaks"
+    process = Forked(two_processes.main, "matcher", str(world), str(weights), tmp_path)
+    out, said = process.communicate()
+    assert process.wait() == 0, said.decode()[-3000:]
+    assert out.count(b"weights: ") == 2, "of two processes one speaks"
     wanted = torch.load(tmp_path / "one" / CHECKPOINT, weights_only=True)
     for name in ("ddp", "fsdp"):
         found = torch.load(tmp_path / name / CHECKPOINT, weights_only=True)

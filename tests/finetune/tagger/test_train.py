@@ -2,13 +2,10 @@
 
 import dataclasses
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,8 +41,9 @@ from namepin.tools.nets.dual_tagger import DualTaggerNet, Emissions
 from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec, read_manifest
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
-from support import tiny_encoders
-from support.paths import TESTS
+from support import tiny_encoders, two_processes
+from support.forked import Forked
+from support.killed_training import tagger_killed_at
 from support.tagger_posts import write_posts
 from support.two_processes import settings_of
 
@@ -111,22 +109,9 @@ def test_tagger_after_kill_within_an_epoch_resumes_to_the_same_weights(
         for run in ("whole", "broken")
     )
     train(whole)
-    code = f"""
-import sys; sys.path[:0] = {sys.path!r}
-import os, signal
-from namepin.finetune.loop.trainer import Run
-from namepin.finetune.tagger.recipe import TaggerRecipe
-from namepin.finetune.tagger.train import train
-step = Run._step
-def killed_at_its_end(self, parts):
-    if self.now.step == 23:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, parts)
-Run._step = killed_at_its_end
-train(TaggerRecipe(**{dataclasses.asdict(broken)!r}))
-"""
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    killed = Forked(tagger_killed_at, 23, dataclasses.asdict(broken))
+    _, said = killed.communicate()
+    assert killed.wait() == -signal.SIGKILL, said.decode()[-2000:]
     before = torch.load(tmp_path / "broken" / CHECKPOINT, weights_only=True)["now"]
     assert before["step"] == 21 and before["done"] > 0, "within an epoch"
     train(broken, resume=True)
@@ -299,12 +284,9 @@ def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Pa
     (bert / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0}))
     given = settings_of("tagger", str(data), str(bert), tmp_path / "one")
     train(TypeAdapter(TaggerRecipe).validate_python(given | {"out": str(tmp_path / "one")}))
-    script = TESTS / "support" / "two_processes.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "tagger", str(data), str(bert), str(tmp_path)],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    process = Forked(two_processes.main, "tagger", str(data), str(bert), tmp_path)
+    _, said = process.communicate()
+    assert process.wait() == 0, said.decode()[-3000:]
     wanted = torch.load(tmp_path / "one" / CHECKPOINT, weights_only=True)
     for name in ("ddp", "fsdp"):
         found = torch.load(tmp_path / name / CHECKPOINT, weights_only=True)
