@@ -16,7 +16,7 @@ from namepin.evals.overlap import KEY, TrainedPosts
 from namepin.evals.run import load_dataset
 from namepin.finetune.data.record_posts import record_posts
 from namepin.tools.errors import NamepinError
-from namepin.tools.loading.encoder import WEIGHTS
+from namepin.tools.loading.shipped import WEIGHTS
 from support.tagger_posts import write_posts
 
 STARTER = WEIGHTS / "starter-tagger"

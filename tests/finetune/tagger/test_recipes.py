@@ -14,7 +14,7 @@ from namepin.finetune.tagger.recipe import spec_of
 from namepin.finetune.tagger.train import TaggerTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
-from namepin.tools.loading.encoder import WEIGHTS
+from namepin.tools.loading.shipped import WEIGHTS
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import read_manifest
 from namepin.tools.tagger.config import TaggerConfig

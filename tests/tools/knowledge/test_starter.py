@@ -13,7 +13,7 @@ from namepin.tools.knowledge.plim import prompt as plim_prompt
 from namepin.tools.knowledge.starter import SAMPLES, StarterKnowledge
 from namepin.tools.knowledge.styles import same_style
 from namepin.tools.labels import FINE51
-from namepin.tools.loading.encoder import WEIGHTS
+from namepin.tools.loading.shipped import WEIGHTS
 from namepin.tools.tagger.adapter import read_manifest
 from namepin.tools.tagger.rows import _LISTED, HINTS, fine_hint, hint_type
 from support.scripted_chat import serve

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
-from namepin.tools.loading.encoder import WEIGHTS, load_encoder
+from namepin.tools.loading.encoder import load_encoder
+from namepin.tools.loading.shipped import WEIGHTS
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import Manifest, TaggerSpec, build_net, read_manifest, save_adapter
 from namepin.tools.tagger.calibration import CALIBRATION_FILE, Calibration, read_calibration
