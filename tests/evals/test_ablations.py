@@ -93,7 +93,7 @@ def test_make_sandbox_makes_what_its_table_needs(path: str) -> None:
 
 
 def test_there_is_no_recipe_for_seqtrs_outlines() -> None:
-    assert list(THEIRS) == ["out/vg-seqtr-mask"]
+    assert list(THEIRS) == ["out/vg-seqtr-mask/segm_best.pth"]
 
 
 def test_no_two_rows_of_a_table_are_the_same_run() -> None:
