@@ -4,7 +4,7 @@ import html
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from pydantic import PrivateAttr
@@ -47,7 +47,7 @@ class Result(Extraction):
         images: ImageSettings,
         about: About,
         heat: Mapping[int, bytes] | None = None,
-    ) -> Self:
+    ) -> "Result":
         """The result of an extraction.
 
         Args:
@@ -120,7 +120,7 @@ class Result(Extraction):
             },
         )
 
-    def above(self, min_score: float) -> Self:
+    def above(self, min_score: float) -> "Result":
         """The same result with only the entities whose type has a probability of at least `min_score`.
 
         An entity without a probability stays.
@@ -160,7 +160,7 @@ class Result(Extraction):
         if _in_notebook():
             from IPython.display import display
 
-            display(self)
+            display(self)  # type: ignore[no-untyped-call]  # IPython has no types
             return
         print_table(self, sys.stdout)
         if self._picture is not None and self.image is not None:

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Annotated
 
@@ -41,20 +41,21 @@ app = Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command, example in {
-    extract: 'namepin extract "Angelina Jolie slams Donald Trump" --image photo.jpg --out results/',
-    batch: "namepin batch posts.jsonl --out out/night",
-    chat: "namepin chat --image photo.jpg",
-    serve: "namepin serve --port 7860",
-    mcp: "namepin mcp --images pictures/",
-    replay: "namepin replay out/cassette --set match.threshold=0.7",
-    trace: "namepin trace out/cassette --out trace.html",
-    doctor: "namepin doctor --profile gem",
-    profiles: "namepin profiles --json",
-    bench: "namepin bench extract tagger",
-    ablate: "namepin ablate --list",
-    sweep: "namepin sweep --help",
-}.items():
+COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
+    (extract, 'namepin extract "Angelina Jolie slams Donald Trump" --image photo.jpg --out results/'),
+    (batch, "namepin batch posts.jsonl --out out/night"),
+    (chat, "namepin chat --image photo.jpg"),
+    (serve, "namepin serve --port 7860"),
+    (mcp, "namepin mcp --images pictures/"),
+    (replay, "namepin replay out/cassette --set match.threshold=0.7"),
+    (trace, "namepin trace out/cassette --out trace.html"),
+    (doctor, "namepin doctor --profile gem"),
+    (profiles, "namepin profiles --json"),
+    (bench, "namepin bench extract tagger"),
+    (ablate, "namepin ablate --list"),
+    (sweep, "namepin sweep --help"),
+)
+for command, example in COMMANDS:
     app.command(epilog=f"Example: {example}")(command)
 evaluation.register(app)
 data.register(app)

@@ -2,6 +2,7 @@
 
 import sys
 from itertools import takewhile
+from typing import Any
 
 from namepin.agent.cli.options import Json
 from namepin.tools.errors import Exit
@@ -12,7 +13,7 @@ def profiles(json: Json = False) -> int:
     from namepin.agent.config.layers import profile_names, profile_path
     from namepin.agent.config.settings import load_settings
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in profile_names():
         path = profile_path(name)
         comment = takewhile(lambda line: line.startswith("#"), path.read_text("utf-8").splitlines())
@@ -28,7 +29,7 @@ def profiles(json: Json = False) -> int:
     for row in rows:
         print(f"{row['name']}  (graph {row['graph']})")
         print(f"  {row['about']}")
-        print(f"  tools: {', '.join(f'{role} {backend}' for role, backend in dict(row['tools']).items())}")
+        print(f"  tools: {', '.join(f'{role} {backend}' for role, backend in row['tools'].items())}")
         print(f"  file:  {row['file']}\n")
     print("namepin doctor --profile NAME says what a profile lacks here", file=sys.stderr)
     return Exit.DONE

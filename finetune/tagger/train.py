@@ -7,7 +7,7 @@ of the weights is scored and saved.
 import dataclasses
 import platform
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +208,7 @@ def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> 
     return micro_f1(coarse, gold), micro_f1(fine, gold_fine)
 
 
-def micro_f1(found: Sequence[set[tuple[int, int, str]]], gold: Sequence[set[tuple[int, int, str]]]) -> float:
+def micro_f1(found: Sequence[Set[tuple[int, int, str]]], gold: Sequence[Set[tuple[int, int, str]]]) -> float:
     """Micro F1 over posts of typed spans."""
     right = sum(len(one & other) for one, other in zip(found, gold, strict=True))
     return 2 * right / max(sum(map(len, found)) + sum(map(len, gold)), 1)

@@ -135,7 +135,8 @@ class DetectorGrounder:
         boxes = self._regions(request.image, media) if request.queries else []
         if not boxes:
             return Groundings(groundings=tuple(Grounded(boxes=()) for _ in request.queries))
-        crops = [picture(request.image, media).crop(tuple(map(round, _grown(box)))) for box in boxes]
+        pixels = picture(request.image, media)
+        crops = [pixels.crop((round(x1), round(y1), round(x2), round(y2))) for x1, y1, x2, y2 in map(_grown, boxes)]
         refs = [_crop_ref(request.image, box, crop) for box, crop in zip(boxes, crops, strict=True)]
         asked = [MatchRequest(image=ref, text=request.text, queries=request.queries) for ref in refs]
         images = {ref.sha256: crop for ref, crop in zip(refs, crops, strict=True)}

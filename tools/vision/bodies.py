@@ -163,14 +163,13 @@ def _figure_odds(shape: tuple[int, ...], face: Rectangle) -> LogOdds:
     height, width = (max(1, round(n * coarse)) for n in shape[:2])
     margin = 60  # a body goes on outside the picture, whose edge is not its outline
     x1, y1, x2, y2 = (value * coarse + margin for value in face)
-    total = np.zeros((height, width), np.float32)
+    total: LogOdds = np.zeros((height, width), np.float32)
     for depth in _DEPTHS:
         body = _figure((height + 2 * margin, width + 2 * margin), (x1, y1, x2, y2), depth)
         inside = cv2.distanceTransform(body, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - body, cv2.DIST_L2, 5)
         reach = inside[margin : margin + height, margin : margin + width] / (unit * coarse)
         total += np.clip(_SLOPE * reach, -3.0, 2.0) / len(_DEPTHS)
-    result: LogOdds = cv2.resize(total, (shape[1], shape[0]))
-    return result
+    return np.asarray(cv2.resize(total, (shape[1], shape[0])), np.float32)
 
 
 def _figure(shape: tuple[int, int], face: Rectangle, depth: float) -> Pixels:
