@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.loading.encoder import load_encoder
@@ -100,8 +101,10 @@ def test_calibration_of_other_weights_is_refused_with_the_command(tmp_path: Path
 
 def test_shipped_calibration_belongs_to_the_shipped_adapter_and_is_better_than_the_scores() -> None:
     folder = WEIGHTS / "starter-tagger"
+    starter = load_settings("starter", environment={}).tools["tagger"].config
+    assert isinstance(starter, TaggerConfig)
     shipped = read_calibration(folder, read_manifest(folder).weights_sha256)
-    assert shipped and shipped.fits(TaggerConfig(spans="joint", lexicon=0.2)) and shipped.fit["split"] == "dev"
+    assert shipped and shipped.fits(starter) and shipped.fit["split"] == "dev"
     assert shipped.fit["after"]["ece"] <= 0.03 < shipped.fit["before"]["ece"]
     assert shipped.fit["after"]["log_loss"] < shipped.fit["before"]["log_loss"]
     assert shipped.fit["chosen"]["precision"] >= 0.70 and shipped.fit["chosen"]["shown"] >= 0.6
