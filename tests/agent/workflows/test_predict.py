@@ -1,9 +1,12 @@
 """From a data set through the graph to a report, with small tools and the real graph."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from PIL import Image
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.settings import Settings, ToolSettings
@@ -16,9 +19,10 @@ from namepin.evals.run import load_dataset, recorded_knowledge
 from namepin.evals.scoring.evaluate import evaluate
 from namepin.evals.scoring.predictions import Predictions
 from namepin.graphs.calls import LiveCalls
+from namepin.graphs.policy import MatchPolicy
 from namepin.tools.errors import NamepinError
 from namepin.tools.examples.config import ExamplesConfig
-from namepin.tools.interfaces import Knowledge, KnowledgeRequest, TagRequest, Tags
+from namepin.tools.interfaces import Knowledge, KnowledgeRequest, Match, Matches, MatchRequest, TagRequest, Tags
 from namepin.tools.knowledge.chat import RecordedKnowledge
 from namepin.tools.knowledge.config import KnowledgeConfig
 from namepin.tools.media import Media
@@ -137,3 +141,29 @@ def test_the_report_links_wrong_posts_to_how_they_were_found(tmp_path: Path) -> 
     trace = (tmp_path / "report-traces" / "2.html").read_text()
     assert "Hi" in trace and "tagger" in trace
     assert traces("unknown") is None
+
+
+class BlindMatcher:
+    """Can tell of nothing."""
+
+    name, version, fingerprint = "matcher", 1, "blind"
+
+    def run(self, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
+        return [Matches(matches=tuple(Match(score=0, can_tell=False) for _ in r.queries)) for r in requests]
+
+
+@pytest.mark.parametrize(("unknown", "groundable"), [("absent", False), ("present", True)])
+def test_cannot_tell_is_scored_as_the_policy_says_and_saved_as_unknown(
+    tmp_path: Path, unknown: Literal["absent", "present"], groundable: bool
+) -> None:
+    root = gmner_folder(tmp_path, TEXT)
+    (root / "images").mkdir(exist_ok=True)
+    Image.new("RGB", (16, 16)).save(root / "images" / "1.jpg")
+    data = load_dataset("gmner", root, "dev").only({"1"})
+    settings = Settings(profile="test", match=MatchPolicy(unknown=unknown))
+    own = Namepin(settings, LiveCalls({"tagger": CapitalTagger(), "matcher": BlindMatcher()}))
+    found = predict_with(own, data, saved=tmp_path / "saved.jsonl")
+    assert [p.groundable for p in found.entities["1"]] == [groundable, groundable]
+    assert found.cannot_tell_count == 2
+    (saved,) = map(json.loads, (tmp_path / "saved.jsonl").read_text("utf-8").splitlines())
+    assert [entity["groundable"] for entity in saved["entities"]] == [None, None]
