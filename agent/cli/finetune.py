@@ -144,3 +144,9 @@ def segmenter(config: Config = None, set_: Set = None, resume: Resume = False) -
 def fusion(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train UMT, whose features find the posts that are most alike."""
     return _train("fusion", config, set_ or (), resume)
+
+
+@app.command(cls=RecipeCommand)
+def generator(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train a T5 or BART that writes entities, types and regions in one sequence (the H-Index and TIGER baseline)."""
+    return _train("generator", config, set_ or (), resume)

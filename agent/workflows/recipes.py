@@ -21,6 +21,7 @@ RECIPE_MODULES: Mapping[str, str] = {
     "grounder": "namepin.finetune.grounder.ofa",
     "segmenter": "namepin.finetune.segmenter",
     "fusion": "namepin.finetune.fusion",
+    "generator": "namepin.finetune.generator",
 }
 """The module of each tool's training: its `train(recipe, resume)`. Importing it imports PyTorch."""
 
