@@ -61,7 +61,10 @@ def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() ->
     used = {a.partition("=")[2] for _, row in ROWS for a in row.set}
     named = {value for value in used if value.startswith("out/")}
     made = {row.predictions for _, row in ROWS} & set(ablations().train)
-    assert named | made == set(ablations().train) and made == {"out/predictions/rtdetr.jsonl", "out/predictions/unified.jsonl"}
+    assert named | made == set(ablations().train) and made == {
+        "out/predictions/rtdetr.jsonl",
+        "out/predictions/unified.jsonl",
+    }
 
 
 SANDBOX = {path: text for path, text in ablations().train.items() if text == "make sandbox"}
