@@ -131,7 +131,7 @@ class InputFile:
 
     def _csv_rows(self, text: io.TextIOWrapper) -> Iterator[Placed]:
         csv.field_size_limit(MAX_LINE_BYTES)
-        first = text.readline(_HEAD_BYTES)
+        first = text.readline(MAX_LINE_BYTES)
         reader = csv.reader([first], delimiter=(delimiter := _delimiter(first)), strict=True)
         header = [name.strip() for name in next(reader, [])]
         if not ({"text", "tokens"} & set(header) and "id" in header):

@@ -117,6 +117,12 @@ def test_rows_of_csv(tmp_path: Path) -> None:
     assert codes(tmp_path / "latin.csv") == ["E103", ""]
 
 
+def test_csv_with_thousands_of_columns_is_read(tmp_path: Path) -> None:
+    header = ",".join([*(f"column-{number}" for number in range(10_000)), "id", "text"])
+    (tmp_path / "a.csv").write_text(f"{header}\n{',' * 10_000}1,Ada in Oslo\n")
+    assert texts(tmp_path / "a.csv") == [("1", "Ada in Oslo")]
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 @pytest.mark.parametrize("place", ['"score": {}', '"a": [{{"b": {}}}]', '"extra": {{"score": {}}}'])
 def test_numbers_that_are_not_finite_are_their_row_s_failure(tmp_path: Path, value: str, place: str) -> None:
