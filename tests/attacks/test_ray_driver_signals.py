@@ -1,0 +1,71 @@
+"""Signals to the driver of `namepin batch --engine ray`; the stages run in this process, without Ray."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from namepin.agent.api import Namepin
+from namepin.agent.batch import ray_engine
+from namepin.agent.batch.local_engine import run_batch
+from namepin.agent.batch.source import Row, Source
+from namepin.agent.batch.stages import Passage, StageWorker, stages_of
+from namepin.agent.config.settings import Settings, load_settings
+from support.batch_samples import timeless, write_posts
+
+TEXT_ONLY = [f"{role}.backend=off" for role in ("matcher", "tracer", "segmenter")]
+POSTS, SIGNALLED = 20, 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_driver_after_a_signal_keeps_what_came_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    settings = load_settings("starter", assignments=TEXT_ONLY, environment={})
+    workers = [StageWorker(settings, stage) for stage in stages_of(settings)]
+    moments = iter([SIGNALLED])
+
+    def passages(_: Settings, rows: Callable[[], Iterator[Row]], *bounds: int) -> Iterator[Passage]:
+        signalled = next(moments, None)
+        for count, row in enumerate(rows(), 1):
+            chunk = [Passage.of(row)]
+            for worker in workers:
+                chunk = worker.run(chunk)
+            if count == signalled:
+                os.kill(os.getpid(), number)
+            yield from chunk
+
+    monkeypatch.setattr(ray_engine, "_cluster", lambda *_: nullcontext())
+    monkeypatch.setattr(ray_engine, "_passages", passages)
+    before = signal.getsignal(number)
+    source, out = Source(str(write_posts(tmp_path / "posts.jsonl", POSTS))), tmp_path / "out"
+    progress, stopped = ray_engine.run_ray(settings, source, out)
+    manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text("utf-8"))
+    assert stopped and progress.done == SIGNALLED and signal.getsignal(number) == before
+    assert manifest["status"] == "stopped" and manifest["rows"] == SIGNALLED == len(timeless(out / "predictions.jsonl"))
+    progress, stopped = ray_engine.run_ray(settings, source, out)
+    assert not stopped and (progress.done, progress.resumed) == (POSTS, SIGNALLED)
+    run_batch(Namepin(settings), source, tmp_path / "whole")
+    assert timeless(out / "predictions.jsonl") == timeless(tmp_path / "whole" / "predictions.jsonl")
+
+
+def test_ray_that_does_not_start_in_time_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    begun = list[int]()
+
+    def init(**_: object) -> None:
+        begun.append(len(begun))
+        if len(begun) < 3:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    ray_engine._init({}, tries=3)
+    assert begun == [0, 1, 2]
+    begun.clear()
+    with pytest.raises(Exception, match="timed out"):
+        ray_engine._init({}, tries=2)
