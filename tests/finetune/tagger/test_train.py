@@ -7,11 +7,8 @@ import re
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -19,60 +16,28 @@ from pydantic import TypeAdapter, ValidationError
 from namepin.evals.overlap import trained_posts
 from namepin.evals.run import load_dataset
 from namepin.finetune.loop.run_folder import CHECKPOINT, KEPT_EPOCH, MANIFEST
-from namepin.finetune.loop.trainer import Run, _move
 from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.average import soup
 from namepin.finetune.tagger.data import (
-    Batcher,
-    Example,
     Span,
     read_fmnerg,
 )
 from namepin.finetune.tagger.recipe import load_data
-from namepin.finetune.tagger.steps import tagger_loss
 from namepin.finetune.tagger.train import TaggerTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.knowledge.chat import RECORDED_STYLE
 from namepin.tools.loading.encoder import read_safetensors
 from namepin.tools.media import Media
-from namepin.tools.nets.crf import FORBIDDEN
-from namepin.tools.nets.dual_tagger import DualTaggerNet, Emissions
 from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec, read_manifest
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
-from support import tiny_encoders, two_processes
+from support import two_processes
 from support.forked import Forked
 from support.killed_training import tagger_killed_at
 from support.tagger_posts import write_posts
+from support.tagger_recipe import recipe
 from support.two_processes import settings_of
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_posts(folder / "gmner", "train", 96)
-    write_posts(folder / "gmner", "dev", 24)
-    tiny_encoders.save_tiny_bert(folder / "bert")
-    (folder / "ccby" / "btc").mkdir(parents=True)
-    tweets = "".join(f"{name}\tB-LOC\nis\tO\nfine\tO\n\n" for name in ("Rome", "Oslo") * 8)
-    (folder / "ccby" / "btc" / "a.conll").write_text(tweets)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _keep_threads() -> object:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def recipe(root: Path, out: Path, **changes: object) -> TaggerRecipe:
-    base = TaggerRecipe(
-        data=str(root), out=str(out), encoder=str(root / "bert"), batch_size=8, epochs=3, knowledge=0.5, threads=1,
-        lr_encoder=2e-3, lr_heads=1e-2, ema=0.9, precision="no", dropout=0.0, hide=0.0, knowledge_pieces=24, cpu=True,
-    )  # fmt: skip
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
 def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> None:
@@ -122,62 +87,6 @@ def test_tagger_after_kill_within_an_epoch_resumes_to_the_same_weights(
     for first, second in ((one["net"], other["net"]), (one["average"]["values"], other["average"]["values"])):
         assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(one["net"]["coarse.linear.bias"], one["average"]["values"]["coarse.linear.bias"])
-
-
-def gradients(root: Path, out: Path, **changes: object) -> tuple[float, dict[str, torch.Tensor]]:
-    """The loss of one batch, and its gradients."""
-    settings = recipe(root, out, **changes)
-    task = TaggerTask(settings)
-    run = Run(settings, task)
-    rows = task._in_batches([(example, True) for example in task.train[:8]], random.Random(0))
-    run.objective.train()
-    total = 0.0
-    for weight, batch in next(run._prepare([rows])):
-        loss = run.objective(batch) * weight
-        loss.backward()
-        total += float(loss.detach())
-    return total, {name: p.grad for name, p in task.net.named_parameters() if p.grad is not None}
-
-
-@pytest.mark.parametrize("changes", [{"accumulate": 3}, {"gradient_checkpointing": True}, {"workers": 1}])
-def test_tagger_batch_computed_otherwise_has_the_same_gradients(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
-) -> None:
-    monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *given, **named: x)
-    value, expected = gradients(root, tmp_path)
-    again, found = gradients(root, tmp_path, **changes)
-    assert again == pytest.approx(value, rel=1e-5) and found.keys() == expected.keys()
-    assert any(name.startswith("encoder.encoder.layer.0.") for name in found)
-    assert all(torch.allclose(expected[name], found[name], atol=1e-5) for name in expected)
-
-
-def test_tagger_loss_reads_only_what_the_loop_moves(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = TaggerTask(recipe(root, tmp_path, hide=0.1))
-    batch = task.collate(list(task.rows(random.Random(1)))[:4])
-    moved = {key: _move(value, torch.device("meta")) for key, value in batch.items()}
-    words = torch.zeros(*batch["inputs"].word_mask.shape, task.net.coarse.linear.in_features, device="meta")
-    # The device `meta` refuses tensors of any other. transformers asks for numbers, which it lacks.
-    monkeypatch.setattr(task.net, "encode", lambda batch: words)
-    monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
-    task.net.to("meta")
-    assert task.loss(task.net, moved).device.type == "meta"
-
-
-def test_tagger_in_bf16_computes_its_paths_in_float32(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    types: list[tuple[torch.dtype, bool]] = []
-    paths = DualTaggerNet.paths
-
-    def watched(net: DualTaggerNet, words: torch.Tensor) -> Emissions:
-        types.append((words.dtype, torch.is_autocast_enabled("cpu")))
-        return paths(net, words)
-
-    monkeypatch.setattr(DualTaggerNet, "paths", watched)
-    report = train(recipe(root, tmp_path, precision="bf16", epochs=1, limit=8, knowledge=0.0))
-    assert set(types) == {(torch.float32, False)} and 0 <= report["dev_f1"] <= 1
 
 
 def test_a_gpu_learns_and_resumes(root: Path, tmp_path: Path) -> None:
@@ -259,21 +168,6 @@ def test_resuming_with_other_data_is_refused(root: Path, tmp_path: Path) -> None
         train(dataclasses.replace(first, data=str(tmp_path / "other")), resume=True)
 
 
-def test_tagger_with_a_gradient_that_is_not_finite_stops(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loss = TaggerTask.loss
-
-    def broken(self: TaggerTask, net: Any, batch: Any) -> torch.Tensor:
-        first = next(p for p in net.parameters() if p.requires_grad)
-        return loss(self, net, batch) + 0 * torch.sqrt(first - first).sum()  # 0 has no slope there
-
-    monkeypatch.setattr(TaggerTask, "loss", broken)
-    with pytest.raises(NamepinError, match=r"E220: the gradient's norm is nan at step 1"):
-        train(recipe(root, tmp_path, epochs=1))
-    assert not (tmp_path / "adapter").exists()
-
-
 def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Path) -> None:
     """Data parallel, and spread over both (FSDP), stopped after an epoch and resumed."""
     data = tmp_path / "data"
@@ -329,8 +223,8 @@ def test_the_fine_path_alone_is_scored_alone(root: Path, tmp_path: Path) -> None
     folder.mkdir(parents=True)
     for split in ("train", "dev"):
         text = (root / "gmner" / "txt" / f"{split}.txt").read_text()
-        told = re.sub(r"([BI])-(PER|LOC)", lambda tag: f"{tag[1]}-{fine[tag[2]].format(tag[1])}", text)
-        (folder / f"{split}.txt").write_text(re.sub(r"\tO$", "\tO\tO", told, flags=re.M))
+        with_fine = re.sub(r"([BI])-(PER|LOC)", lambda tag: f"{tag[1]}-{fine[tag[2]].format(tag[1])}", text)
+        (folder / f"{split}.txt").write_text(re.sub(r"\tO$", "\tO\tO", with_fine, flags=re.M))
     given = {"alpha": 0.0, "beta": 0.0, "pooled": 0.0, "knowledge": 0.0, "scheme": "8/51", "dataset": "fmnerg"}
     report = train(recipe(tmp_path / "data", tmp_path / "run", encoder=str(root / "bert"), epochs=4, **given))
     assert report["dev_f1"] > 0.8
@@ -350,10 +244,6 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
         train(TaggerRecipe(data=str(tmp_path), out=str(tmp_path)))
 
 
-def batcher(root: Path, out: Path) -> Batcher:
-    return TaggerTask(recipe(root, out)).batcher
-
-
 @pytest.mark.parametrize(
     ("split", "lines", "found"),
     [
@@ -370,46 +260,6 @@ def test_bad_data_is_named_before_the_first_step(tmp_path: Path, split: str, lin
     with pytest.raises(NamepinError) as error:
         load_data(tmp_path, recipe(tmp_path, tmp_path / "out"))
     assert re.search(found, str(error.value))
-
-
-def test_a_loss_that_is_no_number_stops_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(recipe(root, tmp_path, epochs=1))
-    whole = (tmp_path / "checkpoint.pt").read_bytes()
-    monkeypatch.setattr(
-        "namepin.finetune.tagger.train.tagger_loss", lambda *given, **named: tagger_loss(*given, **named) * torch.nan
-    )
-    with pytest.raises(NamepinError, match=r"E220.*nan at step 1, of epoch 1"):
-        train(recipe(root, tmp_path, epochs=1))
-    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
-    (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(NamepinError, match="E211"):
-        train(recipe(root, tmp_path, epochs=1), resume=True)
-
-
-def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> None:
-    made = batcher(root, tmp_path)
-    fine = made.fine
-    known = Example("a", ("in", "New", "York"), (Span(1, 3, "LOC", {"city": 0.75, "state": 0.25}),))
-    unknown = Example("b", ("Bo",), (Span(0, 1, "PER"),))
-    _, targets = made.batch([(known, False), (unknown, False)])
-    assert targets.coarse.tolist() == [[0, 3, 4], [1, 0, 0]]
-    assert targets.fine is not None
-    first, second = targets.fine[0, 1], targets.fine[0, 2]
-    assert first[2 * fine["city"] + 1] == pytest.approx(np.log(0.75)) and first[2 * fine["city"] + 2] == FORBIDDEN
-    assert second[2 * fine["city"] + 2] == 0 and second[2 * fine["country"] + 2] == FORBIDDEN
-    allowed = {name for name, i in fine.items() if targets.fine[1, 0, 2 * i + 1] == 0}
-    assert allowed == {name for name in fine if TaggerSpec().parents[name] == "PER"}
-    assert targets.spans == [(0, 1, 3)] and targets.span_weights.sum() == pytest.approx(1)
-
-
-def test_an_unknown_fine_type_costs_less_than_a_known_one(root: Path, tmp_path: Path) -> None:
-    training = TaggerTask(recipe(root, tmp_path))
-    losses = []
-    for weights in ({}, {"city": 0.5, "country": 0.5}, {"city": 1.0}):
-        batch, targets = training.batcher.batch([(Example("a", ("Rome",), (Span(0, 1, "LOC", weights),)), False)])
-        training.net.eval()
-        losses.append(tagger_loss(training.net, training.net(batch), batch.word_mask, targets, alpha=0.5, pooled=0.0))
-    assert losses[0] < losses[2] and losses[1] < losses[2] + 1
 
 
 def test_a_soup_is_the_mean_and_still_tags(root: Path, tmp_path: Path) -> None:
