@@ -112,11 +112,19 @@ def test_the_starter_s_tools_in_several_threads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "cached", "encoders"),
-    [("gem", 2, ((Blip, "_encode"), (Sam, "_fit"), (Seem, "encode"))), ("riveg", 3, ((Ofa, "look"), (Sam, "_fit")))],
+    ("profile", "post", "cached", "encoders"),
+    [
+        ("gem", 1, 2, ((Blip, "_encode"), (Sam, "_fit"), (Seem, "encode"))),
+        ("riveg", 0, 3, ((Ofa, "look"), (Sam, "_fit"))),
+    ],
 )
 def test_a_picture_is_encoded_once_a_post_however_many_mentions(
-    profile: str, cached: int, encoders: tuple[tuple[type, str], ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    profile: str,
+    post: int,
+    cached: int,
+    encoders: tuple[tuple[type, str], ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Matcher and tracer share one embedding, and entailment and grounding at one size; a segmenter has its own."""
     monkeypatch.chdir(tmp_path)
@@ -134,6 +142,6 @@ def test_a_picture_is_encoded_once_a_post_however_many_mentions(
     for owner, method in encoders:
         count(owner, method)
     with tiny(profile, tmp_path, cached) as settings:  # other nets than those that earlier tests may have left
-        found = Namepin(settings).extract(posts_of(tmp_path)[0])
+        found = Namepin(settings).extract(posts_of(tmp_path)[post])
     assert sum(entity.mask is not None for entity in found.entities) > 1
     assert sorted(seen) == sorted(owner.__name__ for owner, _ in encoders)
