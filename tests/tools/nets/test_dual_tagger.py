@@ -82,6 +82,13 @@ def test_transition_matrix_is_normalised_by_fine_tag() -> None:
     assert torch.allclose(matrix, torch.tensor([[0.75, 0.0, 0.0], [0.25, 1.0, 0.0]]))
 
 
+def test_transition_matrix_by_row_keeps_the_counts_of_a_tree() -> None:
+    tree = torch.tensor([[3, 1, 0, 0], [0, 0, 9, 1]])
+    by_row = torch.tensor([[0.75, 0.25, 0.0, 0.0], [0.0, 0.0, 0.9, 0.1]])
+    assert torch.allclose(transition_matrix(tree, "row"), by_row)
+    assert set(transition_matrix(tree).flatten().tolist()) == {0.0, 1.0}
+
+
 @pytest.mark.parametrize("merge", ["logsumexp", "sum", "mean"])
 def test_equation_10_pools_words_and_merges_b_and_i(merge: str) -> None:
     logits = torch.tensor([[9.0, 1.0, 2.0, 0.0, 0.5], [9.0, 3.0, 0.0, 1.0, 0.5]])
