@@ -80,7 +80,7 @@ class StarterMatcher:
 
 def match_scene(request: MatchRequest, scene: Scene) -> Matches:
     """Match all mentions of a post against what its picture shows."""
-    written = [find_name(query.text, scene.lines) for query in request.queries]
+    written = [find_name(query.text, scene.lines, person=query.label == "PER") for query in request.queries]
     people = _match_people(request, written, scene.people)
     size = (request.image.width, request.image.height)
     matches = []

@@ -17,6 +17,10 @@ from namepin.tools.vision.ocr import Line, Quad, Word, bounds, part_of
 
 _RUN = re.compile(r"[^\W_]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+_SHIRT_NUMBER = re.compile(r"\d{1,2}")
+_OTHER_FORM = 0.9
+"""Quality of a name that is not written out: initials, a part of a hashtag, a shirt."""
+
 _FILLERS = frozenset("a an and at by de for in la of on the to der die das und le les el los du des s".split())
 
 
@@ -51,15 +55,26 @@ class Piece:
     quad: Quad
 
 
-def find_name(mention: str, lines: Sequence[Line]) -> NameInText | None:
+def find_name(mention: str, lines: Sequence[Line], *, person: bool = False) -> NameInText | None:
     """The best place where the mention is written, or None; of equally good ones the largest.
 
     A part of a mention counts when it has at least 60% of its letters and five of them, as `Jolie` does not and
-    `Federation Business Data Lake` of `Federation Business Data Lake Solution` does.
+    `Federation Business Data Lake` of `Federation Business Data Lake Solution` does. Initials stand for a name and a
+    name for its initials: `UN` and `UNITED NATIONS`. A hashtag may join the name with other words: `#WeLoveArsenal`.
+
+    Args:
+        mention: the name in the post.
+        lines: the lines read in the picture.
+        person: the mention is a person's name, whose last word with a number beside it is a shirt: `SALAH 11`.
     """
     rows = [[piece for word in line.words for piece in pieces(word)] for line in lines]
     rows += [rows[i] + rows[j] for i, j in _continuations(lines)]
-    hits = [hit for target, share in _targets(mention) for row in rows for hit in _hits(target, share, row)]
+    targets = _targets(mention)
+    hits = [hit for target, share in targets for row in rows for hit in _hits(target, share, row)]
+    hits += [hit for row in rows for hit in _initials(targets, row)]
+    hits += _in_hashtags(targets, lines)
+    if person:
+        hits += _on_shirts(targets, lines)
     if not hits:
         return None
     best = max(hits, key=lambda hit: (round(hit.quality, 2), _area(hit.box), hit.quads))
@@ -125,6 +140,66 @@ def _hits(target: Sequence[Piece], share: float, row: Sequence[Piece]) -> Iterat
                 text = " ".join(piece.raw for piece in row[i : j + 1])
                 quads = tuple(piece.quad for piece in row[i : j + 1])
                 yield NameInText(text, quads, share * (1 - edits / len(wanted)))
+
+
+def _initials(targets: Sequence[tuple[list[Piece], float]], row: Sequence[Piece]) -> Iterator[NameInText]:
+    """Where a row has the initials of the whole mention, or a name whose initials are the mention; both in capitals."""
+    whole = next((target for target, share in targets if share == 1.0), [])
+    letters = "".join(word.raw[0] for word in whole if word.plain not in _FILLERS)
+    for i, piece in enumerate(row):
+        if len(letters) > 1 and letters.isupper() and piece.raw == letters:
+            yield NameInText(piece.raw, (piece.quad,), _OTHER_FORM)
+        if len(whole) == 1 and whole[0].raw.isupper() and whole[0].raw.isalpha() and len(whole[0].raw) > 1:
+            spelt, j = "", i
+            while j < len(row) and len(spelt) < len(whole[0].raw):
+                filler = row[j].plain in _FILLERS and spelt
+                spelt += "" if filler or len(row[j].plain) < 2 else row[j].raw[0]
+                j += 1
+            if spelt == whole[0].raw and row[i].plain not in _FILLERS and len(row[i].plain) > 1:
+                run = row[i:j]
+                yield NameInText(" ".join(p.raw for p in run), tuple(p.quad for p in run), _OTHER_FORM)
+
+
+def _in_hashtags(targets: Sequence[tuple[list[Piece], float]], lines: Sequence[Line]) -> Iterator[NameInText]:
+    """Where a hashtag without humps starts or ends with the whole mention: `#welovearsenal`."""
+    whole = next((target for target, share in targets if share == 1.0), [])
+    wanted = "".join(word.plain for word in whole)
+    for word in (word for line in lines for word in line.words):
+        tag = word.text.lstrip("#").casefold()
+        if len(wanted) < 5 or not word.text.startswith("#") or plain(tag) != tag or wanted == tag:
+            continue
+        at = 0 if tag.startswith(wanted) else len(tag) - len(wanted) if tag.endswith(wanted) else None
+        if at is not None:
+            start = at + len(word.text) - len(tag)
+            quad = part_of(word.quad, start / len(word.text), (start + len(wanted)) / len(word.text))
+            yield NameInText(word.text, (quad,), _OTHER_FORM)
+
+
+def _on_shirts(targets: Sequence[tuple[list[Piece], float]], lines: Sequence[Line]) -> Iterator[NameInText]:
+    """Where the mention's last word stands alone in capitals with a number of one or two digits beside or below it."""
+    whole = next((target for target, share in targets if share == 1.0), [])
+    if len(whole) < 2 or len(whole[-1].plain) < 3:
+        return
+    boxes = [bounds([line.quad]) for line in lines]
+    for i, line in enumerate(lines):
+        name = [word for word in line.words if not _SHIRT_NUMBER.fullmatch(word.text)]
+        numbers = [word for word in line.words if _SHIRT_NUMBER.fullmatch(word.text)]
+        if len(name) != 1 or plain(name[0].text) != whole[-1].plain or not name[0].text.isupper():
+            continue
+        below = [
+            other.words[0]
+            for other, box in zip(lines, boxes, strict=True)
+            if _SHIRT_NUMBER.fullmatch(other.text) and _is_below(boxes[i], box)
+        ]
+        number = next(iter(numbers + below), None)
+        if number:
+            yield NameInText(f"{name[0].text} {number.text}", (name[0].quad, number.quad), _OTHER_FORM)
+
+
+def _is_below(name: Rectangle, number: Rectangle) -> bool:
+    """Whether a number is printed below a name, near its middle; it may be several times as high."""
+    height, middle = name[3] - name[1], (number[0] + number[2]) / 2
+    return name[0] < middle < name[2] and name[1] < number[1] < name[3] + 3 * height
 
 
 def _edits(wanted: str, read: str) -> int | None:

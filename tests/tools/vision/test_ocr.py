@@ -1,5 +1,7 @@
 import socket
+from pathlib import Path
 
+import matplotlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,8 @@ from namepin.tools.geometry import box_iou
 from namepin.tools.vision.config import OcrConfig
 from namepin.tools.vision.name_search import find_name, pieces
 from namepin.tools.vision.ocr import Line, Quad, TextReader, Word, bounds, part_of
+
+FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 def quad(x1: float, y1: float, x2: float, y2: float) -> Quad:
@@ -153,6 +157,68 @@ def test_a_part_counts_for_its_share() -> None:
 def test_part_of_a_slanted_quad() -> None:
     slanted: Quad = ((0, 0), (100, 50), (90, 70), (-10, 20))
     assert part_of(slanted, 0.5, 1.0) == ((50, 25), (100, 50), (90, 70), (40, 45))
+
+
+OTHER_FORMS = [
+    ("United Nations", "the UN today", "UN"),
+    ("UN", "UNITED NATIONS", "UNITED NATIONS"),
+    ("NASA", "National Aeronautics and Space Administration", "National Aeronautics and Space Administration"),
+    ("Arsenal", "#welovearsenal", "#welovearsenal"),
+    ("Cruz Crew", "#cruzcrewforever", "#cruzcrewforever"),
+]
+
+
+@pytest.mark.parametrize(("mention", "text", "reading"), OTHER_FORMS)
+def test_find_name_other_form_is_found(mention: str, text: str, reading: str) -> None:
+    hit = find_name(mention, [line(text)])
+    assert hit is not None and hit.text == reading and hit.quality == 0.9
+
+
+NOT_ANOTHER_FORM = [
+    ("United Nations", "un"),
+    ("United Nations", "UNO"),
+    ("UN", "under nets"),
+    ("Iran", "#iranians2026"),  # four letters are too few inside a hashtag
+]
+
+
+@pytest.mark.parametrize(("mention", "text"), NOT_ANOTHER_FORM)
+def test_find_name_similar_letters_are_not_found(mention: str, text: str) -> None:
+    assert find_name(mention, [line(text)]) is None
+
+
+def test_find_name_hashtag_gives_the_box_of_the_name_only() -> None:
+    hit = find_name("Arsenal", [line("#welovearsenal")])
+    assert hit is not None and hit.box == (70, 0, 140, 20)
+
+
+def test_find_name_shirt_gives_name_and_number() -> None:
+    beside, below = [line("SALAH 11")], [line("SALAH", x=100), line("11", x=110, y=30, height=60)]
+    for lines, box in ((beside, (0, 0, 80, 20)), (below, (100, 0, 150, 90))):
+        hit = find_name("Mohamed Salah", lines, person=True)
+        assert hit is not None and hit.text == "SALAH 11" and hit.box == box
+        assert find_name("Mohamed Salah", lines) is None, "only a person wears a shirt"
+    assert find_name("Mohamed Salah", [line("SALAH")], person=True) is None
+    assert find_name("Mohamed Salah", [line("SALAH SHOP 11")], person=True) is None
+
+
+WORDS = ("ARCTIC", "NETFLIX", "ROTTERDAM", "VMware", "WIMBLEDON", "Angelina")
+
+
+@pytest.mark.parametrize("font", ["DejaVuSans-Bold.ttf", "DejaVuSerif.ttf", "DejaVuSans-BoldOblique.ttf"])
+def test_read_box_holds_the_whole_word(reader: TextReader, font: str) -> None:
+    picture, face = Image.new("RGB", (640, 480), (30, 40, 90)), ImageFont.truetype(str(FONTS / font), 40)
+    draw, truth = ImageDraw.Draw(picture), {}
+    for i, word in enumerate(WORDS):
+        x, y = 40 + 30 * (i % 3), 20 + 75 * i
+        draw.text((x, y), f"{word} {i}1", fill=(250, 220, 120), font=face)
+        truth[word] = draw.textbbox((x, y), word, font=face)
+    words = {word.text: bounds([word.quad]) for entry in reader.read(picture) for word in entry.words}
+    assert set(WORDS) <= set(words)
+    for word, (left, top, right, bottom) in truth.items():
+        box = words[word]
+        assert box[0] <= left + 2 and box[1] <= top + 2 and box[2] >= right - 2 and box[3] >= bottom - 2, word
+        assert box_iou(box, (left, top, right, bottom)) > 0.5, "and little more"
 
 
 NAMES = st.lists(st.text("abcdefghijklmnopqrstuvwxyz", min_size=4, max_size=9), min_size=1, max_size=4)
