@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from namepin.evals import photographs
+from namepin.evals import drawn_words, photographs
 from namepin.evals.datasets import gmner
 from namepin.tools.geometry import Rectangle, box_iou
 from namepin.tools.images.load import LoadedImage, load_image
@@ -199,6 +199,7 @@ def main() -> None:
     what.add_argument("--data", type=Path, help="the folder with gmner/ and posts/")
     what.add_argument("--faces", type=Path, help="a folder of photographs, each with a face")
     what.add_argument("--photos", type=Path, help="a folder of photographs with truth.jsonl")
+    what.add_argument("--words", action="store_true", help="draw words and read them")
     parser.add_argument("--json", type=Path, help="with --photos: write the figures to this file")
     arguments = parser.parse_args()
     data: Path = arguments.data
@@ -207,6 +208,9 @@ def main() -> None:
         print(figures)
         if arguments.json:
             arguments.json.write_text(figures + "\n", "utf-8")
+        return
+    if arguments.words:
+        print("\n".join(drawn_words.report()))
         return
     if arguments.faces:
         print("\n".join(found_faces(arguments.faces)))

@@ -27,15 +27,18 @@ MODEL = Path(__file__).resolve().parents[1] / "weights" / "people" / "selfie_seg
 _SIDE = 256
 """The segmenter's picture, in pixels."""
 
-CROPS = ((4.0, 1.5, 6.5), (6.0, 1.5, 10.5))
+CROPS = ((4.0, 1.5, 6.5), (6.0, 1.5, 10.5), (2.0, 1.0, 3.0))
 """What the segmenter looks at, in face widths: to either side of the face's middle, above its top, below its top. The
-first holds somebody who sits or is cut off by the picture's edge, the second somebody who stands."""
+first holds somebody who sits, the second somebody who stands, the third head and shoulders in finer detail."""
 
 _DEPTHS = (4.0, 9.5)
 """Where a body ends, in face widths below the chin: at the lap, and at the feet. Between them the prior is neutral."""
 
 _SLOPE = 3.0
 """Log odds of the proportions per face width from the body's outline."""
+
+_OUT_OF_REACH = -3.0
+"""Log odds of what lies outside all looks."""
 
 _BIAS = 0.5
 """Added to the sum, since both parts tend to lose hands and feet."""
@@ -65,7 +68,7 @@ class BodySegmenter:
             image: the upright RGB picture.
             box: what the network looks at, in its pixels; outside the picture the edge is repeated.
             scale: the factor from the picture to the result.
-            shape: height and width of the result. Outside the box a person is unlikely.
+            shape: height and width of the result. It is NaN outside the box.
         """
         import cv2
 
@@ -77,7 +80,7 @@ class BodySegmenter:
         place = np.array(
             [[x_step, 0, box[0] * scale + 0.5 * x_step - 0.5], [0, y_step, box[1] * scale + 0.5 * y_step - 0.5]]
         )
-        spread = cv2.warpAffine(probability, place, (shape[1], shape[0]), borderValue=0.05)
+        spread = cv2.warpAffine(probability, place, (shape[1], shape[0]), borderValue=float("nan"))
         spread = np.clip(spread, 0.02, 0.98)
         result: LogOdds = np.log(spread / (1 - spread)).astype(np.float32)
         return result
@@ -104,13 +107,22 @@ def person_region(image: Image.Image, face: Rectangle, others: Sequence[Rectangl
     small, scale = resize(image, side)
     odds = _body_odds(small.shape[:2], scale_box(face, scale), [scale_box(other, scale) for other in others])
     looks = [body_segmenter().log_odds(image, crop_around(face, *crop), scale, small.shape[:2]) for crop in CROPS]
-    grown: Region = odds + np.mean(looks, axis=0) + _BIAS > 0
+    grown: Region = odds + _mean_look(looks) + _BIAS > 0
     fill_ellipse(grown, *_skin(scale_box(face, scale)))
     x, y = clip_point((int(scale * (face[0] + face[2]) / 2), int(scale * (face[1] + face[3]) / 2)), small.shape[1::-1])
     grown[y, x] = True
     whole = _piece_at(grown, x, y)
     result = enlarge_region(whole, image.size)
     fill_ellipse(result, *_skin(face))
+    return result
+
+
+def _mean_look(looks: Sequence[LogOdds]) -> LogOdds:
+    """The mean over the looks that reach a pixel; where none does, a person is unlikely."""
+    stacked = np.stack(looks)
+    reached = np.isfinite(stacked)
+    mean = np.where(reached, stacked, 0.0).sum(axis=0) / np.maximum(reached.sum(axis=0), 1)
+    result: LogOdds = np.where(reached.any(axis=0), mean, _OUT_OF_REACH).astype(np.float32)
     return result
 
 
@@ -150,7 +162,7 @@ def _body_odds(shape: tuple[int, ...], face: Rectangle, others: Sequence[Rectang
     if not others:
         return own
     rival = np.max([_figure_odds(shape, other) for other in others], axis=0)
-    result: LogOdds = own - np.clip(rival - own, 0.0, 4.0)
+    result: LogOdds = own - np.clip(2 * (rival - own), 0.0, 8.0)
     return result
 
 
