@@ -118,11 +118,14 @@ def test_a_place_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> None
 def test_published_numbers_are_valid_and_never_silently_compared() -> None:
     data, found = run_on(1)
     report = full_report(data, found)
-    assert {task for row in published_figures() for task in row.f1} <= set(TASKS)
+    # GEM's score of small entities is listed, and never compared: how it counts false positives is not stated.
+    assert {task for row in published_figures() for task in row.f1} <= {*TASKS, "small.eeg"}
     rows = beside(report)
     assert rows and all(row.obstacles(report) for row in rows)
     same = report.model_copy(update={"release": "Twitter-GMNER v2.0 test", "protocol": "riveg"})
-    assert [row.system for row in rows if not row.obstacles(same)] == ["RiVEG (BERT)", "RiVEG (XLM-R)"]
+    assert [row.system for row in rows if not row.obstacles(same)] == [
+        *("RiVEG BERT", "RiVEG XLMR", "RiVEG† BERT", "RiVEG† XLMR"),
+    ]
     part = same.model_copy(update={"release": "Twitter-GMNER v2.0 test, part"})
     assert all(row.obstacles(part) for row in rows)
 
