@@ -55,25 +55,25 @@ FOUND = {
 }
 
 
-def test_findings_fail(tmp_path: Path) -> None:
+def test_audit_with_finding_exits_1(tmp_path: Path) -> None:
     with service([FOUND]) as url:
         ran = audit(tmp_path, url)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "attrs 23.1.0: PYSEC-2099-1 (fixed in 24.1.0)" in ran.stdout
 
 
-def test_nothing_found_passes(tmp_path: Path) -> None:
+def test_audit_without_finding_exits_0(tmp_path: Path) -> None:
     with service([]) as url:
         ran = audit(tmp_path, url)
     assert ran.returncode == 0 and "1 packages audited" in ran.stdout and "0 vulnerable" in ran.stdout
 
 
-def test_a_service_that_is_not_there_is_told_and_is_no_failure(tmp_path: Path) -> None:
+def test_audit_without_service_prints_not_audited_and_exits_0(tmp_path: Path) -> None:
     ran = audit(tmp_path, "http://127.0.0.1:9/v1/query")
     assert ran.returncode == 0 and "NOT AUDITED" in ran.stdout, ran.stdout + ran.stderr
 
 
-def test_a_broken_audit_fails(tmp_path: Path) -> None:
+def test_audit_of_missing_requirements_exits_1(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, str(AUDIT), "-r", str(tmp_path / "nowhere.txt")], capture_output=True, text=True
     )

@@ -17,7 +17,7 @@ sys.exit(3)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are listed in /proc")
-def test_busy_loops_end_with_the_command() -> None:
+def test_busy_loops_end_with_command() -> None:
     command = [sys.executable, str(BUSY), "--loops", "2", sys.executable, "-c", CHILDREN]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 3 and "exit code 3 beside 2 busy loops" in ran.stdout

@@ -129,7 +129,7 @@ def project(clone: Path, name: str, kind: str, homes: list[Path]) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_readme_example_beside_modules_of_the_same_names_runs(
+def test_readme_example_beside_modules_of_same_names_runs(
     kind: str, clone: Path, installed: dict[str, Installed]
 ) -> None:
     homes = [installed[kind].home.resolve(), installed[kind].home]
@@ -160,7 +160,7 @@ def test_wheel_holds_one_package_and_no_sandbox_weights(distributions: dict[str,
     assert distributions["wheel"].stat().st_size < 25e6
 
 
-def test_sdist_installs_what_the_wheel_holds(distributions: dict[str, Path]) -> None:
+def test_sdist_installs_content_of_wheel(distributions: dict[str, Path]) -> None:
     def content(wheel: Path) -> dict[str, str]:
         with zipfile.ZipFile(wheel) as file:
             return {name: hashlib.sha256(file.read(name)).hexdigest() for name in file.namelist()}
@@ -169,7 +169,7 @@ def test_sdist_installs_what_the_wheel_holds(distributions: dict[str, Path]) -> 
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_folder_of_a_clone_imported_under_its_own_name_is_refused(
+def test_import_of_clone_folder_by_own_name_is_refused(
     package: str, clone: Path, installed: dict[str, Installed]
 ) -> None:
     command = [str(installed["editable"].python), "-c", f"import {package}"]
@@ -216,7 +216,7 @@ def with_few_libraries(given: Installed, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_strict_mypy_of_a_user_file_sees_real_types(kind: str, clone: Path, installed: dict[str, Installed]) -> None:
+def test_strict_mypy_of_user_file_sees_real_types(kind: str, clone: Path, installed: dict[str, Installed]) -> None:
     file = clone.parent / f"user_{kind}.py"
     file.write_text(USER_FILE, "utf-8")
     # --disallow-any-expr: no expression of the file is Any.

@@ -37,7 +37,7 @@ def without_times(extraction: Extraction) -> Extraction:
     return extraction.model_copy(update={"timings_ms": {}})
 
 
-def test_the_public_names_are_there() -> None:
+def test_namepin_package_exports_public_names_only() -> None:
     for name in namepin.__all__:
         assert getattr(namepin, name).__name__ == name
     assert dir(namepin) == namepin.__all__
@@ -45,7 +45,7 @@ def test_the_public_names_are_there() -> None:
         _ = namepin.nonsense
 
 
-def test_a_picture_in_any_form_gives_the_same_answer(pin: Namepin) -> None:
+def test_extract_with_picture_in_any_form_gives_equal_entities(pin: Namepin) -> None:
     by_path = pin.extract(POST, image=PHOTO)
     assert by_path.image is not None and by_path.image.width == 512
     for form in (str(PHOTO), PHOTO.read_bytes()):
@@ -57,13 +57,13 @@ def test_a_picture_in_any_form_gives_the_same_answer(pin: Namepin) -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I", "F", "I;16"])
-def test_opened_pictures_of_every_mode(pin: Namepin, mode: str) -> None:
+def test_ready_with_picture_of_any_mode_converts_to_rgb(pin: Namepin, mode: str) -> None:
     prepared = pin.ready("Ada", Image.new(mode, (8, 6)))
     assert prepared.picture is not None
     assert (prepared.picture.image.mode, prepared.picture.image.size) == ("RGB", (8, 6))
 
 
-def test_every_way_of_calling_agrees(pin: Namepin) -> None:
+def test_extract_aextract_batch_and_stream_agree(pin: Namepin) -> None:
     post = Post(id="one", text=POST)
     expected = without_times(pin.extract(post))
     assert without_times(asyncio.run(pin.aextract(post))) == expected
@@ -74,14 +74,14 @@ def test_every_way_of_calling_agrees(pin: Namepin) -> None:
     assert all(isinstance(step, StepEvent) for step in steps)
 
 
-def test_it_works_inside_a_running_loop(pin: Namepin) -> None:
+def test_extract_inside_running_loop_returns_extraction(pin: Namepin) -> None:
     async def notebook_cell() -> Extraction:
         return pin.extract(POST)
 
     assert asyncio.run(notebook_cell()).text == POST
 
 
-def test_a_batch_keeps_order_and_survives_a_bad_post(pin: Namepin, tmp_path: Path) -> None:
+def test_batch_with_bad_post_keeps_order_and_fails_that_post(pin: Namepin, tmp_path: Path) -> None:
     posts = [Post(id="a", text="Ada in Oslo"), Post(id="b", text="\u200b"), {"id": "c", "tokens": ["Bo"]}, "Cy"]
     results = pin.batch(posts)
     assert inspect.isgenerator(results), "nothing runs before it is asked for"
@@ -91,7 +91,7 @@ def test_a_batch_keeps_order_and_survives_a_bad_post(pin: Namepin, tmp_path: Pat
     assert "E101" in found[1].warnings[0].message
 
 
-def test_a_post_s_own_picture_may_be_missing_but_one_handed_over_must_not(pin: Namepin) -> None:
+def test_extract_with_missing_picture_degrades_or_raises_e120(pin: Namepin) -> None:
     found = pin.extract(Post(id="a", text=POST, image="nowhere.jpg"))
     assert found.status == "degraded"
     assert [notice.code for notice in found.warnings] == ["W101"]
@@ -99,7 +99,7 @@ def test_a_post_s_own_picture_may_be_missing_but_one_handed_over_must_not(pin: N
         pin.extract(POST, image="nowhere.jpg")
 
 
-def test_pre_tokenised_posts_are_cleaned_in_place(pin: Namepin) -> None:
+def test_extract_of_tokens_with_control_characters_cleans_them_with_w104(pin: Namepin) -> None:
     found = pin.extract({"id": "a", "tokens": ["Ada\0x", "in", "\ud800slo"]})
     assert found.tokens == ("Ada x", "in", "\ufffdslo")
     assert found.text == "Ada x in \ufffdslo"
@@ -117,19 +117,19 @@ def test_pre_tokenised_posts_are_cleaned_in_place(pin: Namepin) -> None:
         ({"id": "a", "text": None}, "E103"),
     ],
 )
-def test_what_is_no_post_is_refused(pin: Namepin, row: dict[str, object], code: str) -> None:
+def test_extract_of_invalid_row_raises_coded_error(pin: Namepin, row: dict[str, object], code: str) -> None:
     with pytest.raises(NamepinError) as caught:
         pin.extract(row)
     assert caught.value.code == code
 
 
-def test_settings_decide_the_fingerprint(pin: Namepin) -> None:
+def test_extraction_fingerprint_depends_on_settings_only(pin: Namepin) -> None:
     other = Namepin.from_profile("starter", gate={"gamma": 0.7}, segmenter__backend="off")
     assert other.settings.gate.gamma == 0.7
     assert pin.extract("Ada").fingerprint == pin.extract("Bo").fingerprint != other.extract("Ada").fingerprint
 
 
-def test_a_profile_of_the_other_graph_says_what_is_missing() -> None:
+def test_extract_with_tools_of_other_graph_warns_w102() -> None:
     found = Namepin.from_profile("starter", graph="riveg").extract(POST, image=PHOTO)
     assert found.entities and all(entity.groundable is None for entity in found.entities)
     (notice,) = found.warnings
@@ -138,7 +138,7 @@ def test_a_profile_of_the_other_graph_says_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("graph", ["gem", "riveg"])
-def test_a_profile_of_both_graphs_lacks_nothing(graph: str) -> None:
+def test_sandbox_profile_on_either_graph_has_no_unused_tools(graph: str) -> None:
     assert Namepin.from_profile("sandbox", graph=graph).unused == ()
 
 
@@ -151,7 +151,7 @@ class WarningTagger(CapitalTagger):
 
 
 @pytest.mark.parametrize(("action", "status"), [("ignore", "ok"), ("always", "ok"), ("error", "failed")])
-def test_warning_inside_a_tool_never_degrades_a_post(action: Any, status: str) -> None:
+def test_python_warning_inside_tool_never_degrades_post(action: Any, status: str) -> None:
     """A filter that turns warnings into errors fails the post with the warning's text, as any exception does."""
     pin = Namepin(Settings(profile="test"), LiveCalls({"tagger": WarningTagger()}))
     with warnings.catch_warnings(record=True):
@@ -181,7 +181,7 @@ class ParentOfGraph(BaseCallbackHandler):
         self.parents.setdefault(str(run["name"]), run["parent_run_id"])
 
 
-def test_extract_inside_a_running_loop_keeps_the_parent_trace_and_the_usage() -> None:
+def test_extract_inside_running_loop_keeps_parent_trace_and_usage() -> None:
     pin = Namepin(Settings(profile="none"), LiveCalls({"tagger": MeteredTagger()}))
     handler, run_id = ParentOfGraph(), uuid4()
 
@@ -197,7 +197,7 @@ def test_extract_inside_a_running_loop_keeps_the_parent_trace_and_the_usage() ->
 
 
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])
-def test_extract_of_an_array_reads_its_pixels(pin: Namepin, channels: tuple[int, ...]) -> None:
+def test_ready_with_array_reads_its_pixels(pin: Namepin, channels: tuple[int, ...]) -> None:
     prepared = pin.ready("Ada", np.full((6, 8, *channels), 200, np.uint8))
     assert prepared.picture is not None
     assert (prepared.picture.image.mode, prepared.picture.image.size) == ("RGB", (8, 6))
@@ -208,21 +208,21 @@ def test_extract_of_an_array_reads_its_pixels(pin: Namepin, channels: tuple[int,
     "picture",
     [np.zeros((6, 8, 3)), np.zeros((6, 8, 2), np.uint8), np.zeros((0, 8, 3), np.uint8), 7, ["photo.jpg"], {"a": 1}],
 )
-def test_extract_of_what_is_no_picture_raises_e123(pin: Namepin, picture: Any) -> None:
+def test_extract_of_invalid_picture_raises_e123(pin: Namepin, picture: Any) -> None:
     with pytest.raises(NamepinError) as caught:
         pin.extract("Ada", image=picture)
     assert caught.value.code == "E123"
 
 
 @pytest.mark.parametrize(("urls", "code"), [(False, "E120"), (True, "E126")])
-def test_extract_of_an_address_is_off_by_default_and_guarded(urls: bool, code: str) -> None:
+def test_extract_of_loopback_address_raises_e120_or_e126(urls: bool, code: str) -> None:
     pin = Namepin.from_profile("starter", images={"urls": urls})
     with pytest.raises(NamepinError) as caught:
         pin.extract("Ada", image="https://127.0.0.1/photo.jpg")
     assert caught.value.code == code
 
 
-def test_batch_of_data_set_rows_reads_pictures_in_them(pin: Namepin) -> None:
+def test_batch_of_dataset_rows_reads_embedded_pictures(pin: Namepin) -> None:
     data = PHOTO.read_bytes()
     rows = [
         {"id": 1, "text": "Ada", "image": {"bytes": data, "path": None}},
@@ -236,7 +236,7 @@ def test_batch_of_data_set_rows_reads_pictures_in_them(pin: Namepin) -> None:
     assert [result.status for result in found] == ["ok"] * 4 + ["failed"]
 
 
-def test_load_builds_the_tools_before_the_first_post() -> None:
+def test_load_builds_tools_before_first_post() -> None:
     pin = Namepin.from_profile("starter")
     assert pin._calls is None
     assert pin.load() is pin and pin._calls is not None
@@ -248,6 +248,6 @@ def test_min_score_above_every_probability_leaves_no_entity(pin: Namepin) -> Non
     assert not found.entities
 
 
-def test_extract_describes_arguments_result_errors_and_an_example() -> None:
+def test_extract_docstring_describes_arguments_result_errors_and_example() -> None:
     text = inspect.getdoc(Namepin.extract) or ""
     assert all(part in text for part in ("Args:", "Returns:", "Raises:", "min_score", "pin.extract("))

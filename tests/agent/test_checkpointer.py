@@ -48,7 +48,7 @@ def say(message: str, folder: Path, owner: str = "me", picture: Path | None = No
     return asyncio.run(go())
 
 
-def test_a_conversation_outlives_client_and_database(database: Server, tmp_path: Path) -> None:
+def test_conversation_in_postgres_persists_over_database_restart(database: Server, tmp_path: Path) -> None:
     [found] = say("Eileen Collins in front of the Discovery", tmp_path, picture=PICTURE)
     assert found.extraction and found.extraction.entities[0].box
     database.stop()
@@ -66,14 +66,14 @@ def test_a_conversation_outlives_client_and_database(database: Server, tmp_path:
     assert not (tmp_path / "chat.sqlite").exists()
 
 
-def test_the_command_needs_nothing_but_the_setting(database: Server, cli: Cli, tmp_path: Path) -> None:
+def test_chat_command_with_database_variable_stores_in_postgres(database: Server, cli: Cli, tmp_path: Path) -> None:
     assert "Bob Dylan: PER" in cli("chat", "--session", "command", stdin=b"Bob Dylan in Oslo").out
     assert "musician" in cli("chat", "--session", "command", stdin=b"explain the first one").out
     assert "command  " in cli("chat", "--sessions").out
     assert not (tmp_path / "chat.sqlite").exists()
 
 
-def test_a_database_that_is_down_is_told_without_its_password(
+def test_chat_with_unreachable_database_raises_e331_without_password(
     database: Server, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("namepin.agent.checkpointer.WAIT_S", 1)

@@ -58,7 +58,7 @@ def result(photo: Path) -> Result:
     return Result.of(both, photo, ImageSettings(), About("starter", 0.5))
 
 
-def test_result_equals_its_extraction_and_prints_the_same_json(result: Result) -> None:
+def test_result_equals_its_extraction_and_its_json(result: Result) -> None:
     plain = Extraction.model_validate(result.to_dict())
     assert result == plain and plain == result
     assert result.to_json() == plain.to_json()
@@ -91,7 +91,7 @@ def test_result_frame_without_entities_keeps_its_columns(result: Result) -> None
     assert list(empty.columns) == TABLE_COLUMNS and len(empty) == 0
 
 
-def test_result_detections_hold_only_entities_with_a_box(result: Result) -> None:
+def test_result_detections_contain_entities_with_box_only(result: Result) -> None:
     pytest.importorskip("supervision")
     found = result.to_detections()
     assert found.xyxy.tolist() == [[3, 2, 8, 9]] and found.confidence.tolist() == [0.75]
@@ -102,7 +102,7 @@ def test_result_detections_hold_only_entities_with_a_box(result: Result) -> None
     assert len(Result.of(extraction(), None, ImageSettings(), About("")).to_detections()) == 0
 
 
-def test_result_above_a_score_drops_less_probable_entities(result: Result) -> None:
+def test_result_above_score_drops_less_probable_entities(result: Result) -> None:
     assert [e.text for e in result.above(0.5).entities] == ["Ada"]
     assert result.above(0.5).annotated().width >= 40, "the picture stays at hand"
     unscored = extraction(entity("Ada", 0.9, None).model_copy(update={"scores": {}}))
@@ -110,7 +110,7 @@ def test_result_above_a_score_drops_less_probable_entities(result: Result) -> No
 
 
 @pytest.mark.parametrize("ending", ["png", "PNG", "html", "json"])
-def test_result_save_writes_the_form_of_the_ending(result: Result, tmp_path: Path, ending: str) -> None:
+def test_result_save_writes_format_of_file_ending(result: Result, tmp_path: Path, ending: str) -> None:
     file = result.save(tmp_path / f"out.{ending}")
     data = file.read_bytes()
     assert data.startswith({"png": b"\x89PNG", "html": b"<!doctype html>", "json": b'{"id":"p/1"'}[ending.lower()])
@@ -119,26 +119,26 @@ def test_result_save_writes_the_form_of_the_ending(result: Result, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("name", "code"), [("out.jpeg", "E110"), ("out", "E110"), ("no/folder/out.json", "E500")])
-def test_result_save_elsewhere_is_coded(result: Result, tmp_path: Path, name: str, code: str) -> None:
+def test_result_save_to_unusable_path_raises_coded_error(result: Result, tmp_path: Path, name: str, code: str) -> None:
     with pytest.raises(NamepinError) as caught:
         result.save(tmp_path / name)
     assert caught.value.code == code
 
 
-def test_result_without_a_picture_cannot_be_drawn(tmp_path: Path) -> None:
+def test_result_without_picture_raises_e110_on_save(tmp_path: Path) -> None:
     bare = Result.of(extraction(entity("Ada", 0.9, None)), None, ImageSettings(), About("starter"))
     with pytest.raises(NamepinError, match="E110"):
         bare.save(tmp_path / "out.png")
     assert "Ada" in bare.page()
 
 
-def test_result_whose_picture_is_gone_is_coded(result: Result, photo: Path) -> None:
+def test_result_with_deleted_picture_raises_e120(result: Result, photo: Path) -> None:
     photo.unlink()
     with pytest.raises(NamepinError, match="E120"):
         result.annotated()
 
 
-def test_result_show_prints_the_table_and_opens_the_picture(
+def test_result_show_prints_table_and_opens_picture(
     result: Result, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened: list[str] = []
@@ -147,7 +147,7 @@ def test_result_show_prints_the_table_and_opens_the_picture(
     assert opened == ["p/1"] and "Ada" in capsys.readouterr().out
 
 
-def test_result_in_a_notebook_is_a_framed_page(result: Result) -> None:
+def test_result_in_notebook_is_framed_page(result: Result) -> None:
     shown = result._repr_html_()
     assert shown.startswith('<iframe sandbox="allow-scripts" srcdoc="&lt;!doctype html&gt;')
     assert "<script" not in shown, "the document is escaped into the attribute"

@@ -49,7 +49,7 @@ def by_name(review: Review) -> dict[str, Any]:
     return {entity.text: entity for entity in review.extraction.entities}
 
 
-def test_close_decisions_are_asked_and_answers_decide(begin: Callable[..., Review]) -> None:
+def test_review_asks_close_decisions_and_applies_answers(begin: Callable[..., Review]) -> None:
     reranker = ScriptedReranker()
     review = begin(pin=make_pin(reranker=reranker))
     (asked,) = review.questions
@@ -66,7 +66,7 @@ def test_close_decisions_are_asked_and_answers_decide(begin: Callable[..., Revie
     assert found["Bob"].reranked and len(reranker.seen) == 1, "a hard mention outside the band is the reranker's"
 
 
-def test_nothing_close_nothing_asked(begin: Callable[..., Review]) -> None:
+def test_review_without_close_decisions_asks_nothing(begin: Callable[..., Review]) -> None:
     pin = make_pin(0.05)
     review = begin("Anna met Bob", pin=pin)
     assert review.questions == ()
@@ -75,7 +75,7 @@ def test_nothing_close_nothing_asked(begin: Callable[..., Review]) -> None:
     assert plain.fingerprint != review.extraction.fingerprint, "an answer is no function of the tools"  # type: ignore[union-attr]
 
 
-def test_no_graph_asks_unless_it_is_to(begin: Callable[..., Review]) -> None:
+def test_extract_without_review_asks_nothing(begin: Callable[..., Review]) -> None:
     extraction = make_pin().extract({"id": "p", "text": TEXT})
     assert extraction.status == "ok" and "review" not in {r for e in extraction.entities for r in e.provenance}
 
@@ -90,7 +90,7 @@ def test_no_graph_asks_unless_it_is_to(begin: Callable[..., Review]) -> None:
         ({"label:2": "city", "label:0": "actor"}, "there is no question"),
     ],
 )
-def test_a_bad_answer_is_refused_and_the_run_still_waits(
+def test_review_with_invalid_answer_raises_e333_and_stays_open(
     begin: Callable[..., Review], answers: dict[str, Any], said: str
 ) -> None:
     review = begin()
@@ -101,7 +101,7 @@ def test_a_bad_answer_is_refused_and_the_run_still_waits(
     assert review.answer({"label:2": "city"}).questions[0].kind == "place"
 
 
-def test_an_answer_to_what_is_answered_is_refused(begin: Callable[..., Review]) -> None:
+def test_review_answer_to_answered_question_raises_e333(begin: Callable[..., Review]) -> None:
     first, second = begin(), begin()
     first.answer({"label:2": "city"})
     with pytest.raises(NamepinError, match="E333.*were answered already"):
@@ -109,7 +109,7 @@ def test_an_answer_to_what_is_answered_is_refused(begin: Callable[..., Review]) 
     assert begin().questions == first.questions
 
 
-def test_another_post_or_profile_cannot_take_the_run_over(begin: Callable[..., Review]) -> None:
+def test_review_thread_with_other_post_or_tools_raises_e334(begin: Callable[..., Review]) -> None:
     begin(thread="mine")
     with pytest.raises(NamepinError, match="E334.*another post"):
         begin("Bob in Oslo", thread="mine")
@@ -118,7 +118,7 @@ def test_another_post_or_profile_cannot_take_the_run_over(begin: Callable[..., R
         begin(thread="mine", pin=other)
 
 
-def test_a_run_goes_on_in_another_process(tmp_path: Path) -> None:
+def test_review_in_new_process_resumes_without_retagging(tmp_path: Path) -> None:
     Image.new("RGB", (64, 48), "teal").save(tmp_path / "p.png")
 
     def process(answers: dict[str, str] | None) -> Any:
@@ -134,7 +134,7 @@ def test_a_run_goes_on_in_another_process(tmp_path: Path) -> None:
     assert asked == [] and labels == ["politician", "company", "country"] and tagged == 0
 
 
-def test_it_awaits_within_a_loop(tmp_path: Path) -> None:
+def test_areview_inside_loop_applies_answers(tmp_path: Path) -> None:
     async def run() -> Review:
         pin = make_pin(0.0)
         opened = partial(open_saver, tmp_path)
@@ -149,7 +149,7 @@ def decided(begin: Callable[..., Review]) -> Review:
     return review.answer({"place:0": True, "place:1": False, "place:2": False})
 
 
-def test_answers_are_training_rows(begin: Callable[..., Review], tmp_path: Path) -> None:
+def test_save_rows_of_reviewed_extraction_writes_rows_once(begin: Callable[..., Review], tmp_path: Path) -> None:
     review = decided(begin)
     assert review.extraction is not None and review.post.picture is not None
     files = save_rows(tmp_path / "rows", review.extraction, review.post.picture.image)
@@ -164,7 +164,7 @@ def test_answers_are_training_rows(begin: Callable[..., Review], tmp_path: Path)
     assert load_dataset("fmnerg", tmp_path / "rows" / "matcher", "train").posts[0].post.text == TEXT
 
 
-def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_path: Path) -> None:
+def test_save_rows_without_decision_or_fine_type_raises_e335(begin: Callable[..., Review], tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E335.*has no decision"):
         save_rows(tmp_path / "rows", make_pin().extract(TEXT))
     review = decided(begin)
@@ -175,7 +175,7 @@ def test_what_teaches_nothing_is_not_saved(begin: Callable[..., Review], tmp_pat
         save_rows(tmp_path / "rows", review.extraction.model_copy(update={"entities": tuple(coarse)}))
 
 
-async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_chat_review_asks_and_accepts_choice_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(ProfilePool, "get", lambda self, profile, overrides=None: make_pin(0.0))
     terminal = Terminal(load_settings(), (), None)
@@ -192,7 +192,7 @@ async def test_the_chat_asks_and_takes_choices_by_number(tmp_path: Path, monkeyp
     assert terminal.last is not None and terminal.last.entities[2].fine_label == "country"
 
 
-def test_close_calls_are_what_a_review_begins_with(begin: Callable[..., Review]) -> None:
+def test_close_calls_count_equals_review_questions(begin: Callable[..., Review]) -> None:
     pin = make_pin()
     plain = pin.extract({"id": "p", "text": TEXT}, begin(pin=pin).post.picture.image)  # type: ignore[union-attr]
     assert close_calls(plain.entities, ReviewPolicy(match_margin=0.1), GatePolicy(), 0.5) == 4, (

@@ -34,7 +34,7 @@ TOKEN = "canary-of-the-server-0123456789"
 PICTURE = (ROOT / "examples" / "astronaut.jpg").read_bytes()
 
 
-def test_every_line_names_a_test_that_exists() -> None:
+def test_security_page_lines_name_existing_tests() -> None:
     lines = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| S")]
     assert len(lines) >= 20
     for line in lines:
@@ -88,7 +88,7 @@ ECHOES: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_no_secret_is_in_any_output(
+def test_outputs_logs_and_files_contain_no_secret(
     echo: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "HF_TOKEN"):
@@ -148,9 +148,7 @@ def obeying(post: str, key: str) -> tuple[int, dict[str, Any]]:
     return status, body
 
 
-def test_a_model_that_obeys_a_post_changes_that_post_s_names_only(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_llm_that_obeys_hostile_post_changes_that_post_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     monkeypatch.setenv("NAMEPIN_CACHE_DIR", str(tmp_path))
     before, after = {"id": "1", "text": "Bob Dylan in Oslo"}, {"id": "3", "text": "Oslo thanks Bob Dylan"}
@@ -171,7 +169,7 @@ def test_a_model_that_obeys_a_post_changes_that_post_s_names_only(
         assert entity["label"] in ("PER", "LOC", "ORG", "OTHER") and entity["box"] is None
 
 
-def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_check_compares_every_token_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared = []
     real = hmac.compare_digest
 
@@ -188,7 +186,7 @@ def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
     assert len(compared) == 6 and len({pair for pair in compared}) == 1, "digests of one length, whatever was sent"
 
 
-def test_a_token_s_rate_is_its_own(tmp_path: Path) -> None:
+def test_token_rate_beyond_bound_returns_429_for_that_token_only(tmp_path: Path) -> None:
     tokens = {"ann": "a" * 20, "bo": "b" * 20}
     settings = load_settings("starter", overrides={"serve": {"per_minute": 2}}, environment={})
     with TestClient(create_app(settings, tokens=tokens, folder=tmp_path), HOST) as client:
@@ -242,7 +240,7 @@ for module in {modules}:
 """
 
 
-def test_usage_reporting_is_off_before_a_library_is_imported() -> None:
+def test_usage_reporting_is_disabled_before_library_import() -> None:
     script = _WATCH.format(reporters=REPORTERS, modules=MODULES)
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -251,7 +249,7 @@ def test_usage_reporting_is_off_before_a_library_is_imported() -> None:
     assert {"gradio", "huggingface_hub"} <= set(loaded["namepin.agent.web.page"]), "what is watched for is imported"
 
 
-def test_usage_reporting_that_somebody_wants_stays_on() -> None:
+def test_usage_reporting_enabled_by_user_stays_enabled() -> None:
     script = "import os, namepin; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
     env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "1"}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, env=env)
@@ -262,7 +260,7 @@ OWN_PROCESSES = {"agent/batch/ray_engine.py"}
 """Pickles between processes of one run, in memory."""
 
 
-def test_nothing_reads_pickles_or_runs_text() -> None:
+def test_source_code_contains_no_unsafe_load_or_eval() -> None:
     for folder in ("agent", "tools", "graphs", "finetune", "evals"):
         for path in (ROOT / folder).rglob("*.py"):
             name = str(path.relative_to(ROOT))

@@ -61,7 +61,7 @@ def codes(path: Path) -> list[str]:
         ("a.PARQUET", TWO, "not a Parquet file"),
     ],
 )
-def test_a_file_of_another_kind_is_named_once_and_nothing_is_written(
+def test_batch_with_file_of_other_kind_raises_e104_and_writes_nothing(
     tmp_path: Path, name: str, data: bytes, words: str
 ) -> None:
     (tmp_path / name).write_bytes(data)
@@ -72,7 +72,7 @@ def test_a_file_of_another_kind_is_named_once_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.JSONL", "a", "a.csv", "a.CSV.gz", "a.tsv", "a.txt"])
-def test_jsonl_and_csv_plain_and_in_gzip(tmp_path: Path, name: str) -> None:
+def test_batch_reads_jsonl_and_csv_plain_or_gzip(tmp_path: Path, name: str) -> None:
     data = {
         "csv": b"\xef\xbb\xbfid;text;image\n1;Ada in Oslo;\n2;Bob in Paris;\n",
         "tsv": b"id\ttext\n1\tAda in Oslo\n2\tBob in Paris",
@@ -85,13 +85,13 @@ def test_jsonl_and_csv_plain_and_in_gzip(tmp_path: Path, name: str) -> None:
     assert ids(tmp_path / "out") == ["1", "2"]
 
 
-def test_gzip_of_two_members_and_a_gzip_that_is_called_jsonl(tmp_path: Path) -> None:
+def test_batch_reads_gzip_of_two_members_named_jsonl(tmp_path: Path) -> None:
     first, second = TWO.splitlines(keepends=True)
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(first) + gzip.compress(second))
     assert [name for name, _ in texts(tmp_path / "a.jsonl")] == ["1", "2"]
 
 
-def test_rows_of_csv(tmp_path: Path) -> None:
+def test_source_of_csv_parses_quotes_tokens_and_extra_columns(tmp_path: Path) -> None:
     """Quoted delimiters and line ends, tokens, empty cells, further columns; bad rows are failures of their own."""
     lines = [
         "id,text,tokens,image,lang",
@@ -125,7 +125,7 @@ def test_csv_with_thousands_of_columns_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 @pytest.mark.parametrize("place", ['"score": {}', '"a": [{{"b": {}}}]', '"extra": {{"score": {}}}'])
-def test_numbers_that_are_not_finite_are_their_row_s_failure(tmp_path: Path, value: str, place: str) -> None:
+def test_batch_row_with_non_finite_number_fails_with_e103(tmp_path: Path, value: str, place: str) -> None:
     bad = f'{{"id": "1", "text": "Ada", {place.format(value)}}}'
     write_rows(tmp_path / "a.jsonl", [bad, {"id": "2", "text": "Bob"}])
     assert codes(tmp_path / "a.jsonl") == ["E103", ""]
@@ -136,12 +136,12 @@ def test_numbers_that_are_not_finite_are_their_row_s_failure(tmp_path: Path, val
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {"deep": [float("nan")]}])
-def test_at_every_door_extra_holds_only_what_json_can(value: Any) -> None:
+def test_make_post_with_non_json_extra_raises_e103(value: Any) -> None:
     with pytest.raises(NamepinError, match="E103.*(finite|bytes)"):
         make_post({"id": "1", "text": "Ada", "extra": {"x": value}})
 
 
-def test_integer_ids_are_text_and_others_are_not(tmp_path: Path) -> None:
+def test_source_with_integer_ids_converts_them_and_rejects_others(tmp_path: Path) -> None:
     rows = [
         {"id": 1503, "text": "a"},
         {"id": 2**70, "text": "b"},
@@ -155,7 +155,7 @@ def test_integer_ids_are_text_and_others_are_not(tmp_path: Path) -> None:
     assert codes(tmp_path / "a.jsonl") == ["", "", "E104", "E103", "E103", "E103", ""]
 
 
-def test_ids_that_differ_only_in_case_or_in_form_stay_apart(tmp_path: Path) -> None:
+def test_batch_with_ids_of_different_case_or_unicode_form_keeps_them_apart(tmp_path: Path) -> None:
     names = ["a", "A", "é", "e\u0301", "a ", "ａ", "../a", "a/b", "\u2028"]
     write_rows(tmp_path / "a.jsonl", [{"id": name, "text": f"text of {name}"} for name in names])
     run(tmp_path / "a.jsonl", tmp_path / "out")
@@ -164,13 +164,13 @@ def test_ids_that_differ_only_in_case_or_in_form_stay_apart(tmp_path: Path) -> N
     assert [row["id"] for row in found] == names
 
 
-def test_fields_under_other_names_are_named(tmp_path: Path) -> None:
+def test_source_with_other_field_names_suggests_renaming(tmp_path: Path) -> None:
     write_rows(tmp_path / "a.jsonl", [{"id_str": "1", "full_text": "Paris"}])
     (row,) = rows_of(tmp_path / "a.jsonl")
     assert row.error and row.error.what.endswith("; rename id_str to id, full_text to text")
 
 
-def test_keys_that_an_extraction_has_too_are_kept(tmp_path: Path) -> None:
+def test_source_row_with_extraction_keys_keeps_them_in_extra(tmp_path: Path) -> None:
     tweet = {
         "entities": {"urls": [{"start": 3}]},
         "status": "published",
@@ -187,7 +187,7 @@ def test_keys_that_an_extraction_has_too_are_kept(tmp_path: Path) -> None:
     assert given[1].given == ({"x": 1},) and given[1].post and given[1].post.extra == {}
 
 
-def test_predictions_come_back_as_input(tmp_path: Path) -> None:
+def test_batch_predictions_as_input_parse_to_same_posts(tmp_path: Path) -> None:
     picture = ROOT / "examples" / "chelsea.jpg"
     write_rows(
         tmp_path / "a.jsonl", [{"id": "1", "text": "Ada", "image": str(picture), "k": 1}, {"id": "2", "text": "b"}]
@@ -199,7 +199,7 @@ def test_predictions_come_back_as_input(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_parquet_of_every_kind_of_column(tmp_path: Path) -> None:
+def test_source_of_parquet_converts_columns_of_every_type(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -239,7 +239,7 @@ def test_parquet_of_every_kind_of_column(tmp_path: Path) -> None:
     assert codes(tmp_path / "b.parquet") == ["", "E103", "E103"], "a date beyond Python's is one row's failure"
 
 
-def test_pictures_within_parquet(tmp_path: Path) -> None:
+def test_source_of_parquet_reads_embedded_pictures(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 

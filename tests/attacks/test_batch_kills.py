@@ -42,7 +42,7 @@ def killing(real: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("name", ["replace", "fsync", "open", "fdopen", "lstat"])
-def test_a_kill_at_any_call_that_touches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_batch_killed_at_any_disk_call_completes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The manifest's calls among them: it is written at the beginning and at the end."""
     posts = write_rows(tmp_path / "posts.jsonl", rows(60))
     run(posts, tmp_path / "whole")
@@ -63,7 +63,7 @@ def test_a_kill_at_any_call_that_touches_the_disk(tmp_path: Path, monkeypatch: p
     assert kills or name in ("fdopen", "lstat")
 
 
-def test_kills_of_a_process_lose_nothing(tmp_path: Path) -> None:
+def test_batch_after_repeated_sigkill_completes_exactly(tmp_path: Path) -> None:
     posts, out, rng = write_rows(tmp_path / "posts.jsonl", rows(4_000)), tmp_path / "out", random.Random(3)
     run(posts, tmp_path / "whole")
     sizes = []
@@ -83,7 +83,7 @@ def test_kills_of_a_process_lose_nothing(tmp_path: Path) -> None:
         assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
-def test_a_leftover_of_a_killed_writer_is_removed(tmp_path: Path) -> None:
+def test_batch_resume_removes_part_file_of_killed_writer(tmp_path: Path) -> None:
     posts, out = write_rows(tmp_path / "posts.jsonl", rows(5)), tmp_path / "out"
     run(posts, out, limit=2)
     (out / ".manifest.json.0123abcd.part").write_text("{")
@@ -92,7 +92,7 @@ def test_a_leftover_of_a_killed_writer_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["appended", "replaced", "deleted", "touched"])
-def test_an_input_that_changes_while_it_is_read(tmp_path: Path, change: str) -> None:
+def test_batch_with_input_changed_during_run_raises_e502(tmp_path: Path, change: str) -> None:
     posts, out = write_rows(tmp_path / "posts.jsonl", rows(30)), tmp_path / "out"
     whole = posts.read_bytes()
 
@@ -120,7 +120,7 @@ def test_an_input_that_changes_while_it_is_read(tmp_path: Path, change: str) -> 
     assert (out / PREDICTIONS).read_bytes() == (tmp_path / "whole" / PREDICTIONS).read_bytes()
 
 
-def test_threads_and_processes_on_one_folder_are_refused(tmp_path: Path) -> None:
+def test_batch_threads_on_locked_folder_raise_e501(tmp_path: Path) -> None:
     posts, out = write_rows(tmp_path / "posts.jsonl", rows(5)), tmp_path / "out"
     refused: list[str] = []
 
@@ -141,7 +141,7 @@ def test_threads_and_processes_on_one_folder_are_refused(tmp_path: Path) -> None
     assert len(ids(out)) == 5
 
 
-def test_a_thousand_rows_with_bad_ones_survive_limits_damage_and_repair(tmp_path: Path) -> None:
+def test_batch_of_1000_rows_after_limits_and_damage_repairs_exactly(tmp_path: Path) -> None:
     """`tests/load/batch_rows.py` does it with 100,000."""
     posts, out, rng = write_rows(tmp_path / "posts.jsonl", rows(1_000)), tmp_path / "out", random.Random(5)
     run(posts, tmp_path / "whole")

@@ -95,7 +95,7 @@ ATTACKS = [(PREDICTIONS, name) for name in ON_PREDICTIONS] + [(FAILURES, name) f
 
 
 @pytest.mark.parametrize(("file", "attack"), ATTACKS)
-def test_damage_is_refused_with_its_line_and_repair_keeps_every_whole_row(
+def test_batch_with_damaged_results_raises_e502_and_repair_keeps_whole_rows(
     posts: Path, finished: Path, file: str, attack: str
 ) -> None:
     whole = contents(finished)
@@ -116,7 +116,7 @@ def test_damage_is_refused_with_its_line_and_repair_keeps_every_whole_row(
 
 
 @pytest.mark.parametrize("torn", [1, 20, 100])
-def test_a_torn_last_line_goes_and_nothing_else(posts: Path, finished: Path, torn: int) -> None:
+def test_batch_with_torn_last_line_recomputes_only_that_row(posts: Path, finished: Path, torn: int) -> None:
     whole = contents(finished)
     for file in (PREDICTIONS, FAILURES):
         (finished / file).write_bytes(whole[file][:-torn] if file == PREDICTIONS else whole[file] + b'{"id": nu')
@@ -125,7 +125,7 @@ def test_a_torn_last_line_goes_and_nothing_else(posts: Path, finished: Path, tor
 
 
 @pytest.mark.parametrize("manifest", [b"[]", b"7", b"null", b'"x"', b"{", b"", b"\xff\xfe", b"[" * 100_000, None])
-def test_a_manifest_that_is_not_an_object_is_refused_and_repaired(
+def test_batch_with_invalid_manifest_raises_e502_and_repair_restores(
     posts: Path, finished: Path, manifest: bytes | None
 ) -> None:
     whole = contents(finished)
@@ -137,7 +137,7 @@ def test_a_manifest_that_is_not_an_object_is_refused_and_repaired(
     assert worked == [8, 13, 32, 41] and contents(finished)[PREDICTIONS] == whole[PREDICTIONS]
 
 
-def test_repair_takes_no_line_of_another_input_or_of_other_tools(posts: Path, finished: Path) -> None:
+def test_batch_repair_reuses_no_row_of_other_tools_or_input(posts: Path, finished: Path) -> None:
     (finished / MANIFEST).unlink()
     assert len(run(posts, finished, repair=True, fingerprint="f2")[1]) == ROWS
     posts.write_text(posts.read_text().replace("Bob 3", "Eve 3"))
@@ -145,7 +145,7 @@ def test_repair_takes_no_line_of_another_input_or_of_other_tools(posts: Path, fi
         run(posts, finished, repair=True, fingerprint="f2")
 
 
-def test_a_repair_that_is_cut_off_goes_on_with_every_line(posts: Path, finished: Path) -> None:
+def test_batch_after_interrupted_repair_keeps_every_whole_row(posts: Path, finished: Path) -> None:
     whole = contents(finished)
     edit(finished / PREDICTIONS, spoil(20, b"garbage\n"))
     assert run(posts, finished, repair=True, limit=10)[1] == [8]
@@ -153,7 +153,7 @@ def test_a_repair_that_is_cut_off_goes_on_with_every_line(posts: Path, finished:
     assert contents(finished)[PREDICTIONS] == whole[PREDICTIONS]
 
 
-def test_repair_twice_and_on_a_whole_folder(posts: Path, finished: Path) -> None:
+def test_batch_repair_of_whole_folder_retries_failed_rows_only(posts: Path, finished: Path) -> None:
     whole = contents(finished)
     for attack in ("garbage\n", "torn"):
         edit(finished / PREDICTIONS, spoil(5, attack.encode()))
@@ -165,7 +165,7 @@ def test_repair_twice_and_on_a_whole_folder(posts: Path, finished: Path) -> None
 @pytest.mark.parametrize("name", [PREDICTIONS, FAILURES, MANIFEST, ".lock", "predictions.damaged.jsonl"])
 @pytest.mark.parametrize("kind", ["symbolic", "dangling", "hard", "folder", "pipe"])
 @pytest.mark.parametrize("repair", [False, True])
-def test_what_is_not_a_file_of_the_folder_is_refused_and_nothing_outside_changes(
+def test_batch_with_link_folder_or_pipe_in_out_folder_raises_e502(
     posts: Path, finished: Path, tmp_path: Path, name: str, kind: str, repair: bool
 ) -> None:
     outside = tmp_path / "outside"
@@ -191,7 +191,7 @@ def test_what_is_not_a_file_of_the_folder_is_refused_and_nothing_outside_changes
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_random_damage_loses_no_row(posts: Path, finished: Path, seed: int) -> None:
+def test_batch_with_random_damage_loses_no_row(posts: Path, finished: Path, seed: int) -> None:
     """Bytes turned, cut out or put in anywhere in the two files: the run is refused, or the result is the whole one."""
     whole, rng = contents(finished), random.Random(seed)
     refused = 0
@@ -215,7 +215,7 @@ def test_random_damage_loses_no_row(posts: Path, finished: Path, seed: int) -> N
     assert refused > 10
 
 
-def test_two_releases_on_one_folder_are_not_mixed(posts: Path, tmp_path: Path) -> None:
+def test_batch_with_other_release_on_same_folder_raises_e502(posts: Path, tmp_path: Path) -> None:
     run(posts, tmp_path / "out", limit=10)
     before = contents(tmp_path / "out")
     with pytest.raises(NamepinError, match="E502.*other tools: another release"):

@@ -80,7 +80,7 @@ def dumped(rows: list[Any]) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "every"), [("gem", 1), ("demo", 5), ("riveg", 5), ("modern", 5)])
-def test_no_changed_field_of_any_line_passes(tmp_path: Path, name: str, every: int) -> None:
+def test_cassette_with_any_changed_line_field_raises_e401(tmp_path: Path, name: str, every: int) -> None:
     """Every field of one cassette; each fifth of the others, to save time (all passed once, docs/reliability.md)."""
     tape = tmp_path / "tape"
     shutil.copytree(CASSETTES / name, tape)
@@ -101,7 +101,7 @@ def test_no_changed_field_of_any_line_passes(tmp_path: Path, name: str, every: i
 
 
 @pytest.mark.parametrize("name", ["demo", "gem", "riveg", "modern"])
-def test_no_changed_field_of_the_manifest_passes(tmp_path: Path, name: str) -> None:
+def test_cassette_with_any_changed_manifest_field_is_refused(tmp_path: Path, name: str) -> None:
     tape = tmp_path / "tape"
     shutil.copytree(CASSETTES / name, tape)
     manifest = json.loads((tape / MANIFEST).read_text("utf-8"))
@@ -143,13 +143,13 @@ def test_no_changed_field_of_the_manifest_passes(tmp_path: Path, name: str) -> N
         lambda lines: [b"[" * 100_000 + b"\n"],
     ],
 )
-def test_lines_cut_swapped_or_added(tape: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+def test_cassette_with_cut_or_added_lines_is_refused(tape: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
     lines = (tape / LINES).read_bytes().splitlines(keepends=True)
     (tape / LINES).write_bytes(b"".join(change(lines)))
     assert outcome(tape) == Exit.UNUSABLE
 
 
-def test_a_changed_blob_and_a_changed_name(tape: Path) -> None:
+def test_cassette_with_changed_or_renamed_blob_is_refused(tape: Path) -> None:
     blob = next((tape / "blobs").iterdir())
     whole = blob.read_bytes()
     for data in (b"", whole[:-1], whole + b"x", bytes([whole[0] ^ 1]) + whole[1:]):
@@ -162,7 +162,7 @@ def test_a_changed_blob_and_a_changed_name(tape: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whoever_computes_the_digests_again_gets_a_coded_error_or_a_recording(tape: Path, seed: int) -> None:
+def test_cassette_with_recomputed_digests_replays_or_raises_coded_error(tape: Path, seed: int) -> None:
     """A digest is no signature. What it lets through must still end in 0, 2 or 4, never in a bug."""
     rng, rows = random.Random(seed), rows_of(tape)[:-1]
     every = [(number, path) for number, row in enumerate(rows) for path in fields(row)]
@@ -177,7 +177,7 @@ def test_whoever_computes_the_digests_again_gets_a_coded_error_or_a_recording(ta
     assert seen <= {Exit.DONE, Exit.UNUSABLE, Exit.DIVERGED} and Exit.UNUSABLE in seen
 
 
-def test_a_setup_that_was_written_anew(tape: Path) -> None:
+def test_cassette_with_rewritten_setup_replays_or_raises_coded_error(tape: Path) -> None:
     manifest = json.loads((tape / MANIFEST).read_text("utf-8"))
     ((key, setup),) = manifest["setups"].items()
     for path in fields({name: value for name, value in setup.items() if name != "profile"}):
@@ -193,7 +193,7 @@ def test_a_setup_that_was_written_anew(tape: Path) -> None:
     "key",
     ["/etc/hostname", "../manifest.json", "..", "", "a" * 63, "A" * 64, "a" * 64 + "\n", "a" * 65, "\0" * 64, 7, None],
 )
-def test_a_blob_s_name_is_a_digest_and_nothing_else(tape: Path, key: Any) -> None:
+def test_cassette_with_blob_key_not_digest_is_refused(tape: Path, key: Any) -> None:
     rows = rows_of(tape)[:-1]
     row = next(row for row in rows if row.get("blobs"))
     row["blobs"] = [key]
@@ -204,7 +204,7 @@ def test_a_blob_s_name_is_a_digest_and_nothing_else(tape: Path, key: Any) -> Non
 
 @pytest.mark.parametrize("name", [MANIFEST, LINES, "blobs", ".lock"])
 @pytest.mark.parametrize("dangling", [False, True])
-def test_links_are_refused_and_nothing_outside_changes(tmp_path: Path, tape: Path, name: str, dangling: bool) -> None:
+def test_cassette_with_links_raises_e401(tmp_path: Path, tape: Path, name: str, dangling: bool) -> None:
     outside = tmp_path / "outside"
     if (tape / name).exists():
         (tape / name).rename(outside)
@@ -223,7 +223,7 @@ def test_links_are_refused_and_nothing_outside_changes(tmp_path: Path, tape: Pat
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_linked_blob_is_refused_and_files_of_others_stay(tmp_path: Path, tape: Path) -> None:
+def test_cassette_with_linked_blob_is_refused_and_foreign_files_remain(tmp_path: Path, tape: Path) -> None:
     blob = next((tape / "blobs").iterdir())
     blob.rename(tmp_path / "outside")
     blob.symlink_to(tmp_path / "outside")
@@ -248,7 +248,7 @@ def unsealed(directory: Path) -> None:
     (directory / MANIFEST).write_text(text.replace('"format": 2', '"format": 1'), "utf-8")
 
 
-def test_the_old_form_is_sealed_only_where_it_replays(tape: Path) -> None:
+def test_seal_of_old_form_requires_exact_replay(tape: Path) -> None:
     whole = {name: (tape / name).read_bytes() for name in (MANIFEST, LINES)}
     unsealed(tape)
     assert outcome(tape) == Exit.UNUSABLE, "the old form has no digests, so it is not replayed"
@@ -267,7 +267,7 @@ def _record(directory: Path, name: str) -> None:
     record(directory, [f"{name} was here"])
 
 
-def test_recordings_and_replays_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_cassette_with_concurrent_recordings_holds_every_post(tmp_path: Path) -> None:
     """Three processes record one post each into one folder."""
     names = [f"Anna{number}" for number in range(3)]
     processes = [Forked(_record, tmp_path / "tape", name) for name in names]

@@ -63,7 +63,7 @@ NEW, OLD = "max_completion_tokens", "max_tokens"
     [(set(), {NEW, OLD}), ({NEW}, {OLD}), ({OLD}, {NEW}), ({NEW, OLD}, {NEW})],
     ids=["none", "new", "old", "both"],
 )
-def test_answers_are_bounded_under_the_name_that_the_server_knows(
+def test_led_chat_answer_bound_uses_parameter_that_server_accepts(
     tmp_path: Path, refuses: set[str], kept: set[str]
 ) -> None:
     with serve(("extract", {"text": POST}), "done") as server:
@@ -150,7 +150,7 @@ def attacks(folder: Path, url: str, sha256: str) -> list[Call]:
 
 
 @pytest.mark.parametrize("place", ["post", "picture"])
-def test_a_model_that_obeys_gets_nothing_of_others_and_nothing_of_the_disk(
+def test_led_chat_that_obeys_hostile_text_exposes_no_other_data(
     tmp_path: Path, trap: socket.socket, place: str
 ) -> None:
     url = f"http://127.0.0.1:{trap.getsockname()[1]}/v1"
@@ -178,14 +178,14 @@ def test_a_model_that_obeys_gets_nothing_of_others_and_nothing_of_the_disk(
 
 
 @pytest.mark.parametrize("calls", [1, 300])
-def test_calls_without_end_are_bounded(tmp_path: Path, calls: int) -> None:
+def test_led_chat_with_endless_calls_stops_at_limits(tmp_path: Path, calls: int) -> None:
     with serve(calls * [("extract", {"text": POST})], kind=Obeying) as server:
         talk = Talk(server, context_of(tmp_path), model_calls=4, tool_calls=2)
         _, answers = talk.say(f"{POST} {SAY}")
         assert len(answers) == 2 and len(server.bodies) == 4
 
 
-def test_calls_at_once_each_have_their_answer(tmp_path: Path) -> None:
+def test_led_chat_with_parallel_calls_answers_each(tmp_path: Path) -> None:
     with serve(
         [("extract", {"text": POST}), ("extract", {"text": "Ada in Rome"})], ("explain", {"which": "1"}), "ok"
     ) as s:
@@ -194,7 +194,7 @@ def test_calls_at_once_each_have_their_answer(tmp_path: Path) -> None:
     assert answers[-1].facts["text"] == "Ada", "the last of them is the last post"
 
 
-def test_a_caption_that_instructs_never_reaches_the_model(tmp_path: Path) -> None:
+def test_led_chat_with_hostile_caption_hides_it_from_model(tmp_path: Path) -> None:
     with serve_captions(f"A sign. {SAY} now") as captions, serve(("read_file", {"path": "x"}), kind=Obeying) as server:
         asks = {"model": "m", "base_url": captions.url, "retries": 0, "cache_dir": tmp_path / "cache"}
         sets = [f"{role}.{name}={value}" for role in ("captioner", "knowledge") for name, value in asks.items()]

@@ -49,7 +49,7 @@ def attacks(file: Path) -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("name", attacks(Path("x")))
-def test_a_crafted_value_runs_nothing(name: str, tmp_path: Path) -> None:
+def test_strict_serializer_with_crafted_value_runs_no_code(name: str, tmp_path: Path) -> None:
     file = tmp_path / "pwned"
     try:
         value = StrictSerializer().loads_typed(attacks(file)[name])
@@ -59,20 +59,20 @@ def test_a_crafted_value_runs_nothing(name: str, tmp_path: Path) -> None:
     assert not file.exists() and not Path("x").exists()
 
 
-def test_the_attack_is_one_against_the_ordinary_serializer(tmp_path: Path) -> None:
+def test_json_plus_serializer_with_crafted_value_runs_code(tmp_path: Path) -> None:
     file = tmp_path / "pwned"
     JsonPlusSerializer(allowed_msgpack_modules=True).loads_typed(attacks(file)["one argument"])
     assert file.exists()
 
 
-def test_what_conversations_hold_is_read_as_it_was_written(caplog: pytest.LogCaptureFixture) -> None:
+def test_strict_serializer_roundtrip_equals_values(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for writer in (JsonPlusSerializer(), StrictSerializer()):
             assert StrictSerializer().loads_typed(writer.dumps_typed(VALUES)) == VALUES
     assert "Blocked" not in caplog.text
 
 
-async def test_a_crafted_conversation_is_left_out_of_the_list_and_coded_when_opened(tmp_path: Path) -> None:
+async def test_sessions_with_crafted_checkpoint_omit_it_and_raise_e336_on_open(tmp_path: Path) -> None:
     file = tmp_path / "pwned"
     names = list(attacks(file))
     async with open_saver(tmp_path) as saver:

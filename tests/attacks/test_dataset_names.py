@@ -29,7 +29,7 @@ MASK = {"size": [80, 100], "counts": [10, 20, 7970]}
 
 @pytest.mark.parametrize("form", WRITERS)
 @pytest.mark.parametrize("post_id", IDS)
-def test_an_id_never_leaves_the_target(tmp_path: Path, form: str, post_id: str) -> None:
+def test_convert_with_hostile_id_writes_inside_target_only(tmp_path: Path, form: str, post_id: str) -> None:
     source, target = tmp_path / "a" / "b" / "source", tmp_path / "a" / "b" / "target"
     source.mkdir(parents=True)
     entity = {"label": "PER", "start": 0, "end": 3, "boxes": [[10, 10, 30, 40]], "masks": [MASK]}
@@ -46,7 +46,7 @@ def test_an_id_never_leaves_the_target(tmp_path: Path, form: str, post_id: str) 
 
 
 @pytest.mark.parametrize("post_id", ["../outside", "..", "a/../../outside"])
-def test_an_id_never_reads_regions_from_outside(tmp_path: Path, post_id: str) -> None:
+def test_reader_with_hostile_id_reads_no_region_outside_root(tmp_path: Path, post_id: str) -> None:
     root = tmp_path / "root"
     for folder in ("txt", "xml", "masks", "images"):
         (root / folder).mkdir(parents=True)
@@ -60,7 +60,7 @@ def test_an_id_never_reads_regions_from_outside(tmp_path: Path, post_id: str) ->
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_a_link_in_the_target_is_replaced_and_not_followed(tmp_path: Path, form: str) -> None:
+def test_convert_with_link_in_target_replaces_it(tmp_path: Path, form: str) -> None:
     source, target, victim = tmp_path / "source", tmp_path / "target", tmp_path / "victim"
     entity = {"label": "PER", "start": 0, "end": 3, "boxes": [[10, 10, 30, 40]]}
     row = {"id": "a", "text": "Ada met Bob", "size": [100, 80], "entities": [entity]}

@@ -67,13 +67,13 @@ def status(connection: socket.socket) -> int:
         ("/nowhere", 10, 401),
     ],
 )
-def test_a_stranger_is_refused_before_a_byte_of_the_body_is_read(port: int, path: str, length: int, code: int) -> None:
+def test_server_without_token_returns_4xx_before_reading_body(port: int, path: str, length: int, code: int) -> None:
     with closing(opened(port, path, length)) as connection:
         assert status(connection) == code
     assert healthy(port)
 
 
-def test_an_announced_length_that_lies_is_bounded_too(port: int) -> None:
+def test_login_with_chunked_body_beyond_bound_returns_413(port: int) -> None:
     with closing(socket.create_connection(("127.0.0.1", port))) as connection:
         head = f"POST /login HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ntransfer-encoding: chunked\r\n\r\n"
         connection.sendall(head.encode())
@@ -82,7 +82,7 @@ def test_an_announced_length_that_lies_is_bounded_too(port: int) -> None:
         assert status(connection) == 413
 
 
-def test_stalled_bodies_shut_nobody_out(port: int) -> None:
+def test_server_with_stalled_bodies_answers_other_requests(port: int) -> None:
     """What six did: each takes a large share of the memory for bodies, and stays."""
     ann = f"authorization: Bearer {TOKENS['ann']}"
     stalled = [opened(port, "/api/extract", 2**23, ann) for _ in range(10)]
@@ -95,7 +95,7 @@ def test_stalled_bodies_shut_nobody_out(port: int) -> None:
         connection.close()
 
 
-def test_json_of_a_million_parts_is_refused_and_not_parsed(port: int) -> None:
+def test_rest_json_of_million_parts_returns_413_unparsed(port: int) -> None:
     for path, body in (
         ("extract", b'{"text": "x", "tokens": [' + b"[]," * 400_000 + b"[]]}"),
         ("extract", b'{"text": "' + b"\\u0041" * 200_000 + b'"}'),
@@ -109,7 +109,7 @@ def test_json_of_a_million_parts_is_refused_and_not_parsed(port: int) -> None:
     assert infinite.status_code == 422
 
 
-def test_a_hostile_picture_costs_its_own_post_and_nobody_else(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rest_extract_with_hostile_picture_refuses_or_degrades_post(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from namepin.tools.images import load
 
     monkeypatch.setattr(load, "DEADLINE_S", 0.01)
@@ -123,7 +123,7 @@ def test_a_hostile_picture_costs_its_own_post_and_nobody_else(port: int, monkeyp
     assert answer.json()["status"] == "degraded" and answer.json()["warnings"][0]["code"] == "W101"
 
 
-def test_an_upload_of_lines_with_other_line_separators_is_taken_whole(port: int) -> None:
+def test_web_jobs_upload_with_unicode_line_separators_keeps_lines_whole(port: int) -> None:
     cookie = {"cookie": f"namepin_token={TOKENS['bo']}; namepin_session={'s' * 43}"}
     texts = ["Bob\u2028Dylan", "Oslo\x85met", "Ada\u2029Lovelace", "a\x0bb\x0c\x1cc"]
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts[:3])
@@ -132,7 +132,7 @@ def test_an_upload_of_lines_with_other_line_separators_is_taken_whole(port: int)
     assert answer.status_code == 200 and answer.json()["posts"] == 4, answer.text
 
 
-def test_signing_in_is_counted_by_address(tmp_path: Path) -> None:
+def test_login_attempts_beyond_rate_return_429_for_that_address(tmp_path: Path) -> None:
     settings = load_settings("starter", overrides={"serve": {"per_minute": 3}}, environment={})
     app = create_app(settings, tokens=TOKENS, folder=tmp_path)
     with served(add_doors(app)) as port:
@@ -143,7 +143,7 @@ def test_signing_in_is_counted_by_address(tmp_path: Path) -> None:
             assert other.post(f"http://127.0.0.1:{port}/login", data={"token": TOKENS["bo"]}).status_code == 303
 
 
-def test_a_page_of_another_port_starts_no_job(port: int) -> None:
+def test_web_jobs_request_from_other_port_returns_403(port: int) -> None:
     cookie = {"cookie": f"namepin_token={TOKENS['bo']}; namepin_session={'s' * 43}"}
     post = json.dumps({"text": "Oslo"})
     for headers, code in (

@@ -17,7 +17,7 @@ from support.processes import environment, free_port
 from support.waiting import wait_until
 
 
-def test_a_server_ends_as_done_whatever_is_being_decoded(tmp_path: Path) -> None:
+def test_server_on_sigterm_during_endless_decoding_exits_0(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = environment(NAMEPIN_DATA_DIR=str(tmp_path), NAMEPIN_CACHE_DIR=str(tmp_path / "cache"))

@@ -67,7 +67,7 @@ def chat(role: str, url: str, cache: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("place", ["post", "caption"])
-def test_a_result_holds_only_what_its_post_and_the_candidates_hold(server: Server, tmp_path: Path, place: str) -> None:
+def test_extract_with_obeying_models_returns_own_candidates_only(server: Server, tmp_path: Path, place: str) -> None:
     """Captioner, knowledge and reranker obey; the gate asks about every name."""
     assignments = ["gate.gamma=0", "reranker.backend=chat", "captioner.backend=chat"]
     for role in ("captioner", "knowledge", "reranker"):
@@ -87,7 +87,7 @@ def test_a_result_holds_only_what_its_post_and_the_candidates_hold(server: Serve
     assert "PWNED" not in json.dumps(found) and "\\u001b" not in json.dumps(found)
 
 
-def test_what_looks_gives_a_judgement_about_what_was_asked_or_nothing(server: Server) -> None:
+def test_chat_visual_tools_with_hostile_expression_return_valid_values(server: Server) -> None:
     """Entailment and grounder, asked about an expression that instructs."""
     media = Media(images={"a" * 64: Image.new("RGB", SIZE, "white")})
     image = ImageRef(sha256="a" * 64, width=SIZE[0], height=SIZE[1])

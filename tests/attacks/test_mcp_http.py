@@ -48,7 +48,7 @@ def healthy(url: str) -> bool:
     return "tools" in send(url, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).json()["result"]
 
 
-def test_a_stranger_is_refused_before_a_byte_of_the_body_is_read(url: str) -> None:
+def test_mcp_http_without_token_returns_401_before_reading_body(url: str) -> None:
     port = int(url.split(":")[2].split("/")[0])
     with closing(socket.create_connection(("127.0.0.1", port))) as connection:
         connection.sendall(f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: 50000000\r\n\r\n".encode())
@@ -79,7 +79,7 @@ def test_a_stranger_is_refused_before_a_byte_of_the_body_is_read(url: str) -> No
         b"[" + b",".join([b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'] * 1000) + b"]",
     ],
 )
-def test_what_is_no_call_of_a_tool_does_nothing(url: str, body: bytes) -> None:
+def test_mcp_http_with_invalid_body_returns_error_below_500(url: str, body: bytes) -> None:
     answer = send(url, body)
     assert answer.status_code < 500 and "Traceback" not in answer.text
     if answer.status_code == 200:
@@ -88,13 +88,13 @@ def test_what_is_no_call_of_a_tool_does_nothing(url: str, body: bytes) -> None:
     assert healthy(url)
 
 
-def test_json_of_a_million_parts_is_refused(url: str) -> None:
+def test_mcp_http_json_of_million_parts_returns_413(url: str) -> None:
     answer = send(url, b'{"jsonrpc": "2.0", "id": 1, "method": "x", "params": [' + b"[]," * 500_000 + b"[]]}")
     assert (answer.status_code, answer.json()["code"]) == (413, "E108")
 
 
 @pytest.mark.parametrize("data", [jpeg_of_many_scans(2500, 3000), png((b"tEXt", b""), repeat=3000)])
-def test_picture_bombs_are_coded(url: str, data: bytes) -> None:
+def test_mcp_extract_with_picture_bomb_returns_e125(url: str, data: bytes) -> None:
     answer = call(url, "extract", {"text": "Oslo", "image": base64.b64encode(data).decode()})
     assert answer["result"]["isError"] and "E125" in answer["result"]["content"][0]["text"]
 
@@ -115,7 +115,7 @@ def test_picture_bombs_are_coded(url: str, data: bytes) -> None:
         ("compare", {"post": "post-1", "profiles": ["a"] * 5}),
     ],
 )
-def test_arguments_beyond_the_offer_are_refused(url: str, tool: str, arguments: dict[str, Any]) -> None:
+def test_mcp_call_with_unoffered_arguments_returns_error(url: str, tool: str, arguments: dict[str, Any]) -> None:
     answer = call(url, tool, arguments)
     text = json.dumps(answer)
     assert "error" in answer or answer["result"]["isError"], answer

@@ -106,7 +106,7 @@ def explain(server: Server) -> str:
 
 
 @pytest.mark.parametrize("key", DUMMY)
-def test_a_dummy_key_changes_nothing(server: Server, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+def test_chat_client_with_dummy_key_keeps_answer(server: Server, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     server.says(content=json.dumps({"explanation": EXPLANATION}))
     server.logprobs = {"content": [{"token": "x", "logprob": -0.1, "top_logprobs": []}]}
@@ -115,7 +115,7 @@ def test_a_dummy_key_changes_nothing(server: Server, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("key", ["sk-proj-A1b2C3d4E5f6G7h8", "hunter2secret9", "correct-horse-battery-staple"])
-def test_a_key_that_can_be_a_secret_is_masked_in_what_is_kept(
+def test_chat_client_with_real_key_in_answer_masks_it(
     server: Server, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
@@ -125,7 +125,7 @@ def test_a_key_that_can_be_a_secret_is_masked_in_what_is_kept(
     assert ask_once(server).tokens, "log-probabilities stay"
 
 
-def test_what_can_be_a_secret() -> None:
+def test_is_secret_rejects_dummy_and_common_words() -> None:
     assert not any(map(is_secret, [*DUMMY, "aaaaaaaaaaaaaaaaaaaa", "two words of sixteen", "12345678", "password", ""]))
     found = secrets_of({"OPENAI_API_KEY": "EMPTY", "HF_TOKEN": "hf_abcDEF123456", "PASSWORD": "test"})
     assert found == {"hf_abcDEF123456"}
@@ -143,7 +143,7 @@ def test_what_can_be_a_secret() -> None:
         '"explanation": "Ada is here"',
     ],
 )
-def test_wrong_spelling_is_read(server: Server, answer: str) -> None:
+def test_chat_knowledge_with_malformed_json_repairs_answer(server: Server, answer: str) -> None:
     server.says(content=answer)
     assert explain(server) == "Ada is here" and len(server.bodies) == 1
 
@@ -161,7 +161,7 @@ def test_wrong_spelling_is_read(server: Server, answer: str) -> None:
         ({"content": '{"explanation": "Ada is here"}', "reasoning_content": '{"explanation": "no"}'}, "stop"),
     ],
 )
-def test_an_answer_in_another_place_is_taken(server: Server, message: dict[str, Any], finish: str) -> None:
+def test_chat_knowledge_reads_answer_from_other_fields(server: Server, message: dict[str, Any], finish: str) -> None:
     server.says(**message)
     server.finish = finish
     assert explain(server) == "Ada is here"
@@ -182,14 +182,14 @@ def test_an_answer_in_another_place_is_taken(server: Server, message: dict[str, 
         ({"content": '{"explanation": 7}'}, "stop", "valid string"),
     ],
 )
-def test_the_rest_is_named(server: Server, message: dict[str, Any], finish: str, words: str) -> None:
+def test_chat_knowledge_without_answer_raises(server: Server, message: dict[str, Any], finish: str, words: str) -> None:
     server.says(**message)
     server.finish = finish
     with pytest.raises(ToolUnavailable, match=words):
         explain(server)
 
 
-def test_a_repair_invents_nothing() -> None:
+def test_repaired_object_without_object_returns_none() -> None:
     assert repaired_object("{'a': 'b',}") == {"a": "b"}
     assert list(json_objects('x {"a": 1} {"b": {"c": 2}}')) == [{"a": 1}, {"b": {"c": 2}}, {"c": 2}]
     assert last_object('{"a": 1} then {"b": {"c": 2}}') == '{"b": {"c": 2}}' and last_object('{"a": 1}.') == ""
@@ -209,7 +209,7 @@ def test_a_repair_invents_nothing() -> None:
         ((), True, 2, {"max_completion_tokens"}),
     ],
 )
-def test_answers_are_bounded_under_the_name_that_the_server_knows(
+def test_chat_client_bound_uses_parameter_that_server_accepts(
     server: Server, refuses: tuple[str, ...], together: bool, questions: int, kept: set[str]
 ) -> None:
     server.refuses, server.together = refuses, together
@@ -219,7 +219,7 @@ def test_answers_are_bounded_under_the_name_that_the_server_knows(
     assert bounds == dict.fromkeys(kept, 77)
 
 
-def test_a_server_that_refuses_any_bound_is_named(server: Server) -> None:
+def test_chat_client_with_every_bound_refused_raises_tool_unavailable(server: Server) -> None:
     server.refuses = ("max_completion_tokens", "max_tokens")
     with pytest.raises(ToolUnavailable, match="Unsupported parameter"):
         ask_once(server)

@@ -64,7 +64,7 @@ def inert(html: str) -> None:
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_pages_show_it_as_text(payload: str, tmp_path: Path) -> None:
+def test_html_pages_with_markup_payload_show_it_as_text(payload: str, tmp_path: Path) -> None:
     item = item_of(payload)
     about = About(payload, 0.2)
     inert(page([item], about))
@@ -86,7 +86,7 @@ def test_pages_show_it_as_text(payload: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("payload", STEERS)
-def test_terminals_are_not_steered(payload: str) -> None:
+def test_terminal_output_with_escape_payload_contains_no_control_codes(payload: str) -> None:
     item, out = item_of(payload), io.StringIO()
     print_table(item.extraction, out, True)
     chat = visible(show(remember(item.extraction, "starter", {}), "table").words)
@@ -95,7 +95,7 @@ def test_terminals_are_not_steered(payload: str) -> None:
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
-def test_no_cell_of_csv_is_a_formula(start: str) -> None:
+def test_csv_cells_with_formula_names_start_without_formula_sign(start: str) -> None:
     name = f"{start}HYPERLINK(1)"
     text = f"{name} met Ada"
     item = shown(text, placed(text, name, (10.0, 10.0, 90.0, 90.0), evidence=name, expression=name))
@@ -105,7 +105,7 @@ def test_no_cell_of_csv_is_a_formula(start: str) -> None:
     assert not [cell for cell in cells if cell.lstrip()[:1] in tuple("=+-@＝＋－＠") and "HYPERLINK" in cell]
 
 
-def test_a_name_of_a_file_forges_no_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_jobs_log_with_hostile_file_name_stays_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "x\nERROR pwn\x1b[2J").touch()
     with caplog.at_level(logging.ERROR):
         Jobs(tmp_path, ProfilePool(["starter"]), 5)._owners_waiting()

@@ -84,12 +84,12 @@ def open_page(browser: Any, html: str, folder: Path) -> tuple[int, int, list[str
 
 
 @pytest.mark.parametrize("made", [results, traces, report, conversation, jobs], ids=lambda made: str(made.__name__))
-def test_no_text_runs_or_loads_anything(browser: Any, tmp_path: Path, made: Any) -> None:
+def test_html_pages_in_browser_with_payloads_run_and_load_nothing(browser: Any, tmp_path: Path, made: Any) -> None:
     html = made(tmp_path)
     assert html.count("pwn") >= len(PAYLOADS), "they are all shown"
     assert open_page(browser, html, tmp_path) == (0, 0, [])
 
 
 @pytest.mark.parametrize("payload", ["<script>pwn()</script>", "<svg/onload=pwn()>", "<img src=x onerror=pwn()>"])
-def test_unescaped_they_would(browser: Any, tmp_path: Path, payload: str) -> None:
+def test_unescaped_payload_in_browser_runs_script(browser: Any, tmp_path: Path, payload: str) -> None:
     assert open_page(browser, f"<!doctype html><body>{payload}", tmp_path)[0] > 0

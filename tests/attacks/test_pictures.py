@@ -68,13 +68,13 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_a_small_picture_or_a_coded_error(name: str) -> None:
+def test_load_image_of_picture_bomb_returns_picture_or_coded_error(name: str) -> None:
     data, expected = BOMBS[name]
     assert outcome(data) in expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_are_pictures_or_coded_errors(kind: str) -> None:
+def test_load_image_of_damaged_file_returns_picture_or_coded_error(kind: str) -> None:
     chance, whole = random.Random(kind), hostile.encoded(kind)
     seen = set()
     for _ in range(150):

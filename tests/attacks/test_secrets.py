@@ -66,7 +66,7 @@ def namepin(folder: Path, store: Store, *arguments: str, stdin: bytes = b"") -> 
     return process.wait(), out + err
 
 
-def test_no_secret_is_in_any_output_file_or_trace(tmp_path: Path, shouting: str) -> None:
+def test_cli_outputs_files_and_traces_contain_no_secret(tmp_path: Path, shouting: str) -> None:
     posts = [{"id": f"p{n}", "text": f"{POST} {n}"} for n in range(6)]
     (tmp_path / "posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
     fields = {"model": "m", "base_url": shouting, "retries": 1, "backoff_s": 0.01}
@@ -87,7 +87,7 @@ def test_no_secret_is_in_any_output_file_or_trace(tmp_path: Path, shouting: str)
 
 
 @pytest.mark.parametrize("command", ["extract", "batch", "chat"])
-def test_an_address_with_a_password_is_refused_and_not_shown(tmp_path: Path, command: str) -> None:
+def test_base_url_with_password_is_refused_and_hidden(tmp_path: Path, command: str) -> None:
     (tmp_path / "posts.jsonl").write_text(json.dumps({"id": "a", "text": POST}) + "\n")
     role = "chat" if command == "chat" else "knowledge"
     address = f"http://ann:{PASSWORD}@127.0.0.1:9/v1?key={PASSWORD}"

@@ -32,7 +32,7 @@ MAKEFILE = ROOT / "Makefile"
 ROWS = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
 
 
-def test_the_papers_tables_are_all_there() -> None:
+def test_ablations_cover_every_table_of_papers() -> None:
     gem = {f"gem-{name}" for name in ("table1", "table3", "table5", "figure3", "figure4", "figure5", "figure6")}
     riveg = {f"riveg-table{number}" for number in (2, 6, *range(8, 12))} | {"riveg-figure8", "riveg-figure9"}
     riveg |= {f"riveg-table{number}-{year}" for number in (5, 7) for year in (2015, 2017)}
@@ -42,7 +42,7 @@ def test_the_papers_tables_are_all_there() -> None:
 
 
 @pytest.mark.parametrize(("ablation", "row"), ROWS)
-def test_every_row_is_a_valid_profile(ablation: Ablation, row: Row) -> None:
+def test_ablation_rows_load_as_valid_settings(ablation: Ablation, row: Row) -> None:
     if row.predictions:
         return
     settings = load_settings(row.profile, assignments=row.set, environment={})
@@ -50,14 +50,14 @@ def test_every_row_is_a_valid_profile(ablation: Ablation, row: Row) -> None:
     assert not row.needs or {need for need in row.needs if need in BACKENDS} <= settings.tools.keys()
 
 
-def test_the_paper_has_fourteen_variants() -> None:
+def test_riveg_variants_ablation_has_fourteen_distinct_rows() -> None:
     rows = ablation_named("riveg-variants").rows
     assert len(rows) == len({row.without_name() for row in rows}) == len({row.name for row in rows}) == 14
     chosen = {tuple(a.partition("=")[2] for a in row.set if a.endswith(("=ofa", "=albef", "=seqtr"))) for row in rows}
     assert chosen == {("ofa", "ofa"), ("ofa", "seqtr"), ("albef", "ofa"), ("albef", "seqtr")}
 
 
-def test_weights_of_ones_own_are_all_named_with_the_command_that_makes_them() -> None:
+def test_ablation_own_weights_all_have_training_command() -> None:
     used = {a.partition("=")[2] for _, row in ROWS for a in row.set}
     named = {value for value in used if value.startswith("out/")}
     made = {row.predictions for _, row in ROWS} & set(ablations().train)
@@ -73,7 +73,7 @@ OURS = {path: text for path, text in ablations().train.items() if text.startswit
 
 
 @pytest.mark.parametrize("path", OURS)
-def test_the_command_that_makes_weights_is_a_recipe_and_makes_them_there(path: str) -> None:
+def test_ablation_training_command_loads_recipe_with_matching_output(path: str) -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("namepin")
     asked.add_argument("finetune")
@@ -87,7 +87,7 @@ def test_the_command_that_makes_weights_is_a_recipe_and_makes_them_there(path: s
 
 
 @pytest.mark.parametrize("path", SANDBOX)
-def test_make_sandbox_makes_what_its_table_needs(path: str) -> None:
+def test_ablation_sandbox_paths_are_made_by_make_sandbox(path: str) -> None:
     words = shlex.split(
         next(line for line in MAKEFILE.read_text().splitlines() if "namepin.finetune.sandbox.train" in line)
     )
@@ -99,12 +99,12 @@ def test_there_is_no_recipe_for_seqtrs_outlines() -> None:
     assert list(THEIRS) == ["out/vg-seqtr-mask/segm_best.pth"]
 
 
-def test_no_two_rows_of_a_table_are_the_same_run() -> None:
+def test_ablation_rows_of_table_are_distinct() -> None:
     for ablation in ablations().ablation:
         assert len({row.without_name() for row in ablation.rows}) == len(ablation.rows), ablation.name
 
 
-def test_columns_are_paths_into_the_report(tmp_path: Path) -> None:
+def test_ablation_columns_are_paths_in_report(tmp_path: Path) -> None:
     data = sweep_tools.data(tmp_path)
     everything = [
         {"id": post.post.id, "entities": [], "regions": [[10, 10, 50, 60]] if i == 0 else []}
@@ -124,7 +124,7 @@ def predictions(data: Any, made: dict[str, sweep_tools.Counted]) -> Predictions:
     return from_extractions(sweep_tools.pin(made).batch([gold.post for gold in data.posts]), data)
 
 
-def test_the_gates_report_sets_the_reranker_beside_the_tagger(tmp_path: Path) -> None:
+def test_gate_report_compares_tagger_and_reranker_by_entropy_bin(tmp_path: Path) -> None:
     data = sweep_tools.data(tmp_path)
     # Gamma 0.2: Ana (H = 0.1985, PER, right) stays; Boo and Ado (0.673, tagged PER, gold LOC) are reranked to LOC.
     report = gate_report(data, predictions(data, sweep_tools.tools()), k=2)
@@ -144,7 +144,7 @@ def small(*rows: Row) -> Ablation:
     return Ablation(name="x", source="x", title="x", columns=columns, datasets=("gmner",), gate=True, rows=rows)
 
 
-def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
+def test_ablate_bench_fills_rows_of_equal_run_from_one_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
@@ -182,7 +182,7 @@ def test_a_table_is_filled_from_one_run_where_rows_differ_in_the_scoring(
         (Row(name="r", profile="starter", knowledge="off", needs=("masks",)), "no masks/"),
     ],
 )
-def test_a_row_that_cannot_run_says_why_and_has_no_number(
+def test_ablate_bench_with_unrunnable_row_reports_reason_without_cells(
     row: Row, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = sweep_tools.data(tmp_path / "gmner")
@@ -210,7 +210,7 @@ def test_row_on_fmnerg_finds_the_knowledge_of_gmner_beside_it(tmp_path: Path) ->
     assert after.why_not and not any("no recorded knowledge" in why for why in after.why_not)
 
 
-def test_a_command_runs_its_row_alone() -> None:
+def test_ablation_command_of_row_equals_eval_command() -> None:
     row = Row(name="r", profile="starter", knowledge="recorded", set=("gate.gamma=0", "gate.k=3"), iou=0.7)
     assert command(row, "gmner", "my data", "dev") == (
         "namepin eval --dataset gmner --root 'my data' --split dev --profile starter --knowledge recorded "
@@ -225,7 +225,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["ablate", *map(str, arguments)], standalone_mode=False)
 
 
-def test_predictions_of_other_systems_fill_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ablate_command_fills_row_from_saved_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = sweep_tools.folder(tmp_path / "gmner"), tmp_path / "out"
     (out / "predictions").mkdir(parents=True)
     rows = [{"id": "1", "entities": [], "regions": [[10, 10, 50, 60]]}, {"id": "2", "entities": [], "regions": []}]
@@ -241,13 +241,13 @@ def test_predictions_of_other_systems_fill_a_row(tmp_path: Path, monkeypatch: py
     assert not first["cells"] and second["cells"]["regions.top_n.15"]["value"] == 0.5
 
 
-def test_the_list_names_every_definition() -> None:
+def test_ablate_list_names_every_ablation() -> None:
     shown = run("--list").stdout
     assert all(ablation.name in shown for ablation in ablations().ablation)
     assert "rows can run on this machine" in shown
 
 
-def test_unknown_names_and_missing_data_are_coded_errors() -> None:
+def test_ablate_with_unknown_name_or_missing_data_raises_e139() -> None:
     for arguments in (("no-such-table", "--dataset", "gmner", "--root", "."), ("gem-figure3",)):
         error = run(*arguments).exception
         assert isinstance(error, NamepinError) and error.code == "E139"

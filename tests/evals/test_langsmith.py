@@ -60,7 +60,7 @@ def run(data: Dataset, experiment: Experiment) -> Predictions:
     return predict_with(pin, data, through=experiment.predict)
 
 
-def test_an_experiment_arrives_whole(server: Store, data: Dataset, tmp_path: Path) -> None:
+def test_experiment_uploads_dataset_examples_runs_and_scores(server: Store, data: Dataset, tmp_path: Path) -> None:
     found = run(data, Experiment("tweets", "images"))
     plain = predict_with(Namepin(Settings(profile="test"), LiveCalls({"tagger": Tagger()})), data)
     assert found.entities == plain.entities and found.failed == plain.failed == ("3",)
@@ -88,7 +88,7 @@ def test_an_experiment_arrives_whole(server: Store, data: Dataset, tmp_path: Pat
     assert by_post[(roots["1"]["id"], "mner.f1")] == 1 and by_post[(roots["2"]["id"], "span.f1")] == 0
 
 
-def test_no_key_and_no_path_is_in_any_body(server: Store, data: Dataset) -> None:
+def test_experiment_bodies_contain_no_key_or_path(server: Store, data: Dataset) -> None:
     run(data, Experiment("tweets", "texts"))
     assert server.keys == {SECRET} and not server.attachments
     sent = b"".join(server.bodies)
@@ -98,7 +98,7 @@ def test_no_key_and_no_path_is_in_any_body(server: Store, data: Dataset) -> None
     assert b"author" not in sent and b"remote_url" not in sent
 
 
-def test_a_second_run_uploads_only_what_is_missing(server: Store, data: Dataset) -> None:
+def test_experiment_second_run_uploads_missing_examples_only(server: Store, data: Dataset) -> None:
     run(data.only(["1"]), Experiment("tweets"))
     (first,) = server.examples
     run(data, Experiment("tweets"))
@@ -111,7 +111,7 @@ def test_a_second_run_uploads_only_what_is_missing(server: Store, data: Dataset)
         run(data, Experiment("tweets"))
 
 
-def test_the_same_evaluators_run_here_and_nothing_is_sent(
+def test_experiment_without_upload_scores_locally_and_sends_nothing(
     server: Store, data: Dataset, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("LANGSMITH_API_KEY")
@@ -120,7 +120,7 @@ def test_the_same_evaluators_run_here_and_nothing_is_sent(
     assert not [r for r in caplog.records if r.levelname == "ERROR" and "Connection" in r.getMessage()]
 
 
-def test_what_stands_in_the_way_is_coded(server: Store, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_experiment_refused_raises_e321_or_e320(server: Store, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     server.refuse = True
     with pytest.raises(NamepinError, match="E321") as refused:
         run(data, Experiment("tweets"))
@@ -132,7 +132,7 @@ def test_what_stands_in_the_way_is_coded(server: Store, data: Dataset, monkeypat
 
 @pytest.mark.langsmith
 @pytest.mark.parametrize("cassette", sorted(path.name for path in CASSETTES.iterdir() if path.is_dir()))
-def test_a_cassette_replays_and_langsmith_may_watch(cassette: str) -> None:
+def test_cassette_replays_under_langsmith_tracking(cassette: str) -> None:
     """With LANGSMITH_TEST_TRACKING=true, each cassette is an example, and its posts are the outputs."""
     testing.log_inputs({"cassette": cassette})
     results = list(replay(CASSETTES / cassette, check=True))

@@ -26,23 +26,23 @@ def posts(texts: dict[str, str]) -> list[Post]:
         ("another text altogether, of no post", "3", False),
     ],
 )
-def test_trained_posts_knows_a_post_by_text_or_id(text: str, post: str, seen: bool) -> None:
+def test_trained_posts_recognise_post_by_text_or_id(text: str, post: str, seen: bool) -> None:
     record = TrainedPosts.of(TEXTS.items())
     assert record.among(posts({post: text})) == ([post] if seen else [])
 
 
-def test_trained_posts_short_text_is_no_evidence() -> None:
+def test_trained_posts_with_short_text_recognise_nothing() -> None:
     assert TrainedPosts.of([("a", "Good day")]).among(posts({"b": "Good day"})) == []
 
 
 @pytest.mark.parametrize(("agreeing", "seen"), [(0, 0), (5, 20)])
-def test_trained_posts_numbers_count_only_where_texts_agree(agreeing: int, seen: int) -> None:
+def test_trained_posts_with_numeric_ids_require_agreeing_texts(agreeing: int, seen: int) -> None:
     record = TrainedPosts.of((str(n), f"the text of the training post {n}") for n in range(20))
     texts = {str(n): f"the text of the {'training' if n < agreeing else 'other'} post {n}" for n in range(20)}
     assert len(record.among(posts(texts))) == seen
 
 
-def test_trained_posts_together_knows_both_trainings() -> None:
+def test_trained_posts_together_with_other_equal_their_union() -> None:
     both = TrainedPosts.of(list(TEXTS.items())[:4]).together_with(TrainedPosts.of(list(TEXTS.items())[4:]))
     assert both == TrainedPosts.of(TEXTS.items())
 
@@ -53,7 +53,7 @@ def write(folder: Path, name: str, content: object) -> Path:
     return folder
 
 
-def test_trained_posts_reads_every_kind_of_folder(tmp_path: Path) -> None:
+def test_trained_posts_of_weights_folder_return_record_or_unknown(tmp_path: Path) -> None:
     record = TrainedPosts.of(TEXTS.items())
     assert trained_posts(tmp_path) == (False, None)
     assert trained_posts(write(tmp_path / "hub", "config.json", {"model_type": "bert"})) == (False, None)
@@ -65,7 +65,7 @@ def test_trained_posts_reads_every_kind_of_folder(tmp_path: Path) -> None:
         trained_posts(write(tmp_path / "bad", "namepin.json", {KEY: {"posts": -1}}))
 
 
-def test_overlap_tolerates_what_two_splits_share_by_chance(tmp_path: Path) -> None:
+def test_overlap_of_few_posts_is_tolerated(tmp_path: Path) -> None:
     folder = write(tmp_path / "w", "namepin.json", {KEY: TrainedPosts.of(TEXTS.items()).model_dump()})
     texts = {f"new-{n}": f"a new post about the number {n}" for n in range(199)}
     few = Overlap.of({"w": folder}, posts(texts | {"x": TEXTS["O_1"]}))
@@ -78,7 +78,7 @@ def test_overlap_tolerates_what_two_splits_share_by_chance(tmp_path: Path) -> No
     assert "--allow-overlap" in str(refused.value)
 
 
-def test_overlap_without_record_is_unknown_and_warned_of(tmp_path: Path) -> None:
+def test_overlap_without_record_is_unknown_and_warns_w136(tmp_path: Path) -> None:
     found = Overlap.of({"w": write(tmp_path / "w", "namepin.json", {"tool": "matcher"})}, posts(TEXTS))
     found.require_small("here")
     assert found.known is None and found.warning.startswith("W136: w: no record")

@@ -32,7 +32,7 @@ def swept(tmp_path: Path, dataset: Dataset, over: list[str] = OVER, **more: Any)
     return {tuple(point.at.values()): point for point in points}
 
 
-def test_every_combination_is_scored_as_worked_out_by_hand(tmp_path: Path) -> None:
+def test_sweep_scores_every_combination_as_hand_computed(tmp_path: Path) -> None:
     dataset, _ = filled(tmp_path)
     found = swept(tmp_path, dataset)
     assert len(found) == 12
@@ -45,7 +45,7 @@ def test_every_combination_is_scored_as_worked_out_by_hand(tmp_path: Path) -> No
     assert found["0.2", "0.3", "0.9"].f1["gmner"].value == pytest.approx(2 / 3)
 
 
-def test_after_filling_no_tool_is_built_or_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_after_fill_calls_no_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, made = filled(tmp_path)
     before = {name: tool.calls for name, tool in made.items()}
     assert all(before.values())
@@ -61,13 +61,13 @@ def test_after_filling_no_tool_is_built_or_called(tmp_path: Path, monkeypatch: p
     assert {name: tool.calls for name, tool in made.items()} == before
 
 
-def test_a_call_that_was_not_filled_is_an_error(tmp_path: Path) -> None:
+def test_sweep_with_unfilled_call_raises_e402(tmp_path: Path) -> None:
     dataset, _ = filled(tmp_path, ["gate.gamma=1", "match.threshold=0.5"])
     with pytest.raises(NamepinError, match=r"E402.*--fill"):
         swept(tmp_path, dataset, ["gate.gamma=0.1"])
 
 
-def test_filling_again_calls_nothing_and_changes_nothing(tmp_path: Path) -> None:
+def test_fill_again_calls_nothing_and_keeps_cassette_bytes(tmp_path: Path) -> None:
     dataset, _ = filled(tmp_path)
     before, again = (tmp_path / "cassette" / LINES).read_bytes(), sweep_tools.tools()
     fill(tmp_path / "cassette", dataset, sweep_tools.pin(again), policies(grid(axes(OVER))))
@@ -75,7 +75,7 @@ def test_filling_again_calls_nothing_and_changes_nothing(tmp_path: Path) -> None
     assert not any(tool.calls for tool in again.values())
 
 
-def test_an_interrupted_fill_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_fill_after_interrupt_resumes(tmp_path: Path) -> None:
     dataset, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
     asked = policies(grid(axes(OVER)))
 
@@ -90,14 +90,14 @@ def test_an_interrupted_fill_goes_on_where_it_was(tmp_path: Path) -> None:
     assert again["tagger"].calls == 1 and len(swept(tmp_path, dataset)) == 12
 
 
-def test_a_cassette_is_not_filled_by_other_tools(tmp_path: Path) -> None:
+def test_fill_with_other_tools_raises_e405(tmp_path: Path) -> None:
     dataset, made = filled(tmp_path)
     made.pop("reranker")
     with pytest.raises(NamepinError, match=r"E405.*reranker"):
         fill(tmp_path / "cassette", dataset, sweep_tools.pin(made), [{"gate.gamma": 0.3}])
 
 
-def test_an_axis_without_its_tool_is_named(tmp_path: Path) -> None:
+def test_idle_axes_name_axis_without_its_tool(tmp_path: Path) -> None:
     dataset, made = sweep_tools.data(tmp_path / "gmner"), sweep_tools.tools()
     made.pop("reranker")
     fill(tmp_path / "cassette", dataset, sweep_tools.pin(made), [{}])
@@ -112,7 +112,7 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["sweep", *map(str, arguments)], standalone_mode=False)
 
 
-def test_the_command_writes_a_table_json_and_a_page_and_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_sweep_command_writes_table_json_and_page_and_resumes(tmp_path: Path) -> None:
     filled(tmp_path)
     out, page = tmp_path / "sweep.json", tmp_path / "sweep.html"
     given = ["--dataset", "gmner", "--root", tmp_path / "gmner", "--json", out]
@@ -140,17 +140,17 @@ def test_the_command_writes_a_table_json_and_a_page_and_goes_on_where_it_was(tmp
         (["tagger.lexicon=0,1"], "E404"),
     ],
 )
-def test_axes_that_make_no_sense_are_coded_errors(over: list[str], code: str) -> None:
+def test_check_policies_with_invalid_axes_raises_coded_error(over: list[str], code: str) -> None:
     with pytest.raises(NamepinError, match=code):
         check_policies(policies(grid(axes(over))))
 
 
-def test_a_folder_that_holds_no_post_is_an_error(tmp_path: Path) -> None:
+def test_sweep_of_folder_without_cassette_raises_e401(tmp_path: Path) -> None:
     result = run(tmp_path / "none", "--over", "iou=0.5", "--dataset", "gmner", "--root", sweep_tools.folder(tmp_path))
     assert isinstance(result.exception, NamepinError) and result.exception.code == "E401"
 
 
-def test_suggestions_are_the_best_values_on_dev_with_their_curves(tmp_path: Path) -> None:
+def test_suggest_for_dev_posts_returns_best_values_with_curves(tmp_path: Path) -> None:
     dataset, made = sweep_tools.data(tmp_path), sweep_tools.tools()
     settings = {"gate": {"gamma": 1.0}, "match": {"threshold": 0.2}}
     pin = sweep_tools.pin(made)
@@ -163,7 +163,7 @@ def test_suggestions_are_the_best_values_on_dev_with_their_curves(tmp_path: Path
 
 
 @pytest.mark.parametrize(("split", "off"), [("test", ""), ("dev", "reranker")])
-def test_nothing_is_suggested_on_test_posts_or_for_a_role_that_is_off(tmp_path: Path, split: str, off: str) -> None:
+def test_suggest_for_test_split_or_missing_role_raises_e139(tmp_path: Path, split: str, off: str) -> None:
     dataset, made = sweep_tools.data(tmp_path, split), sweep_tools.tools()
     made.pop(off, None)
     with pytest.raises(NamepinError, match="E139"):

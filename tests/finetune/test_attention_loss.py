@@ -21,7 +21,7 @@ def a_task(world: Path, folder: Path, attend: float) -> MatcherTask:
     return MatcherTask(MatcherRecipe(root=str(world), weights=str(weights), attend=attend))
 
 
-def test_a_box_covers_its_part_of_the_patches(world: Path, tmp_path: Path) -> None:
+def test_attention_regions_equal_patch_share_of_box(world: Path, tmp_path: Path) -> None:
     task = a_task(world, tmp_path, 1.0)
     regions = task.collate(list(task.train))["regions"]
     side = int(regions.shape[1] ** 0.5)
@@ -36,7 +36,7 @@ def test_a_box_covers_its_part_of_the_patches(world: Path, tmp_path: Path) -> No
         assert region[middle] == region.max()
 
 
-def test_attention_moves_into_the_boxes(world: Path, tmp_path: Path) -> None:
+def test_attention_loss_training_moves_attention_into_boxes(world: Path, tmp_path: Path) -> None:
     task = a_task(world, tmp_path, 1.0)
     batch = task.collate(list(task.train))
 
@@ -55,7 +55,7 @@ def test_attention_moves_into_the_boxes(world: Path, tmp_path: Path) -> None:
     assert outside() < 0.7 * before
 
 
-def test_unasked_for_nothing_is_watched_and_no_loss_changes(world: Path, tmp_path: Path) -> None:
+def test_attention_loss_at_weight_zero_leaves_loss_unchanged(world: Path, tmp_path: Path) -> None:
     plain, drawn = a_task(world, tmp_path / "a", 0.0), a_task(world, tmp_path / "b", 1.0)
     assert "regions" not in plain.collate(list(plain.train)) and plain.parts.attention_loss({}) == 0.0
     rows = [row for row in plain.train if not row.boxes]

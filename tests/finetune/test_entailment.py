@@ -69,7 +69,7 @@ def the_tool(backend: str, weights: str) -> Any:
 
 
 @pytest.mark.parametrize("backend", RECIPES)
-def test_it_learns_and_the_tool_says_the_same(world: Path, tmp_path: Path, backend: str) -> None:
+def test_entailment_training_learns_and_tool_agrees(world: Path, tmp_path: Path, backend: str) -> None:
     recipe = a_recipe(world, tmp_path, backend)
     report = train(recipe)
     assert report["f1"] == 1.0
@@ -83,7 +83,7 @@ def test_it_learns_and_the_tool_says_the_same(world: Path, tmp_path: Path, backe
         assert (answer.label == "entailment") == row.groundable
 
 
-def test_expansions_of_several_models_are_mixed_for_training_alone(world: Path, tmp_path: Path) -> None:
+def test_entailment_expansions_of_several_models_are_mixed_in_train_only(world: Path, tmp_path: Path) -> None:
     files = [str(world / f"train-{model}.jsonl") for model in ("one", "two")]
     recipe = a_recipe(world, tmp_path, "blip", expansions=tuple(files), epochs=1)
     mixed = read_split(recipe, "train", expansions=files)
@@ -95,7 +95,7 @@ def test_expansions_of_several_models_are_mixed_for_training_alone(world: Path, 
     assert all(row.expression == f"{row.query.text} (PER)" for row in read_split(recipe, "dev").rows)
 
 
-def test_a_pre_trained_albef_gets_a_head_of_two_classes(world: Path, tmp_path: Path) -> None:
+def test_entailment_training_from_pretrained_albef_has_two_classes(world: Path, tmp_path: Path) -> None:
     import torch
 
     recipe: Any = a_recipe(world, tmp_path, "albef", epochs=1)
@@ -107,7 +107,7 @@ def test_a_pre_trained_albef_gets_a_head_of_two_classes(world: Path, tmp_path: P
     assert the_tool("albef", report["weights"]).model.net.sizes.classes == 2
 
 
-def test_rows_that_are_none_are_named(world: Path, tmp_path: Path) -> None:
+def test_entailment_training_with_invalid_expansions_raises_e134_or_e130(world: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"id": "train0", "text": "ada", "expansion": "x"}\n{"id": "train1"}\n')
     with pytest.raises(NamepinError, match=r"E134.*bad\.jsonl:2"):
@@ -116,7 +116,7 @@ def test_rows_that_are_none_are_named(world: Path, tmp_path: Path) -> None:
         train(a_recipe(world, tmp_path, "blip", expansions=(str(tmp_path / "nowhere"),)))
 
 
-def test_entailment_limit_takes_the_first_mentions(world: Path, tmp_path: Path) -> None:
+def test_entailment_limit_takes_first_mentions(world: Path, tmp_path: Path) -> None:
     recipes = (a_recipe(world, tmp_path, "blip", limit=limit) for limit in (0, 3))
     whole, part = (BlipEntailmentTask(recipe) for recipe in recipes if isinstance(recipe, BlipEntailmentRecipe))
     assert part.train == whole.train[:3] and part.dev == whole.dev and len(whole.train) > 3

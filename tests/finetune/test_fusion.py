@@ -32,7 +32,7 @@ def a_recipe(world: Path, parts: dict[str, str], out: Path, **changes: Any) -> U
     return UmtRecipe(root=str(world), out=str(out), **(given | parts | changes))
 
 
-def test_it_learns_and_the_store_reads_it(parts: dict[str, str], tmp_path: Path) -> None:
+def test_fusion_training_learns_and_encoder_loads_weights(parts: dict[str, str], tmp_path: Path) -> None:
     world = write_world(tmp_path / "world")
     report = train(a_recipe(world, parts, tmp_path / "run"))
     assert report["f1"] == 1.0
@@ -49,7 +49,7 @@ def write_jsonl(root: Path, **splits: list[dict[str, Any]]) -> None:
         (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_long_posts_and_posts_without_a_picture(parts: dict[str, str], tmp_path: Path) -> None:
+def test_fusion_batch_of_long_posts_without_picture_has_finite_loss(parts: dict[str, str], tmp_path: Path) -> None:
     world = write_world(tmp_path / "world")
     first = {"id": "a", "tokens": ["ada", *(f"w{n}" for n in range(600))], "entities": [PERSON]}
     second = {"id": "b", "tokens": ["x" * 900], "image": "images/train1.jpg", "entities": [PERSON]}
@@ -62,14 +62,14 @@ def test_long_posts_and_posts_without_a_picture(parts: dict[str, str], tmp_path:
     assert task.loss(task.net, batch).isfinite()
 
 
-def test_no_names(parts: dict[str, str], tmp_path: Path) -> None:
+def test_fusion_training_without_mention_raises_e139(parts: dict[str, str], tmp_path: Path) -> None:
     world = write_world(tmp_path / "world")
     (world / "txt" / "dev.txt").write_text("IMGID:dev0\nruns\tO\n")
     with pytest.raises(NamepinError, match=r"E139.*no mention in dev.*dev\.txt"):
         train(a_recipe(world, parts, tmp_path / "run"))
 
 
-def test_a_picture_that_is_named_must_be_there(parts: dict[str, str], tmp_path: Path) -> None:
+def test_fusion_training_with_missing_picture_raises_e120(parts: dict[str, str], tmp_path: Path) -> None:
     world = write_world(tmp_path / "world")
     (world / "images" / "dev2.jpg").unlink()
     with pytest.raises(NamepinError, match=r"E120.*dev2\.jpg.*dev\.txt:10"):
@@ -87,13 +87,15 @@ def test_a_picture_that_is_named_must_be_there(parts: dict[str, str], tmp_path: 
         ),
     ],
 )
-def test_mentions_are_tokens(parts: dict[str, str], tmp_path: Path, row: dict[str, Any], what: str) -> None:
+def test_fusion_training_with_row_without_token_spans_raises_e106(
+    parts: dict[str, str], tmp_path: Path, row: dict[str, Any], what: str
+) -> None:
     good = {"id": "good", "tokens": ["ada"], "entities": [PERSON]}
     write_jsonl(tmp_path, train=[good, {"id": "b", **row}], dev=[good])
     with pytest.raises(NamepinError, match=rf"E106.*{what}.*train\.jsonl:2"):
         UmtTask(a_recipe(tmp_path, parts, tmp_path / "run", dataset="jsonl"))
 
 
-def test_fusion_limit_takes_the_first_posts(parts: dict[str, str], tmp_path: Path) -> None:
+def test_fusion_limit_takes_first_posts(parts: dict[str, str], tmp_path: Path) -> None:
     task = UmtTask(a_recipe(write_world(tmp_path / "world"), parts, tmp_path / "run", limit=3))
     assert [gold.post.id for gold in task.train] == ["train0", "train1", "train2"] and len(task.dev) > 3

@@ -65,7 +65,7 @@ TASKS: dict[str, Any] = {"blip2": Blip2MatcherTask, "llava": LlavaMatcherTask}
 
 
 @pytest.mark.parametrize("backend", TOOLS)
-def test_it_learns_and_the_tool_answers_as_it_learnt(world: Path, tmp_path: Path, backend: str) -> None:
+def test_matcher_training_of_each_backend_learns_and_tool_agrees(world: Path, tmp_path: Path, backend: str) -> None:
     weights = SAVE[backend](tmp_path / "base")
     recipe = a_recipe(world, weights, tmp_path / "run", backend)
     task = TASKS[backend](recipe)
@@ -80,7 +80,7 @@ def test_it_learns_and_the_tool_answers_as_it_learnt(world: Path, tmp_path: Path
     assert [score > 0.5 for score in before] != [row.groundable for row in task.dev]
 
 
-def test_an_adapter_belongs_to_its_base_and_task(world: Path, tmp_path: Path) -> None:
+def test_llava_matcher_adapter_with_other_base_raises_e219(world: Path, tmp_path: Path) -> None:
     weights = tiny_features.save_llava(tmp_path / "base")
     report = train(a_recipe(world, weights, tmp_path / "run", "llava", epochs=1))
     adapter = Path(report["weights"])
@@ -109,7 +109,7 @@ def test_an_adapter_belongs_to_its_base_and_task(world: Path, tmp_path: Path) ->
         llava(weights, tmp_path / "nowhere")
 
 
-def test_a_batch_in_parts_and_computed_twice_is_the_same_batch(world: Path, tmp_path: Path) -> None:
+def test_llava_matcher_accumulation_and_checkpointing_give_equal_loss(world: Path, tmp_path: Path) -> None:
     weights = tiny_features.save_llava(tmp_path / "base")
     changes: dict[str, Any] = {"epochs": 1, "weight_decay": 0.0}
     whole, parts, twice = (

@@ -74,7 +74,7 @@ TOOLS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("backend", RECIPES)
-def test_it_learns_and_the_tool_loads_the_adapter(world: Path, tmp_path: Path, backend: str) -> None:
+def test_reranker_training_learns_and_tool_loads_adapter(world: Path, tmp_path: Path, backend: str) -> None:
     recipe = a_recipe(world, tmp_path, backend, epochs=40 if backend == "llava" else 16, patience=40)
     task = RerankerTask(recipe)
     learnt = [name for name, value in task.net.named_parameters() if value.requires_grad]
@@ -94,7 +94,7 @@ def test_it_learns_and_the_tool_loads_the_adapter(world: Path, tmp_path: Path, b
 
 
 @pytest.mark.parametrize("backend", RECIPES)
-def test_activations_computed_twice_are_the_same(world: Path, tmp_path: Path, backend: str) -> None:
+def test_reranker_gradient_checkpointing_gives_equal_loss(world: Path, tmp_path: Path, backend: str) -> None:
     once, twice = (
         train(
             a_recipe(world, tmp_path, backend, epochs=1, out=str(tmp_path / str(saving)), gradient_checkpointing=saving)
@@ -106,7 +106,7 @@ def test_activations_computed_twice_are_the_same(world: Path, tmp_path: Path, ba
 
 
 @pytest.mark.parametrize("backend", ["llava", "blip2"])
-def test_a_picture_may_come_again_while_activations_are_computed_twice(
+def test_reranker_gradient_checkpointing_accepts_repeated_picture(
     world: Path, tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = a_recipe(world, tmp_path, backend, epochs=1, gradient_checkpointing=True, accumulate=3)
@@ -121,7 +121,7 @@ def asked(task: RerankerTask) -> list[tuple[RerankRequest, Media, str]]:
     return [(*task.request(row, candidates), row.answer) for row, candidates in task.dev]
 
 
-def test_candidates_are_those_of_the_paper() -> None:
+def test_candidates_of_fine_type_follow_paper_composition() -> None:
     """Section 3.3.2: the right one, K - 2 of its coarse type, one of another; in any order."""
     rng, places = random.Random(1), Counter[int]()
     for fine in FINE51:
@@ -136,7 +136,7 @@ def test_candidates_are_those_of_the_paper() -> None:
     assert sorted(candidates_of("PER", 5, FINE51, rng)) == sorted(COARSE4)
 
 
-def test_candidates_are_types_that_occur() -> None:
+def test_candidates_of_type_come_from_occurring_types() -> None:
     """Else a model learns which types a data set never has, and needs neither text nor picture."""
     some = ("city", "musician", "actor", "author", "company", "magazine")
     rng = random.Random(1)
@@ -145,7 +145,7 @@ def test_candidates_are_types_that_occur() -> None:
     assert set(candidates_of("city", 5, ("city", "actor"), rng)) == {"city", "actor"}
 
 
-def test_bad_data_is_named(world: Path, tmp_path: Path) -> None:
+def test_reranker_training_with_missing_files_raises_e130(world: Path, tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E130"):
         train(a_recipe(tmp_path / "nowhere", tmp_path, "llava"))
     with pytest.raises(NamepinError, match="E130"):
@@ -156,7 +156,7 @@ def test_bad_data_is_named(world: Path, tmp_path: Path) -> None:
     ("split", "line", "error"),
     [("train", "ada\tB-person\tB-athlete", "'athlete'.*nothing to choose among"), ("dev", "ada\tO\tO", "no mention")],
 )
-def test_nothing_to_choose(world: Path, tmp_path: Path, split: str, line: str, error: str) -> None:
+def test_reranker_without_choice_raises_e139(world: Path, tmp_path: Path, split: str, line: str, error: str) -> None:
     root = tmp_path / "world"
     shutil.copytree(world, root)
     (root / "txt_fine" / f"{split}.txt").write_text(f"IMGID:{split}0\n{line}\n")
@@ -164,7 +164,7 @@ def test_nothing_to_choose(world: Path, tmp_path: Path, split: str, line: str, e
         train(RECIPES["llava"](root=str(root), out=str(tmp_path / "run")))
 
 
-def test_a_fine_type_outside_the_scheme_is_named(world: Path, tmp_path: Path) -> None:
+def test_reranker_training_with_type_outside_scheme_raises_e132(world: Path, tmp_path: Path) -> None:
     root = tmp_path / "world"
     shutil.copytree(world, root)
     file = root / "txt_fine" / "dev.txt"
@@ -173,6 +173,6 @@ def test_a_fine_type_outside_the_scheme_is_named(world: Path, tmp_path: Path) ->
         train(RECIPES["llava"](root=str(root), out=str(tmp_path / "run")))
 
 
-def test_reranker_limit_takes_the_first_mentions(world: Path, tmp_path: Path) -> None:
+def test_reranker_limit_takes_first_mentions(world: Path, tmp_path: Path) -> None:
     whole, part = (RerankerTask(a_recipe(world, tmp_path, "text", limit=limit)) for limit in (0, 3))
     assert part.train == whole.train[:3] and part.dev == whole.dev and len(whole.train) > 3

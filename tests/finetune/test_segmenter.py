@@ -58,7 +58,7 @@ def a_recipe(world: Path, weights: Path, out: Path, **changes: Any) -> SamRecipe
     return SamRecipe(root=str(world), weights=str(weights), out=str(out), **(given | changes))
 
 
-def test_it_learns_and_the_tool_draws_what_was_learnt(weights: Path, tmp_path: Path) -> None:
+def test_segmenter_training_learns_and_tool_segments_patch(weights: Path, tmp_path: Path) -> None:
     recipe = a_recipe(a_world(tmp_path / "world", posts=24), weights, tmp_path / "run", whole=True, epochs=20)
     before = SamTask(recipe).score()["iou"]
     report = train(recipe)
@@ -73,25 +73,25 @@ def test_it_learns_and_the_tool_draws_what_was_learnt(weights: Path, tmp_path: P
     assert (said & gold).sum() / (said | gold).sum() > 0.6
 
 
-def test_only_the_mask_decoder_is_trained(weights: Path, tmp_path: Path) -> None:
+def test_segmenter_training_changes_mask_decoder_only(weights: Path, tmp_path: Path) -> None:
     report = train(a_recipe(a_world(tmp_path / "world"), weights, tmp_path / "run", epochs=1))
     old, new = (load_sam(Path(folder), "x").net.state_dict() for folder in (weights, report["weights"]))
     assert {key.split(".")[0] for key in old if not torch.equal(old[key], new[key])} == {"mask_decoder"}
 
 
-def test_masks_of_another_size_are_refused(weights: Path, tmp_path: Path) -> None:
+def test_segmenter_training_with_masks_of_other_size_raises_e133(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match=r"E133.*(30x30|leaves|size)"):
         train(a_recipe(a_world(tmp_path / "world", size=(30, 30)), weights, tmp_path / "run"))
 
 
-def test_no_masks(weights: Path, tmp_path: Path) -> None:
+def test_segmenter_training_without_masks_raises_coded_error(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E1"):
         train(a_recipe(write_world(tmp_path / "world"), weights, tmp_path / "run"))
 
 
 @settings(max_examples=25)
 @given(st.integers(2, 60), st.integers(2, 60), st.integers(0, 2**32 - 1))
-def test_what_is_drawn_covers_what_was_annotated(width: int, height: int, seed: int) -> None:
+def test_target_grid_area_equals_mask_share(width: int, height: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     left, top = int(rng.integers(width)), int(rng.integers(height))
     mask = np.zeros((height, width), bool)
@@ -105,7 +105,7 @@ def test_what_is_drawn_covers_what_was_annotated(width: int, height: int, seed: 
     assert abs(float(share) - mask.mean()) < 0.15 + 16 / min(frame)
 
 
-def test_the_loss_is_lowest_where_the_mask_is_right() -> None:
+def test_mask_loss_is_lowest_for_right_mask() -> None:
     mask = torch.zeros(1, 8, 8)
     mask[:, 2:6, 2:6] = 1
     right, wrong, none = (mask * 2 - 1) * 20, (1 - mask * 2) * 20, torch.full_like(mask, -20)
@@ -122,7 +122,7 @@ def test_the_loss_is_lowest_where_the_mask_is_right() -> None:
     assert mask_loss(several, torch.ones(1, 3), mask)[0] == pytest.approx(2 / 3, abs=1e-3)
 
 
-def test_points_lie_in_their_masks(weights: Path, tmp_path: Path) -> None:
+def test_sam_task_points_lie_in_their_masks(weights: Path, tmp_path: Path) -> None:
     task = SamTask(a_recipe(a_world(tmp_path / "world"), weights, tmp_path / "run", points=0.5))
     rows = [row for seed in range(6) for row in task.rows(random.Random(seed))]
     points = [(row.point, row.mask.to_array()) for row in rows if row.point]
@@ -134,7 +134,7 @@ def test_points_lie_in_their_masks(weights: Path, tmp_path: Path) -> None:
     assert corner == pytest.approx([(at + 0.5) * 64 / 48 for at in first.point or ()])
 
 
-def test_segmenter_limit_takes_the_first_mentions(weights: Path, tmp_path: Path) -> None:
+def test_segmenter_limit_takes_first_mentions(weights: Path, tmp_path: Path) -> None:
     task = SamTask(a_recipe(a_world(tmp_path / "world"), weights, tmp_path / "run", limit=3))
     assert {Path(region.mention.image).stem for region in task.train} <= {"train0", "train1", "train2"}
     assert len({region.mention.image for region in task.dev}) > 2

@@ -74,7 +74,7 @@ FORMS: dict[str, st.SearchStrategy[bytes]] = {
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_any_bytes(name: str) -> None:
+def test_fuzz_target_with_any_bytes_holds(name: str) -> None:
     @settings(max_examples=150, suppress_health_check=list(HealthCheck), database=None)
     @given(st.binary(max_size=300) | FORMS[name])
     def holds(data: bytes) -> None:
@@ -83,7 +83,7 @@ def test_any_bytes(name: str) -> None:
     holds()
 
 
-def test_a_short_guided_run(tmp_path: Path) -> None:
+def test_fuzz_target_in_short_atheris_run_finds_no_crash(tmp_path: Path) -> None:
     pytest.importorskip("atheris", reason="no coverage-guided fuzzer: pip install '.[fuzz]'")
     command = [sys.executable, str(FUZZER), *TARGETS, "--seconds", "0", "--inputs", str(SHORT)]
     command += ["--corpus", str(tmp_path / "corpus")]
@@ -105,7 +105,7 @@ DEEP = b"[" * 100_000
         b'{"id": "a", "text": "x", "k": ' + b"[" * 900 + b"]" * 900 + b"}",
     ],
 )
-def test_found_posts_that_are_none(line: bytes, tmp_path: Path) -> None:
+def test_read_posts_with_invalid_line_raises_e103(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_bytes(line)
     with pytest.raises(NamepinError, match="E103"):
@@ -115,18 +115,18 @@ def test_found_posts_that_are_none(line: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "table", [b"a = " + DEEP, b"[a." + b"a." * 5000 + b"a]\nb = 1", b"[serve]\nat_once = " + b"9" * 5000]
 )
-def test_found_profiles_that_are_none(table: bytes, tmp_path: Path) -> None:
+def test_from_file_with_hostile_profile_raises_e201(table: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(table)
     with pytest.raises(NamepinError, match="E201"):
         from_file(path)
 
 
-def test_found_a_type_that_is_called_like_no_mention() -> None:
+def test_spans_of_tags_with_type_o_keeps_spans() -> None:
     assert spans_of_tags(["I-O", "O", "I-O"]) == ([(0, 1, "O"), (2, 3, "O")], [0, 2])
 
 
-def test_found_an_encoding_that_nobody_has(tmp_path: Path) -> None:
+def test_read_boxes_with_unknown_encoding_reports_e133(tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_bytes(b'<?xml version="1.0" encoding="x"?><a/>')
     size, boxes, [problem] = read_boxes(path)
@@ -134,13 +134,13 @@ def test_found_an_encoding_that_nobody_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", ["inf", "0.5", "1e999", "-1", "nan"])
-def test_found_a_picture_without_a_size(side: str, tmp_path: Path) -> None:
+def test_read_boxes_with_invalid_size_returns_none(side: str, tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_text(f"<a><size><width>{side}</width><height>9</height></size></a>")
     assert read_boxes(path) == (None, {}, [])
 
 
-def test_found_a_point_of_four_hundred_digits(tmp_path: Path) -> None:
+def test_read_masks_with_huge_coordinate_skips_shape(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     shapes = [{"label": "A", "points": [[int("9" * 400), 1], [1, 2], [3, 4]]}]
     path.write_text(json.dumps({"imageHeight": 9, "imageWidth": 9, "shapes": shapes}))
@@ -148,7 +148,7 @@ def test_found_a_point_of_four_hundred_digits(tmp_path: Path) -> None:
     assert masks == {} and "shape 0 'A' is left out" in problem.what
 
 
-def test_a_mask_that_would_fill_the_memory() -> None:
+def test_mask_with_huge_size_raises_validation_error() -> None:
     with pytest.raises(ValidationError, match="too large"):
         Mask.model_validate({"size": (100_000, 100_000), "counts": "0"})
 
@@ -162,7 +162,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_xml_entities_are_refused(bomb: str, tmp_path: Path) -> None:
+def test_read_boxes_with_xml_entities_reports_e133(bomb: str, tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
     path.write_text(BOMBS[bomb])
     size, boxes, [problem] = read_boxes(path)

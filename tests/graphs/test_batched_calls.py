@@ -47,7 +47,7 @@ async def ask(calls: BatchedCalls, tool: Counting, texts: Sequence[str]) -> list
     return await asyncio.gather(*asked, return_exceptions=True)
 
 
-def test_what_waits_is_asked_together_in_order() -> None:
+def test_batched_calls_group_waiting_requests_and_keep_order() -> None:
     tool = Counting()
     calls = BatchedCalls({"tagger": tool}, most=8)
     found = asyncio.run(ask(calls, tool, [str(i) for i in range(12)]))
@@ -56,7 +56,7 @@ def test_what_waits_is_asked_together_in_order() -> None:
     calls.close()
 
 
-def test_one_that_fails_fails_alone() -> None:
+def test_batched_calls_with_one_failing_request_fail_only_that_one() -> None:
     tool = Counting()
     found = asyncio.run(ask(BatchedCalls({"tagger": tool}), tool, ["a", "bad", "b", "c"]))
     assert [isinstance(one, ValueError) for one in found] == [False, True, False, False]
@@ -65,7 +65,7 @@ def test_one_that_fails_fails_alone() -> None:
     assert isinstance(failed, TransientFailure) and "secret" not in str(failed)
 
 
-def test_a_hung_tool_counts_as_down() -> None:
+def test_batched_calls_with_hung_tool_raise_tool_unavailable() -> None:
     tool = Counting()
     calls = BatchedCalls({"tagger": tool}, timeout_s=0.05)
     with pytest.raises(ToolUnavailable, match="no answer within") as caught:
@@ -74,7 +74,7 @@ def test_a_hung_tool_counts_as_down() -> None:
     tool.gate.set()
 
 
-def test_a_cancelled_wait_is_not_asked() -> None:
+def test_batched_calls_with_cancelled_wait_skip_its_request() -> None:
     tool = Counting()
     calls = BatchedCalls({"tagger": tool}, most=1)
 
@@ -90,7 +90,7 @@ def test_a_cancelled_wait_is_not_asked() -> None:
     assert asyncio.run(leave()).tokens == ("first",) and tool.sizes == [1]
 
 
-def test_each_post_gets_its_own_blobs() -> None:
+def test_batched_calls_return_blobs_to_their_post() -> None:
     calls = BatchedCalls({"tracer": ScriptedTracer(delay=lambda: 0.02)})
 
     async def both() -> list[set[bytes]]:
@@ -105,7 +105,7 @@ def test_each_post_gets_its_own_blobs() -> None:
     assert asyncio.run(both()) == [{b"Ann"}, {b"Bo"}]
 
 
-def test_those_of_a_length_are_asked_together_and_the_oldest_first() -> None:
+def test_batched_calls_group_requests_by_length_oldest_first() -> None:
     tool = Counting()
     asked: list[list[str]] = []
     real = tool.run
@@ -128,7 +128,7 @@ def test_those_of_a_length_are_asked_together_and_the_oldest_first() -> None:
     assert asked == [["first"], ["x" * 90, "y" * 80, "z" * 70], ["ab", "cd"]]
 
 
-def test_a_batch_may_wait_to_fill_but_not_for_ever() -> None:
+def test_batched_calls_wait_to_fill_batch_for_bounded_time() -> None:
     tool = Counting()
     tool.gate.set()
 
@@ -146,7 +146,7 @@ def test_a_batch_may_wait_to_fill_but_not_for_ever() -> None:
     assert tool.sizes == [3, 1]
 
 
-def test_a_full_line_lets_nobody_in_until_there_is_room() -> None:
+def test_batched_calls_with_full_queue_block_further_requests() -> None:
     tool = Counting()
     calls = BatchedCalls({"tagger": tool}, most=1, room=2)
 
@@ -165,7 +165,7 @@ def test_a_full_line_lets_nobody_in_until_there_is_room() -> None:
     assert sum(tool.sizes) == 7, "who left the line was not asked"
 
 
-def test_no_request_is_lost_between_many_threads() -> None:
+def test_batched_calls_across_threads_lose_no_request() -> None:
     tool = Counting()
     tool.gate.set()
     calls = BatchedCalls({"tagger": tool}, most=3, threads={"tagger": 4}, room=8, wait_s=0.001)

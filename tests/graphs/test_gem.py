@@ -55,11 +55,11 @@ def path(graph: gem.Graph, text: str, image: ImageRef | None, context: Context) 
     return list(asyncio.run(graph.ainvoke(state, context=context))["path"])
 
 
-def test_nodes_are_the_papers_figure(graph: gem.Graph) -> None:
+def test_gem_graph_nodes_equal_paper_figure(graph: gem.Graph) -> None:
     assert tuple(n for n in graph.get_graph().nodes if not n.startswith("__")) == FIGURE
 
 
-def test_mermaid_shows_every_arrow() -> None:
+def test_gem_mermaid_shows_every_edge() -> None:
     text = gem.mermaid()
     for arrow in ("tag -.-> assemble", "gate -.-> rerank", "rerank -.-> match", "match -.-> trace", "segment --> ass"):
         assert arrow in text
@@ -86,17 +86,19 @@ VISUAL = ("matcher", "tracer", "segmenter")
         (TEXT, IMAGE, ("tagger", "tracer", "segmenter"), "tag gate assemble"),
     ],
 )
-def test_routes(graph: gem.Graph, text: str, image: ImageRef | None, roles: tuple[str, ...], expected: str) -> None:
+def test_gem_graph_route_depends_on_text_picture_and_tools(
+    graph: gem.Graph, text: str, image: ImageRef | None, roles: tuple[str, ...], expected: str
+) -> None:
     assert path(graph, text, image, make_context(make_tools(*roles))) == expected.split()
 
 
-def test_a_region_is_prompt_enough_without_a_tracer(graph: gem.Graph) -> None:
+def test_gem_graph_without_tracer_prompts_segmenter_with_region(graph: gem.Graph) -> None:
     tools = make_tools("tagger", "segmenter", matcher=RegionMatcher())
     assert path(graph, "Anna", IMAGE, make_context(tools)) == ["tag", "gate", "match", "segment", "assemble"]
     assert tools["segmenter"].seen[0].prompts[0].box == (8, 8, 40, 40)
 
 
-def test_every_step_has_its_part(graph: gem.Graph) -> None:
+def test_gem_graph_with_every_tool_fills_entity_fields_and_provenance(graph: gem.Graph) -> None:
     tools = make_tools()
     anna, bob, zed, oslo = run(graph, context=make_context(tools)).entities
     before = ("captioner", "knowledge", "tagger")
@@ -125,20 +127,20 @@ def test_every_step_has_its_part(graph: gem.Graph) -> None:
     assert [query.query.text for query in tools["tracer"].seen[0].queries] == ["Anna", "Bob"]
 
 
-def test_no_picture(graph: gem.Graph) -> None:
+def test_gem_graph_without_picture_leaves_grounding_unknown(graph: gem.Graph) -> None:
     result = run(graph, image=None)
     assert (result.image, result.status, result.warnings) == (None, "ok", ())
     assert {(e.groundable, e.match_score, e.box) for e in result.entities} == {(None, None, None)}
     assert list(result.timings_ms) == ["knowledge", "tagger", "reranker"]
 
 
-def test_tokens_of_the_post_are_kept(graph: gem.Graph) -> None:
+def test_gem_graph_with_tokens_keeps_tokens_and_extra(graph: gem.Graph) -> None:
     post = Post(id="p", tokens=("Anna-", "Lena", "'s", "dog"), extra={"row": 7}, text="Anna- Lena 's dog")
     result = asyncio.run(extract_post(graph, post, None, make_context()))
     assert result.tokens == post.tokens and result.extra == {"row": 7}
 
 
-def test_two_mentions_in_one_region(graph: gem.Graph) -> None:
+def test_gem_graph_two_mentions_in_one_region_are_ambiguous(graph: gem.Graph) -> None:
     tools = make_tools("tagger", "tracer", matcher=RegionMatcher())
     first, second = run(graph, "Anna Berta", context=make_context(tools)).entities
     assert first.box == second.box == (8, 8, 40, 40), "without a segmenter, the box is the matcher's region"
@@ -152,7 +154,7 @@ class EmptyTracer(Scripted):
         return Traces(traces=tuple(Trace(peak=None) for _ in request.queries))
 
 
-def test_nothing_to_point_at(graph: gem.Graph) -> None:
+def test_gem_graph_with_empty_trace_is_groundable_without_box(graph: gem.Graph) -> None:
     """Groundable with a null box is legal: the matcher says yes, the map is empty, there is no region."""
     tools = make_tools("tagger", "matcher", "segmenter", tracer=EmptyTracer())
     (anna,) = run(graph, "Anna", context=make_context(tools)).entities
@@ -160,7 +162,7 @@ def test_nothing_to_point_at(graph: gem.Graph) -> None:
     assert anna.provenance == ("tagger", "matcher", "tracer") and not tools["segmenter"].seen
 
 
-def test_forty_mentions(graph: gem.Graph) -> None:
+def test_gem_graph_with_forty_mentions_returns_all_in_order(graph: gem.Graph) -> None:
     result = run(graph, " ".join(f"Bob{i}x" for i in range(40)))
     assert [entity.text for entity in result.entities] == [f"Bob{i}x" for i in range(40)]
     assert all(entity.reranked and entity.box for entity in result.entities)
@@ -178,7 +180,7 @@ def test_forty_mentions(graph: gem.Graph) -> None:
         (Policy(match=MatchPolicy(threshold=0.25)), [False, True, True, False], None, [True] * 4),
     ],
 )
-def test_policy(
+def test_gem_graph_policy_sets_reranked_near_gamma_and_groundable(
     graph: gem.Graph, policy: Policy, reranked: list[bool], near: list[bool] | None, groundable: list[bool]
 ) -> None:
     result = run(graph, context=make_context(policy=policy))
@@ -199,7 +201,7 @@ WITHOUT = {
 
 
 @pytest.mark.parametrize("role", WITHOUT)
-def test_a_tool_that_is_down_degrades_the_post(graph: gem.Graph, role: str) -> None:
+def test_gem_graph_with_tool_down_degrades_post_with_w103(graph: gem.Graph, role: str) -> None:
     tools = make_tools()
     tools[role].fail = down(role)
     result = run(graph, context=make_context(tools))
@@ -212,7 +214,7 @@ def test_a_tool_that_is_down_degrades_the_post(graph: gem.Graph, role: str) -> N
     assert result.tokens == tuple(TEXT.split())
 
 
-def test_only_one_branch_of_a_fan_out_fails(graph: gem.Graph) -> None:
+def test_gem_graph_with_one_failing_rerank_branch_keeps_other(graph: gem.Graph) -> None:
     tools = make_tools()
     tools["reranker"].delay = iter((0.0, 0.05)).__next__
     tools["reranker"].fail = lambda attempt: ToolUnavailable("reranker", "busy") if attempt == 1 else None
@@ -223,7 +225,7 @@ def test_only_one_branch_of_a_fan_out_fails(graph: gem.Graph) -> None:
 
 @pytest.mark.parametrize("error", [ConnectionError("refused"), TimeoutError("slow")])
 @pytest.mark.parametrize(("failures", "status"), [(2, "ok"), (3, "degraded")])
-def test_transient_failures_are_retried(
+def test_gem_graph_transient_failures_are_retried_twice(
     monkeypatch: pytest.MonkeyPatch, error: Exception, failures: int, status: str
 ) -> None:
     monkeypatch.setattr(gem, "RETRY", RETRY._replace(initial_interval=0.0, jitter=False))
@@ -233,19 +235,19 @@ def test_transient_failures_are_retried(
     assert (result.status, len(tools["matcher"].seen)) == (status, 3)
 
 
-def test_a_plain_unavailable_tool_is_not_asked_again(graph: gem.Graph) -> None:
+def test_gem_graph_unavailable_tool_is_called_once(graph: gem.Graph) -> None:
     tools = make_tools(knowledge=ScriptedKnowledge(fail=down("knowledge")))
     run(graph, context=make_context(tools))
     assert len(tools["knowledge"].seen) == 1
 
 
-def test_a_hung_tool_counts_as_down(graph: gem.Graph) -> None:
+def test_gem_graph_with_hung_tool_degrades_post(graph: gem.Graph) -> None:
     tools = make_tools("tagger", matcher=ScriptedMatcher(delay=lambda: 0.2))
     result = run(graph, context=Context(calls=LiveCalls(tools, timeout_s=0.02)))
     assert result.status == "degraded" and "no answer within 0.02 s" in result.warnings[0].message
 
 
-def test_a_defect_is_not_hidden(graph: gem.Graph) -> None:
+def test_gem_graph_with_defective_tool_raises_its_error(graph: gem.Graph) -> None:
     tools = make_tools()
     tools["matcher"].fail = lambda attempt: ValueError("a defect")
     with pytest.raises(ValueError, match="a defect"):
@@ -259,7 +261,7 @@ class StrayReranker(Scripted):
         return Reranked(label="festival")
 
 
-def test_an_answer_outside_the_candidates_is_refused(graph: gem.Graph) -> None:
+def test_gem_graph_reranker_answer_outside_candidates_keeps_tagger_label(graph: gem.Graph) -> None:
     result = run(graph, context=make_context(make_tools(reranker=StrayReranker())))
     assert [entity.fine_label for entity in result.entities] == ["politician", "politician", "politician", "city"]
     assert result.status == "degraded" and "'festival'" in result.warnings[0].message
@@ -270,12 +272,12 @@ def test_an_answer_outside_the_candidates_is_refused(graph: gem.Graph) -> None:
     ("label", "expected"),
     [("PER", ("PER", None)), ("athlete", ("PER", "athlete")), ("common_person", ("PER", "person_other"))],
 )
-def test_split_label(label: str, expected: tuple[str, str | None]) -> None:
+def test_split_label_returns_coarse_and_fine_type(label: str, expected: tuple[str, str | None]) -> None:
     assert textual.split_label(label) == expected
 
 
 @pytest.mark.parametrize(("requested", "codes"), [((), []), (("knowledge", "tagger"), ["W102"])])
-def test_a_step_left_out(graph: gem.Graph, requested: Sequence[str], codes: list[str]) -> None:
+def test_gem_graph_without_asked_tool_warns_w102(graph: gem.Graph, requested: Sequence[str], codes: list[str]) -> None:
     """Silent in the warnings unless it was asked for; never in the provenance; not a degradation."""
     context = make_context(make_tools("tagger", *VISUAL), requested=frozenset(requested))
     result = run(graph, context=context)
@@ -283,13 +285,13 @@ def test_a_step_left_out(graph: gem.Graph, requested: Sequence[str], codes: list
     assert result.entities[0].provenance == ("tagger", "matcher", "tracer", "segmenter")
 
 
-def test_a_missing_picture_degrades(graph: gem.Graph) -> None:
+def test_gem_graph_with_missing_picture_notice_degrades_post(graph: gem.Graph) -> None:
     notice = Notice(code="W101", tool="picture", message="not found")
     result = run(graph, image=None, notices=(notice,))
     assert (result.status, result.warnings) == ("degraded", (notice,))
 
 
-def test_progress(graph: gem.Graph) -> None:
+def test_stream_post_yields_started_and_finished_event_per_step(graph: gem.Graph) -> None:
     async def events() -> list[StepEvent | Extraction]:
         post = Post(id="p", text=TEXT)
         return [event async for event in stream_post(graph, post, IMAGE, make_context())]
@@ -306,7 +308,7 @@ def test_progress(graph: gem.Graph) -> None:
     assert all(step.ms is not None and step.ms >= 0 for step in steps if step.phase == "finished")
 
 
-def test_posts_overlap(graph: gem.Graph) -> None:
+def test_extract_post_of_two_posts_runs_concurrently(graph: gem.Graph) -> None:
     """Both taggers wait for each other: the posts can only end if they run at the same time."""
     meeting = threading.Barrier(2)
     tagger = ScriptedTagger(delay=lambda: 0.0 * meeting.wait(timeout=PATIENCE_S))
@@ -319,7 +321,7 @@ def test_posts_overlap(graph: gem.Graph) -> None:
     assert [result.entities[0].text for result in asyncio.run(both())] == ["Anna", "Bob"]
 
 
-def test_state_is_plain_json_at_every_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
+def test_gem_graph_state_is_plain_json_at_every_checkpoint(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing that a serialiser would warn about or reject, and no path."""
     graph = gem.build(checkpointer=InMemorySaver())
     config: Any = {"configurable": {"thread_id": "t"}}
@@ -332,7 +334,7 @@ def test_state_is_plain_json_at_every_checkpoint(caplog: pytest.LogCaptureFixtur
     assert not caplog.records
 
 
-def test_fingerprint_says_what_decides_the_result(graph: gem.Graph) -> None:
+def test_fingerprint_depends_on_tools_and_policy_only(graph: gem.Graph) -> None:
     def mark(**fields: Any) -> str:
         return make_context(**fields).fingerprint(graph.name)
 
@@ -343,13 +345,13 @@ def test_fingerprint_says_what_decides_the_result(graph: gem.Graph) -> None:
     assert len(prints) == 4
 
 
-def test_merging_does_not_depend_on_order() -> None:
+def test_merge_findings_is_independent_of_order() -> None:
     one, two = {"index": 0, "label": "PER"}, {"index": 3, "label": "ORG"}
     start = [{"index": 0, "near_gamma": True}]
     assert merge_findings(merge_findings(start, [two]), [one]) == merge_findings(merge_findings(start, [one]), [two])  # type: ignore[list-item]
 
 
-def test_a_failed_post_keeps_its_error() -> None:
+def test_failed_extraction_holds_error_as_w100() -> None:
     error = NamepinError("E124", "the picture is truncated", where="a.jpg")
     result = failed_extraction(Post(id="p", text="Anna met Bob"), IMAGE, error, "f" * 64)
     assert (result.status, result.tokens) == ("failed", ("Anna", "met", "Bob"))
@@ -357,7 +359,7 @@ def test_a_failed_post_keeps_its_error() -> None:
     assert Extraction.model_validate_json(result.to_json()) == result
 
 
-def test_an_unsure_mention_of_a_coarse_tagger_is_reranked_among_all_four(graph: gem.Graph) -> None:
+def test_gem_graph_with_coarse_tagger_reranks_among_four_types(graph: gem.Graph) -> None:
     tools = make_tools("tagger", "reranker", tagger=CoarseTagger())
     (entity,) = run(graph, "Anna", context=make_context(tools)).entities
     assert tools["reranker"].seen[0].candidates == ("PER", "ORG", "LOC", "OTHER")

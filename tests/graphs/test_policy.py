@@ -19,25 +19,25 @@ FINE = {name: (51 - i) / 1326 for i, name in enumerate(FINE51)}
 FOUR = {"PER": 0.4, "LOC": 0.3, "ORG": 0.2, "OTHER": 0.1}
 
 
-def test_the_papers_settings_are_the_defaults() -> None:
+def test_gate_policy_defaults_equal_paper() -> None:
     assert (GatePolicy().gamma, GatePolicy().k) == (0.2, 5)
 
 
 @pytest.mark.parametrize(("entropy", "hard"), [(None, 0), (0.0, 0), (0.2, 0), (0.2000001, 5), (3.9, 5)])
-def test_only_entropies_above_gamma_are_reranked(entropy: float | None, hard: int) -> None:
+def test_gate_candidates_require_entropy_above_gamma(entropy: float | None, hard: int) -> None:
     assert GatePolicy().candidates(FINE, entropy) == FINE51[:hard]
 
 
 @pytest.mark.parametrize(("k", "names"), [(2, ("PER", "LOC")), (5, tuple(FOUR)), (60, tuple(FOUR))])
-def test_gmner_has_four_types_however_large_k_is(k: int, names: tuple[str, ...]) -> None:
+def test_gate_candidates_of_gmner_are_at_most_four(k: int, names: tuple[str, ...]) -> None:
     assert GatePolicy(k=k).candidates(FOUR, 1.28) == names
 
 
-def test_one_type_leaves_nothing_to_choose() -> None:
+def test_gate_candidates_of_single_type_are_empty() -> None:
     assert GatePolicy(gamma=0).candidates({"city": 1.0}, 0.1) == ()
 
 
-def test_equal_scores_are_ordered_by_name() -> None:
+def test_gate_candidates_with_equal_scores_are_sorted_by_name() -> None:
     scores = {"city": 0.25, "actor": 0.25, "band": 0.25, "park": 0.25}
     assert GatePolicy(k=3).candidates(scores, 1.38) == ("actor", "band", "city")
 
@@ -45,12 +45,12 @@ def test_equal_scores_are_ordered_by_name() -> None:
 @pytest.mark.parametrize(
     ("entropy", "near"), [(0.1901, True), (0.1899, False), (0.2, True), (0.2099, True), (0.211, False), (None, False)]
 )
-def test_the_margin_band(entropy: float | None, near: bool) -> None:
+def test_gate_near_is_true_within_margin_only(entropy: float | None, near: bool) -> None:
     assert GatePolicy().near(entropy) is near
 
 
 @pytest.mark.parametrize(("scheme", "types"), [("4/51", FINE51), ("4", COARSE4), ("8/51", FINE51)])
-def test_the_taggers_entropy_is_that_of_its_scores(
+def test_tagger_entropy_equals_entropy_of_its_scores(
     tmp_path_factory: pytest.TempPathFactory, scheme: str, types: tuple[str, ...]
 ) -> None:
     folder = tmp_path_factory.mktemp("tagger")

@@ -49,7 +49,7 @@ def path(graph: Graph, text: str, image: ImageRef | None, context: Context) -> s
     return " ".join(asyncio.run(graph.ainvoke(state, context=context))["path"])
 
 
-def test_nodes_are_the_papers_figure(graph: Graph) -> None:
+def test_riveg_graph_nodes_equal_paper_figure(graph: Graph) -> None:
     assert [n for n in graph.get_graph().nodes if not n.startswith("__")] == FIGURE
     assert "entail -.-> ground" in riveg.mermaid()
 
@@ -77,11 +77,13 @@ SECOND = ("entailment", "grounder", "segmenter")
         (TEXT, IMAGE, ("examples", "tagger"), "tag gate"),
     ],
 )  # fmt: skip
-def test_routes(graph: Graph, text: str, image: ImageRef | None, roles: tuple[str, ...], expected: str) -> None:
+def test_riveg_graph_route_depends_on_text_picture_and_tools(
+    graph: Graph, text: str, image: ImageRef | None, roles: tuple[str, ...], expected: str
+) -> None:
     assert path(graph, text, image, make_context(riveg_tools(*roles))) == f"{expected} assemble"
 
 
-def test_several_hard_mentions_are_expanded_once_each(graph: Graph) -> None:
+def test_riveg_graph_with_two_hard_mentions_expands_each_once(graph: Graph) -> None:
     tools = riveg_tools("tagger", "reranker", "expansion", *SECOND)
     assert path(graph, "Zed and Ned met", IMAGE, make_context(tools)) == (
         "tag gate rerank[0] rerank[1] describe expand[0] expand[1] entail assemble"
@@ -90,7 +92,7 @@ def test_several_hard_mentions_are_expanded_once_each(graph: Graph) -> None:
     assert [request.label for request in tools["expansion"].seen] == ["ORG", "ORG"], "the reranked type"
 
 
-def test_what_reaches_each_tool_and_what_comes_out(graph: Graph) -> None:
+def test_riveg_graph_passes_each_tool_its_inputs_and_fills_entities(graph: Graph) -> None:
     tools = riveg_tools()
     anna, carla, zed, oslo = run(graph, tools=tools).entities
 
@@ -113,7 +115,7 @@ def test_what_reaches_each_tool_and_what_comes_out(graph: Graph) -> None:
     assert carla.box == (1, 10, 21, 30), "the box stays the grounder's"
 
 
-def test_a_mask_beside_its_box_is_flagged(graph: Graph) -> None:
+def test_riveg_graph_mask_beside_box_is_flagged_ambiguous_with_w124(graph: Graph) -> None:
     found = run(graph)
     assert [(w.code, "Carla" in w.message) for w in found.warnings] == [("W124", True)]
     assert [e.ambiguous for e in found.entities] == [False, True, False, False]
@@ -124,20 +126,20 @@ def test_a_mask_beside_its_box_is_flagged(graph: Graph) -> None:
     ("text", "expression"),
     [("both", "Anna (PER) – a PER called anna"), ("entity", "Anna (PER)"), ("expansion", "a PER called anna")],
 )
-def test_expressions_of_table_x(graph: Graph, text: Any, expression: str) -> None:
+def test_riveg_expression_policy_selects_text_of_table_x(graph: Graph, text: Any, expression: str) -> None:
     tools = riveg_tools()
     found = run(graph, "Anna", tools=tools, policy=Policy(expression=ExpressionPolicy(text=text)))
     assert found.entities[0].expression == expression
     assert len(tools["expansion"].seen) == (0 if text == "entity" else 1), "nothing is asked that nobody reads"
 
 
-def test_an_expansion_that_is_missing_leaves_name_and_type(graph: Graph) -> None:
+def test_riveg_graph_with_expansion_down_uses_name_and_type(graph: Graph) -> None:
     found = run(graph, "Anna", tools=riveg_tools(expansion=ScriptedExpansion(fail=down("expansion"))))
     assert found.entities[0].expression == "Anna (PER)" and found.entities[0].box
     assert found.status == "degraded" and [w.code for w in found.warnings] == ["W103"]
 
 
-def test_without_entailment_every_name_is_looked_for(graph: Graph) -> None:
+def test_riveg_graph_without_entailment_grounds_every_mention(graph: Graph) -> None:
     found = run(graph, "Zara met Bob", tools=riveg_tools("tagger", "grounder"))
     assert [(e.groundable, e.box is None, e.match_score) for e in found.entities] == [
         (True, False, None),
@@ -145,12 +147,12 @@ def test_without_entailment_every_name_is_looked_for(graph: Graph) -> None:
     ]
 
 
-def test_entailed_but_not_found_is_groundable_without_a_box(graph: Graph) -> None:
+def test_riveg_graph_entailed_without_grounding_has_no_box(graph: Graph) -> None:
     bob = run(graph, "Bob").entities[0]
     assert (bob.groundable, bob.box, bob.mask, bob.match_score) == (True, None, None, 0.75)
 
 
-def test_a_grounder_that_segments_needs_no_segmenter(graph: Graph) -> None:
+def test_riveg_graph_with_mask_grounder_needs_no_segmenter(graph: Graph) -> None:
     tools = riveg_tools("tagger", "entailment", grounder=ScriptedGrounder(config={"masks": True}))
     anna = run(graph, "Anna", tools=tools).entities[0]
     assert anna.mask and anna.mask.tight_box() == anna.box and "segmenter" not in anna.provenance
@@ -158,7 +160,7 @@ def test_a_grounder_that_segments_needs_no_segmenter(graph: Graph) -> None:
     assert "segmenter" in with_segmenter.provenance and with_segmenter.mask_score == 0.9
 
 
-def test_the_threshold_is_the_policys(graph: Graph) -> None:
+def test_riveg_graph_match_threshold_decides_groundable(graph: Graph) -> None:
     assert [e.groundable for e in run(graph, policy=Policy(match=MatchPolicy(threshold=0.2))).entities] == [True] * 4
     assert [e.groundable for e in run(graph, policy=Policy(match=MatchPolicy(threshold=0.8))).entities] == [False] * 4
 
@@ -166,7 +168,7 @@ def test_the_threshold_is_the_policys(graph: Graph) -> None:
 @pytest.mark.parametrize(
     "role", ["captioner", "examples", "knowledge", "describer", "entailment", "grounder", "segmenter"]
 )
-def test_a_tool_that_is_down_degrades_the_post(graph: Graph, role: str) -> None:
+def test_riveg_graph_with_tool_down_degrades_post_with_w103(graph: Graph, role: str) -> None:
     tools = riveg_tools()
     tools[role].fail = down(role)
     found = run(graph, tools=tools)
@@ -178,7 +180,7 @@ def test_a_tool_that_is_down_degrades_the_post(graph: Graph, role: str) -> None:
         assert found.entities[0].box and found.entities[0].mask is None
 
 
-def test_forty_mentions_are_bounded(graph: Graph) -> None:
+def test_riveg_graph_with_forty_mentions_bounds_expansions_with_w153(graph: Graph) -> None:
     tools = riveg_tools()
     text = " ".join(f"Anna{i}a" for i in range(40))
     found = run(graph, text, tools=tools)
@@ -190,14 +192,14 @@ def test_forty_mentions_are_bounded(graph: Graph) -> None:
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**16))
-def test_the_order_never_depends_on_timing(graph: Graph, seed: int) -> None:
+def test_riveg_graph_with_random_delays_keeps_entity_order(graph: Graph, seed: int) -> None:
     draw = random.Random(seed)
     slow = riveg_tools("tagger", "reranker", *SECOND, expansion=ScriptedExpansion(delay=lambda: draw.random() / 200))
     even = riveg_tools("tagger", "reranker", *SECOND, expansion=ScriptedExpansion())
     assert run(graph, tools=slow).entities == run(graph, tools=even).entities
 
 
-def test_it_is_recorded_and_replayed(graph: Graph, tmp_path: Path) -> None:
+def test_riveg_graph_recording_replays_and_answers_what_if(graph: Graph, tmp_path: Path) -> None:
     calls = make_context(riveg_tools()).calls
     texts = [TEXT, "Bob", "no names", "Zara"]
     with Recorder(tmp_path, graph=graph.name, profile={"profile": "scripted"}) as recorder:
@@ -213,7 +215,7 @@ def test_it_is_recorded_and_replayed(graph: Graph, tmp_path: Path) -> None:
     assert not any(e.ambiguous for e in entity.entities)
 
 
-def test_a_grounder_that_breaks_is_named(graph: Graph) -> None:
+def test_riveg_graph_with_grounder_down_names_it_in_warning(graph: Graph) -> None:
     tools = riveg_tools(grounder=ScriptedGrounder(fail=lambda attempt: ToolUnavailable("grounder", "no answer")))
     assert any("grounder: no answer; places are unknown" in w.message for w in run(graph, tools=tools).warnings)
 
@@ -227,7 +229,7 @@ def test_a_grounder_that_breaks_is_named(graph: Graph) -> None:
         ((0, 0, 10, 10), (20, 20, 30, 30), 0.0),
     ],
 )
-def test_box_iou(one: Any, other: Any, iou: float) -> None:
+def test_box_iou_of_two_boxes_equals_overlap_ratio(one: Any, other: Any, iou: float) -> None:
     assert box_iou(one, other) == pytest.approx(iou)
 
 
@@ -244,7 +246,7 @@ class WrongSize(BoxSegmenter):
         return Segments(segments=(Segment(mask=mask, box=(0, 0, 7, 5)),) * len(request.prompts))
 
 
-def test_masks_of_another_size_are_refused(graph: Graph) -> None:
+def test_riveg_graph_with_mask_of_wrong_size_drops_mask(graph: Graph) -> None:
     found = run(graph, "Anna", tools=riveg_tools(segmenter=WrongSize()))
     assert found.status == "degraded" and found.entities[0].box and found.entities[0].mask is None
     assert any("a mask of 7 x 5 for a picture of 64 x 48" in w.message for w in found.warnings)

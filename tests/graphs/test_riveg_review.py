@@ -16,7 +16,7 @@ from support.riveg_tools import riveg_tools
 POST = {"id": "p", "text": "Anna met Bob and Sam"}
 
 
-def test_it_asks_where_the_entailment_is_close(tmp_path: Path) -> None:
+def test_riveg_review_asks_close_entailments_and_applies_answers(tmp_path: Path) -> None:
     picture = Image.new("RGB", (64, 48), "teal")
     pin = Namepin(Settings(profile="test", graph="riveg", match=MatchPolicy(threshold=0.72)), LiveCalls(riveg_tools()))
     plain = pin.extract(POST, picture)

@@ -25,7 +25,7 @@ def server(profile: Path) -> Iterator[load.Serve]:
         yield server
 
 
-def test_a_slow_model_holds_up_those_who_ask_it_only(server: load.Serve, profile: Path) -> None:
+def test_slow_llm_delays_only_posts_that_ask_it(server: load.Serve, profile: Path) -> None:
     got = load.part_slow(server, profile, delay_s=6, seconds=0.7, clients=2, slow_clients=6)
     for posts in ("same_profile_beside", "starter_beside"):
         assert not got[posts]["connection_errors"] and set(got[posts]["answers"]) == {200}
@@ -34,14 +34,14 @@ def test_a_slow_model_holds_up_those_who_ask_it_only(server: load.Serve, profile
     assert got["that_ask"]["p50_s"] > 6
 
 
-def test_a_crowd_gets_answers_or_429(server: load.Serve) -> None:
+def test_server_beyond_capacity_answers_200_or_429(server: load.Serve) -> None:
     got = load.part_crowd(server, clients=24, seconds=2)
     assert not got["connection_errors"] and set(got["answers"]) == {200, 429} and got["answers"][200] > 3
     assert got["most_running"] <= 4 and got["most_waiting"] <= WAITING
     assert got["over_time"] and got["rss_mb_peak"] > 100
 
 
-def test_sigterm_finishes_what_was_begun_and_hands_jobs_back(server: load.Serve) -> None:
+def test_server_on_sigterm_finishes_requests_and_resumes_jobs(server: load.Serve) -> None:
     got = load.part_farewell(server, posts=16, under_way=3)
     assert got["answers_to_requests_under_way"] == {"200": 3}
     assert got["job_state_after_restart"] == "done" and got["job_complete_and_in_order"]

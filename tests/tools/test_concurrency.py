@@ -9,7 +9,7 @@ from namepin.tools.concurrency import map_ahead
 from support.waiting import PATIENCE_S
 
 
-def test_as_many_as_asked_for_are_under_way_and_come_in_order() -> None:
+def test_map_ahead_runs_given_number_at_once_and_yields_in_order() -> None:
     meet, taken = threading.Barrier(3, timeout=PATIENCE_S), list[int]()
 
     def items() -> Iterator[int]:
@@ -27,7 +27,7 @@ def test_as_many_as_asked_for_are_under_way_and_come_in_order() -> None:
     assert list(found) == [n * n for n in range(1, 9)]
 
 
-def test_errors_come_in_their_place() -> None:
+def test_map_ahead_raises_errors_at_their_position() -> None:
     def items() -> Iterator[int]:
         yield from (1, 2)
         raise KeyError("no item")
@@ -42,7 +42,7 @@ def test_errors_come_in_their_place() -> None:
         next(found)
 
 
-def test_who_leaves_early_leaves_no_work_behind() -> None:
+def test_map_ahead_after_close_starts_no_further_work() -> None:
     began, others = list[int](), threading.active_count()
     gate = threading.Event()
 

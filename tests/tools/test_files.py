@@ -19,7 +19,7 @@ NAMES = st.one_of(st.text(st.characters(codec=None), max_size=300), st.text("./\
 
 
 @given(NAMES)
-def test_file_name_any_text_is_one_component_inside_the_folder(name: str) -> None:
+def test_file_name_of_any_text_is_one_safe_component(name: str) -> None:
     folder = Path("/folder")
     made = file_name(name, ".json")
     place = Path(os.path.normpath(folder / made))
@@ -33,20 +33,20 @@ def test_file_name_any_text_is_one_component_inside_the_folder(name: str) -> Non
 @example("x" * 121, "x" * 122)
 @example("", "=")
 @example("con", "=63on")
-def test_file_name_two_texts_have_two_names(one: str, other: str) -> None:
+def test_file_name_of_two_texts_differs(one: str, other: str) -> None:
     assert (file_name(one) == file_name(other)) == (one == other)
 
 
-def test_file_name_hostile_texts_all_differ() -> None:
+def test_file_name_of_hostile_texts_is_distinct() -> None:
     assert len({file_name(name) for name in HOSTILE}) == len(set(HOSTILE))
 
 
 @pytest.mark.parametrize("name", ["O_1", "17_06_10000", "2012-03.b", "post-1", "X" * 120])
-def test_file_name_plain_id_stays(name: str) -> None:
+def test_file_name_of_plain_id_stays_unchanged(name: str) -> None:
     assert file_name(name, ".xml") == f"{name}.xml"
 
 
-def test_file_name_written_by_a_stranger_stays_in_the_folder(tmp_path: Path) -> None:
+def test_file_name_of_hostile_text_stays_in_folder(tmp_path: Path) -> None:
     inside = tmp_path / "deep" / "inside"
     inside.mkdir(parents=True)
     for name in HOSTILE:
@@ -55,7 +55,7 @@ def test_file_name_written_by_a_stranger_stays_in_the_folder(tmp_path: Path) -> 
     assert len(list(inside.iterdir())) == len(set(HOSTILE))
 
 
-def test_file_of_finds_the_bare_name_and_else_the_safe_one(tmp_path: Path) -> None:
+def test_file_of_name_prefers_bare_name_over_safe_one(tmp_path: Path) -> None:
     (tmp_path / "ein Bild ü.jpg").touch()
     (tmp_path / "2024").mkdir()
     (tmp_path / "2024" / "a.jpg").touch()
@@ -65,13 +65,13 @@ def test_file_of_finds_the_bare_name_and_else_the_safe_one(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_file_of_hostile_text_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+def test_file_of_hostile_text_stays_in_folder(tmp_path: Path, name: str) -> None:
     (tmp_path.parent.parent / "escaped.jpg").touch()
     assert Path(os.path.normpath(file_of(tmp_path, name, ".jpg"))).parent == tmp_path
 
 
 @pytest.mark.parametrize("data", ["text é", b"bytes \xff", [b"one", b"two"]], ids=["text", "bytes", "pieces"])
-def test_atomic_write_replaces_a_file(tmp_path: Path, data: str | bytes | list[bytes]) -> None:
+def test_atomic_write_replaces_file_without_leftover(tmp_path: Path, data: str | bytes | list[bytes]) -> None:
     path = tmp_path / "state.json"
     path.write_bytes(b"old")
     atomic_write(path, data)
@@ -79,13 +79,13 @@ def test_atomic_write_replaces_a_file(tmp_path: Path, data: str | bytes | list[b
     assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
-def test_atomic_write_follows_the_umask(tmp_path: Path) -> None:
+def test_atomic_write_follows_umask(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     atomic_write(tmp_path / "whole", b"")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_atomic_stream_after_an_error_keeps_the_old_file(tmp_path: Path) -> None:
+def test_atomic_stream_after_error_keeps_old_file(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     atomic_write(path, b"old")
     with pytest.raises(KeyError), atomic_stream(path) as file:
@@ -94,7 +94,7 @@ def test_atomic_stream_after_an_error_keeps_the_old_file(tmp_path: Path) -> None
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_atomic_path_replaces_a_link_and_not_what_it_names(tmp_path: Path) -> None:
+def test_atomic_path_on_link_replaces_link_only(tmp_path: Path) -> None:
     outside, path = tmp_path / "outside", tmp_path / "link"
     outside.write_bytes(b"untouched")
     path.symlink_to(outside)
@@ -104,7 +104,7 @@ def test_atomic_path_replaces_a_link_and_not_what_it_names(tmp_path: Path) -> No
     assert outside.read_bytes() == b"untouched" and path.read_bytes() == b"new" and not path.is_symlink()
 
 
-def test_atomic_write_reaches_the_disk_before_the_name_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atomic_write_syncs_data_before_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle))[1])
@@ -123,7 +123,7 @@ with atomic_stream(Path(sys.argv[1])) as file:
 """
 
 
-def test_atomic_stream_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+def test_atomic_stream_after_killed_writer_keeps_old_file(tmp_path: Path) -> None:
     path, other = tmp_path / "state[1].json", tmp_path / "state1.json"
     atomic_write(path, b"old")
     subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)

@@ -32,9 +32,7 @@ def region(box: tuple[int, int, int, int]) -> "np.ndarray[tuple[int, int], np.dt
 
 
 @given(PIXELS, PIXELS)
-def test_iou_of_boxes_masks_and_regions_is_one_number(
-    a: tuple[int, int, int, int], b: tuple[int, int, int, int]
-) -> None:
+def test_box_iou_equals_mask_iou_and_region_iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> None:
     counted = region_iou(region(a), region(b))
     assert box_iou(a, b) == box_iou(b, a) == pytest.approx(counted)
     assert mask_iou(Mask.from_array(region(a)), Mask.from_array(region(b))) == pytest.approx(counted)
@@ -52,7 +50,7 @@ def test_iou_of_boxes_masks_and_regions_is_one_number(
         ((0, 0, 0, 0), (0, 0, 0, 0), 0),
     ],
 )
-def test_box_iou_empty_and_touching_boxes_share_nothing(a: Rectangle, b: Rectangle, iou: float) -> None:
+def test_box_iou_of_empty_and_touching_boxes_is_zero(a: Rectangle, b: Rectangle, iou: float) -> None:
     assert box_iou(a, b) == iou
 
 
@@ -65,7 +63,7 @@ def test_region_iou_of_empty_regions_is_zero() -> None:
 
 
 @given(ANY)
-def test_clip_box_result_is_a_box_inside_the_picture(box: Rectangle) -> None:
+def test_clip_box_result_lies_inside_picture(box: Rectangle) -> None:
     clipped = clip_box(box, (100, 80))
     if clipped is None:
         assert shared_area(box, (0, 0, 100, 80)) == 0
@@ -76,16 +74,16 @@ def test_clip_box_result_is_a_box_inside_the_picture(box: Rectangle) -> None:
 
 
 @given(st.integers(-9, 200), st.integers(-9, 200))
-def test_clip_point_result_is_a_pixel_of_the_picture(x: int, y: int) -> None:
+def test_clip_point_result_is_pixel_of_picture(x: int, y: int) -> None:
     point = clip_point((x, y), (100, 80))
     assert holds_point((0, 0, 100, 80), point)
     assert point == (x, y) or not holds_point((0, 0, 100, 80), (x, y))
 
 
-def test_clip_box_cuts_at_the_edges() -> None:
+def test_clip_box_beyond_picture_is_cut_or_none() -> None:
     assert clip_box((-5, -5, 5, 5), (10, 10)) == (0, 0, 5, 5)
     assert clip_box((20, 20, 30, 30), (10, 10)) is None and clip_box((5, 5, 2, 8), (10, 10)) is None
 
 
-def test_inside_picture_allows_the_tolerance() -> None:
+def test_inside_picture_with_tolerance_accepts_small_excess() -> None:
     assert inside_picture((-1, 0, 101, 80), (100, 80), 1) and not inside_picture((-1, 0, 101, 80), (100, 80))

@@ -35,12 +35,12 @@ class Person(BaseModel):
 
 
 @given(st.lists(VALUES, max_size=5))
-def test_read_lines_returns_what_dump_line_wrote(values: list[Any]) -> None:
+def test_read_lines_roundtrip_of_dump_line_equals_values(values: list[Any]) -> None:
     assert [line.parse() for line in read_lines(b"".join(map(dump_line, values)))] == values
 
 
 @pytest.mark.parametrize("char", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"], ids=ascii)
-def test_read_lines_only_a_line_feed_ends_a_line(char: str) -> None:
+def test_read_lines_ends_lines_at_line_feed_only(char: str) -> None:
     text = json.dumps({"text": f"a{char}b"}, ensure_ascii=False)
     assert [line.parse() for line in read_lines(f"{text}\r\n{text}".encode())] == [{"text": f"a{char}b"}] * 2
 
@@ -60,7 +60,7 @@ def test_read_lines_byte_order_mark_alone_is_blank() -> None:
     assert list(read_lines(b"\xef\xbb\xbf\r\n")) == []
 
 
-def test_line_too_long_is_refused_and_the_next_one_read() -> None:
+def test_line_beyond_max_bytes_is_refused_and_next_one_parses() -> None:
     rows = b"[" + b"1," * 50 + b"1]\n[2]\n"
     long, short = read_lines(rows, max_bytes=20)
     assert len(long.data) == 21 and (short.number, short.parse()) == (2, [2])
@@ -83,12 +83,12 @@ def test_line_too_long_is_refused_and_the_next_one_read() -> None:
         (b"9" * 6000, "digits"),
     ],
 )
-def test_parse_json_refuses(data: bytes, says: str) -> None:
+def test_parse_json_of_invalid_data_raises_value_error(data: bytes, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_json(data)
 
 
-def test_parse_object_refuses_another_value() -> None:
+def test_parse_object_of_other_value_raises_value_error() -> None:
     with pytest.raises(ValueError, match="not a JSON object"):
         next(read_lines(b"[1]")).parse_object()
 
@@ -101,7 +101,7 @@ def test_parse_object_refuses_another_value() -> None:
         ('{"name": NaN}', "E134: not a person: not JSON: NaN is not a finite number (%s:2); give a name"),
     ],
 )
-def test_read_rows_names_file_and_line(tmp_path: Path, row: str, says: str) -> None:
+def test_read_rows_with_invalid_row_raises_e134_with_file_and_line(tmp_path: Path, row: str, says: str) -> None:
     path = tmp_path / "people.jsonl"
     path.write_text('{"name": "Ada"}\n' + row, "utf-8")
     rows = read_rows(path, Person.model_validate, "a person", "give a name")
@@ -111,20 +111,20 @@ def test_read_rows_names_file_and_line(tmp_path: Path, row: str, says: str) -> N
     assert str(caught.value) == says % path
 
 
-def test_read_rows_missing_key_is_named(tmp_path: Path) -> None:
+def test_read_rows_with_missing_key_raises_e134_with_key(tmp_path: Path) -> None:
     path = tmp_path / "people.jsonl"
     path.write_text("{}", "utf-8")
     with pytest.raises(NamepinError, match="E134: not a person: 'name' is missing"):
         list(read_placed_rows(path, lambda row: str(row["name"]), "a person"))
 
 
-def test_read_rows_unreadable_file_is_coded(tmp_path: Path) -> None:
+def test_read_rows_of_unreadable_file_raises_e130(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E130"):
         list(read_rows(tmp_path, dict, "a row"))
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, {"a": [-math.inf]}])
-def test_dump_json_refuses_what_is_not_finite(value: Any) -> None:
+def test_dump_json_of_non_finite_number_raises_value_error(value: Any) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         dump_json(value)
 

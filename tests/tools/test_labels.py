@@ -9,7 +9,7 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.labels import COARSE4, COARSE8, FINE51, FINE_TO_COARSE4, FMNERG_TREE, canonical_label
 
 
-def test_the_counts_are_the_papers() -> None:
+def test_label_scheme_counts_equal_papers() -> None:
     assert (len(COARSE4), len(COARSE8), len(FINE51), len(set(FINE51))) == (4, 8, 51, 51)
     assert {c: len(f) for c, f in FMNERG_TREE.items()} == {
         "location": 7,
@@ -23,7 +23,7 @@ def test_the_counts_are_the_papers() -> None:
     }
 
 
-def test_every_fine_type_has_one_parent_of_four() -> None:
+def test_fine_types_each_have_one_coarse4_parent() -> None:
     assert Counter(FINE_TO_COARSE4.values()) == {"PER": 13, "ORG": 10, "LOC": 11, "OTHER": 17}
     assert sorted(FINE_TO_COARSE4) == sorted(FINE51) and set(FINE_TO_COARSE4.values()) == set(COARSE4)
 
@@ -31,11 +31,11 @@ def test_every_fine_type_has_one_parent_of_four() -> None:
 @pytest.mark.parametrize(
     ("fine", "coarse"), [("sports_facility", "LOC"), ("band", "ORG"), ("character", "PER"), ("festival", "OTHER")]
 )
-def test_mapping(fine: str, coarse: str) -> None:
+def test_fine_to_coarse4_maps_fine_type_to_parent(fine: str, coarse: str) -> None:
     assert FINE_TO_COARSE4[fine] == coarse
 
 
-def test_aliases_and_unknown_labels() -> None:
+def test_canonical_label_resolves_alias_or_raises_e110() -> None:
     assert canonical_label("common_person", "fmnerg51") == "person_other"
     assert canonical_label("PER", "gmner4") == "PER"
     with pytest.raises(NamepinError, match="E110"):
@@ -44,7 +44,7 @@ def test_aliases_and_unknown_labels() -> None:
 
 @pytest.mark.data
 @pytest.mark.parametrize("file", ["fmnerg/txt_fine/train", "fmnerg/txt_fine/dev", "fmnerg-test300/txt_fine/dev"])
-def test_every_fine_label_of_the_releases_is_known(data_root: Path, file: str) -> None:
+def test_canonical_label_knows_every_fine_label_of_releases(data_root: Path, file: str) -> None:
     lines = (data_root / f"{file}.txt").read_text().splitlines()
     rows = [line.split("\t") for line in lines if line.count("\t") == 2]
     tags = {(coarse[2:], fine[2:]) for _, coarse, fine in rows if coarse != "O"}

@@ -43,7 +43,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("text", CASES, ids=ascii)
-def test_tokens(text: str) -> None:
+def test_tweet_tokens_of_text_equal_expected_tokens(text: str) -> None:
     assert "|".join(tweet_tokens(text)) == CASES[text]
 
 
@@ -95,7 +95,7 @@ TEXTS = st.one_of(st.lists(PIECES, max_size=40).map("".join), st.text(max_size=6
 
 
 @given(TEXTS)
-def test_tokens_cover_the_text_in_order(text: str) -> None:
+def test_tweet_tokens_cover_text_in_order(text: str) -> None:
     tokens = tweet_tokens(text)
     covered = set()
     for start, end in token_offsets(text, tokens):
@@ -106,12 +106,12 @@ def test_tokens_cover_the_text_in_order(text: str) -> None:
 
 
 @given(TEXTS)
-def test_a_tokenised_text_stays_as_it_is(text: str) -> None:
+def test_tweet_tokens_of_tokenised_text_are_unchanged(text: str) -> None:
     tokens = tweet_tokens(text)
     assert tweet_tokens(" ".join(tokens)) == tokens
 
 
-def test_every_kind_of_white_space_separates() -> None:
+def test_tweet_tokens_split_at_every_unicode_space() -> None:
     spaces = [chr(i) for i in range(sys.maxunicode + 1) if chr(i).isspace()]
     assert len(spaces) > 20
     assert tweet_tokens("".join(f"a{space}" for space in spaces)) == ("a",) * len(spaces)
@@ -136,13 +136,13 @@ def test_every_kind_of_white_space_separates() -> None:
     ],
     ids=ascii,
 )
-def test_time_is_linear_in_the_text(unit: str) -> None:
+def test_tweet_tokens_take_linear_time(unit: str) -> None:
     """Each unit, repeated, sends some alternative far ahead."""
     text = (unit * 50_000)[:50_000]
     assert growth(lambda size: tweet_tokens(text[:size]), 3125, 50_000) < 64, "16 if linear, 256 if quadratic"
 
 
-def test_cleaning_keeps_every_offset() -> None:
+def test_clean_text_keeps_length_and_offsets() -> None:
     assert clean_text("a\x00b\x07\tc\r\nd\x9f") == "a b \tc\r\nd "
     assert clean_text("x\ud800y\udcff") == "x\ufffdy\ufffd"
     assert clean_text("می\u200cخواهم 😂") == "می\u200cخواهم 😂"
@@ -150,7 +150,7 @@ def test_cleaning_keeps_every_offset() -> None:
 
 
 @given(TEXTS)
-def test_cleaned_text_is_valid_and_as_long(text: str) -> None:
+def test_clean_text_of_any_text_is_valid_and_as_long(text: str) -> None:
     try:
         cleaned = clean_text(text)
     except NamepinError as error:
@@ -163,17 +163,17 @@ def test_cleaned_text_is_valid_and_as_long(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\x00\x00", "\u200b\u200f", "\u2028"], ids=ascii)
-def test_text_without_anything_visible_is_refused(text: str) -> None:
+def test_clean_text_without_visible_character_raises_e101(text: str) -> None:
     with pytest.raises(NamepinError, match="E101"):
         clean_text(text)
 
 
 @pytest.mark.parametrize("text", ["😂", "؟", "\ufffd", "…"])
-def test_a_single_visible_character_is_a_text(text: str) -> None:
+def test_clean_text_of_one_visible_character_returns_it(text: str) -> None:
     assert clean_text(text) == text
 
 
-def test_too_long_a_text_is_refused() -> None:
+def test_clean_text_beyond_limit_raises_e102() -> None:
     with pytest.raises(NamepinError, match="E102: the text has 200,001 characters, more than 200,000"):
         clean_text("a" * (MAX_CHARACTERS + 1))
 
@@ -245,7 +245,7 @@ def agreement(path: Path) -> tuple[float, float, float]:
 
 @pytest.mark.data
 @pytest.mark.parametrize("split", ["train", "dev"])
-def test_gmner_posts_are_cut_as_their_release_cuts_them(data_root: Path, split: str) -> None:
+def test_tweet_tokens_of_gmner_posts_agree_with_release(data_root: Path, split: str) -> None:
     linkless, every, edges = agreement(data_root / "gmner" / "txt" / f"{split}.txt")
     print(f"{split}: same tokens {linkless:.4f} of the posts without a link, {every:.4f} of all; edges {edges:.4f}")
     assert linkless > 0.9 and edges > 0.99

@@ -50,18 +50,18 @@ def an_extraction(**changes: object) -> Extraction:
     return Extraction(**(fields | changes))
 
 
-def test_extraction_survives_json_unchanged() -> None:
+def test_extraction_json_roundtrip_equals_extraction() -> None:
     extraction = an_extraction(extra={"lang": "en", "n": [1, None]})
     again = Extraction.model_validate_json(extraction.to_json())
     assert again == extraction
     assert again.to_json() == extraction.to_json()
 
 
-def test_extra_is_absent_where_the_input_had_none() -> None:
+def test_extraction_json_without_extra_omits_field() -> None:
     assert '"extra"' not in an_extraction().to_json()
 
 
-def test_types_are_frozen() -> None:
+def test_entity_assignment_raises_validation_error() -> None:
     with pytest.raises(ValidationError):
         an_entity().label = "ORG"  # type: ignore[misc]
 
@@ -85,28 +85,28 @@ def test_types_are_frozen() -> None:
         {"match_score": 1.5},
     ],
 )
-def test_inconsistent_entities_are_refused(changes: dict[str, object]) -> None:
+def test_extraction_with_inconsistent_entity_raises_validation_error(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         an_extraction(entities=(an_entity(**changes),))
 
 
-def test_entities_come_in_text_order() -> None:
+def test_extraction_with_entities_out_of_order_raises_validation_error() -> None:
     today = Entity(text="today", start=19, end=24, token_span=(4, 5), label="OTHER")
     assert an_extraction(entities=(an_entity(), today))
     with pytest.raises(ValidationError, match="order"):
         an_extraction(entities=(today, an_entity()))
 
 
-def test_grounded_without_a_box_is_legal() -> None:
+def test_grounding_groundable_without_box_is_valid() -> None:
     assert Grounding(groundable=True).box is None
 
 
-def test_mention_checks_its_fine_label() -> None:
+def test_mention_with_foreign_fine_label_raises_validation_error() -> None:
     with pytest.raises(ValidationError, match="belongs to"):
         Mention(index=0, text="a", start=0, end=1, token_span=(0, 1), label="LOC", fine_label="actor")
 
 
-def test_post_builds_its_text_from_tokens() -> None:
+def test_post_of_tokens_joins_them_to_text() -> None:
     assert Post(id="1", tokens=("New", "York")).text == "New York"
     assert Post(id="1", tokens=("New", "York"), text="New York").tokens == ("New", "York")
 
@@ -123,13 +123,13 @@ def test_post_builds_its_text_from_tokens() -> None:
         {"text": "a", "colour": "red"},
     ],
 )
-def test_unusable_posts_are_refused(fields: dict[str, object]) -> None:
+def test_post_with_unusable_fields_raises_validation_error(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Post(**({"id": "1"} | fields))
 
 
 @given(st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=1))
-def test_offsets_of_joined_tokens_are_exact(tokens: list[str]) -> None:
+def test_token_offsets_of_joined_tokens_are_exact(tokens: list[str]) -> None:
     text = " ".join(tokens)
     expected, at = [], 0
     for token in tokens:
@@ -141,13 +141,13 @@ def test_offsets_of_joined_tokens_are_exact(tokens: list[str]) -> None:
         assert list(found) == expected
 
 
-def test_offsets_refuse_tokens_that_are_not_there() -> None:
+def test_token_offsets_of_absent_token_raise_value_error() -> None:
     with pytest.raises(ValueError, match="token 1"):
         token_offsets("a b", ("a", "c"))
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-def test_masks_survive_encoding(array: np.ndarray) -> None:
+def test_mask_encoding_roundtrip_equals_array(array: np.ndarray) -> None:
     mask = Mask.from_array(array)
     assert (mask.to_array() == array).all()
     box = mask.tight_box()
@@ -161,12 +161,12 @@ def test_masks_survive_encoding(array: np.ndarray) -> None:
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 200), st.integers(1, 200)), elements=st.booleans()))
-def test_any_real_encoding_is_accepted(array: np.ndarray) -> None:
+def test_mask_from_any_array_keeps_size(array: np.ndarray) -> None:
     assert Mask.from_array(array).size == array.shape
 
 
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=20))
-def test_a_forged_mask_is_refused_before_it_is_decoded(counts: str) -> None:
+def test_mask_with_arbitrary_counts_decodes_or_raises_validation_error(counts: str) -> None:
     try:
         mask = Mask(size=(3, 4), counts=counts)
     except ValidationError:
@@ -175,6 +175,6 @@ def test_a_forged_mask_is_refused_before_it_is_decoded(counts: str) -> None:
 
 
 @pytest.mark.parametrize("counts", ["", "P", "1", "é", "oooooooooooooo", "<0<0"])
-def test_broken_run_lengths(counts: str) -> None:
+def test_mask_with_broken_counts_raises_validation_error(counts: str) -> None:
     with pytest.raises(ValidationError):
         Mask(size=(3, 4), counts=counts)

@@ -29,7 +29,7 @@ def failures(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "failures.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_order_counts_and_the_same_results_as_one_by_one(cli: Cli, tmp_path: Path) -> None:
+def test_batch_keeps_input_order_and_equals_single_extractions(cli: Cli, tmp_path: Path) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", 40, row=7)
     out = tmp_path / "out"
     assert cli("batch", posts, "--out", out, *TEXT_ONLY).code == 0
@@ -51,7 +51,7 @@ def _exact(entity: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def test_again_changes_nothing(cli: Cli, tmp_path: Path) -> None:
+def test_batch_rerun_of_finished_folder_leaves_predictions_unchanged(cli: Cli, tmp_path: Path) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 5), tmp_path / "out"
     cli("batch", posts, "--out", out, *TEXT_ONLY)
     before = (out / "predictions.jsonl").read_bytes()
@@ -60,7 +60,7 @@ def test_again_changes_nothing(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [0, 1, 17, 200, 1000, 2500])
-def test_a_file_torn_anywhere_is_completed_exactly(cli: Cli, tmp_path: Path, torn: int) -> None:
+def test_batch_resume_with_torn_predictions_completes_them_exactly(cli: Cli, tmp_path: Path, torn: int) -> None:
     posts, whole, out = write_posts(tmp_path / "posts.jsonl", 6), tmp_path / "whole", tmp_path / "out"
     lines = posts.read_text().splitlines()
     posts.write_text("\n".join([*lines[:2], "not json", *lines[2:]]))
@@ -73,7 +73,7 @@ def test_a_file_torn_anywhere_is_completed_exactly(cli: Cli, tmp_path: Path, tor
     assert failures(out) == failures(whole) and [f["row"] for f in failures(out)] == [3]
 
 
-def test_what_is_wrong_with_rows_is_listed(cli: Cli, tmp_path: Path) -> None:
+def test_batch_with_bad_rows_lists_each_in_failures_jsonl(cli: Cli, tmp_path: Path) -> None:
     posts, out = tmp_path / "posts.jsonl", tmp_path / "out"
     good = [{"id": "a", "text": "Bob"}, {"id": "c", "text": "Oslo", "image": "gone.jpg"}, {"id": "d", "text": "Paris"}]
     bad = ["{", "7", '{"id": "a", "text": "twice"}', '{"id": "b", "text": " "}', "", '{"text": "no id"}']
@@ -94,7 +94,7 @@ def test_what_is_wrong_with_rows_is_listed(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["input", "profile", "foreign"])
-def test_another_input_or_profile_is_refused(cli: Cli, tmp_path: Path, change: str) -> None:
+def test_batch_resume_with_other_input_or_profile_raises_e502(cli: Cli, tmp_path: Path, change: str) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 3), tmp_path / "out"
     cli("batch", posts, "--out", out, *TEXT_ONLY)
     more = {"input": (), "profile": ("--set", "gate.gamma=1"), "foreign": ()}[change]
@@ -106,14 +106,14 @@ def test_another_input_or_profile_is_refused(cli: Cli, tmp_path: Path, change: s
     assert ran.code == 2 and "E502" in ran.err and "--out" in ran.err
 
 
-def test_a_trial_is_gone_on_with(cli: Cli, tmp_path: Path) -> None:
+def test_batch_resume_after_limit_completes_all_rows(cli: Cli, tmp_path: Path) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 6), tmp_path / "out"
     cli("batch", posts, "--out", out, "--limit", "2", *TEXT_ONLY)
     assert cli("batch", posts, "--out", out, *TEXT_ONLY).code == 0
     assert [row["id"] for row in timeless(out / "predictions.jsonl")] == [f"p{i:04}" for i in range(6)]
 
 
-def test_sigkill_at_any_moment_loses_nothing(cli: Cli, tmp_path: Path) -> None:
+def test_batch_resume_after_sigkill_loses_no_row(cli: Cli, tmp_path: Path) -> None:
     posts, whole, out = write_posts(tmp_path / "posts.jsonl", 100), tmp_path / "whole", tmp_path / "out"
     assert cli("batch", posts, "--out", whole, *TEXT_ONLY).code == 0
     kills, moments = 0, sorted(random.Random(8).sample(range(1, 75), 3))
@@ -133,7 +133,7 @@ def test_sigkill_at_any_moment_loses_nothing(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_or_a_schedulers_signal_finishes_what_is_on_its_way(tmp_path: Path, number: signal.Signals) -> None:
+def test_batch_on_sigint_or_sigterm_finishes_pending_posts(tmp_path: Path, number: signal.Signals) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 20_000), tmp_path / "out"
     process = start([posts, "--out", out, *TEXT_ONLY])
     while not ((out / "predictions.jsonl").exists() and (out / "predictions.jsonl").stat().st_size):
@@ -145,7 +145,7 @@ def test_ctrl_c_or_a_schedulers_signal_finishes_what_is_on_its_way(tmp_path: Pat
     assert manifest["status"] == "stopped" and manifest["rows"] == len(timeless(out / "predictions.jsonl"))
 
 
-def test_two_processes_on_one_folder(cli: Cli, tmp_path: Path) -> None:
+def test_batch_on_folder_in_use_raises_e501(cli: Cli, tmp_path: Path) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 5000), tmp_path / "out"
     process = start([posts, "--out", out, *TEXT_ONLY])
     while not (out / "predictions.jsonl").exists():
@@ -156,7 +156,7 @@ def test_two_processes_on_one_folder(cli: Cli, tmp_path: Path) -> None:
     assert ran.code == 2 and "E501" in ran.err
 
 
-def test_a_full_disk_is_said_and_gone_on_from(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_on_full_disk_raises_e500_and_resumes(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
     posts, out = write_posts(tmp_path / "posts.jsonl", 60), tmp_path / "out"
@@ -173,9 +173,7 @@ def test_a_full_disk_is_said_and_gone_on_from(cli: Cli, tmp_path: Path, monkeypa
     assert [row["id"] for row in timeless(out / "predictions.jsonl")] == [f"p{i:04}" for i in range(60)]
 
 
-def test_a_picture_that_takes_too_long_is_given_up_and_its_neighbours_notice_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_with_slow_picture_degrades_only_its_post(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slow.jpg").write_bytes(slow_jpeg())
     ordinary = {"image": str(ROOT / "examples" / "chelsea.jpg")}
     rows = [{"id": f"p{n}", "text": f"Bob Dylan {n}", **ordinary} for n in range(6)]
@@ -190,14 +188,14 @@ def test_a_picture_that_takes_too_long_is_given_up_and_its_neighbours_notice_not
     assert done[3]["warnings"][0]["code"] == "W101" and "E129" in done[3]["warnings"][0]["message"]
 
 
-def test_a_clock_that_goes_backwards_changes_nothing(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_with_backward_clock_has_valid_seconds(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posts, clock = write_posts(tmp_path / "posts.jsonl", 5), iter(range(10**9, 0, -1000))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
     assert cli("batch", posts, "--out", tmp_path / "out", *TEXT_ONLY).code == 0
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["seconds"] >= 0
 
 
-def test_parquet_and_data_sets(cli: Cli, tmp_path: Path, data_root: Path) -> None:
+def test_batch_reads_parquet_and_dataset_sources(cli: Cli, tmp_path: Path, data_root: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -213,13 +211,13 @@ def test_parquet_and_data_sets(cli: Cli, tmp_path: Path, data_root: Path) -> Non
         assert cli("batch", name, "--out", tmp_path / "c", *TEXT_ONLY).code == 2
 
 
-def test_ids_are_told_apart_in_little_memory() -> None:
+def test_seen_ids_detect_repeats_among_70000_ids() -> None:
     seen = SeenIds()
     assert all(seen.add(str(i)) for i in range(70_000))
     assert not any(seen.add(str(i)) for i in range(0, 70_000, 997)) and seen.add("new")
 
 
-def test_only_masks_for_any_methods_boxes(cli: Cli, tmp_path: Path) -> None:
+def test_batch_only_masks_segments_boxes_of_any_method(cli: Cli, tmp_path: Path) -> None:
     rows = [
         {"id": "a", "text": "Eileen Collins in orbit", "image": str(ROOT / "examples" / "astronaut.jpg"),
          "entities": [{"label": "PER", "start": 0, "end": 14, "box": [100, 20, 300, 400]},
@@ -240,7 +238,7 @@ def test_only_masks_for_any_methods_boxes(cli: Cli, tmp_path: Path) -> None:
     assert [f["code"] for f in failures(tmp_path / "out")] == ["E137", "E134"]
 
 
-def test_pictures_give_the_same_in_a_batch(tmp_path: Path) -> None:
+def test_batch_with_pictures_equals_single_extractions(tmp_path: Path) -> None:
     settings = load_settings("starter", environment={})
     alone = Namepin(settings)
     assert isinstance(alone.calls, LiveCalls)
@@ -253,6 +251,6 @@ def test_pictures_give_the_same_in_a_batch(tmp_path: Path) -> None:
         assert [_exact(e) for e in found["entities"]] == [_exact(e) for e in expected["entities"]]
 
 
-def test_an_input_that_is_none() -> None:
+def test_source_of_missing_file_raises_e104() -> None:
     with pytest.raises(NamepinError, match="E104"):
         Source("nowhere.jsonl")

@@ -52,7 +52,7 @@ def asked(*posts: Ready, most: int = 10) -> tuple[list[str], list[Any], Deduplic
     return work.asked, asyncio.run(main()), known
 
 
-def test_an_equal_post_is_worked_on_once_and_keeps_its_own_id() -> None:
+def test_deduplicator_computes_equal_posts_once_and_keeps_their_ids() -> None:
     names, found, known = asked(ready("a", "same"), ready("b", "same"), ready("c", "other"), ready("d", "same"))
     assert names == ["a", "c"] and known.saved == 2
     assert [(one.id, one.text, one.extra) for one in found] == [
@@ -61,12 +61,12 @@ def test_an_equal_post_is_worked_on_once_and_keeps_its_own_id() -> None:
 
 
 @pytest.mark.parametrize("first", ["down", "bad"])
-def test_what_went_wrong_is_not_used_again(first: str) -> None:
+def test_deduplicator_never_reuses_failed_or_degraded_results(first: str) -> None:
     names, found, known = asked(ready(first, "same"), ready("b", "same"), ready("c", "same"))
     assert names == [first, "b", "c"] and known.saved == 0 and [one.status for one in found[1:]] == ["ok", "ok"]
 
 
-def test_it_remembers_so_many() -> None:
+def test_deduplicator_evicts_least_recently_used_beyond_capacity() -> None:
     async def main() -> list[str]:
         work, known = Work(), Deduplicator(2)
         for name, text in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3"), ("e", "2"), ("f", "3")):
@@ -76,7 +76,7 @@ def test_it_remembers_so_many() -> None:
     assert asyncio.run(main()) == ["a", "b", "d", "e"], "the least recently used one was forgotten"
 
 
-def test_a_batch_with_reposts_gives_what_it_gives_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_with_reposts_equals_run_without_deduplication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"id": str(n), "text": ("Bob Dylan in Oslo", "NASA and Apple")[n % 2], "n": n} for n in range(8)]
     (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pin = Namepin(load_settings("starter", assignments=TEXT_ONLY, environment={}))
@@ -120,7 +120,7 @@ def written(folder: Path, name: str, texts: tuple[str, ...], **more: Any) -> Pat
     return folder / f"{name}.jsonl"
 
 
-def test_a_later_run_uses_the_results_of_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_cache_reuses_results_of_earlier_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (32, 24), "red").save(tmp_path / "a.png")
     yesterday = written(
         tmp_path, "y", ("Bob Dylan in Oslo", "NASA and Apple", "\u00e9\ud83d\ude00 Paris"), image="a.png"
@@ -145,9 +145,7 @@ def test_a_later_run_uses_the_results_of_earlier_ones(tmp_path: Path, monkeypatc
     assert sorted(repainted.worked) == ["t0", "t1", "t2"]
 
 
-def test_nothing_is_kept_unless_asked_for_nor_of_posts_that_went_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_result_cache_stores_nothing_when_off_or_degraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posts = written(tmp_path, "p", ("Bob Dylan",), image="gone.png")
     Counted(monkeypatch, tmp_path, "batch.cache=false").rows(posts, "a")
     assert not (tmp_path / "kept").exists()
@@ -156,7 +154,7 @@ def test_nothing_is_kept_unless_asked_for_nor_of_posts_that_went_wrong(
         assert run.rows(posts, out)[0]["status"] == "degraded" and run.worked == ["p0"]
 
 
-def test_what_cannot_be_read_is_worked_on_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_cache_with_unreadable_entry_recomputes_post(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posts, run = written(tmp_path, "p", ("Bob Dylan",)), Counted(monkeypatch, tmp_path)
     expected = run.rows(posts, "a")
     kept = ResultCache.of(run.pin)

@@ -57,7 +57,7 @@ def chance(row: dict[str, Any]) -> float:
     return hashlib.sha256(row["text"].encode()).digest()[0] / 256
 
 
-def test_sigkill_of_the_llm_server_loses_nothing(tmp_path: Path, whole: list[dict[str, Any]]) -> None:
+def test_batch_after_sigkill_of_llm_server_degrades_lost_posts(tmp_path: Path, whole: list[dict[str, Any]]) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", POSTS)
     assert len(whole) == POSTS and all(row["status"] == "ok" for row in whole)
     process, address = llm_process.start()
@@ -86,9 +86,7 @@ def test_sigkill_of_the_llm_server_loses_nothing(tmp_path: Path, whole: list[dic
     assert rows == [row for row in whole if row["id"] in lost] and len(asked) <= len(lost)
 
 
-def test_garbage_answers_cost_at_most_their_own_posts_the_explanation(
-    tmp_path: Path, whole: list[dict[str, Any]]
-) -> None:
+def test_batch_with_garbage_llm_answers_degrades_only_their_posts(tmp_path: Path, whole: list[dict[str, Any]]) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", SOME)
     process, address = llm_process.start("--garbage", "0.15", "--always", "0.05")
     rows = a_batch(posts, tmp_path / "out", address, tmp_path / "cache")
@@ -101,7 +99,7 @@ def test_garbage_answers_cost_at_most_their_own_posts_the_explanation(
         assert row["id"] == expected["id"] and (row == expected or row in spoilt)
 
 
-def test_a_picture_deleted_after_the_run_began_costs_only_itself(tmp_path: Path) -> None:
+def test_batch_with_picture_deleted_during_run_degrades_only_its_post(tmp_path: Path) -> None:
     picture = tmp_path / "late.jpg"
     Image.new("RGB", (64, 48), "white").save(picture)
     rows = [{"id": f"p{n}", "text": f"Bob {n}", "image": "late.jpg" if n in (0, 5) else None} for n in range(6)]
@@ -119,7 +117,7 @@ def test_a_picture_deleted_after_the_run_began_costs_only_itself(tmp_path: Path)
     assert [notice["code"] for notice in found[5]["warnings"]] == ["W101"] and found[5]["entities"]
 
 
-def test_the_tagger_gives_the_same_alone_together_and_in_several_threads() -> None:
+def test_tagger_alone_batched_and_threaded_gives_equal_mentions() -> None:
     """Scores agree to 1e-4 if posts share a batch, and exactly in threads of single posts."""
     settings = load_settings("starter", assignments=TEXT_ONLY, environment={})
     tagger = batched_calls(settings, 1).tools["tagger"]
@@ -139,7 +137,7 @@ def test_the_tagger_gives_the_same_alone_together_and_in_several_threads() -> No
             assert one.scores == pytest.approx(other.scores, abs=1e-4)
 
 
-def test_posts_that_do_not_wait_for_the_slow_model_go_on(tmp_path: Path, monkeypatch: Any) -> None:
+def test_batch_with_slow_llm_does_not_block_other_posts(tmp_path: Path, monkeypatch: Any) -> None:
     """The model answers about the first post only when all others have been tagged."""
     posts, others = write_posts(tmp_path / "posts.jsonl", 12), set[str]()
     overlapped = threading.Event()

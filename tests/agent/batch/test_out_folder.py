@@ -35,7 +35,7 @@ def write(out: Path, kinds: list[str], first: int = 0) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_crash_at_any_byte_is_completed_exactly(tmp_path: Path, seed: int) -> None:
+def test_out_folder_after_crash_at_any_byte_completes_exactly(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     kinds = [rng.choice(KINDS) for _ in range(12)]
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -53,7 +53,7 @@ def test_a_crash_at_any_byte_is_completed_exactly(tmp_path: Path, seed: int) -> 
         assert (out / name).read_bytes() == (whole / name).read_bytes(), (seed, name)
 
 
-def test_failures_reach_the_disk_before_their_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_folder_syncs_failures_before_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, said = tmp_path / "out", list[str]()
     real = os.fsync
 
@@ -76,7 +76,7 @@ def test_failures_reach_the_disk_before_their_predictions(tmp_path: Path, monkey
     assert said == order
 
 
-def test_going_on_holds_no_failures_in_memory(tmp_path: Path) -> None:
+def test_out_folder_resume_holds_no_failures_in_memory(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write(out, ["post"])
     about = {"id": None, "where": "in", "code": "E103", "reason": "x" * 100, "post": False}
@@ -90,7 +90,7 @@ def test_going_on_holds_no_failures_in_memory(tmp_path: Path) -> None:
     assert peak < 2**20
 
 
-def test_a_line_too_long_is_a_failure_and_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_with_long_line_yields_e103_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(input_files, "MAX_LINE_BYTES", 1000)
     file = tmp_path / "posts.jsonl"
     long = json.dumps({"id": "long", "text": "x" * 10_000_000})
@@ -104,14 +104,14 @@ def test_a_line_too_long_is_a_failure_and_is_never_held(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("extra", ["[1]", "5", '"x"'])
-def test_an_extra_that_is_no_object_is_one_rows_failure(tmp_path: Path, extra: str) -> None:
+def test_source_row_with_non_object_extra_yields_failure_of_that_row(tmp_path: Path, extra: str) -> None:
     file = tmp_path / "in.jsonl"
     file.write_text(f'{{"id": "1", "text": "Oslo", "extra": {extra}, "other": 2}}\n{{"id": "2", "text": "Oslo"}}\n')
     bad, good = Source(str(file)).rows()
     assert bad.error is not None and bad.error.code.startswith("E1") and good.post is not None
 
 
-def test_a_data_set_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_of_dataset_streams_in_constant_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory does not grow with the split, apart from 8 bytes per id.
 
     The reader's own bounded window is full in either split. Held rows would be 10 MB more.
@@ -130,7 +130,7 @@ def test_a_data_set_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.Monk
     assert file.stat().st_size > 2_400_000 and peaks[1] - peaks[0] < 300_000, peaks
 
 
-def test_what_is_wrong_with_a_data_set_is_said_before_the_run(tmp_path: Path) -> None:
+def test_source_of_invalid_dataset_raises_before_run(tmp_path: Path) -> None:
     (tmp_path / "txt").mkdir()
     for text, said in (
         ("IMGID:1\na\tO\n\nIMGID:1\nb\tO\n", "E131.*twice.*dev.txt:5"),

@@ -66,7 +66,7 @@ def rewritten(path: Path) -> None:
         (lambda folder: draw(folder / "damaged.png", "blue"), "is readable now"),
     ],
 )
-def test_a_changed_picture_is_refused_and_the_way_out_works(
+def test_batch_resume_with_changed_picture_raises_e502(
     pin: Namepin, posts: Path, change: Callable[[Path], None], said: str
 ) -> None:
     out = trial(pin, posts)
@@ -80,7 +80,7 @@ def test_a_changed_picture_is_refused_and_the_way_out_works(
     assert len(timeless(posts.parent / "another" / "predictions.jsonl")) == len(PICTURES)
 
 
-def test_copies_with_new_dates_and_pictures_still_to_come_are_no_change(pin: Namepin, posts: Path) -> None:
+def test_batch_resume_with_touched_or_new_pictures_completes(pin: Namepin, posts: Path) -> None:
     out, folder = trial(pin, posts), posts.parent
     for name in ("a.png", "b.png"):
         data = (folder / name).read_bytes()
@@ -93,7 +93,7 @@ def test_copies_with_new_dates_and_pictures_still_to_come_are_no_change(pin: Nam
     assert timeless(out / "predictions.jsonl") == timeless(folder / "whole" / "predictions.jsonl")
 
 
-def test_a_picture_given_up_or_a_post_that_failed_says_nothing(
+def test_check_finished_ignores_pictures_of_failed_or_degraded_posts(
     pin: Namepin, posts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = pin.aextract
@@ -113,7 +113,7 @@ def test_a_picture_given_up_or_a_post_that_failed_says_nothing(
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_data_sets_folder_of_pictures_that_comes_or_goes(pin: Namepin, tmp_path: Path, first: bool) -> None:
+def test_batch_resume_with_dataset_image_folder_changed_is_refused(pin: Namepin, tmp_path: Path, first: bool) -> None:
     """Without it no post names a picture, so the text's hash alone would not tell."""
     (tmp_path / "txt").mkdir()
     (tmp_path / "txt" / "dev.txt").write_text("IMGID:1\nBob\tO\n\nIMGID:2\nOslo\tO\n")

@@ -79,7 +79,7 @@ def results(out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
+def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
     tmp_path: Path, cluster: tuple[str, list[int]], cli: Cli
 ) -> None:
     address, raylets = cluster
@@ -123,7 +123,7 @@ def test_two_nodes_a_killed_worker_a_killed_server_and_a_killed_driver(
     assert (out / "predictions.parquet").is_file()
 
 
-def test_what_cannot_run_is_said(cli: Cli, tmp_path: Path) -> None:
+def test_ray_engine_with_unusable_options_exits_with_reason(cli: Cli, tmp_path: Path) -> None:
     posts = write_posts(tmp_path / "posts.jsonl", 3)
     for given, code, said in (
         (("--engine", "ray", "--address", "127.0.0.1:9"), 3, "E303"),

@@ -55,7 +55,7 @@ def without_fingerprint(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("profile", ["gem", "riveg", "modern", "starter"])
-def test_stages_are_the_roles_in_the_order_of_the_graph(profile: str) -> None:
+def test_stages_of_profile_list_roles_in_graph_order(profile: str) -> None:
     settings = load_settings(profile, assignments=["knowledge.model=m"], environment={})
     stages = stages_of(settings)
     roles = [role for stage in stages for role in stage.roles]
@@ -64,11 +64,11 @@ def test_stages_are_the_roles_in_the_order_of_the_graph(profile: str) -> None:
     assert {"llm", "text", "vision"} >= {stage.kind for stage in stages}
 
 
-def test_no_tools_make_one_stage() -> None:
+def test_stages_of_settings_without_tools_are_one_text_stage() -> None:
     assert stages_of(starter().model_copy(update={"tools": {}})) == (Stage("text", ()),)
 
 
-def test_posts_with_pictures(tmp_path: Path) -> None:
+def test_stages_with_pictures_equal_local_engine(tmp_path: Path) -> None:
     settings, source = starter(), Source(str(ROOT / "examples" / "posts.jsonl"))
     assert [stage.kind for stage in stages_of(settings)] == ["text", "vision"]
     expected = whole(settings, source, tmp_path)
@@ -81,7 +81,7 @@ def test_posts_with_pictures(tmp_path: Path) -> None:
     assert all(one["tagger"] > 1 for one in timings), "what the tagger took, not what reading its answer took"
 
 
-def test_a_stage_for_a_models_server(tmp_path: Path) -> None:
+def test_stage_of_llm_server_equals_local_engine_and_asks_once(tmp_path: Path) -> None:
     """The server explains, talks nonsense, or refuses; results and warnings are those of one process."""
     source = Source(str(write_posts(tmp_path / "posts.jsonl", 10)))
     with knowledge_server() as server:
@@ -94,7 +94,7 @@ def test_a_stage_for_a_models_server(tmp_path: Path) -> None:
     assert {row["status"] for row in expected} == {"ok", "degraded"}
 
 
-def test_sigkill_of_the_only_server_costs_the_posts_after_it_their_explanation(tmp_path: Path) -> None:
+def test_stage_after_sigkill_of_only_server_degrades_later_posts(tmp_path: Path) -> None:
     """Posts are degraded; run again with a server, they equal an undisturbed run."""
     source = Source(str(write_posts(tmp_path / "posts.jsonl", 8)))
     with knowledge_server() as server:
@@ -113,7 +113,7 @@ def test_sigkill_of_the_only_server_costs_the_posts_after_it_their_explanation(t
     assert repaired == expected[3:]
 
 
-def test_what_fails_is_the_same(tmp_path: Path) -> None:
+def test_stages_with_failing_rows_report_same_failures_as_local_engine(tmp_path: Path) -> None:
     lines = [
         json.dumps({"id": "a", "text": "Bob Dylan"}),
         "{",
@@ -131,7 +131,7 @@ def test_what_fails_is_the_same(tmp_path: Path) -> None:
     ]
 
 
-def test_a_post_that_fails_in_a_later_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_stage_with_changed_picture_fails_post_with_e120(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = starter()
     picture = tmp_path / "picture.jpg"
     picture.write_bytes((ROOT / "examples" / "astronaut.jpg").read_bytes())
@@ -146,13 +146,13 @@ def test_a_post_that_fails_in_a_later_stage(tmp_path: Path, monkeypatch: pytest.
     assert passage.extraction is not None and passage.extraction.status == "failed"
 
 
-def test_tools_that_cannot_start_are_said(tmp_path: Path) -> None:
+def test_stage_worker_with_missing_adapter_raises_e21x(tmp_path: Path) -> None:
     settings = starter("tagger.adapter=/nowhere")
     with pytest.raises(NamepinError, match="E21"):
         StageWorker(settings, stages_of(settings)[0])
 
 
-def test_results_as_parquet(tmp_path: Path) -> None:
+def test_write_parquet_holds_same_rows_as_predictions_jsonl(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     settings, source = starter(), Source(str(ROOT / "examples" / "posts.jsonl"))
     whole(settings, source, tmp_path)
@@ -165,7 +165,7 @@ def test_results_as_parquet(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_other_servers_of_the_same_model_go_on_with_a_folder(tmp_path: Path) -> None:
+def test_identity_of_run_ignores_server_addresses_of_same_model(tmp_path: Path) -> None:
     source = Source(str(write_posts(tmp_path / "posts.jsonl", 1)))
 
     def settings_hash(*given: str) -> str:

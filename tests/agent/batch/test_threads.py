@@ -79,7 +79,7 @@ def side_by_side(
 
 
 @pytest.mark.parametrize("profile", ["gem", "riveg", "modern"])
-def test_every_tool_of_a_profile_in_several_threads(
+def test_profile_tools_in_several_threads_equal_single_thread(
     profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -93,7 +93,7 @@ def test_every_tool_of_a_profile_in_several_threads(
     assert any(entity["mask"] for row in expected for entity in row["entities"])
 
 
-def test_the_starter_s_tools_in_several_threads() -> None:
+def test_starter_tools_in_several_threads_equal_single_thread() -> None:
     """A post meets itself in what reads its picture, which has not seen it yet."""
     posts = [{"id": "1", "text": "Eileen Collins of NASA", "image": str(ROOT / "examples" / "astronaut.jpg")}]
 
@@ -118,7 +118,7 @@ def test_the_starter_s_tools_in_several_threads() -> None:
         ("riveg", 0, 3, ((Ofa, "look"), (Sam, "_fit"))),
     ],
 )
-def test_a_picture_is_encoded_once_a_post_however_many_mentions(
+def test_encoders_with_several_mentions_encode_picture_once_per_post(
     profile: str,
     post: int,
     cached: int,

@@ -52,7 +52,7 @@ class Conversation:
         return said, answers
 
 
-def test_rules_lead_through_follow_ups(context: ChatContext) -> None:
+def test_rule_model_with_follow_ups_answers_each_by_its_tool(context: ChatContext) -> None:
     talk = Conversation(context, ChatSettings(), InMemorySaver())
     said, [found] = talk.say(f"Extract entities from this post: {POST}", PICTURE.read_bytes())
     assert isinstance(found.extraction, Extraction)
@@ -81,14 +81,14 @@ def test_rules_lead_through_follow_ups(context: ChatContext) -> None:
     assert compared.table and "in the picture" in compared.table[0]["starter"]
 
 
-def test_a_follow_up_without_what_it_needs_says_so(context: ChatContext) -> None:
+def test_follow_up_mask_without_picture_is_refused(context: ChatContext) -> None:
     talk = Conversation(context, ChatSettings(), InMemorySaver())
     talk.say("Bob Dylan in Oslo")
     _, [answer] = talk.say("mask the first one")
     assert answer.kind == "refusal" and "no picture" in answer.words
 
 
-def test_conversations_are_kept_and_apart(context: ChatContext, tmp_path: Path) -> None:
+def test_conversations_persist_and_stay_separate_by_owner(context: ChatContext, tmp_path: Path) -> None:
     async def first() -> None:
         async with open_saver(tmp_path) as saver:
             await Conversation(context, ChatSettings(), saver).asay("Bob Dylan in Oslo")
@@ -111,7 +111,7 @@ def _led(url: str, **fields: Any) -> ChatSettings:
     return ChatSettings(model="m", base_url=url, retries=0, **fields)
 
 
-def test_a_model_leads_with_the_same_tools(context: ChatContext) -> None:
+def test_led_chat_offers_same_tools_and_returns_names(context: ChatContext) -> None:
     script: list[Step] = [("extract", {"text": "Bob Dylan in Oslo"}), "I found Bob Dylan ."]
     with serve(*script) as server:
         said, [answer] = Conversation(context, _led(server.url), InMemorySaver()).say("Who is in: Bob Dylan in Oslo")
@@ -138,7 +138,7 @@ def test_a_model_leads_with_the_same_tools(context: ChatContext) -> None:
         ("compare", {"profiles": ["/etc/passwd"]}),
     ],
 )
-def test_what_a_model_asks_for_is_checked(context: ChatContext, call: Step) -> None:
+def test_led_chat_with_invalid_tool_arguments_refuses_call(context: ChatContext, call: Step) -> None:
     with serve("no tool", call, "done") as server:
         talk = Conversation(context, _led(server.url), InMemorySaver())
         talk.say("Bob Dylan in Oslo")
@@ -149,14 +149,14 @@ def test_what_a_model_asks_for_is_checked(context: ChatContext, call: Step) -> N
         assert "root:" not in told and "root:" not in json.dumps([a.model_dump(mode="json") for a in answers])
 
 
-def test_a_model_that_never_ends_is_stopped(context: ChatContext) -> None:
+def test_led_chat_with_endless_tool_calls_stops_at_limits(context: ChatContext) -> None:
     with serve(("extract", {"text": "Bob Dylan in Oslo"})) as server:
         talk = Conversation(context, _led(server.url, model_calls=4, tool_calls=2), InMemorySaver())
         _, answers = talk.say("go")
         assert len(answers) == 2 and len(server.bodies) == 4
 
 
-def test_a_post_that_instructs_changes_nothing_but_its_names(
+def test_chat_with_instructing_post_returns_only_its_names(
     context: ChatContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
@@ -166,7 +166,7 @@ def test_a_post_that_instructs_changes_nothing_but_its_names(
     assert "sk-secret" not in said + answer.model_dump_json()
 
 
-def test_pictures_are_checked_bounded_and_not_swapped(tmp_path: Path) -> None:
+def test_pictures_store_checks_type_size_and_content(tmp_path: Path) -> None:
     data = PICTURE.read_bytes()
     with pytest.raises(NamepinError, match="E123"):
         Pictures(tmp_path).keep(b"<script>alert(1)</script>")
@@ -182,7 +182,7 @@ def test_pictures_are_checked_bounded_and_not_swapped(tmp_path: Path) -> None:
         small.open(other)
 
 
-def test_the_command_reads_paragraphs(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_chat_command_reads_paragraphs_and_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     page = tmp_path / "page.html"
     lines = (

@@ -50,18 +50,18 @@ ENTITIES = (
         ("post: what about her band?", "extract", {"text": "what about her band?"}),
     ],
 )
-def test_messages_are_routed(message: str, tool: str | None, arguments: dict[str, Any]) -> None:
+def test_route_maps_message_to_tool_and_arguments(message: str, tool: str | None, arguments: dict[str, Any]) -> None:
     assert route(message, NAMES) == (tool, arguments)
 
 
 @pytest.mark.parametrize(
     "message", ["why is she not in the picture?", "as CSV", "mask the second one", "gamma 0.4", "thanks!"]
 )
-def test_without_a_post_everything_is_a_post(message: str) -> None:
+def test_route_without_post_maps_every_message_to_extract(message: str) -> None:
     assert route(message, None) == ("extract", {"text": message})
 
 
-def test_a_long_text_is_never_an_instruction() -> None:
+def test_route_of_long_text_maps_to_extract() -> None:
     text = "mask the second one " * 20
     assert route(text, NAMES) == ("extract", {"text": text.strip()})
 
@@ -81,17 +81,17 @@ def test_a_long_text_is_never_an_instruction() -> None:
         ("something else", None),
     ],
 )
-def test_which_name_is_meant(said: str, index: int | None) -> None:
+def test_which_finds_entity_that_phrase_refers_to(said: str, index: int | None) -> None:
     assert which(ENTITIES, said) == index
 
 
-def test_an_explanation_holds_scores_against_their_thresholds() -> None:
+def test_explanation_states_scores_with_thresholds() -> None:
     said = explanation(ENTITIES[1], load_settings("starter", environment={}))
     assert "entropy is 0.61 nats, above the gate's 0.2; this profile has no reranker" in said
     assert "match score 0.20 is below the threshold 0.5" in said
 
 
-def test_a_table_cannot_be_broken_by_a_name() -> None:
+def test_as_markdown_escapes_pipes_and_newlines_of_names() -> None:
     extraction = Extraction(
         id="x", text="a|b met", tokens=("a|b", "met"), fingerprint="f", entities=(entity("a|b met", "a|b"),)
     )

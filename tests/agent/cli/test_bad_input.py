@@ -70,7 +70,7 @@ ANSWERED = {
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-def test_a_good_answer(cli: Cli, files: Path, name: str) -> None:
+def test_extract_with_unusual_input_answers_with_warning_code(cli: Cli, files: Path, name: str) -> None:
     arguments, stdin, warning = ANSWERED[name]
     ran = cli(*(a.replace("{files}", str(files)) for a in arguments), "--format", "json", stdin=stdin)
     assert ran.code == 0, ran.err
@@ -137,7 +137,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_one_clear_line(cli: Cli, files: Path, name: str) -> None:
+def test_cli_with_bad_input_prints_one_coded_line(cli: Cli, files: Path, name: str) -> None:
     arguments, stdin, code, said = REFUSED[name]
     ran = cli(*(a.replace("{files}", str(files)) for a in arguments), stdin=stdin)
     assert (ran.code, ran.out) == (code, "")
@@ -146,7 +146,7 @@ def test_one_clear_line(cli: Cli, files: Path, name: str) -> None:
     assert said in line
 
 
-def test_serve_port_taken_is_one_line_before_anything_is_loaded(cli: Cli) -> None:
+def test_serve_on_port_in_use_raises_e344_before_loading(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = cli("serve", "--port", port)
@@ -154,7 +154,7 @@ def test_serve_port_taken_is_one_line_before_anything_is_loaded(cli: Cli) -> Non
     assert ran.err.startswith(f"error: E344: cannot listen on 127.0.0.1:{port}: ") and ran.err.count("\n") == 1
 
 
-def test_a_post_that_fails_costs_only_itself(cli: Cli, files: Path) -> None:
+def test_extract_with_one_failing_post_returns_others(cli: Cli, files: Path) -> None:
     ran = cli("extract", "--posts", files / "mixed.jsonl", "--format", "json", *TEXT_ONLY)
     assert ran.code == 1
     first, second = map(json.loads, ran.out.splitlines())

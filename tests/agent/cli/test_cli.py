@@ -19,7 +19,7 @@ POST = "Eileen Collins commanded the Space Shuttle for NASA"
 PHOTO = ROOT / "examples" / "astronaut.jpg"
 
 
-def test_extract_prints_a_table(cli: Cli) -> None:
+def test_extract_without_format_prints_table_of_80_columns(cli: Cli) -> None:
     ran = cli("extract", POST)
     assert ran.code == 0
     assert ran.err == ""
@@ -27,7 +27,7 @@ def test_extract_prints_a_table(cli: Cli) -> None:
     assert all(len(line) <= 80 for line in ran.out.splitlines())
 
 
-def test_extract_writes_a_folder(cli: Cli, tmp_path: Path) -> None:
+def test_extract_with_out_writes_predictions_page_and_picture(cli: Cli, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "results"
     ran = cli("extract", POST, "--image", PHOTO, "--out", out, "--format", "json")
     assert ran.code == 0
@@ -42,13 +42,13 @@ def test_extract_writes_a_folder(cli: Cli, tmp_path: Path) -> None:
     assert str(out / "index.html") in ran.err
 
 
-def test_extract_prints_the_page(cli: Cli) -> None:
+def test_extract_with_html_format_prints_whole_page(cli: Cli) -> None:
     ran = cli("extract", POST, "--format", "html")
     assert ran.code == 0
     assert ran.out.startswith("<!doctype html>") and ran.out.rstrip().endswith("</html>")
 
 
-def test_a_file_of_posts_keeps_order_ids_and_extras(cli: Cli, tmp_path: Path) -> None:
+def test_extract_of_posts_file_keeps_order_ids_and_extras(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(PHOTO.read_bytes())
     rows = [
         {"id": "z", "tokens": ["Ada", "in", "Oslo"], "image": None, "lang": "en"},
@@ -65,12 +65,12 @@ def test_a_file_of_posts_keeps_order_ids_and_extras(cli: Cli, tmp_path: Path) ->
     assert (tmp_path / "out" / "a=2Fb.png").exists()
 
 
-def test_settings_reach_the_graph(cli: Cli) -> None:
+def test_extract_with_set_threshold_changes_grounding(cli: Cli) -> None:
     ran = cli("extract", POST, "--image", PHOTO, "--format", "json", "--set", "match.threshold=1")
     assert not any(entity["groundable"] for entity in json.loads(ran.out)["entities"])
 
 
-def test_record_then_replay(cli: Cli, tmp_path: Path) -> None:
+def test_replay_of_recorded_cassette_equals_recording(cli: Cli, tmp_path: Path) -> None:
     cassette = tmp_path / "cassette"
     recorded = cli("extract", POST, "--image", PHOTO, "--record", cassette, "--format", "json")
     assert recorded.code == 0
@@ -83,7 +83,7 @@ def test_record_then_replay(cli: Cli, tmp_path: Path) -> None:
     assert str(tmp_path) not in (cassette / "cassette.jsonl").read_text()
 
 
-def test_replay_fills_what_was_not_recorded(cli: Cli, tmp_path: Path) -> None:
+def test_replay_with_fill_computes_missing_calls(cli: Cli, tmp_path: Path) -> None:
     cassette = tmp_path / "cassette"
     cli("extract", POST, "--image", PHOTO, "--record", cassette, "--set", "match.threshold=1")
     changed = ("replay", cassette, "--set", "match.threshold=0")
@@ -97,7 +97,7 @@ def test_replay_fills_what_was_not_recorded(cli: Cli, tmp_path: Path) -> None:
     assert one == two, "the calls were kept"
 
 
-def test_a_diverging_record_exits_4(cli: Cli, tmp_path: Path) -> None:
+def test_replay_check_of_diverging_cassette_exits_4(cli: Cli, tmp_path: Path) -> None:
     cassette = tmp_path / "cassette"
     cli("extract", POST, "--record", cassette)
     reseal(cassette, '"status":"ok"', '"status":"degraded"')
@@ -106,7 +106,7 @@ def test_a_diverging_record_exits_4(cli: Cli, tmp_path: Path) -> None:
     assert "degraded" in ran.err
 
 
-def test_doctor_finds_the_starter_complete(cli: Cli) -> None:
+def test_doctor_of_starter_profile_reports_all_tools_ok(cli: Cli) -> None:
     ran = cli("doctor", "--json")
     report = json.loads(ran.out)
     assert ran.code == 0 and report["ok"]
@@ -117,7 +117,7 @@ def test_doctor_finds_the_starter_complete(cli: Cli) -> None:
     assert sizes["tagger"] > 50
 
 
-def test_doctor_names_what_is_missing(cli: Cli) -> None:
+def test_doctor_with_missing_adapter_and_server_names_both(cli: Cli) -> None:
     server = ("--set", "knowledge.model=x", "--set", "knowledge.base_url=http://127.0.0.1:9/v1")
     ran = cli("doctor", "--set", "tagger.adapter=/nowhere", *server)
     assert ran.code == 3
@@ -129,17 +129,17 @@ def test_doctor_names_what_is_missing(cli: Cli) -> None:
 @pytest.mark.parametrize(
     "arguments", [(), ("--help",), ("extract", "-h"), ("finetune",), ("data",), ("finetune", "tagger", "-h")]
 )
-def test_help_is_help(cli: Cli, arguments: tuple[str, ...]) -> None:
+def test_help_option_prints_usage_and_exits_0(cli: Cli, arguments: tuple[str, ...]) -> None:
     ran = cli(*arguments)
     assert (ran.code, ran.err) == (0, "")
     assert "Usage: namepin" in ran.out
 
 
-def test_version(cli: Cli) -> None:
+def test_version_option_prints_version(cli: Cli) -> None:
     assert cli("--version").out == "namepin 0.1.0\n"
 
 
-def test_a_bug_is_one_line_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_with_internal_error_prints_one_line_and_exits_70(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh\nno")
 
@@ -153,7 +153,7 @@ def test_a_bug_is_one_line_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
         cli("extract", POST)
 
 
-def test_training_names_the_package_that_a_plain_installation_lacks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finetune_without_accelerate_raises_e301_with_pip_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {lacked!r}", name=lacked)
 
@@ -169,7 +169,7 @@ def test_training_names_the_package_that_a_plain_installation_lacks(cli: Cli, mo
     assert cli("finetune", "matcher", "--set", "root=world").code == 70, "a module of our own is a bug"
 
 
-def test_ctrl_c_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_on_keyboard_interrupt_exits_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -178,7 +178,7 @@ def test_ctrl_c_is_quiet(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ran.code, ran.err) == (130, "error: stopped\n")
 
 
-def test_help_loads_no_model_library() -> None:
+def test_cli_import_for_help_loads_no_model_library() -> None:
     heavy = {*("torch", "transformers", "cv2", "rapidocr", "langgraph", "langchain_core", "numpy", "PIL", "jinja2")}
     heavy |= {"pydantic", "asyncio"}
     check = f"import namepin.agent.cli.main, namepin, sys; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
@@ -186,7 +186,7 @@ def test_help_loads_no_model_library() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+def test_extract_into_closed_pipe_exits_0(tmp_path: Path) -> None:
     command = f"{sys.executable} -c 'from namepin.agent.cli.main import run; run()' extract --help | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT, env={**os.environ}

@@ -35,7 +35,7 @@ ROME = {"label": "LOC", "token_span": [3, 4]}
 ROWS = [{"id": "1", "entities": [ANGELINA, ROME]}, {"id": "2", "entities": []}]
 
 
-def test_predictions_are_scored_and_written_as_json(tmp_path: Path) -> None:
+def test_eval_of_predictions_prints_and_writes_scores(tmp_path: Path) -> None:
     result, report = scored(gmner_folder(tmp_path), ROWS)
     assert result.return_value == 0
     assert report["mner"]["f1"] == report["gmner"]["f1"] == report["eeg"]["f1"] == 1
@@ -49,7 +49,7 @@ def test_predictions_are_scored_and_written_as_json(tmp_path: Path) -> None:
     assert "GMNER" in result.stdout and "2 posts, sha256" in result.stdout
 
 
-def test_several_runs_give_mean_and_deviation(tmp_path: Path) -> None:
+def test_eval_of_several_runs_reports_mean_and_deviation(tmp_path: Path) -> None:
     root, out = gmner_folder(tmp_path), tmp_path / "spread.json"
     split = ("--dataset", "gmner", "--root", root, "--split", "dev")
     whole = write_rows(tmp_path / "a.jsonl", ROWS)
@@ -63,19 +63,19 @@ def test_several_runs_give_mean_and_deviation(tmp_path: Path) -> None:
     assert isinstance(result.exception, NamepinError) and result.exception.code == "E139"
 
 
-def test_ids_keep_only_the_posts_listed(tmp_path: Path) -> None:
+def test_eval_with_ids_scores_only_listed_posts(tmp_path: Path) -> None:
     gmner_folder(tmp_path)
     ids = write_rows(tmp_path / "ids.txt", ["2"])
     _, report = scored(tmp_path, ROWS, "--ids", ids)
     assert report["n_posts"] == 1 and report["mner"]["gold"] == 0 and not report["problems"]
 
 
-def test_visual_none_is_the_none_row_of_the_papers(tmp_path: Path) -> None:
+def test_eval_with_visual_none_drops_predicted_boxes(tmp_path: Path) -> None:
     _, report = scored(gmner_folder(tmp_path), ROWS, "--visual", "none")
     assert report["mner"]["correct"] == 2 and report["gmner"]["correct"] == 1
 
 
-def test_protocol_and_threshold_reach_the_scorer(tmp_path: Path) -> None:
+def test_eval_with_protocol_or_iou_changes_score(tmp_path: Path) -> None:
     gmner_folder(tmp_path)
     rows = [{"id": "1", "entities": [ANGELINA | {"box": [10, 10, 50, 35]}]}, {"id": "2", "entities": []}]
     assert scored(tmp_path, rows)[1]["gmner"]["correct"] == 1
@@ -92,17 +92,17 @@ def test_protocol_and_threshold_reach_the_scorer(tmp_path: Path) -> None:
         (["--json", "/proc/none/x.json"], "E500"),
     ],
 )
-def test_flags_that_make_no_sense_are_one_coded_line(tmp_path: Path, arguments: list[str], code: str) -> None:
+def test_eval_with_invalid_flags_raises_coded_error(tmp_path: Path, arguments: list[str], code: str) -> None:
     result, _ = scored(gmner_folder(tmp_path), ROWS, *arguments)
     assert isinstance(result.exception, NamepinError) and result.exception.code == code
 
 
-def test_a_missing_root_is_one_coded_line(tmp_path: Path) -> None:
+def test_eval_with_missing_root_raises_e130(tmp_path: Path) -> None:
     result = run("--dataset", "gmner", "--root", tmp_path / "none", "--split", "dev")
     assert isinstance(result.exception, NamepinError) and result.exception.code == "E130"
 
 
-def test_broken_gold_is_scored_and_listed(tmp_path: Path) -> None:
+def test_eval_with_invalid_gold_tag_scores_and_lists_e132(tmp_path: Path) -> None:
     root = gmner_folder(tmp_path, "IMGID:1\nAngelina\tI-PER\nJolie\tI-PER\nin\tO\nRome\tB-LOC\n")
     result, report = scored(root, ROWS[:1])
     assert report["mner"]["f1"] == 1
@@ -110,7 +110,7 @@ def test_broken_gold_is_scored_and_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_the_gold_of_the_real_dev_split_scores_one(data_root: Path, tmp_path: Path) -> None:
+def test_eval_of_real_gold_as_predictions_scores_one(data_root: Path, tmp_path: Path) -> None:
     data = READERS["gmner"](data_root / "gmner", "dev")
     rows = [
         {

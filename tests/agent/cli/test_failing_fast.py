@@ -56,7 +56,7 @@ def run_without_heavy_packages(commands: list[list[str]], folder: Path) -> list[
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def test_bad_input_is_refused_before_a_heavy_import(tmp_path: Path) -> None:
+def test_cli_with_bad_input_fails_before_heavy_import(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(b"these are only words")
     (tmp_path / "posts.jsonl").write_text('{"id": "a", "text": "Ada"}\n')
     world = ["--dataset", "gmner", "--root", "nowhere"]
@@ -108,7 +108,7 @@ def test_bad_input_is_refused_before_a_heavy_import(tmp_path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_a_long_start_says_first_what_it_loads(words: list[str], tmp_path: Path) -> None:
+def test_cli_with_slow_start_prints_loading_line_first(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "posts.jsonl").write_text('{"id": "a", "text": "Ada in Oslo"}\n')
     command = [word.replace("{port}", str(free_port())) for word in words]
     ((_, said, attempts),) = run_without_heavy_packages([command], tmp_path)

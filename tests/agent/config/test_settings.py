@@ -18,7 +18,7 @@ def load(*assignments: str, profile: str | None = None, env: dict[str, str] | No
     return load_settings(profile, assignments=assignments, overrides=over, environment=env or {})
 
 
-def test_starter_needs_no_network_and_no_key() -> None:
+def test_starter_settings_have_local_tools_only() -> None:
     settings = load()
     assert settings.profile == "starter"
     assert list(settings.tools) == ["tagger", "matcher", "tracer", "segmenter"]
@@ -26,7 +26,7 @@ def test_starter_needs_no_network_and_no_key() -> None:
     assert (settings.gate.gamma, settings.gate.k) == (0.2, 5)
 
 
-def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
+def test_settings_layers_override_in_documented_order(tmp_path: Path) -> None:
     profile = tmp_path / "own.toml"
     profile.write_text("[gate]\nk = 3\n[match]\nthreshold = 0.6\n")
     env = {"NAMEPIN_GATE__K": "9", "NAMEPIN_GATE__GAMMA": "0.9", "NAMEPIN_GATE__MARGIN": "0.5", "NAMEPIN_DATA": "x"}
@@ -37,14 +37,14 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     assert settings.gate.margin == 0.2, "flag over --set"
 
 
-def test_the_profile_can_come_from_the_environment(tmp_path: Path) -> None:
+def test_load_settings_reads_profile_name_from_environment(tmp_path: Path) -> None:
     profile = tmp_path / "own.toml"
     profile.write_text("[gate]\nk = 3\n")
     assert load(env={"NAMEPIN_PROFILE": str(profile)}).gate.k == 3
     assert load(profile="starter", env={"NAMEPIN_PROFILE": str(profile)}).gate.k == 5
 
 
-def test_knowledge_is_off_until_a_model_is_named() -> None:
+def test_knowledge_without_model_stays_off() -> None:
     assert "knowledge" not in load().tools
     half = load("knowledge.timeout_s=5")
     assert "knowledge" not in half.tools and half.requested == {"knowledge"}
@@ -54,21 +54,21 @@ def test_knowledge_is_off_until_a_model_is_named() -> None:
 
 
 @pytest.mark.parametrize(("role", "name"), [(role, name) for role in BACKENDS for name in BACKENDS[role]])
-def test_every_backend_of_the_table_has_typed_settings(role: str, name: str) -> None:
+def test_backend_of_table_has_tool_and_config_class(role: str, name: str) -> None:
     backend = BACKENDS[role][name]
     assert callable(getattr(import_module(backend.module), backend.tool))
     assert backend.config_class()()
 
 
-def test_a_role_can_be_taken_out() -> None:
+def test_settings_with_backend_off_drop_role() -> None:
     assert list(load("matcher.backend=off", "segmenter.backend=off").tools) == ["tagger", "tracer"]
 
 
-def test_python_overrides_may_be_nested_or_dotted() -> None:
+def test_settings_overrides_nested_or_dotted_are_equal() -> None:
     assert load(gate={"gamma": 0.4}) == load(gate__gamma=0.4) == load("gate.gamma=0.4")
 
 
-def test_resolved_settings_load_again() -> None:
+def test_settings_dump_reloads_to_equal_settings() -> None:
     settings = load("gate.gamma=0.4", "segmenter.backend=off")
     again = load_settings(settings.profile, base=settings.dump(), environment={"NAMEPIN_GATE__K": "2"})
     assert again == settings
@@ -96,7 +96,7 @@ def test_resolved_settings_load_again() -> None:
         ("gate.gamma.x=1", "E203", "gate.gamma"),
     ],
 )
-def test_mistakes_are_named(assignment: str, code: str, said: str) -> None:
+def test_settings_with_wrong_assignment_raise_e20x_with_hint(assignment: str, code: str, said: str) -> None:
     with pytest.raises(NamepinError) as caught:
         load(assignment)
     assert caught.value.code == code
@@ -115,7 +115,7 @@ def test_mistakes_are_named(assignment: str, code: str, said: str) -> None:
         (b"[gate]\ngamma = 'x'\n", "E203", "gate.gamma"),
     ],
 )
-def test_a_profile_file_is_checked(tmp_path: Path, content: bytes, code: str, said: str) -> None:
+def test_profile_file_with_wrong_content_raises_with_path(tmp_path: Path, content: bytes, code: str, said: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_bytes(content)
     with pytest.raises(NamepinError) as caught:
@@ -128,13 +128,13 @@ def test_a_profile_file_is_checked(tmp_path: Path, content: bytes, code: str, sa
 @pytest.mark.parametrize(
     ("name", "said"), [("startr", "did you mean starter?"), ("zz", "profiles: "), ("a/b", "no such")]
 )
-def test_an_unknown_profile_is_told_the_nearest(name: str, said: str) -> None:
+def test_load_settings_of_unknown_profile_suggests_nearest(name: str, said: str) -> None:
     with pytest.raises(NamepinError, match="E200") as caught:
         load(profile=name)
     assert said in str(caught.value)
 
 
-def test_a_typo_in_the_environment_is_an_error() -> None:
+def test_load_settings_with_misspelt_variable_raises_with_suggestion() -> None:
     with pytest.raises(NamepinError, match=r"NAMEPIN_GATE__GAMA.*did you mean gate\.gamma"):
         load(env={"NAMEPIN_GATE__GAMA": "1"})
 
@@ -143,11 +143,11 @@ def test_a_typo_in_the_environment_is_an_error() -> None:
     ("typed", "value"),
     [("0.4", "0.4"), ("null", None), ("[1, 2]", [1, 2]), ("[oops", "[oops"), ('"12"', "12"), ("true", "true")],
 )
-def test_values_are_read_as_typed(typed: str, value: Any) -> None:
+def test_parse_value_keeps_types_of_literals(typed: str, value: Any) -> None:
     assert parse_value(typed) == value
 
 
-def test_nothing_near_is_not_guessed() -> None:
+def test_suggest_without_near_match_returns_empty() -> None:
     assert suggest("zzzz", ["gate.gamma"]) == ""
 
 

@@ -43,7 +43,7 @@ WORK = Work(
 HERE = Hardware(machines=1, cores=2, gpus=1, servers=1, server_at_once=8, server_threads=8, posts_at_once=16)
 
 
-def test_each_resource_bounds_the_rate() -> None:
+def test_bounds_give_rate_of_each_resource() -> None:
     assert bounds(WORK, HERE) == pytest.approx(
         {"cores": 10, "graph": 50, "gpus": 2.5, "servers": 3.2, "server threads": 4, "posts at once": 16 / 3}
     )
@@ -53,7 +53,7 @@ def test_each_resource_bounds_the_rate() -> None:
     )
 
 
-def test_what_is_not_used_bounds_nothing() -> None:
+def test_bounds_omit_unused_resources() -> None:
     text = WORK.model_copy(update={"stages": {"tagger": WORK.stages["tagger"]}})
     assert bounds(text, HERE).keys() == {"cores", "graph", "posts at once"}
 
@@ -66,7 +66,7 @@ POOLS = (
 )
 
 
-def test_each_pool_of_a_cluster_bounds_the_rate() -> None:
+def test_bounds_of_pools_give_rate_of_each_pool() -> None:
     """A stage's own cores hold what a post costs there, its picture and its walk through the graph included."""
     four = HERE.model_copy(update={"machines": 4})
     found = bounds_of_pools(WORK, four, POOLS)
@@ -88,7 +88,7 @@ def test_each_pool_of_a_cluster_bounds_the_rate() -> None:
     assert estimate(WORK, more, EstimateSettings(), 1, pools=POOLS).bound_by == "server threads of llm"
 
 
-def test_pools_are_the_profile_s_stages_and_must_fit_the_machines() -> None:
+def test_pools_of_stages_beyond_machines_raise_e203() -> None:
     chosen = ("ray.text.actors=6", "ray.vision.actors=2", "ray.vision.gpus=0.5", "estimate.cores=4")
     fits = load_settings("starter", assignments=[*chosen, "estimate.machines=3"], environment={})
     text, vision = pools_of(fits)
@@ -98,7 +98,7 @@ def test_pools_are_the_profile_s_stages_and_must_fit_the_machines() -> None:
             pools_of(load_settings("starter", assignments=[*chosen, *short], environment={}))
 
 
-def test_time_tokens_and_money() -> None:
+def test_estimate_computes_time_tokens_and_money() -> None:
     prices = EstimateSettings(machine_hour=3.0, server_hour=2.0, million_prompt_tokens=0.5, million_completion_tokens=4)
     found = estimate(WORK, HERE, prices, 1_000_000, correction=0.8)
     assert (found.bound_by, found.posts_per_s) == ("gpus", pytest.approx(2.0))
@@ -109,7 +109,7 @@ def test_time_tokens_and_money() -> None:
     assert found.money == pytest.approx(found.token_money + found.machine_money)
 
 
-def test_servers_that_nobody_asks_cost_nothing() -> None:
+def test_estimate_without_server_calls_costs_nothing() -> None:
     text = WORK.model_copy(update={"stages": {"tagger": WORK.stages["tagger"]}})
     assert estimate(text, HERE, EstimateSettings(server_hour=9.0), 1000).money == 0
 
@@ -118,11 +118,11 @@ def test_servers_that_nobody_asks_cost_nothing() -> None:
     ("seconds", "words"),
     [(7.25, "7.2 s"), (61, "1 min 1 s"), (3599, "59 min 59 s"), (7260, "2 h 1 min"), (500_010, "5 d 18 h")],
 )
-def test_durations(seconds: float, words: str) -> None:
+def test_duration_formats_seconds_in_two_units(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_words_name_the_bound_and_what_is_not_known() -> None:
+def test_describe_estimate_names_bound_and_unknowns() -> None:
     found = estimate(WORK, HERE, EstimateSettings(), 1000)
     words = describe_estimate(found, WORK.model_copy(update={"unmetered": 3}))
     assert "posts/s: gpus 2.5, servers 3.2, server threads 4," in words
@@ -134,7 +134,7 @@ def test_words_name_the_bound_and_what_is_not_known() -> None:
     assert (amount(1234.5), amount(0.00071)) == ("1,234.50", "0.00071")
 
 
-def test_the_sample_is_of_posts_only_seeded_and_without_repeats(tmp_path: Path) -> None:
+def test_draw_posts_is_seeded_and_draws_distinct_valid_posts(tmp_path: Path) -> None:
     path = write_posts(tmp_path / "posts.jsonl", 40)
     path.write_text(path.read_text() + "not JSON\n" * 20)
     chosen = [post.id for post in draw_posts(Source(str(path)), 30)]
@@ -145,7 +145,7 @@ def test_the_sample_is_of_posts_only_seeded_and_without_repeats(tmp_path: Path) 
         draw_posts(Source(str(path)), 5)
 
 
-def test_answers_are_counted_within_the_block_only() -> None:
+def test_count_usage_counts_answers_within_block_only() -> None:
     record_usage(1, 1)
     with count_usage() as spent:
         record_usage(7, 2)
@@ -174,7 +174,7 @@ def model() -> Iterator[_Model]:
         yield server
 
 
-def test_a_sample_measures_stages_and_tokens_anew_each_time(
+def test_estimate_batch_measures_stages_and_tokens_without_cache(
     model: _Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAMEPIN_CACHE_DIR", str(tmp_path / "cache"))
@@ -194,7 +194,7 @@ def test_a_sample_measures_stages_and_tokens_anew_each_time(
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_command_line(cli: Cli, tmp_path: Path) -> None:
+def test_batch_estimate_prints_and_writes_estimate(cli: Cli, tmp_path: Path) -> None:
     posts, file = write_posts(tmp_path / "posts.jsonl", 3), tmp_path / "estimate.json"
     given = [word for one in (*TEXT_ONLY, "estimate.sample=1") for word in ("--set", one)]
     ran = cli("batch", posts, "--estimate", "500", "--json", file, *given)

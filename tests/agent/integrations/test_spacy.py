@@ -12,7 +12,7 @@ from support.paths import ROOT  # noqa: E402
 PHOTO = ROOT / "examples" / "astronaut.jpg"
 
 
-def test_spacy_pipe_with_a_picture_sets_entities_and_their_boxes() -> None:
+def test_spacy_pipe_with_picture_sets_entities_and_boxes() -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("namepin", config={"profile": "starter"})
     doc = nlp.make_doc("So proud of Eileen Collins at NASA")
@@ -24,7 +24,7 @@ def test_spacy_pipe_with_a_picture_sets_entities_and_their_boxes() -> None:
     assert isinstance(entity, Entity) and entity.box is not None
 
 
-def test_spacy_pipe_with_fine_labels_and_an_empty_text() -> None:
+def test_spacy_pipe_with_fine_option_sets_fine_labels() -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("namepin", config={"fine": True, "settings": {"segmenter__backend": "off"}})
     doc = nlp("Angelina Jolie")

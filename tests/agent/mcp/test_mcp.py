@@ -39,7 +39,7 @@ def timeless(extraction: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in extraction.items() if key != "timings_ms"}
 
 
-def test_a_conversation_of_calls_on_stdio(tmp_path: Path) -> None:
+def test_mcp_stdio_calls_return_structured_results_or_coded_errors(tmp_path: Path) -> None:
     async def talk() -> None:
         async with Mcp(stdio(tmp_path, "--images", PICTURE.parent)) as mcp:
             offered = {tool.name: tool for tool in (await mcp.client.list_tools()).tools}
@@ -104,7 +104,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-async def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
+async def test_mcp_picture_path_outside_folder_raises_e128(tmp_path: Path) -> None:
     allowed, secret = tmp_path / "allowed", tmp_path / "secret.jpg"
     allowed.mkdir()
     secret.write_bytes(PICTURE.read_bytes())
@@ -124,7 +124,7 @@ async def test_paths_stay_in_the_folder(tmp_path: Path) -> None:
             await sessions.picture("me", **large)
 
 
-def test_posts_are_bounded_in_number(tmp_path: Path) -> None:
+def test_mcp_sessions_beyond_bound_forget_oldest_posts(tmp_path: Path) -> None:
     sessions = McpSessions(load_settings("starter", environment={}), (), tmp_path)
     for number in range(30):
         sessions.remember("me", {"extraction": {"id": f"post-{number}"}, "profile": "starter", "overrides": {}})
@@ -134,7 +134,7 @@ def test_posts_are_bounded_in_number(tmp_path: Path) -> None:
             sessions.recall(owner, post)
 
 
-def test_more_posts_than_may_wait_are_refused(tmp_path: Path) -> None:
+def test_mcp_extract_calls_beyond_waiting_bound_return_e343(tmp_path: Path) -> None:
     settings = load_settings("starter", overrides={"serve": {"at_once": 1, "waiting": 0}}, environment={})
     sessions = McpSessions(settings, (), tmp_path)
 
@@ -148,7 +148,7 @@ def test_more_posts_than_may_wait_are_refused(tmp_path: Path) -> None:
     assert len(refused) == 2 and all("E343" in said for said in refused)
 
 
-def test_close_decisions_are_asked_and_their_owner_decides(tmp_path: Path) -> None:
+def test_mcp_review_asks_close_decisions_and_accepts_owner_only(tmp_path: Path) -> None:
     sessions = McpSessions(load_settings("starter", environment={}), ("review.match_margin=1",), tmp_path)
 
     async def talk() -> None:
@@ -183,7 +183,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"{address}/mcp"
 
 
-def test_over_http_with_a_token(address: str) -> None:
+def test_mcp_over_http_with_token_equals_python_and_separates_owners(address: str) -> None:
     [found] = ask(address, ("extract", {"text": TEXT, "image": DATA}), token=TOKENS["ann"])
     assert timeless(found.structured_content["extraction"]) == python(TEXT, PICTURE)
     [why] = ask(address, ("explain", {"post": "post-1", "which": "1"}), token=TOKENS["ann"])
@@ -192,7 +192,7 @@ def test_over_http_with_a_token(address: str) -> None:
     assert theirs.is_error and "E330" in theirs.content[0].text
 
 
-def test_nobody_enters_without_one(address: str) -> None:
+def test_mcp_over_http_without_valid_token_or_origin_returns_4xx(address: str) -> None:
     post = partial(httpx.post, timeout=None)
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     accept = {"accept": "application/json, text/event-stream"}
@@ -211,7 +211,7 @@ def test_nobody_enters_without_one(address: str) -> None:
     assert any(post(address, json=body, headers=token).status_code == 429 for _ in range(400))
 
 
-def test_the_command_refuses_what_it_cannot_do(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mcp_command_with_unsafe_options_exits_2(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NAMEPIN_TOKENS", raising=False)
     ran = cli("mcp", "--http", "--host", "0.0.0.0")
     assert ran.code == 2 and "E341" in ran.err

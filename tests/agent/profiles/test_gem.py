@@ -39,7 +39,7 @@ def with_server(overrides: dict[str, Any], server: Server) -> dict[str, Any]:
     return overrides | {"knowledge": {"model": "tiny", "base_url": server.url, "retries": 0, "cache": False}}
 
 
-def test_a_post_through_the_whole_graph(overrides: dict[str, Any], folder: Path) -> None:
+def test_gem_extract_with_picture_runs_every_tool(overrides: dict[str, Any], folder: Path) -> None:
     picture = tiny_gem.pictures(folder)["collins"]
     with serve(EXPLANATION) as server:
         pin = Namepin(load_settings("gem", overrides=with_server(overrides, server), environment={}))
@@ -57,7 +57,7 @@ def test_a_post_through_the_whole_graph(overrides: dict[str, Any], folder: Path)
             assert entity.box and entity.mask and entity.mask.size == (48, 64)
 
 
-def test_other_rerankers_and_captioners_fill_the_same_roles(overrides: dict[str, Any], folder: Path) -> None:
+def test_gem_with_other_reranker_and_captioner_reranks_entities(overrides: dict[str, Any], folder: Path) -> None:
     picture = tiny_gem.pictures(folder)["collins"]
     tiny_gem.tiny_rerankers.save_llama(folder / "llama")
     small = {"device": "cpu", "dtype": "float32"}
@@ -68,7 +68,7 @@ def test_other_rerankers_and_captioners_fill_the_same_roles(overrides: dict[str,
     assert entities and all(entity.reranked for entity in entities)
 
 
-def test_gamma_decides_who_is_reranked(overrides: dict[str, Any]) -> None:
+def test_gem_gate_gamma_selects_reranked_entities(overrides: dict[str, Any]) -> None:
     def run(gamma: float) -> list[bool]:
         settings = load_settings("gem", overrides=overrides | {"gate": {"gamma": gamma}}, environment={})
         return [entity.reranked for entity in Namepin(settings).extract(tiny_gem.TEXTS["collins"]).entities]
@@ -76,7 +76,7 @@ def test_gamma_decides_who_is_reranked(overrides: dict[str, Any]) -> None:
     assert run(0.0) and all(run(0.0)) and not any(run(5.0))
 
 
-def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_with_missing_checkpoints_reports_sizes_without_download(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(*_: Any) -> None:
         raise AssertionError("doctor asked the hub")
 
@@ -95,14 +95,14 @@ def test_doctor_sizes_what_is_not_here_before_anything_is_fetched(monkeypatch: p
     assert "trial" not in report
 
 
-def test_doctor_says_when_the_gpu_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_with_small_gpu_reports_memory_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published.NeededWeights, "here", property(lambda self: False))
     monkeypatch.setattr(doctor, "_gpu_gb", lambda: 8.0)
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
     assert report["memory"].state == "missing" and "only 8 GB" in report["memory"].detail
 
 
-def test_doctor_finds_tiny_checkpoints_complete(overrides: dict[str, Any]) -> None:
+def test_doctor_with_tiny_checkpoints_reports_nothing_missing(overrides: dict[str, Any]) -> None:
     settings = load_settings("gem", overrides=overrides, environment={})
     report: dict[str, Check] = {check.name: check for check in examine(settings)}
     assert [name for name, check in report.items() if check.state == "missing"] == []

@@ -6,7 +6,7 @@ from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
 
 
-def test_one_server_and_sam2() -> None:
+def test_modern_profile_uses_one_chat_server_and_sam2() -> None:
     settings = load_settings("modern", environment={})
     tools = settings.tools
     assert settings.graph == "riveg" and settings.requested == frozenset()
@@ -18,7 +18,7 @@ def test_one_server_and_sam2() -> None:
     assert len({(one["model"], one["base_url"]) for one in told}) == 1
 
 
-def test_another_model_says_how_it_counts() -> None:
+def test_chat_grounder_of_unknown_model_without_frame_raises_e203() -> None:
     with pytest.raises(NamepinError, match="E203.*set `frame`"):
         load_settings(
             "starter", environment={}, overrides={"graph": "riveg", "grounder": {"backend": "chat", "model": "gpt-4o"}}

@@ -40,27 +40,27 @@ def scores(world: Path, out: Path, *more: str) -> dict[str, Any]:
     return found
 
 
-def test_gems_graph_knows_its_world(world: Path, tmp_path: Path) -> None:
+def test_sandbox_gem_graph_beats_text_only_scores(world: Path, tmp_path: Path) -> None:
     whole = scores(world, tmp_path / "gem.json")
     text = scores(world, tmp_path / "text.json", "--visual", "none")
     assert whole["gmner"]["f1"] > text["gmner"]["f1"] + 0.05 and whole["fine"]["mner"]["f1"] > 0.7
     assert not whole["failed_ids"] and whole["regions"]["precision_at_iou"] > 0.35
 
 
-def test_rivegs_graph_knows_its_world(world: Path, tmp_path: Path) -> None:
+def test_sandbox_riveg_graph_reaches_grounding_scores(world: Path, tmp_path: Path) -> None:
     expansions = ("expansion.backend=recorded", f"expansion.file={world / 'expansions/dev.jsonl'}")
     more = [word for one in ("graph=riveg", *expansions) for word in ("--set", one)]
     found = scores(world, tmp_path / "riveg.json", *more)
     assert found["groundability"]["accuracy"] > 0.75 and found["regions"]["precision_at_iou"] > 0.2
 
 
-def test_nothing_is_to_be_fetched() -> None:
+def test_sandbox_profile_needs_no_download() -> None:
     settings = load_settings("sandbox", environment={})
     needed = [one for tool in settings.tools.values() for one in wanted_weights(tool.config)]
     assert needed and all(one.here for one in needed)
 
 
-def test_it_is_small_and_from_the_recipes() -> None:
+def test_sandbox_weights_stay_below_limit_and_hold_trained_stages_only() -> None:
     files = [file for file in (WEIGHTS / "sandbox").rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= LIMIT
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".md", ".txt"}
@@ -68,7 +68,7 @@ def test_it_is_small_and_from_the_recipes() -> None:
     assert trained == {"matcher", "entailment", "segmenter", "grounder", "reranker", "tagger"}
 
 
-def test_the_shipped_profile_is_make_sandboxs(tmp_path: Path) -> None:
+def test_sandbox_profile_equals_profile_of_make_sandbox(tmp_path: Path) -> None:
     """But for where the weights are."""
     shipped = load_settings("sandbox", environment={}).dump()
     write_profile(tmp_path)

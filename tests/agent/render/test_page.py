@@ -53,7 +53,7 @@ class Document(HTMLParser):
         return [a for a in self.all(tag) if name in (a.get("class") or "").split()]
 
 
-def test_the_page_loads_nothing_from_anywhere() -> None:
+def test_page_references_no_external_resource() -> None:
     html = page([full()], About("starter", 0.2))
     document = Document(html)
     sources = [a.get("src") or a.get("href") or "" for tag, a in document.tags if tag in ("img", "link", "script")]
@@ -64,7 +64,7 @@ def test_the_page_loads_nothing_from_anywhere() -> None:
     assert {(a["href"] or "")[1:] for a in document.all("a")} <= anchors
 
 
-def test_the_policy_admits_exactly_the_page_s_own_style_and_script() -> None:
+def test_page_policy_allows_only_hashes_of_its_style_and_script() -> None:
     html = page([full()], About("starter", 0.2))
     policy = unescape(re.search(r'Content-Security-Policy" content="([^"]+)"', html)[1])  # type: ignore[index]  # there, or this fails
     assert policy.startswith("default-src 'none'")
@@ -77,7 +77,7 @@ def test_the_policy_admits_exactly_the_page_s_own_style_and_script() -> None:
     assert not re.search(r"<[^>]+\s(style|on\w+)=", html), "inline styles and handlers would be refused"
 
 
-def test_everything_a_post_brings_is_escaped() -> None:
+def test_page_with_markup_in_post_escapes_every_field() -> None:
     text = f"Ada {EVIL} Example"
     item = shown(
         text,
@@ -95,7 +95,7 @@ def test_everything_a_post_brings_is_escaped() -> None:
     assert not any(key.startswith("on") for _, attributes in document.tags for key in attributes)
 
 
-def test_text_is_cut_at_the_mentions_and_nothing_is_lost() -> None:
+def test_page_text_with_mentions_keeps_all_words() -> None:
     document = Document(page([full()], About("starter", 0.2)))
     mentions = document.classed("a", "mention")
     assert [a["data-e"] for a in mentions] == ["0", "1", "2"]
@@ -104,7 +104,7 @@ def test_text_is_cut_at_the_mentions_and_nothing_is_lost() -> None:
         assert part in words
 
 
-def test_overlays_are_in_the_picture_s_own_pixels() -> None:
+def test_page_overlays_use_pixel_coordinates_of_picture() -> None:
     item = full()
     html = page([item], About("starter", 0.2))
     document = Document(html)
@@ -120,7 +120,7 @@ def test_overlays_are_in_the_picture_s_own_pixels() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 1000), (320, 240)])
-def test_pictures_are_inlined_at_a_sane_size(size: tuple[int, int]) -> None:
+def test_page_pictures_of_any_size_are_inlined_within_320_to_1280_pixels(size: tuple[int, int]) -> None:
     html = page([shown(TEXT, size=size)], About("starter"))
     data = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert data is not None
@@ -128,7 +128,7 @@ def test_pictures_are_inlined_at_a_sane_size(size: tuple[int, int]) -> None:
     assert 320 <= max(inlined.size) <= 1280
 
 
-def test_the_reasons_are_there() -> None:
+def test_page_shows_evidence_and_thresholds_of_decisions() -> None:
     html = page([full()], About("starter", 0.2))
     text = " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
     for part in (
@@ -144,28 +144,28 @@ def test_the_reasons_are_there() -> None:
         assert part in text
 
 
-def test_the_json_is_the_extraction() -> None:
+def test_page_json_block_equals_extraction() -> None:
     item = full()
     html = page([item], About("starter", 0.2))
     shown_json = unescape(re.search(r"<pre[^>]*>(.*?)</pre>", html, re.S)[1])  # type: ignore[index]  # there, or this fails
     assert json.loads(shown_json)["entities"] == json.loads(item.extraction.to_json())["entities"]
 
 
-def test_posts_without_picture_names_or_scores() -> None:
+def test_page_of_posts_without_picture_names_or_scores_renders() -> None:
     bare = shown(TEXT, entity(TEXT, "Ada Example", scores={}, entropy=None), size=None, timings_ms={})
     document = Document(page([bare, shown(TEXT, size=None)], About("starter")))
     assert not document.all("img")
     assert "No names found." in document.texts["p"]
 
 
-def test_a_mask_with_a_hole_keeps_it() -> None:
+def test_page_mask_with_hole_keeps_two_contours() -> None:
     ring = ellipse((20, 20, 220, 220)).to_array() & ~ellipse((80, 80, 160, 160)).to_array()
     item = shown(TEXT, placed(TEXT, "Ada Example", (20.0, 20.0, 220.0, 220.0), mask=Mask.from_array(ring)))
     outline = re.search(r'<path d="(M[0-9 LMZ]+Z)"', page([item], About("starter")))
     assert outline is not None and outline[1].count("M") == 2
 
 
-def test_long_posts_scroll_in_place() -> None:
+def test_page_long_post_text_is_focusable_for_scrolling() -> None:
     long = "word " * 400 + "end"
     assert Document(page([shown(long)], About("starter"))).all("p", tabindex="0")
 

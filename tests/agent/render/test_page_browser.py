@@ -40,7 +40,7 @@ def opacity(tab: Any, index: int) -> float:
     return float(tab.eval_on_selector(f'#post-1 g[data-e="{index}"]', "g => getComputedStyle(g).opacity"))
 
 
-def test_pointing_at_a_name_shows_its_place(opened: Any) -> None:
+def test_page_mention_on_hover_highlights_its_box_only(opened: Any) -> None:
     opened.hover('#post-1 a.mention[data-e="0"]')
     assert lit(opened) == ["a", "a", "g", "li"]
     assert opacity(opened, 0) == 1
@@ -50,14 +50,14 @@ def test_pointing_at_a_name_shows_its_place(opened: Any) -> None:
     assert lit(opened) == []
 
 
-def test_pointing_at_a_box_shows_its_name(opened: Any) -> None:
+def test_page_box_on_hover_highlights_its_mention(opened: Any) -> None:
     opened.locator("#post-1 .stage").scroll_into_view_if_needed()
     opened.hover('#post-1 g[data-e="1"] rect:last-of-type', position={"x": 60, "y": 120})
     assert opened.locator('#post-1 a.mention.on[data-e="1"]').count() == 1
     assert opened.locator('#post-1 .pin.on[data-e="1"] span').is_visible()
 
 
-def test_the_keyboard_does_the_same(opened: Any) -> None:
+def test_page_mention_on_keyboard_focus_highlights_its_box(opened: Any) -> None:
     opened.locator('#post-1 a.mention[data-e="1"]').focus()
     assert lit(opened) == ["a", "a", "g", "li"]
     opened.keyboard.press("Shift+Tab")
@@ -67,19 +67,19 @@ def test_the_keyboard_does_the_same(opened: Any) -> None:
     assert lit(opened) == []
 
 
-def test_a_tap_keeps_the_picture_in_view(opened: Any) -> None:
+def test_page_mention_on_tap_keeps_picture_in_view(opened: Any) -> None:
     opened.click('#post-1 a.mention[data-e="0"]')
     assert opened.locator("#post-1 .stage").evaluate("s => s.getBoundingClientRect().top < innerHeight")
     assert opacity(opened, 0) == 1
 
 
-def test_a_phone_s_width_is_enough(opened: Any) -> None:
+def test_page_at_phone_width_has_no_horizontal_scroll(opened: Any) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     opened.set_viewport_size({"width": 320, "height": 640})
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_text_and_ground_have_contrast(opened: Any) -> None:
+def test_page_text_and_background_have_contrast_of_7(opened: Any) -> None:
     bright = opened.evaluate(
         """() => ["color", "backgroundColor"].map(name => {
             const channels = getComputedStyle(document.body)[name].match(/[0-9.]+/g).slice(0, 3).map(Number);
@@ -89,7 +89,7 @@ def test_text_and_ground_have_contrast(opened: Any) -> None:
     assert (max(bright) + 0.05) / (min(bright) + 0.05) >= 7
 
 
-def test_heat_maps_are_shown_one_at_a_time(browser: Any, tmp_path: Path) -> None:
+def test_page_heat_map_toggle_shows_one_map_at_once(browser: Any, tmp_path: Path) -> None:
     one = full()
     maps = {index: heat.to_blob(np.eye(4, dtype=np.float32)[::step]) for index, step in ((0, 1), (1, -1))}
     (tmp_path / "index.html").write_text(
@@ -109,7 +109,7 @@ def test_heat_maps_are_shown_one_at_a_time(browser: Any, tmp_path: Path) -> None
     tab.close()
 
 
-def test_cards_without_a_picture_lie_side_by_side_where_there_is_room(browser: Any, tmp_path: Path) -> None:
+def test_page_cards_without_picture_use_columns_on_wide_screens(browser: Any, tmp_path: Path) -> None:
     file = tmp_path / "index.html"
     file.write_text(page([PostView(full().extraction)], About("starter", 0.2)), encoding="utf-8")
     for width, together in ((1200, True), (390, False)):

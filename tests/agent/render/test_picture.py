@@ -21,7 +21,7 @@ BOUNDS = (0.0, 0.0, 900.0, 900.0)
 
 
 @given(boxes, st.lists(boxes, max_size=3))
-def test_a_label_stays_in_bounds_and_off_its_own_box(own: Rectangle, others: list[Rectangle]) -> None:
+def test_place_label_stays_in_bounds_and_outside_own_box(own: Rectangle, others: list[Rectangle]) -> None:
     rect = place_label((80.0, 20.0), own, others, [], BOUNDS, 3.0)
     assert rect[0] >= 0 and rect[1] >= 0 and rect[2] <= 900 and rect[3] <= 900
     assert (rect[2] - rect[0], rect[3] - rect[1]) == (80.0, 20.0)
@@ -29,7 +29,7 @@ def test_a_label_stays_in_bounds_and_off_its_own_box(own: Rectangle, others: lis
         assert shared_area(rect, own) == 0
 
 
-def test_a_label_avoids_a_neighbour_and_earlier_labels() -> None:
+def test_place_label_avoids_neighbours_and_earlier_labels() -> None:
     own, above = (100.0, 100.0, 200.0, 200.0), (60.0, 20.0, 260.0, 98.0)
     first = place_label((80.0, 20.0), own, [above], [], BOUNDS, 2.0)
     assert first[1] > 200, "below, since another box is above"
@@ -37,13 +37,13 @@ def test_a_label_avoids_a_neighbour_and_earlier_labels() -> None:
     assert shared_area(first, second) == 0
 
 
-def test_a_box_that_fills_everything_has_its_label_inside() -> None:
+def test_place_label_with_full_size_box_lies_inside() -> None:
     rect = place_label((80.0, 20.0), BOUNDS, [], [], BOUNDS, 2.0)
     assert rect[0] >= 0 and rect[3] <= 900
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (40, 30), (512, 512), (5000, 200), (3000, 2400)])
-def test_any_picture_gets_a_readable_size(size: tuple[int, int]) -> None:
+def test_annotate_with_any_picture_size_returns_bounded_size(size: tuple[int, int]) -> None:
     item = shown(TEXT, placed_all(size), size=size)
     assert item.picture is not None
     drawn = annotate(item.picture, item.extraction)
@@ -56,7 +56,7 @@ def placed_all(size: tuple[int, int]) -> object:
     return placed(TEXT, "Ada Example", (0.0, 0.0, float(size[0]), float(size[1])), mask=None)
 
 
-def test_boxes_masks_and_labels_are_drawn_in_the_entity_s_colour() -> None:
+def test_annotate_draws_frames_and_masks_in_entity_colours() -> None:
     item = full()
     assert item.picture is not None
     before = item.picture.copy()
@@ -69,7 +69,7 @@ def test_boxes_masks_and_labels_are_drawn_in_the_entity_s_colour() -> None:
         assert (np.abs(drawn - veil) <= 2).all(1).sum() > 5000, "translucent mask"
 
 
-def test_labels_do_not_cover_any_box(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_annotate_labels_overlap_no_box(monkeypatch: pytest.MonkeyPatch) -> None:
     placed_at: list[tuple[tuple[float, ...], list[tuple[float, ...]]]] = []
     real = drawing.place_label
 
@@ -88,26 +88,26 @@ def test_labels_do_not_cover_any_box(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["القاهرة", "東京タワー", "Δelphi", "🚀🚀", "Zoë", "नमस्ते", "\u202e\x00"])
-def test_no_script_crashes_the_drawing(name: str) -> None:
+def test_annotate_with_names_of_any_script_returns_drawing(name: str) -> None:
     item = shown(name, placed(name, name, (10.0, 10.0, 100.0, 100.0)))
     assert item.picture is not None
     assert annotate(item.picture, item.extraction).width == 640
 
 
-def test_letters_that_no_font_has_are_not_drawn_as_boxes() -> None:
+def test_lettering_drops_letters_without_font() -> None:
     text, _ = lettering("\U0001f680 rocket \U0001faa9", 20)
     assert text == "rocket"
     assert lettering("\U00013000", 20)[0] == "", "hieroglyphs: the number stands alone"
 
 
-def test_many_names_end_the_legend_with_a_count() -> None:
+def test_annotate_with_many_names_bounds_legend_height() -> None:
     text = " ".join(f"Name{i}" for i in range(40))
     item = shown(text, *(entity(text, f"Name{i}") for i in range(10, 40)))
     assert item.picture is not None
     assert annotate(item.picture, item.extraction).height < 1000
 
 
-def test_the_drawing_is_the_same_every_time() -> None:
+def test_annotate_twice_gives_identical_bytes() -> None:
     item = full()
     assert item.picture is not None
     one, two = (annotate(item.picture, item.extraction) for _ in range(2))

@@ -26,7 +26,7 @@ def table(item: PostView, first: bool = True) -> str:
     return out.getvalue()
 
 
-def test_the_table_says_what_where_and_why_in_80_columns() -> None:
+def test_table_shows_labels_scores_and_evidence_in_80_columns() -> None:
     text = table(full())
     assert all(len(line) <= 80 for line in text.splitlines())
     words = " ".join(text.split())
@@ -37,20 +37,20 @@ def test_the_table_says_what_where_and_why_in_80_columns() -> None:
     assert "\x1b" not in text, "no colour codes in a pipe"
 
 
-def test_long_names_wrap_and_lose_nothing() -> None:
+def test_table_with_long_names_wraps_without_loss() -> None:
     name = "Supercalifragilisticexpialidocious" * 3
     text = table(shown(name, entity(name, name)))
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "".join(text.split()).count("Supercali") >= 6, "in the text, and in full in the table"
 
 
-def test_posts_without_picture_or_names() -> None:
+def test_table_of_posts_without_picture_or_names_renders() -> None:
     assert "in the picture?" not in table(shown(TEXT, entity(TEXT, "Ada Example"), size=None))
     assert "no names found" in table(shown(TEXT))
     assert table(shown(TEXT), first=False).startswith("\n")
 
 
-def test_a_post_cannot_steer_the_terminal() -> None:
+def test_table_with_escape_sequences_prints_none() -> None:
     text = "\x1b[31mred\x1b]0;title\x07 \u202egnp.exe \x9b5m"
     out = table(shown(text))
     assert not set("\x1b\x07\u202e\x9b") & set(out)
@@ -68,17 +68,17 @@ def test_a_post_cannot_steer_the_terminal() -> None:
         ("é🚀", "é🚀"),
     ],
 )
-def test_printable_keeps_the_length(text: str, safe: str) -> None:
+def test_printable_replaces_control_characters_and_keeps_length(text: str, safe: str) -> None:
     assert printable(text) == safe
     assert len(safe) == len(text)
 
 
-def test_short() -> None:
+def test_short_truncates_beyond_limit_with_ellipsis() -> None:
     assert short("abcdef", 6) == "abcdef"
     assert short("abcdefg", 6) == "abcde…"
 
 
-def test_labels_can_be_read_on_every_colour() -> None:
+def test_ink_on_every_colour_has_aa_contrast() -> None:
     def luminance(colour: str) -> float:
         parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
@@ -89,7 +89,7 @@ def test_labels_can_be_read_on_every_colour() -> None:
         assert (bright + 0.05) / (dark + 0.05) >= 4.5, f"WCAG AA contrast on {colour}"
 
 
-def test_score_and_presence() -> None:
+def test_score_and_presence_without_evidence_are_unknown() -> None:
     assert score(entity(TEXT, "Ada Example")) == 0.8
     assert score(entity(TEXT, "Ada Example", scores={})) is None
     asked = [entity(TEXT, "Ada Example", groundable=state, provenance=("tagger",)) for state in (True, False, None)]

@@ -54,7 +54,7 @@ def recorded(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_tells_steps_tools_and_decisions(recorded: Path) -> None:
+def test_trace_page_shows_steps_tools_and_decisions(recorded: Path) -> None:
     page = trace_page(read_runs(recorded / "run"))
     (run,) = read_runs(recorded / "run")
     for step in ("caption", "knowledge", "tag", "gate", "rerank", "match", "trace", "segment", "assemble"):
@@ -68,7 +68,7 @@ def test_it_tells_steps_tools_and_decisions(recorded: Path) -> None:
     assert "data:image/jpeg" not in page, "a cassette keeps no picture"
 
 
-def test_it_shows_the_heat_maps_of_the_matches(recorded: Path) -> None:
+def test_trace_page_shows_heat_maps_of_matches(recorded: Path) -> None:
     (run,) = read_runs(recorded / "run")
     assert list(run.heat) == [0] and run.extraction.entities[0].text == "Anna"
     for images, grounds in ((None, 0), (recorded, 1)):
@@ -80,27 +80,27 @@ def test_it_shows_the_heat_maps_of_the_matches(recorded: Path) -> None:
     assert "Heat map" not in trace_page([Run(run.extraction)]), "a file of results has none"
 
 
-def test_steps_that_fit_no_graph_are_a_damaged_cassette(recorded: Path) -> None:
+def test_read_runs_with_invalid_steps_raises_e401(recorded: Path) -> None:
     reseal(recorded / "run", '"findings":[{"', '"findings":[{"x', -1)
     with pytest.raises(NamepinError, match=r"E401.*a<b>"):
         read_runs(recorded / "run")
 
 
-def test_everything_in_it_is_escaped(recorded: Path) -> None:
+def test_trace_page_with_markup_in_run_escapes_it(recorded: Path) -> None:
     page = trace_page(read_runs(recorded / "run", recorded))
     for markup in ("<img src=x", "<script", "</pre><", "<b>test"):
         assert markup not in page.replace("</pre></details>", "").replace("</pre><p", "").replace("</pre>\n", "")
     assert "data:image/jpeg" in page
 
 
-def test_a_file_of_results_is_a_run_too(recorded: Path) -> None:
+def test_read_runs_accepts_predictions_file(recorded: Path) -> None:
     (run,) = read_runs(recorded / "run")
     (recorded / "predictions.jsonl").write_text(run.extraction.to_json() + "\n", "utf-8")
     (again,) = read_runs(recorded / "predictions.jsonl")
     assert isinstance(again.extraction, Extraction) and "<b>matcher</b>" in trace_page([again])
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path, recorded: Path) -> None:
+def test_read_runs_of_invalid_folder_file_or_picture_raises_e40x(tmp_path: Path, recorded: Path) -> None:
     with pytest.raises(NamepinError, match="E401"):
         read_runs(tmp_path / "nothing")
     (tmp_path / "empty.jsonl").write_text("{}\n")
@@ -111,7 +111,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, recorded: Path) -> None:
         read_runs(recorded / "run", recorded)
 
 
-def test_the_command_writes_the_page(cli: Any, tmp_path: Path) -> None:
+def test_trace_command_writes_page_with_every_post(cli: Any, tmp_path: Path) -> None:
     ran = cli("trace", CASSETTE, "--out", tmp_path / "trace.html")
     assert ran.code == 0 and "open" in ran.err
     posts = [json.loads(line) for line in (CASSETTE / "cassette.jsonl").read_text("utf-8").splitlines()[:-1]]
@@ -122,7 +122,7 @@ def test_the_command_writes_the_page(cli: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_and_fetches_nothing(browser: Any, recorded: Path, scheme: Any) -> None:
+def test_trace_page_in_browser_renders_without_requests(browser: Any, recorded: Path, scheme: Any) -> None:
     file = recorded / "trace.html"
     file.write_text(trace_page(read_runs(recorded / "run", recorded)), "utf-8")
     tab = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)

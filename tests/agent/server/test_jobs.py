@@ -24,7 +24,7 @@ def _finished(client: TestClient, job: str, headers: dict[str, str]) -> dict[str
     return state()
 
 
-def test_jobs_are_worked_on_and_nobody_elses(tmp_path: Path) -> None:
+def test_batch_jobs_finish_and_are_hidden_from_other_owner(tmp_path: Path) -> None:
     posts = [{"id": f"p{i}", "text": "Bob Dylan in Oslo"} for i in range(3)]
     posts[1]["image"] = base64.b64encode(PICTURE).decode()
     with make_client(tmp_path, TOKENS, max_jobs=2) as client:
@@ -45,7 +45,7 @@ def test_jobs_are_worked_on_and_nobody_elses(tmp_path: Path) -> None:
         assert client.get(f"/api/jobs/{job['id']}", headers=ANN).status_code == 404
 
 
-def test_an_accepted_job_survives_the_server(tmp_path: Path) -> None:
+def test_batch_job_resumes_after_server_restart(tmp_path: Path) -> None:
     posts = [{"id": f"p{i}", "text": "Bob Dylan in Oslo"} for i in range(4)]
     with make_client(tmp_path) as client:
         job = client.post("/api/batch", json={"posts": posts}).json()
@@ -70,7 +70,7 @@ def test_an_accepted_job_survives_the_server(tmp_path: Path) -> None:
         assert client.get(f"/api/jobs/{job['id']}/results").text == again
 
 
-def test_a_full_disk_holds_a_job_up_and_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_job_on_full_disk_retries_until_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("namepin.agent.server.jobs._PATIENCE_S", 0.05)
     real, full = Jobs._write, [3]
 
@@ -87,7 +87,7 @@ def test_a_full_disk_holds_a_job_up_and_does_not_end_it(tmp_path: Path, monkeypa
     assert full == [0]
 
 
-def test_odd_files_among_the_jobs_hold_up_nobody(tmp_path: Path) -> None:
+def test_jobs_folder_with_foreign_files_sets_them_aside(tmp_path: Path) -> None:
     folder, job = tmp_path / "jobs", "0" * 32
     for owner, name in (("local", "0" * 32), ("local", "1" * 32), ("local", "2" * 32)):
         (folder / owner / name).mkdir(parents=True)
@@ -107,7 +107,7 @@ def test_odd_files_among_the_jobs_hold_up_nobody(tmp_path: Path) -> None:
         assert client.get(f"/api/jobs/{'1' * 32}").json()["state"] == "failed"
 
 
-def test_a_job_is_done_when_every_post_has_its_result(tmp_path: Path) -> None:
+def test_batch_job_with_damaged_results_recomputes_missing_posts(tmp_path: Path) -> None:
     """Lines end at LF: U+2028 and similar characters are text. A wrong result is computed again."""
     posts = [{"id": f"p{i}", "text": f"Bob Dylan\u2028in\x85Oslo {i}"} for i in range(6)]
     with make_client(tmp_path) as client:
@@ -130,7 +130,7 @@ def test_a_job_is_done_when_every_post_has_its_result(tmp_path: Path) -> None:
         assert found["state"] == "failed" and "E104" in found["error"]
 
 
-def test_a_token_keeps_as_many_jobs_as_it_may_also_when_they_come_at_once(tmp_path: Path) -> None:
+def test_jobs_accept_of_concurrent_requests_respects_bound(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path, ProfilePool(["starter"]), 5)
 
     def accept(_: int) -> bool:
@@ -144,7 +144,7 @@ def test_a_token_keeps_as_many_jobs_as_it_may_also_when_they_come_at_once(tmp_pa
     assert len(jobs.list("ann")) == 5
 
 
-def test_owners_take_turns_post_by_post(tmp_path: Path) -> None:
+def test_jobs_of_two_owners_alternate_by_post(tmp_path: Path) -> None:
     posts = [{"id": f"p{i}", "text": "Bob Dylan in Oslo"} for i in range(200)]
     with make_client(tmp_path, TOKENS) as client:
         long = client.post("/api/batch", json={"posts": posts}, headers=ANN).json()

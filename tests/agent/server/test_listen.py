@@ -21,7 +21,7 @@ from support.slow_model import slow_model
 from support.waiting import PATIENCE_S, wait_until
 
 
-def test_a_server_that_is_told_to_stop_ends_as_done_whatever_still_hangs(tmp_path: Path) -> None:
+def test_serve_on_sigterm_exits_0_despite_pending_llm_request(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     env = environment(NAMEPIN_DATA_DIR=str(tmp_path), NAMEPIN_CACHE_DIR=str(tmp_path / "cache"))
@@ -93,7 +93,7 @@ def _whole(connection: socket.socket) -> bool:
     return got.startswith(b"HTTP/1.1 200") and got.endswith(b"ok")
 
 
-def test_a_kept_connection_is_there_for_the_next_request() -> None:
+def test_listen_keeps_idle_connection_open_for_next_request() -> None:
     """What broke a run under load: the server had closed a kept connection when its next request came."""
     short, ours = servers = [KeepAlive(0.3), KeepAlive(None)]  # the latter as `namepin serve` has it
     try:
@@ -108,7 +108,7 @@ def test_a_kept_connection_is_there_for_the_next_request() -> None:
             server.end()
 
 
-def test_idle_connections_are_the_clients_to_close(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listen_keep_alive_exceeds_client_idle_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     configs: list[Any] = []
 
     def run(server: uvicorn.Server) -> None:

@@ -57,7 +57,7 @@ def answer(client: TestClient, review: dict[str, Any], answers: Any, **more: Any
     return client.post(f"/api/reviews/{review['id']}/answers", json={"answers": answers}, **more)
 
 
-def test_answers_resume_the_run(client: TestClient, tmp_path: Path) -> None:
+def test_reviews_with_answers_resume_run_until_done(client: TestClient, tmp_path: Path) -> None:
     waiting = begin(client)
     assert waiting["state"] == "waiting" and waiting["extraction"] is None
     assert {question["kind"] for question in waiting["questions"]} == {"label"}
@@ -86,7 +86,7 @@ def test_answers_resume_the_run(client: TestClient, tmp_path: Path) -> None:
         )
 
 
-def test_it_waits_over_a_restart(tmp_path: Path) -> None:
+def test_reviews_persist_over_server_restart(tmp_path: Path) -> None:
     with make_client(tmp_path) as client:
         waiting = begin(client)
     with make_client(tmp_path) as client:
@@ -102,7 +102,7 @@ def test_it_waits_over_a_restart(tmp_path: Path) -> None:
         assert (refused.status_code, refused.json()["code"]) == (400, "E334"), "the server has other settings now"
 
 
-def test_a_record_that_is_behind_its_run_catches_up(client: TestClient, tmp_path: Path) -> None:
+def test_reviews_with_outdated_record_reload_questions_of_run(client: TestClient, tmp_path: Path) -> None:
     waiting = begin(client)
     record = tmp_path / "reviews" / "local" / waiting["id"] / "review.json"
     before = record.read_bytes()
@@ -114,7 +114,7 @@ def test_a_record_that_is_behind_its_run_catches_up(client: TestClient, tmp_path
     assert answer(client, waiting, first_choices(places)).json()["state"] == "done"
 
 
-def test_a_review_is_its_owner_s_alone(tmp_path: Path) -> None:
+def test_reviews_of_other_owner_return_404(tmp_path: Path) -> None:
     with make_client(tmp_path, TOKENS, "serve.max_reviews=1") as client:
         waiting = begin(client, headers=ANN)
         address = f"/api/reviews/{waiting['id']}"
@@ -137,7 +137,7 @@ def test_a_review_is_its_owner_s_alone(tmp_path: Path) -> None:
         assert client.get("/api/reviews", headers=ANN).json() == []
 
 
-def test_answers_become_training_rows(client: TestClient, tmp_path: Path) -> None:
+def test_reviews_with_answers_export_training_rows_once(client: TestClient, tmp_path: Path) -> None:
     waiting = begin(client)
     early = client.post(f"/api/reviews/{waiting['id']}/row")
     assert (early.status_code, early.json()["code"]) == (400, "E333")
@@ -168,7 +168,7 @@ def test_answers_become_training_rows(client: TestClient, tmp_path: Path) -> Non
         ({"text": "x", "path": "/etc/passwd"}, 422, "E103"),
     ],
 )
-def test_what_cannot_begin_leaves_nothing(
+def test_reviews_with_invalid_post_return_400_and_store_nothing(
     client: TestClient, tmp_path: Path, body: dict[str, Any], status: int, code: str
 ) -> None:
     refused = client.post("/api/reviews", json=body)
@@ -176,7 +176,7 @@ def test_what_cannot_begin_leaves_nothing(
     assert client.get("/api/reviews").json() == [] and list(tmp_path.glob("reviews/*/*")) == []
 
 
-async def test_reviews_of_a_conversation_make_room_for_one_another(tmp_path: Path) -> None:
+async def test_reviews_beyond_bound_replace_finished_ones_only(tmp_path: Path) -> None:
     reviews = Reviews(tmp_path, ProfilePool(["starter"], CLOSE), most=1)
 
     async def begun(source: str) -> Reviewed:
@@ -194,7 +194,7 @@ async def test_reviews_of_a_conversation_make_room_for_one_another(tmp_path: Pat
     assert [kept.id for kept in reviews.list("me")] == [second.id], "one that waits is not thrown away"
 
 
-def test_a_form_of_questions_escapes_what_a_post_brings() -> None:
+def test_review_questions_html_with_markup_escapes_it() -> None:
     evil = '<img src=x onerror="alert(1)">'
     question = Question(
         key="label:0", kind="label", mention=evil, start=0, end=3, choices=("city", evil), value=0.2, threshold=0.2

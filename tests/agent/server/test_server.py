@@ -25,7 +25,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_post_gives_what_python_gives(client: TestClient) -> None:
+def test_rest_extract_equals_python_extract(client: TestClient) -> None:
     answer = client.post("/api/extract", json={**POST, "image": base64.b64encode(PICTURE).decode()})
     assert answer.status_code == 200
     alone = json.loads(Namepin.from_profile("starter").extract(POST, PICTURE).to_json())
@@ -53,19 +53,19 @@ def test_a_post_gives_what_python_gives(client: TestClient) -> None:
         ({"text": "x" * 30_000}, 422, "E103"),
     ],
 )
-def test_bad_input_is_coded(client: TestClient, body: dict[str, Any], status: int, code: str) -> None:
+def test_rest_bad_input_returns_coded_4xx(client: TestClient, body: dict[str, Any], status: int, code: str) -> None:
     answer = client.post("/api/extract", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-def test_bodies_are_bounded_announced_or_not(tmp_path: Path) -> None:
+def test_rest_body_beyond_bound_returns_413(tmp_path: Path) -> None:
     with make_client(tmp_path, max_body_mb=1) as client:
         assert client.post("/api/extract", content=b"x" * 2**21).status_code == 413
         pieces = (b"x" * 2**16 for _ in range(32))
         assert client.post("/api/extract", content=pieces).status_code == 413
 
 
-async def test_bodies_of_all_requests_together_are_bounded() -> None:
+async def test_bounds_with_bodies_beyond_total_return_429() -> None:
     answered, statuses = asyncio.Event(), list[int]()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -103,7 +103,7 @@ async def test_bodies_of_all_requests_together_are_bounded() -> None:
     assert statuses[4:] == [200], "one that is alone is taken"
 
 
-async def test_one_owner_s_bodies_leave_room_for_another_s() -> None:
+async def test_bounds_leave_room_for_bodies_of_other_owner() -> None:
     answered, statuses = asyncio.Event(), list[int]()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -140,7 +140,7 @@ STALLS, DRIPS, LASTS = Pace(0.05), Pace(0.01, 2**16), Pace(10, 1, 0.0)
 
 
 @pytest.mark.parametrize(("pace", "pauses"), [(STALLS, [0, 60]), (DRIPS, [0, 0.005, 0.005, 0.005, 60]), (LASTS, [0])])
-async def test_a_body_that_stalls_or_drips_is_cut_off(pace: Pace, pauses: list[float]) -> None:
+async def test_bounds_with_stalled_or_dripping_body_return_408(pace: Pace, pauses: list[float]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
@@ -173,11 +173,11 @@ async def test_a_body_that_stalls_or_drips_is_cut_off(pace: Pace, pauses: list[f
         ({"host": "localhost:80"}, 200),
     ],
 )
-def test_other_sites_pages_stay_out(client: TestClient, headers: dict[str, str], status: int) -> None:
+def test_rest_with_foreign_host_or_origin_is_rejected(client: TestClient, headers: dict[str, str], status: int) -> None:
     assert client.post("/api/extract", json={"text": "x"}, headers=headers).status_code == status
 
 
-def test_tokens(tmp_path: Path) -> None:
+def test_rest_without_valid_token_returns_401(tmp_path: Path) -> None:
     with make_client(tmp_path, TOKENS) as client:
         for headers in ({}, {"authorization": "Bearer nobody"}, {"authorization": TOKENS["ann"]}):
             answer = client.post("/api/extract", json=POST, headers=headers)
@@ -186,7 +186,7 @@ def test_tokens(tmp_path: Path) -> None:
         assert client.post("/api/extract", json=POST, headers=ANN).status_code == 200
 
 
-def test_more_than_may_wait_is_told_so() -> None:
+def test_admission_beyond_waiting_bound_raises_too_many() -> None:
     async def crowd() -> list[str]:
         admission = Admission(at_once=1, waiting=2, asking=1)
 
@@ -203,7 +203,7 @@ def test_more_than_may_wait_is_told_so() -> None:
     assert sorted(asyncio.run(crowd())) == ["busy"] * 3 + ["served"] * 3
 
 
-async def test_one_token_s_posts_leave_room_for_another_s() -> None:
+async def test_admission_leaves_room_for_posts_of_other_owner() -> None:
     admission, end = Admission(at_once=1, waiting=4, asking=4), asyncio.Event()
     begun, refused = list[str](), list[str]()
 
@@ -229,7 +229,7 @@ async def test_one_token_s_posts_leave_room_for_another_s() -> None:
         assert admission.running == 1
 
 
-def test_a_cancelled_wait_gives_its_place_back() -> None:
+def test_admission_after_cancelled_wait_frees_its_place() -> None:
     async def leave() -> tuple[int, int]:
         admission = Admission(at_once=1, waiting=1, asking=1)
         async with admission.turn():
@@ -248,7 +248,7 @@ def test_a_cancelled_wait_gives_its_place_back() -> None:
     assert asyncio.run(leave()) == (0, 1)
 
 
-def test_a_rate_is_a_bucket_that_fills() -> None:
+def test_access_rate_beyond_per_minute_bound_raises_until_refill() -> None:
     now = [0.0]
     access = Access(TOKENS, per_minute=60, clock=lambda: now[0])
     for _ in range(60):
@@ -263,13 +263,13 @@ def test_a_rate_is_a_bucket_that_fills() -> None:
 
 
 @pytest.mark.parametrize("said", ["ann", "ann=short", "=aaaaaaaaaaaaaaaaaaaa", "a/b=aaaaaaaaaaaaaaaaaaaa"])
-def test_unusable_tokens_are_refused_without_being_shown(said: str) -> None:
+def test_tokens_from_environment_with_unusable_value_raises_e340_without_value(said: str) -> None:
     with pytest.raises(NamepinError) as caught:
         tokens_from_environment({"NAMEPIN_TOKENS": said})
     assert caught.value.code == "E340" and "aaaaa" not in str(caught.value)
 
 
-def test_listening_beyond_this_machine_needs_tokens(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_host_beyond_loopback_without_tokens_raises_e341(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NAMEPIN_TOKENS", raising=False)
     for host in ("0.0.0.0", "::", "192.168.0.5", "example.org"):
         assert not is_loopback(host)

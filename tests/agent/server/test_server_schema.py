@@ -33,7 +33,7 @@ OPERATIONS = {
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_answers_are_as_documented(tmp_path: Path) -> None:
+def test_rest_answers_to_generated_requests_match_openapi_schema(tmp_path: Path) -> None:
     app = create_app(load_settings("starter", overrides=HOSTS, environment={}), tokens={}, folder=tmp_path)
     app.state.namepin.pins.get("starter").calls  # noqa: B018  # the first post would take longer than may be waited
     schema = schemathesis.openapi.from_asgi("/api/openapi.json", app)

@@ -34,7 +34,7 @@ def model() -> Iterator[SlowModel]:
 
 
 @pytest.mark.parametrize("role", ["knowledge", "reranker"])
-def test_posts_that_need_no_answer_pass_those_that_wait_for_one(role: str, model: SlowModel, tmp_path: Path) -> None:
+def test_posts_without_llm_request_overtake_waiting_ones(role: str, model: SlowModel, tmp_path: Path) -> None:
     chat = {"backend": "chat", "model": "m", "base_url": model.url, "cache_dir": tmp_path / "cache"}
     sets = [f"{role}.{key}={value}" for key, value in chat.items()] + ["gate.gamma=0.0"]
     sets += ["serve.at_once=1", f"serve.waiting={ASKING}", f"serve.asking={ASKING}"]
@@ -68,7 +68,7 @@ def counts(client: TestClient) -> tuple[int, int, int]:
     return health["running"], health["waiting"], health["asking"]
 
 
-async def test_who_has_begun_goes_first() -> None:
+async def test_admission_gives_returning_post_precedence_over_new_one() -> None:
     admission, order = Admission(at_once=1, waiting=2, asking=1), list[str]()
     answered, computed = asyncio.Event(), asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_who_has_begun_goes_first() -> None:
     assert (admission.running, admission.waiting, admission.asking) == (0, 0, 0)
 
 
-async def test_branches_of_one_post_ask_together_and_have_one_turn() -> None:
+async def test_admission_branches_of_one_post_share_one_turn() -> None:
     admission = Admission(at_once=1, waiting=0, asking=1)
     ends = [asyncio.Event() for _ in range(3)]
 
@@ -127,7 +127,7 @@ async def test_branches_of_one_post_ask_together_and_have_one_turn() -> None:
 
 
 @pytest.mark.parametrize("when", ["away", "coming back"])
-async def test_a_post_that_is_called_off_leaves_nothing_behind(when: str) -> None:
+async def test_admission_after_cancelled_post_frees_turn(when: str) -> None:
     admission, answered = Admission(at_once=1, waiting=1, asking=1), asyncio.Event()
 
     async def asks() -> None:
@@ -151,7 +151,7 @@ async def test_a_post_that_is_called_off_leaves_nothing_behind(when: str) -> Non
     assert admission.running == 0
 
 
-async def test_a_failed_question_has_its_turn_again() -> None:
+async def test_admission_turn_after_failed_request_is_regained() -> None:
     admission = Admission(at_once=1, waiting=0, asking=1)
     async with admission.turn():
         turn = TURN.get()
@@ -162,7 +162,7 @@ async def test_a_failed_question_has_its_turn_again() -> None:
         assert admission.running == 1
 
 
-async def test_without_turns_a_tool_is_called_once() -> None:
+async def test_live_calls_without_admission_call_tool_once() -> None:
     called = []
 
     class Asking:
@@ -185,7 +185,7 @@ async def test_without_turns_a_tool_is_called_once() -> None:
     assert called[1:] == [(False, "namepin-computing"), (True, "namepin-asking")]
 
 
-async def test_as_many_threads_compute_as_posts_do() -> None:
+async def test_live_calls_use_as_many_threads_as_posts_at_once() -> None:
     """Each thread keeps memory of the largest post it has seen, so their number bounds that."""
     threads = set[str]()
 

@@ -51,7 +51,7 @@ class Pointless(ScriptedTracer):
         return Traces(traces=tuple(Trace(peak=None, heat=media.put_blob(blob(0, 0))) for _ in request.queries))
 
 
-def test_a_run_fills_in_the_maps_of_what_is_in_the_picture() -> None:
+def test_stream_fills_heat_maps_of_groundable_entities() -> None:
     maps: dict[int, bytes] = {}
     found = make_pin().extract(POST, picture())
     filled = [e for e in make_pin().stream(POST, picture(), heat=maps) if isinstance(e, Extraction)][-1]
@@ -61,13 +61,13 @@ def test_a_run_fills_in_the_maps_of_what_is_in_the_picture() -> None:
     assert rows[0] == rows[1], "an Extraction holds none of it"
 
 
-def test_a_map_that_points_nowhere_is_none() -> None:
+def test_stream_with_pointless_trace_fills_no_heat_map() -> None:
     maps: dict[int, bytes] = {}
     list(make_pin(tracer=Pointless()).stream(POST, picture(), heat=maps))
     assert maps == {}
 
 
-def test_a_result_finds_its_maps_again_and_no_other_one_does(tmp_path: Path) -> None:
+def test_heat_maps_of_result_are_found_again_for_equal_result_only(tmp_path: Path) -> None:
     maps: dict[int, bytes] = {}
     [found] = [e for e in make_pin().stream(POST, picture(), heat=maps) if isinstance(e, Extraction)]
     HeatMaps(tmp_path / "heat").keep(found, maps)
@@ -85,7 +85,7 @@ def test_a_result_finds_its_maps_again_and_no_other_one_does(tmp_path: Path) -> 
     assert HeatMaps(tmp_path / "elsewhere").of(found) == {}
 
 
-def test_those_not_used_for_longest_go_first(tmp_path: Path) -> None:
+def test_heat_maps_beyond_capacity_evict_least_recently_used(tmp_path: Path) -> None:
     maps: dict[int, bytes] = {}
     [found] = [e for e in make_pin().stream(POST, picture(), heat=maps) if isinstance(e, Extraction)]
     small = HeatMaps(tmp_path, max_bytes=5)
@@ -93,7 +93,7 @@ def test_those_not_used_for_longest_go_first(tmp_path: Path) -> None:
     assert small.of(found) == {2: b"Bob"}
 
 
-def test_a_review_has_the_maps_of_its_result(tmp_path: Path) -> None:
+def test_review_after_answers_holds_heat_maps_of_result(tmp_path: Path) -> None:
     settings = Settings(profile="test", review=ReviewPolicy(match_margin=0.1))
     pin = Namepin(settings, LiveCalls(make_tools(matcher=RegionMatcher())))
     review = pin.review({"id": "p", "text": "Anna met Bob"}, picture(), open_saver=partial(open_saver, tmp_path))
@@ -108,7 +108,7 @@ def sample(maps: dict[int, bytes]) -> PostView:
     return PostView(plain.extraction, plain.picture, maps)
 
 
-def test_the_page_has_a_toggle_for_each_name_with_a_map() -> None:
+def test_page_with_heat_maps_has_toggle_per_name() -> None:
     html = page([sample({0: blob(2, 3)}), sample({})], About("gem", 0.2))
     first, second = html.split('<article id="post-2"')
     assert first.count('<img class="heat"') == 1 and first.count('type="radio"') == 2
@@ -116,7 +116,7 @@ def test_the_page_has_a_toggle_for_each_name_with_a_map() -> None:
     assert "Heat map" not in second and 'type="radio"' not in second
 
 
-def test_the_layer_is_hot_where_the_map_is() -> None:
+def test_heat_layer_is_opaque_where_map_is_high() -> None:
     png = heat_layer(blob(5, 0), ImageRef(sha256="a" * 64, width=640, height=480))
     assert len(png) < 20_000
     layer = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(int)

@@ -54,7 +54,7 @@ def served(extraction: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("graph", ["gem", "riveg"])
-def test_a_run_streams_its_steps_and_gives_what_python_gives(client: Any, graph: str) -> None:
+def test_studio_run_streams_steps_and_equals_python(client: Any, graph: str) -> None:
     steps, found = [], None
     for part in client.runs.stream(thread(client), graph, input={"post": POST}, stream_mode=["custom", "values"]):
         assert part.event != "error", part.data
@@ -68,7 +68,7 @@ def test_a_run_streams_its_steps_and_gives_what_python_gives(client: Any, graph:
     assert set(found["timings_ms"]) >= {"tagger"}
 
 
-def test_a_thread_takes_another_post_and_keeps_no_picture(client: Any) -> None:
+def test_studio_thread_with_second_post_drops_first_picture(client: Any) -> None:
     kept = thread(client)
     client.runs.wait(kept, "gem", input={"post": {**POST, "text": f"{TEXT} with Bob Dylan, NASA and Oslo"}})
     found = client.runs.wait(kept, "gem", input={"post": {"text": "Bob Dylan in Oslo"}}, context={"gamma": 3})
@@ -81,7 +81,7 @@ def test_a_thread_takes_another_post_and_keeps_no_picture(client: Any) -> None:
     assert len(with_picture) <= 1
 
 
-def test_a_run_goes_on_from_the_middle(client: Any) -> None:
+def test_studio_run_from_middle_checkpoint_gives_equal_result(client: Any) -> None:
     kept = thread(client)
     first = client.runs.wait(kept, "gem", input={"post": POST})
     middle = next(at for at in client.threads.get_history(kept) if at["next"] == ["segment"])
@@ -89,7 +89,7 @@ def test_a_run_goes_on_from_the_middle(client: Any) -> None:
     assert served(again["extraction"]) == served(first["extraction"])
 
 
-def test_a_person_decides_where_a_run_is_interrupted(client: Any) -> None:
+def test_studio_review_interrupt_resumes_with_answers(client: Any) -> None:
     kept = thread(client)
     client.runs.wait(kept, "gem-review", input={"post": POST})
     [asked] = client.threads.get_state(kept)["interrupts"]
@@ -116,12 +116,12 @@ def test_a_person_decides_where_a_run_is_interrupted(client: Any) -> None:
         ({"post": {"text": "x", "image": base64.b64encode(b"<svg>").decode()}}, "E123"),
     ],
 )
-def test_bad_input_is_coded(client: Any, given: dict[str, Any], said: str) -> None:
+def test_studio_run_with_bad_input_raises_coded_error(client: Any, given: dict[str, Any], said: str) -> None:
     with pytest.raises(Exception, match=said):
         client.runs.wait(thread(client), "gem", input=given)
 
 
-def test_bad_settings_are_refused(client: Any) -> None:
+def test_studio_run_with_negative_gamma_is_refused(client: Any) -> None:
     with pytest.raises(Exception, match="gamma"):
         client.runs.wait(thread(client), "gem", input={"post": POST}, context={"gamma": -1})
 
@@ -133,7 +133,7 @@ PICTURES = [
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=["langchain", "openai"])
-def test_a_conversation(client: Any, picture: dict[str, Any]) -> None:
+def test_studio_chat_with_picture_answers_follow_up(client: Any, picture: dict[str, Any]) -> None:
     kept = thread(client)
     message = {"role": "user", "content": [{"type": "text", "text": TEXT}, picture]}
     found = client.runs.wait(kept, "chat", input={"messages": [message]})
@@ -143,7 +143,7 @@ def test_a_conversation(client: Any, picture: dict[str, Any]) -> None:
     assert "match score" in said[-1]["content"] and DATA not in json.dumps(said)
 
 
-def test_a_conversation_takes_no_address_and_no_settings(client: Any) -> None:
+def test_studio_chat_with_address_or_planted_state_ignores_it(client: Any) -> None:
     address = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.jpg"}}
     message = {"role": "user", "content": [{"type": "text", "text": TEXT}, address]}
     with pytest.raises(Exception, match="E126"):
@@ -154,7 +154,7 @@ def test_a_conversation_takes_no_address_and_no_settings(client: Any) -> None:
     assert "post-7" not in json.dumps(found)
 
 
-def test_schemas_and_drawing_are_for_studio(client: Any) -> None:
+def test_studio_assistants_expose_schemas_and_drawing(client: Any) -> None:
     ids = {assistant["graph_id"]: assistant["assistant_id"] for assistant in client.assistants.search()}
     assert set(ids) == {"gem", "riveg", "gem-review", "riveg-review", "chat"}
     schemas = client.assistants.get_schemas(ids["gem"])
@@ -163,7 +163,7 @@ def test_schemas_and_drawing_are_for_studio(client: Any) -> None:
     assert {"arrive", "tag", "entail", "ground", "segment", "assemble", "answer"} <= nodes
 
 
-def test_its_mcp_endpoint_offers_the_graphs(studio: str) -> None:
+def test_studio_mcp_endpoint_call_equals_python(studio: str) -> None:
     [found] = ask(f"{studio}/mcp/", ("gem", {"post": {"id": "post-1", "text": TEXT}}))
     # LangGraph's server writes a result as Python prints it.
     said = ast.literal_eval(found.content[0].text)
@@ -171,7 +171,7 @@ def test_its_mcp_endpoint_offers_the_graphs(studio: str) -> None:
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://evil.example", None), ("https://smith.langchain.com", True)])
-def test_other_sites_pages_stay_out(studio: str, origin: str, allowed: bool | None) -> None:
+def test_studio_cors_allows_langsmith_origin_only(studio: str, origin: str, allowed: bool | None) -> None:
     ask_first = {"origin": origin, "access-control-request-method": "POST"}
     answer = httpx.options(f"{studio}/threads", headers=ask_first, timeout=None)
     assert answer.headers.get("access-control-allow-origin") == (origin if allowed else None)
@@ -214,7 +214,9 @@ def by_chat(cli: Cli, folder: Path) -> Any:
     return json.loads(saved.read_text("utf-8"))
 
 
-def test_six_doors_one_extraction(cli: Cli, studio: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extraction_over_six_interfaces_is_identical(
+    cli: Cli, studio: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
     python = Namepin.from_profile("starter").extract(WHOLE, PICTURE)
     assert {e.text for e in python.entities} >= {"Eileen Collins", "Bob Dylan"}

@@ -90,7 +90,7 @@ def metadata(run: dict[str, Any]) -> dict[str, Any]:
     return run["extra"]["metadata"]
 
 
-def test_a_run_arrives_as_a_tree_with_its_decisions(store: Store) -> None:
+def test_langsmith_trace_is_tree_with_decisions(store: Store) -> None:
     result = traced(pin())
     runs = by_name(store)
     root = runs["gem-2"]
@@ -118,7 +118,7 @@ def test_a_run_arrives_as_a_tree_with_its_decisions(store: Store) -> None:
     assert runs["tagger"]["inputs"]["text"] == TEXT and not store.attachments
 
 
-def test_no_secret_and_no_folder_leaves(store: Store) -> None:
+def test_langsmith_trace_of_failure_contains_no_secret_or_path(store: Store) -> None:
     told = "sk-0123456789abcdef hunter2hunter2 at http://me:pass@host/"
     fails = ScriptedTagger(fail=lambda attempt: OSError(f"{told} {Path.cwd()}"))
     with pytest.raises(OSError, match="hunter2"):
@@ -130,7 +130,7 @@ def test_no_secret_and_no_folder_leaves(store: Store) -> None:
         assert secret.encode() not in sent, secret
 
 
-def test_one_setting_takes_the_text_out(store: Store) -> None:
+def test_langsmith_trace_with_redact_contains_no_post_text(store: Store) -> None:
     traced(pin(redact=True))
     with pytest.raises(ValueError, match="Anna"):
         traced(pin(ScriptedTagger(fail=lambda attempt: ValueError("what is Anna?")), redact=True))
@@ -143,7 +143,7 @@ def test_one_setting_takes_the_text_out(store: Store) -> None:
     assert metadata(matcher)["match_score"] == [0.75, 0.25, 0.25] and not matcher.get("inputs")
 
 
-def test_a_picture_is_attached_only_where_that_is_allowed(store: Store) -> None:
+def test_langsmith_trace_with_images_attaches_picture(store: Store) -> None:
     traced(pin(images=True))
     root = by_name(store)["gem-2"]
     (attached,) = {name: part for name, part in store.attachments.items()}.items()
@@ -152,7 +152,7 @@ def test_a_picture_is_attached_only_where_that_is_allowed(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, 0), (1.0, 3)])
-def test_sampling_takes_whole_runs(store: Store, rate: float, expected: int) -> None:
+def test_langsmith_sampling_keeps_or_drops_whole_runs(store: Store, rate: float, expected: int) -> None:
     given = pin(sample=rate)
     for _ in range(3):
         traced(given)
@@ -160,7 +160,7 @@ def test_sampling_takes_whole_runs(store: Store, rate: float, expected: int) -> 
     assert bool(store.runs) == bool(expected)
 
 
-def test_nothing_is_sent_without_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_langsmith_without_switch_receives_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with langsmith_server() as server:
         monkeypatch.setenv("LANGSMITH_ENDPOINT", server.address)
         monkeypatch.setenv("LANGSMITH_API_KEY", SECRET)
@@ -206,7 +206,7 @@ def broken(hang: bool) -> Iterator[Broken]:
 
 
 @pytest.mark.parametrize("how", ["down", "hangs", "500"])
-def test_an_endpoint_in_trouble_costs_nothing(
+def test_tracing_with_failing_endpoint_leaves_results_unchanged(
     how: str, switched_on: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     expected = without_times(pin().extract({"id": "p", "text": TEXT}, picture()))
@@ -276,7 +276,7 @@ def attributes(span: Any) -> dict[str, Any]:
     return {item.key: plain(item.value) for item in span.attributes}
 
 
-def test_opentelemetry_gets_the_same_tree(collector: Collector) -> None:
+def test_otel_trace_is_tree_with_decisions(collector: Collector) -> None:
     result = traced(pin(otel=True))
     spans = {span.name: span for span in collector.spans()}
     assert collector.paths == {"/v1/traces"}
@@ -294,7 +294,7 @@ def test_opentelemetry_gets_the_same_tree(collector: Collector) -> None:
     assert b"Zorin" not in sent and b"hunter2" not in sent
 
 
-def test_opentelemetry_is_told_of_failures_without_their_words(collector: Collector) -> None:
+def test_otel_trace_of_failure_omits_message_text(collector: Collector) -> None:
     with pytest.raises(ValueError, match="Anna"):
         traced(pin(ScriptedTagger(fail=lambda attempt: ValueError("what is Anna?")), otel=True))
     flush(TracingSettings(otel=True), 5)
@@ -304,12 +304,12 @@ def test_opentelemetry_is_told_of_failures_without_their_words(collector: Collec
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.0, 0), (1.0, 1)])
-def test_opentelemetry_samples(collector: Collector, rate: float, expected: int) -> None:
+def test_otel_sampling_keeps_or_drops_whole_runs(collector: Collector, rate: float, expected: int) -> None:
     traced(pin(otel=True, sample=rate))
     assert sum(span.name == "gem-2" for span in collector.spans()) == expected
 
 
-async def test_a_chat_is_traced_as_one_tree_and_redacted(
+async def test_chat_trace_with_redact_is_one_tree_without_text(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAMEPIN_DATA_DIR", str(tmp_path))
@@ -324,7 +324,7 @@ async def test_a_chat_is_traced_as_one_tree_and_redacted(
     assert all(word not in b"".join(store.bodies) for word in (b"Anna", b"Zorin", b"Oslo"))
 
 
-def test_a_replay_is_not_traced(store: Store, cli: Any) -> None:
+def test_replay_sends_no_trace(store: Store, cli: Any) -> None:
     ran = cli("replay", ROOT / "tests" / "graphs" / "cassettes" / "gem", "--check")
     assert ran.code == 0, ran.err
     flush(TracingSettings(), 5)
@@ -342,7 +342,7 @@ print(len(pin(otel={otel}).extract(TEXT).entities), flush=True)
 """
 
 
-def test_a_process_that_has_finished_does_not_wait_for_an_endpoint_that_hangs() -> None:
+def test_process_exit_with_hanging_trace_endpoint_does_not_wait() -> None:
     path = [str(ROOT / "tests")]
     with broken(hang=True) as server:
         address = f"http://127.0.0.1:{server.server_port}"

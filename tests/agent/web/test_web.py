@@ -59,7 +59,7 @@ def browser(address: str) -> httpx2.Client:
     return httpx2.Client(base_url=address, cookies={SESSION_COOKIE: new_session()}, timeout=None)
 
 
-def test_a_session_is_begun_by_the_page_alone(address: str) -> None:
+def test_web_session_starts_at_page_only(address: str) -> None:
     stranger = httpx2.Client(base_url=address, timeout=None)
     assert stranger.post("/page/pictures", content=PICTURE).status_code == 401
     assert stranger.get("/config").status_code == 401
@@ -72,7 +72,7 @@ def test_a_session_is_begun_by_the_page_alone(address: str) -> None:
     stranger.close()
 
 
-def test_one_browser_does_not_see_another_s_pictures(ann: httpx2.Client, bo: httpx2.Client) -> None:
+def test_web_pictures_of_other_session_return_404(ann: httpx2.Client, bo: httpx2.Client) -> None:
     signed = ann.post("/page/pictures", content=PICTURE).json()["picture"]
     own = ann.get(f"/page/pictures/{signed}.jpg")
     assert own.status_code == 200 and own.headers["content-type"] == "image/jpeg"
@@ -83,7 +83,7 @@ def test_one_browser_does_not_see_another_s_pictures(ann: httpx2.Client, bo: htt
 
 
 @pytest.mark.parametrize("data", [b"", b"<svg onload=alert(1)>", b"<html><script>1</script>", PICTURE[:2000]])
-def test_what_is_no_picture_is_not_kept(ann: httpx2.Client, folder: Path, data: bytes) -> None:
+def test_web_upload_of_invalid_picture_returns_400(ann: httpx2.Client, folder: Path, data: bytes) -> None:
     kept = set((folder / "pictures").glob("*"))
     answer = ann.post("/page/pictures", content=data, headers={"content-type": "image/png"})
     assert answer.status_code == 400 and re.fullmatch(r"E12\d", answer.json()["code"])
@@ -111,11 +111,11 @@ def test_what_is_no_picture_is_not_kept(ann: httpx2.Client, folder: Path, data: 
         "%2e%2e/%2e%2e/etc/passwd",
     ],
 )
-def test_routes_of_gradio_that_are_not_used_are_not_there(ann: httpx2.Client, path: str) -> None:
+def test_unused_gradio_routes_return_4xx(ann: httpx2.Client, path: str) -> None:
     assert {ann.get(f"/{path}").status_code, ann.post(f"/{path}", json={}).status_code} <= {403, 404, 405}
 
 
-def test_a_stream_belongs_to_the_browser_that_began_it(ann: httpx2.Client, bo: httpx2.Client) -> None:
+def test_web_stream_of_other_session_returns_403(ann: httpx2.Client, bo: httpx2.Client) -> None:
     event = {"data": [], "fn_index": 0, "session_hash": "abcdefghij", "event_data": None}
     assert ann.post("/gradio_api/queue/join", json=event).status_code == 200
     assert bo.post("/gradio_api/queue/join", json=event).status_code == 403
@@ -133,7 +133,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def test_tokens_are_asked_for(guarded: str) -> None:
+def test_web_login_with_token_opens_page_and_its_jobs(guarded: str) -> None:
     with httpx2.Client(base_url=guarded, timeout=None) as client:
         assert client.get("/").headers["location"] == "/login"
         assert client.get("/config").status_code == 401
@@ -152,14 +152,14 @@ def test_tokens_are_asked_for(guarded: str) -> None:
     assert httpx2.get(f"{guarded}/config", cookies={TOKEN_COOKIE: "x" * 20}, timeout=None).status_code == 401
 
 
-def test_the_token_s_rate_holds_here_too(guarded: str) -> None:
+def test_web_requests_beyond_token_rate_return_429(guarded: str) -> None:
     cookies = {TOKEN_COOKIE: TOKENS["bo"], SESSION_COOKIE: new_session()}
     with httpx2.Client(base_url=guarded, cookies=cookies, timeout=None) as client:
         codes = [client.post("/page/pictures", content=b"").status_code for _ in range(12)]
     assert codes[0] == 400 and codes[-1] == 429
 
 
-def test_a_file_of_posts_becomes_a_job_of_this_browser(ann: httpx2.Client, bo: httpx2.Client) -> None:
+def test_web_job_from_posts_file_belongs_to_its_session(ann: httpx2.Client, bo: httpx2.Client) -> None:
     rows = [{"id": "a", "text": "Norah Jones in Rotterdam"}, {"text": "Eileen Collins"}]
     body = "\ufeff" + "\n\n".join(map(json.dumps, rows))
     job = ann.post("/page/jobs?profile=starter", content=body.encode()).json()
@@ -173,7 +173,7 @@ def test_a_file_of_posts_becomes_a_job_of_this_browser(ann: httpx2.Client, bo: h
     assert ann.get("/api/jobs").json() == [], "everybody's over REST, where there are no tokens: not this browser's"
 
 
-def test_pictures_come_with_a_file_of_posts() -> None:
+def test_read_file_decodes_pictures_and_bounds_rows() -> None:
     rows = [{"text": "x", "image": base64.b64encode(PICTURE).decode()}, {"tokens": ["y"]}]
     posts = read_file("\n".join(map(json.dumps, rows)).encode(), 2, False)
     assert [(post.row["id"], post.picture) for post in posts] == [("line-1", PICTURE), ("line-2", None)]
@@ -195,22 +195,22 @@ def test_pictures_come_with_a_file_of_posts() -> None:
         (b"[" * 100_000, "E103", "line 1"),
     ],
 )
-def test_a_bad_file_says_which_line(ann: httpx2.Client, body: bytes, code: str, says: str) -> None:
+def test_web_job_from_bad_file_returns_400_with_line(ann: httpx2.Client, body: bytes, code: str, says: str) -> None:
     answer = ann.post("/page/jobs", content=body)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
     assert says in answer.json()["message"]
 
 
-def test_results_that_are_not_there_are_not_found(ann: httpx2.Client) -> None:
+def test_web_results_of_unknown_id_return_404(ann: httpx2.Client) -> None:
     for kind in ("json", "png", "html"):
         assert ann.get(f"/page/results/r{'0' * 16}.{kind}").status_code == 404
 
 
-def test_the_page_is_no_part_of_the_rest_description(ann: httpx2.Client) -> None:
+def test_openapi_document_lists_api_paths_only(ann: httpx2.Client) -> None:
     assert all(path.startswith("/api/") for path in ann.get("/api/openapi.json").json()["paths"])
 
 
-def test_cookies_name_a_visitor() -> None:
+def test_visitors_cookies_identify_owner_and_sign_names() -> None:
     visitors, session = Visitors(Access(TOKENS, 10)), new_session()
     one = visitors.require_known({SESSION_COOKIE: session, TOKEN_COOKIE: TOKENS["ann"]})
     two = visitors.require_known({SESSION_COOKIE: session, TOKEN_COOKIE: TOKENS["bo"]})

@@ -28,7 +28,7 @@ def tab(browser: Any, address: str) -> Iterator[Any]:
     yield from visit(browser, address)
 
 
-def test_a_post_its_picture_and_questions_about_it(tab: Any, address: str, browser: Any, tmp_path: Path) -> None:
+def test_web_page_with_post_and_picture_answers_questions(tab: Any, address: str, browser: Any, tmp_path: Path) -> None:
     give_picture(tab)
     turn = send(tab, POST + " <img src=x onerror=alert(1)>", 1)
     assert turn.locator("a.mention").first.inner_text().startswith("Eileen Collins")
@@ -86,7 +86,7 @@ def test_a_post_its_picture_and_questions_about_it(tab: Any, address: str, brows
     assert tab.locator("#np-past .np-turn").count() == 0
 
 
-def test_a_bad_file_is_told_and_nothing_goes_with_the_message(tab: Any, tmp_path: Path) -> None:
+def test_web_page_with_bad_file_shows_error_and_sends_text_only(tab: Any, tmp_path: Path) -> None:
     bad = tmp_path / "photo.jpg"
     bad.write_bytes(b"<script>alert(1)</script>")
     tab.set_input_files("#np-file", str(bad))
@@ -114,7 +114,7 @@ TRANSFER = """async ([event, where]) => {
 
 
 @pytest.mark.parametrize(("event", "where"), [("paste", MESSAGE), ("drop", "#np-drop")])
-def test_a_picture_is_pasted_or_dropped(tab: Any, event: str, where: str) -> None:
+def test_web_page_picture_on_paste_or_drop_shows_preview(tab: Any, event: str, where: str) -> None:
     tab.evaluate(TRANSFER, [event, where])
     tab.wait_for_selector("#np-preview:not([hidden])")
     assert tab.locator("#np-size").inner_text() == "40 × 30"
@@ -123,7 +123,7 @@ def test_a_picture_is_pasted_or_dropped(tab: Any, event: str, where: str) -> Non
     assert tab.input_value("#np-token textarea, #np-token input") == ""
 
 
-def test_the_keyboard_alone_is_enough(tab: Any) -> None:
+def test_web_page_works_by_keyboard_alone(tab: Any) -> None:
     tab.focus(MESSAGE)
     tab.keyboard.type("post: Norah Jones plays in Rotterdam")
     order = []
@@ -148,7 +148,7 @@ def test_the_keyboard_alone_is_enough(tab: Any) -> None:
     assert tab.get_by_label("File of posts").is_visible()
 
 
-def test_everything_that_is_used_has_a_name(tab: Any) -> None:
+def test_web_page_controls_have_accessible_names(tab: Any) -> None:
     unnamed = tab.evaluate(
         """() => [...document.querySelectorAll("button, input, textarea, select, img, a")].filter(one => {
             if (!one.checkVisibility({ visibilityProperty: true })) return false;
@@ -161,7 +161,7 @@ def test_everything_that_is_used_has_a_name(tab: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_in_both_schemes(browser: Any, address: str, scheme: str) -> None:
+def test_web_page_on_phone_in_both_schemes_has_contrast_and_no_scroll(browser: Any, address: str, scheme: str) -> None:
     for tab in visit(browser, address, viewport={"width": 390, "height": 844}, color_scheme=scheme):
         tab.locator("#np-examples button").nth(3).click()
         tab.wait_for_selector("#np-past article")
@@ -197,7 +197,7 @@ CONTRAST = """() => {
 }"""
 
 
-def test_a_file_of_posts_is_worked_on_while_one_looks(tab: Any, tmp_path: Path) -> None:
+def test_web_page_batch_job_shows_progress_and_download(tab: Any, tmp_path: Path) -> None:
     posts = tmp_path / "posts.jsonl"
     posts.write_text("".join(json.dumps({"id": f"p{n}", "text": "Norah Jones in Rotterdam"}) + "\n" for n in range(12)))
     tab.get_by_role("tab", name="Batch").click()
@@ -219,7 +219,7 @@ def test_a_file_of_posts_is_worked_on_while_one_looks(tab: Any, tmp_path: Path) 
     tab.get_by_text("No jobs yet.").wait_for()
 
 
-def test_no_text_of_a_stranger_runs(tab: Any) -> None:
+def test_web_page_with_markup_payloads_runs_no_script(tab: Any) -> None:
     """Each text would call `pwn`; `visit` fails at a request to elsewhere."""
     tab.evaluate("() => { window.ran = 0; window.pwn = () => { window.ran += 1 } }")
     for turn, first in enumerate(range(0, len(PAYLOADS), 7), 1):

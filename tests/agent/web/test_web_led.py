@@ -66,7 +66,7 @@ def lead(model: Server, *script: Step) -> None:
     model.script[:], model.bodies[:] = script, []
 
 
-def test_a_model_leads_streams_and_asks_tools(tab: Any, model: Server) -> None:
+def test_led_web_page_streams_answer_and_calls_tools(tab: Any, model: Server) -> None:
     assert "rules" not in tab.locator(".np-top").inner_text(), "a model is configured, and the page says nothing else"
     give_picture(tab)
     lead(model, ("extract", {"text": POST}), "Found Eileen Collins there .")
@@ -94,7 +94,7 @@ def test_a_model_leads_streams_and_asks_tools(tab: Any, model: Server) -> None:
     assert "match score" in json.loads(answered["messages"][-1]["content"])["explanation"]
 
 
-def test_a_model_that_never_ends_is_stopped_and_the_page_says_so(tab: Any, model: Server) -> None:
+def test_led_web_page_with_endless_tool_calls_stops_and_shows_limit(tab: Any, model: Server) -> None:
     lead(model, ("extract", {"text": "Norah Jones in Rotterdam"}))
     turn = send(tab, "go", 1)
     assert len(model.bodies) == 3
@@ -108,7 +108,7 @@ def read(tab: Any, model: Server) -> Any:
     return send(tab, POST, 1)
 
 
-def test_heat_maps_go_and_come(tab: Any, model: Server, tmp_path: Path, browser: Any, address: str) -> None:
+def test_led_page_heat_maps_toggle_by_name(tab: Any, model: Server, tmp_path: Path, browser: Any, address: str) -> None:
     turn = read(tab, model)
     maps, names = turn.locator("img.heat"), turn.locator(".warmth label")
     assert maps.count() == turn.locator(".entities > li").count() >= 2
@@ -139,7 +139,7 @@ def test_heat_maps_go_and_come(tab: Any, model: Server, tmp_path: Path, browser:
     assert (tmp_path / "page.html").read_text("utf-8").count('src="data:image/png;base64,') == maps.count()
 
 
-def test_a_person_decides_what_is_close(tab: Any, model: Server, browser: Any, address: str) -> None:
+def test_led_web_page_review_applies_decisions(tab: Any, model: Server, browser: Any, address: str) -> None:
     turn = read(tab, model)
     names = turn.locator(".entities > li").count()
     turn.get_by_role("button", name=f"Decide the {names} close calls yourself").click()

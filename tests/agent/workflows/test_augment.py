@@ -56,7 +56,7 @@ def rows(file: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
 
-def test_several_models_are_mixed_and_the_recipes_read_them(tmp_path: Path) -> None:
+def test_augment_with_several_models_mixes_rows_that_recipes_read(tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=3)
     with serve("", kind=Models) as server:
         done = augment("gmner", world, "train", ["one", "two/x"], world, settings(server))
@@ -73,7 +73,7 @@ def test_several_models_are_mixed_and_the_recipes_read_them(tmp_path: Path) -> N
     assert [row.expansion for row in seen[:2]] == ["a runner as one sees it", "a runner as two/x sees it"]
 
 
-def test_what_failed_is_asked_again(tmp_path: Path) -> None:
+def test_augment_rerun_after_failure_or_torn_file_completes(tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=2)
     with serve("", kind=Models) as server:
         done = augment("gmner", world, "train", ["dead"], tmp_path / "out", settings(server))
@@ -88,7 +88,7 @@ def test_what_failed_is_asked_again(tmp_path: Path) -> None:
     assert part.read_bytes() == whole
 
 
-def test_dev_is_never_mixed(tmp_path: Path) -> None:
+def test_augment_of_dev_with_several_models_raises_e139(tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=2)
     with serve("", kind=Models) as server:
         with pytest.raises(NamepinError, match=r"E139.*dev"):
@@ -107,7 +107,7 @@ def own_knowledge(root: Path, split: str = "train", posts: int = 2) -> Path:
     return root / "knowledge" / f"{split}.jsonl"
 
 
-def test_what_the_data_set_came_with_is_mixed_in_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_augment_with_recorded_knowledge_keeps_it_in_mix(tmp_path: Path) -> None:
     """Models are added one at a time: two to the recorded knowledge of a third."""
     world = write_world(tmp_path / "world", posts=2)
     merged = own_knowledge(world)
@@ -121,7 +121,7 @@ def test_what_the_data_set_came_with_is_mixed_in_and_nothing_is_lost(tmp_path: P
     assert not list(world.rglob("*.part"))
 
 
-def test_a_server_that_is_down_takes_nothing_away(tmp_path: Path) -> None:
+def test_augment_with_unreachable_model_keeps_merged_file(tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=2)
     merged = own_knowledge(world)
     before = merged.read_bytes()
@@ -135,7 +135,7 @@ def test_a_server_that_is_down_takes_nothing_away(tmp_path: Path) -> None:
     assert [row["model"] for row in rows(merged)] == ["old", "one"] * 2
 
 
-def test_a_merge_that_was_killed_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_augment_after_killed_merge_keeps_previous_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = write_world(tmp_path / "world", posts=2)
     merged = own_knowledge(world)
     before = merged.read_bytes()
@@ -153,7 +153,7 @@ def test_a_merge_that_was_killed_leaves_the_file_before(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "7", '{"id": "a"}', "\xff"])
-def test_what_cannot_be_merged_is_said_before_anything_is_asked(tmp_path: Path, line: str) -> None:
+def test_augment_with_invalid_recorded_rows_raises_e134_before_any_request(tmp_path: Path, line: str) -> None:
     world = write_world(tmp_path / "world", posts=2)
     own_knowledge(world).write_bytes(line.encode("latin-1"))
     with serve("", kind=Models) as server, pytest.raises(NamepinError, match=r"E134.*train.jsonl:1"):
@@ -161,7 +161,7 @@ def test_what_cannot_be_merged_is_said_before_anything_is_asked(tmp_path: Path, 
     assert not server.bodies
 
 
-def test_a_dev_that_is_explained_is_not_explained_by_another(tmp_path: Path) -> None:
+def test_augment_of_explained_dev_by_other_model_raises_e139(tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=2)
     own_knowledge(world, "dev")
     with serve("", kind=Models) as server:
@@ -174,7 +174,7 @@ def test_a_dev_that_is_explained_is_not_explained_by_another(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("out", ["/proc/nope", "{0}/file", "{0}/file/below"])
-def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_augment_to_unwritable_folder_raises_e500(tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     world = write_world(tmp_path / "world", posts=1)
     (tmp_path / "file").touch()
     arguments = ["data", "augment", str(world), "--models", "one", "--out", out.format(tmp_path)]
@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, out: str, capsy
     assert capsys.readouterr().err.startswith("error: E500")
 
 
-def test_what_was_paid_is_counted_over_stops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_augment_costs_accumulate_over_interrupted_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = write_world(tmp_path / "world", posts=2)
     prices = ["--prompt-price", "1000", "--answer-price", "10000"]
     arguments = ["data", "augment", str(world), "--out", str(tmp_path / "out"), *prices]
@@ -198,7 +198,7 @@ def test_what_was_paid_is_counted_over_stops(tmp_path: Path, capsys: pytest.Capt
     assert done.models["mad"].prompt_tokens >= 400, "what was answered without sense was paid for, too"
 
 
-def test_the_command_says_what_it_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_augment_command_prints_costs_and_exits_by_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = write_world(tmp_path / "world", posts=2)
     with serve("", kind=Models) as server:
         sets = [part for setting in settings(server) for part in ("--set", setting)]

@@ -118,7 +118,7 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_are_counted(name: str) -> None:
+def test_published_parameter_counts_equal_architectures(name: str) -> None:
     kind, config = ARCHITECTURES[name]
     with torch.device("meta"):
         net = kind(config)
@@ -127,7 +127,7 @@ def test_parameters_are_counted(name: str) -> None:
     assert sum(m.weight.numel() for m in linear) == PUBLISHED[name].linear
 
 
-def test_memory_by_form() -> None:
+def test_memory_gb_depends_on_dtype_and_quantization() -> None:
     llava = PUBLISHED["llava-hf/llava-1.5-7b-hf"]
     assert llava.memory_gb("bfloat16") == pytest.approx(14.13, abs=0.01)
     assert llava.memory_gb("float32") == pytest.approx(28.25, abs=0.01)
@@ -139,14 +139,14 @@ def test_memory_by_form() -> None:
     ("gpu", "said"),
     [(None, "no GPU"), (24.0, "fits in bf16, 8-bit, 4-bit"), (8.0, "fits in 8-bit, 4-bit"), (2.0, "fits not")],
 )
-def test_whether_it_fits(gpu: float | None, said: str) -> None:
+def test_fit_names_forms_that_gpu_memory_allows(gpu: float | None, said: str) -> None:
     needed = next(wanted_weights(LlavaRerankerConfig()))
     assert said in fit(needed, gpu) and "14.1 GB in bf16, 7.3 GB in 8-bit, 4.0 GB in 4-bit" in fit(needed, gpu)
     blip = next(wanted_weights(BlipMatcherConfig()))
     assert fit(blip, 24.0) == "weights take 1.8 GB in float32; of 24 GB on the GPU: fits in float32"
 
 
-def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
+def test_wanted_weights_of_nested_settings_give_download_commands(tmp_path: Any) -> None:
     class Outer(BaseModel):
         matcher: BlipMatcherConfig = BlipMatcherConfig()
 
@@ -167,7 +167,7 @@ def test_weights_are_found_in_settings_within_settings(tmp_path: Any) -> None:
     assert NeededWeights("my.pth", None, "float32", "none", False).command == "put my.pth there"
 
 
-def test_what_a_repository_has_is_what_is_fetched() -> None:
+def test_wanted_command_fetches_files_that_repository_offers() -> None:
     (needed,) = wanted_weights(OfaGrounderConfig(ofa=OfaConfig(weights="OFA-Sys/ofa-base")))
     assert "pytorch_model*.bin" in needed.command and "safetensors" not in needed.command
     (needed,) = wanted_weights(OfaGrounderConfig())

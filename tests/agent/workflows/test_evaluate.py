@@ -29,7 +29,7 @@ def half(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "half.jsonl", [{"id": "1", "entities": [ROME]}, {"id": "2", "entities": []}])
 
 
-def test_evaluate_scores_and_compares(posts: EvalPosts, right: Path, half: Path) -> None:
+def test_evaluate_against_other_predictions_reports_comparison(posts: EvalPosts, right: Path, half: Path) -> None:
     scored = evaluate(posts, posts.predictions(right), "ours", against=half)
     assert scored.report.gmner and scored.report.gmner.f1 == 1 and scored.about == "ours"
     assert scored.report.comparison
@@ -42,18 +42,18 @@ def test_evaluate_ungrounded_counts_no_box(posts: EvalPosts, right: Path) -> Non
     assert scored.about == "ours, everything read as not in the picture"
 
 
-def test_evaluate_runs_gives_mean_and_failures(posts: EvalPosts, right: Path, half: Path) -> None:
+def test_evaluate_runs_gives_mean_and_failure_flag(posts: EvalPosts, right: Path, half: Path) -> None:
     spreads, some_failed = evaluate_runs(posts, [right, half])
     assert spreads["mner"].mean == pytest.approx((1 + 2 / 3) / 2) and not some_failed
 
 
-def test_read_posts_keeps_the_listed_ids(tmp_path: Path) -> None:
+def test_read_posts_with_ids_keeps_listed_posts(tmp_path: Path) -> None:
     ids = write_rows(tmp_path / "ids.txt", ["2"])
     posts = read_posts("gmner", gmner_folder(tmp_path), "dev", ids)
     assert [gold.post.id for gold in posts.data.posts] == ["2"] and len(posts.whole.posts) == 2
 
 
-def test_write_reports_writes_every_form_asked_for(posts: EvalPosts, right: Path, tmp_path: Path) -> None:
+def test_write_reports_writes_json_html_and_markdown(posts: EvalPosts, right: Path, tmp_path: Path) -> None:
     scored = evaluate(posts, posts.predictions(right), "ours")
     files = {"json": tmp_path / "r.json", "html": tmp_path / "r.html", "markdown": tmp_path / "r.md"}
     write_reports(scored, **files)

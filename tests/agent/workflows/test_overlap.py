@@ -76,7 +76,7 @@ def test_eval_on_other_posts_is_not_marked(root: Path, profile: Path) -> None:
     assert json.loads((root / "r.json").read_text())["trained_on"] == 0
 
 
-def test_ablate_refuses_before_any_row_runs_and_marks_every_row(
+def test_ablate_on_training_posts_is_refused_before_any_row_runs(
     root: Path, profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("ablate", "gem-table5", "--dataset", "gmner", "--root", root / "gmner", "--split", "train")
@@ -91,7 +91,7 @@ def test_ablate_refuses_before_any_row_runs_and_marks_every_row(
     assert all(f"{row['name']}: TRAINED ON 12 OF THESE 12 POSTS" in allowed.stdout for row in ran)
 
 
-def test_sweep_refuses_to_fill_and_to_score_training_posts(root: Path, profile: Path) -> None:
+def test_sweep_on_training_posts_is_refused(root: Path, profile: Path) -> None:
     words = ("sweep", root / "cassette", "--over", "gate.gamma=0.1,1", "--dataset", "gmner", "--root", root / "gmner")
     words += ("--split", "train")
     refused = run(*words, "--fill", "--profile", profile)
@@ -111,7 +111,7 @@ def test_weight_folders_names_every_folder_once() -> None:
     assert "tagger.adapter=sandbox/tagger" in found
 
 
-def test_record_posts_adds_only_the_split_that_the_manifest_names(root: Path) -> None:
+def test_record_posts_with_other_split_raises_e205(root: Path) -> None:
     train = load_dataset("gmner", root / "gmner", "train")
     folder = root / "old"
     folder.mkdir()

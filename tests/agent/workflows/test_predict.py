@@ -39,7 +39,7 @@ def pin(**recorded: str) -> Namepin:
 TEXT = "IMGID:1\nAda\tB-PER\nmet\tO\nBob\tB-PER\n\nIMGID:2\nHi\tO\nall\tO\n"
 
 
-def test_the_text_alone_is_scored_and_grounding_is_not_evaluated(tmp_path: Path) -> None:
+def test_predict_without_pictures_scores_text_and_skips_grounding(tmp_path: Path) -> None:
     data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
     seen: list[str] = []
     report = evaluate(data, predict_with(pin(), data, lambda extraction: seen.append(extraction.id)))
@@ -49,7 +49,7 @@ def test_the_text_alone_is_scored_and_grounding_is_not_evaluated(tmp_path: Path)
     assert not [problem for problem in report.problems if problem["code"] != "E133"]
 
 
-def test_recorded_knowledge_reaches_the_tagger(tmp_path: Path) -> None:
+def test_predict_with_recorded_knowledge_passes_it_to_tagger(tmp_path: Path) -> None:
     root = gmner_folder(tmp_path, TEXT)
     (root / "knowledge").mkdir()
     rows = [{"id": "1", "model": "m", "knowledge": "about Ada and Bob"}, {"id": "2", "model": "m", "knowledge": "none"}]
@@ -62,7 +62,7 @@ def test_recorded_knowledge_reaches_the_tagger(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [["{"], [{"id": "1", "knowledge": "x"}], [{"id": "1"}]])
-def test_recorded_knowledge_that_lacks_a_post_is_an_error(tmp_path: Path, rows: list[object]) -> None:
+def test_recorded_knowledge_without_post_raises_e134(tmp_path: Path, rows: list[object]) -> None:
     root = gmner_folder(tmp_path, TEXT)
     (root / "knowledge").mkdir()
     write_rows(root / "knowledge" / "dev.jsonl", rows)
@@ -77,13 +77,13 @@ class Explainer(RecordedKnowledge):
         return [k.model_copy(update={"prompt_tokens": 7, "completion_tokens": 2}) for k in super().run(requests, media)]
 
 
-def test_tokens_that_a_model_reports_are_added_up(tmp_path: Path) -> None:
+def test_predict_sums_reported_tokens_by_tool(tmp_path: Path) -> None:
     data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
     tools = {"tagger": CapitalTagger(), "knowledge": Explainer({"Ada met Bob": "x", "Hi all": "y"})}
     assert predict_with(Namepin(Settings(profile="test"), LiveCalls(tools)), data).tool_tokens == {"knowledge": (14, 4)}
 
 
-def test_off_leaves_the_knowledge_tool_out() -> None:
+def test_evaluated_pin_with_knowledge_off_drops_knowledge_and_examples() -> None:
     config = KnowledgeConfig(model="m", base_url="http://127.0.0.1:9/v1")
     examples = ToolSettings(backend="annotated", config=ExamplesConfig())
     chosen = {"examples": examples, "knowledge": ToolSettings(backend="chat", config=config)}
@@ -105,7 +105,7 @@ class CountingTagger(CapitalTagger):
         return super().run(requests, media)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_predict_resumes_interrupted_run_from_saved_rows(tmp_path: Path) -> None:
     data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
     saved = tmp_path / "saved.jsonl"
     first, second, third = CountingTagger(1), CountingTagger(9), CountingTagger(9)
@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert third.calls == 2
 
 
-def test_the_report_links_wrong_posts_to_how_they_were_found(tmp_path: Path) -> None:
+def test_report_links_wrong_posts_to_trace_pages(tmp_path: Path) -> None:
     data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
     saved, report = tmp_path / "run.jsonl", tmp_path / "report.html"
     found = predict_with(pin(), data, None, saved)

@@ -13,7 +13,7 @@ from namepin.evals.scoring.evaluate import count_posts, total
 from namepin.evals.scoring.predictions import check
 
 
-def test_the_loops_count_what_the_protocol_counts() -> None:
+def test_nested_loops_count_equals_riveg_protocol_count() -> None:
     dataset, rows = made_dataset(200)
     predictions = check(rows, dataset)
     gold, predicted = as_lines(dataset, predictions)
@@ -22,24 +22,24 @@ def test_the_loops_count_what_the_protocol_counts() -> None:
     assert nested_loops(predicted[::-1], gold) == count.correct
 
 
-def test_scoring_reports_a_ratio() -> None:
+def test_scoring_bench_speedup_equals_ratio_of_times() -> None:
     figures = bench(100)
     assert figures["speedup"] == pytest.approx(figures["nested_loops_s"] / figures["ours_s"])
 
 
-def test_the_graph_reports_what_it_adds() -> None:
+def test_graph_bench_overhead_equals_difference_of_times() -> None:
     figures = graph_bench(posts=16, rounds=1)
     assert figures["overhead_ms"] == pytest.approx(figures["graph_ms"] - figures["plain_ms"])
     assert 0 < figures["plain_ms"] < figures["graph_ms"]
 
 
 @pytest.mark.parametrize("name", BENCHES)
-def test_every_goal_can_be_missed(name: str) -> None:
+def test_bench_goal_with_worst_figure_is_missed(name: str) -> None:
     for goal in BENCHES[name].goals:
         assert not goal.met({goal.figure: float("inf") if goal.relation == "<=" else 0.0})
 
 
-def test_the_page_says_what_was_missed() -> None:
+def test_bench_page_marks_missed_goals() -> None:
     from namepin.agent.bench.page import page
 
     goals = [{"goal": "a >= 2", "met": True}, {"goal": "b <= 1", "met": False}]
@@ -51,7 +51,7 @@ def test_the_page_says_what_was_missed() -> None:
     assert "a >= 2 (met), b <= 1 (MISSED)" in text and "| b | 1.5 |" in text and "A note." in text and "cores 2" in text
 
 
-def test_posts_of_a_batch_are_all_different(tmp_path: Path) -> None:
+def test_write_posts_makes_distinct_texts_and_pictures(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in write_posts(tmp_path, 30, pictures=True).read_text().splitlines()]
     assert len({row["text"] for row in rows}) == 30
     assert len({(tmp_path / row["image"]).read_bytes() for row in rows}) == 30

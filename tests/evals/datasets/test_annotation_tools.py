@@ -52,17 +52,17 @@ def shape(label: str, points: list[list[float]], kind: str = "rectangle", **more
     return {"label": label, "points": points, "group_id": None, "shape_type": kind, "flags": {}} | more
 
 
-def test_labelme_gives_a_new_box_to_the_mention_of_its_label(tmp_path: Path) -> None:
+def test_labelme_new_box_is_assigned_to_mention_of_its_label(tmp_path: Path) -> None:
     data = edited(tmp_path, "labelme", lambda page: page["shapes"].append(shape("Bob ", [[9, 8], [1, 2]])))
     assert first(data).entities[1].boxes == ((1, 2, 9, 8),) and listed(data) == []
 
 
-def test_labelme_gives_a_relabelled_box_to_the_other_mention(tmp_path: Path) -> None:
+def test_labelme_relabelled_box_moves_to_other_mention(tmp_path: Path) -> None:
     data = edited(tmp_path, "labelme", lambda page: page["shapes"][0].update(label="Bob"))
     assert [entity.boxes for entity in first(data).entities] == [(), ((10, 10, 30, 40),)]
 
 
-def test_labelme_reads_a_deleted_box_as_not_in_the_picture(tmp_path: Path) -> None:
+def test_labelme_deleted_box_makes_mention_ungroundable(tmp_path: Path) -> None:
     data = edited(tmp_path, "labelme", lambda page: page["shapes"].clear())
     assert not first(data).entities[0].groundable and first(data).entities[0].boxes == ()
 
@@ -81,7 +81,7 @@ def test_labelme_reads_a_deleted_box_as_not_in_the_picture(tmp_path: Path) -> No
         ("Bob", "E133", "cannot be read"),
     ],
 )
-def test_labelme_names_a_shape_that_is_not_an_upright_box(tmp_path: Path, new: Any, code: str, what: str) -> None:
+def test_labelme_shape_not_upright_box_is_reported(tmp_path: Path, new: Any, code: str, what: str) -> None:
     data = edited(tmp_path, "labelme", lambda page: page["shapes"].append(new))
     (problem,) = (problem for problem in data.problems if problem.code != "W130")
     assert problem.code == code and what in problem.what and problem.where.endswith("t1.json")
@@ -89,12 +89,12 @@ def test_labelme_names_a_shape_that_is_not_an_upright_box(tmp_path: Path, new: A
     assert bool(first(data).entities[1].boxes) == (code == "W133")
 
 
-def test_labelme_takes_the_size_that_it_saw(tmp_path: Path) -> None:
+def test_labelme_other_picture_size_is_adopted_with_w133(tmp_path: Path) -> None:
     data = edited(tmp_path, "labelme", lambda page: page.update(imageWidth=50, imageHeight="40"))
     assert first(data).size == (50, 40) and listed(data) == ["W133"]
 
 
-def test_labelme_points_to_the_picture_from_its_own_folder(tmp_path: Path) -> None:
+def test_labelme_image_path_is_relative_to_its_folder(tmp_path: Path) -> None:
     paths = []
     edited(tmp_path, "labelme", lambda page: paths.append(page["imagePath"]))
     assert paths == ["../a/1.jpg"]
@@ -104,7 +104,7 @@ def with_masks() -> list[Any]:
     return [{**POSTS_ROWS[0], "entities": [ADA | {"masks": [SQUARE]}, BOB | {"masks": []}]}]
 
 
-def test_labelme_reads_an_edited_polygon_as_the_mask(tmp_path: Path) -> None:
+def test_labelme_edited_polygon_becomes_mask(tmp_path: Path) -> None:
     def change(page: Any) -> None:
         (polygon,) = (item for item in page["shapes"] if item["shape_type"] == "polygon")
         polygon["points"] = [[0, 0], [4, 0], [4, 2], [0, 2]]
@@ -113,7 +113,7 @@ def test_labelme_reads_an_edited_polygon_as_the_mask(tmp_path: Path) -> None:
     assert int(mask.to_array().sum()) == 8
 
 
-def test_mentions_of_one_name_keep_their_own_boxes(tmp_path: Path) -> None:
+def test_annotation_tools_keep_boxes_of_equal_names_apart(tmp_path: Path) -> None:
     entities = [ADA, {**BOB, "boxes": [[1, 1, 2, 2]]}]
     for form in FILES:
         rows = [{"id": "t1", "text": "Ada met Ada", "size": [100, 80], "entities": entities}]
@@ -146,7 +146,7 @@ def annotation(page: Any) -> Any:
         (lambda page: page["images"].append({**page["images"][0], "id": 7}), "E131", "occurs twice"),
     ],
 )
-def test_coco_names_the_annotation_and_keeps_the_rest(tmp_path: Path, change: Change, code: str, what: str) -> None:
+def test_coco_with_bad_annotation_reports_and_keeps_rest(tmp_path: Path, change: Change, code: str, what: str) -> None:
     data = edited(tmp_path, "coco", change)
     problems = [problem for problem in data.usable().problems if problem.code != "W130"]
     assert [problem.code for problem in problems] == ([code] if code else [])
@@ -163,7 +163,7 @@ def test_coco_names_the_annotation_and_keeps_the_rest(tmp_path: Path, change: Ch
         [0, 0, 1, 0, 1, 20, 0, 20],
     ],
 )
-def test_coco_reads_masks_of_either_run_lengths_and_polygons(tmp_path: Path, segmentation: Any) -> None:
+def test_coco_segmentation_as_rle_or_polygon_becomes_mask(tmp_path: Path, segmentation: Any) -> None:
     def change(page: Any) -> None:
         page["annotations"][1]["segmentation"] = segmentation
 
@@ -183,7 +183,7 @@ def test_coco_reads_masks_of_either_run_lengths_and_polygons(tmp_path: Path, seg
         ([[-9, -9, -5, -9, -5, -5]], "encloses no pixel"),
     ],
 )
-def test_coco_names_a_segmentation_that_is_none(tmp_path: Path, segmentation: Any, what: str) -> None:
+def test_coco_with_invalid_segmentation_reports_e133(tmp_path: Path, segmentation: Any, what: str) -> None:
     def change(page: Any) -> None:
         page["annotations"][1]["segmentation"] = segmentation
 
@@ -193,7 +193,7 @@ def test_coco_names_a_segmentation_that_is_none(tmp_path: Path, segmentation: An
     assert first(data).entities[0].boxes == ((10, 10, 30, 40),)
 
 
-def test_coco_without_its_keys_is_one_line(tmp_path: Path) -> None:
+def test_coco_without_namepin_keys_raises_one_e131(tmp_path: Path) -> None:
     data = edited(tmp_path, "coco", lambda page: [image.pop("namepin") for image in page["images"]])
     with pytest.raises(NamepinError, match="E131.*`namepin`.*`entity`"):
         data.usable()
@@ -237,7 +237,7 @@ POINTS = [[50, 25], [70, 25], [70, 75], [50, 75]]
         (lambda page: results(page).append({"type": "choices", "value": {"choices": ["good"]}}), "W134", ()),
     ],
 )
-def test_label_studio_reads_new_regions_or_names_them(
+def test_label_studio_new_region_is_read_or_reported(
     tmp_path: Path, change: Change, code: str, boxes: tuple[Any, ...]
 ) -> None:
     data = edited(tmp_path, "label-studio", change)
@@ -249,7 +249,7 @@ def test_label_studio_reads_new_regions_or_names_them(
     assert all("t1" in problem.where for problem in data.problems if problem.code[-3:] == "133")
 
 
-def test_label_studio_reads_other_types_new_and_deleted_mentions(tmp_path: Path) -> None:
+def test_label_studio_changed_labels_and_mentions_are_read(tmp_path: Path) -> None:
     def change(page: Any) -> None:
         span = {"start": 4, "end": 7, "text": "met", "labels": ["sports_team"]}
         results(page)[:] = [item for item in results(page) if item.get("id") != "e0"]
@@ -277,14 +277,14 @@ def test_label_studio_reads_other_types_new_and_deleted_mentions(tmp_path: Path)
         (lambda page: page.append(page[1]), "E131", "occurs twice"),
     ],
 )
-def test_label_studio_names_a_task_that_is_not_read(tmp_path: Path, change: Change, code: str, what: str) -> None:
+def test_label_studio_with_unread_task_reports_number(tmp_path: Path, change: Change, code: str, what: str) -> None:
     data = edited(tmp_path, "label-studio", change)
     (problem,) = (problem for problem in data.usable().problems if problem.code != "W130")
     assert problem.code == code and what in problem.what and "task number" in problem.where
     assert first(data).entities[0].boxes == ((10, 10, 30, 40),)
 
 
-def test_label_studio_reads_the_ground_truth_else_the_latest_annotation(tmp_path: Path) -> None:
+def test_label_studio_reads_ground_truth_else_latest_annotation(tmp_path: Path) -> None:
     def change(page: Any, **marks: Any) -> None:
         other = {"result": [], "updated_at": "2026-01-02T00:00:00Z"}
         page[0]["annotations"] = [{**page[0]["annotations"][0], "updated_at": "2026-01-01T00:00:00Z", **marks}, other]
@@ -304,7 +304,7 @@ def test_label_studio_reads_the_ground_truth_else_the_latest_annotation(tmp_path
         ("s3://bucket/a.jpg", None),
     ],
 )
-def test_label_studio_without_our_key_is_read_by_its_own(tmp_path: Path, address: str, image: str | None) -> None:
+def test_label_studio_task_without_key_uses_its_own_id(tmp_path: Path, address: str, image: str | None) -> None:
     span = {"start": 2, "end": 5, "text": "Ada", "labels": ["Person"]}  # JavaScript counts the emoji as two
     result = [{"id": "x", "type": "labels", "value": {**span, "start": 3, "end": 6}}]
     task = {"id": 7, "data": {"text": "\U0001f600 Ada", "image": address}, "annotations": [{"result": result}]}
@@ -317,7 +317,7 @@ def test_label_studio_without_our_key_is_read_by_its_own(tmp_path: Path, address
 
 
 @pytest.mark.parametrize("form", FILES)
-def test_a_tools_split_is_a_data_set_like_any_other(tmp_path: Path, form: str) -> None:
+def test_annotation_tool_split_is_detected_checked_and_streamed(tmp_path: Path, form: str) -> None:
     data = edited(tmp_path, form, lambda page: None)
     root = tmp_path / "tool"
     assert detect(root) == form and check_folder(root).splits["dev"].boxes == 1
@@ -326,14 +326,14 @@ def test_a_tools_split_is_a_data_set_like_any_other(tmp_path: Path, form: str) -
 
 @pytest.mark.parametrize("form", FILES)
 @pytest.mark.parametrize("content", ["{", "[]", "{}", "5", "[5]", '{"images": 5}', '{"shapes": []}', "[" * 100_000])
-def test_a_file_of_something_else_is_a_coded_error(tmp_path: Path, form: str, content: str) -> None:
+def test_annotation_tool_file_with_other_content_raises_e131_or_e139(tmp_path: Path, form: str, content: str) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / FILES[form]).write_text(content)
     with pytest.raises(NamepinError, match="E13[19]"):
         READERS[form](tmp_path, "dev").usable()
 
 
-def test_one_bad_labelme_file_does_not_lose_the_others(tmp_path: Path) -> None:
+def test_labelme_with_one_bad_file_keeps_other_posts(tmp_path: Path) -> None:
     edited(tmp_path, "labelme", lambda page: None)
     for content in ("{", "{}", '{"shapes": []}', '{"shapes": [], "namepin": 5}'):
         (tmp_path / "tool" / "dev" / "bad.json").write_text(content)
@@ -342,7 +342,7 @@ def test_one_bad_labelme_file_does_not_lose_the_others(tmp_path: Path) -> None:
         assert next(p for p in data.problems if p.code == "E131").where.endswith("bad.json")
 
 
-def test_a_bitmap_reaches_no_further_than_the_picture() -> None:
+def test_region_of_mask_without_png_raises_value_error() -> None:
     with pytest.raises(ValueError, match="not a PNG"):
         region_of({"shape_type": "mask", "mask": "aaaa", "points": [[0, 0], [1, 1]]}, (8, 10))
     with pytest.raises(ValueError, match="not a PNG"):

@@ -23,7 +23,7 @@ def run(*arguments: str | Path) -> Result:
 BOX = "<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>6</xmax><ymax>6</ymax></bndbox></object>"
 
 
-def test_the_numbers_of_a_folder(tmp_path: Path) -> None:
+def test_check_folder_counts_posts_entities_boxes_and_overlaps(tmp_path: Path) -> None:
     more = BOX.format(name="Rome") + BOX.format(name="Angelina Jolie")
     gmner_folder(tmp_path, xml=XML.format(more=more))
     (tmp_path / "txt" / "train.txt").write_text("IMGID:2\nnothing\tO\nhere\tO\n\nIMGID:9\nRome\tB-LOC\nRome\tB-LOC\n")
@@ -37,7 +37,7 @@ def test_the_numbers_of_a_folder(tmp_path: Path) -> None:
     assert {p["code"] for p in check.problems} == {"W130"} and check.sound
 
 
-def test_problems_are_printed_with_file_and_line_and_exit_1(tmp_path: Path) -> None:
+def test_data_check_with_problems_prints_file_and_line_and_exits_1(tmp_path: Path) -> None:
     gmner_folder(tmp_path, "IMGID:1\nAngelina\tI-PER\nJolie\n")
     out = tmp_path / "check.json"
     result = run(tmp_path, "--json", out)
@@ -46,7 +46,7 @@ def test_problems_are_printed_with_file_and_line_and_exit_1(tmp_path: Path) -> N
     assert {p["code"] for p in json.loads(out.read_text())["problems"]} == {"E131", "E132", "E133"}
 
 
-def test_a_sound_folder_exits_0(tmp_path: Path) -> None:
+def test_data_check_of_sound_folder_exits_0(tmp_path: Path) -> None:
     result = run(gmner_folder(tmp_path))
     assert result.return_value == 0 and "no problems" in result.stdout
 
@@ -62,21 +62,21 @@ def test_a_sound_folder_exits_0(tmp_path: Path) -> None:
         (["test.jsonl"], "jsonl"),
     ],
 )
-def test_a_folder_is_known_by_its_layout(tmp_path: Path, files: list[str], name: str) -> None:
+def test_detect_returns_dataset_name_from_folder_layout(tmp_path: Path, files: list[str], name: str) -> None:
     for file in files:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         write_rows(tmp_path / file, [])
     assert detect(tmp_path) == name
 
 
-def test_no_data_set_is_one_coded_line(tmp_path: Path) -> None:
+def test_data_check_of_folder_without_dataset_raises_e130(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "none"):
         result = run(root)
         assert isinstance(result.exception, NamepinError) and result.exception.code == "E130"
 
 
 @pytest.mark.data
-def test_the_research_data_are_sound(data_root: Path) -> None:
+def test_check_folder_of_research_data_is_sound(data_root: Path) -> None:
     check = check_folder(data_root / "gmner")
     assert check.sound
     assert [check.splits[s].groundable for s in ("train", "dev")] == [4733, 991]

@@ -34,7 +34,7 @@ ADA = [(("Ada", "Example"), "PER"), (("Oslo",), "LOC")]
         "IMGID:1\nAda\tB-PER\nExample\tL-PER\nin\tO\nOslo\tU-LOC\n",
     ],
 )
-def test_plain_conll_of_every_layout_has_the_same_mentions(tmp_path: Path, text: str) -> None:
+def test_conll_reader_of_any_column_layout_returns_same_mentions(tmp_path: Path, text: str) -> None:
     data = READERS["conll"](plain(tmp_path, text), "dev").usable()
     (post,) = data.posts
     assert post.post.tokens == ("Ada", "Example", "in", "Oslo")
@@ -43,30 +43,30 @@ def test_plain_conll_of_every_layout_has_the_same_mentions(tmp_path: Path, text:
     assert [found.id for _, found in POSTS["conll"](tmp_path, "dev")] == [post.post.id]
 
 
-def test_posts_of_plain_conll_are_named_by_imgid_or_numbered(tmp_path: Path) -> None:
+def test_conll_reader_ids_come_from_imgid_or_position(tmp_path: Path) -> None:
     data = READERS["conll"](plain(tmp_path, "IMGID:7\nAda\tB-PER\n\nBob\tB-PER\n\nIMGID:9\n\nEve\tO\n"), "dev")
     assert [gold.post.id for gold in data.posts] == ["7", "dev-2", "9"]
 
 
-def test_a_line_without_token_and_tag_is_skipped_and_listed(tmp_path: Path) -> None:
+def test_conll_line_without_token_is_skipped_with_w134(tmp_path: Path) -> None:
     data = READERS["conll"](plain(tmp_path, "Ada\tB-PER\n\tO\nBob\tB-PER\n"), "dev").usable()
     assert data.posts[0].post.tokens == ("Ada", "Bob")
     assert [(problem.code, problem.where[-6:]) for problem in data.problems] == [("W134", "onll:2")]
 
 
-def test_tokens_may_hold_blanks_where_tabs_part_columns(tmp_path: Path) -> None:
+def test_conll_reader_with_tab_columns_keeps_blanks_in_tokens(tmp_path: Path) -> None:
     data = READERS["conll"](plain(tmp_path, "New York\tB-LOC\nIMGID:1\tO\n"), "dev").usable()
     assert data.posts[0].post.tokens == ("New York", "IMGID:1")
 
 
 @pytest.mark.parametrize("tags", ["PER", "PER-B", "X-PER", "0"])
-def test_a_tag_of_no_scheme_is_fatal_and_not_read_as_o(tmp_path: Path, tags: str) -> None:
+def test_gmner_reader_with_unknown_tag_raises_e132(tmp_path: Path, tags: str) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path, f"IMGID:1\nAda\tB-PER\nBob\t{tags}\n", xml=None), "dev")
     with pytest.raises(NamepinError, match="E132.*BIOES.*dev.txt:3"):
         data.usable()
 
 
-def test_iob1_is_one_note_and_not_a_broken_tag_per_mention(tmp_path: Path) -> None:
+def test_conll_reader_of_iob1_reports_one_w131(tmp_path: Path) -> None:
     data = READERS["conll"](plain(tmp_path, "Ada\tI-PER\nBob\tB-PER\nin\tO\nOslo\tI-LOC\n"), "dev")
     assert [entity.text for entity in data.posts[0].entities] == ["Ada", "Bob", "Oslo"]
     assert [problem.code for problem in data.problems] == ["W131"] and "IOB1" in data.problems[0].what
@@ -84,7 +84,7 @@ def test_iob1_is_one_note_and_not_a_broken_tag_per_mention(tmp_path: Path) -> No
     ],
 )
 @pytest.mark.parametrize(("name", "file"), [("gmner", "txt/dev.txt"), ("conll", "dev.conll"), ("jsonl", "dev.jsonl")])
-def test_a_file_of_another_form_is_one_line_that_names_it(
+def test_readers_of_file_in_other_encoding_or_format_report_one_e131(
     tmp_path: Path, data: bytes, form: str, name: str, file: str
 ) -> None:
     (tmp_path / "txt").mkdir()
@@ -95,13 +95,13 @@ def test_a_file_of_another_form_is_one_line_that_names_it(
         list(POSTS[name](tmp_path, "dev"))
 
 
-def test_text_without_ids_names_the_reader_of_plain_conll(tmp_path: Path) -> None:
+def test_gmner_reader_without_imgid_suggests_conll_dataset(tmp_path: Path) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path, "Ada\tB-PER\nBob\tB-PER\n", xml=None), "dev")
     (problem,) = data.problems
     assert "--dataset conll" in problem.what and problem.where.endswith("dev.txt:1")
 
 
-def test_a_folder_of_plain_files_is_checked_file_by_file(tmp_path: Path) -> None:
+def test_check_folder_of_plain_conll_files_treats_each_as_split(tmp_path: Path) -> None:
     plain(tmp_path, "Ada\tB-PER\n", "a.conll")
     plain(tmp_path, "Ada\tB-PER\n\nOslo\tB-LOC\n", "b.conll")
     check = check_folder(tmp_path)
@@ -110,7 +110,7 @@ def test_a_folder_of_plain_files_is_checked_file_by_file(tmp_path: Path) -> None
     assert detect(plain(tmp_path / "bare", "Ada\tB-PER\n", "train.txt")) == "conll"
 
 
-def test_ids_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_read_ids_accepts_utf8_bom_and_rejects_utf16(tmp_path: Path) -> None:
     file = tmp_path / "ids"
     file.write_bytes("\ufeff1\r\n2\r\n".encode())
     assert read_ids(file) == {"1", "2"}
@@ -119,7 +119,7 @@ def test_ids_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         read_ids(file)
 
 
-def test_boxes_of_an_id_with_a_suffix_are_found(tmp_path: Path) -> None:
+def test_gmner_reader_finds_boxes_of_id_with_suffix(tmp_path: Path) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path, "IMGID:1.jpg\nAngelina\tB-PER\nJolie\tI-PER\n"), "dev")
     assert data.posts[0].entities[0].boxes == ((10, 10, 50, 60),)
 
@@ -128,14 +128,14 @@ def test_boxes_of_an_id_with_a_suffix_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("split", "posts"), [("a", 1000), ("b", 2000), ("e", 200), ("f", 2001), ("g", 2138), ("h", 2000)]
 )
-def test_the_broad_twitter_corpus_is_read_whole(data_root: Path, split: str, posts: int) -> None:
+def test_conll_reader_of_broad_twitter_corpus_returns_every_post(data_root: Path, split: str, posts: int) -> None:
     data = READERS["conll"](data_root / "ccby" / "btc", split).usable()
     assert len(data.posts) == posts and {problem.code for problem in data.problems} <= {"W134", "E132"}
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
-def test_wnut17_reads_the_same_as_plain_conll(data_root: Path, split: str, tmp_path: Path) -> None:
+def test_conll_reader_of_wnut17_equals_wnut17_reader(data_root: Path, split: str, tmp_path: Path) -> None:
     own = READERS["wnut17"](data_root / "ccby" / "wnut17", split).usable()
     text = own.posts[0].where.rpartition(":")[0]
     (tmp_path / "x.conll").write_bytes(Path(text).read_bytes())

@@ -23,7 +23,7 @@ def rows(source: Path, name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("form", READ_AS)
-def test_there_and_back_is_the_same(tmp_path: Path, form: str) -> None:
+def test_convert_roundtrip_equals_source_rows(tmp_path: Path, form: str) -> None:
     source = gmner_folder(tmp_path / "source")
     assert convert(source, "gmner", "dev", tmp_path / "out", form).posts == 2
     back, expected = rows(tmp_path / "out", READ_AS[form]), rows(source, "gmner")
@@ -31,7 +31,7 @@ def test_there_and_back_is_the_same(tmp_path: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", READ_AS)
-def test_a_second_conversion_to_conll_reads_as_the_first_data_set(tmp_path: Path, form: str) -> None:
+def test_convert_to_form_and_back_to_conll_equals_source_entities(tmp_path: Path, form: str) -> None:
     source = gmner_folder(tmp_path / "source")
     convert(source, "gmner", "dev", tmp_path / "out", form)
     convert(tmp_path / "out", READ_AS[form], "dev", tmp_path / "back", "conll")
@@ -40,13 +40,13 @@ def test_a_second_conversion_to_conll_reads_as_the_first_data_set(tmp_path: Path
     assert not after.problems
 
 
-def test_without_boxes_nothing_is_said_about_the_picture(tmp_path: Path) -> None:
+def test_convert_without_boxes_writes_no_boxes_field(tmp_path: Path) -> None:
     source = gmner_folder(tmp_path / "source", xml=None)
     convert(source, "gmner", "dev", tmp_path, "coco")
     assert "boxes" not in rows(tmp_path, "coco")[0]["entities"][0]
 
 
-def test_fine_types_get_their_own_text_file(tmp_path: Path) -> None:
+def test_convert_of_fine_types_writes_txt_fine_file(tmp_path: Path) -> None:
     (tmp_path / "txt_fine").mkdir()
     write_rows(tmp_path / "txt_fine" / "dev.txt", ["IMGID:1", "Rome\tB-location\tB-city", "x\tO\tO"])
     convert(tmp_path, "fmnerg", "dev", tmp_path / "out", "conll")
@@ -55,7 +55,7 @@ def test_fine_types_get_their_own_text_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "labelme", "coco", "label-studio"])
-def test_masks_are_not_lost(tmp_path: Path, form: str) -> None:
+def test_convert_roundtrip_keeps_masks(tmp_path: Path, form: str) -> None:
     source = gmner_folder(tmp_path / "source")
     square = {
         "label": "Angelina Jolie",
@@ -72,7 +72,7 @@ def test_masks_are_not_lost(tmp_path: Path, form: str) -> None:
     assert sorted(rows(tmp_path / "out", form), key=lambda row: row["id"]) == expected
 
 
-def test_a_box_moved_in_a_tool_is_read_back(tmp_path: Path) -> None:
+def test_labelme_box_after_move_reads_back_as_upright_box(tmp_path: Path) -> None:
     convert(gmner_folder(tmp_path / "source"), "gmner", "dev", tmp_path, "labelme")
     file = tmp_path / "dev" / "1.json"
     page = json.loads(file.read_text())
@@ -81,7 +81,7 @@ def test_a_box_moved_in_a_tool_is_read_back(tmp_path: Path) -> None:
     assert rows(tmp_path, "labelme")[0]["entities"][0]["boxes"] == [[10, 20, 30, 40]]
 
 
-def test_coco_is_coco(tmp_path: Path) -> None:
+def test_convert_to_coco_loads_in_pycocotools(tmp_path: Path) -> None:
     convert(gmner_folder(tmp_path / "source"), "gmner", "dev", tmp_path, "coco")
     from pycocotools.coco import COCO
 
@@ -91,7 +91,7 @@ def test_coco_is_coco(tmp_path: Path) -> None:
     assert coco.loadCats(annotation["category_id"])[0]["name"] == "PER"
 
 
-def test_tokens_are_cut_where_a_mention_begins_or_ends(tmp_path: Path) -> None:
+def test_convert_to_conll_splits_tokens_at_mention_edges(tmp_path: Path) -> None:
     row = {"id": "a", "text": "Adas (Bob)", "entities": [{"label": "PER", "start": 0, "end": 3}]}
     row["entities"] += [{"label": "PER", "start": 6, "end": 9}]  # type: ignore[operator]
     write_rows(tmp_path / "dev.jsonl", [row])
@@ -103,7 +103,7 @@ def test_tokens_are_cut_where_a_mention_begins_or_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["labelme", "coco", "label-studio"])
-def test_what_is_not_there_or_broken_is_a_coded_error(tmp_path: Path, form: str) -> None:
+def test_readers_of_missing_or_broken_tool_files_raise_e130_or_e131(tmp_path: Path, form: str) -> None:
     with pytest.raises(NamepinError, match="E130"):
         rows(tmp_path, form)
     (tmp_path / "dev").mkdir()
@@ -113,7 +113,7 @@ def test_what_is_not_there_or_broken_is_a_coded_error(tmp_path: Path, form: str)
         rows(tmp_path, form)
 
 
-def test_on_the_command_line(tmp_path: Path) -> None:
+def test_data_convert_command_prints_count_or_raises_e500(tmp_path: Path) -> None:
     def run(*arguments: object) -> Result:
         app = typer.Typer()
         register(app)
@@ -129,7 +129,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", READ_AS)
-def test_convert_hostile_ids_stay_in_the_target_and_come_back(tmp_path: Path, form: str) -> None:
+def test_convert_with_hostile_ids_stays_in_target_and_roundtrips(tmp_path: Path, form: str) -> None:
     ids = ["../../escaped", "2024/05/a", "2024_05_a", "/absolute", "..", "a b", "é"]
     given = []
     for i, post_id in enumerate(ids):
@@ -147,14 +147,14 @@ def test_convert_hostile_ids_stay_in_the_target_and_come_back(tmp_path: Path, fo
 
 
 @pytest.mark.parametrize("form", READ_AS)
-def test_a_conversion_never_replaces_its_source(tmp_path: Path, form: str) -> None:
+def test_convert_onto_its_source_raises_e105(tmp_path: Path, form: str) -> None:
     source = gmner_folder(tmp_path / "source")
     convert(source, "gmner", "dev", tmp_path / "out", form)
     with pytest.raises(NamepinError, match="E105"):
         convert(tmp_path / "out", READ_AS[form], "dev", tmp_path / "out" / ".", form)
 
 
-def test_a_second_conversion_leaves_no_boxes_of_the_first(tmp_path: Path) -> None:
+def test_convert_again_without_boxes_removes_old_boxes(tmp_path: Path) -> None:
     entity = {"label": "PER", "start": 0, "end": 3, "boxes": [[1, 1, 9, 9]]}
     for boxes in ([[1, 1, 9, 9]], []):
         write_rows(tmp_path / "dev.jsonl", [{"id": "a", "text": "Ada", "entities": [{**entity, "boxes": boxes}]}])
@@ -162,7 +162,7 @@ def test_a_second_conversion_leaves_no_boxes_of_the_first(tmp_path: Path) -> Non
     assert not READERS["gmner"](tmp_path / "out", "dev").posts[0].entities[0].boxes
 
 
-def test_what_conll_cannot_hold_is_counted(tmp_path: Path) -> None:
+def test_convert_to_conll_counts_dropped_content(tmp_path: Path) -> None:
     entities = [
         {"label": "ORG", "start": 0, "end": 8, "fine_label": "company", "boxes": [[1, 1, 9, 9]]},
         {"label": "LOC", "start": 4, "end": 8, "boxes": []},

@@ -13,7 +13,7 @@ from namepin.tools.errors import NamepinError
 from support.eval_samples import XML, gmner_folder, write_rows
 
 
-def test_gmner_reads_tokens_types_and_boxes_by_exact_name(tmp_path: Path) -> None:
+def test_gmner_reader_returns_tokens_types_and_boxes_of_exact_names(tmp_path: Path) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path), "dev")
     first, second = data.posts
     assert first.post.text == "Angelina Jolie in Rome"
@@ -26,14 +26,14 @@ def test_gmner_reads_tokens_types_and_boxes_by_exact_name(tmp_path: Path) -> Non
     assert not second.entities and not data.problems
 
 
-def test_repeated_words_share_their_boxes(tmp_path: Path) -> None:
+def test_gmner_reader_with_repeated_name_assigns_boxes_to_both(tmp_path: Path) -> None:
     text = "IMGID:1\nRome\tB-LOC\nRome\tB-LOC\n"
     data = READERS["gmner"](gmner_folder(tmp_path, text, XML.replace("Angelina Jolie", "Rome").format(more="")), "dev")
     assert [len(e.boxes or ()) for e in data.posts[0].entities] == [1, 1]
     assert data.posts[0].duplicates == 1
 
 
-def test_without_xml_there_are_no_gold_boxes(tmp_path: Path) -> None:
+def test_gmner_reader_without_xml_has_no_boxes(tmp_path: Path) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path, xml=None), "dev")
     assert not data.has_boxes and data.posts[0].entities[0].boxes is None
 
@@ -49,7 +49,7 @@ def test_without_xml_there_are_no_gold_boxes(tmp_path: Path) -> None:
         ("B- O", [], [0]),
     ],
 )
-def test_broken_bio_is_read_as_seqeval_does_and_listed(
+def test_spans_of_tags_with_broken_bio_equal_seqeval(
     tags: str, spans: list[tuple[int, int, str]], broken: list[int]
 ) -> None:
     assert spans_of_tags(tags.split()) == (spans, broken)
@@ -66,7 +66,7 @@ def test_broken_bio_is_read_as_seqeval_does_and_listed(
         ("IMGID:1\na\tO\n\nIMGID:1\nb\tO\n", 5),
     ],
 )
-def test_malformed_gold_names_its_line_and_cannot_be_scored(tmp_path: Path, text: str, line: int) -> None:
+def test_gmner_reader_with_malformed_line_reports_it_and_raises_e131(tmp_path: Path, text: str, line: int) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path, text), "dev")
     fatal = [problem for problem in data.problems if problem.fatal]
     assert fatal[0].where.endswith(f"dev.txt:{line}")
@@ -74,14 +74,14 @@ def test_malformed_gold_names_its_line_and_cannot_be_scored(tmp_path: Path, text
         data.usable()
 
 
-def test_bytes_that_are_not_utf8_name_their_line(tmp_path: Path) -> None:
+def test_read_tagged_posts_with_invalid_utf8_reports_line(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"IMGID:1\ngood\tO\nbad\xff\tO\n")
     rows, problems = read_tagged_posts(path, 1)
     assert rows[0].tokens == ("good",) and problems[0].where.endswith("a.txt:3")
 
 
-def test_line_separators_of_unicode_are_part_of_a_token(tmp_path: Path) -> None:
+def test_read_tagged_posts_keeps_unicode_line_separators_in_tokens(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("\ufeffIMGID:1\r\na\u2028b\tO\r\n\xa0\tO\r\n".encode())
     rows, problems = read_tagged_posts(path, 1)
@@ -102,14 +102,14 @@ def test_line_separators_of_unicode_are_part_of_a_token(tmp_path: Path) -> None:
         ("<object>", "unreadable XML"),
     ],
 )  # fmt: skip
-def test_bad_xml_is_listed_with_its_file(tmp_path: Path, more: str, what: str) -> None:
+def test_gmner_reader_with_bad_xml_object_reports_e133(tmp_path: Path, more: str, what: str) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path, xml=XML.format(more=more)), "dev")
     assert [p.code for p in data.problems] == ["E133"]
     assert what in data.problems[0].what and data.problems[0].where.endswith("1.xml")
     data.usable()
 
 
-def test_an_xml_bomb_is_refused(tmp_path: Path) -> None:
+def test_read_boxes_with_xml_entity_reports_unreadable_file(tmp_path: Path) -> None:
     path = tmp_path / "bomb.xml"
     path.write_text('<!DOCTYPE a [<!ENTITY b "bbbb">]><annotation><x>&b;</x></annotation>')
     assert "unreadable" in read_boxes(path)[2][0].what
@@ -118,7 +118,7 @@ def test_an_xml_bomb_is_refused(tmp_path: Path) -> None:
 FMNERG = "IMGID:1\nRome\tB-location\tB-city\nAda\tB-person\tB-common_person\nB\tI-person\tI-common_person\n"
 
 
-def test_fmnerg_reads_both_columns_and_resolves_aliases(tmp_path: Path) -> None:
+def test_fmnerg_reader_returns_coarse_and_fine_types_without_aliases(tmp_path: Path) -> None:
     (tmp_path / "txt_fine").mkdir()
     (tmp_path / "txt_fine" / "dev.txt").write_text(FMNERG)
     data = READERS["fmnerg"](tmp_path, "dev")
@@ -135,14 +135,14 @@ def test_fmnerg_reads_both_columns_and_resolves_aliases(tmp_path: Path) -> None:
         ("Rome\tO\tB-city", "where the coarse one is 'O'"),
     ],
 )
-def test_fine_tags_that_contradict_the_coarse_ones_are_listed(tmp_path: Path, line: str, what: str) -> None:
+def test_fmnerg_reader_with_contradicting_fine_tag_reports_e132(tmp_path: Path, line: str, what: str) -> None:
     (tmp_path / "txt_fine").mkdir()
     (tmp_path / "txt_fine" / "dev.txt").write_text(f"IMGID:1\n{line}\n")
     problems = READERS["fmnerg"](tmp_path, "dev").problems
     assert [p.code for p in problems] == ["E132"] and what in problems[0].what
 
 
-def test_smner_joins_polygons_of_one_group(tmp_path: Path) -> None:
+def test_smner_reader_unites_polygons_of_one_group(tmp_path: Path) -> None:
     shape = {"label": "Angelina Jolie", "points": [[0, 0], [4, 0], [4, 4], [0, 4]], "group_id": 1}
     other = shape | {"points": [[10, 0], [14, 0], [14, 4], [10, 4]]}
     alone = shape | {"group_id": None}
@@ -155,7 +155,7 @@ def test_smner_joins_polygons_of_one_group(tmp_path: Path) -> None:
     assert data.posts[0].entities[1].masks == () and data.has_masks and data.name == "smner"
 
 
-def test_a_sandbox_has_fine_types_boxes_and_masks(tmp_path: Path) -> None:
+def test_sandbox_reader_returns_fine_types_boxes_and_masks(tmp_path: Path) -> None:
     gmner_folder(tmp_path)
     (tmp_path / "txt_fine").mkdir()
     fine = [
@@ -176,17 +176,17 @@ def test_a_sandbox_has_fine_types_boxes_and_masks(tmp_path: Path) -> None:
     assert jolie.boxes and jolie.masks and rome.boxes == () and rome.masks == ()
 
 
-def test_an_unreadable_labelme_file_is_listed(tmp_path: Path) -> None:
+def test_read_masks_of_invalid_json_reports_e133(tmp_path: Path) -> None:
     masks, problems = read_masks(write_rows(tmp_path / "1.json", ["{"]))
     assert not masks and problems[0].code == "E133"
 
 
-def test_twitter_takes_dev_for_valid_and_misc_for_other(tmp_path: Path) -> None:
+def test_twitter_reader_maps_valid_to_dev_and_misc_to_other(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("IMGID:1\nOscars\tB-MISC\n")
     assert READERS["twitter"](tmp_path, "dev").posts[0].entities[0].label == "OTHER"
 
 
-def test_wnut_posts_are_numbered(tmp_path: Path) -> None:
+def test_wnut17_reader_numbers_posts(tmp_path: Path) -> None:
     (tmp_path / "emerging.dev.conll").write_text("a\tO\n\t\nESB\tB-location\n")
     data = READERS["wnut17"](tmp_path, "dev")
     assert [gold.post.id for gold in data.posts] == ["emerging.dev-1", "emerging.dev-2"]
@@ -196,7 +196,7 @@ def test_wnut_posts_are_numbered(tmp_path: Path) -> None:
 BOX = [0, 0, 1, 1]
 
 
-def test_jsonl_reads_offsets_and_token_spans(tmp_path: Path) -> None:
+def test_jsonl_reader_accepts_offsets_and_token_spans(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "text": "Ada met Bob.", "entities": [{"label": "PER", "start": 8, "end": 11, "boxes": [BOX]}]},
         {"id": "b", "tokens": ["Ada", "B"], "entities": [{"label": "PER", "token_span": [0, 2], "boxes": []}]},
@@ -216,20 +216,20 @@ def test_jsonl_reads_offsets_and_token_spans(tmp_path: Path) -> None:
         {"id": "a", "text": "", "entities": []},
     ],
 )
-def test_bad_jsonl_names_its_line(tmp_path: Path, row: object) -> None:
+def test_jsonl_reader_with_bad_row_reports_line(tmp_path: Path, row: object) -> None:
     good = {"id": "good", "text": "Ada", "entities": []}
     data = READERS["jsonl"](write_rows(tmp_path / "dev.jsonl", [good, row]).parent, "dev")
     assert data.problems[0].where.endswith("dev.jsonl:2") and data.problems[0].fatal
 
 
 @pytest.mark.parametrize("name", list(READERS))
-def test_a_missing_split_is_e130(tmp_path: Path, name: str) -> None:
+def test_readers_of_missing_split_raise_e130(tmp_path: Path, name: str) -> None:
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(NamepinError, match="E130"):
             READERS[name](root, "dev")
 
 
-def test_only_listed_ids_are_kept(tmp_path: Path) -> None:
+def test_dataset_only_keeps_listed_ids_or_raises_e135(tmp_path: Path) -> None:
     data = READERS["gmner"](gmner_folder(tmp_path), "dev")
     part = data.only({"2"})
     assert [gold.post.id for gold in part.posts] == ["2"] and part.release.endswith(", part")
@@ -239,7 +239,7 @@ def test_only_listed_ids_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_the_published_release_has_the_published_numbers(data_root: Path) -> None:
+def test_gmner_release_dev_counts_equal_published_numbers(data_root: Path) -> None:
     """Groundable entities as in RiVEG's Table IV: 4733 in train, 991 in dev."""
     dev = READERS["gmner"](data_root / "gmner", "dev").usable()
     entities = [e for gold in dev.posts for e in gold.entities]
@@ -273,9 +273,7 @@ def test_fmnerg_release_has_its_title_and_no_problem(data_root: Path, folder: st
         ("wnut17", "emerging.dev.conll", 1, False),
     ],
 )
-def test_a_stream_of_posts_is_the_readers_posts(
-    tmp_path: Path, name: str, file: str, columns: int, headed: bool
-) -> None:
+def test_post_stream_equals_posts_of_reader(tmp_path: Path, name: str, file: str, columns: int, headed: bool) -> None:
     path = tmp_path / file
     path.parent.mkdir(exist_ok=True)
     words = [["Rome", "\u2028", "Bob"], ["x"], ["last"]]
@@ -295,7 +293,7 @@ def test_a_stream_of_posts_is_the_readers_posts(
         POSTS[name](tmp_path, "none")
 
 
-def test_a_stream_of_jsonl_posts_is_the_readers_posts(tmp_path: Path) -> None:
+def test_jsonl_post_stream_equals_posts_of_reader(tmp_path: Path) -> None:
     row = (
         '{"id": "%s", "text": "Rome", "image": "a.jpg", "k": 1, "entities": [{"label": "LOC", "start": 0, "end": 4}]}\n'
     )
@@ -309,5 +307,5 @@ def test_a_stream_of_jsonl_posts_is_the_readers_posts(tmp_path: Path) -> None:
         list(POSTS["jsonl"](tmp_path, "dev"))
 
 
-def test_every_reader_has_a_stream() -> None:
+def test_post_streams_cover_every_reader() -> None:
     assert list(POSTS) == list(READERS)

@@ -48,12 +48,12 @@ def voc(tmp_path: Path, objects: str, name: str = "Ada") -> tuple[Any, list[str]
         ("<polygon/>", None, ["E133"]),
     ],
 )
-def test_voc_objects_of_every_kind(tmp_path: Path, objects: str, boxes: Any, codes: list[str]) -> None:
+def test_read_boxes_of_object_returns_box_or_code(tmp_path: Path, objects: str, boxes: Any, codes: list[str]) -> None:
     assert voc(tmp_path, objects) == ({"Ada": boxes} if boxes else {}, codes)
 
 
 @pytest.mark.parametrize("name", ["\n   Angelina\n  Jolie\n ", "Angelina  Jolie", "Angelina Jolie\t"])
-def test_white_space_of_a_name_does_not_count(tmp_path: Path, name: str) -> None:
+def test_smner_reader_ignores_whitespace_differences_in_names(tmp_path: Path, name: str) -> None:
     xml = f"<annotation><object><name>{name}</name>{BOUNDS.format(1, 2, 3, 4)}</object></annotation>"
     folder = gmner_folder(tmp_path, xml=xml)
     (folder / "masks").mkdir()
@@ -64,7 +64,7 @@ def test_white_space_of_a_name_does_not_count(tmp_path: Path, name: str) -> None
     assert entity.boxes == ((1, 2, 3, 4),) and entity.masks and not data.problems
 
 
-def test_a_name_that_differs_in_case_is_named_and_not_taken(tmp_path: Path) -> None:
+def test_gmner_reader_with_name_in_other_case_reports_it_without_box(tmp_path: Path) -> None:
     xml = f"<annotation><object><name>angelina jolie</name>{BOUNDS.format(1, 2, 3, 4)}</object></annotation>"
     data = READERS["gmner"](gmner_folder(tmp_path, xml=xml), "dev")
     assert not data.posts[0].entities[0].boxes
@@ -115,18 +115,18 @@ FULL = [[1] * 4] * 4
         ({"shape_type": "polygon", "points": "none"}, [], ["E133"]),
     ],
 )
-def test_labelme_shapes_of_every_kind(
+def test_read_masks_of_any_shape_type_returns_pixels_or_codes(
     tmp_path: Path, shape: dict[str, Any], pixels: list[int], codes: list[str]
 ) -> None:
     assert masks(tmp_path, shape) == (pixels, codes)
 
 
-def test_a_bitmap_and_a_polygon_of_one_group_are_one_mask(tmp_path: Path) -> None:
+def test_read_masks_unites_bitmap_and_polygon_of_one_group(tmp_path: Path) -> None:
     bitmap = {"shape_type": "mask", "points": [[0, 0], [1, 1]], "mask": png([[1, 1], [1, 1]]), "group_id": 1}
     assert masks(tmp_path, bitmap, {"points": SQUARE, "group_id": 1}) == ([20], [])
 
 
-def test_a_number_that_is_not_finite_spoils_one_shape(tmp_path: Path) -> None:
+def test_read_masks_with_nan_point_skips_that_shape(tmp_path: Path) -> None:
     path = tmp_path / "1.json"
     bad, good = '{"label": "Ada", "points": [[NaN, 1], [1, 2], [3, 3]]}', json.dumps({"label": "Ada", "points": SQUARE})
     path.write_text(f'{{"shapes": [{bad}, {good}], "imageWidth": 10, "imageHeight": 8}}')

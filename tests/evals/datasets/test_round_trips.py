@@ -90,7 +90,7 @@ def there_and_back(split: list[dict[str, Any]], form: str, check: Callable[[Any,
 
 
 @pytest.mark.parametrize("form", ["jsonl", "labelme", "coco", "label-studio"])
-def test_any_posts_come_back_whole_from_forms_that_hold_all(form: str) -> None:
+def test_convert_of_any_posts_to_complete_form_roundtrips(form: str) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(splits)
     def holds(split: list[dict[str, Any]]) -> None:
@@ -103,7 +103,7 @@ def test_any_posts_come_back_whole_from_forms_that_hold_all(form: str) -> None:
     holds()
 
 
-def test_any_posts_come_back_from_conll_or_are_counted() -> None:
+def test_convert_of_any_posts_to_conll_roundtrips_or_counts_losses() -> None:
     @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(splits)
     def holds(split: list[dict[str, Any]]) -> None:

@@ -16,14 +16,14 @@ bioes = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(bioes)
-def test_any_bio_or_bioes_sequence_has_seqevals_mentions(tags: list[str]) -> None:
+def test_spans_of_any_bio_or_bioes_tags_equal_seqeval(tags: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert spans_of_tags(tags)[0] == [(first, last + 1, label) for label, first, last in get_entities(tags)]
 
 
 @pytest.mark.parametrize("letters", ["BILU", "BMEW", "bies"])
-def test_other_letters_for_the_same_tags_give_the_same_mentions(letters: str) -> None:
+def test_spans_of_tags_in_other_letters_equal_bioes_spans(letters: str) -> None:
     spelled = dict(zip("BIES", letters, strict=True))
 
     @settings(max_examples=100, deadline=None)
@@ -46,11 +46,11 @@ def test_other_letters_for_the_same_tags_give_the_same_mentions(letters: str) ->
         ("O I-PER B-LOC", "BIO"),
     ],
 )
-def test_the_scheme_of_a_file_is_known_by_its_letters(tags: str, scheme: str) -> None:
+def test_scheme_of_tags_depends_on_their_letters(tags: str, scheme: str) -> None:
     assert scheme_of([tags.split()]) == scheme
 
 
-def test_what_is_a_tag() -> None:
+def test_is_tag_accepts_known_prefixes_only() -> None:
     assert all(is_tag(f"{kind}-PER") and is_tag(f"{kind.lower()}-PER") for kind in KINDS) and is_tag("O")
     assert not any(map(is_tag, ("PER", "B-", "PER-B", "X-PER", "", "0", "NN")))
     assert [as_bio(tag) for tag in ("S-PER", "E-PER", "u-PER", "O")] == ["B-PER", "I-PER", "B-PER", "O"]

@@ -46,14 +46,14 @@ def page(path: Path, posts: int = 2, image: str | None = None) -> str:
     return path.read_text("utf-8")
 
 
-def test_the_page_fetches_nothing_and_escapes_what_posts_say(tmp_path: Path) -> None:
+def test_report_page_embeds_everything_and_escapes_post_text(tmp_path: Path) -> None:
     text = page(tmp_path / "r.html")
     assert HOSTILE not in text and "&lt;script&gt;" in text
     assert "src=" not in text.replace('src="data:', "") and "@import" not in text
     assert [part for part in text.split('href="')[1:] if not part.startswith(("data:", "#"))] == []
 
 
-def test_every_wrong_post_tells_what_was_lost_where(tmp_path: Path) -> None:
+def test_wrong_posts_give_cause_of_each_lost_entity(tmp_path: Path) -> None:
     data, found = run_on(1)
     (post,) = wrong_posts(data, found, outcomes(data, found))
     assert [(e.text, e.cause) for e in post.entities] == [
@@ -66,7 +66,7 @@ def test_every_wrong_post_tells_what_was_lost_where(tmp_path: Path) -> None:
     assert [kind for kind, _, _ in post.boxes] == ["gold", "predicted"]
 
 
-def test_perfect_predictions_leave_no_wrong_post(tmp_path: Path) -> None:
+def test_wrong_posts_of_perfect_predictions_are_empty(tmp_path: Path) -> None:
     data, _ = run_on(2)
     found = check([("", row) for row in from_gold(data)], data)
     assert wrong_posts(data, found, outcomes(data, found)) == []
@@ -74,13 +74,13 @@ def test_perfect_predictions_leave_no_wrong_post(tmp_path: Path) -> None:
     assert "0 posts with errors" in (tmp_path / "r.html").read_text()
 
 
-def test_pictures_are_embedded_small(tmp_path: Path) -> None:
+def test_report_page_embeds_downscaled_picture(tmp_path: Path) -> None:
     Image.new("RGB", (1000, 800), "red").save(tmp_path / "a.png")
     text = page(tmp_path / "r.html", 1, str(tmp_path / "a.png"))
     assert "data:image/jpeg;base64," in text and 'viewBox="0 0 1000 800"' in text and len(text) < 300_000
 
 
-def test_masks_are_outlined(tmp_path: Path) -> None:
+def test_report_page_outlines_gold_and_predicted_masks(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10), "red").save(tmp_path / "a.png")
     made = gold("p", "Ada", (0, 1, "PER", [(2, 1, 8, 6)]), masks={(0, 1): (mask_of(2, 1, 8, 6),)})
     made = type(made)(made.post.model_copy(update={"image": str(tmp_path / "a.png")}), made.entities)
@@ -96,7 +96,7 @@ def test_masks_are_outlined(tmp_path: Path) -> None:
     assert '<path class="predicted" d="M12,1L12,5L17,5L17,1Z">' in (tmp_path / "r.html").read_text()
 
 
-def test_markdown_has_the_numbers_and_no_markup_of_others(tmp_path: Path) -> None:
+def test_write_markdown_holds_scores_and_escapes_markup(tmp_path: Path) -> None:
     data, found = run_on(2)
     report = full_report(data, found, against=check([("", row) for row in from_gold(data)], data))
     write_markdown(tmp_path / "r.md", found, report, f"a|b {HOSTILE}")
@@ -110,12 +110,12 @@ def test_markdown_has_the_numbers_and_no_markup_of_others(tmp_path: Path) -> Non
         write_markdown(tmp_path / "none" / "r.md", found, report, "")
 
 
-def test_a_place_that_cannot_be_written_is_a_coded_error(tmp_path: Path) -> None:
+def test_write_page_to_unwritable_path_raises_e500(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E500"):
         page(tmp_path / "none" / "r.html")
 
 
-def test_published_numbers_are_valid_and_never_silently_compared() -> None:
+def test_published_figures_are_compared_for_same_release_and_protocol_only() -> None:
     data, found = run_on(1)
     report = full_report(data, found)
     # GEM's score of small entities is listed, and never compared: how it counts false positives is not stated.
@@ -131,7 +131,7 @@ def test_published_numbers_are_valid_and_never_silently_compared() -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_with_1500_posts_it_fits_the_screen_and_filters(browser: Any, tmp_path: Path, width: int) -> None:
+def test_report_page_of_1500_posts_fits_screen_and_filters(browser: Any, tmp_path: Path, width: int) -> None:
     page(tmp_path / "r.html", 1500)
     tab = browser.new_page(viewport={"width": width, "height": 900})
     said: list[str] = []

@@ -16,7 +16,7 @@ DATA = dataset(
 )
 
 
-def test_each_step_is_the_cause_of_what_it_lost() -> None:
+def test_outcomes_name_first_failing_step_of_each_entity() -> None:
     found = predictions(
         DATA,
         p=[
@@ -40,7 +40,7 @@ def test_each_step_is_the_cause_of_what_it_lost() -> None:
     assert result.causes == {"right": 1, "span": 1, "type": 1, "groundability": 2, "region": 1}
 
 
-def test_repairs_tell_what_a_step_would_give_alone_and_with_all_later_ones() -> None:
+def test_attribute_repairs_give_gain_alone_and_with_later_steps() -> None:
     found = predictions(DATA, p=[entity(0, 1, "LOC"), entity(3, 4, "PER", OTHER), entity(1, 3, "PER")])
     repairs = attribute(DATA, found).repairs
     assert attribute(DATA, found).f1 == 0
@@ -53,13 +53,13 @@ def test_repairs_tell_what_a_step_would_give_alone_and_with_all_later_ones() -> 
     assert repairs["span"].alone == pytest.approx(2 * 4 / 12)
 
 
-def test_the_prediction_that_got_furthest_is_judged() -> None:
+def test_outcomes_judge_prediction_with_most_steps_right() -> None:
     found = predictions(DATA, p=[entity(0, 1, "LOC"), entity(0, 1, "PER")])
     assert outcomes(DATA, found)[0].cause == "right"
     assert attribute(DATA, found).extra == 1
 
 
-def test_masks_are_the_last_step() -> None:
+def test_outcomes_with_masks_add_mask_step() -> None:
     mask, other = mask_of(0, 0, 10, 10), mask_of(10, 0, 20, 10)
     post = gold("p", "a b", (0, 1, "PER", [BOX]), (1, 2, "PER", [BOX]), masks={(0, 1): (mask,), (1, 2): (mask,)})
     data = dataset(post, name="smner", has_masks=True)
@@ -70,7 +70,7 @@ def test_masks_are_the_last_step() -> None:
     assert [o.cause for o in outcomes(data, found)] == ["mask", "right"]
 
 
-def test_without_grounding_only_the_text_is_judged() -> None:
+def test_attribute_without_grounding_uses_text_steps_only() -> None:
     found = predictions(DATA, p=[{"token_span": [0, 1], "label": "PER"}])
     result = attribute(DATA, found)
     assert (result.steps, result.task) == (["span", "type"], "mner")
@@ -78,7 +78,7 @@ def test_without_grounding_only_the_text_is_judged() -> None:
 
 @given(data_and_predictions())
 @settings(max_examples=60)
-def test_causes_and_repairs_add_up(drawn: tuple[Dataset, Predictions]) -> None:
+def test_attribute_causes_and_repairs_add_up_to_score(drawn: tuple[Dataset, Predictions]) -> None:
     data, found = drawn
     result, report = attribute(data, found), evaluate(data, found)
     score = {"gmner": report.gmner, "mner": report.mner}[result.task]

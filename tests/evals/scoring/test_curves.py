@@ -17,7 +17,7 @@ BOX, HALF, FAR = (0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 5.0, 10.0), (50.0, 50.0, 60.
 DATA = dataset(gold("p", "a b c d", *((i, i + 1, "PER", [BOX] if i else ()) for i in range(4))))
 
 
-def test_confidence_in_a_coarse_type_is_that_of_all_its_fine_types() -> None:
+def test_calibration_confidence_sums_fine_types_of_coarse_type() -> None:
     sure = {"scores": {"actor": 0.5, "athlete": 0.4, "city": 0.1}, "fine_label": "actor", "entropy": 0.9}
     torn = {"scores": {"city": 0.6, "actor": 0.4}, "fine_label": "city", "entropy": 0.7}
     found = predictions(DATA, p=[entity(0, 1, "PER", **sure), entity(1, 2, "LOC", **torn)])
@@ -28,7 +28,7 @@ def test_confidence_in_a_coarse_type_is_that_of_all_its_fine_types() -> None:
     assert [(b.mean, b.accuracy) for b in result.by_entropy] == [(0.7, 0), (0.9, 1)]
 
 
-def test_without_scores_there_is_no_calibration() -> None:
+def test_calibration_without_scores_is_none() -> None:
     assert calibration(DATA, outcomes(DATA, predictions(DATA, p=[entity(0, 1, "PER")]))) is None
 
 
@@ -37,13 +37,13 @@ def test_confusion_counts_right_spans_only() -> None:
     assert confusion(DATA, outcomes(DATA, found)) == {"PER": {"PER": 1, "LOC": 1}}
 
 
-def test_the_iou_curve_falls_where_the_box_no_longer_fits() -> None:
+def test_iou_curve_drops_to_zero_above_iou_of_box() -> None:
     found = predictions(DATA, p=[entity(1, 2, "PER", HALF)])
     curve = dict(iou_curve(DATA, found, "gmner"))
     assert curve[0.5] == pytest.approx(2 * 1 / 5) and curve[0.55] == 0
 
 
-def test_the_match_curve_goes_from_the_surest_claim_down() -> None:
+def test_match_curve_lists_precision_and_recall_by_descending_score() -> None:
     found = predictions(
         DATA,
         p=[

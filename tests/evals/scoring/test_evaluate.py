@@ -19,7 +19,7 @@ from support.waiting import growth
 
 @given(tag_rows, st.lists(regions, min_size=1, max_size=4))
 @settings(max_examples=60)
-def test_perfect_predictions_score_one_under_every_protocol(
+def test_evaluate_of_perfect_predictions_scores_one_in_every_protocol(
     rows: list[list[str]], boxes: list[tuple[tuple[float, ...], ...]]
 ) -> None:
     data = dataset(*posts_of(rows, boxes))
@@ -34,9 +34,7 @@ def test_perfect_predictions_score_one_under_every_protocol(
 
 @given(data_and_predictions(), st.randoms(use_true_random=False))
 @settings(max_examples=60)
-def test_the_order_of_posts_and_of_entities_does_not_matter(
-    drawn: tuple[Dataset, Predictions], shuffle: random.Random
-) -> None:
+def test_count_posts_is_independent_of_order(drawn: tuple[Dataset, Predictions], shuffle: random.Random) -> None:
     data, found = drawn
     posts = list(data.posts)
     shuffle.shuffle(posts)
@@ -48,7 +46,7 @@ def test_the_order_of_posts_and_of_entities_does_not_matter(
 
 @given(data_and_predictions())
 @settings(max_examples=80)
-def test_no_protocol_counts_more_right_than_there_are(drawn: tuple[Dataset, Predictions]) -> None:
+def test_count_posts_never_exceeds_gold_or_predictions(drawn: tuple[Dataset, Predictions]) -> None:
     data, found = drawn
     for protocol in PROTOCOLS:
         for name in ("span", "mner", "eeg", "gmner"):
@@ -62,7 +60,7 @@ def test_no_protocol_counts_more_right_than_there_are(drawn: tuple[Dataset, Pred
 
 @given(tag_rows, st.data())
 @settings(max_examples=60)
-def test_swapping_gold_and_predictions_swaps_precision_and_recall(rows: list[list[str]], draw: st.DataObject) -> None:
+def test_evaluate_with_swapped_gold_swaps_precision_and_recall(rows: list[list[str]], draw: st.DataObject) -> None:
     guesses = [draw.draw(st.lists(st.sampled_from(t), min_size=len(t), max_size=len(t))) for t in rows]
     one, other = (dataset(*posts_of(tags, [()])) for tags in (rows, guesses))
     forth = evaluate(one, check([("", row) for row in from_gold(other)], one)).mner
@@ -73,7 +71,7 @@ def test_swapping_gold_and_predictions_swaps_precision_and_recall(rows: list[lis
 
 @given(tag_rows, st.data())
 @settings(max_examples=60)
-def test_mner_agrees_with_seqeval(rows: list[list[str]], draw: st.DataObject) -> None:
+def test_evaluate_mner_equals_seqeval(rows: list[list[str]], draw: st.DataObject) -> None:
     from seqeval.metrics import f1_score, precision_score, recall_score
 
     guesses = [draw.draw(st.lists(st.sampled_from(t), min_size=len(t), max_size=len(t))) for t in rows]
@@ -86,7 +84,7 @@ def test_mner_agrees_with_seqeval(rows: list[list[str]], draw: st.DataObject) ->
 
 @given(data_and_predictions(), st.floats(0.01, 1))
 @settings(max_examples=40)
-def test_a_higher_threshold_never_finds_more(drawn: tuple[Dataset, Predictions], iou: float) -> None:
+def test_count_posts_with_higher_iou_never_increases(drawn: tuple[Dataset, Predictions], iou: float) -> None:
     data, found = drawn
     low, high = (total(count_posts(data, found, "gmner", iou=t)).correct for t in (iou / 2, iou))
     assert high <= low
@@ -94,7 +92,7 @@ def test_a_higher_threshold_never_finds_more(drawn: tuple[Dataset, Predictions],
 
 @given(data_and_predictions())
 @settings(max_examples=40)
-def test_the_losses_add_up_to_what_is_missing(drawn: tuple[Dataset, Predictions]) -> None:
+def test_evaluate_losses_add_up_to_missing_f1(drawn: tuple[Dataset, Predictions]) -> None:
     report = evaluate(*drawn)
     assert report.loss is not None and report.mner is not None
     assert report.loss.span + report.loss.coarse == pytest.approx(1 - report.mner.f1)
@@ -108,7 +106,7 @@ FINE = dataset(
 )  # fmt: skip
 
 
-def test_fmnerg_scores_8_types_51_types_and_splits_the_loss() -> None:
+def test_evaluate_of_fmnerg_scores_4_8_and_51_types_with_losses() -> None:
     found = predictions(
         FINE,
         a=[
@@ -129,14 +127,14 @@ def test_fmnerg_scores_8_types_51_types_and_splits_the_loss() -> None:
     assert set(report.by_type_of["fine.mner"]) == {"city", "location_other", "cultural_place", "athlete", "actor"}
 
 
-def test_without_fine_labels_8_and_51_types_are_not_evaluated() -> None:
+def test_evaluate_without_fine_labels_skips_8_and_51_types() -> None:
     report = evaluate(FINE, predictions(FINE, a=[entity(0, 1, "PER")]))
     assert report.mner is None and report.fine is not None and report.fine["mner"] is None
     assert report.coarse4 is not None and report.coarse4["mner"] is not None and report.coarse4["mner"].correct == 1
     assert report.loss is None and report.span.correct == 1
 
 
-def test_predictions_in_the_8_types_need_no_fine_labels() -> None:
+def test_evaluate_with_8_type_labels_needs_no_fine_labels() -> None:
     report = evaluate(FINE, predictions(FINE, a=[entity(0, 1, "person"), entity(2, 3, "building")]))
     assert report.mner is not None and (report.mner.correct, report.mner.predicted) == (1, 2)
     assert report.fine is not None and report.fine["mner"] is None
@@ -144,19 +142,19 @@ def test_predictions_in_the_8_types_need_no_fine_labels() -> None:
 
 
 @pytest.mark.parametrize("fine", FINE51)
-def test_every_fine_type_has_its_8_type_and_4_type(fine: str) -> None:
+def test_evaluate_maps_each_fine_type_to_its_8_and_4_types(fine: str) -> None:
     data = dataset(gold("a", "x", (0, 1, FINE_TO_COARSE8[fine]), fine={(0, 1): fine}), scheme="fmnerg8", has_fine=True)
     report = evaluate(data, predictions(data, a=[entity(0, 1, FINE_TO_COARSE4[fine], fine_label=fine)]))
     assert report.mner is not None and report.mner.f1 == 1
 
 
-def test_tasks_without_gold_are_null_never_zero() -> None:
+def test_evaluate_tasks_without_gold_are_none() -> None:
     data = dataset(gold("a", "Ada", (0, 1, "PER")), has_boxes=False)
     report = evaluate(data, predictions(data, a=[entity(0, 1, "PER", BOXES[0])]))
     assert (report.eeg, report.gmner, report.ees, report.smner, report.fine, report.groundability) == (None,) * 6
 
 
-def test_masks_are_compared_by_pixels_with_any_gold_mask() -> None:
+def test_evaluate_masks_match_best_gold_mask_by_iou() -> None:
     far, near = mask_of(10, 0, 20, 10), mask_of(0, 0, 10, 10)
     data = dataset(gold("a", "Ada", (0, 1, "PER"), masks={(0, 1): (far, near)}), name="smner", has_masks=True)
     half = mask_of(0, 0, 5, 10).model_dump()
@@ -167,7 +165,7 @@ def test_masks_are_compared_by_pixels_with_any_gold_mask() -> None:
     assert evaluate(data, found, iou=0.51).ees.f1 == 0  # type: ignore[union-attr]
 
 
-def test_groundability_confusion_and_region_fit() -> None:
+def test_evaluate_reports_groundability_confusion_and_region_fit() -> None:
     words = "a b c d"
     data = dataset(gold("p", words, *((i, i + 1, "PER", [BOXES[0]] if i < 2 else ()) for i in range(4))))
     found = predictions(
@@ -182,7 +180,7 @@ def test_groundability_confusion_and_region_fit() -> None:
     assert report.regions.top_n is None
 
 
-def test_small_entities_and_a_detector_s_proposals_are_judged_apart() -> None:
+def test_evaluate_reports_small_entities_and_top_n_proposals() -> None:
     boxes = [(0.0, 0.0, 10.0, 10.0), (0.0, 0.0, 90.0, 90.0)]
     post = gold("p", "a b", *((i, i + 1, "PER", [box]) for i, box in enumerate(boxes)), size=(100, 100))
     data = dataset(post)
@@ -193,19 +191,19 @@ def test_small_entities_and_a_detector_s_proposals_are_judged_apart() -> None:
     assert report.regions.top_n == {10: 0, 15: 0.5, 20: 0.5}
 
 
-def test_visual_none_says_outside_the_picture_everywhere() -> None:
+def test_predictions_without_regions_count_as_ungroundable() -> None:
     data = dataset(gold("p", "a b", (0, 1, "PER", [BOXES[0]]), (1, 2, "PER")))
     report = evaluate(data, predictions(data, p=[entity(0, 1, "PER", BOXES[0]), entity(1, 2, "PER")]).without_regions())
     assert report.gmner is not None and report.gmner.correct == 1
 
 
 @pytest.mark.parametrize("arguments", [{"protocol": "mine"}, {"iou": 0.0}, {"iou": 1.1}, {"iou": float("nan")}])
-def test_unknown_protocols_and_thresholds_are_errors(arguments: dict[str, object]) -> None:
+def test_evaluate_with_unknown_protocol_or_iou_raises_e139(arguments: dict[str, object]) -> None:
     with pytest.raises(NamepinError, match="E139"):
         evaluate(FINE, predictions(FINE), **arguments)  # type: ignore[arg-type]
 
 
-def test_the_json_has_the_shape_of_the_contract() -> None:
+def test_report_json_has_keys_of_contract() -> None:
     found = evaluate(FINE, predictions(FINE)).model_dump()
     keys = "dataset split protocol iou n_posts mner eeg gmner ees smner fine by_type groundability duplicates"
     assert set(keys.split()) <= found.keys()
@@ -213,7 +211,7 @@ def test_the_json_has_the_shape_of_the_contract() -> None:
     assert set(TASKS) >= {"mner", "eeg", "gmner", "ees", "smner"}
 
 
-def test_scoring_many_posts_takes_linear_time() -> None:
+def test_evaluate_of_many_posts_takes_linear_time() -> None:
     posts = [
         gold(str(i), "Ada met Bob in Rome", (0, 1, "PER", [BOXES[0]]), (2, 3, "PER"), (4, 5, "LOC", [BOXES[2]]))
         for i in range(1600)

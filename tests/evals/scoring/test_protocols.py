@@ -28,13 +28,13 @@ def counted(
     return count.correct, count.predicted, count.gold
 
 
-def test_box_iou_has_no_plus_one() -> None:
+def test_box_iou_adds_no_plus_one() -> None:
     assert box_iou(HALF, FULL) == 0.5
     assert box_iou((0, 0, 1, 1), (1, 0, 2, 1)) == 0
     assert box_iou(FULL, FULL) == 1
 
 
-def test_mask_iou_counts_pixels_and_needs_one_size() -> None:
+def test_mask_iou_counts_pixels_and_is_zero_for_other_size() -> None:
     assert mask_iou(mask_of(0, 0, 10, 10), mask_of(0, 0, 5, 10)) == 0.5
     assert mask_iou(mask_of(0, 0, 10, 10), mask_of(0, 0, 10, 10, width=21)) == 0
 
@@ -57,11 +57,11 @@ def test_mask_iou_counts_pixels_and_needs_one_size() -> None:
         pytest.param([item("A", None)], [item("A", None)], (1, 1, 1), id="EEG asks no type"),
     ],
 )  # fmt: skip
-def test_canonical(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
+def test_canonical_counts_equal_hand_counts(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
     assert counted("canonical", gold, predicted) == expected
 
 
-def test_groundable_without_a_region_never_matches() -> None:
+def test_protocols_never_match_groundable_without_region() -> None:
     claimed = Item((0, 1), "A", "PER", "PER", True, ())
     for protocol in PROTOCOLS:
         assert counted(protocol, [item("A", "PER", 0, FULL)], [claimed])[0] == 0
@@ -85,11 +85,11 @@ def test_groundable_without_a_region_never_matches() -> None:
         pytest.param([item("A", "PER", 0, FULL)], [item("A", "PER", 0)], (0, 1, 1), id="not grounded, gold is"),
     ],
 )  # fmt: skip
-def test_riveg(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
+def test_riveg_counts_equal_hand_counts(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
     assert counted("riveg", gold, predicted) == expected
 
 
-def test_riveg_is_greedy() -> None:
+def test_riveg_protocol_matches_greedily_in_order() -> None:
     """The first prediction takes the gold entity that only the second could have had, and both boxes are near both."""
     wide = (0.0, 0.0, 14.0, 10.0)
     gold = [item("A", "PER", 0, FULL), item("A", "PER", 9, wide)]
@@ -97,7 +97,7 @@ def test_riveg_is_greedy() -> None:
     assert counted("riveg", gold, [item("A", "PER", 9, HALF), item("A", "PER", 0, wide)]) == (2, 2, 2)
 
 
-def test_riveg_text_task_is_canonical() -> None:
+def test_riveg_protocol_text_task_equals_canonical() -> None:
     gold, predicted = [text_item("A", "PER", 0)], [text_item("A", "PER", 9)]
     assert counted("riveg", gold, predicted) == counted("canonical", gold, predicted) == (0, 1, 1)
 
@@ -111,12 +111,12 @@ def test_riveg_text_task_is_canonical() -> None:
         pytest.param([item("A", "PER", 0)], [item("A", "PER", 9)], (0, 1, 1), id="identity is the span"),
     ],
 )
-def test_hindex(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
+def test_hindex_counts_equal_hand_counts(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
     assert counted("hindex", gold, predicted) == expected
 
 
 @pytest.mark.parametrize("protocol", ["hindex", "tiger"])
-def test_an_entity_that_the_detector_missed_matches_nothing(protocol: str) -> None:
+def test_detector_protocols_with_undetected_entity_match_nothing(protocol: str) -> None:
     far = (90.0, 90.0, 99.0, 99.0)
     gold = [item("A", "PER", 0, FULL)]
     assert counted(protocol, gold, [item("A", "PER", 0, far)], proposals=[far]) == (0, 1, 1)
@@ -125,7 +125,7 @@ def test_an_entity_that_the_detector_missed_matches_nothing(protocol: str) -> No
     assert counted(protocol, [item("A", "PER")], [item("A", "PER")], proposals=[far]) == (1, 1, 1)
 
 
-def test_a_region_is_the_proposal_it_was_chosen_as() -> None:
+def test_hindex_protocol_snaps_region_to_its_proposal() -> None:
     proposals = [(0.0, 0.0, 9.0, 10.0), (80.0, 80.0, 99.0, 99.0)]
     assert counted("hindex", [item("A", "PER", 0, FULL)], [item("A", "PER", 0, HALF)], proposals=proposals) == (1, 1, 1)
 
@@ -145,17 +145,17 @@ def test_a_region_is_the_proposal_it_was_chosen_as() -> None:
         pytest.param([item("A", None, 0)], [item("A", None, 0), item("A", None, 9)], (1, 1, 1), id="EEG"),
     ],
 )  # fmt: skip
-def test_tiger(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
+def test_tiger_counts_equal_hand_counts(gold: list[Item], predicted: list[Item], expected: tuple[int, ...]) -> None:
     assert counted("tiger", gold, predicted) == expected
 
 
-def test_tiger_eeg_counts_keys_by_type_and_uses_none_up() -> None:
+def test_tiger_protocol_eeg_counts_keys_by_type_without_consuming_gold() -> None:
     gold = [Item((0, 1), "A", "city", None, False)]
     predicted = [Item((0, 1), "A", "city", None, False), Item((5, 6), "A", "state", None, False)]
     assert counted("tiger", gold, predicted) == (2, 2, 1)
 
 
-def test_counts_add_up_and_divide_by_nothing() -> None:
+def test_count_addition_sums_and_empty_count_scores_zero() -> None:
     assert Count(1, 2, 3) + Count(1, 0, 0) == Count(2, 2, 3)
     assert (Count().precision, Count().recall, Count().f1) == (0, 0, 0)
     assert Count(1, 2, 4).f1 == pytest.approx(2 * 0.5 * 0.25 / 0.75)

@@ -29,7 +29,7 @@ def f1(path: Path) -> float:
 
 @pytest.mark.parametrize("head", ["IMGID:{}\n", ""])
 @pytest.mark.parametrize("row", ["{0}\t{1}\n", "{0} O {1}\n", "{0}\tO\t{1}\r\n"])
-def test_conll_text_is_read_by_its_last_column(tmp_path: Path, head: str, row: str) -> None:
+def test_read_predictions_of_conll_uses_last_column_as_tag(tmp_path: Path, head: str, row: str) -> None:
     blocks = [
         head.format(post.post.id)
         + "".join(row.format(*pair) for pair in zip(post.post.tokens or (), tags, strict=True))
@@ -39,14 +39,14 @@ def test_conll_text_is_read_by_its_last_column(tmp_path: Path, head: str, row: s
     assert f1(tmp_path / "dev.txt") == 1
 
 
-def test_rows_may_hold_a_tag_per_token_and_ids_as_numbers(tmp_path: Path) -> None:
+def test_read_predictions_accepts_tags_and_numeric_ids(tmp_path: Path) -> None:
     rows = [{"id": int(post.post.id), "tags": tags} for post, tags in zip(DATA.posts, TAGS, strict=True)]
     (tmp_path / "p.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, rows)))
     assert f1(tmp_path / "p.jsonl") == 1
 
 
 @pytest.mark.parametrize("labels", [("PER", "LOC", "OTHER"), ("per", "Loc", "Misc"), ("athlete", "CITY", "Award")])
-def test_types_count_in_any_case(labels: tuple[str, str, str]) -> None:
+def test_check_accepts_type_labels_in_any_case(labels: tuple[str, str, str]) -> None:
     spans = [("1", [0, 2]), ("1", [3, 4]), ("2", [0, 1])]
     entities: dict[str, list[Any]] = {"1": [], "2": []}
     for (post_id, span), label in zip(spans, labels, strict=True):
@@ -72,7 +72,7 @@ def test_types_count_in_any_case(labels: tuple[str, str, str]) -> None:
         ("p.json", '{"id": "1", "entities": []}'.encode("utf-16").decode("latin-1"), "UTF-16"),
     ],
 )
-def test_what_is_not_predictions_names_its_line(tmp_path: Path, name: str, text: str, what: str) -> None:
+def test_read_predictions_with_bad_tags_raises_e134_with_line(tmp_path: Path, name: str, text: str, what: str) -> None:
     (tmp_path / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(NamepinError, match="E134") as caught:
         read_predictions(tmp_path / name, DATA)
@@ -112,7 +112,7 @@ rows = st.fixed_dictionaries(
 )
 
 
-def test_any_rows_are_scored_or_a_coded_error(tmp_path: Path) -> None:
+def test_evaluate_of_any_rows_scores_or_raises_coded_error(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
 
     @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), database=None)

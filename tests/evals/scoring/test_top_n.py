@@ -24,7 +24,7 @@ DATA = Dataset(name="gmner", split="dev", scheme="coarse4", release="made", sha2
 BOXES = [(90.0, 90.0, 99.0, 99.0), (20.0, 0.0, 30.0, 8.0), (50.0, 50.0, 60.0, 55.0)]
 
 
-def test_by_hand() -> None:
+def test_top_n_precision_equals_hand_computed_values() -> None:
     found = top_n(DATA, {"p": BOXES}, [1, 2, 3], 0.5)
     assert (found.entities, found.precision) == (2, {1: 0.0, 2: 0.5, 3: 1.0})
     assert top_n(DATA, {"p": BOXES}, [3], 0.51).precision == {3: 0.5}, "an IoU of exactly 0.5 fits at 0.5 only"
@@ -35,12 +35,12 @@ def test_by_hand() -> None:
 
 
 @given(st.lists(st.sampled_from(BOXES), max_size=8))
-def test_more_boxes_never_hurt(boxes: list[tuple[float, float, float, float]]) -> None:
+def test_top_n_precision_never_decreases_with_more_boxes(boxes: list[tuple[float, float, float, float]]) -> None:
     values = list(top_n(DATA, {"p": boxes}, [1, 2, 4, 8], 0.5).precision.values())
     assert values == sorted(values)
 
 
-def test_scores_decide_the_order(tmp_path: Path) -> None:
+def test_read_boxes_orders_boxes_by_score(tmp_path: Path) -> None:
     rows = [{"id": "p", "boxes": [[*box, score] for box, score in zip(BOXES, (0.1, 0.2, 0.9), strict=True)]}]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert read_boxes(tmp_path / "b.jsonl") == {"p": BOXES[::-1]}
@@ -51,7 +51,7 @@ def test_scores_decide_the_order(tmp_path: Path) -> None:
     ["{", "7", '{"id": "p"}', '{"id": "p", "boxes": [[1, 2, 3]]}', '{"id": "p", "boxes": [[5, 5, 1, 1]]}',
      '{"id": "p", "boxes": [[NaN, 0, 1, 1]]}', '{"id": "p", "boxes": []}\n{"id": "p", "boxes": []}'],
 )  # fmt: skip
-def test_bad_files(tmp_path: Path, line: str) -> None:
+def test_read_boxes_of_invalid_or_missing_file_raises_e134_or_e130(tmp_path: Path, line: str) -> None:
     (tmp_path / "b.jsonl").write_text(line)
     with pytest.raises(NamepinError, match="E134"):
         read_boxes(tmp_path / "b.jsonl")
@@ -60,7 +60,7 @@ def test_bad_files(tmp_path: Path, line: str) -> None:
 
 
 @pytest.mark.data
-def test_gold_boxes_reach_everything(data_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_topn_of_gold_boxes_is_one(data_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = load_dataset("gmner", data_root / "gmner", "dev")
     rows = [{"id": g.post.id, "boxes": [list(b) for e in g.entities for b in e.boxes or ()]} for g in data.posts]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))

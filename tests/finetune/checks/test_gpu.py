@@ -9,14 +9,14 @@ from namepin.finetune.checks.gpu import check, main
 from namepin.tools.errors import NamepinError
 
 
-def test_every_step_can_be_taken(tmp_path: Path) -> None:
+def test_gpu_check_on_tiny_nets_reports_rate_and_loss_of_every_step(tmp_path: Path) -> None:
     found = check(tmp_path, tiny=True)
     assert set(found) == {"llava-lora-bf16", "blip", "ofa"}
     assert all(figures["rows_per_s"] > 0 and figures["loss"] > 0 for figures in found.values())
     assert [figures["batch_size"] for figures in found.values()] == [4, 4, 32], "the papers' batches"
 
 
-def test_without_a_gpu_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gpu_check_without_gpu_raises_e216(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     with pytest.raises(SystemExit) as stop:

@@ -24,14 +24,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_both_arms_take_as_many_updates(tmp_path: Path) -> None:
+def test_plim_check_arms_take_equal_number_of_updates(tmp_path: Path) -> None:
     bare, plim = (plim_check.recipe(arm, 1, "data", tmp_path, 1) for arm in ("bare", "plim"))
     assert bare.epochs * (1 + bare.knowledge) == plim.epochs * (1 + plim.knowledge) == plim_check.EPOCHS
     same = dataclasses.replace(plim, knowledge=0.0, epochs=bare.epochs, out=bare.out)
     assert same == bare
 
 
-def test_runs_are_kept_and_compared(
+def test_plim_check_reuses_finished_runs_and_prints_gains(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads = torch.get_num_threads()

@@ -24,7 +24,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_what_is_said_is_true(world: Path) -> None:
+def test_sandbox_regions_equal_ground_truth_boxes(world: Path) -> None:
     """By the truth: what looks so has a box, exactly its own; of what has none, nothing looks so."""
     truth = {
         row["id"]: row["objects"] for row in map(json.loads, (world / "truth/train.jsonl").read_text().splitlines())
@@ -53,7 +53,7 @@ def _without_colours(shows: str) -> str:
     return f"a person with a {words[-1]}" if words[1] == "person" else f"a {words[-1]}"
 
 
-def test_recipes_read_them_by_their_layouts_name(world: Path) -> None:
+def test_read_split_of_regions_dataset_equals_read_regions(world: Path) -> None:
     recipe = BlipEntailmentRecipe(root=str(world), dataset="regions", out="x")
     split = read_split(recipe, "dev")
     assert split.rows == read_regions(world, "dev").rows and list(split.data) == ["regions dev"]
@@ -70,7 +70,7 @@ def test_recipes_read_them_by_their_layouts_name(world: Path) -> None:
        for box in ("9, 1, 2, 5", "1, 5, 2, 5", "1, 1, 1e400, 5", "NaN, 1, 2, 5", "1, 1, 35, 5", "-3, 1, 5, 5",
                    "1, 1, 5, 55"))],
 )  # fmt: skip
-def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
+def test_read_regions_with_invalid_line_raises_e134(tmp_path: Path, line: str) -> None:
     for folder in ("regions", "images"):
         (tmp_path / folder).mkdir()
     turned = Image.Exif()
@@ -84,7 +84,7 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str) -> None:
         read_regions(tmp_path, "train")
 
 
-def test_missing_things_are_named(tmp_path: Path) -> None:
+def test_read_regions_with_missing_file_or_picture_raises_e130_or_e120(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E130"):
         read_regions(tmp_path, "train")
     (tmp_path / "regions").mkdir()

@@ -54,7 +54,7 @@ def say(world: Path, split: str, *, seen: bool | None) -> None:
     ("seen", "what"), [(True, "every mention"), (False, "no mention is"), (None, "the split has no mention")]
 )
 @pytest.mark.parametrize("name", TELL)
-def test_one_class_is_nothing_to_tell_apart(world: Path, name: str, split: str, seen: bool | None, what: str) -> None:
+def test_training_with_one_class_raises_e139(world: Path, name: str, split: str, seen: bool | None, what: str) -> None:
     train, recipe = TELL[name]
     say(world, split, seen=seen)
     with pytest.raises(NamepinError, match=rf"E139.*{what}.*{split}\.txt"):
@@ -63,7 +63,7 @@ def test_one_class_is_nothing_to_tell_apart(world: Path, name: str, split: str, 
 
 @pytest.mark.parametrize("seen", [False, None])
 @pytest.mark.parametrize("name", PLACE)
-def test_nothing_to_place(world: Path, name: str, seen: bool | None) -> None:
+def test_training_without_box_or_mask_raises_e139(world: Path, name: str, seen: bool | None) -> None:
     train, recipe = PLACE[name]
     say(world, "dev", seen=seen)
     settings = {"root": str(world), "dataset": "gmner", "out": str(world / "run"), "weights": str(world / "none")}
@@ -71,7 +71,7 @@ def test_nothing_to_place(world: Path, name: str, seen: bool | None) -> None:
         train(recipe(**settings))
 
 
-def test_negatives_are_the_other_class_of_mentions_that_are_seen(world: Path) -> None:
+def test_matcher_rows_negatives_require_groundable_mentions(world: Path) -> None:
     recipe = MatcherRecipe(root=str(world), negatives=1.0)
     say(world, "train", seen=True)
     assert len(MatcherRows(recipe).train) == 4
@@ -80,7 +80,7 @@ def test_negatives_are_the_other_class_of_mentions_that_are_seen(world: Path) ->
         MatcherRows(recipe)
 
 
-def test_described_regions_need_a_dev_split_too(world: Path) -> None:
+def test_matcher_rows_of_regions_with_empty_dev_raise_e139(world: Path) -> None:
     (world / "regions").mkdir()
     line = '{"id": "train0", "regions": [{"text": "red", "boxes": [[0, 8, 20, 30]]}, {"text": "blue", "boxes": []}]}\n'
     (world / "regions" / "train.jsonl").write_text(line)
@@ -103,20 +103,20 @@ ADA = {"id": "train0", "text": "ada", "expansion": "a red patch"}
         ([ADA, [1]], r"E134.*said\.jsonl:2"),
     ],
 )
-def test_expansions_that_cannot_be_used_are_named(world: Path, lines: list[Any], error: str) -> None:
+def test_read_split_with_unusable_expansions_raises_coded_error(world: Path, lines: list[Any], error: str) -> None:
     said = write_lines(world / "said.jsonl", lines)
     with pytest.raises(NamepinError, match=error):
         read_split(MatcherRecipe(root=str(world)), "train", expansions=[said])
 
 
-def test_captions_of_other_posts_are_named(world: Path) -> None:
+def test_read_split_with_captions_of_other_posts_raises_e135(world: Path) -> None:
     said = write_lines(world / "told.jsonl", [{"id": "dev0", "caption": "a patch"}])
     with pytest.raises(NamepinError, match=r"E135.*no line fits any post of train.*told\.jsonl"):
         read_split(MatcherRecipe(root=str(world)), "train", captions=said)
 
 
 @pytest.mark.parametrize("name", [name for name in (*TELL, *PLACE) if name.startswith(("entailment", "grounder"))])
-def test_dev_is_never_mixed(world: Path, name: str) -> None:
+def test_training_with_several_dev_expansions_raises_e139(world: Path, name: str) -> None:
     train, recipe = (TELL | PLACE)[name]
     ada = ADA | {"id": "dev0"}
     said = write_lines(world / "said.jsonl", [ada, ada, ada | {"expansion": "another patch"}])
@@ -124,7 +124,7 @@ def test_dev_is_never_mixed(world: Path, name: str) -> None:
         train(recipe(root=str(world), out=str(world / "run"), dev_expansions=said))
 
 
-def test_what_is_read_has_a_hash_each(world: Path) -> None:
+def test_read_split_hashes_each_file(world: Path) -> None:
     (world / "more").mkdir()
     one, other = write_lines(world / "said.jsonl", [ADA]), write_lines(world / "more" / "said.jsonl", [ADA | {"x": 1}])
     data = read_split(MatcherRecipe(root=str(world)), "train", expansions=[one, other]).data

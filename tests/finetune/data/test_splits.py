@@ -52,7 +52,7 @@ def jsonl(root: Path) -> str:
         (jsonl, r"unicorn.*train\.jsonl:2"),
     ],
 )
-def test_a_type_outside_the_scheme_is_named(world: Path, write: Callable[[Path], str], where: str) -> None:
+def test_read_gold_with_type_outside_scheme_raises_e132(world: Path, write: Callable[[Path], str], where: str) -> None:
     with pytest.raises(NamepinError, match=f"E132.*{where}"):
         read_gold(write(world), world, "train")
 
@@ -70,7 +70,7 @@ def cut(file: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [of_others, emptied, cut])
-def test_boxes_that_do_not_fit_are_counted_or_refused(
+def test_read_gold_with_misfit_boxes_counts_or_raises_e133(
     world: Path, harm: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of four boxes, two may be left out: one line says so; of three, the annotations are of other posts."""
@@ -87,7 +87,7 @@ def test_boxes_that_do_not_fit_are_counted_or_refused(
     assert read_gold("gmner", world, "train").posts and not capsys.readouterr().err, "where no box is learnt from"
 
 
-def test_masks_are_counted_by_themselves(world: Path) -> None:
+def test_read_gold_with_misfit_mask_raises_e133(world: Path) -> None:
     (world / "masks").mkdir()
     outline = {"label": "Nobody", "points": [[0, 0], [4, 0], [4, 4]], "shape_type": "polygon"}
     said: dict[str, Any] = {"imageHeight": 48, "imageWidth": 48, "shapes": [outline]}
@@ -96,17 +96,17 @@ def test_masks_are_counted_by_themselves(world: Path) -> None:
         read_gold("smner", world, "train", regions=True)
 
 
-def test_a_broken_tag_that_is_read_as_seqeval_does_is_counted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_gold_with_broken_tag_counts_one_problem(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read_gold(coarse("I-PER")(world), world, "train").posts[0].entities
     assert re.search(r"1 problems in gmner train.*E132.*train\.txt:2", capsys.readouterr().err)
 
 
-def test_tags_that_disagree_are_counted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_read_gold_with_contradicting_tags_counts_one_problem(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for tags in ("B-person\tB-city", "O\tB-city"):
         assert read_gold(fine(tags)(world), world, "train")
         assert re.search(r"1 problems in fmnerg train.*E132.*train\.txt:2", capsys.readouterr().err)
 
 
-def test_a_split_without_regions_is_as_before(world: Path) -> None:
+def test_read_gold_without_xml_has_no_boxes(world: Path) -> None:
     shutil.rmtree(world / "xml")
     assert not read_gold("gmner", world, "train", regions=True).has_boxes

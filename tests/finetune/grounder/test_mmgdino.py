@@ -44,7 +44,7 @@ def a_dino_recipe(root: Path, weights: Path, out: Path, **changes: Any) -> MmGro
     return MmGroundingDinoRecipe(**given | changes)
 
 
-def test_lora_moves_the_boxes_of_mm_grounding_dino(detector: Path, tmp_path: Path) -> None:
+def test_mmgdino_training_with_lora_moves_boxes_and_tool_reproduces_them(detector: Path, tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=4)
     recipe = a_dino_recipe(world, detector, tmp_path / "run")
     task = MmGroundingDinoTask(recipe)
@@ -69,7 +69,7 @@ def test_lora_moves_the_boxes_of_mm_grounding_dino(detector: Path, tmp_path: Pat
     assert sum(overlaps) / len(overlaps) == pytest.approx(report["iou"], abs=1e-5)
 
 
-def test_a_rows_loss_is_its_own(detector: Path, tmp_path: Path) -> None:
+def test_mmgdino_loss_of_batch_equals_mean_of_row_losses(detector: Path, tmp_path: Path) -> None:
     """Pictures of different shapes and phrases of different lengths: the batch's loss is the mean of its rows'."""
     world = write_world(tmp_path / "world", posts=8)
     Image.open(world / "images" / "train2.jpg").resize((48, 30)).save(world / "images" / "train2.jpg")
@@ -89,12 +89,12 @@ def test_a_rows_loss_is_its_own(detector: Path, tmp_path: Path) -> None:
     assert padded == pytest.approx(sum(alone) / 4, rel=0.1), "what is beside a picture is hardly seen"
 
 
-def test_targets_are_shares_of_the_picture() -> None:
+def test_centre_box_returns_clipped_shares_of_picture() -> None:
     assert centre_box((10.0, 20.0, 30.0, 60.0), (100, 80)) == pytest.approx((0.2, 0.5, 0.2, 0.5))
     assert centre_box((-10.0, 0.0, 50.0, 90.0), (100, 80)) == pytest.approx((0.25, 0.5, 0.5, 1.0))
 
 
-def test_dino_limit_takes_the_first_mentions(detector: Path, tmp_path: Path) -> None:
+def test_mmgdino_limit_takes_first_mentions(detector: Path, tmp_path: Path) -> None:
     task = MmGroundingDinoTask(a_dino_recipe(write_world(tmp_path / "world"), detector, tmp_path / "run", limit=3))
     assert {Path(row.image).stem for row in task.train} <= {"train0", "train1", "train2"}
     assert len(task.dev) > 2

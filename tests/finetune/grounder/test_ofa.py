@@ -37,7 +37,7 @@ def a_recipe(root: Path, weights: Path, out: Path, **changes: Any) -> OfaGrounde
     return OfaGrounderRecipe(**given | changes)
 
 
-def test_it_learns_and_the_tool_finds_the_patch(weights: Path, tmp_path: Path) -> None:
+def test_ofa_grounder_training_learns_and_tool_finds_patch(weights: Path, tmp_path: Path) -> None:
     world = write_world(tmp_path / "world", posts=12)
     recipe = a_recipe(world, weights, tmp_path / "run")
     report = train(recipe)
@@ -53,7 +53,7 @@ def test_it_learns_and_the_tool_finds_the_patch(weights: Path, tmp_path: Path) -
         assert box_iou(best.box, row.largest) >= 0.5
 
 
-def test_of_several_boxes_the_largest_is_the_target(weights: Path, tmp_path: Path) -> None:
+def test_ofa_grounder_target_of_several_boxes_is_largest(weights: Path, tmp_path: Path) -> None:
     world = write_world(tmp_path / "world")
     file = world / "xml" / "train0.xml"
     second = (
@@ -70,21 +70,21 @@ def test_of_several_boxes_the_largest_is_the_target(weights: Path, tmp_path: Pat
 
 @settings(max_examples=50)
 @given(st.floats(0, 400), st.floats(0, 400), st.floats(1, 400), st.floats(1, 400), st.floats(0, 0.49), st.integers())
-def test_a_moved_box_is_a_box(x: float, y: float, w: float, h: float, most: float, seed: int) -> None:
+def test_jitter_box_result_is_valid_and_near(x: float, y: float, w: float, h: float, most: float, seed: int) -> None:
     left, top, right, bottom = jitter_box((x, y, x + w, y + h), most, random.Random(seed))
     assert left < right and top < bottom
     slack = most + 1e-9
     assert abs(left - x) <= slack * w + 1e-9 and abs(bottom - y - h) <= slack * h + 1e-9
 
 
-def test_nothing_to_learn_from(weights: Path, tmp_path: Path) -> None:
+def test_ofa_grounder_training_without_box_or_with_other_size_raises(weights: Path, tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match=r"E139.*has a box"):
         train(a_recipe(write_world(tmp_path / "none", groundable=False), weights, tmp_path / "run"))
     with pytest.raises(NamepinError, match=r"E217.*image_size"):
         train(a_recipe(write_world(tmp_path / "some"), weights, tmp_path / "run", image_size=512))
 
 
-def test_grounder_limit_takes_the_first_mentions(weights: Path, tmp_path: Path) -> None:
+def test_ofa_grounder_limit_takes_first_mentions(weights: Path, tmp_path: Path) -> None:
     task = OfaGrounderTask(a_recipe(write_world(tmp_path / "world"), weights, tmp_path / "run", limit=3))
     assert {Path(row.image).stem for row in task.train} <= {"train0", "train1", "train2"}
     assert len(task.dev) > 2

@@ -17,7 +17,7 @@ class Clock:
         return self.now
 
 
-def test_progress_in_a_log_file_prints_a_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_in_log_file_prints_line_every_30_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with ProgressReport("matcher", total=100, done=40, clock=clock) as progress:
         for step in range(20):
@@ -48,7 +48,7 @@ def test_progress_of_further_processes_is_silent(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == ""
 
 
-def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_on_terminal_is_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     from namepin.finetune.loop import progress as module

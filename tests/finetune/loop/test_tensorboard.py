@@ -21,7 +21,7 @@ def a_recipe(folder: Path, **changes: Any) -> MatcherRecipe:
     return MatcherRecipe(root=str(world), weights=str(weights), out=out, **given | changes)
 
 
-def test_tensorboard_reads_losses_and_dev_scores(tmp_path: Path) -> None:
+def test_tensorboard_logs_contain_losses_and_dev_scores(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="pip install '.[curves]'")
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util import tensor_util
@@ -39,13 +39,13 @@ def test_tensorboard_reads_losses_and_dev_scores(tmp_path: Path) -> None:
     assert max(score for _, score in found["dev/f1"]) == pytest.approx(report["f1"], abs=1e-5)
 
 
-def test_without_the_package_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_with_curves_but_no_tensorboard_raises_e301(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(NamepinError, match=r"E301.*tensorboard"):
         train(a_recipe(tmp_path))
 
 
-def test_every_setting_is_a_number_or_a_word_for_curves() -> None:
+def test_plain_settings_contain_numbers_and_strings_only() -> None:
     told = training.plain_settings(OfaGrounderRecipe(root="x", expansions=("a.jsonl", "b.jsonl")))
     assert told["expansions"] == '["a.jsonl", "b.jsonl"]' and told["epochs"] == 10
     assert all(isinstance(value, int | float | str) for value in told.values())

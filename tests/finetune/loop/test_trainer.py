@@ -61,7 +61,7 @@ def history(out: Path) -> list[dict[str, float]]:
     return rows
 
 
-def test_it_learns_and_the_tool_loads_what_was_learnt(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_matcher_training_learns_and_tool_loads_weights(world: Path, weights: Path, tmp_path: Path) -> None:
     report = train(a_recipe(world, weights, tmp_path, epochs=12))
     losses = [row["loss"] for row in history(tmp_path)]
     assert losses[-1] < 0.2 * losses[0] and report["f1"] == 1.0 and report["accuracy"] == 1.0
@@ -83,12 +83,12 @@ def test_it_learns_and_the_tool_loads_what_was_learnt(world: Path, weights: Path
     assert "f1 1.0" in card and str(world) not in card
 
 
-def test_matcher_limit_takes_the_first_mentions(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_matcher_limit_takes_first_mentions(world: Path, weights: Path, tmp_path: Path) -> None:
     whole, part = (MatcherTask(a_recipe(world, weights, tmp_path, limit=limit)) for limit in (0, 3))
     assert part.train == whole.train[:3] and part.dev == whole.dev and len(whole.train) > 3
 
 
-def test_moving_average_of_any_recipe_is_saved_and_changes_no_step(
+def test_trainer_moving_average_is_saved_and_leaves_steps_unchanged(
     world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([0.1, 0.2, 0.1, 0.2])
@@ -104,14 +104,14 @@ def test_moving_average_of_any_recipe_is_saved_and_changes_no_step(
     assert not torch.equal(values[name], latest["net"][name])
 
 
-def test_a_batch_in_parts_is_the_same_batch(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_gradient_accumulation_gives_equal_loss(world: Path, weights: Path, tmp_path: Path) -> None:
     whole, parts = (
         train(a_recipe(world, weights, tmp_path / str(n), accumulate=n, epochs=1, weight_decay=0.0)) for n in (1, 3)
     )
     assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-4)
 
 
-def test_a_kill_changes_nothing(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_after_sigkill_resumes_to_same_weights(world: Path, weights: Path, tmp_path: Path) -> None:
     """SIGKILL in the middle of an epoch; the resumed run has the losses and the weights of one that was left alone."""
     undisturbed, killed = tmp_path / "whole", tmp_path / "killed"
     settings = {"checkpoint_steps": 1, "epochs": 4}
@@ -134,7 +134,7 @@ def test_a_kill_changes_nothing(world: Path, weights: Path, tmp_path: Path) -> N
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-def test_resume_with_other_settings_is_refused(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_resume_with_other_settings_raises_e205(world: Path, weights: Path, tmp_path: Path) -> None:
     train(a_recipe(world, weights, tmp_path, epochs=1))
     with pytest.raises(NamepinError, match=r"E205.*lr"):
         train(a_recipe(world, weights, tmp_path, epochs=1, lr=2e-3), resume=True)
@@ -142,7 +142,7 @@ def test_resume_with_other_settings_is_refused(world: Path, weights: Path, tmp_p
     assert again["epoch"] == 1
 
 
-def test_patience(world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainer_patience_ends_run(world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.7, 0.6, 0.6, 0.9])
     monkeypatch.setattr(MatcherTask, "score", lambda self: {"f1": next(scores)})
     report = train(a_recipe(world, weights, tmp_path, epochs=5, patience=2))
@@ -150,7 +150,7 @@ def test_patience(world: Path, weights: Path, tmp_path: Path, monkeypatch: pytes
     assert len(json.loads((tmp_path / "weights" / MANIFEST).read_text("utf-8"))["history"]) == 2
 
 
-def test_a_loss_that_is_no_number_stops_the_run(
+def test_trainer_with_nan_loss_raises_e220_and_keeps_checkpoint(
     world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, taken = MatcherTask.loss, []
@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert state["now"]["epoch"] == 1 and all(value.isfinite().all() for value in state["net"].values())
 
 
-def test_a_full_disk_loses_nothing(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_on_full_disk_raises_e500_and_keeps_checkpoint(world: Path, weights: Path, tmp_path: Path) -> None:
     run = Run(a_recipe(world, weights, tmp_path), MatcherTask(a_recipe(world, weights, tmp_path)))
     run.out.mkdir(exist_ok=True)
     run._checkpoint()
@@ -184,7 +184,7 @@ def test_a_full_disk_loses_nothing(world: Path, weights: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("damage", ["cut", "code", "none"])
-def test_damaged_checkpoints_are_refused(world: Path, weights: Path, tmp_path: Path, damage: str) -> None:
+def test_trainer_resume_from_damaged_checkpoint_raises(world: Path, weights: Path, tmp_path: Path, damage: str) -> None:
     train(a_recipe(world, weights, tmp_path, epochs=1))
     file = tmp_path / CHECKPOINT
     if damage == "cut":
@@ -197,7 +197,7 @@ def test_damaged_checkpoints_are_refused(world: Path, weights: Path, tmp_path: P
         train(a_recipe(world, weights, tmp_path, epochs=1), resume=True)
 
 
-def test_bad_data_is_named(weights: Path, tmp_path: Path) -> None:
+def test_matcher_training_on_bad_data_raises_coded_error(weights: Path, tmp_path: Path) -> None:
     whole = write_world(tmp_path / "a")
     (whole / "images" / "train3.jpg").unlink()
     with pytest.raises(NamepinError, match=r"E120.*train3\.jpg"):
@@ -219,7 +219,7 @@ def test_bad_data_is_named(weights: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "weights").exists()
 
 
-def test_extra_negatives_are_other_names(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_matcher_negatives_pair_pictures_with_other_names(world: Path, weights: Path, tmp_path: Path) -> None:
     import random
 
     task = MatcherTask(a_recipe(world, weights, tmp_path, negatives=1.0))
@@ -233,7 +233,7 @@ def test_extra_negatives_are_other_names(world: Path, weights: Path, tmp_path: P
     assert sum(one != other for one, other in pairwise(where)) == len(set(where)) - 1, "a picture's rows are together"
 
 
-def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_in_two_processes_takes_same_steps(world: Path, weights: Path, tmp_path: Path) -> None:
     """Shared batches, uneven ones too, and a net that is spread over both (FSDP): all as in one process."""
     train(a_recipe(world, weights, tmp_path / "one", epochs=2, batch_size=3))
     process = Forked(two_processes.main, "matcher", str(world), str(weights), tmp_path)
@@ -255,7 +255,7 @@ def test_two_processes_take_the_same_steps(world: Path, weights: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp_hosts"])
-def test_accelerate_reads_the_configurations(name: str) -> None:
+def test_accelerate_configs_equal_fsdp_settings(name: str) -> None:
     file = ROOT / "finetune" / "accelerate" / f"{name}.yaml"
     config = load_config_from_file(str(file))
     assert config.distributed_type == (DistributedType.MULTI_GPU if name == "ddp" else DistributedType.FSDP)
@@ -267,7 +267,7 @@ def test_accelerate_reads_the_configurations(name: str) -> None:
         }
 
 
-def test_fsdp_of_the_first_version_is_refused() -> None:
+def test_set_up_fsdp_with_version_1_raises_e203() -> None:
     asked = SimpleNamespace(
         distributed_type=DistributedType.FSDP,
         num_processes=1,

@@ -55,7 +55,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_disk_that_is_full_when_the_best_weights_are_kept(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_on_full_disk_leaves_no_partial_weights(world: Path, weights: Path, tmp_path: Path) -> None:
     run = Run(a_recipe(world, weights, tmp_path / "out"), MatcherTask(a_recipe(world, weights, tmp_path / "out")))
     list(run._epoch())
     run.out.mkdir()
@@ -64,13 +64,13 @@ def test_a_disk_that_is_full_when_the_best_weights_are_kept(world: Path, weights
     assert list(run.out.iterdir()) == [], "half of the weights would be in the way"
 
 
-def test_what_is_no_disks_fault_is_not_called_so(tmp_path: Path) -> None:
+def test_disk_errors_reraises_other_errors_unchanged(tmp_path: Path) -> None:
     for error in (RuntimeError("shapes differ"), ValueError("x"), NamepinError("E139", "nothing")):
         with pytest.raises(type(error), match=str(error)), disk_errors(tmp_path):
             raise error
 
 
-def test_a_full_disk_is_left_as_it_was(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_on_full_disk_leaves_no_partial_checkpoint(world: Path, weights: Path, tmp_path: Path) -> None:
     run = Run(a_recipe(world, weights, tmp_path / "out"), MatcherTask(a_recipe(world, weights, tmp_path / "out")))
     run.out.mkdir()
     with files_of_at_most(10_000), pytest.raises(NamepinError, match="E500"):
@@ -78,7 +78,7 @@ def test_a_full_disk_is_left_as_it_was(world: Path, weights: Path, tmp_path: Pat
     assert list(run.out.iterdir()) == []
 
 
-def test_weights_that_are_no_numbers_are_not_kept(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_with_infinite_weights_raises_e220(world: Path, weights: Path, tmp_path: Path) -> None:
     run = Run(a_recipe(world, weights, tmp_path / "out"), MatcherTask(a_recipe(world, weights, tmp_path / "out")))
     list(run._epoch())
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_weights_that_are_no_numbers_are_not_kept(world: Path, weights: Path, tm
     assert not (tmp_path / "out" / "weights").exists()
 
 
-def test_a_gradient_that_is_no_number(
+def test_trainer_with_nan_gradient_raises_e220_and_saves_nothing(
     world: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = MatcherTask.loss
@@ -104,14 +104,14 @@ def test_a_gradient_that_is_no_number(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_picture_is_named(world: Path, weights: Path, tmp_path: Path, workers: int) -> None:
+def test_trainer_with_damaged_picture_raises_e124(world: Path, weights: Path, tmp_path: Path, workers: int) -> None:
     picture = world / "images" / "train3.jpg"
     picture.write_bytes(picture.read_bytes()[:300])
     with pytest.raises(NamepinError, match=r"E124.*train3\.jpg"):
         train(a_recipe(world, weights, tmp_path / "out", workers=workers))
 
 
-def test_a_damaged_picture_of_dev_does_not_cost_the_epoch(world: Path, weights: Path, tmp_path: Path) -> None:
+def test_trainer_with_damaged_dev_picture_resumes_after_epoch(world: Path, weights: Path, tmp_path: Path) -> None:
     picture = world / "images" / "dev3.jpg"
     whole = picture.read_bytes()
     train(a_recipe(world, weights, tmp_path / "undisturbed"))
@@ -125,7 +125,7 @@ def test_a_damaged_picture_of_dev_does_not_cost_the_epoch(world: Path, weights: 
 
 
 @pytest.mark.parametrize(("file", "was", "now"), [("txt/train.txt", "runs", "walks"), ("xml/dev0.xml", "8", "9")])
-def test_a_resume_with_other_data_is_refused(
+def test_trainer_resume_with_other_data_raises_e205(
     world: Path, weights: Path, tmp_path: Path, file: str, was: str, now: str
 ) -> None:
     train(a_recipe(world, weights, tmp_path / "out", epochs=1))
@@ -137,14 +137,14 @@ def test_a_resume_with_other_data_is_refused(
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
-def test_an_impossible_folder_is_said_first(tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finetune_with_unusable_out_raises_e500(tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     told = ["--set", f"out={tmp_path / out}", "--set", "root=nowhere", "--set", "weights=nothing"]
     with pytest.raises(NamepinError, match=rf"E500.*{out}"):
         CliRunner().invoke(app, ["finetune", "matcher", *told], catch_exceptions=False)
 
 
-def test_errors_survive_the_way_between_processes() -> None:
+def test_namepin_error_pickle_roundtrip_keeps_fields() -> None:
     error = NamepinError("E124", "damaged", where="x.jpg", mend="save it again")
     for one in (error, ToolUnavailable("matcher", "down", mend="start it")):
         again = pickle.loads(pickle.dumps(one))
@@ -158,7 +158,7 @@ WRONG += [("fusion", "lr=inf"), ("segmenter", "lr=1e38"), ("tagger", "clip=inf")
 
 
 @pytest.mark.parametrize(("tool", "setting"), WRONG)
-def test_numbers_out_of_range_are_said(tool: str, setting: str) -> None:
+def test_finetune_with_number_out_of_range_raises_e203(tool: str, setting: str) -> None:
     root = [] if tool == "tagger" else ["--set", "root=nowhere"]
     with pytest.raises(NamepinError, match=rf"E203: {setting.partition('=')[0]}: Input should be"):
         CliRunner().invoke(app, ["finetune", tool, *root, "--set", setting], catch_exceptions=False)

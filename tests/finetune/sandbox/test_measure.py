@@ -37,7 +37,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return words
 
 
-def test_every_measure_runs_once_for_each_training_and_again_after_it(ran: list[list[str]], tmp_path: Path) -> None:
+def test_measure_runs_each_command_once_until_nets_change(ran: list[list[str]], tmp_path: Path) -> None:
     outs = [tmp_path / "one", tmp_path / "two"]
     for out in outs:
         out.mkdir()
@@ -58,7 +58,7 @@ def test_every_measure_runs_once_for_each_training_and_again_after_it(ran: list[
     assert len(ran) == 3 * len(MEASURES) + 1 and "two/measured/test-GEM.json" in ran[-1][-1]
 
 
-def test_the_table_has_means_and_deviations(ran: list[list[str]], tmp_path: Path) -> None:
+def test_measure_table_shows_means_and_deviations(ran: list[list[str]], tmp_path: Path) -> None:
     outs = [tmp_path / "one", tmp_path / "two"]
     for out in outs:
         out.mkdir()
@@ -69,7 +69,7 @@ def test_the_table_has_means_and_deviations(ran: list[list[str]], tmp_path: Path
     assert " | 50.0 |" in table(outs[:1], "dev"), "one training has no deviation"
 
 
-def test_a_number_that_is_missing_for_one_is_left_out(ran: list[list[str]], tmp_path: Path) -> None:
+def test_measure_table_with_missing_number_leaves_cell_empty(ran: list[list[str]], tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     measure([tmp_path / "one"], "dev")
     (tmp_path / "one/measured/dev-text-only.json").write_text(json.dumps({**report(0.5), "regions": None}))
@@ -77,14 +77,14 @@ def test_a_number_that_is_missing_for_one_is_left_out(ran: list[list[str]], tmp_
     assert line.endswith("| 50.0 |  |  |")
 
 
-def test_the_profile_names_the_folder(tmp_path: Path) -> None:
+def test_write_profile_refers_to_output_folder_only(tmp_path: Path) -> None:
     write_profile(tmp_path)
     trained = json.dumps(load_settings(str(tmp_path / "profile.toml"), environment={}).dump())
     assert trained.count(str(tmp_path)) == 7 and "out/sandbox" not in trained
 
 
 @pytest.mark.parametrize("name", ["measure", "tracing", "baselines", "pack"])
-def test_a_script_says_in_one_line_that_nothing_is_there(tmp_path: Path, name: str) -> None:
+def test_sandbox_scripts_without_input_print_one_error_line(tmp_path: Path, name: str) -> None:
     more = {"tracing": ["--weights", "none"], "pack": [str(tmp_path / "target")]}.get(name, [])
     words = [sys.executable, "-m", f"namepin.finetune.sandbox.{name}", str(tmp_path / "none"), *more]
     ended = subprocess.run(words, capture_output=True, text=True)

@@ -27,7 +27,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_sandbox_run_is_a_command_of_a_recipe(name: str) -> None:
+def test_sandbox_run_is_finetune_command_of_recipe(name: str) -> None:
     words = command(name, Path("out/sandbox"), 3)
     assert words[:3] == ["namepin", "finetune", RUNS[name].tool] and words[3] == "--config" and words[-1] == "--resume"
     recipes = recipe_kinds(RUNS[name].tool)
@@ -35,7 +35,7 @@ def test_sandbox_run_is_a_command_of_a_recipe(name: str) -> None:
     assert (recipe.out, recipe.seed) == (f"out/sandbox/{name}", 3) and recipe.dataset in ("sandbox", "regions")
 
 
-def test_sandbox_run_starts_after_the_runs_it_begins_with() -> None:
+def test_sandbox_run_starts_after_runs_it_begins_with() -> None:
     names = list(RUNS)
     for name, recipe_run in RUNS.items():
         assert all(names.index(one) < names.index(name) for one in recipe_run.after)
@@ -43,7 +43,7 @@ def test_sandbox_run_starts_after_the_runs_it_begins_with() -> None:
         assert all(f"X/{one}/weights" in given or f"X/nets/llava-{one}" in given for one in recipe_run.after)
 
 
-def test_nets_are_drawn_from_the_seed_once(nets: Path, tmp_path: Path) -> None:
+def test_make_nets_keeps_existing_nets_and_depends_on_seed(nets: Path, tmp_path: Path) -> None:
     before = weights_sha256(nets / "nets/sam")
     make_nets(nets / "world", nets / "nets", 2)
     assert weights_sha256(nets / "nets/sam") == before, "what is there stays"
@@ -51,7 +51,7 @@ def test_nets_are_drawn_from_the_seed_once(nets: Path, tmp_path: Path) -> None:
     assert weights_sha256(tmp_path / "sam") != before
 
 
-def test_what_transformers_draws_without_sense_is_drawn_again(nets: Path) -> None:
+def test_make_nets_redraws_degenerate_initial_weights(nets: Path) -> None:
     sam = load_file(nets / "nets" / "sam" / "model.safetensors")
     places = sam["shared_image_embedding.positional_embedding"]
     assert 0.5 < places.std() < 2, "published SAMs have unit normal ones; neighbours are alike"
@@ -59,7 +59,7 @@ def test_what_transformers_draws_without_sense_is_drawn_again(nets: Path) -> Non
     assert blip["vision_model.encoder.layers.0.self_attn.qkv.weight"].std() > 0.03
 
 
-def test_a_llava_borrows_eyes(nets: Path) -> None:
+def test_copy_vision_encoder_aligns_llava_features_with_blip(nets: Path) -> None:
     """Apart from the norm that only CLIP has, it sees what the BLIP sees."""
     from transformers import BlipForImageTextRetrieval, LlavaForConditionalGeneration
 
@@ -76,7 +76,7 @@ def test_a_llava_borrows_eyes(nets: Path) -> None:
             assert least < torch.cosine_similarity(seen, said).mean() < most
 
 
-def test_packed_weights_are_the_trained_ones_in_half_precision(nets: Path) -> None:
+def test_pack_stores_trained_weights_in_half_precision(nets: Path) -> None:
     (nets / "segmenter").mkdir(exist_ok=True)
     (nets / "segmenter" / "weights").symlink_to(nets / "nets" / "sam")
     target = nets / "sandbox"
@@ -88,13 +88,13 @@ def test_packed_weights_are_the_trained_ones_in_half_precision(nets: Path) -> No
     assert {value.dtype for value in net.parameters()} == {torch.float32}
 
 
-def test_the_taggers_words_are_pieces_of_names_too(nets: Path) -> None:
+def test_sandbox_tokenizer_splits_invented_names_without_unknown(nets: Path) -> None:
     encoder = load_encoder(str(nets / "nets" / "bert"))
     words = encoder.tokenizer.tokenize("Named entities: 1. Tutapa (ORGANIZATION/sports_team)")
     assert "[UNK]" not in words and "entities" in words
 
 
-def test_a_second_seed_shares_what_no_paper_tunes(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandbox_second_seed_reuses_pretraining(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
     monkeypatch.setattr(module, "_run_recipe", lambda name, out, seed, first: ran.append(name))
     with pytest.raises(SystemExit, match="seeing is not there: train"):
@@ -107,7 +107,7 @@ def test_a_second_seed_shares_what_no_paper_tunes(nets: Path, tmp_path: Path, mo
     assert all((tmp_path / "two" / name).resolve() == nets / name for name in PRETRAINED)
 
 
-def test_a_run_that_was_killed_early_is_just_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sandbox_train_after_early_kill_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the world was written, while nets were drawn, while a LLaVA borrowed eyes, while it was noted as done."""
     monkeypatch.setattr(module, "POSTS", {"train": 20, "dev": 2, "test": 2})
     ran: list[str] = []
@@ -127,7 +127,7 @@ def test_a_run_that_was_killed_early_is_just_started_again(tmp_path: Path, monke
     assert weights_sha256(tmp_path / "lent") != weights_sha256(tmp_path / "nets/llava")
 
 
-def test_a_net_has_its_place_only_when_it_is_whole(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_make_nets_after_kill_leaves_no_broken_net(nets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(folder: Path, said: object) -> None:
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").touch()
@@ -141,7 +141,7 @@ def test_a_net_has_its_place_only_when_it_is_whole(nets: Path, tmp_path: Path, m
     assert weights_sha256(tmp_path / "sam") == weights_sha256(nets / "nets/sam") and not list(tmp_path.glob("*.*"))
 
 
-def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sandbox_train_with_foreign_files_prints_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "out/world").mkdir(parents=True)
     (tmp_path / "out/world/mine.txt").touch()

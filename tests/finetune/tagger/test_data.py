@@ -23,7 +23,7 @@ from namepin.tools.tagger.adapter import TaggerSpec
 from support.tagger_posts import write_posts
 
 
-def test_swapped_mentions_keep_their_type_and_place() -> None:
+def test_swap_mentions_keeps_type_and_position() -> None:
     pool = mention_pool([Example("p", ("Di", "Eves"), (Span(0, 2, "PER", {"actor": 1.0}),))])
     example = Example("a", ("hi", "Bo", "and", "Rome"), (Span(1, 2, "PER"), Span(3, 4, "LOC")), "knowledge")
     pool["LOC"] = [(("Oslo",), Span(0, 1, "LOC"))]
@@ -62,7 +62,7 @@ def test_fmnerg_takes_the_knowledge_of_gmner_only_for_the_same_posts(tmp_path: P
         recorded_knowledge(tmp_path / "fmnerg", "dev", load_dataset("fmnerg", tmp_path / "fmnerg", "dev"))
 
 
-def test_ccby_tweets_take_the_form_of_gmner(tmp_path: Path) -> None:
+def test_read_ccby_splits_marks_and_maps_types_to_gmner(tmp_path: Path) -> None:
     (tmp_path / "btc").mkdir()
     (tmp_path / "wnut17").mkdir()
     (tmp_path / "btc" / "a.conll").write_text("@ada\tB-PER\nin\tO\n#Rome\tB-LOC\n\n\t\n@\tO\nbo\tB-PER\n")
@@ -73,7 +73,7 @@ def test_ccby_tweets_take_the_form_of_gmner(tmp_path: Path) -> None:
     assert third.spans == (Span(0, 2, "OTHER"),)
 
 
-def test_batches_hold_every_item_once(tmp_path: Path) -> None:
+def test_by_length_batches_contain_every_item_once(tmp_path: Path) -> None:
     write_posts(tmp_path / "gmner", "train", 96)
     items = [(e, i % 2 == 0) for i, e in enumerate(read_gmner(tmp_path / "gmner", "train"))]
     for rng in (None, random.Random(0)):
@@ -82,7 +82,7 @@ def test_batches_hold_every_item_once(tmp_path: Path) -> None:
         assert {len(batch) for batch in batches[:-1]} == {7}, "a shorter batch is the last one"
 
 
-def test_spans_of_repairs_lone_insides() -> None:
+def test_spans_of_lone_inside_tags_starts_new_span() -> None:
     assert spans_of(["I-PER", "B-PER", "I-PER", "O", "I-LOC", "I-ORG"]) == [
         (0, 1, "PER"), (1, 3, "PER"), (4, 5, "LOC"), (5, 6, "ORG"),
     ]  # fmt: skip

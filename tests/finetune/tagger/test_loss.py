@@ -36,7 +36,7 @@ def gradients(root: Path, out: Path, **changes: object) -> tuple[float, dict[str
 
 
 @pytest.mark.parametrize("changes", [{"accumulate": 3}, {"gradient_checkpointing": True}, {"workers": 1}])
-def test_tagger_batch_computed_otherwise_has_the_same_gradients(
+def test_tagger_gradients_with_other_batching_stay_equal(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
     monkeypatch.setattr(torch.nn.functional, "dropout", lambda x, *given, **named: x)
@@ -47,9 +47,7 @@ def test_tagger_batch_computed_otherwise_has_the_same_gradients(
     assert all(torch.allclose(expected[name], found[name], atol=1e-5) for name in expected)
 
 
-def test_tagger_loss_reads_only_what_the_loop_moves(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tagger_loss_reads_moved_batch_only(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = TaggerTask(recipe(root, tmp_path, hide=0.1))
     batch = task.collate(list(task.rows(random.Random(1)))[:4])
     moved = {key: _move(value, torch.device("meta")) for key, value in batch.items()}
@@ -61,9 +59,7 @@ def test_tagger_loss_reads_only_what_the_loop_moves(
     assert task.loss(task.net, moved).device.type == "meta"
 
 
-def test_tagger_in_bf16_computes_its_paths_in_float32(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tagger_in_bf16_computes_paths_in_float32(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     types: list[tuple[torch.dtype, bool]] = []
     paths = DualTaggerNet.paths
 
@@ -76,7 +72,7 @@ def test_tagger_in_bf16_computes_its_paths_in_float32(
     assert set(types) == {(torch.float32, False)} and 0 <= report["dev_f1"] <= 1
 
 
-def test_tagger_with_a_gradient_that_is_not_finite_stops(
+def test_tagger_with_nan_gradient_raises_e220_and_saves_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss = TaggerTask.loss
@@ -95,7 +91,7 @@ def batcher(root: Path, out: Path) -> Batcher:
     return TaggerTask(recipe(root, out)).batcher
 
 
-def test_a_loss_that_is_no_number_stops_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tagger_with_nan_loss_raises_e220(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(recipe(root, tmp_path, epochs=1))
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     monkeypatch.setattr(
@@ -109,7 +105,7 @@ def test_a_loss_that_is_no_number_stops_the_run(root: Path, tmp_path: Path, monk
         train(recipe(root, tmp_path, epochs=1), resume=True)
 
 
-def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> None:
+def test_batcher_targets_encode_known_and_unknown_fine_types(root: Path, tmp_path: Path) -> None:
     made = batcher(root, tmp_path)
     fine = made.fine
     known = Example("a", ("in", "New", "York"), (Span(1, 3, "LOC", {"city": 0.75, "state": 0.25}),))
@@ -125,7 +121,7 @@ def test_targets_say_what_is_known_and_no_more(root: Path, tmp_path: Path) -> No
     assert targets.spans == [(0, 1, 3)] and targets.span_weights.sum() == pytest.approx(1)
 
 
-def test_an_unknown_fine_type_costs_less_than_a_known_one(root: Path, tmp_path: Path) -> None:
+def test_tagger_loss_of_unknown_fine_type_is_below_known_one(root: Path, tmp_path: Path) -> None:
     training = TaggerTask(recipe(root, tmp_path))
     losses = []
     for weights in ({}, {"city": 0.5, "country": 0.5}, {"city": 1.0}):

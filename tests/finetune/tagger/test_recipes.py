@@ -52,16 +52,14 @@ def shipped(name: str, *assignments: str) -> TaggerRecipe:
 
 
 @pytest.mark.parametrize(("name", "key", "value", "section"), NUMBERS)
-def test_recipe_of_a_paper_has_its_number_and_names_the_section(
-    name: str, key: str, value: object, section: str
-) -> None:
+def test_recipe_of_paper_has_its_number_and_section(name: str, key: str, value: object, section: str) -> None:
     assert getattr(shipped(name), key) == value
     line = re.search(rf"^{key} = .*$", shipped_recipes()[name].read_text("utf-8"), re.M)
     assert line is not None and line[0].partition("# ")[2].startswith(section)
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_recipe_of_a_paper_has_none_of_our_habits(name: str) -> None:
+def test_recipe_of_paper_disables_own_extensions(name: str) -> None:
     recipe = shipped(name)
     assert not (recipe.bare or recipe.freeze_embeddings or recipe.casing or recipe.letters or recipe.marks)
     assert recipe.attention_dropout and recipe.knowledge == 1 and recipe.patience == recipe.epochs
@@ -78,7 +76,7 @@ def test_starter_recipe_is_the_one_that_made_the_shipped_adapter() -> None:
     }
 
 
-def test_recipe_that_does_not_exist_is_refused_with_the_shipped_names() -> None:
+def test_unknown_recipe_raises_e201_with_shipped_names() -> None:
     assert set(shipped_recipes()) == {*PAPERS, "starter", "base"}
     with pytest.raises(NamepinError, match=r"E201(.|\n)*gem, plim-bert"):
         shipped("gemm")
@@ -118,13 +116,13 @@ def tiny(root: Path, out: Path, name: str, *assignments: str) -> TaggerRecipe:
 
 
 @pytest.mark.parametrize("scheme", ["4/51", "8/51"])
-def test_recipe_on_twitter_refuses_fine_types(root: Path, tmp_path: Path, scheme: str) -> None:
+def test_recipe_on_twitter_with_fine_types_raises_e203(root: Path, tmp_path: Path, scheme: str) -> None:
     recipe = tiny(root, tmp_path, "gem", f"data={root}/gmner/twitter", "dataset=twitter", f"scheme={scheme}")
     with pytest.raises(NamepinError, match="E203: scheme: twitter"):
         TaggerTask(recipe)
 
 
-def test_recipe_on_twitter_reads_what_gmner_reads(root: Path, tmp_path: Path) -> None:
+def test_recipe_on_twitter_loads_same_posts_as_gmner(root: Path, tmp_path: Path) -> None:
     here = tiny(root, tmp_path, "plim-bert", f"data={root}/gmner/twitter", "dataset=twitter")
     twitter, gmner = TaggerTask(here), TaggerTask(tiny(root, tmp_path, "plim-bert"))
     assert (twitter.train, twitter.dev) == (gmner.train, gmner.dev) and twitter.train[0].knowledge
@@ -162,7 +160,7 @@ def test_recipe_trains_and_its_adapter_tags(root: Path, tmp_path: Path, name: st
     assert tags is not None
 
 
-def test_recipe_switches_decide_what_is_trained_and_shown(root: Path, tmp_path: Path) -> None:
+def test_recipe_switches_select_trained_parameters_and_rows(root: Path, tmp_path: Path) -> None:
     paper, ours = (TaggerTask(tiny(root, tmp_path, name, "dataset=gmner", "scheme=4")) for name in ("gem", "starter"))
     upper = TaggerTask(tiny(root, tmp_path, "base", "upper_layers=1"))
     name = "encoder.embeddings.word_embeddings.weight"

@@ -41,7 +41,7 @@ def refused(data: Path, **settings: object) -> str:
         (b"\xff", "not UTF-8"),
     ],
 )
-def test_a_row_of_knowledge_that_is_none_is_named(data: Path, split: str, line: bytes, found: str) -> None:
+def test_knowledge_row_with_invalid_content_raises_e134(data: Path, split: str, line: bytes, found: str) -> None:
     file = data / "gmner" / "knowledge" / f"{split}.jsonl"
     rows = file.read_bytes().split(b"\n")
     file.write_bytes(b"\n".join([rows[0], b"", line, *rows[1:]]))
@@ -51,13 +51,13 @@ def test_a_row_of_knowledge_that_is_none_is_named(data: Path, split: str, line: 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 @pytest.mark.parametrize("rows", ["", '{"id": "of another split", "knowledge": "Reasoning: none."}\n'])
-def test_knowledge_of_no_post_is_refused(data: Path, split: str, rows: str) -> None:
+def test_knowledge_without_matching_post_raises_e135(data: Path, split: str, rows: str) -> None:
     (data / "gmner" / "knowledge" / f"{split}.jsonl").write_text(rows)
     said = refused(data)
     assert "E135" in said and f"knowledge/{split}.jsonl" in said
 
 
-def test_dev_is_never_mixed(data: Path) -> None:
+def test_dev_knowledge_of_several_models_raises_e139(data: Path) -> None:
     for split in ("train", "dev"):
         file = data / "gmner" / "knowledge" / f"{split}.jsonl"
         with file.open("a") as rows:
@@ -68,7 +68,7 @@ def test_dev_is_never_mixed(data: Path) -> None:
     assert (len(train), len(dev)) == (7, 6)
 
 
-def test_without_a_file_of_knowledge_posts_have_none(data: Path) -> None:
+def test_load_data_without_knowledge_file_leaves_knowledge_none(data: Path) -> None:
     (data / "gmner" / "knowledge" / "dev.jsonl").unlink()
     _, dev, _ = load_data(data, TaggerRecipe(data=str(data)))
     assert {example.knowledge for example in dev} == {None}
@@ -99,7 +99,7 @@ def fine(tmp_path: Path) -> Path:
         ("O\tO", "O\tB-city", 2, "'B-city' where the coarse one is 'O'"),
     ],
 )
-def test_wrong_tags_are_not_learnt(fine: Path, split: str, old: str, new: str, line: int, found: str) -> None:
+def test_load_data_with_bad_tags_raises_e132(fine: Path, split: str, old: str, new: str, line: int, found: str) -> None:
     for scheme in ("8/51", "4/51", "4"):
         load_data(fine, TaggerRecipe(data=str(fine), dataset="sandbox", scheme=scheme))
     (fine / "txt_fine" / f"{split}.txt").write_text(GOLD.replace(old, new))
@@ -108,23 +108,23 @@ def test_wrong_tags_are_not_learnt(fine: Path, split: str, old: str, new: str, l
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
-def test_a_split_without_a_mention_is_refused(fine: Path, data: Path, split: str) -> None:
+def test_load_data_of_split_without_mention_raises_e139(fine: Path, data: Path, split: str) -> None:
     (fine / "txt_fine" / f"{split}.txt").write_text("IMGID:1\nsee\tO\tO\n")
     (data / "gmner" / "txt" / f"{split}.txt").write_text("IMGID:1\nsee\tO\n")
     for settings in ({"dataset": "sandbox", "scheme": "8/51"}, {"dataset": "gmner"}):
         assert re.search(rf"E139.*no post has a mention.*{split}\.txt", refused(data, **settings))
 
 
-def test_gmner_has_no_eight_types(data: Path, fine: Path) -> None:
+def test_recipe_of_8_types_on_gmner_raises_e203(data: Path, fine: Path) -> None:
     assert re.search("E203.*8", refused(data, scheme="8/51"))
     assert re.search("E203.*8", refused(fine, scheme="8/51", dataset="sandbox", ccby_epochs=1))
 
 
-def test_tweets_that_are_not_there_are_named(data: Path) -> None:
+def test_load_data_with_missing_ccby_tweets_raises_e130(data: Path) -> None:
     assert re.search("E130.*ccby", refused(data, ccby_epochs=1))
 
 
-def test_what_evaluations_read_is_learnt_too(data: Path) -> None:
+def test_load_data_accepts_byte_order_mark_and_misc_type(data: Path) -> None:
     """A byte order mark, and GMNER's other name of OTHER."""
     before, _, _ = load_data(data, TaggerRecipe(data=str(data)))
     file = data / "gmner" / "txt" / "train.txt"
@@ -148,25 +148,25 @@ def test_what_evaluations_read_is_learnt_too(data: Path) -> None:
         "dropout=1",
     ],
 )
-def test_settings_out_of_range_are_named(setting: str) -> None:
+def test_recipe_setting_out_of_range_raises_e203(setting: str) -> None:
     key = setting.split("=")[0]
     with pytest.raises(NamepinError, match=f"E203.*{key}"):
         load_recipe(RECIPES, None, [setting])
 
 
-def test_settings_of_earlier_releases_are_refused_with_their_new_name() -> None:
+def test_recipe_setting_of_earlier_release_raises_e202_with_new_name() -> None:
     with pytest.raises(NamepinError, match=r"E202.*'bf16'.*\n?.*it is called precision"):
         load_recipe(RECIPES, None, ["bf16=false"])
     assert load_recipe(RECIPES, None, ["precision=no"]).precision == "no"
 
 
 @pytest.mark.parametrize("out", [lambda folder: folder / "file", lambda folder: Path("/proc/nope")])
-def test_a_run_that_cannot_be_written_stops_before_it_reads(tmp_path: Path, out: Callable[[Path], Path]) -> None:
+def test_train_with_unwritable_out_raises_e500_before_reading(tmp_path: Path, out: Callable[[Path], Path]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NamepinError, match=f"E500.*{out(tmp_path)}"):
         train(TaggerRecipe(data=str(tmp_path / "none"), encoder=str(tmp_path / "none"), out=str(out(tmp_path))))
 
 
-def test_recipe_without_a_post_or_with_marks_but_no_casing_is_refused(data: Path) -> None:
+def test_recipe_without_post_or_with_marks_but_no_casing_raises_e203(data: Path) -> None:
     assert re.search("E203.*no post", refused(data, bare=False, knowledge=0.0))
     assert re.search("E203.*marks", refused(data, casing=False))

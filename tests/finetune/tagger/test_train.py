@@ -40,7 +40,7 @@ from support.tagger_recipe import recipe
 from support.two_processes import settings_of
 
 
-def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> None:
+def test_tagger_training_learns_and_adapter_tags(root: Path, tmp_path: Path) -> None:
     report = train(recipe(root, tmp_path))
     assert report["dev_f1"] > 0.9 and report["dev_f1_knowledge"] > 0.9
     tool = DualTagger(TaggerConfig(adapter=report["adapter"]))
@@ -65,9 +65,7 @@ def test_training_learns_and_its_adapter_tags(root: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("pretraining", [0, 1])
-def test_tagger_after_kill_within_an_epoch_resumes_to_the_same_weights(
-    root: Path, tmp_path: Path, pretraining: int
-) -> None:
+def test_tagger_after_kill_within_epoch_resumes_to_same_weights(root: Path, tmp_path: Path, pretraining: int) -> None:
     """SIGKILL within an epoch: weights, moving average and history are those of an undisturbed run."""
     whole, broken = (
         recipe(root, tmp_path / run, epochs=2, dropout=0.1, hide=0.1, checkpoint_steps=3, ccby_epochs=pretraining)
@@ -89,7 +87,7 @@ def test_tagger_after_kill_within_an_epoch_resumes_to_the_same_weights(
     assert not torch.equal(one["net"]["coarse.linear.bias"], one["average"]["values"]["coarse.linear.bias"])
 
 
-def test_a_gpu_learns_and_resumes(root: Path, tmp_path: Path) -> None:
+def test_tagger_training_on_gpu_learns_and_resumes_on_cpu(root: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     first = recipe(root, tmp_path, cpu=False, precision="bf16", accumulate=2)
@@ -97,7 +95,7 @@ def test_a_gpu_learns_and_resumes(root: Path, tmp_path: Path) -> None:
     assert train(dataclasses.replace(first, cpu=True), resume=True)["dev_f1"] > 0.9
 
 
-def test_tagger_average_is_what_is_saved(root: Path, tmp_path: Path) -> None:
+def test_tagger_adapter_stores_moving_average(root: Path, tmp_path: Path) -> None:
     report = train(recipe(root, tmp_path, epochs=1))
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     saved = read_safetensors(Path(report["adapter"]) / ADAPTER_FILE)
@@ -122,7 +120,7 @@ def test_mean_of_an_early_the_best_and_the_last_epoch_is_the_adapter(root: Path,
     assert trained_posts(tmp_path / "mean")[1] is not None
 
 
-def test_tagger_limit_takes_the_first_posts(root: Path, tmp_path: Path) -> None:
+def test_tagger_limit_takes_first_posts(root: Path, tmp_path: Path) -> None:
     task = TaggerTask(recipe(root, tmp_path, limit=5, swap=0.0, lower=0.0))
     assert {row.example.id for row in task.rows(random.Random(1))} == {f"train{number}" for number in range(5)}
     assert len(task.dev) == 24
@@ -140,7 +138,7 @@ def test_tagger_rate_of_a_casing_writes_bare_posts_in_it_alone(
     assert sum(len(row.example.spans) for row in rows) == sum(len(example.spans) for example in task.train)
 
 
-def test_tagger_checkpoint_of_an_older_release_is_refused(root: Path, tmp_path: Path) -> None:
+def test_tagger_checkpoint_of_older_release_raises_e205(root: Path, tmp_path: Path) -> None:
     first = recipe(root, tmp_path, epochs=1, limit=8)
     train(first)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
@@ -150,14 +148,14 @@ def test_tagger_checkpoint_of_an_older_release_is_refused(root: Path, tmp_path: 
         train(first, resume=True)
 
 
-def test_resuming_with_other_settings_is_refused(root: Path, tmp_path: Path) -> None:
+def test_tagger_resume_with_other_settings_raises_e205(root: Path, tmp_path: Path) -> None:
     first = recipe(root, tmp_path, epochs=1)
     train(first)
     with pytest.raises(NamepinError, match="E205.*alpha"):
         train(dataclasses.replace(first, alpha=0.3), resume=True)
 
 
-def test_resuming_with_other_data_is_refused(root: Path, tmp_path: Path) -> None:
+def test_tagger_resume_with_other_data_raises_e205(root: Path, tmp_path: Path) -> None:
     first = recipe(root, tmp_path / "run", epochs=1)
     train(first)
     shutil.copytree(root, tmp_path / "other")
@@ -168,7 +166,7 @@ def test_resuming_with_other_data_is_refused(root: Path, tmp_path: Path) -> None
         train(dataclasses.replace(first, data=str(tmp_path / "other")), resume=True)
 
 
-def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Path) -> None:
+def test_tagger_in_two_processes_takes_steps_of_one(root: Path, tmp_path: Path) -> None:
     """Data parallel, and spread over both (FSDP), stopped after an epoch and resumed."""
     data = tmp_path / "data"
     for split, count in (("train", 20), ("dev", 8)):
@@ -196,13 +194,13 @@ def test_tagger_in_two_processes_takes_the_steps_of_one(root: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("scheme", ["4", "4/51"])
-def test_schemes_of_gmner(root: Path, tmp_path: Path, scheme: str) -> None:
+def test_tagger_training_in_gmner_scheme_sets_fine_labels_accordingly(root: Path, tmp_path: Path, scheme: str) -> None:
     report = train(recipe(root, tmp_path, scheme=scheme, epochs=1, crf_scope="all", knowledge=1.0))
     (tags,) = DualTagger(TaggerConfig(adapter=report["adapter"])).run([TagRequest(text="Oslo")], Media())
     assert all((m.fine_label is None) == (scheme == "4") for m in tags.mentions)
 
 
-def test_scheme_of_fmnerg_trains_on_gold_fine_types(root: Path, tmp_path: Path) -> None:
+def test_tagger_training_in_fmnerg_scheme_uses_gold_fine_types(root: Path, tmp_path: Path) -> None:
     folder = root / "fmnerg" / "txt_fine"
     folder.mkdir(parents=True, exist_ok=True)
     text = "IMGID:1\nAda\tB-person\tB-common_person\nBell\tI-person\tI-common_person\n\nIMGID:2\nMGM\tB-art\tB-music\n"
@@ -216,7 +214,7 @@ def test_scheme_of_fmnerg_trains_on_gold_fine_types(root: Path, tmp_path: Path) 
     assert DualTagger(TaggerConfig(adapter=report["adapter"], spans="fine")).spec.scheme == "8/51"
 
 
-def test_the_fine_path_alone_is_scored_alone(root: Path, tmp_path: Path) -> None:
+def test_tagger_training_of_fine_path_alone_reports_fine_f1(root: Path, tmp_path: Path) -> None:
     """GEM's w/o-MGP: nobody trains the coarse path, so that it cannot choose the epoch."""
     fine = {"PER": "person\t{0}-actor", "LOC": "location\t{0}-city"}
     folder = tmp_path / "data" / "fmnerg" / "txt_fine"
@@ -234,12 +232,12 @@ def test_the_fine_path_alone_is_scored_alone(root: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("settings", [{"scheme": "5/51"}, {"dataset": "conll"}, {"dropout": 2}, {"epochs": 0}])
-def test_bad_settings_do_not_validate(settings: dict[str, object]) -> None:
+def test_tagger_recipe_with_invalid_settings_raises_validation_error(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(TaggerRecipe).validate_python(settings)
 
 
-def test_missing_data_is_named(tmp_path: Path) -> None:
+def test_tagger_training_without_data_raises_e130(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E130"):
         train(TaggerRecipe(data=str(tmp_path), out=str(tmp_path)))
 
@@ -253,7 +251,7 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
         ("dev", "", "E139.*holds no post"),
     ],
 )
-def test_bad_data_is_named_before_the_first_step(tmp_path: Path, split: str, lines: str, found: str) -> None:
+def test_load_data_with_malformed_split_raises_coded_error(tmp_path: Path, split: str, lines: str, found: str) -> None:
     for name in ("train", "dev"):
         write_posts(tmp_path / "gmner", name, 4)
     (tmp_path / "gmner" / "txt" / f"{split}.txt").write_text(lines)
@@ -262,7 +260,7 @@ def test_bad_data_is_named_before_the_first_step(tmp_path: Path, split: str, lin
     assert re.search(found, str(error.value))
 
 
-def test_a_soup_is_the_mean_and_still_tags(root: Path, tmp_path: Path) -> None:
+def test_soup_equals_weighted_mean_and_tags(root: Path, tmp_path: Path) -> None:
     adapters = []
     for seed in (1, 2):
         adapters.append(Path(train(recipe(root, tmp_path / str(seed), epochs=1, seed=seed))["adapter"]))

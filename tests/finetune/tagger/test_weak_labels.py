@@ -55,11 +55,11 @@ def write_split(root, posts, split="train"):
         ("", []),
     ],
 )
-def test_the_numbered_list_is_parsed(text, notes):
+def test_parse_knowledge_returns_names_and_hints_of_numbered_list(text, notes):
     assert [f"{note.name}:{note.hint.strip()}" for note in parse_knowledge(text)[0]] == notes
 
 
-def test_the_reasoning_is_what_follows_the_list():
+def test_parse_knowledge_returns_reasoning_after_list():
     assert parse_knowledge("Named entities: 1. Zed (city) Reasoning: Zed is big.")[1] == "Zed is big."
     assert parse_knowledge("no such part")[1] == ""
 
@@ -79,7 +79,7 @@ def test_the_reasoning_is_what_follows_the_list():
         ("!", None),
     ],
 )
-def test_the_row_about_a_name_is_found_by_its_spelling(name, found):
+def test_best_note_matches_name_by_spelling(name, found):
     note = best_note(name, [Note("Al", "person"), Note("Ted Example", "person/politician")])
     assert (note.name if note else None) == found
 
@@ -95,32 +95,32 @@ def test_the_row_about_a_name_is_found_by_its_spelling(name, found):
         ("Nothing is said.", []),
     ],
 )
-def test_noun_phrases_tied_to_a_name(reasoning, phrases):
+def test_said_of_name_returns_noun_phrases_of_reasoning(reasoning, phrases):
     assert list(said_of(["Moe"], reasoning)) == phrases
 
 
-def test_a_short_name_is_not_looked_for():
+def test_said_of_short_name_returns_nothing():
     assert list(said_of(["Al"], "Al is a singer.")) == []
 
 
-def test_hint_and_reasoning_count_by_their_weights():
+def test_knowledge_votes_weigh_hint_and_reasoning():
     weights = Weights(hint=3, reason=1)
     notes = [Note("Moe Xyzzy", "person/singer")]
     votes = knowledge_votes("PER", "Xyzzy", notes, "Moe Xyzzy is an actor.", weights)
     assert votes == {"musician": 3.0, "actor": 1.0}
 
 
-def test_a_full_name_in_the_knowledge_is_looked_up_in_the_lexicon():
+def test_knowledge_votes_look_up_full_name_in_lexicon():
     votes = knowledge_votes("PER", "Taylor", [Note("Taylor Swift", "person")], "", Weights())
     assert votes == {"musician": Weights().text.listed / 2}
 
 
-def test_vague_hints_leave_a_mention_unknown(tmp_path):
+def test_weak_fine_labels_with_vague_hint_are_empty(tmp_path):
     root = write_split(tmp_path, [("1", "Qqx/B-PER waves/O", "Named entities: 1. Qqx (person/handle) Reasoning: none")])
     assert weak_fine_labels(root, "train") == {"1": [{}]}
 
 
-def test_posts_with_one_name_help_each_other_but_not_across_4_types(tmp_path):
+def test_weak_fine_labels_pool_equal_names_within_coarse_type(tmp_path):
     said = "Named entities: 1. Qqx (person/singer) Reasoning: none"
     root = write_split(
         tmp_path,
@@ -130,7 +130,7 @@ def test_posts_with_one_name_help_each_other_but_not_across_4_types(tmp_path):
     assert labels == {"1": [{"musician": 1.0}], "2": [{"musician": 1.0}], "3": [{}]}
 
 
-def test_thin_evidence_is_softened_by_the_spread_of_types(tmp_path):
+def test_weak_fine_labels_with_thin_evidence_are_smoothed_by_priors(tmp_path):
     said = "Named entities: 1. {} (person/singer) Reasoning: none"
     names = ["Qqxav", "Wwzbv", "Jjkcv"]
     posts = [(name, f"{name}/B-PER", said.format(name)) for name in names]
@@ -139,7 +139,7 @@ def test_thin_evidence_is_softened_by_the_spread_of_types(tmp_path):
     assert labels["ctx"][0] == pytest.approx({"musician": 0.25 / 0.35, "athlete": 0.1 / 0.35})
 
 
-def test_order_is_that_of_the_text(tmp_path):
+def test_weak_fine_labels_follow_order_of_text(tmp_path):
     said = "Named entities: 1. Bbq Qqx (person/singer) 2. Zzy (city) Reasoning: none"
     root = write_split(tmp_path, [("1", "Zzy/B-LOC loves/O Bbq/B-PER Qqx/I-PER and/O Ooh/B-ORG", said)])
     tops = [max(label, key=label.get) if label else None for label in weak_fine_labels(root, "train")["1"]]
@@ -147,33 +147,33 @@ def test_order_is_that_of_the_text(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["txt", "knowledge"])
-def test_missing_files_are_named(tmp_path, missing):
+def test_weak_fine_labels_with_missing_file_raise_e130(tmp_path, missing):
     root = write_split(tmp_path, [("1", "no/O", None)])
     (root / missing / ("train.txt" if missing == "txt" else "train.jsonl")).unlink()
     with pytest.raises(NamepinError, match=f"E130.*{missing}/train"):
         weak_fine_labels(root, "train")
 
 
-def test_distributions_sum_to_one_and_drop_crumbs():
+def test_distribution_sums_to_one_and_drops_small_shares():
     assert distribution({"city": 99, "state": 1}) == {"city": 1.0}
     assert distribution({}) == {}
     assert distribution({"city": 0.0}) == {}
     assert list(distribution({"city": 1, "state": 3})) == ["state", "city"]
 
 
-def test_priors_take_well_evidenced_mentions_only():
+def test_priors_use_well_evidenced_mentions_only():
     mention = MentionEvidence("1", "x", "LOC", ("x",), (0, 1))
     spread = priors([(mention, {"city": 2.0}), (mention, {"state": 0.3})])
     assert spread == {"PER": {}, "LOC": {"city": 1.0}, "ORG": {}, "OTHER": {}}
 
 
-def test_pooling_leaves_the_evidence_as_it_was():
+def test_pool_votes_leaves_evidence_unchanged():
     mentions = [MentionEvidence(str(i), "x", "LOC", ("x",), (0, 1), {"city": 1.0}) for i in range(2)]
     assert [votes for _, votes in pool_votes(mentions)] == [{"city": 2.0}] * 2
     assert [mention.votes for mention in mentions] == [{"city": 1.0}] * 2
 
 
-def test_listed_mentions_are_tokenised_as_the_data_set_is():
+def test_listed_mentions_are_tokenised_like_dataset():
     mentions = {(words, coarse): types for words, coarse, types in listed_mentions()}
     assert mentions[("Jay", "-", "Z"), "PER"] == {"musician": 1.0}
     for (words, coarse), types in mentions.items():
@@ -200,7 +200,7 @@ def toy_mentions(n=60):
     return mentions, targets
 
 
-def test_the_student_learns_contexts_and_keeps_within_the_4_type():
+def test_student_learns_contexts_within_coarse_type():
     mentions, targets = toy_mentions()
     p = Student(epochs=6).fit(mentions[:48], targets[:48]).predict(mentions[48:])
     scores = [dict(zip(FINE51, row, strict=True)) for row in p]
@@ -210,14 +210,14 @@ def test_the_student_learns_contexts_and_keeps_within_the_4_type():
         assert inside == pytest.approx(1, abs=1e-5)
 
 
-def test_the_student_leaves_out_mentions_of_unknown_type():
+def test_student_ignores_mentions_of_unknown_type():
     mentions, targets = toy_mentions(12)
     more = [*mentions, *mentions], [*targets, *({} for _ in mentions)]
     once = Student(epochs=2).fit(mentions, targets).predict(mentions)
     assert (Student(epochs=2).fit(*more).predict(mentions) == once).all()
 
 
-def test_the_blend_is_chosen_without_the_fold_it_is_applied_to():
+def test_out_of_fold_blend_excludes_fold_it_is_applied_to():
     mentions = [MentionEvidence(str(i), "x", "LOC", ("x",), (0, 1)) for i in range(5)]
     # The votes are right in fold 0 alone: only the four others may choose for it, and they are better off without.
     gold = [(mention, "state" if i == 0 else "city") for i, mention in enumerate(mentions)]
@@ -226,7 +226,7 @@ def test_the_blend_is_chosen_without_the_fold_it_is_applied_to():
     assert [max(s, key=s.get) for s in joined] == ["city"] * 5
 
 
-def test_fmnerg_gold_gets_its_parent_and_canonical_type(tmp_path):
+def test_read_fmnerg_maps_types_to_parent_and_canonical_type(tmp_path):
     file = tmp_path / "dev.txt"
     file.write_text("IMGID:1\nMoe\tB-person\tB-common_person\nin\tO\tO\nZed\tB-building\tB-sports_facility\n", "utf-8")
     assert [(m.name, m.coarse, fine) for m, fine in read_fmnerg(file)] == [
@@ -235,7 +235,7 @@ def test_fmnerg_gold_gets_its_parent_and_canonical_type(tmp_path):
     ]
 
 
-def test_the_command_prints_coverage_and_accuracy(tmp_path, capsys):
+def test_weak_report_command_prints_coverage_and_accuracy(tmp_path, capsys):
     posts = []
     for i in range(12):
         coarse, hint = [("PER", "singer"), ("LOC", "city"), ("ORG", "band")][i % 3]
@@ -251,7 +251,7 @@ def test_the_command_prints_coverage_and_accuracy(tmp_path, capsys):
 
 
 @pytest.mark.data
-def test_labels_of_the_release(data_root):
+def test_weak_fine_labels_of_release_cover_most_mentions(data_root):
     root = data_root / "gmner"
     labels = weak_fine_labels(root, "dev")
     mentions = evidence(root, "dev")
@@ -267,7 +267,7 @@ def test_labels_of_the_release(data_root):
     assert sum(len(example.spans) for example in read_gmner(root, "dev", labels)) == 2450
 
 
-def test_sources_can_be_turned_off(tmp_path):
+def test_weak_fine_labels_with_zero_weights_are_empty(tmp_path):
     root = write_split(tmp_path, [("1", "Paris/B-LOC", "")])
     assert weak_fine_labels(root, "train") == {"1": [{"city": 1.0}]}
     off = Weights(text=TextWeights(listed=0, shape=0, context=0))

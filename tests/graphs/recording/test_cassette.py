@@ -15,7 +15,7 @@ from support.recording import TEXT, lines, record, reseal
 from support.scripted_tools import down, make_tools
 
 
-def test_a_cassette_holds_no_path_and_no_secret(tmp_path: Path) -> None:
+def test_cassette_contains_no_path_or_secret(tmp_path: Path) -> None:
     tools = make_tools()
     tools["knowledge"].fail = down("knowledge")
     record(tmp_path, tools=tools)
@@ -25,7 +25,7 @@ def test_a_cassette_holds_no_path_and_no_secret(tmp_path: Path) -> None:
     assert str(tmp_path) not in everything
 
 
-def test_recording_again_replaces_and_appends(tmp_path: Path) -> None:
+def test_recorder_on_existing_folder_replaces_and_appends_posts(tmp_path: Path) -> None:
     record(tmp_path, ["Anna was here", "Bob too"])
     blobs = {path.name for path in (tmp_path / "blobs").iterdir()}
     again = record(tmp_path, ["Anna left", "Carla came"], make_tools("tagger"))
@@ -40,7 +40,7 @@ def test_recording_again_replaces_and_appends(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "manifest.json").read_text())["setups"]) == 1
 
 
-def test_a_post_that_raised_is_left_out(tmp_path: Path) -> None:
+def test_recorder_with_raising_post_omits_it(tmp_path: Path) -> None:
     tools = make_tools()
     tools["segmenter"].fail = lambda attempt: ValueError("a defect")
     with pytest.raises(ValueError, match="a defect"):
@@ -48,7 +48,7 @@ def test_a_post_that_raised_is_left_out(tmp_path: Path) -> None:
     assert [row["id"] for row in lines(tmp_path, "post")] == ["no"]
 
 
-def test_a_crash_while_writing_loses_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_recorder_after_crash_during_write_keeps_old_cassette(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     record(tmp_path, ["Anna"])
     writes = iter(range(100))
 
@@ -65,7 +65,7 @@ def test_a_crash_while_writing_loses_nothing(monkeypatch: pytest.MonkeyPatch, tm
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_recorder_with_unwritable_folder_raises_e501(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NamepinError, match="E501"):
         record(tmp_path / "file" / "tape", ["Anna"])
@@ -97,14 +97,14 @@ def spoil(name: str, old: str, new: str) -> Callable[[Path], None]:
         (lambda tape: reseal(tape, '"setup":"', '"setup":"0'), "'Anna' is incomplete"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
+def test_replay_of_damaged_cassette_raises_e401(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
     record(tmp_path / "tape", ["Anna"])
     damage(tmp_path / "tape")
     with pytest.raises(NamepinError, match=f"E401: .*{message}"):
         list(replay(tmp_path / "tape"))
 
 
-def test_a_cassette_survives_loading_and_saving(tmp_path: Path) -> None:
+def test_cassette_load_and_save_keep_bytes(tmp_path: Path) -> None:
     record(tmp_path / "one")
     Cassette.load(tmp_path / "one").save(tmp_path / "two")
     for name in ("manifest.json", "cassette.jsonl"):

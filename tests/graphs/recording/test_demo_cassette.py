@@ -18,14 +18,14 @@ from support.paths import CASSETTES, ROOT
 DEMO = CASSETTES / "demo"
 
 
-def test_replays_byte_for_byte() -> None:
+def test_demo_cassette_replays_byte_for_byte() -> None:
     lines = (DEMO / "cassette.jsonl").read_text("utf-8").split("\n")[:-1]
     recorded = [row["extraction"] for row in map(json.loads, lines) if row["kind"] == "result"]
     replayed = [extraction.to_json() for extraction in replay(DEMO, check=True)]
     assert replayed == [Extraction.model_validate(row).to_json() for row in recorded]
 
 
-def test_holds_every_demo_post() -> None:
+def test_demo_cassette_holds_every_demo_post() -> None:
     rows = (ROOT / "examples" / "posts.jsonl").read_text("utf-8").splitlines()
     posts = {row["id"]: row["text"] for row in map(json.loads, rows)}
     results = list(replay(DEMO))
@@ -33,12 +33,12 @@ def test_holds_every_demo_post() -> None:
     assert any(entity.box for result in results for entity in result.entities)
 
 
-def test_a_threshold_nothing_reaches_leaves_every_box_out() -> None:
+def test_demo_cassette_with_threshold_1_has_no_groundable_entity() -> None:
     results = list(replay(DEMO, sets={"match.threshold": 1.0, "gate.gamma": 0.4}))
     assert {entity.groundable for result in results for entity in result.entities if result.image} <= {False, None}
 
 
-def test_names_no_folder_of_the_machine_it_was_made_on() -> None:
+def test_demo_cassette_contains_no_absolute_path() -> None:
     cassette = Cassette.load(DEMO)
     values = [value for setup in cassette.setups.values() for value in strings(setup.profile)]
     assert not [value for value in values if Path(value).is_absolute()]

@@ -23,7 +23,7 @@ def path(post: str) -> list[str]:
     return [step for taken in Cassette.load(MODERN).posts[post].steps for step in taken.ran]
 
 
-def test_a_reranked_name_is_expanded_grounded_and_segmented(replayed: dict[str, Extraction]) -> None:
+def test_modern_cassette_reranked_mention_is_expanded_grounded_and_segmented(replayed: dict[str, Extraction]) -> None:
     walked = ["caption", "knowledge", "tag", "gate", "rerank[1]", "describe", "expand[0]", "expand[1]"]
     assert path("collins") == [*walked, "entail", "ground", "segment", "assemble"]
     sure, hard = replayed["collins"].entities
@@ -32,18 +32,18 @@ def test_a_reranked_name_is_expanded_grounded_and_segmented(replayed: dict[str, 
     assert hard.provenance[-4:] == ("expansion", "entailment", "grounder", "segmenter")
 
 
-def test_what_is_not_in_the_picture_is_not_grounded(replayed: dict[str, Extraction]) -> None:
+def test_modern_cassette_ungroundable_mention_is_not_grounded(replayed: dict[str, Extraction]) -> None:
     assert path("falcon")[-2:] == ["entail", "assemble"]
     (falcon,) = replayed["falcon"].entities
     assert (falcon.groundable, falcon.box, falcon.mask) == (False, None, None) and falcon.reranked
 
 
-def test_without_a_picture(replayed: dict[str, Extraction]) -> None:
+def test_modern_cassette_post_without_picture_skips_visual_steps(replayed: dict[str, Extraction]) -> None:
     assert path("potter") == ["knowledge", "tag", "gate", "assemble"]
     assert {entity.groundable for entity in replayed["potter"].entities} == {None}
 
 
-def test_it_is_the_shipped_profile_s_tools() -> None:
+def test_modern_cassette_backends_equal_shipped_profile() -> None:
     shipped = load_settings("modern", environment={})
     (setup,) = Cassette.load(MODERN).setups.values()
     recorded = load_settings(base=setup.profile)

@@ -27,7 +27,7 @@ from support.recording import TEXT, lines, record, reseal, texts_of, without_clo
 from support.scripted_tools import ALL, IMAGE, Scripted, down, make_context, make_tools
 
 
-def test_replay_is_byte_identical(tmp_path: Path) -> None:
+def test_replay_of_moved_cassette_is_byte_identical(tmp_path: Path) -> None:
     recorded = record(tmp_path / "tape")
     shutil.copytree(tmp_path / "tape", tmp_path / "elsewhere")
     shutil.rmtree(tmp_path / "tape")
@@ -42,7 +42,7 @@ NAMES = st.sampled_from(["Anna", "Bob", "Zed", "Oslo", "Éva", "and", "\u2028", 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(NAMES, min_size=1, max_size=6), roles=st.sets(st.sampled_from(sorted(ALL))))
-def test_replay_of_a_record_is_the_record(
+def test_replay_of_generated_posts_equals_recording(
     tmp_path_factory: pytest.TempPathFactory, words: list[str], roles: set[str]
 ) -> None:
     tape = tmp_path_factory.mktemp("tape")
@@ -50,7 +50,7 @@ def test_replay_of_a_record_is_the_record(
     assert texts_of(list(replay(tape, check=True))) == texts_of(recorded)
 
 
-def test_the_order_of_events_does_not_matter(tmp_path: Path) -> None:
+def test_recording_with_random_delays_is_independent_of_event_order(tmp_path: Path) -> None:
     """Posts and branches finish in another order on every run; results and cassettes do not differ in a byte."""
     text = " ".join(f"Bob{i}x" for i in range(6))
     taped = []
@@ -64,7 +64,7 @@ def test_the_order_of_events_does_not_matter(tmp_path: Path) -> None:
     assert taped[0] == taped[1] == taped[2]
 
 
-def test_replay_builds_no_tool_and_needs_no_torch(tmp_path: Path) -> None:
+def test_replay_builds_no_tool_and_imports_no_torch(tmp_path: Path) -> None:
     record(tmp_path)
     code = (
         "import sys, pathlib; from namepin.graphs.recording.replay import replay;"
@@ -74,7 +74,7 @@ def test_replay_builds_no_tool_and_needs_no_torch(tmp_path: Path) -> None:
     assert done.stdout.split() == ["3", "set()"]
 
 
-def test_a_degraded_run_replays_as_degraded(tmp_path: Path) -> None:
+def test_replay_of_degraded_run_stays_degraded(tmp_path: Path) -> None:
     tools = make_tools()
     tools["segmenter"].fail = down("segmenter")
     recorded = record(tmp_path, tools=tools)
@@ -82,7 +82,7 @@ def test_a_degraded_run_replays_as_degraded(tmp_path: Path) -> None:
     assert texts_of(list(replay(tmp_path, check=True))) == texts_of(recorded)
 
 
-def test_a_failure_then_a_success_replays_as_the_success(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_replay_of_retried_call_uses_successful_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gem, "RETRY", gem.RETRY._replace(initial_interval=0.0, jitter=False))
     tools = make_tools()
     tools["matcher"].fail = lambda attempt: ConnectionError("refused") if attempt == 1 else None
@@ -90,7 +90,7 @@ def test_a_failure_then_a_success_replays_as_the_success(monkeypatch: pytest.Mon
     assert recorded.status == "ok" and texts_of(list(replay(tmp_path, check=True))) == [recorded.to_json()]
 
 
-def test_notices_of_loading_and_requests_by_name_replay(tmp_path: Path) -> None:
+def test_replay_keeps_loading_notices_and_missing_tool_warnings(tmp_path: Path) -> None:
     graph, post = gem.build(), Post(id="p", text=TEXT)
     notices = (Notice(code="W101", tool="picture", message="not found"),)
     with Recorder(tmp_path, graph=graph.name, profile={}) as recorder:
@@ -149,7 +149,7 @@ QUERY_OF = gem.query_of
         (gem, "_box", lambda *_: None, "step 9 (assemble), state field entities[0].box: recorded [8.0, 18.0, 12.0, 22"),
     ],
 )
-def test_a_change_in_a_node_is_the_first_difference(
+def test_replay_check_with_changed_node_names_first_difference(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: Any, name: str, change: Any, expected: str
 ) -> None:
     record(tmp_path, [TEXT])
@@ -161,14 +161,14 @@ def test_a_change_in_a_node_is_the_first_difference(
     assert "post 'Anna'" in str(caught.value) and expected in str(caught.value)
 
 
-def test_a_tampered_result_diverges(tmp_path: Path) -> None:
+def test_replay_check_with_changed_result_raises_divergence(tmp_path: Path) -> None:
     record(tmp_path)
     reseal(tmp_path, '"score":0.25', '"score":0.35')
     with pytest.raises(NamepinError, match=r"step 6 \(match\).*match.score: recorded 0.25, replayed 0.35"):
         list(replay(tmp_path, check=True))
 
 
-def test_without_check_a_changed_result_is_simply_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_replay_without_check_returns_changed_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     record(tmp_path, [TEXT])
     monkeypatch.setattr(gem, "_box", lambda *_: None)
     (result,) = replay(tmp_path)
@@ -188,7 +188,7 @@ def test_without_check_a_changed_result_is_simply_shown(monkeypatch: pytest.Monk
         ({"matcher.backend": "off"}, [None, None, None]),
     ],
 )
-def test_what_if_without_new_calls(tmp_path: Path, sets: dict[str, Any], expected: list[bool | None]) -> None:
+def test_replay_with_sets_needs_no_new_call(tmp_path: Path, sets: dict[str, Any], expected: list[bool | None]) -> None:
     record(tmp_path, ["Anna Zed Clara"], make_tools(matcher=GradedMatcher()))
     before = without_clock(tmp_path)
     (result,) = replay(tmp_path, sets=sets)
@@ -211,7 +211,7 @@ class GradedMatcher(ALL["matcher"]):  # type: ignore[misc]
         return result.model_copy(update={"matches": tuple(matches)})
 
 
-def test_part_of_a_recorded_batch_answers(tmp_path: Path) -> None:
+def test_replay_with_stricter_threshold_answers_from_part_of_recorded_batch(tmp_path: Path) -> None:
     """A stricter threshold asks tracer and segmenter about fewer mentions: the recorded batch holds the answers."""
     (recorded,) = record(tmp_path, ["Anna Zed Clara"], make_tools(matcher=GradedMatcher()))
     (result,) = replay(tmp_path, sets={"match.threshold": 0.65})
@@ -225,7 +225,7 @@ def test_part_of_a_recorded_batch_answers(tmp_path: Path) -> None:
     ("sets", "tool"),
     [({"gate.gamma": 0.01}, "reranker"), ({"gate.gamma": 2.0}, "matcher"), ({"tagger.alpha": 0.5}, "tagger")],
 )
-def test_a_call_that_was_never_made_is_named(tmp_path: Path, sets: dict[str, Any], tool: str) -> None:
+def test_replay_with_unrecorded_call_raises_e402_with_tool(tmp_path: Path, sets: dict[str, Any], tool: str) -> None:
     record(tmp_path, [TEXT])
     with pytest.raises(NamepinError, match=f"E402: .* no such call to the {tool}: .*'Anna'.*--fill") as caught:
         list(replay(tmp_path, sets=sets))
@@ -243,7 +243,7 @@ def make_builder(**replaced: Scripted) -> tuple[Callable[[str], Scripted], list[
     return build, built
 
 
-def test_fill_makes_only_what_is_missing_and_keeps_it(tmp_path: Path) -> None:
+def test_replay_fill_makes_missing_calls_only_and_stores_them(tmp_path: Path) -> None:
     record(tmp_path, [TEXT, "no names"])
     build, built = make_builder()
     sets = {"gate.gamma": 0.01}
@@ -272,7 +272,7 @@ def policy(sets: dict[str, Any]) -> Any:
     return Policy(gate=GatePolicy(gamma=sets["gate.gamma"]))
 
 
-def test_fill_with_another_setting_of_a_tool(tmp_path: Path) -> None:
+def test_replay_fill_with_other_tool_setting_calls_that_tool(tmp_path: Path) -> None:
     record(tmp_path, [TEXT])
     build, built = make_builder(segmenter=ALL["segmenter"](config={"grow": 2}))
     media = make_media
@@ -285,21 +285,21 @@ def make_media(post: Post, image: Any) -> Media:
     return Media(images={image.sha256: object()})  # type: ignore[dict-item]
 
 
-def test_fill_refuses_another_tool_than_the_recorded_one(tmp_path: Path) -> None:
+def test_replay_fill_with_other_weights_raises_e405(tmp_path: Path) -> None:
     record(tmp_path, [TEXT])
     build, _ = make_builder(reranker=ALL["reranker"](config={"weights": "newer"}))
     with pytest.raises(NamepinError, match="E405"):
         list(replay(tmp_path, sets={"gate.gamma": 0.01}, tools=build, media=make_media))
 
 
-def test_fill_that_needs_a_picture_says_so(tmp_path: Path) -> None:
+def test_replay_fill_without_picture_raises_e406(tmp_path: Path) -> None:
     record(tmp_path, [TEXT])
     build, _ = make_builder()
     with pytest.raises(NamepinError, match="E406.*'Anna'"):
         list(replay(tmp_path, sets={"gate.gamma": 0.01}, tools=build))
 
 
-def test_a_failed_fill_is_not_kept(tmp_path: Path) -> None:
+def test_replay_fill_with_failed_call_stores_nothing(tmp_path: Path) -> None:
     record(tmp_path, [TEXT])
     before = without_clock(tmp_path)
     build, _ = make_builder(reranker=ALL["reranker"](fail=down("reranker")))
@@ -316,14 +316,14 @@ def test_a_failed_fill_is_not_kept(tmp_path: Path) -> None:
         ({"match.threshold": "high"}, "match.threshold: .*not 'high'"),
     ],
 )
-def test_overrides_that_cannot_be_used(tmp_path: Path, sets: dict[str, Any], message: str) -> None:
+def test_replay_with_unusable_overrides_raises_e404(tmp_path: Path, sets: dict[str, Any], message: str) -> None:
     record(tmp_path, ["Anna"])
     with pytest.raises(NamepinError, match=f"E404: .*{message}") as caught:
         list(replay(tmp_path, sets=sets))
     assert caught.value.exit_code == Exit.UNUSABLE
 
 
-def test_calls_of_other_posts_do_not_answer(tmp_path: Path) -> None:
+def test_replay_of_equal_posts_answers_each_from_its_own_calls(tmp_path: Path) -> None:
     """Two posts of one text, the server down for the first only: each replays as it was."""
     tools, graph = make_tools("knowledge", "tagger"), gem.build()
     tools["knowledge"].fail = lambda attempt: down("knowledge")(attempt) if attempt == 1 else None

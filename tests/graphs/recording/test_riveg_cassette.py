@@ -32,7 +32,7 @@ def asked(tool: str) -> list[dict[str, Any]]:
     return [row["request"] for row in rows if row.get("tool") == tool]
 
 
-def test_replays_exactly(replayed: dict[str, Extraction]) -> None:
+def test_riveg_cassette_replays_exactly(replayed: dict[str, Extraction]) -> None:
     lines = (RIVEG / "cassette.jsonl").read_text("utf-8").split("\n")[:-1]
     recorded = [row["extraction"] for row in map(json.loads, lines) if row["kind"] == "result"]
     # Through the model: a result has fields that are newer than the recording.
@@ -40,24 +40,24 @@ def test_replays_exactly(replayed: dict[str, Extraction]) -> None:
     assert [extraction.to_json() for extraction in replayed.values()] == expected
 
 
-def test_groundable_has_box_and_mask(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
+def test_riveg_cassette_groundable_has_mask(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
     entity = replayed["collins"].entities[0]
     assert entity.groundable and entity.box and entity.mask and entity.mask_stability is not None
     assert paths["collins"][-5:] == ["expand[1]", "entail", "ground", "segment", "assemble"]
 
 
-def test_ungroundable_is_not_grounded(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
+def test_riveg_cassette_ungroundable_has_no_box(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
     entity = replayed["falcon"].entities[0]
     assert entity.groundable is False and (entity.box, entity.mask) == (None, None) and entity.match_score
     assert "entail" in paths["falcon"] and not {"ground", "segment"} & set(paths["falcon"])
 
 
-def test_without_a_picture(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
+def test_riveg_cassette_text_post_skips_vision(replayed: dict[str, Extraction], paths: dict[str, list[str]]) -> None:
     assert {e.groundable for e in replayed["potter"].entities} == {None}
     assert paths["potter"] == ["examples", "knowledge", "tag", "gate", "assemble"]
 
 
-def test_what_each_model_was_shown() -> None:
+def test_riveg_cassette_requests_hold_examples_background_and_expression() -> None:
     assert [len(request["examples"]) for request in asked("knowledge")] == [2] * 6
     assert {request["background"] for request in asked("expansion")} == {"A person or thing in the picture"}
     first = asked("entailment")[0]
@@ -65,7 +65,7 @@ def test_what_each_model_was_shown() -> None:
     assert first["caption"], "OFA's question has a place for the short caption"
 
 
-def test_what_if() -> None:
+def test_riveg_cassette_with_other_thresholds_changes_decisions() -> None:
     stricter = {e.id: e for e in replay(RIVEG, sets={"match.threshold": 0.99})}
     assert not any(entity.groundable for e in stricter.values() for entity in e.entities)
     lenient = {e.id: e for e in replay(RIVEG, sets={"mask.agreement": 0.0})}

@@ -21,7 +21,7 @@ def kept(cache: DiskCache, names: str) -> str:
     return "".join(name for name in names if cache.get("f", Question(text=name)) is not None)
 
 
-def test_answers_survive_and_belong_to_fingerprint_and_request(tmp_path: Path) -> None:
+def test_disk_cache_answers_persist_per_fingerprint_and_request(tmp_path: Path) -> None:
     DiskCache(tmp_path).put("f", Question(text="é"), "an answer\n😂")
     cache = DiskCache(tmp_path)
     assert cache.get("f", Question(text="é")) == "an answer\n😂"
@@ -31,14 +31,14 @@ def test_answers_survive_and_belong_to_fingerprint_and_request(tmp_path: Path) -
     assert cache.get("f", Question(text="é")) == "another"
 
 
-def test_requests_are_not_stored(tmp_path: Path) -> None:
+def test_disk_cache_file_contains_no_request_text(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "deep" / "folder")
     cache.put("f", Question(text="a private post"), "answer")
     assert b"private" not in cache.path.read_bytes()
     assert os.name == "nt" or cache.path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_least_recently_used_answers_go_first(tmp_path: Path) -> None:
+def test_disk_cache_beyond_capacity_evicts_least_recently_used(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, max_bytes=30)
     for name in "abc":
         cache.put("f", Question(text=name), name * 10)
@@ -49,7 +49,7 @@ def test_least_recently_used_answers_go_first(tmp_path: Path) -> None:
     assert kept(cache, "acd") == "acd"
 
 
-def test_several_at_once_and_the_sum_of_sizes_stays_right(tmp_path: Path) -> None:
+def test_disk_cache_put_many_keeps_sum_of_sizes_right(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, max_bytes=30)
     cache.put_many("f", [(Question(text=name), name * 10) for name in "abcd"])
     assert kept(cache, "abcd") == "bcd"
@@ -70,7 +70,7 @@ def fill(folder: Path, start: int) -> None:
     cache.put_many("f", [(Question(text=str(i)), f"answer {i}") for i in range(start + 20, start + 25)])
 
 
-def test_threads_and_processes_share_one_file(tmp_path: Path) -> None:
+def test_disk_cache_with_threads_and_processes_keeps_every_answer(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=fill, args=(tmp_path, 0))
     process.start()
@@ -86,7 +86,7 @@ def test_threads_and_processes_share_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["garbage", "folder", "other schema", "no folder"])
-def test_an_unusable_file_costs_one_warning(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_disk_cache_with_bad_file_warns_once(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     cache = DiskCache(tmp_path / "cache")
     if damage == "no folder":
         (tmp_path / "cache").write_text("a file where the folder should be")
@@ -106,7 +106,7 @@ def test_an_unusable_file_costs_one_warning(tmp_path: Path, damage: str, caplog:
     assert len(caplog.records) == 1 and "cannot be used" in caplog.text
 
 
-def test_place_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_cache_dir_follows_environment_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NAMEPIN_CACHE_DIR", str(tmp_path))
     assert default_cache_dir() == tmp_path
     monkeypatch.delenv("NAMEPIN_CACHE_DIR")

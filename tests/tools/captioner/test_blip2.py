@@ -34,7 +34,7 @@ def captioner(folder: Path, **settings: Any) -> Blip2Captioner:
 
 
 @pytest.mark.parametrize(("language_model", "prompt"), [("opt", ""), ("opt", "a photo of"), ("t5", "")])
-def test_captions_are_those_of_transformers(tmp_path: Path, language_model: str, prompt: str) -> None:
+def test_blip2_captions_equal_transformers_generate(tmp_path: Path, language_model: str, prompt: str) -> None:
     tool = captioner(tiny.save_blip2(tmp_path, language_model), prompt=prompt)
     net = Blip2ForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="eager")
     words = tool._words
@@ -52,7 +52,7 @@ def test_captions_are_those_of_transformers(tmp_path: Path, language_model: str,
     assert found[2] == found[0]
 
 
-def test_batches_give_the_same(tmp_path: Path) -> None:
+def test_blip2_captions_are_independent_of_batch_size(tmp_path: Path) -> None:
     folder = tiny.save_blip2(tmp_path)
     tool, single = captioner(folder), captioner(folder, batch=1)
     assert single.run(REQUESTS, MEDIA) == tool.run(REQUESTS, MEDIA)
@@ -60,11 +60,11 @@ def test_batches_give_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_halved_precision(tmp_path: Path, dtype: str) -> None:
+def test_blip2_captioner_in_half_precision_returns_text(tmp_path: Path, dtype: str) -> None:
     assert all(caption.text for caption in captioner(tiny.save_blip2(tmp_path), dtype=dtype).run(REQUESTS, MEDIA))
 
 
-def test_a_full_memory_halves_the_batch(tmp_path: Path) -> None:
+def test_blip2_captioner_on_full_memory_halves_batch_with_w144(tmp_path: Path) -> None:
     tool = captioner(tiny.save_blip2(tmp_path))
     expected = tool.run(REQUESTS, MEDIA)
 
@@ -78,12 +78,12 @@ def test_a_full_memory_halves_the_batch(tmp_path: Path) -> None:
     assert [notice.code for notice in found[0].notices] == ["W144"]
 
 
-def test_weights_of_another_model(tmp_path: Path) -> None:
+def test_blip2_captioner_with_llava_weights_raises_e212(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E212.*'llava'"):
         captioner(tiny.save_llava(tmp_path))
 
 
-def test_a_truncated_file(tmp_path: Path) -> None:
+def test_blip2_captioner_with_truncated_weights_raises_e211(tmp_path: Path) -> None:
     weights = tiny.save_blip2(tmp_path) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-64])
     with pytest.raises(NamepinError, match="E211"):
@@ -96,7 +96,7 @@ def recorded(folder: Path, *rows: Any, **settings: Any) -> RecordedCaptioner:
     return RecordedCaptioner(RecordedCaptionerConfig(file=str(file), **settings))
 
 
-def test_recorded_captions_by_picture(tmp_path: Path) -> None:
+def test_recorded_captioner_by_picture_hash_returns_caption_or_raises_e300(tmp_path: Path) -> None:
     tool = recorded(tmp_path, {"image": "cd" * 32, "caption": " a pink\nwall "}, "")
     assert tool.run(REQUESTS[1:], Media()) == [Caption(text="a pink wall")]
     with pytest.raises(ToolUnavailable, match="E300.*no caption is recorded"):
@@ -104,7 +104,7 @@ def test_recorded_captions_by_picture(tmp_path: Path) -> None:
     assert tool.fingerprint != recorded(tmp_path, {"image": "cd" * 32, "caption": "a wall"}).fingerprint
 
 
-def test_recorded_captions_of_a_data_set(tmp_path: Path) -> None:
+def test_recorded_captioner_of_dataset_resolves_ids_to_pictures(tmp_path: Path) -> None:
     OTHER.save(tmp_path / "17_06.jpg")
     rows = [{"id": "17_06", "caption": "a pink wall"}, {"id": "gone", "caption": "nothing"}]
     tool = recorded(tmp_path, *rows, images=str(tmp_path))
@@ -116,11 +116,11 @@ def test_recorded_captions_of_a_data_set(tmp_path: Path) -> None:
     "row", ["{", "[]", '{"image": "cd", "caption": "x"}', '{"image": 5, "caption": "x"}', '{"id": "a", "caption": "x"}',
             '{"id": "a"}'],
 )  # fmt: skip
-def test_rows_that_are_no_captions(tmp_path: Path, row: str) -> None:
+def test_recorded_captioner_with_invalid_row_raises_e134(tmp_path: Path, row: str) -> None:
     with pytest.raises(NamepinError, match="E134.*:1"):
         recorded(tmp_path, row)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_recorded_captioner_without_file_raises_e130(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E130"):
         RecordedCaptioner(RecordedCaptionerConfig(file=str(tmp_path / "none.jsonl")))

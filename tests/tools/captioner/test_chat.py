@@ -47,7 +47,7 @@ def captioner(url: str, model: Path, folder: Path, **changes: object) -> ChatCap
     return ChatCaptioner(CaptionerConfig.model_validate(given | changes))
 
 
-def test_a_real_model_tells_pictures_apart(url: str, model: Path, tmp_path: Path) -> None:
+def test_chat_captioner_with_real_model_distinguishes_two_pictures(url: str, model: Path, tmp_path: Path) -> None:
     tool = captioner(url, model, tmp_path)
     found = tool.run([*REQUESTS, REQUESTS[0]], MEDIA)
     assert [caption.text for caption in found] == [*CAPTIONS, "a red evening sky"]
@@ -58,7 +58,7 @@ def test_a_real_model_tells_pictures_apart(url: str, model: Path, tmp_path: Path
     assert failure.value.tool == "captioner"
 
 
-def test_pictures_are_scaled_down_never_up() -> None:
+def test_data_url_downscales_pictures_and_never_upscales() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 300, 3), dtype=np.uint8))
     assert sent(data_url(noise, 100)).size == (100, 10)
     assert sent(data_url(noise, 1024)).size == (300, 30)

@@ -107,7 +107,7 @@ def by_hand(state: dict[str, Tensor], pixels: Tensor, ids: list[int]) -> Tensor:
     return linear("cls_head.2", linear("cls_head.0", y[0]).relu())
 
 
-def test_scores_are_those_of_a_pass_by_hand(saved: tuple[Path, Path], media: Media) -> None:
+def test_albef_scores_equal_hand_written_pass(saved: tuple[Path, Path], media: Media) -> None:
     tool = a_tool(saved)
     (found,) = tool.run([a_request(*EXPRESSIONS)], media)
     state, pixels = tiny_albef.tiny_net().state_dict(), squash(PICTURE, 64)
@@ -119,7 +119,7 @@ def test_scores_are_those_of_a_pass_by_hand(saved: tuple[Path, Path], media: Med
         assert entailment.label == ("entailment" if logits[2] >= logits[0] else "contradiction")
 
 
-def test_golden_logits() -> None:
+def test_albef_logits_equal_golden_arrays() -> None:
     golden = np.load(GOLDEN_FILE)
     net = tiny_albef.tiny_net()
     ids, mask = pad([[2, 9, 11, 40], [2, 13]], 0)
@@ -130,7 +130,7 @@ def test_golden_logits() -> None:
         assert np.abs(found - golden[name]).max() <= 1e-5 * np.abs(golden[name]).max()
 
 
-def test_a_head_of_two_classes_and_one_of_three() -> None:
+def test_albef_probabilities_of_two_and_three_classes_agree() -> None:
     three = torch.tensor([[0.0, 9.0, 1.0], [2.0, 0.0, -1.0]])
     assert (
         probabilities(three)
@@ -139,12 +139,12 @@ def test_a_head_of_two_classes_and_one_of_three() -> None:
     )
 
 
-def test_two_classes_from_a_file(tmp_path: Path, media: Media) -> None:
+def test_albef_with_two_class_checkpoint_returns_distinct_scores(tmp_path: Path, media: Media) -> None:
     found = a_tool(tiny_albef.save(tiny_albef.tiny_net(classes=2), tmp_path)).run([a_request(*EXPRESSIONS)], media)[0]
     assert len(found.entailments) == 3 and len(set(scores(found))) == 3
 
 
-def test_a_folder_gives_the_same(saved: tuple[Path, Path], tmp_path: Path, media: Media) -> None:
+def test_albef_from_folder_equals_checkpoint_file(saved: tuple[Path, Path], tmp_path: Path, media: Media) -> None:
     folder = tmp_path / "tuned"
     tiny_blip.tiny_tokenizer().save_pretrained(folder)
     save_file(tiny_albef.tiny_net().state_dict(), folder / "model.safetensors")
@@ -166,11 +166,11 @@ def test_a_folder_gives_the_same(saved: tuple[Path, Path], tmp_path: Path, media
         ("word " * 30, "word " * 29 + "word", False),
     ],
 )
-def test_sentences_as_in_training(expression: str, read: str, cut: bool) -> None:
+def test_as_albef_normalises_and_truncates_expression(expression: str, read: str, cut: bool) -> None:
     assert as_albef(expression, 30) == (read, cut)
 
 
-def test_sentences_as_in_lavis(saved: tuple[Path, Path], media: Media) -> None:
+def test_as_lavis_normalises_and_truncates_expression(saved: tuple[Path, Path], media: Media) -> None:
     assert as_lavis("Ada's (PER) – a re-entry, #1!", 50) == ("ada's per – a re-entry, 1", False)
     assert as_lavis("word " * 51, 50) == ("word " * 49 + "word", True)
     tool = a_tool(saved, spelling="lavis")
@@ -182,7 +182,7 @@ def test_sentences_as_in_lavis(saved: tuple[Path, Path], media: Media) -> None:
     assert len(ids) == 40 and ids[-1] == words.sep_token_id and cut
 
 
-def test_weights_of_lavis_are_known_by_their_embeddings(tmp_path: Path, media: Media) -> None:
+def test_albef_checkpoint_of_lavis_is_detected_by_missing_type_embeddings(tmp_path: Path, media: Media) -> None:
     net = tiny_albef.tiny_net(kinds=False)
     tool = a_tool(tiny_albef.save(net, tmp_path))
     ids, _ = tool.read(EXPRESSIONS[0])
@@ -193,13 +193,13 @@ def test_weights_of_lavis_are_known_by_their_embeddings(tmp_path: Path, media: M
     assert scores(found)[0] == pytest.approx(float(torch.sigmoid(logits[2] - logits[0])), rel=1e-5)
 
 
-def test_written_special_tokens_are_letters(saved: tuple[Path, Path]) -> None:
+def test_albef_tokenizer_reads_special_tokens_in_text_as_letters(saved: tuple[Path, Path]) -> None:
     tool = a_tool(saved)
     special = set(tool.model.tokenizer.all_special_ids) - {tool.model.tokenizer.unk_token_id}
     assert not special & set(tool.read("Ada [SEP] [CLS] [PAD] b")[0][1:])
 
 
-def test_long_expressions_are_cut_and_said(saved: tuple[Path, Path], media: Media) -> None:
+def test_albef_with_long_expression_truncates_it_with_w145(saved: tuple[Path, Path], media: Media) -> None:
     long = "Ada (PER) – " + "a b " * 1000
     (found,) = a_tool(saved).run([a_request(long, EXPRESSIONS[0], "x" * 5000 + " (PER)")], media)
     assert [notice.code for notice in found.notices] == ["W145"] and "1 expressions" in found.notices[0].message
@@ -208,7 +208,7 @@ def test_long_expressions_are_cut_and_said(saved: tuple[Path, Path], media: Medi
     assert 0 < scores(few)[0] < 1
 
 
-def test_forty_queries_in_chunks(saved: tuple[Path, Path], media: Media) -> None:
+def test_albef_with_forty_queries_in_chunks_equals_single_queries(saved: tuple[Path, Path], media: Media) -> None:
     expressions = [f"name {i} (PER) – " + "word " * (i % 7) for i in range(40)]
     (found,) = a_tool(saved, text_batch=7).run([a_request(*expressions)], media)
     alone = [scores(a_tool(saved).run([a_request(text)], media)[0])[0] for text in expressions[::13]]
@@ -216,7 +216,7 @@ def test_forty_queries_in_chunks(saved: tuple[Path, Path], media: Media) -> None
     assert scores(found)[::13] == pytest.approx(alone, rel=1e-5)
 
 
-def test_a_picture_is_encoded_once_and_pictures_do_not_mix(
+def test_albef_encodes_each_picture_once_and_keeps_scores_apart(
     saved: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -236,7 +236,9 @@ def test_a_picture_is_encoded_once_and_pictures_do_not_mix(
         assert scores(found) == pytest.approx(scores(a_tool(saved).run([request], media)[0]), rel=1e-5)
 
 
-def test_full_memory_halves_the_batch(saved: tuple[Path, Path], media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_albef_on_full_memory_halves_batch_with_w144(
+    saved: tuple[Path, Path], media: Media, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forward = Albef.forward
 
     def small(self: Albef, patches: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
@@ -251,24 +253,24 @@ def test_full_memory_halves_the_batch(saved: tuple[Path, Path], media: Media, mo
     assert [notice.code for notice in halved.notices] == ["W144"]
 
 
-def test_no_queries_need_no_picture(saved: tuple[Path, Path]) -> None:
+def test_albef_without_queries_needs_no_picture(saved: tuple[Path, Path]) -> None:
     assert a_tool(saved).run([a_request()], Media()) == [Entailments(entailments=())]
 
 
 @pytest.mark.parametrize("expression", ["", "   ", "\n", "(…) – !", "\u200d"])
-def test_an_expression_without_words_is_refused(saved: tuple[Path, Path], media: Media, expression: str) -> None:
+def test_albef_with_wordless_expression_raises_e109(saved: tuple[Path, Path], media: Media, expression: str) -> None:
     with pytest.raises(NamepinError, match="E109"):
         a_tool(saved).run([a_request(EXPRESSIONS[0], expression)], media)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1600, 100), (3, 900)])
-def test_odd_pictures_get_a_sound_score(saved: tuple[Path, Path], size: tuple[int, int]) -> None:
+def test_albef_with_picture_of_odd_size_returns_probability(saved: tuple[Path, Path], size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "white")
     (found,) = a_tool(saved).run([a_request(*EXPRESSIONS, image=image)], Media(images={REF.sha256: image}))
     assert all(0 < score < 1 for score in scores(found))
 
 
-def test_threads_do_not_mix(saved: tuple[Path, Path], media: Media) -> None:
+def test_albef_in_threads_equals_single_thread(saved: tuple[Path, Path], media: Media) -> None:
     tool = a_tool(saved)
     expected = {text: tool.run([a_request(text)], media) for text in EXPRESSIONS}
     wrong: list[int] = []
@@ -284,7 +286,7 @@ def test_threads_do_not_mix(saved: tuple[Path, Path], media: Media) -> None:
     assert not wrong
 
 
-def test_the_fingerprint_follows_what_decides_the_answer(saved: tuple[Path, Path], tmp_path: Path) -> None:
+def test_albef_fingerprint_depends_on_weights_and_relevant_settings(saved: tuple[Path, Path], tmp_path: Path) -> None:
     base = a_tool(saved).fingerprint
     assert a_tool(saved, text_batch=1, image_batch=1).fingerprint == base
     others = [a_tool(saved, max_words=20), a_tool(saved, image_size=32), a_tool(saved, spelling="lavis")]
@@ -293,7 +295,7 @@ def test_the_fingerprint_follows_what_decides_the_answer(saved: tuple[Path, Path
     assert a_tool(saved).model is a_tool(saved, text_batch=32).model
 
 
-def test_another_picture_size_resizes_the_positions(saved: tuple[Path, Path], media: Media) -> None:
+def test_albef_with_other_image_size_resizes_positions(saved: tuple[Path, Path], media: Media) -> None:
     net = a_tool(saved, image_size=96).model.net
     assert net.visual_encoder.pos_embed.shape == (1, 37, 128)
     flat = torch.cat([torch.ones(1, 1, 4), torch.full((1, 16, 4), 3.0)], dim=1)
@@ -303,7 +305,7 @@ def test_another_picture_size_resizes_the_positions(saved: tuple[Path, Path], me
         a_tool(saved, image_size=100)
 
 
-def test_a_pre_trained_file_begins_a_training(saved: tuple[Path, Path], tmp_path: Path) -> None:
+def test_albef_pretrained_checkpoint_loads_for_training_only(saved: tuple[Path, Path], tmp_path: Path) -> None:
     state = tiny_albef.pre_trained_state(tiny_albef.tiny_net())
     net = from_state(state, "here", 64, new_head=2)
     wanted = tiny_albef.tiny_net().state_dict()
@@ -348,7 +350,7 @@ BROKEN = torch.full((3,), float("nan"))
     ids=["code", "a name too many", "a name too few", "no square", "no positions", "questions and answers",
          "another shape", "not a number", "truncated", "empty", "text"],
 )  # fmt: skip
-def test_bad_files(
+def test_albef_with_bad_checkpoint_raises_coded_error_and_runs_no_code(
     tmp_path: Path, saved: tuple[Path, Path], data: bytes, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.pth").write_bytes(data)
@@ -358,7 +360,7 @@ def test_bad_files(
     assert "must not run" not in capsys.readouterr().out
 
 
-def test_another_model_and_bad_settings(saved: tuple[Path, Path], tmp_path: Path) -> None:
+def test_albef_with_other_model_or_settings_raises_coded_error(saved: tuple[Path, Path], tmp_path: Path) -> None:
     torch.save({"model": tiny_blip.original_state(tiny_blip.tiny_net())}, tmp_path / "blip.pth")
     with pytest.raises(NamepinError, match="E212"):
         a_tool((tmp_path / "blip.pth", saved[1]))
@@ -370,7 +372,7 @@ def test_another_model_and_bad_settings(saved: tuple[Path, Path], tmp_path: Path
         a_tool(saved, device="abacus")
 
 
-def test_weights_that_overflow_are_said(tmp_path: Path, media: Media) -> None:
+def test_albef_with_overflowing_weights_raises_e300(tmp_path: Path, media: Media) -> None:
     net = tiny_albef.tiny_net()
     with torch.no_grad():
         net.get_parameter("cls_head.2.weight").fill_(1e38)

@@ -42,7 +42,7 @@ def scores(found: Entailments) -> list[float]:
     return [entailment.score for entailment in found.entailments]
 
 
-def test_scores_are_those_of_one_text_at_a_time(folder: Path) -> None:
+def test_blip_entailment_scores_equal_transformers_single_texts(folder: Path) -> None:
     found = a_tool(folder).run([a_request(*EXPRESSIONS)], MEDIA)[0]
     net, pixels = tiny_blip.tiny_net(), squash(PICTURE, 64)[None]
     for expression, entailment in zip(EXPRESSIONS, found.entailments, strict=True):
@@ -54,13 +54,13 @@ def test_scores_are_those_of_one_text_at_a_time(folder: Path) -> None:
         assert entailment.label == ("entailment" if logits[1] >= logits[0] else "contradiction")
 
 
-def test_the_matcher_shares_the_weights(folder: Path) -> None:
+def test_blip_entailment_and_matcher_share_weights(folder: Path) -> None:
     tool = a_tool(folder)
     matcher = BlipMatcher(BlipMatcherConfig(blip=tool.config.blip))
     assert matcher.blip is tool.blip and matcher.fingerprint != tool.fingerprint
 
 
-def test_forty_queries_and_long_ones(folder: Path) -> None:
+def test_blip_entailment_with_forty_queries_in_chunks_equals_single_queries(folder: Path) -> None:
     texts = [f"name {i} (PER) – a b c d" for i in range(39)]
     found = a_tool(folder, text_batch=7).run([a_request(*texts, "Ada " * 200)], MEDIA)[0]
     assert len(found.entailments) == 40
@@ -70,12 +70,12 @@ def test_forty_queries_and_long_ones(folder: Path) -> None:
     assert [notice.code for notice in found.notices] == ["W145"] and "of 1 expr" in found.notices[0].message
 
 
-def test_special_tokens_of_the_post_are_no_tokens(folder: Path) -> None:
+def test_blip_tokenizer_reads_special_tokens_in_text_as_letters(folder: Path) -> None:
     texts, cut = a_tool(folder).blip.texts.plain(["a [SEP] b [PAD]"])
     assert not cut and [tiny_blip.WORDS[i] for i in texts.ids[0][1:]] == ["a", "b", "[SEP]"]
 
 
-def test_nothing_asked_and_nothing_to_judge(folder: Path) -> None:
+def test_blip_entailment_without_queries_or_words_returns_none_or_raises(folder: Path) -> None:
     assert a_tool(folder).run([a_request()], Media()) == [Entailments(entailments=())]
     for expression in ("", " – ()"):
         with pytest.raises(NamepinError, match="E109"):
@@ -84,7 +84,7 @@ def test_nothing_asked_and_nothing_to_judge(folder: Path) -> None:
         a_tool(folder).run([a_request("fine")], Media())
 
 
-def test_weights_that_yield_no_numbers_are_said(tmp_path: Path) -> None:
+def test_blip_entailment_with_nan_weights_raises_e300(tmp_path: Path) -> None:
     net = tiny_blip.tiny_net()
     with torch.no_grad():
         net.itm_head.weight.fill_(float("nan"))

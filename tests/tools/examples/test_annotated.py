@@ -53,7 +53,7 @@ def post(text: str, id: str = "p", image: ImageRef | None = None) -> ExamplesReq
     return ExamplesRequest(id=id, text=text, image=image)
 
 
-def test_the_most_similar_sample_stands_last(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_order_samples_by_similarity(tmp_path: Path, weights: dict[str, str]) -> None:
     written(tmp_path)
     msea = tool(tmp_path, weights, n=3)
     (found,) = msea.run([post("rain in the old town !")], Media())
@@ -65,7 +65,7 @@ def test_the_most_similar_sample_stands_last(tmp_path: Path, weights: dict[str, 
     assert (last.text, last.caption, last.annotation) == tuple(ROWS[0][k] for k in ("text", "caption", "annotation"))
 
 
-def test_cosines_are_those_of_the_encoder(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_similarity_equals_encoder_cosine(tmp_path: Path, weights: dict[str, str]) -> None:
     written(tmp_path)
     msea = tool(tmp_path, weights, n=3)
     assert msea._encoder is not None
@@ -77,7 +77,7 @@ def test_cosines_are_those_of_the_encoder(tmp_path: Path, weights: dict[str, str
     assert [e.id for e in found.examples] == sorted(expected, key=lambda i: expected[i])
 
 
-def test_a_post_never_gets_itself(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_exclude_asked_post(tmp_path: Path, weights: dict[str, str]) -> None:
     written(tmp_path)
     for selection in ("similar", "fixed", "random"):
         msea = tool(tmp_path, weights, n=10, selection=selection)
@@ -86,7 +86,7 @@ def test_a_post_never_gets_itself(tmp_path: Path, weights: dict[str, str]) -> No
         assert {e.id for e in by_text.examples} == {"2", "3"}
 
 
-def test_random_samples_by_seed_fixed_for_all_or_anew(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_fixed_and_random_selection_follow_seed(tmp_path: Path, weights: dict[str, str]) -> None:
     rows = [{"id": f"s{i}", "text": f"text {i}", "annotation": "none"} for i in range(30)]
     written(tmp_path, rows)
     posts = [post("a", id=f"p{i}") for i in range(3)]
@@ -106,7 +106,7 @@ def test_random_samples_by_seed_fixed_for_all_or_anew(tmp_path: Path, weights: d
 
 
 @pytest.mark.parametrize("features", ["sentence", "umt", "clip"])
-def test_every_encoder_takes_posts_with_and_without_a_picture(
+def test_annotated_examples_of_each_encoder_accept_posts_without_picture(
     features: str, tmp_path: Path, weights: dict[str, str]
 ) -> None:
     written(tmp_path)
@@ -125,7 +125,7 @@ def test_every_encoder_takes_posts_with_and_without_a_picture(
     assert (blind.fingerprint != msea.fingerprint) == sees
 
 
-def test_features_are_computed_once_and_again_when_anything_differs(
+def test_annotated_examples_features_are_cached_until_input_changes(
     tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(tmp_path)
@@ -156,7 +156,7 @@ def test_features_are_computed_once_and_again_when_anything_differs(
     assert computed == [3] * 6
 
 
-def test_a_folder_that_cannot_be_written_costs_only_time(
+def test_annotated_examples_with_unwritable_store_warn_and_answer(
     tmp_path: Path, weights: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     written(tmp_path)
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(
     assert len(found[0].examples) == 2 and "cannot be kept" in caplog.text
 
 
-def test_texts_and_captions_come_from_the_data_set(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_read_texts_and_captions_of_train_and_dev(tmp_path: Path, weights: dict[str, str]) -> None:
     written(tmp_path, [{"id": i, "annotation": "none"} for i in "abcd"])
     for name in ("txt", "captions"):
         (tmp_path / name).mkdir()
@@ -193,7 +193,7 @@ def test_texts_and_captions_come_from_the_data_set(tmp_path: Path, weights: dict
         ([], "E130", "none of the 0"),
     ],
 )
-def test_bad_samples_are_refused(
+def test_annotated_examples_with_bad_samples_raise_coded_error(
     rows: list[dict[str, Any]], code: str, said: str, tmp_path: Path, weights: dict[str, str]
 ) -> None:
     written(tmp_path, rows)
@@ -202,7 +202,7 @@ def test_bad_samples_are_refused(
     assert caught.value.code == code
 
 
-def test_missing_files_and_bad_settings(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_with_missing_files_or_bad_settings_raise(tmp_path: Path, weights: dict[str, str]) -> None:
     with pytest.raises(NamepinError, match="E130"):
         tool(tmp_path, weights)
     first = written(tmp_path)
@@ -221,7 +221,7 @@ def test_missing_files_and_bad_settings(tmp_path: Path, weights: dict[str, str])
             ExamplesConfig.model_validate(wrong)
 
 
-def test_a_net_with_broken_numbers_is_refused(tmp_path: Path, weights: dict[str, str]) -> None:
+def test_annotated_examples_with_nan_encoder_raise_e211(tmp_path: Path, weights: dict[str, str]) -> None:
     written(tmp_path)
     folder = tmp_path / "sentence"
     save_tiny_bert(folder)
@@ -246,7 +246,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("n", REAL)
-def test_on_the_released_samples(n: int, data_root: Path, store: Path) -> None:
+def test_annotated_examples_of_release_give_golden_prompt(n: int, data_root: Path, store: Path) -> None:
     files = [str(data_root / "plim" / f"annotations-{year}.jsonl") for year in (2015, 2017)]
     if not Path(files[0]).is_file():
         pytest.skip(f"no annotated samples at {files[0]}")

@@ -21,7 +21,7 @@ def a_tool(tmp_path: Path, *rows: dict[str, str]) -> RecordedExpansion:
 ROW = {"id": "1", "post": "Ada flies", "text": "Ada", "expansion": "a woman  in blue"}
 
 
-def test_found_by_post_and_name(tmp_path: Path) -> None:
+def test_recorded_expansion_by_post_and_name_returns_text_or_raises(tmp_path: Path) -> None:
     tool = a_tool(tmp_path, ROW, ROW | {"post": "Ada sings", "expansion": "a singer"})
     asked = [ExpandRequest(text=text, entity="Ada", label="PER") for text in ("Ada  flies", "Ada sings")]
     assert [one.text for one in tool.run(asked, Media())] == ["a woman in blue", "a singer"]
@@ -30,7 +30,7 @@ def test_found_by_post_and_name(tmp_path: Path) -> None:
     assert tool.fingerprint != a_tool(tmp_path, ROW).fingerprint == a_tool(tmp_path, ROW).fingerprint
 
 
-def test_bad_files_are_named(tmp_path: Path) -> None:
+def test_recorded_expansion_with_missing_file_or_bad_row_raises_e130_or_e134(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E130"):
         RecordedExpansion(RecordedExpansionConfig(file=str(tmp_path / "none")))
     with pytest.raises(NamepinError, match=r"E134.*jsonl:2"):

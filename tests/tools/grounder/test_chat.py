@@ -47,7 +47,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Server]:
         ("Qwen/Qwen2.5-VL-7B-Instruct", (644, 476), (0, 0, 500 / 644 * 640, 250 / 476 * 480)),
     ],
 )
-def test_boxes_by_the_models_way_to_count(
+def test_chat_grounder_scales_boxes_by_frame_of_model(
     served: Server, model: str, size: tuple[int, int], box: tuple[float, ...]
 ) -> None:
     (found,) = a_tool(served.url, model).run([a_request(EXPRESSION)], MEDIA)
@@ -58,48 +58,48 @@ def test_boxes_by_the_models_way_to_count(
     assert found.notices == ()
 
 
-def test_a_model_whose_way_to_count_is_not_known_is_refused() -> None:
+def test_chat_grounder_config_of_unknown_model_requires_frame() -> None:
     with pytest.raises(ValidationError, match="set `frame`"):
         ChatGrounderConfig(model="gpt-4o")
     assert ChatGrounderConfig(model="gpt-4o", frame="thousand").multiple == 32
 
 
 @pytest.mark.parametrize("served", [("Here you are, master.", ONE)], indirect=True)
-def test_prose_is_sent_back_once(served: Server) -> None:
+def test_chat_grounder_with_prose_answer_retries_once(served: Server) -> None:
     (found,) = a_tool(served.url).run([a_request(EXPRESSION)], MEDIA)
     assert len(found.groundings[0].boxes) == 1 and len(served.bodies) == 2
     assert "not a list of boxes" in served.bodies[1]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize("served", [("word " * 2000,), ("503",)], indirect=True)
-def test_no_answer_is_an_outage(served: Server) -> None:
+def test_chat_grounder_without_usable_answer_raises_e300(served: Server) -> None:
     with pytest.raises(ToolUnavailable, match="E300"):
         a_tool(served.url).run([a_request(EXPRESSION)], MEDIA)
 
 
 @pytest.mark.parametrize("served", [('[{"bbox_2d": [9, 9, 1, 1]}, {"bbox_2d": [0, 0, 5]}]',), ("[]",)], indirect=True)
-def test_no_box(served: Server) -> None:
+def test_chat_grounder_with_invalid_boxes_returns_none_with_w147(served: Server) -> None:
     bad = "9" in served.script[0]
     (found,) = a_tool(served.url).run([a_request(EXPRESSION)], MEDIA)
     assert found.groundings == (Grounded(),)
     assert [notice.code for notice in found.notices] == (["W147"] if bad else [])
 
 
-def test_forty_queries_equal_ones_once_and_none(served: Server) -> None:
+def test_chat_grounder_with_forty_queries_asks_equal_ones_once(served: Server) -> None:
     many = a_request(*[f"name {i} (PER) – it" for i in range(39)], "name 0 (PER) – it")
     found = a_tool(served.url).run([many, a_request()], MEDIA)
     assert [len(one.groundings) for one in found] == [40, 0] and len(served.bodies) == 39
     assert a_tool(served.url).run([a_request()], Media()) == [Groundings(groundings=())]
 
 
-def test_answers_are_kept(served: Server, tmp_path: Path) -> None:
+def test_chat_grounder_answers_come_from_cache(served: Server, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"cache": True, "cache_dir": tmp_path}
     first = a_tool(served.url, **settings).run([a_request(EXPRESSION)], MEDIA)
     gone = a_tool("http://127.0.0.1:9/v1", **settings)
     assert gone.run([a_request(EXPRESSION)], Media()) == first
 
 
-def test_bad_requests_and_long_ones(served: Server) -> None:
+def test_chat_grounder_with_wordless_or_long_request_raises_or_truncates(served: Server) -> None:
     with pytest.raises(NamepinError, match="E109"):
         a_tool(served.url).run([a_request(" ")], MEDIA)
     with pytest.raises(NamepinError, match="E120"):
@@ -109,13 +109,13 @@ def test_bad_requests_and_long_ones(served: Server) -> None:
     assert len(served.bodies[-1]["messages"][1]["content"][1]["text"]) < 3000
 
 
-def test_scores_of_log_probabilities() -> None:
+def test_chat_grounder_score_equals_mean_token_probability() -> None:
     tokens = (AnswerToken(token="[", likely={"[": -0.2}), AnswerToken(token="]", likely={"]": -0.4}))
     assert _score(Reply(text="[]", tokens=tokens)) == pytest.approx(2.718281828**-0.3)
     assert _score(Reply(text="[]")) == 1
 
 
-def test_the_fingerprint_covers_what_decides() -> None:
+def test_chat_grounder_fingerprint_depends_on_relevant_settings_only() -> None:
     url = "http://127.0.0.1:9/v1"
     plain = a_tool(url)
     assert plain.fingerprint == a_tool("http://127.0.0.1:8/v1", retries=3, frame="thousand").fingerprint
@@ -123,6 +123,6 @@ def test_the_fingerprint_covers_what_decides() -> None:
     assert len({plain.fingerprint, *(tool.fingerprint for tool in others)}) == 4
 
 
-def test_boxes_are_scored(served: Server) -> None:
+def test_chat_grounder_box_without_log_probabilities_scores_one(served: Server) -> None:
     (found,) = a_tool(served.url, top=1).run([a_request(EXPRESSION)], MEDIA)
     assert found.groundings[0].boxes == (ScoredBox(box=(0, 0, 320, 120), score=1.0),)

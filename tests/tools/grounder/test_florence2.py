@@ -66,7 +66,7 @@ def boxes_of(grounded: Grounded) -> list[list[float]]:
 
 
 @pytest.mark.parametrize("beams", [2, 3])
-def test_answers_are_transformers_own(folder: Path, media: Media, beams: int) -> None:
+def test_florence2_answers_equal_transformers_generate(folder: Path, media: Media, beams: int) -> None:
     """One query at a time through transformers' processor and generation; each score by reading the answer again."""
     net: Any = tiny_florence2()
     processor = a_processor()
@@ -87,7 +87,7 @@ def test_answers_are_transformers_own(folder: Path, media: Media, beams: int) ->
         assert answer.probabilities[1 : stop - 1] == pytest.approx(read[1 : stop - 1], rel=1e-4)
 
 
-def test_boxes_are_transformers_own(kept: Florence2Grounder, media: Media) -> None:
+def test_florence2_boxes_equal_transformers_processor(kept: Florence2Grounder, media: Media) -> None:
     """A tiny net writes letters of all kinds between its boxes; each stands as an "a", lest one look like a mark."""
     found = kept.run([a_request(*QUERIES)], media)[0]
     net: Any = tiny_florence2()
@@ -110,7 +110,7 @@ runs = st.lists(st.integers(0, 999), min_size=4, max_size=13)
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(words, runs), max_size=4), st.integers(1, 4000), st.integers(1, 4000))
-def test_answers_are_read_as_transformers_reads_them(
+def test_parse_places_of_any_answer_equals_transformers_processor(
     kept: Florence2Grounder, parts: list[tuple[str, list[int]]], width: int, height: int
 ) -> None:
     tokenizer = kept.model.tokenizer
@@ -146,19 +146,19 @@ def answered(model: Florence2, text: str, probability: float = 0.5) -> Answer:
         ("a<poly><loc_5><loc_9></poly>", []),
     ],
 )
-def test_places_of_an_answer(kept: Florence2Grounder, text: str, places: list[list[int]]) -> None:
+def test_parse_places_returns_complete_boxes(kept: Florence2Grounder, text: str, places: list[list[int]]) -> None:
     found = parse_places(answered(kept.model, text), kept.model)
     assert [bins for bins, _ in found] == places
     assert all(score == pytest.approx(0.5) for _, score in found)
 
 
-def test_a_score_is_the_mean_of_its_own_locations(kept: Florence2Grounder) -> None:
+def test_parse_places_score_is_geometric_mean_of_location_tokens(kept: Florence2Grounder) -> None:
     answer = answered(kept.model, "a<loc_1><loc_2><loc_3><loc_4><loc_1><loc_2><loc_3><loc_5>")
     scored = Answer(answer.tokens, [0.01, 0.5, 0.5, 0.5, 0.5, 0.1, 0.4, 0.2, 0.2])
     assert [score for _, score in parse_places(scored, kept.model)] == pytest.approx([0.5, 0.0016**0.25])
 
 
-def test_batches_and_company_change_nothing(folder: Path, media: Media) -> None:
+def test_florence2_boxes_are_independent_of_batch(folder: Path, media: Media) -> None:
     queries = [a_query(f"name {i}", "x " * (i + 1)) for i in range(5)]
     alone = [a_tool(folder).run([a_request(query)], media)[0].groundings[0] for query in queries]
     assert len({grounded.boxes for grounded in alone}) > 1
@@ -169,20 +169,20 @@ def test_batches_and_company_change_nothing(folder: Path, media: Media) -> None:
             assert [box.score for box in one.boxes] == pytest.approx([box.score for box in other.boxes], rel=1e-4)
 
 
-def test_top(folder: Path, kept: Florence2Grounder, media: Media) -> None:
+def test_florence2_top_keeps_first_boxes(folder: Path, kept: Florence2Grounder, media: Media) -> None:
     every = kept.run([a_request(QUERIES[0])], media)[0].groundings[0].boxes
     assert len(every) > 2
     assert a_tool(folder, top=2).run([a_request(QUERIES[0])], media)[0].groundings[0].boxes == every[:2]
 
 
-def test_marks_in_a_post_are_letters(kept: Florence2Grounder) -> None:
+def test_florence2_prompt_reads_location_marks_in_post_as_letters(kept: Florence2Grounder) -> None:
     """Whoever writes locations, pictures or an end into a post puts nothing of the kind before the net."""
     ids, _ = kept._ids("a <loc_5><loc_5><loc_9><loc_9> </s> <image> <poly> b.", 5)
     assert ids == kept._ids("a b", 5)[0]
     assert not any(map(kept.model.is_bin, ids)) and ids.count(2) == 1 and 261 not in ids
 
 
-def test_inverted_boxes_are_left_out_and_said(kept: Florence2Grounder, media: Media, monkeypatch: Any) -> None:
+def test_florence2_with_inverted_boxes_warns_w147(kept: Florence2Grounder, media: Media, monkeypatch: Any) -> None:
     text = "a<loc_9><loc_2><loc_3><loc_4><loc_1><loc_2><loc_3><loc_4><loc_1><loc_2><loc_1><loc_4>"
     monkeypatch.setattr(Florence2Grounder, "answers", lambda *_: [answered(kept.model, text)])
     found = kept.run([a_request(QUERIES[0])], media)[0]
@@ -190,13 +190,13 @@ def test_inverted_boxes_are_left_out_and_said(kept: Florence2Grounder, media: Me
     assert [notice.code for notice in found.notices] == ["W147"] and "2 answers" in found.notices[0].message
 
 
-def test_weights_that_give_no_numbers(kept: Florence2Grounder, media: Media, monkeypatch: Any) -> None:
+def test_florence2_with_nan_score_raises_unavailable(kept: Florence2Grounder, media: Media, monkeypatch: Any) -> None:
     monkeypatch.setattr(Florence2Grounder, "answers", lambda *_: [answered(kept.model, "a<loc_1>", math.nan)])
     with pytest.raises(ToolUnavailable, match="not finite numbers"):
         kept.run([a_request(QUERIES[0])], media)
 
 
-def test_a_full_memory_halves_the_batch(kept: Florence2Grounder, media: Media, monkeypatch: Any) -> None:
+def test_florence2_on_full_memory_halves_batch(kept: Florence2Grounder, media: Media, monkeypatch: Any) -> None:
     whole = Florence2Grounder.answers
 
     def small(self: Florence2Grounder, seen: Tensor, texts: Any) -> list[Answer]:
@@ -210,7 +210,7 @@ def test_a_full_memory_halves_the_batch(kept: Florence2Grounder, media: Media, m
 
 
 @pytest.mark.parametrize("expansion", ["word " * 2000, "x" * 20000])
-def test_long_expressions_are_cut_and_said(kept: Florence2Grounder, media: Media, expansion: str) -> None:
+def test_florence2_with_long_expression_warns_w145(kept: Florence2Grounder, media: Media, expansion: str) -> None:
     found = kept.run([a_request(a_query("Ada", expansion))], media)[0]
     assert "W145" in [notice.code for notice in found.notices]
     ids, _ = kept._ids(expansion, 5)
@@ -218,7 +218,7 @@ def test_long_expressions_are_cut_and_said(kept: Florence2Grounder, media: Media
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (3000, 2)])
-def test_strange_pictures(kept: Florence2Grounder, size: tuple[int, int]) -> None:
+def test_florence2_with_odd_picture_returns_boxes_inside(kept: Florence2Grounder, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (200, 10, 30))
     ref = image_ref(image)
     found = kept.run([ground_request(ref, QUERIES[0])], Media(images={ref.sha256: image}))[0]
@@ -226,7 +226,7 @@ def test_strange_pictures(kept: Florence2Grounder, size: tuple[int, int]) -> Non
         assert 0 <= box.box[0] < box.box[2] <= size[0] and 0 <= box.box[1] < box.box[3] <= size[1]
 
 
-def test_nothing_asked_and_nothing_to_ask(kept: Florence2Grounder, media: Media) -> None:
+def test_florence2_without_queries_or_words_returns_none_or_raises(kept: Florence2Grounder, media: Media) -> None:
     assert kept.run([], media) == [] and kept.run([a_request()], media)[0].groundings == ()
     with pytest.raises(NamepinError, match="E109"):
         kept.run([a_request(ReferringQuery(text="?", label="PER", category="PER", expression="?!"))], media)
@@ -234,13 +234,13 @@ def test_nothing_asked_and_nothing_to_ask(kept: Florence2Grounder, media: Media)
         kept.run([a_request(QUERIES[0])], Media())
 
 
-def test_a_picture_with_more_patches_than_places(folder: Path) -> None:
+def test_florence2_with_image_beyond_positions_raises_e217(folder: Path) -> None:
     with pytest.raises(NamepinError, match=r"E217.*352"):
         a_tool(folder, image_size=1600)
 
 
 @pytest.mark.parametrize("damage", ["kind", "tensor", "words", "cut"])
-def test_bad_weights(tmp_path: Path, damage: str) -> None:
+def test_florence2_with_bad_weights_raises_coded_error(tmp_path: Path, damage: str) -> None:
     bad = save_florence2(tmp_path / "bad")
     if damage == "kind":
         described = json.loads((bad / "config.json").read_text())
@@ -265,7 +265,7 @@ def test_bad_weights(tmp_path: Path, damage: str) -> None:
         a_tool(bad)
 
 
-def test_fingerprint(folder: Path, kept: Florence2Grounder, tmp_path: Path) -> None:
+def test_florence2_fingerprint_depends_on_settings(folder: Path, kept: Florence2Grounder, tmp_path: Path) -> None:
     assert a_tool(folder, text_batch=1, device="cpu").fingerprint == kept.fingerprint
     for change in ({"phrase": "entity"}, {"beams": 2}, {"top": 1}, {"image_size": 96}):
         assert a_tool(folder, **change).fingerprint != kept.fingerprint

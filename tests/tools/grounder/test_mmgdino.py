@@ -51,7 +51,7 @@ def a_request(*queries: ReferringQuery) -> GroundRequest:
     return ground_request(REF, *queries)
 
 
-def test_boxes_are_transformers_own(folder: Path, media: Media) -> None:
+def test_mmgdino_boxes_equal_transformers_processor(folder: Path, media: Media) -> None:
     """One query at a time, with transformers' image processor, tokenizer and the arithmetic of its post-processing."""
     net, words = tiny_mmgdino(), bert_words()
     processor = GroundingDinoImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
@@ -72,7 +72,7 @@ def test_boxes_are_transformers_own(folder: Path, media: Media) -> None:
         assert [list(box.box) for box in grounded.boxes] == wanted
 
 
-def test_batches_and_company_change_nothing(folder: Path, media: Media) -> None:
+def test_mmgdino_scores_are_independent_of_batch(folder: Path, media: Media) -> None:
     queries = [a_query(f"name {i}", "x " * (i + 1)) for i in range(5)]
     alone = [a_tool(folder).run([a_request(query)], media)[0].groundings[0] for query in queries]
     assert len({grounded.boxes[0] for grounded in alone}) == 5
@@ -82,7 +82,7 @@ def test_batches_and_company_change_nothing(folder: Path, media: Media) -> None:
             assert [box.score for box in one.boxes] == pytest.approx([box.score for box in other.boxes], abs=1e-4)
 
 
-def test_threshold_and_top(folder: Path, media: Media) -> None:
+def test_mmgdino_threshold_and_top_select_best_boxes(folder: Path, media: Media) -> None:
     every = a_tool(folder, top=12).run([a_request(QUERIES[0])], media)[0].groundings[0].boxes
     assert a_tool(folder, top=3).run([a_request(QUERIES[0])], media)[0].groundings[0].boxes == every[:3]
     middle = (every[4].score + every[5].score) / 2
@@ -102,11 +102,11 @@ def test_threshold_and_top(folder: Path, media: Media) -> None:
         (ReferringQuery(text="Ada", label="PER", category="PER", expression="a woman"), "expansion", "a woman"),
     ],
 )
-def test_the_part_that_is_asked(query: ReferringQuery, phrase: Any, asked: str) -> None:
+def test_phrase_of_query_returns_configured_part(query: ReferringQuery, phrase: Any, asked: str) -> None:
     assert phrase_of(query, phrase) == asked
 
 
-def test_a_mention_is_one_phrase(folder: Path, media: Media) -> None:
+def test_mmgdino_phrase_with_punctuation_is_one_phrase(folder: Path, media: Media) -> None:
     tool = a_tool(folder)
     one, other = (tool.run([a_request(a_query("Ada", text))], media)[0] for text in ("A b. C? [SEP] d", "a b c d"))
     assert one == other
@@ -115,7 +115,7 @@ def test_a_mention_is_one_phrase(folder: Path, media: Media) -> None:
 @settings(max_examples=30)
 @given(st.integers(1, 5000), st.integers(1, 5000))
 @example(1, 192)
-def test_sizes_are_the_processors(kept: MmGroundingDinoGrounder, width: int, height: int) -> None:
+def test_mmgdino_input_size_equals_transformers_resize(kept: MmGroundingDinoGrounder, width: int, height: int) -> None:
     from transformers.image_transforms import get_size_with_aspect_ratio
 
     wanted = get_size_with_aspect_ratio((height, width), 64, 96)
@@ -127,7 +127,7 @@ def test_sizes_are_the_processors(kept: MmGroundingDinoGrounder, width: int, hei
     st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
     st.tuples(*[st.floats(0, 1, width=32)] * 4),
 )
-def test_boxes_stay_in_the_picture(
+def test_mmgdino_boxes_are_clipped_to_picture(
     kept: MmGroundingDinoGrounder, size: tuple[int, int], place: tuple[float, float, float, float]
 ) -> None:
     """Corners come back from centre and size; what reaches beyond the picture ends at its edge."""
@@ -143,7 +143,7 @@ def test_boxes_stay_in_the_picture(
         assert 0 <= box.box[0] < box.box[2] <= size[0] and 0 <= box.box[1] < box.box[3] <= size[1]
 
 
-def test_empty_boxes_are_left_out_and_said(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mmgdino_with_empty_boxes_warns_w147(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     places = torch.tensor([[[0.5, 0.5, 0.0, 0.5], [0.5, 0.5, 1.0, 1.0], [-0.3, 0.5, 0.2, 0.2]]])
     monkeypatch.setattr(MmGroundingDinoGrounder, "detect", lambda *_: (torch.tensor([[0.9, 0.8, 0.7]]), places))
     found = a_tool(folder).run([a_request(QUERIES[0])], media)[0]
@@ -151,14 +151,14 @@ def test_empty_boxes_are_left_out_and_said(folder: Path, media: Media, monkeypat
     assert [notice.code for notice in found.notices] == ["W147"] and "2 answers" in found.notices[0].message
 
 
-def test_weights_that_give_no_numbers(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mmgdino_with_nan_score_raises_unavailable(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = (torch.tensor([[math.nan]]), torch.zeros(1, 1, 4))
     monkeypatch.setattr(MmGroundingDinoGrounder, "detect", lambda *_: bad)
     with pytest.raises(ToolUnavailable, match="not finite numbers"):
         a_tool(folder).run([a_request(QUERIES[0])], media)
 
 
-def test_a_full_memory_halves_the_batch(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mmgdino_on_full_memory_halves_batch(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = MmGroundingDinoGrounder.detect
 
     def small(self: MmGroundingDinoGrounder, pixels: Tensor, texts: Any) -> tuple[Tensor, Tensor]:
@@ -172,19 +172,19 @@ def test_a_full_memory_halves_the_batch(folder: Path, media: Media, monkeypatch:
 
 
 @pytest.mark.parametrize("expansion", ["word " * 2000, "x" * 20000])
-def test_long_expressions_are_cut_and_said(folder: Path, media: Media, expansion: str) -> None:
+def test_mmgdino_with_long_expression_truncates_it_with_w145(folder: Path, media: Media, expansion: str) -> None:
     found = a_tool(folder).run([a_request(a_query("Ada", expansion))], media)[0]
     assert ("W145" in [notice.code for notice in found.notices]) == (expansion != "x" * 20000)  # one unknown word
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (3000, 2)])
-def test_strange_pictures(kept: MmGroundingDinoGrounder, size: tuple[int, int]) -> None:
+def test_mmgdino_with_odd_picture_returns_boxes_inside(kept: MmGroundingDinoGrounder, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (200, 10, 30))
     found = kept.run([ground_request(image_ref(image), QUERIES[0])], Media(images={REF.sha256: image}))
     assert all(box.box[2] <= size[0] and box.box[3] <= size[1] for box in found[0].groundings[0].boxes)
 
 
-def test_nothing_to_ask(folder: Path) -> None:
+def test_mmgdino_without_queries_words_or_picture_returns_none_or_raises(folder: Path) -> None:
     assert a_tool(folder).run([a_request()], Media()) == [Groundings(groundings=())]
     with pytest.raises(NamepinError, match="E120"):
         a_tool(folder).run([a_request(QUERIES[0])], Media())
@@ -193,7 +193,7 @@ def test_nothing_to_ask(folder: Path) -> None:
         a_tool(folder).run([a_request(query)], Media())
 
 
-def test_bad_weights(folder: Path, tmp_path: Path) -> None:
+def test_mmgdino_with_bad_weights_raises_coded_error(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E210"):
         a_tool(tmp_path / "nowhere")
     for file in folder.iterdir():
@@ -215,7 +215,7 @@ def test_bad_weights(folder: Path, tmp_path: Path) -> None:
         a_tool(tmp_path)
 
 
-def test_the_fingerprint_covers_what_decides(folder: Path) -> None:
+def test_mmgdino_fingerprint_depends_on_relevant_settings_only(folder: Path) -> None:
     assert a_tool(folder).fingerprint == a_tool(folder, text_batch=2).fingerprint
     others = ({"phrase": "entity"}, {"threshold": 0.5}, {"top": 4}, {"long_side": 80})
     assert len({a_tool(folder, **change).fingerprint for change in ({}, *others)}) == 5

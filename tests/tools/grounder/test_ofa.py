@@ -56,7 +56,7 @@ sides = st.integers(1, 10000)
 
 
 @given(sides, sides, st.tuples(*[st.floats(0, 1)] * 4))
-def test_a_box_comes_back_to_half_a_bin(width: int, height: int, parts: tuple[float, float, float, float]) -> None:
+def test_box_of_bins_errs_by_half_bin(width: int, height: int, parts: tuple[float, float, float, float]) -> None:
     box = (parts[0] * width, parts[1] * height, parts[2] * width, parts[3] * height)
     bins = bins_of(box, width, height)
     back = box_of(bins, width, height)
@@ -70,14 +70,14 @@ def test_a_box_comes_back_to_half_a_bin(width: int, height: int, parts: tuple[fl
 
 
 @given(sides, sides, st.tuples(*[st.integers(0, 999)] * 4))
-def test_bins_come_back_exactly(width: int, height: int, bins: tuple[int, int, int, int]) -> None:
+def test_bins_of_box_roundtrip_is_exact(width: int, height: int, bins: tuple[int, int, int, int]) -> None:
     box = box_of(bins, width, height)
     assert (box is None) == (bins[0] >= bins[2] or bins[1] >= bins[3])
     if box is not None:
         assert bins_of(box, width, height) == bins
 
 
-def test_bins_are_ofas_arithmetic() -> None:
+def test_box_of_bins_equals_ofa_arithmetic() -> None:
     """`bin / 999 * 512`, divided by how much each axis was squashed; and the other way round."""
     width, height, bins = 640, 427, (100, 20, 999, 640)
     ratios = (512 / width, 512 / height)
@@ -88,17 +88,17 @@ def test_bins_are_ofas_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("bins", [(1, 2, 3), (1, 2, 3, 4, 5), (-1, 2, 3, 4), (0, 0, 1000, 5), ()])
-def test_what_is_no_four_bins(bins: tuple[int, ...]) -> None:
+def test_box_of_invalid_bins_raises_value_error(bins: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="four bins"):
         box_of(bins, 100, 100)
 
 
 @pytest.mark.parametrize("box", [(-50.0, -1.0, 700.0, 900.0), (-1e9, 0.0, 1e9, 480.0)])
-def test_boxes_beyond_the_picture_end_at_its_edge(box: tuple[float, float, float, float]) -> None:
+def test_bins_of_box_beyond_picture_are_clipped(box: tuple[float, float, float, float]) -> None:
     assert bins_of(box, 640, 480) == (0, 0, 999, 999)
 
 
-def test_beams_are_the_ranked_boxes(folder: Path, media: Media) -> None:
+def test_ofa_grounder_boxes_equal_ranked_beams(folder: Path, media: Media) -> None:
     """One query at a time, from the net's own search."""
     net, words = tiny_ofa.tiny_net(), tiny_ofa.tiny_words()
     pixels = squash(PICTURE, tiny_ofa.IMAGE_SIZE, HALF, HALF)[None]
@@ -123,7 +123,7 @@ def test_beams_are_the_ranked_boxes(folder: Path, media: Media) -> None:
     assert str(60 - some) in found.notices[0].message
 
 
-def test_batches_and_company_change_nothing(folder: Path, media: Media) -> None:
+def test_ofa_grounder_boxes_are_independent_of_batch(folder: Path, media: Media) -> None:
     queries = [a_query(f"name {i}", "x " * i) for i in range(9)]
     alone = [a_tool(folder).run([a_request(query)], media)[0].groundings[0] for query in queries]
     for batch in (1, 4, 64):
@@ -135,14 +135,14 @@ def boxes(grounded: object) -> list[object]:
     return [scored.box for scored in grounded.boxes]  # type: ignore[attr-defined]
 
 
-def test_entailment_of_the_same_weights_shares_the_net(folder: Path) -> None:
+def test_ofa_grounder_and_entailment_share_weights(folder: Path) -> None:
     grounder = a_tool(folder)
     entailment = OfaEntailment(OfaEntailmentConfig(ofa=grounder.config.ofa, image_size=48))
     assert entailment.ofa is grounder.ofa
     assert entailment.fingerprint != grounder.fingerprint
 
 
-def test_no_queries_need_no_picture(folder: Path) -> None:
+def test_ofa_grounder_without_queries_needs_no_picture(folder: Path) -> None:
     assert a_tool(folder).run([a_request()], Media()) == [Groundings(groundings=())]
 
 
@@ -152,7 +152,7 @@ def answers(*rows: list[int], score: float = -1.0) -> Beams:
     return Beams(tokens, torch.full((1, len(rows)), score))
 
 
-def test_answers_that_are_no_boxes_are_left_out_and_said(
+def test_ofa_grounder_with_invalid_beams_drops_them_with_w147(
     folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = ([500, 0, 100, 999], [10, 10, 10, 20], [0, 0, 999, 999], [5, 9, 7, 3])
@@ -163,25 +163,25 @@ def test_answers_that_are_no_boxes_are_left_out_and_said(
     assert [notice.code for notice in found.notices] == ["W147"] and "3 answers" in found.notices[0].message
 
 
-def test_weights_that_give_no_numbers(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ofa_grounder_nan_raises_unavailable(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OfaGrounder, "search", lambda self, memory: answers([0, 0, 1, 1], score=math.nan))
     with pytest.raises(ToolUnavailable):
         a_tool(folder).run([a_request(QUERIES[0])], media)
 
 
 @pytest.mark.parametrize("expansion", ["word " * 2000, "x" * 20000])
-def test_long_expressions_are_cut_and_said(folder: Path, media: Media, expansion: str) -> None:
+def test_ofa_grounder_with_long_expression_truncates_it_with_w145(folder: Path, media: Media, expansion: str) -> None:
     found = a_tool(folder).run([a_request(a_query("Ada", expansion))], media)[0]
     assert "W145" in [notice.code for notice in found.notices]
 
 
-def test_expressions_without_words_are_refused(folder: Path, media: Media) -> None:
+def test_ofa_grounder_with_wordless_expression_raises_e109(folder: Path, media: Media) -> None:
     query = ReferringQuery(text="x", label="PER", category="PER", expression=" – ")
     with pytest.raises(NamepinError) as caught:
         a_tool(folder).run([a_request(query)], media)
     assert caught.value.code == "E109"
 
 
-def test_fingerprint_is_of_weights_and_settings_that_count(folder: Path) -> None:
+def test_ofa_grounder_fingerprint_depends_on_relevant_settings_only(folder: Path) -> None:
     assert a_tool(folder).fingerprint == a_tool(folder, text_batch=2).fingerprint
     assert a_tool(folder).fingerprint != a_tool(folder, beams=4).fingerprint

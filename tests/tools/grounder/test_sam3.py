@@ -48,7 +48,7 @@ def a_request(*queries: ReferringQuery) -> GroundRequest:
     return GroundRequest(image=REF, text="a post", queries=queries)
 
 
-def test_boxes_are_the_instances_in_order_of_score(folder: Path, media: Media) -> None:
+def test_sam3_grounder_boxes_are_instances_by_descending_score(folder: Path, media: Media) -> None:
     tool = a_tool(folder, most=6)
     found = tool.run([a_request(a_query())], media)[0].groundings[0]
     instances = tool.sam.instances(tool.sam.features(PICTURE), "a tall man")
@@ -74,12 +74,12 @@ def test_boxes_are_the_instances_in_order_of_score(folder: Path, media: Media) -
         ("expression", "Ada – Co (PER) – a man", "Ada – Co (PER) – a man"),
     ],
 )
-def test_the_words_that_are_asked(ask: Part, expression: str, expected: str) -> None:
+def test_phrase_of_query_returns_asked_words(ask: Part, expression: str, expected: str) -> None:
     query = ReferringQuery(text="Ada – Co", label="PER", category="athlete", expression=expression)
     assert phrase(query, ask) == expected
 
 
-def test_one_question_for_equal_phrases(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam3_grounder_asks_equal_phrases_once(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     real = Sam3.instances
     monkeypatch.setattr(
@@ -91,7 +91,7 @@ def test_one_question_for_equal_phrases(folder: Path, media: Media, monkeypatch:
     assert len(found.groundings) == 2 and found.groundings[0] == found.groundings[1]
 
 
-def test_threshold_and_number_of_boxes(folder: Path, media: Media) -> None:
+def test_sam3_grounder_threshold_and_most_select_best_boxes(folder: Path, media: Media) -> None:
     every = a_tool(folder, most=6).run([a_request(a_query())], media)[0].groundings[0].boxes
     assert a_tool(folder, most=1).run([a_request(a_query())], media)[0].groundings[0].boxes == every[:1]
     nothing = a_tool(folder, threshold=1.0).run([a_request(a_query())], media)[0].groundings[0]
@@ -101,7 +101,7 @@ def test_threshold_and_number_of_boxes(folder: Path, media: Media) -> None:
     )
 
 
-def test_a_long_phrase_is_cut_and_said(folder: Path, media: Media) -> None:
+def test_sam3_grounder_with_long_phrase_truncates_it_with_w145(folder: Path, media: Media) -> None:
     """32 tokens with the two at its ends: 30 letters of the tiny vocabulary."""
     long, short = a_query("b" * 90), a_query("b" * 30)
     cut = a_tool(folder).run([a_request(long)], media)[0]
@@ -110,7 +110,7 @@ def test_a_long_phrase_is_cut_and_said(folder: Path, media: Media) -> None:
     assert "W145" not in [notice.code for notice in whole.notices]
 
 
-def test_special_tokens_in_a_phrase_are_letters_nobody_meant(folder: Path, media: Media) -> None:
+def test_sam3_grounder_ignores_special_tokens_in_phrase(folder: Path, media: Media) -> None:
     tool = a_tool(folder)
     plain, forged = tool.run([a_request(a_query("a tall man")), a_request(a_query("a<|endoftext|>tall man"))], media)
     assert plain == forged
@@ -120,7 +120,7 @@ def instances(scores: list[float], boxes: list[list[float]], mask: float = 1.0) 
     return Instances(torch.full((len(boxes), 4, 4), mask), torch.tensor(boxes), torch.tensor(scores))
 
 
-def test_boxes_that_are_none_are_left_out_and_said(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam3_grounder_invalid_boxes_warn_w147(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = [[0.9, 0.1, 0.2, 0.8], [-0.5, 0.0, 0.5, 2.0], [1.1, 0.0, 1.5, 1.0], [0.3, 0.3, 0.3, 0.6]]
     found = instances([0.9, 0.5, 0.8, 0.7], boxes)
     monkeypatch.setattr(Sam3, "instances", lambda self, features, text: found)
@@ -134,7 +134,7 @@ def test_boxes_that_are_none_are_left_out_and_said(folder: Path, media: Media, m
 
 
 @pytest.mark.parametrize("broken", [([math.nan], [[0.0, 0, 1, 1]]), ([0.9], [[0.0, math.inf, 1, 1]])])
-def test_answers_that_are_no_numbers(
+def test_sam3_grounder_with_non_finite_numbers_raises_tool_unavailable(
     folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch, broken: tuple[list[float], list[list[float]]]
 ) -> None:
     monkeypatch.setattr(Sam3, "instances", lambda self, features, text: instances(*broken))
@@ -142,7 +142,7 @@ def test_answers_that_are_no_numbers(
         a_tool(folder).run([a_request(a_query())], media)
 
 
-def test_no_queries_missing_pictures_and_no_words(folder: Path) -> None:
+def test_sam3_grounder_without_queries_words_or_picture_returns_none_or_raises(folder: Path) -> None:
     tool = a_tool(folder)
     assert tool.run([a_request()], Media()) == [Groundings(groundings=())]
     with pytest.raises(NamepinError, match="E120"):
@@ -153,7 +153,7 @@ def test_no_queries_missing_pictures_and_no_words(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("image", [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white")])
-def test_masks_have_the_pictures_size(folder: Path, image: Image.Image) -> None:
+def test_sam3_grounder_masks_have_picture_size(folder: Path, image: Image.Image) -> None:
     asked = GroundRequest(image=image_ref(image), text="", queries=(a_query(),))
     grounded = a_tool(folder).run([asked], Media(images={REF.sha256: image}))[0].groundings[0]
     assert grounded.mask is not None and grounded.mask.size == (image.height, image.width)
@@ -162,6 +162,6 @@ def test_masks_have_the_pictures_size(folder: Path, image: Image.Image) -> None:
         assert 0 <= x1 < x2 <= image.width and 0 <= y1 < y2 <= image.height
 
 
-def test_the_segmenter_shares_the_net(folder: Path) -> None:
+def test_sam3_grounder_and_segmenter_share_weights(folder: Path) -> None:
     grounder = a_tool(folder)
     assert Sam3Segmenter(Sam3SegmenterConfig(sam=grounder.config.sam)).sam is grounder.sam

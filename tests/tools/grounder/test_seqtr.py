@@ -62,7 +62,7 @@ def close(found: Tensor, wanted: "np.ndarray[tuple[int, ...], np.dtype[np.float6
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_the_references_numbers(kind: str) -> None:
+def test_seqtr_forward_equals_golden_arrays_of_reference(kind: str) -> None:
     """Arrays of the authors' own code, in float64: features, tokens, and the logits at each step."""
     golden = np.load(GOLDEN_FILE)
     net = tiny_seqtr.tiny_net(SIZES[kind]).double()
@@ -88,7 +88,7 @@ def test_the_references_numbers(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_writing_step_by_step_is_one_pass_over_the_whole(kind: str) -> None:
+def test_seqtr_stepwise_decoding_equals_whole_pass(kind: str) -> None:
     """The decoder written out with torch's attention and a mask of the future, where ours keeps what it computed."""
     net, ids = tiny_seqtr.tiny_net(SIZES[kind], seed=3).double(), torch.tensor([[3, 4, 0, 0], [5, 1, 7, 8]])
     with torch.no_grad():
@@ -129,7 +129,7 @@ def torch_attention(ours: Attention) -> nn.MultiheadAttention:
     return theirs.eval()
 
 
-def test_the_published_sizes() -> None:
+def test_seqtr_state_dict_has_published_tensor_count() -> None:
     """521 tensors, as in the authors' configurations; one more where one net does both tasks."""
     with torch.device("meta"):
         counts = [len(Seqtr(SeqtrSizes(positions=places, tasks=places == 42)).state_dict()) for places in (5, 37, 42)]
@@ -138,7 +138,7 @@ def test_the_published_sizes() -> None:
     assert SeqtrSizes(positions=42, tasks=True).corners == 18
 
 
-def test_words() -> None:
+def test_normalise_words_and_vocabulary_equal_reference() -> None:
     assert normalise_words("The U.S. man's (left) T-shirt/cap!") == ["the", "us", "mans", "left", "t", "shirt", "cap"]
     assert list(tiny_seqtr.WORDS)[:6] == ["PAD", "UNK", "CLS", "a", "woman", "in"]
     assert vocabulary_of({"train": [{"expressions": ["a a b"]}]}) == {"PAD": 0, "UNK": 1, "CLS": 2, "a": 3, "b": 4}
@@ -149,14 +149,14 @@ def test_words() -> None:
 @pytest.mark.parametrize(
     "words", [{}, {"PAD": 0, "a": 1}, {"PAD": 1, "UNK": 0}, {"PAD": 0, "UNK": 5}, {"PAD": 0, "UNK": True}, None]
 )
-def test_vocabularies_that_do_not_fit(words: dict[str, int] | None, tmp_path: Path) -> None:
+def test_load_vocabulary_with_misfit_words_raises_e218(words: dict[str, int] | None, tmp_path: Path) -> None:
     if words is not None:
         (tmp_path / FILE).write_text(json.dumps(words))
     with pytest.raises(NamepinError, match="E218"):
         load_vocabulary(tmp_path / FILE, 2)
 
 
-def test_pictures_are_scaled_and_filled_up() -> None:
+def test_prepare_scales_and_pads_picture() -> None:
     pixels = np.full((427, 640, 3), 200, dtype=np.uint8)
     tensor, width, height = prepare(pixels, 640)
     assert tensor.shape == (3, 448, 640) and (width, height) == (640, 448)
@@ -167,7 +167,7 @@ def test_pictures_are_scaled_and_filled_up() -> None:
 
 
 @given(st.integers(20, 3000), st.integers(20, 3000), st.tuples(*[st.integers(0, 999)] * 4))
-def test_boxes_lie_in_the_picture(wide: int, high: int, tokens: tuple[int, int, int, int]) -> None:
+def test_box_of_tokens_lies_in_picture_or_is_none(wide: int, high: int, tokens: tuple[int, int, int, int]) -> None:
     seen = EncodedPicture(torch.zeros(0), wide * 1.05, float(high))
     box = box_of(tokens, seen, 1000, (wide, high))
     left, top, right, bottom = tokens
@@ -179,7 +179,7 @@ def test_boxes_lie_in_the_picture(wide: int, high: int, tokens: tuple[int, int, 
     assert box is not None and box[2] <= wide
 
 
-def test_outlines_end_where_they_say() -> None:
+def test_corners_of_tokens_end_at_end_token() -> None:
     seen = EncodedPicture(torch.zeros(0), 100.0, 50.0)
     assert corners_of([0, 10, 20, 39, 40, 5], seen, 40) == [(0, 12.5), (50, 48.75)]
     assert corners_of([0, 10, 20, 40, 3], seen, 40) == [(0, 12.5)]
@@ -188,7 +188,7 @@ def test_outlines_end_where_they_say() -> None:
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_batches_and_company_change_nothing(kind: str, weights: dict[str, Path], media: Media) -> None:
+def test_seqtr_grounder_answers_are_independent_of_batch(kind: str, weights: dict[str, Path], media: Media) -> None:
     alone = [a_tool(weights[kind]).run([a_request(query)], media)[0].groundings[0] for query in QUERIES]
     for batch in (1, 2, 8):
         found = a_tool(weights[kind], text_batch=batch).run([a_request(*QUERIES)], media)[0].groundings
@@ -196,7 +196,7 @@ def test_batches_and_company_change_nothing(kind: str, weights: dict[str, Path],
         assert [one.mask for one in found] == [one.mask for one in alone]
 
 
-def test_the_picture_is_encoded_once(weights: dict[str, Path], media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seqtr_encodes_picture_once(weights: dict[str, Path], media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[Tensor] = []
     look = Seqtr.look
 
@@ -220,7 +220,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, box: list[int] | None, outline: lis
 SQUARE = [5, 5, 15, 5, 15, 15, 5, 15, 40, 0, 0, 0, 0]
 
 
-def test_an_outline_is_a_mask_and_its_box(
+def test_seqtr_grounder_outline_becomes_mask_and_tight_box(
     weights: dict[str, Path], media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, None, SQUARE)
@@ -234,7 +234,7 @@ def test_an_outline_is_a_mask_and_its_box(
     assert alone.mask is None and alone.boxes == found.groundings[0].boxes
 
 
-def test_both_tasks_keep_the_box_that_was_written(
+def test_seqtr_grounder_with_both_tasks_keeps_written_box(
     weights: dict[str, Path], media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, [0, 0, 20, 20], SQUARE)
@@ -255,7 +255,7 @@ def test_both_tasks_keep_the_box_that_was_written(
         ("mask", [0, 39, 39, 39, 20, 39] + [40] * 7),
     ],
 )
-def test_answers_that_are_nothing_are_left_out_and_said(
+def test_seqtr_grounder_with_degenerate_answer_returns_none_with_w147(
     kind: str, tokens: list[int], weights: dict[str, Path], media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(monkeypatch, tokens if kind == "box" else None, tokens if kind == "mask" else None)
@@ -265,7 +265,7 @@ def test_answers_that_are_nothing_are_left_out_and_said(
 
 
 @pytest.mark.parametrize("kind", ["box", "mask"])
-def test_weights_that_give_no_numbers(
+def test_seqtr_grounder_with_nan_probability_raises_tool_unavailable(
     kind: str, weights: dict[str, Path], media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [0, 0, 9, 9]
@@ -274,7 +274,7 @@ def test_weights_that_give_no_numbers(
         a_tool(weights[kind]).run([a_request(QUERIES[0])], media)
 
 
-def test_what_is_not_read_is_said(weights: dict[str, Path], media: Media) -> None:
+def test_seqtr_grounder_with_long_or_unknown_words_warns_w145_or_w148(weights: dict[str, Path], media: Media) -> None:
     queries = (a_query("Ada", "woman " * 500), a_query("Xyzzy", "qwertz"))
     found = a_tool(weights["box"]).run([a_request(*queries)], media)[0]
     said = {notice.code: notice.message for notice in found.notices}
@@ -283,7 +283,7 @@ def test_what_is_not_read_is_said(weights: dict[str, Path], media: Media) -> Non
     assert "W148" in [notice.code for notice in a_tool(weights["box"]).run([a_request(query)], media)[0].notices]
 
 
-def test_how_many_places_a_sentence_has_matters(weights: dict[str, Path]) -> None:
+def test_seqtr_sentence_padding_changes_encoding_and_fingerprint(weights: dict[str, Path]) -> None:
     """The GRU reads backwards from the last place, filled or not, so weights want the number they were trained with."""
     net = tiny_seqtr.tiny_net()
     short, long = torch.tensor([[3, 4, 5]]), torch.tensor([[3, 4, 5, 0, 0]])
@@ -292,11 +292,11 @@ def test_how_many_places_a_sentence_has_matters(weights: dict[str, Path]) -> Non
     assert a_tool(weights["box"], text_batch=1).fingerprint == a_tool(weights["box"]).fingerprint
 
 
-def test_no_queries_need_no_picture(weights: dict[str, Path]) -> None:
+def test_seqtr_grounder_without_queries_needs_no_picture(weights: dict[str, Path]) -> None:
     assert a_tool(weights["box"]).run([a_request()], Media()) == [Groundings(groundings=())]
 
 
-def test_refusals(weights: dict[str, Path], media: Media) -> None:
+def test_seqtr_grounder_with_unsupported_request_raises_coded_error(weights: dict[str, Path], media: Media) -> None:
     with pytest.raises(NamepinError, match="E217.*boxes, not masks"):
         a_tool(weights["box"], task="mask")
     query = ReferringQuery(text="x", label="PER", category="PER", expression=" – ")
@@ -306,7 +306,7 @@ def test_refusals(weights: dict[str, Path], media: Media) -> None:
         a_tool(weights["box"]).run([a_request(QUERIES[0])], Media())
 
 
-def test_the_moving_average_is_taken_where_there_is_one(tmp_path: Path) -> None:
+def test_load_seqtr_takes_moving_average_when_present(tmp_path: Path) -> None:
     plain, average = tiny_seqtr.tiny_net(), tiny_seqtr.tiny_net(seed=1)
     path = tiny_seqtr.save(plain, tmp_path, average=average)
     for wanted, flag in ((average, True), (plain, False)):
@@ -345,7 +345,9 @@ BIAS = "head.predictor.2.fc.bias"
         (_file({BIAS: _Code()}), "E214"),
     ],
 )
-def test_bad_files(data: bytes, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seqtr_with_bad_checkpoint_raises_coded_error_and_runs_no_code(
+    data: bytes, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "det_best.pth").write_bytes(data)
     (tmp_path / FILE).write_text(json.dumps(tiny_seqtr.WORDS))
     with pytest.raises(NamepinError) as caught:

@@ -24,13 +24,13 @@ def pool() -> "DecoderPool":
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
-def test_a_process_gives_the_same_pixels(pool: DecoderPool, kind: str) -> None:
+def test_decoder_pool_pixels_equal_decode_in_process(pool: DecoderPool, kind: str) -> None:
     data = hostile.encoded(kind)
     assert pool.decode(data, PIXELS, 60).tobytes() == decode(data, PIXELS).tobytes()
     pool.close()
 
 
-def test_a_picture_past_its_deadline_is_given_up_and_the_next_one_is_decoded(pool: DecoderPool) -> None:
+def test_decoder_pool_past_deadline_raises_too_slow_and_decodes_next(pool: DecoderPool) -> None:
     with pytest.raises(TooSlow):
         pool.decode(hostile.slow_jpeg(), PIXELS, 0.01)
     assert pool.decode(hostile.encoded("GIF"), PIXELS, 60).size == (32, 24)
@@ -41,7 +41,7 @@ def test_a_picture_past_its_deadline_is_given_up_and_the_next_one_is_decoded(poo
         pool.decode(hostile.encoded("GIF"), PIXELS, 60)
 
 
-def test_a_process_that_was_ended_by_somebody_else_is_replaced(pool: DecoderPool) -> None:
+def test_decoder_pool_replaces_killed_process(pool: DecoderPool) -> None:
     assert pool.decode(hostile.encoded("GIF"), PIXELS, 60).size == (32, 24)
     first = pool._idle[0]._process
     first.kill()
@@ -51,7 +51,7 @@ def test_a_process_that_was_ended_by_somebody_else_is_replaced(pool: DecoderPool
     pool.close()
 
 
-def test_closing_ends_a_picture_that_is_being_decoded(pool: DecoderPool) -> None:
+def test_decoder_pool_close_stops_pending_pictures(pool: DecoderPool) -> None:
     outcome: list[str] = []
 
     def work() -> None:
@@ -72,7 +72,7 @@ def test_closing_ends_a_picture_that_is_being_decoded(pool: DecoderPool) -> None
     assert "given up" in outcome and len(outcome) == 6
 
 
-def test_slow_pictures_hold_up_no_cheap_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_image_of_cheap_picture_bypasses_busy_decoder_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """All decoders' processes are taken, and others wait for them."""
     pool = DecoderPool(1)
     monkeypatch.setattr(load, "_processes", pool)
@@ -96,7 +96,7 @@ def _given_up(data: bytes) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_process_ends_with_its_parent_also_in_the_middle_of_a_picture() -> None:
+def test_decoder_process_ends_with_its_parent() -> None:
     script = """
 import os, sys, threading, time
 from namepin.tools.images.decoder_pool import DecoderPool
@@ -130,7 +130,7 @@ def _runs(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_forked_child_has_decoders_of_its_own() -> None:
+def test_decoder_pool_in_forked_child_starts_own_processes() -> None:
     """In a process of its own: this one has threads of many libraries, which a fork does not survive."""
     script = """
 import os
@@ -150,7 +150,7 @@ assert load.load_image(encoded("GIF")).image.size == (32, 24)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="no /proc here")
-def test_a_process_has_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_process_environment_contains_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "NAMEPIN_TOKENS", "NAMEPIN_DATABASE_URL"):
         monkeypatch.setenv(name, "a-secret-of-the-parent")
     pool = DecoderPool(1)

@@ -26,12 +26,12 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bomb_is_refused_before_it_is_decoded(name: str) -> None:
+def test_check_header_of_picture_bomb_raises_too_large(name: str) -> None:
     with pytest.raises(TooLarge):
         check_header(BOMBS[name], MAX_PIXELS)
 
 
-def test_the_jpeg_bomb_is_small() -> None:
+def test_jpeg_bomb_fixture_is_below_200_kilobytes() -> None:
     assert len(BOMBS["a progressive JPEG of 72 KB with thousands of scans"]) < 200_000
 
 
@@ -56,12 +56,12 @@ def test_the_jpeg_bomb_is_small() -> None:
         (hostile.webp_of_many_chunks(0, (4000, 4000)), False),
     ],
 )
-def test_only_what_is_cheap_for_sure_is_called_so(data: bytes, cheap: bool) -> None:
+def test_check_header_reports_cheap_pictures_only_as_cheap(data: bytes, cheap: bool) -> None:
     assert check_header(data, MAX_PIXELS) is cheap
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
-def test_a_file_cut_anywhere_is_walked_without_an_error(kind: str) -> None:
+def test_check_header_of_truncated_file_raises_nothing(kind: str) -> None:
     data = hostile.encoded(kind)
     for end in range(len(data)):
         check_header(data[:end], MAX_PIXELS)

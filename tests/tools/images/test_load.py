@@ -53,7 +53,7 @@ def png_header_only(width: int, height: int) -> bytes:
         ("TIFF", {"compression": "tiff_lzw"}),
     ],
 )
-def test_common_formats(kind: str, options: dict[str, object]) -> None:
+def test_load_image_of_common_format_returns_rgb_pixels(kind: str, options: dict[str, object]) -> None:
     data = encoded(two_tone(), kind, **options)
     loaded = load_image(data)
     assert loaded.image.mode == "RGB"
@@ -64,7 +64,7 @@ def test_common_formats(kind: str, options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_exif_orientation_makes_the_picture_upright(kind: str, orientation: int) -> None:
+def test_load_image_with_exif_orientation_returns_upright_picture(kind: str, orientation: int) -> None:
     # `stored` is what a camera held that way writes: the inverse of the turn that the tag asks for.
     stored_turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     upright = two_tone(48, 32)
@@ -78,18 +78,18 @@ def test_exif_orientation_makes_the_picture_upright(kind: str, orientation: int)
     assert near(loaded.image, (12, 24), RED, 40) and near(loaded.image, (40, 8), BLUE, 40)
 
 
-def test_damaged_exif_leaves_the_picture_as_stored() -> None:
+def test_load_image_with_damaged_exif_keeps_stored_orientation() -> None:
     loaded = load_image(encoded(two_tone(), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01broken"))
     assert loaded.image.size == (32, 16)
 
 
-def test_cmyk_jpeg() -> None:
+def test_load_image_of_cmyk_jpeg_returns_right_colours() -> None:
     loaded = load_image(encoded(two_tone().convert("CMYK"), "JPEG", quality=95))
     assert near(loaded.image, (10, 10), RED, 30) and near(loaded.image, (28, 10), BLUE, 30)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(kind: str) -> None:
+def test_load_image_of_16_bit_grey_scales_values(kind: str) -> None:
     ramp = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (4, 1))
     loaded = load_image(encoded(Image.fromarray(ramp), kind))
     grey = np.asarray(loaded.image)[0, :, 0].astype(int)
@@ -97,13 +97,13 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(kind: str) -> None:
 
 
 @pytest.mark.parametrize("values", [np.linspace(-3.0, 5.0, 64), np.linspace(0, 2**31 - 1, 64).astype(np.int32)])
-def test_float_and_32_bit_tiff_is_stretched(values: np.ndarray) -> None:
+def test_load_image_of_float_or_32_bit_tiff_stretches_values(values: np.ndarray) -> None:
     picture = Image.fromarray(np.tile(values.astype(np.float32 if values.dtype.kind == "f" else np.int32), (4, 1)))
     grey = np.asarray(load_image(encoded(picture, "TIFF")).image)[0, :, 0]
     assert grey[0] == 0 and grey[-1] == 255 and 120 <= grey[32] <= 135
 
 
-def test_alpha_is_flattened_on_white() -> None:
+def test_load_image_with_alpha_flattens_on_white() -> None:
     picture = two_tone().convert("RGBA")
     picture.putpixel((20, 8), (0, 0, 0, 0))
     picture.putpixel((21, 8), (0, 0, 0, 128))
@@ -123,7 +123,7 @@ def test_alpha_is_flattened_on_white() -> None:
         (["white", "black"], (118, 118, 118)),
     ],
 )
-def test_what_is_cut_out_of_transparency_keeps_its_contrast(colours: list[str], ground: tuple[int, int, int]) -> None:
+def test_load_image_of_transparent_text_keeps_contrast(colours: list[str], ground: tuple[int, int, int]) -> None:
     picture = Image.new("RGBA", (200, 80))
     draw = ImageDraw.Draw(picture)
     for number, colour in enumerate(colours):
@@ -133,7 +133,7 @@ def test_what_is_cut_out_of_transparency_keeps_its_contrast(colours: list[str], 
         assert loaded.image.getpixel((199, 79)) == ground, kind
 
 
-def test_a_white_page_with_transparent_corners_or_a_shadow_stays_on_white() -> None:
+def test_load_image_of_white_page_with_transparent_edge_keeps_white_background() -> None:
     corners = Image.new("RGBA", (100, 100), "white")
     corners.paste((0, 0, 0, 0), (0, 0, 10, 10))
     shadowed = Image.new("RGBA", (140, 140))
@@ -143,7 +143,7 @@ def test_a_white_page_with_transparent_corners_or_a_shadow_stays_on_white() -> N
         assert load_image(encoded(picture, "PNG")).image.getpixel((0, 0)) == WHITE
 
 
-def test_avif_and_heic() -> None:
+def test_load_image_reads_avif_and_heic() -> None:
     assert near(load_image(encoded(two_tone(64, 32), "AVIF", quality=95)).image, (20, 20), RED, 30)
     pillow_heif = pytest.importorskip("pillow_heif")
     file = io.BytesIO()
@@ -151,12 +151,12 @@ def test_avif_and_heic() -> None:
     assert near(load_image(file.getvalue()).image, (20, 20), RED, 30)
 
 
-def test_heic_is_named_where_nothing_reads_it() -> None:
+def test_load_image_of_unreadable_heic_raises_e123() -> None:
     with pytest.raises(NamepinError, match="E123.*HEIC"):
         load_image(b"\0\0\0\x18ftypheic" + bytes(40))
 
 
-def test_palette_with_transparency() -> None:
+def test_load_image_of_palette_with_transparency_flattens_on_white() -> None:
     picture = Image.new("P", (8, 8), 0)
     picture.putpalette([200, 0, 0, 0, 200, 0])
     picture.putpixel((3, 3), 1)
@@ -164,18 +164,18 @@ def test_palette_with_transparency() -> None:
     assert loaded.image.getpixel((0, 0)) == WHITE and loaded.image.getpixel((3, 3)) == (0, 200, 0)
 
 
-def test_first_frame_of_an_animation() -> None:
+def test_load_image_of_animation_returns_first_frame() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
     for kind in ("GIF", "WEBP", "TIFF"):
         loaded = load_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
         assert near(loaded.image, (8, 8), RED, 20), kind
 
 
-def test_one_pixel() -> None:
+def test_load_image_of_one_pixel_returns_it() -> None:
     assert load_image(encoded(Image.new("1", (1, 1), 1), "PNG")).image.getpixel((0, 0)) == WHITE
 
 
-def test_path_and_bytes_agree(tmp_path: Path) -> None:
+def test_load_image_of_path_and_bytes_gives_equal_ref(tmp_path: Path) -> None:
     file = tmp_path / "two tone.png"
     file.write_bytes(encoded(two_tone(), "PNG"))
     assert load_image(file).ref == load_image(str(file)).ref == load_image(file.read_bytes()).ref
@@ -200,7 +200,7 @@ BAD_BYTES = {
 
 
 @pytest.mark.parametrize("name", BAD_BYTES)
-def test_bad_bytes(name: str) -> None:
+def test_load_image_of_bad_bytes_raises_coded_error(name: str) -> None:
     data, code = BAD_BYTES[name]
     with pytest.raises(NamepinError) as caught:
         load_image(data)
@@ -219,7 +219,7 @@ def test_pixel_limit_is_inclusive() -> None:
     assert load_image(encoded(two_tone(), "PNG"), max_pixels=32 * 16).image.size == (32, 16)
 
 
-def test_byte_limit(tmp_path: Path) -> None:
+def test_load_image_beyond_byte_limit_raises_e125(tmp_path: Path) -> None:
     file = tmp_path / "big.png"
     file.write_bytes(encoded(two_tone(), "PNG"))
     with pytest.raises(NamepinError, match="E125"):
@@ -228,7 +228,7 @@ def test_byte_limit(tmp_path: Path) -> None:
         load_image(file.read_bytes(), max_bytes=20)
 
 
-def test_bad_paths(tmp_path: Path) -> None:
+def test_load_image_of_bad_path_raises_e120_or_e121(tmp_path: Path) -> None:
     cases = {
         str(tmp_path / "absent.jpg"): "E120",
         "nul\0byte.jpg": "E120",
@@ -245,7 +245,7 @@ def test_bad_paths(tmp_path: Path) -> None:
         assert caught.value.code == code, path
 
 
-def test_large_picture_within_a_raised_limit_gives_no_warning() -> None:
+def test_load_image_of_large_picture_within_raised_limit_gives_no_warning() -> None:
     # Between Pillow's warning (89 MP) and its error (179 MP); pytest turns a warning that escapes into a failure.
     with pytest.raises(NamepinError, match="E124"):
         load_image(png_header_only(10_000, 10_000), max_pixels=100_000_000)

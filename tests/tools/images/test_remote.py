@@ -41,7 +41,7 @@ from support.loopback import serving
         "https://[fd00::1]/",
     ],
 )
-def test_refused(address: str) -> None:
+def test_fetch_of_disallowed_address_raises_e126_or_e127(address: str) -> None:
     with pytest.raises(NamepinError) as caught:
         fetch(address, timeout_s=2)
     assert caught.value.code in ("E126", "E127")
@@ -87,16 +87,16 @@ def test_refused(address: str) -> None:
         ("2606:2800:220:1:248:1893:25c8:1946", True),
     ],
 )
-def test_public_addresses(ip: str, public: bool) -> None:
+def test_is_public_is_true_for_global_addresses_only(ip: str, public: bool) -> None:
     assert is_public(ip) is public
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+def test_fetch_with_one_private_address_of_host_is_refused() -> None:
     with pytest.raises(NamepinError, match="public internet"):
         fetch("https://example.com/a", resolve=lambda host, port: ["93.184.216.34", "127.0.0.1"])
 
 
-def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_connects_to_address_checked_at_first_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that means another machine a moment later (DNS rebinding) means nothing."""
     answers, connected = iter([["93.184.216.34"], ["127.0.0.1"]]), list[tuple[str, int]]()
 
@@ -173,7 +173,7 @@ def site() -> Iterator[dict[str, Any]]:
         }
 
 
-def test_a_picture_is_read(site: dict[str, Any]) -> None:
+def test_fetch_follows_redirect_and_returns_picture_bytes(site: dict[str, Any]) -> None:
     assert fetch(site["base"] + "/picture", **site["options"]) == b"x" * 1000
     assert fetch(site["base"] + "/to//picture", **site["options"]) == b"x" * 1000
 
@@ -189,18 +189,18 @@ def test_a_picture_is_read(site: dict[str, Any]) -> None:
         ("/to/file:///etc/passwd", "E126", {}),
     ],
 )
-def test_every_redirect_and_bound_is_checked(site: dict[str, Any], path: str, code: str, options: Any) -> None:
+def test_fetch_beyond_bounds_raises_coded_error(site: dict[str, Any], path: str, code: str, options: Any) -> None:
     with pytest.raises(NamepinError) as caught:
         fetch(site["base"] + path, **site["options"], **options)
     assert caught.value.code == code
 
 
-def test_a_circle_of_redirects_ends(site: dict[str, Any]) -> None:
+def test_fetch_with_endless_redirects_raises(site: dict[str, Any]) -> None:
     with pytest.raises(NamepinError, match="redirects"):
         fetch(site["base"] + "/to/" * 9 + "x", **site["options"])
 
 
-def test_the_certificate_must_be_the_hosts(site: dict[str, Any]) -> None:
+def test_fetch_with_certificate_of_other_host_raises_e127(site: dict[str, Any]) -> None:
     options = {**site["options"], "resolve": lambda host, port: ["127.0.0.1"]}
     with pytest.raises(NamepinError, match="E127"):
         fetch(site["base"].replace("pictures.test", "other.test") + "/picture", **options)

@@ -49,16 +49,16 @@ def written(messages: list[BaseMessage]) -> str:
     return "".join(f"[{ROLES[m.type]}]\n{m.content}\n" for m in messages)
 
 
-def test_prompt_is_the_golden_one() -> None:
+def test_knowledge_prompt_equals_golden_file() -> None:
     assert written(prompt(COLLINS)) == GOLDEN_FILE.read_text(encoding="utf-8")
 
 
-def test_examples_are_wrapped_as_the_answer_is_asked_for() -> None:
+def test_knowledge_prompt_examples_are_json_answers() -> None:
     answers = [m.content for m in prompt(FALCON) if m.type == "ai"]
     assert [json.loads(str(a)) for a in answers] == [{"explanation": text} for _, text in EXAMPLES]
 
 
-def test_without_a_caption_only_that_sentence_goes() -> None:
+def test_knowledge_prompt_without_caption_omits_caption_sentence() -> None:
     with_caption = str(prompt(COLLINS)[-1].content)
     without = str(prompt(KnowledgeRequest(text=COLLINS.text))[-1].content)
     sentence = f" Accordingly, it is corresponding caption: <caption>{COLLINS.caption}</caption>."
@@ -72,7 +72,7 @@ INJECTION = (
 
 
 @given(st.text(max_size=50), st.sampled_from(["text", "caption"]))
-def test_strangers_cannot_leave_their_tags(noise: str, where: str) -> None:
+def test_knowledge_prompt_with_hostile_text_keeps_it_inside_tags(noise: str, where: str) -> None:
     hostile = noise + INJECTION + noise
     request = KnowledgeRequest(**{"text": "a post", "caption": "a caption", where: hostile})
     messages = prompt(request)
@@ -99,7 +99,7 @@ READABLE = {
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_answers_that_can_be_read(name: str) -> None:
+def test_parse_of_readable_answer_returns_explanation(name: str) -> None:
     assert parse(Reply(text=READABLE[name])) == Explanation(explanation="A cat.")
 
 
@@ -116,18 +116,18 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_answers_that_cannot_be_read(name: str) -> None:
+def test_parse_of_unreadable_answer_returns_problem(name: str) -> None:
     text, problem = UNREADABLE[name]
     found = parse(Reply(text=text))
     assert isinstance(found, str) and problem in found and "secret" not in found
 
 
-def test_a_broken_escape_becomes_a_character_that_can_be_stored() -> None:
+def test_parse_of_lone_surrogate_escape_replaces_it() -> None:
     assert parse(Reply(text='{"explanation": "A \\ud800 cat."}')) == Explanation(explanation="A \ufffd cat.")
 
 
 @given(st.text(max_size=200), st.booleans())
-def test_any_answer_is_read_or_named(text: str, cut: bool) -> None:
+def test_parse_of_any_answer_returns_explanation_or_problem(text: str, cut: bool) -> None:
     assert isinstance(parse(Reply(text=text, cut=cut)), Explanation | str)
 
 
@@ -172,7 +172,7 @@ def url(model: Path) -> Iterator[str]:
         yield address
 
 
-def test_a_real_model_explains_posts(url: str, model: Path, tmp_path: Path) -> None:
+def test_chat_knowledge_with_real_model_explains_posts(url: str, model: Path, tmp_path: Path) -> None:
     tool = ChatKnowledge(config(url, tmp_path, model=str(model)))
     answers = tool.run([COLLINS, FALCON, SLOPPY, FALCON], Media())
     assert [a.text for a in answers] == [COLLINS_TEXT, FALCON_TEXT, SLOPPY_TEXT, FALCON_TEXT]
@@ -182,7 +182,7 @@ def test_a_real_model_explains_posts(url: str, model: Path, tmp_path: Path) -> N
     assert 30 < spent[1] < spent[2] / 1.9 and all(a.completion_tokens for a in answers)
 
 
-def test_a_real_model_that_cannot_do_it_is_unavailable(url: str, model: Path, tmp_path: Path) -> None:
+def test_chat_knowledge_with_unusable_answers_raises_tool_unavailable(url: str, model: Path, tmp_path: Path) -> None:
     tool = ChatKnowledge(config(url, tmp_path, model=str(model)))
     with pytest.raises(ToolUnavailable, match="two answers in a row are unusable: explanation: Field required"):
         tool.run([COLLINS, STUBBORN], Media())
@@ -194,20 +194,20 @@ def test_a_real_model_that_cannot_do_it_is_unavailable(url: str, model: Path, tm
         gone.run([FALCON], Media())
 
 
-def test_a_model_the_server_does_not_have(url: str, tmp_path: Path) -> None:
+def test_chat_knowledge_with_unknown_model_raises_tool_unavailable(url: str, tmp_path: Path) -> None:
     tool = ChatKnowledge(config(url, tmp_path, model="some/other-model", cache=False))
     with pytest.raises(ToolUnavailable, match="status 400"):
         tool.run([COLLINS], Media())
     assert not list(tmp_path.iterdir())
 
 
-def test_the_token_bound_reaches_the_model(url: str, model: Path, tmp_path: Path) -> None:
+def test_chat_knowledge_max_tokens_bounds_answer(url: str, model: Path, tmp_path: Path) -> None:
     tool = ChatKnowledge(config(url, tmp_path, model=str(model), max_tokens=2))
     with pytest.raises(ToolUnavailable, match="two answers in a row are unusable"):
         tool.run([COLLINS], Media())
 
 
-def test_recorded_knowledge_is_found_by_text() -> None:
+def test_recorded_knowledge_by_text_returns_row_or_raises() -> None:
     tool = RecordedKnowledge({"RT @ a : Hello World": "Named entities: 1. World (place)", "other": "x"})
     (known,) = tool.run([KnowledgeRequest(text="RT @ a :  Hello\nWorld", caption="any")], Media())
     assert known == Knowledge(text="Named entities: 1. World (place)", style=RECORDED_STYLE)
@@ -215,14 +215,14 @@ def test_recorded_knowledge_is_found_by_text() -> None:
         tool.run([KnowledgeRequest(text="other"), KnowledgeRequest(text="unheard of")], Media())
 
 
-def test_recorded_knowledge_has_its_rows_in_the_fingerprint() -> None:
+def test_recorded_knowledge_fingerprint_depends_on_rows_and_style() -> None:
     same = RecordedKnowledge({"b": "2", "a ": "1"}).fingerprint
     assert RecordedKnowledge({"a": "1", "b": "2"}).fingerprint == same
     assert RecordedKnowledge({"a": "1", "b": "3"}).fingerprint != same
     assert RecordedKnowledge({"a": "1", "b": "2"}, style="mine").fingerprint != same
 
 
-def test_fingerprint_holds_what_decides_the_answer(tmp_path: Path) -> None:
+def test_chat_knowledge_fingerprint_depends_on_relevant_settings_only(tmp_path: Path) -> None:
     base = ChatKnowledge(config("http://127.0.0.1:1/v1", tmp_path)).fingerprint
     for harmless in (
         {"base_url": "http://h/v1"},

@@ -159,7 +159,7 @@ def ask_once(client: ChatClient) -> Reply | ToolUnavailable:
     return client.map(work, ["hello"])[0]
 
 
-def test_request_as_the_server_sees_it(server: Faults) -> None:
+def test_chat_client_request_has_expected_path_headers_and_body(server: Faults) -> None:
     server.script = [answer]
     reply = ask_once(ChatClient(config(server, max_tokens=77, seed=5, json_mode=True), "knowledge"))
     assert reply == Reply(text="fine", prompt_tokens=3, completion_tokens=2)
@@ -185,7 +185,7 @@ PASSING: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_a_passing_fault_is_retried(server: Faults, name: str) -> None:
+def test_chat_client_with_transient_fault_retries_and_answers(server: Faults, name: str) -> None:
     server.script = [PASSING[name], PASSING[name], answer]
     reply = ask_once(ChatClient(config(server), "knowledge"))
     assert isinstance(reply, Reply) and reply.text == "fine"
@@ -193,7 +193,7 @@ def test_a_passing_fault_is_retried(server: Faults, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_a_lasting_fault_ends_after_the_retries(server: Faults, name: str) -> None:
+def test_chat_client_with_lasting_fault_raises_e300_after_retries(server: Faults, name: str) -> None:
     server.script = [PASSING[name]]
     failure = ask_once(ChatClient(config(server), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and failure.tool == "knowledge" and failure.code == "E300"
@@ -201,7 +201,7 @@ def test_a_lasting_fault_ends_after_the_retries(server: Faults, name: str) -> No
     assert SECRET not in "".join(traceback.format_exception(failure))
 
 
-def test_waits_double_with_jitter(server: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_client_retry_waits_double_with_jitter(server: Faults, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script = [status(500)]
     waits: list[float] = []
     sleep = asyncio.sleep
@@ -219,20 +219,20 @@ def test_waits_double_with_jitter(server: Faults, monkeypatch: pytest.MonkeyPatc
         assert low <= waits[i] <= high
 
 
-def test_retry_after_is_kept(server: Faults) -> None:
+def test_chat_client_waits_for_retry_after(server: Faults) -> None:
     server.script = [status(429, retry_after="0.4"), answer]
     assert isinstance(ask_once(ChatClient(config(server), "knowledge")), Reply)
     assert server.requests[1][0] - server.requests[0][0] >= 0.4
 
 
-def test_a_wait_beyond_the_bound_is_not_begun(server: Faults) -> None:
+def test_chat_client_with_retry_after_beyond_bound_does_not_retry(server: Faults) -> None:
     server.script = [status(429, retry_after="3600")]
     failure = ask_once(ChatClient(config(server), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("fault", [hang, drip])
-def test_time_is_bounded(server: Faults, fault: Fault) -> None:
+def test_chat_client_with_hanging_server_times_out(server: Faults, fault: Fault) -> None:
     server.script = [fault]
     failure = ask_once(ChatClient(config(server, timeout_s=0.5, retries=1), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and "no answer in time" in failure.what
@@ -241,7 +241,7 @@ def test_time_is_bounded(server: Faults, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
-def test_a_refusal_is_not_retried_and_no_key_is_shown(server: Faults, code: int) -> None:
+def test_chat_client_with_4xx_answer_does_not_retry_and_hides_key(server: Faults, code: int) -> None:
     server.script = [status(code, f"no such model, and your key is {SECRET}")]
     failure = ask_once(ChatClient(config(server), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and len(server.requests) == 1
@@ -249,13 +249,13 @@ def test_a_refusal_is_not_retried_and_no_key_is_shown(server: Faults, code: int)
     assert SECRET not in "".join(traceback.format_exception(failure)) + repr(failure.__cause__)
 
 
-def test_an_account_without_credit_is_not_retried(server: Faults) -> None:
+def test_chat_client_without_credit_does_not_retry(server: Faults) -> None:
     server.script = [status(429, code="insufficient_quota")]
     failure = ask_once(ChatClient(config(server), "knowledge"))
     assert isinstance(failure, ToolUnavailable) and "credit" in failure.mend and len(server.requests) == 1
 
 
-def test_nobody_listens() -> None:
+def test_chat_client_without_listening_server_raises_no_connection() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -264,7 +264,7 @@ def test_nobody_listens() -> None:
     assert "no connection" in failure.what
 
 
-def test_questions_run_side_by_side_within_the_bound(server: Faults) -> None:
+def test_chat_client_map_respects_concurrency(server: Faults) -> None:
     three = threading.Barrier(3, timeout=PATIENCE_S)
 
     def together(handler: Handler) -> None:
@@ -281,14 +281,14 @@ def test_questions_run_side_by_side_within_the_bound(server: Faults) -> None:
     assert server.most_inside == 3
 
 
-def test_one_failure_spoils_no_other_answer(server: Faults) -> None:
+def test_chat_client_map_with_one_failure_keeps_other_answers(server: Faults) -> None:
     server.script = [status(404), answer]
     client = ChatClient(config(server, concurrency=1), "knowledge")
     replies = client.map(lambda ask, item: ask([HumanMessage(item)]), ["a", "b"])
     assert isinstance(replies[0], ToolUnavailable) and isinstance(replies[1], Reply)
 
 
-async def test_called_under_a_running_event_loop(server: Faults) -> None:
+async def test_chat_client_inside_running_loop_answers(server: Faults) -> None:
     server.script = [answer]
     assert isinstance(ask_once(ChatClient(config(server), "knowledge")), Reply)
 
@@ -298,7 +298,7 @@ def knowledge(server: Faults, folder: Path) -> ChatKnowledge:
     return ChatKnowledge(KnowledgeConfig(**given, cache_dir=folder))
 
 
-def test_garbage_twice_makes_the_knowledge_tool_unavailable(server: Faults, tmp_path: Path) -> None:
+def test_chat_knowledge_with_two_garbage_answers_raises_tool_unavailable(server: Faults, tmp_path: Path) -> None:
     server.script = [lambda handler: answer(handler, "I would rather write a poem.")]
     tool = knowledge(server, tmp_path)
     with pytest.raises(ToolUnavailable, match="two answers in a row are unusable: it holds no JSON object"):
@@ -309,19 +309,19 @@ def test_garbage_twice_makes_the_knowledge_tool_unavailable(server: Faults, tmp_
     assert "it holds no JSON object" in repair[-1]["content"]
 
 
-def test_an_answer_without_text_is_repaired_like_any_other(server: Faults, tmp_path: Path) -> None:
+def test_chat_knowledge_with_null_content_retries_and_answers(server: Faults, tmp_path: Path) -> None:
     server.script = [lambda handler: answer(handler, None), lambda handler: answer(handler, '{"explanation": "good"}')]
     (known,) = knowledge(server, tmp_path).run([KnowledgeRequest(text="a post")], Media())
     assert known.text == "good" and (known.prompt_tokens, known.completion_tokens) == (6, 4)
 
 
-def test_a_cut_answer_asks_for_brevity(server: Faults, tmp_path: Path) -> None:
+def test_chat_knowledge_with_truncated_answer_asks_for_brevity(server: Faults, tmp_path: Path) -> None:
     server.script = [lambda handler: answer(handler, '{"explanation": "on and on', "length")]
     with pytest.raises(ToolUnavailable, match="it was cut off: be brief"):
         knowledge(server, tmp_path).run([KnowledgeRequest(text="a post")], Media())
 
 
-def test_post_and_answer_beyond_the_bounds_are_cut_with_a_warning(server: Faults, tmp_path: Path) -> None:
+def test_chat_knowledge_beyond_bounds_truncates_with_w110_and_w111(server: Faults, tmp_path: Path) -> None:
     server.script = [lambda handler: answer(handler, json.dumps({"explanation": "word " * 200}))]
     given = config(server).model_dump() | {"max_post": 100, "max_answer": 103, "cache_dir": tmp_path}
     tool = ChatKnowledge(KnowledgeConfig(**given))
@@ -334,7 +334,7 @@ def test_post_and_answer_beyond_the_bounds_are_cut_with_a_warning(server: Faults
 
 
 @pytest.mark.parametrize(("text", "problem"), [("", "the text is empty"), ("word " * 300, "1499 characters")])
-def test_what_is_no_caption_makes_the_captioner_unavailable(server: Faults, text: str, problem: str) -> None:
+def test_chat_captioner_with_empty_or_long_answer_raises_unavailable(server: Faults, text: str, problem: str) -> None:
     server.script = [lambda handler: answer(handler, text)]
     tool = ChatCaptioner(CaptionerConfig(**config(server).model_dump(), cache=False))
     request = CaptionRequest(image=ImageRef(sha256="a" * 64, width=9, height=9))
@@ -343,7 +343,7 @@ def test_what_is_no_caption_makes_the_captioner_unavailable(server: Faults, text
     assert server.requests[0][3]["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg")
 
 
-def test_no_secret_in_fingerprint_cache_or_settings(server: Faults, tmp_path: Path) -> None:
+def test_chat_knowledge_cache_and_fingerprint_contain_no_secret(server: Faults, tmp_path: Path) -> None:
     server.script = [lambda handler: answer(handler, '{"explanation": "good"}')]
     tool = knowledge(server, tmp_path)
     tool.run([KnowledgeRequest(text="a post")], Media())
@@ -356,14 +356,14 @@ def test_no_secret_in_fingerprint_cache_or_settings(server: Faults, tmp_path: Pa
         assert knowledge(server, tmp_path).fingerprint == before
 
 
-def test_openai_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_client_of_openai_without_key_raises_e311(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(NamepinError, match="E311") as failure:
         ChatClient(ChatConfig(model="m"), "knowledge")
     assert failure.value.exit_code == 3
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chat_client_without_llm_package_raises_e310(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(NamepinError, match=r"E310.*pip install 'namepin\[llm\]'"):
         ChatClient(ChatConfig(model="m"), "knowledge")
@@ -373,12 +373,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     "address",
     ["127.0.0.1:8000", "ftp://host/v1", "http://", "http://h:99999/v1", "http://me:pass@host/v1", "http://h/?k=pass"],
 )
-def test_unusable_addresses(address: str) -> None:
+def test_chat_config_with_unusable_address_raises_validation_error(address: str) -> None:
     with pytest.raises(ValidationError, match="base_url"):
         ChatConfig(model="m", base_url=address)
 
 
-def test_off_without_a_model() -> None:
+def test_knowledge_config_without_model_is_disabled() -> None:
     assert not KnowledgeConfig().enabled and KnowledgeConfig(model="m").enabled
     with pytest.raises(ValidationError, match="`model` is not"):
         KnowledgeConfig(base_url="http://127.0.0.1/v1")

@@ -27,14 +27,14 @@ class Clock:
         return self.now
 
 
-def test_the_idlest_is_asked() -> None:
+def test_servers_take_returns_least_busy_server() -> None:
     servers = Servers("ab")
     assert [servers.take() for _ in range(4)] == ["a", "b", "a", "b"]
     servers.report_answer("b")
     assert servers.take() == "b"
 
 
-def test_a_question_asks_another_one_before_the_same_again() -> None:
+def test_servers_take_after_failure_prefers_other_server() -> None:
     """The dead one is the idlest: the other has questions under way."""
     servers = Servers("ab")
     assert [servers.take() for _ in range(3)] == ["a", "b", "a"]
@@ -52,7 +52,7 @@ def test_a_question_asks_another_one_before_the_same_again() -> None:
     assert servers.take({"b"}) == "a", "one that has rested, too"
 
 
-def test_a_dead_one_rests_longer_and_longer_and_comes_back() -> None:
+def test_servers_failing_server_rests_with_doubling_interval() -> None:
     clock = Clock()
     servers = Servers("ab", clock)
     for _ in range(3):
@@ -75,7 +75,7 @@ def test_a_dead_one_rests_longer_and_longer_and_comes_back() -> None:
     assert "b" in [servers.take() for _ in range(3)]
 
 
-def test_where_all_rest_nobody_is_asked() -> None:
+def test_servers_take_with_all_resting_returns_none() -> None:
     clock = Clock()
     servers = Servers("a", clock)
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_where_all_rest_nobody_is_asked() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(["take", "ok", "fail", "off", "wait"]), max_size=80), st.integers(1, 4))
-def test_nothing_is_lost(events: list[str], count: int) -> None:
+def test_servers_after_any_events_offer_server_again(events: list[str], count: int) -> None:
     """Whatever happens: no more is under way than was taken, and once all rests are over somebody is asked again."""
     clock = Clock()
     servers = Servers([f"s{number}" for number in range(count)], clock)
@@ -132,20 +132,20 @@ def nobody() -> str:
         return f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
 
 
-def test_questions_are_spread(three: list[Server]) -> None:
+def test_chat_client_with_three_servers_balances_questions(three: list[Server]) -> None:
     answers = a_client(*(server.url for server in three)).map(a_question, range(30))
     assert all(isinstance(answer, Reply) and answer.text == "fine" for answer in answers)
     assert all(6 <= len(server.bodies) <= 14 for server in three)
 
 
-def test_a_dead_server_is_left_out_and_no_question_is_lost(three: list[Server]) -> None:
+def test_chat_client_with_dead_server_answers_every_question(three: list[Server]) -> None:
     client = a_client(nobody(), *(server.url for server in three))
     answers = client.map(a_question, range(40))
     assert all(isinstance(answer, Reply) for answer in answers)
     assert sum(len(server.bodies) for server in three) == 40
 
 
-def test_a_server_that_dies_in_the_middle(three: list[Server]) -> None:
+def test_chat_client_with_server_dying_midway_answers_every_question(three: list[Server]) -> None:
     """Its connections break while 200 questions are under way; all are answered by the others."""
     client = a_client(*(server.url for server in three), concurrency=8)
 
@@ -163,7 +163,7 @@ def test_a_server_that_dies_in_the_middle(three: list[Server]) -> None:
     assert len(three[0].bodies) < 100
 
 
-def test_where_all_are_dead_later_questions_fail_at_once() -> None:
+def test_chat_client_with_all_servers_dead_fails_without_attempt() -> None:
     client = a_client(nobody(), nobody())
     for _ in range(3):
         assert isinstance(client.map(a_question, [1])[0], ToolUnavailable)
@@ -171,7 +171,7 @@ def test_where_all_are_dead_later_questions_fail_at_once() -> None:
     assert isinstance(failure, ToolUnavailable) and "left out" in str(failure), "without another attempt"
 
 
-def test_a_server_that_hangs_holds_up_few_questions() -> None:
+def test_chat_client_with_hanging_server_limits_attempts() -> None:
     """It takes connections and never answers: with four questions at a time, all are given up after one timeout."""
     connections = list[socket.socket]()
 
@@ -191,7 +191,7 @@ def test_a_server_that_hangs_holds_up_few_questions() -> None:
     assert 4 <= len(connections) <= 8, "not four attempts of each of twelve questions"
 
 
-def test_answers_do_not_tell_who_gave_them(three: list[Server]) -> None:
+def test_chat_client_identity_ignores_server_list(three: list[Server]) -> None:
     one, other = a_client(three[0].url), a_client(*(server.url for server in three))
     assert one.identity == other.identity
 
@@ -199,7 +199,7 @@ def test_answers_do_not_tell_who_gave_them(three: list[Server]) -> None:
 @pytest.mark.parametrize(
     "bad", [{"servers": ["ftp://x"]}, {"servers": ["http://u:p@x/v1"]}, {"base_url": None, "servers": ["http://x/v1"]}]
 )
-def test_bad_addresses_are_refused(bad: dict[str, object]) -> None:
+def test_chat_config_with_bad_server_addresses_raises_validation_error(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as error:
         ChatConfig.model_validate({"model": "m", "base_url": "http://127.0.0.1:1/v1"} | bad)
     assert "u:p" not in str(error.value).split("input_value")[0]

@@ -53,7 +53,7 @@ def original(folder: Path, base: Path, **changes: Any) -> tuple[Path, Any]:
     return folder, net.eval()
 
 
-def test_it_computes_what_merging_by_hand_computes(base: Path, tmp_path: Path, capsys: Any) -> None:
+def test_convert_llava_adapter_equals_hand_merged_weights(base: Path, tmp_path: Path, capsys: Any) -> None:
     source, net = original(tmp_path / "llava-lora", base)
     assert main([str(source), str(tmp_path / "adapter"), "--base", str(base)]) == 0
     assert f"--set reranker.adapter={tmp_path / 'adapter'}" in capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_it_computes_what_merging_by_hand_computes(base: Path, tmp_path: Path, c
         LlavaReranker(LlavaRerankerConfig(weights=str(other), adapter=str(tmp_path / "adapter"), dtype="float32"))
 
 
-def test_the_base_by_its_name(base: Path, tmp_path: Path) -> None:
+def test_convert_llava_with_base_name_requires_that_base(base: Path, tmp_path: Path) -> None:
     source, _ = original(tmp_path / "source", base)
     named = ["--base", "llava-hf/llava-1.5-7b-hf", "--revision", "abc"]
     assert main([str(source), str(tmp_path / "adapter"), *named]) == 0
@@ -82,7 +82,7 @@ def test_the_base_by_its_name(base: Path, tmp_path: Path) -> None:
     ("changes", "said"),
     [({"peft_type": "IA3"}, "E212.*not describe a LoRA"), ({"r": 64}, "E212.*rank 64"), ({"r": None}, "E212")],
 )
-def test_settings_of_something_else(base: Path, tmp_path: Path, capsys: Any, changes: Any, said: str) -> None:
+def test_convert_llava_of_non_lora_exits_2(base: Path, tmp_path: Path, capsys: Any, changes: Any, said: str) -> None:
     source, _ = original(tmp_path / "source", base, **changes)
     assert main([str(source), str(tmp_path / "adapter"), "--base", str(base)]) == 2
     import re
@@ -91,7 +91,7 @@ def test_settings_of_something_else(base: Path, tmp_path: Path, capsys: Any, cha
     assert not (tmp_path / "adapter").exists()
 
 
-def test_unknown_tensors_and_damaged_files(base: Path, tmp_path: Path, capsys: Any) -> None:
+def test_convert_llava_with_unknown_or_damaged_tensors_exits_2(base: Path, tmp_path: Path, capsys: Any) -> None:
     source, _ = original(tmp_path / "source", base)
     arguments = [str(source), str(tmp_path / "adapter"), "--base", str(base)]
     state = torch.load(source / "adapter_model.bin", weights_only=True)

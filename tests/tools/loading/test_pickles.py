@@ -40,7 +40,7 @@ def read(tmp_path: Path, data: bytes) -> dict[str, torch.Tensor]:
     ],
     ids=["zip", "legacy", "under model", "arrays", "text pickle", "ordered", "tensors"],
 )
-def test_numbers_are_read(tmp_path: Path, data: bytes) -> None:
+def test_read_checkpoint_of_plain_tensors_returns_them(tmp_path: Path, data: bytes) -> None:
     found = read(tmp_path, data)
     assert set(found) == {"a", "b"}
     assert torch.equal(found["a"], TENSOR) and torch.equal(found["b"], TENSOR.int())
@@ -68,7 +68,7 @@ ESCAPES = {
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_code_is_refused(
+def test_read_checkpoint_with_code_raises_e214_and_runs_nothing(
     tmp_path: Path, escape: object, protocol: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_code_is_refused(
     assert "must not run" not in capsys.readouterr().out and not (tmp_path / "escaped").exists()
 
 
-def test_code_inside_a_tensor_is_refused(tmp_path: Path) -> None:
+def test_read_checkpoint_with_code_inside_tensor_raises_e214(tmp_path: Path) -> None:
     inner = pickle.dumps({"a": _Calls(print, "this must not run")}, 2)
     with pytest.raises(NamepinError) as raised:
         read(tmp_path, pickle.dumps({"a": _Calls(torch.storage._load_from_bytes, inner)}))
@@ -100,13 +100,13 @@ def test_code_inside_a_tensor_is_refused(tmp_path: Path) -> None:
     ],
     ids=["empty", "text", "cut array", "cut zip", "a name", "a number", "stack", "no tensors", "a list"],
 )
-def test_what_is_no_checkpoint(tmp_path: Path, data: bytes, code: str) -> None:
+def test_read_checkpoint_of_invalid_file_raises_coded_error(tmp_path: Path, data: bytes, code: str) -> None:
     with pytest.raises(NamepinError) as raised:
         read(tmp_path, data)
     assert raised.value.code == code
 
 
-def test_noise_never_escapes(tmp_path: Path) -> None:
+def test_read_checkpoint_of_random_bytes_returns_or_raises_coded_error(tmp_path: Path) -> None:
     """Bytes of a good file changed at random: read as something, or refused with a code; nothing else."""
     good, chance = pickle.dumps({"a": np.arange(3), "b": OrderedDict(c=1.5)}, 2), np.random.default_rng(0)
     for _ in range(300):

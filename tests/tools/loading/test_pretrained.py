@@ -14,7 +14,7 @@ from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.loading.pretrained import locate, normalisation, shared_model, weights_sha256
 
 
-def test_the_hub_s_refusal_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_with_hub_refusal_raises_e213_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> str:
         raise ConnectionError("no route to host\nand a page of advice")
 
@@ -25,7 +25,7 @@ def test_the_hub_s_refusal_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -
     assert "advice" not in str(raised.value)
 
 
-def test_a_name_on_the_hub_is_fetched_with_its_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_of_hub_name_fetches_revision_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def fetch(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
@@ -44,12 +44,12 @@ def test_a_name_on_the_hub_is_fetched_with_its_revision(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("weights", ["nowhere.pth", "./owner/name", "/a/b", "name", "a/b/c"])
-def test_paths_are_not_taken_for_names(weights: str) -> None:
+def test_locate_of_missing_path_raises_e210(weights: str) -> None:
     with pytest.raises(NamepinError, match="E210"):
         locate(weights)
 
 
-def test_the_sum_covers_every_shard(tmp_path: Path) -> None:
+def test_weights_sha256_covers_every_shard(tmp_path: Path) -> None:
     for name in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "pytorch_model.bin"):
         (tmp_path / name).write_text(name)
     both = weights_sha256(tmp_path)
@@ -67,7 +67,7 @@ def test_the_sum_covers_every_shard(tmp_path: Path) -> None:
         ("processor_config.json", {"image_processor": {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}}),
     ],
 )
-def test_colours_are_the_folder_s(tmp_path: Path, file: str, said: dict[str, object]) -> None:
+def test_normalisation_reads_mean_and_std_of_folder(tmp_path: Path, file: str, said: dict[str, object]) -> None:
     silent, _ = normalisation(tmp_path)
     (tmp_path / file).write_text(json.dumps(said))
     assert normalisation(tmp_path) == ((0.5,) * 3, (0.25,) * 3) != silent
@@ -84,7 +84,7 @@ class Model:
     pass
 
 
-def test_equal_settings_share_a_model_while_it_is_used(tmp_path: Path) -> None:
+def test_shared_model_with_equal_settings_is_one_object_while_in_use(tmp_path: Path) -> None:
     file = tmp_path / "a.pth"
     file.write_text("weights")
     made: list[str] = []
@@ -106,7 +106,7 @@ def test_equal_settings_share_a_model_while_it_is_used(tmp_path: Path) -> None:
     assert len(made) == 4
 
 
-def test_a_bounded_cache_forgets_what_is_unused_longest() -> None:
+def test_lru_cache_beyond_capacity_evicts_least_recently_used() -> None:
     recent: LruCache[str, int] = LruCache(2)
     recent.put("a", 1)
     recent.put("b", 2)

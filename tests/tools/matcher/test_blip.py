@@ -47,7 +47,7 @@ def scores(matches: Matches) -> list[float]:
 
 
 @pytest.mark.parametrize(("first_token", "first_id"), [("enc", VOCABULARY - 1), ("cls", 2)])
-def test_scores_are_those_of_one_text_at_a_time(folder: Path, media: Media, first_token: str, first_id: int) -> None:
+def test_blip_matcher_scores_equal_single_texts(folder: Path, media: Media, first_token: str, first_id: int) -> None:
     found = a_matcher(folder, first_token=first_token).run([a_request(*QUERIES)], media)[0]
     net, pixels = tiny_blip.tiny_net(), squash(PICTURE, 64)
     for query, score in zip(QUERIES, scores(found), strict=True):
@@ -55,13 +55,13 @@ def test_scores_are_those_of_one_text_at_a_time(folder: Path, media: Media, firs
         assert score == pytest.approx(float(logits.softmax(0)[1]), rel=1e-5)
 
 
-def test_an_original_file_gives_the_same(folder: Path, media: Media, tmp_path: Path) -> None:
+def test_blip_matcher_from_original_checkpoint_equals_folder(folder: Path, media: Media, tmp_path: Path) -> None:
     torch.save({"model": tiny_blip.original_state(tiny_blip.tiny_net()), "epoch": 5}, tmp_path / "blip.pth")
     original = a_matcher(tmp_path / "blip.pth", tokenizer=str(folder))
     assert original.run([a_request(*QUERIES)], media) == a_matcher(folder).run([a_request(*QUERIES)], media)
 
 
-def test_a_picture_is_encoded_once(folder: Path, media: Media, encodings: list[int]) -> None:
+def test_blip_matcher_encodes_picture_once_while_cached(folder: Path, media: Media, encodings: list[int]) -> None:
     matcher = a_matcher(folder, cached_pictures=1)
     matcher.run([a_request(*QUERIES), a_request(QUERIES[0])], media)
     matcher.run([a_request(*QUERIES)], media)
@@ -84,7 +84,7 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def test_pictures_do_not_mix(folder: Path) -> None:
+def test_blip_matcher_keeps_scores_of_pictures_apart(folder: Path) -> None:
     others = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "black")]
     refs = [image_ref(image, key) for image, key in zip(others, ("1a", "2b", "3c"), strict=True)]
     media = Media(images={ref.sha256: image for ref, image in zip(refs, others, strict=True)})
@@ -95,7 +95,7 @@ def test_pictures_do_not_mix(folder: Path) -> None:
         assert scores(found) == pytest.approx(scores(alone), rel=1e-5)
 
 
-def test_forty_queries_in_chunks(folder: Path, media: Media) -> None:
+def test_blip_matcher_with_forty_queries_in_chunks_equals_single_queries(folder: Path, media: Media) -> None:
     queries = [Query(text=f"name {i}", label="PER", category="actor") for i in range(40)]
     found = a_matcher(folder, text_batch=7).run([a_request(*queries)], media)[0]
     alone = [scores(a_matcher(folder).run([a_request(query)], media)[0])[0] for query in queries[::13]]
@@ -103,11 +103,11 @@ def test_forty_queries_in_chunks(folder: Path, media: Media) -> None:
     assert scores(found)[::13] == pytest.approx(alone, rel=1e-5)
 
 
-def test_no_queries_need_no_picture(folder: Path) -> None:
+def test_blip_matcher_without_queries_needs_no_picture(folder: Path) -> None:
     assert a_matcher(folder).run([a_request()], Media()) == [Matches(matches=())]
 
 
-def test_threads_do_not_mix(folder: Path, media: Media) -> None:
+def test_blip_matcher_in_threads_equals_single_thread(folder: Path, media: Media) -> None:
     matcher = a_matcher(folder)
     expected = {query: matcher.run([a_request(query)], media)[0] for query in QUERIES}
     wrong = []
@@ -133,14 +133,14 @@ def test_threads_do_not_mix(folder: Path, media: Media) -> None:
     ],
     ids=["all black", "16:1 panorama", "one pixel", "a thread"],
 )
-def test_odd_pictures_get_a_sound_score(folder: Path, image: Image.Image) -> None:
+def test_blip_matcher_with_picture_of_odd_size_returns_probability(folder: Path, image: Image.Image) -> None:
     found = a_matcher(folder, cached_pictures=0).run(
         [a_request(*QUERIES, image=image)], Media(images={REF.sha256: image})
     )[0]
     assert all(0 < score < 1 for score in scores(found))
 
 
-def test_a_long_mention_keeps_its_category(folder: Path, media: Media) -> None:
+def test_blip_matcher_with_long_mention_keeps_category_with_w140(folder: Path, media: Media) -> None:
     queries = [Query(text="x y " * 50, label="PER", category="actor"), QUERIES[2]]
     matcher = a_matcher(folder)
     texts, notices = matcher.blip.texts(queries), matcher.run([a_request(*queries)], media)[0].notices
@@ -152,13 +152,13 @@ def test_a_long_mention_keeps_its_category(folder: Path, media: Media) -> None:
 
 
 @pytest.mark.parametrize("text", ["\u200d\ufe0f", "🚀"])
-def test_a_mention_without_known_words_is_said(folder: Path, media: Media, text: str) -> None:
+def test_blip_matcher_with_unknown_words_warns_w141(folder: Path, media: Media, text: str) -> None:
     found = a_matcher(folder).run([a_request(Query(text=text, label="OTHER", category="OTHER"))], media)[0]
     assert [notice.code for notice in found.notices] == ["W141"]
     assert 0 < found.matches[0].score < 1
 
 
-def test_the_fingerprint_follows_what_decides_the_answer(folder: Path, tmp_path: Path) -> None:
+def test_blip_matcher_fingerprint_depends_on_weights_and_relevant_settings(folder: Path, tmp_path: Path) -> None:
     base = a_matcher(folder).fingerprint
     assert a_matcher(folder, text_batch=1, cached_pictures=2).fingerprint == base
     other = tiny_blip.save_folder(tiny_blip.tiny_net(seed=1), tmp_path)
@@ -167,7 +167,7 @@ def test_the_fingerprint_follows_what_decides_the_answer(folder: Path, tmp_path:
     assert len({base, *(matcher.fingerprint for matcher in different)}) == 5
 
 
-def test_weights_are_shared_while_they_are_used(folder: Path, tmp_path: Path) -> None:
+def test_blip_matchers_with_equal_weights_share_model(folder: Path, tmp_path: Path) -> None:
     first = a_matcher(folder)
     assert a_matcher(folder).blip is first.blip
     copy = tiny_blip.save_folder(tiny_blip.tiny_net(), tmp_path)
@@ -226,7 +226,7 @@ def _no_tokenizer(folder: Path) -> None:
         (_no_tokenizer, "E218"),
     ],
 )
-def test_bad_folders(tmp_path: Path, spoil: Callable[[Path], None], code: str) -> None:
+def test_blip_matcher_of_bad_folder_raises_error(tmp_path: Path, spoil: Callable[[Path], None], code: str) -> None:
     spoil(tiny_blip.save_folder(tiny_blip.tiny_net(), tmp_path))
     with pytest.raises(NamepinError) as raised:
         a_matcher(tmp_path)
@@ -276,7 +276,7 @@ def _original(**changes: object) -> bytes:
         "nothing",
     ],
 )
-def test_bad_original_files(
+def test_blip_matcher_with_bad_checkpoint_raises_coded_error_and_runs_no_code(
     tmp_path: Path, folder: Path, data: bytes, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.pth").write_bytes(data)
@@ -286,7 +286,7 @@ def test_bad_original_files(
     assert "must not run" not in capsys.readouterr().out
 
 
-def test_bad_settings(folder: Path) -> None:
+def test_blip_matcher_with_bad_settings_raises_e210_or_e216(folder: Path) -> None:
     with pytest.raises(NamepinError, match="E210"):
         a_matcher(folder / "nowhere.pth")
     with pytest.raises(NamepinError, match="E216"):

@@ -81,7 +81,7 @@ def trace_request(*queries: Query) -> TraceRequest:
     return TraceRequest(image=REF, queries=tuple(TraceQuery(query=query) for query in queries))
 
 
-def test_scores_and_maps_are_those_of_one_mention_at_a_time(kind: Kind, folder: Path, media: Media) -> None:
+def test_feature_models_scores_and_maps_equal_single_mentions(kind: Kind, folder: Path, media: Media) -> None:
     matcher, tracer = kind.tools(folder, text_batch=2)
     assert matcher.model is tracer.model
     scores = [match.score for match in matcher.run([match_request(*QUERIES)], media)[0].matches]
@@ -98,7 +98,7 @@ def test_scores_and_maps_are_those_of_one_mention_at_a_time(kind: Kind, folder: 
         assert np.abs(found - expected).max() < 1e-4 * expected.max()
 
 
-def test_the_picture_is_encoded_once_for_both_tools(
+def test_feature_models_matcher_and_tracer_share_encoded_picture(
     kind: Kind, folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matcher, tracer = kind.tools(folder)
@@ -112,14 +112,14 @@ def test_the_picture_is_encoded_once_for_both_tools(
             assert 0 <= trace.peak[0] < PICTURE.width and 0 <= trace.peak[1] < PICTURE.height
 
 
-def test_special_tokens_in_a_mention_are_letters(kind: Kind, folder: Path, media: Media) -> None:
+def test_feature_models_read_special_tokens_in_mention_as_letters(kind: Kind, folder: Path, media: Media) -> None:
     odd, plain = Query(text="<image>[SEP]</s> NASA", label="ORG", category="ORG"), QUERIES[1]
     matcher, _ = kind.tools(folder)
     scores = [match.score for match in matcher.run([match_request(odd, plain)], media)[0].matches]
     assert all(0 < score < 1 for score in scores)
 
 
-def test_a_long_mention_is_said(kind: Kind, folder: Path, media: Media) -> None:
+def test_feature_models_with_long_mention_warn_w140(kind: Kind, folder: Path, media: Media) -> None:
     matcher, tracer = kind.tools(folder)
     long = Query(text="NASA " * 100, label="ORG", category="ORG")
     assert [notice.code for notice in matcher.run([match_request(long)], media)[0].notices] == ["W140"]
@@ -127,7 +127,7 @@ def test_a_long_mention_is_said(kind: Kind, folder: Path, media: Media) -> None:
 
 
 @pytest.mark.parametrize("image", [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100)), Image.new("RGB", (1, 1))])
-def test_odd_pictures(kind: Kind, folder: Path, image: Image.Image) -> None:
+def test_feature_models_with_odd_picture_return_sound_result(kind: Kind, folder: Path, image: Image.Image) -> None:
     matcher, tracer = kind.tools(folder, cached_pictures=0)
     ref, media = image_ref(image), Media(images={REF.sha256: image})
     request = MatchRequest(image=ref, text="x", queries=QUERIES)
@@ -137,27 +137,27 @@ def test_odd_pictures(kind: Kind, folder: Path, image: Image.Image) -> None:
         assert peak is None or (0 <= peak[0] < image.width and 0 <= peak[1] < image.height)
 
 
-def test_fingerprints_follow_what_decides_the_answer(kind: Kind, folder: Path) -> None:
+def test_feature_models_fingerprint_depends_on_relevant_settings(kind: Kind, folder: Path) -> None:
     matcher, tracer = kind.tools(folder)
     again, _ = kind.tools(folder, text_batch=1, cached_pictures=0)
     assert again.fingerprint == matcher.fingerprint != tracer.fingerprint
     assert kind.tools(folder, dtype="bfloat16")[0].fingerprint != matcher.fingerprint
 
 
-def test_half_precision_is_close(kind: Kind, folder: Path, media: Media) -> None:
+def test_feature_models_in_half_precision_stay_close(kind: Kind, folder: Path, media: Media) -> None:
     whole, half = (kind.tools(folder, dtype=dtype)[0].run([match_request(*QUERIES)], media)[0] for dtype in
                    ("float32", "bfloat16"))  # fmt: skip
     for one, other in zip(whole.matches, half.matches, strict=True):
         assert other.score == pytest.approx(one.score, abs=0.1)
 
 
-def test_weights_of_another_model(kind: Kind, folder: Path) -> None:
+def test_feature_models_with_weights_of_other_model_raise_e212(kind: Kind, folder: Path) -> None:
     wrong = llava_tools if kind is KINDS["blip2"] else blip2_tools
     with pytest.raises(NamepinError, match="E212"):
         wrong(folder)
 
 
-def test_padding_keeps_the_picture_in_the_middle() -> None:
+def test_pad_to_square_centres_picture() -> None:
     square = pad_to_square(Image.new("RGB", (10, 4), "red"))
     assert square.size == (10, 10)
     assert square.getpixel((5, 5)) == (255, 0, 0)

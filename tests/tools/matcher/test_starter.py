@@ -45,7 +45,7 @@ def matched(queries: list[tuple[str, str]], people: list[Person] = [], lines: li
     return list(answered(queries, people, lines).matches)
 
 
-def test_one_name_one_face() -> None:
+def test_starter_matcher_with_one_name_and_one_face_matches_them() -> None:
     (match,) = matched([("Ada Example", "PER")], [person(300)])
     assert match.score > 0.7 and match.kind == "face" and match.region == (300, 50, 400, 150)
     assert not match.ambiguous and match.can_tell
@@ -135,20 +135,20 @@ def test_role_of_a_name_in_an_odd_text(text: str, role: str) -> None:
 
 
 @pytest.mark.parametrize("label", ["LOC", "ORG", "OTHER"])
-def test_a_name_that_is_read(label: str) -> None:
+def test_starter_matcher_with_printed_name_matches_its_words(label: str) -> None:
     (match,) = matched([("Harbour Festival", label)], lines=[line("HARBOUR FESTIVAL 2016")])
     assert match.score > 0.5 and match.kind == "text" and match.region == (0, 500, 150, 520)
     assert match.evidence == "reads 'HARBOUR FESTIVAL'"
 
 
-def test_the_score_falls_with_the_part_that_is_read() -> None:
+def test_starter_matcher_score_falls_with_share_of_name_found() -> None:
     lines = [line("HARBOUR FESTIVAL")]
     names = ["Harbour Festival", "Harbour Festivol", "Harbour Festival Hall", "Harbour Festival of Lights"]
     scores = [matched([(name, "ORG")], lines=lines)[0].score for name in names]
     assert all(a > b for a, b in pairwise(scores))
 
 
-def test_most_types_are_not_in_the_picture_and_most_people_are() -> None:
+def test_posterior_of_unseen_and_seen_brackets_prior_by_type() -> None:
     assert {label for label, share in IN_PICTURE.items() if share > 0.5} == {"PER"}
     assert face_posterior(seen=False) < IN_PICTURE["PER"] < face_posterior(seen=True)
 
@@ -159,14 +159,14 @@ def test_score_of_a_name_read_whole_is_not_close_to_the_threshold(label: str) ->
     assert not ReviewPolicy().close(match.score, MatchPolicy().threshold) and match.score > 0.5
 
 
-def test_two_names_two_people_left_to_right() -> None:
+def test_starter_matcher_assigns_two_names_to_two_faces_left_to_right() -> None:
     first, second = matched([("Ada", "PER"), ("Bob", "PER")], [person(500, 110), person(100, 100)])
     assert first.region == (100, 50, 200, 150) and second.region == (500, 50, 610, 160)
     assert first.ambiguous and second.ambiguous
     assert 0.5 <= first.score < matched([("Ada", "PER")], [person(100)])[0].score
 
 
-def test_a_blurred_or_small_person_in_the_background_takes_no_name() -> None:
+def test_starter_matcher_ignores_small_or_blurred_faces() -> None:
     people = [person(400, 180), person(200, 120, sharp=0.2), person(20, 60)]
     first, second = matched([("Ada", "PER"), ("Bob", "PER")], people)
     assert first.region == (400, 50, 580, 230) and first.ambiguous and first.score >= 0.5
@@ -174,22 +174,22 @@ def test_a_blurred_or_small_person_in_the_background_takes_no_name() -> None:
     assert second.evidence == "3 faces for 2 names: which is whose is open"
 
 
-def test_one_name_several_equal_people_is_a_guess() -> None:
+def test_starter_matcher_with_several_equal_faces_is_ambiguous() -> None:
     (match,) = matched([("Ada", "PER")], [person(100, 100), person(400, 105)])
     assert match.region == (400, 50, 505, 155) and match.ambiguous and match.score >= 0.5
 
 
-def test_in_a_crowd_nobody_is_named() -> None:
+def test_starter_matcher_in_crowd_matches_nobody() -> None:
     matches = matched([("Ada", "PER")], [person(100.0 * i) for i in range(7)])
     assert matches[0].region is None and not matches[0].can_tell
 
 
-def test_a_doubtful_face_is_not_enough() -> None:
+def test_starter_matcher_with_low_confidence_face_scores_below_half() -> None:
     (match,) = matched([("Ada", "PER")], [person(100, confidence=0.5)])
     assert not match.can_tell and match.region is None and match.evidence == "perhaps a face at 100,50"
 
 
-def test_a_printed_name_decides_who_is_who() -> None:
+def test_starter_matcher_with_printed_name_assigns_nearest_face() -> None:
     people = [person(100, 100), person(500, 100)]
     queries = [("Ada Example", "PER"), ("Bob Sample", "PER")]
     # The rule alone would give Ada the left face.
@@ -199,34 +199,34 @@ def test_a_printed_name_decides_who_is_who() -> None:
     assert second.region == people[0].box
 
 
-def test_a_printed_name_without_a_face() -> None:
+def test_starter_matcher_with_printed_name_but_no_face_scores_below_half() -> None:
     (match,) = matched([("Ada Example", "PER")], lines=[line("ADA EXAMPLE")])
     assert match.score < 0.5 and match.kind == "text"
 
 
-def test_one_person_named_twice() -> None:
+def test_starter_matcher_with_repeated_name_matches_same_face() -> None:
     queries = [("Ada Example", "PER"), ("Acme", "ORG"), ("Example", "PER"), ("Ada Example", "PER")]
     first, acme, second, third = matched(queries, [person(100)])
     assert first == second == third and not first.ambiguous and first.region
     assert acme.region is None
 
 
-def test_two_mentions_on_the_same_words_are_ambiguous() -> None:
+def test_starter_matcher_with_two_mentions_on_same_words_is_ambiguous() -> None:
     queries = [("Harbour Festival", "OTHER"), ("Harbour Festival Hall", "LOC"), ("Acme", "ORG")]
     first, second, third = matched(queries, lines=[line("HARBOUR FESTIVAL"), line("ACME", y=100)])
     assert first.ambiguous and second.ambiguous and not third.ambiguous
 
 
-def test_regions_stay_inside_the_picture() -> None:
+def test_starter_matcher_regions_are_clipped_to_picture() -> None:
     (match,) = matched([("Acme", "ORG")], lines=[line("ACME", x=-30.0, y=590)])
     assert match.region == (0, 590, 40, 600)
 
 
-def test_no_mentions() -> None:
+def test_starter_matcher_without_mentions_returns_nothing() -> None:
     assert matched([], [person(100)]) == []
 
 
-def test_fingerprint_follows_the_configuration() -> None:
+def test_starter_matcher_fingerprint_depends_on_config() -> None:
     default = StarterMatcher(MatcherConfig())
     other = StarterMatcher(MatcherConfig(scene=SceneConfig(people=PeopleConfig(side=480))))
     assert default.fingerprint == StarterMatcher(MatcherConfig()).fingerprint != other.fingerprint

@@ -19,7 +19,7 @@ def some_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("tokens", "first", "last", "divided"), [("inner_mean", 1, 1, True), ("sum", 0, 0, False)])
-def test_attention_map_is_equation_11(tokens: str, first: int, last: int, divided: bool) -> None:
+def test_attention_map_equals_equation_11(tokens: str, first: int, last: int, divided: bool) -> None:
     attention, gradient, mask = some_batch()
     found = attention_map(attention, gradient, mask, tokens=tokens)  # type: ignore[arg-type]
     for row, length in enumerate((6, 4)):
@@ -33,7 +33,7 @@ def test_attention_map_is_equation_11(tokens: str, first: int, last: int, divide
             assert float(found[row, patch]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_padding_and_the_class_token_do_not_count() -> None:
+def test_attention_map_ignores_padding_and_class_token() -> None:
     attention, gradient, mask = some_batch()
     expected = attention_map(attention, gradient, mask)
     attention[1, :, 4:] = 7
@@ -41,19 +41,19 @@ def test_padding_and_the_class_token_do_not_count() -> None:
     assert torch.equal(attention_map(attention, gradient, mask), expected)
 
 
-def test_the_strongest_head() -> None:
+def test_attention_map_of_max_heads_takes_strongest_head() -> None:
     attention, gradient, mask = some_batch()
     weighted = (attention * gradient.clamp(min=0))[0, :, 1:-1, 1:]
     found = attention_map(attention, gradient, mask, heads="max")
     assert torch.allclose(found[0], weighted.amax(dim=0).mean(dim=0))
 
 
-def test_a_text_without_inner_tokens_has_an_empty_map() -> None:
+def test_attention_map_of_text_without_inner_tokens_is_empty() -> None:
     attention, gradient, _ = some_batch()
     assert not attention_map(attention[:, :, :2], gradient[:, :, :2], torch.ones(2, 2)).any()
 
 
-def test_targets_differ_as_softmax_says() -> None:
+def test_score_to_trace_gradient_of_probability_equals_softmax_derivative() -> None:
     logits = torch.tensor([[0.3, 1.2], [2.0, -1.0]], requires_grad=True)
     (raw,) = torch.autograd.grad(score_to_trace(logits, "logit"), logits)
     (probability,) = torch.autograd.grad(score_to_trace(logits, "probability"), logits)
@@ -62,7 +62,7 @@ def test_targets_differ_as_softmax_says() -> None:
     assert torch.allclose(probability[:, 1], p * (1 - p)) and torch.allclose(probability[:, 0], -p * (1 - p))
 
 
-def test_feature_map_is_grad_cam() -> None:
+def test_feature_map_equals_grad_cam() -> None:
     torch.manual_seed(1)
     features, gradient = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
     found = feature_map(features, gradient)
@@ -72,7 +72,7 @@ def test_feature_map_is_grad_cam() -> None:
             assert float(found[row, patch]) == pytest.approx(max(0.0, total), abs=1e-6)
 
 
-def test_heat_maps_survive_as_blobs() -> None:
+def test_heat_map_blob_roundtrip_equals_values() -> None:
     values = np.random.default_rng(0).random((3, 5), dtype=np.float32)
     assert (heat.from_blob(heat.to_blob(values)) == values).all()
     assert heat.to_blob(values) == heat.to_blob(values.copy())
@@ -84,7 +84,7 @@ def test_heat_maps_survive_as_blobs() -> None:
     ("cell", "width", "height", "expected"),
     [((0, 0), 40, 40, (5, 5)), ((3, 1), 640, 40, (240, 35)), ((2, 3), 1, 1, (0, 0)), ((0, 3), 10, 1000, (8, 125))],
 )
-def test_the_peak_scales_by_axis(cell: tuple[int, int], width: int, height: int, expected: tuple[int, int]) -> None:
+def test_heat_peak_scales_by_axis(cell: tuple[int, int], width: int, height: int, expected: tuple[int, int]) -> None:
     values = np.zeros((4, 4), dtype=np.float32)
     values[cell] = 1e-30
     assert heat.peak(values, width, height) == expected
@@ -99,7 +99,7 @@ def round_spot(cells: int, x: float, y: float) -> NDArray[np.float64]:
 
 @given(st.integers(3, 30), st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.sampled_from([1e-20, 1.0]))
 @example(3, 0.5, 0.5, 1.0)
-def test_peak_of_a_round_spot_lies_between_hot_cells(cells: int, x: float, y: float, warmth: float) -> None:
+def test_heat_peak_of_round_spot_lies_between_hot_cells(cells: int, x: float, y: float, warmth: float) -> None:
     """It is nearer to the spot than the cells' middles would be, at the edge too.
 
     Three cells are the fewest: a map must hold a cell as cold as what surrounds the spot (see the next test).
@@ -119,12 +119,12 @@ def test_peak_of_a_round_spot_lies_between_hot_cells(cells: int, x: float, y: fl
         (0.7, 0.7, (2150, 1075)),  # one hottest cell: on its side towards the others
     ],
 )
-def test_peak_of_four_cells_needs_a_colder_one(x: float, y: float, expected: tuple[int, int]) -> None:
+def test_heat_peak_of_four_cells_needs_colder_cell(x: float, y: float, expected: tuple[int, int]) -> None:
     """Around a map it is as cold as its coldest cell, so that a map of equal cells has no middle that is hotter."""
     assert heat.peak(round_spot(2, x, y).astype(np.float32), 3000, 1500) == expected
 
 
-def test_what_people_see_is_hottest_at_the_peak() -> None:
+def test_heat_smooth_is_hottest_at_peak() -> None:
     values = np.zeros((8, 8), dtype=np.float32)
     values[0, 2:4], values[1, 2:4] = (1, 0.95), (0.6, 0.6)
     column, row = heat.peak(values, 160, 160) or (0, 0)
@@ -135,12 +135,12 @@ def test_what_people_see_is_hottest_at_the_peak() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_no_peak_without_heat(value: float) -> None:
+def test_heat_peak_without_finite_heat_is_none(value: float) -> None:
     assert heat.peak(np.full((4, 4), value, dtype=np.float32), 10, 10) is None
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 30))
-def test_what_remains_of_a_padded_map_covers_the_picture(width: int, height: int, cells: int) -> None:
+def test_crop_padding_keeps_cells_that_cover_picture(width: int, height: int, cells: int) -> None:
     kept = heat.crop_padding(np.ones((cells, cells), dtype=np.float32), width, height)
     side = max(width, height)
     for part, extent in zip(kept.shape, (height, width), strict=True):
@@ -148,7 +148,7 @@ def test_what_remains_of_a_padded_map_covers_the_picture(width: int, height: int
         assert part <= cells * extent / side + 2
 
 
-def test_the_layer_for_people_is_hot_where_the_map_is() -> None:
+def test_heat_layer_is_coloured_where_map_is_hot() -> None:
     values = np.zeros((4, 4), dtype=np.float32)
     values[3, 0] = 1
     layer = heat.layer(values, 200, 100, longest=100)

@@ -36,7 +36,7 @@ def same(one: Ofa, other: Ofa) -> bool:
     return all(a[0] == b[0] and torch.equal(a[1], b[1]) for a, b in pairs)
 
 
-def test_every_form_gives_the_same_net(net: Ofa, folder: Path, tmp_path: Path) -> None:
+def test_load_ofa_of_every_checkpoint_form_gives_equal_net(net: Ofa, folder: Path, tmp_path: Path) -> None:
     pickled = tiny_ofa.save_folder(net, tmp_path / "pickled", pickled=True)
     for path in (folder, pickled, tiny_ofa.save_original(net, tmp_path / "original")):
         loaded = load_ofa(path, weights_sha256(path), tokenizer="nowhere")
@@ -49,13 +49,13 @@ def test_every_form_gives_the_same_net(net: Ofa, folder: Path, tmp_path: Path) -
         )
 
 
-def test_a_file_without_words_beside_it_takes_those_named(net: Ofa, folder: Path, tmp_path: Path) -> None:
+def test_load_ofa_without_vocabulary_uses_configured_tokenizer(net: Ofa, folder: Path, tmp_path: Path) -> None:
     path = tiny_ofa.save_original(net, tmp_path / "bare")
     (path.parent / "vocab.json").unlink()
     assert load_ofa(path, "x", tokenizer=str(folder)).vocabulary.identity == tiny_ofa.tiny_words().identity
 
 
-def test_identity_is_of_weights_settings_and_vocabulary(net: Ofa, tmp_path: Path) -> None:
+def test_ofa_identity_depends_on_weights_settings_and_vocabulary(net: Ofa, tmp_path: Path) -> None:
     path = tiny_ofa.save_original(net, tmp_path)
     identities = {load_ofa(path, "a", tokenizer="nowhere").identity, load_ofa(path, "b", tokenizer="nowhere").identity}
     identities.add(load_ofa(tiny_ofa.save_original(net, tmp_path, sync_bn=True), "a", tokenizer="nowhere").identity)
@@ -73,14 +73,14 @@ def test_identity_is_of_weights_settings_and_vocabulary(net: Ofa, tmp_path: Path
         ({"attn_scale_factor": 1.0}, "attn_scale_factor", 1.0),
     ],
 )
-def test_what_no_shape_tells_comes_from_the_settings(
+def test_ofa_sizes_without_shape_evidence_come_from_settings(
     net: Ofa, settings: dict[str, Any], field: str, value: Any
 ) -> None:
     loaded = from_state(tiny_ofa.original_state(net), settings, "x")
     assert getattr(loaded.sizes, field) == value
 
 
-def test_extra_norms_and_scales_are_seen_by_their_tensors() -> None:
+def test_ofa_sizes_of_scale_tensors_follow_state_dict() -> None:
     sizes = OfaSizes(
         **{**vars(tiny_ofa.SIZES), "scale_attn": False, "scale_fc": False, "scale_heads": False, "scale_resids": True}
     )
@@ -89,7 +89,7 @@ def test_extra_norms_and_scales_are_seen_by_their_tensors() -> None:
     assert loaded.sizes == sizes and same(loaded, plain)
 
 
-def test_half_precision_is_widened(net: Ofa) -> None:
+def test_ofa_state_in_half_precision_is_converted_to_float32(net: Ofa) -> None:
     state = {k: v.half() if v.is_floating_point() else v for k, v in tiny_ofa.original_state(net).items()}
     assert {value.dtype for value in from_state(state, {}, "x").parameters()} == {torch.float32}
 
@@ -117,7 +117,7 @@ def without(key: str) -> Callable[[dict[str, Tensor]], object]:
         (lambda state: state["encoder.layers.0.fc1.bias"].fill_(torch.nan), "E211", "not finite"),
     ],
 )
-def test_tensors_that_are_not_ofas(
+def test_ofa_state_with_wrong_tensors_raises_e212(
     net: Ofa, change: Callable[[dict[str, Tensor]], object], code: str, said: str
 ) -> None:
     state = tiny_ofa.original_state(net)
@@ -127,7 +127,7 @@ def test_tensors_that_are_not_ofas(
     assert caught.value.code == code and "weights.pt" in str(caught.value)
 
 
-def test_heads_of_other_tasks_are_left_out(net: Ofa) -> None:
+def test_ofa_state_with_heads_of_other_tasks_ignores_them(net: Ofa) -> None:
     state = tiny_ofa.original_state(net) | {"classification_heads.mnli.dense.weight": torch.zeros(2)}
     assert same(from_state(state, {}, "x"), net)
 
@@ -144,7 +144,7 @@ def test_heads_of_other_tasks_are_left_out(net: Ofa) -> None:
         {"attn_scale_factor": None},
     ],
 )
-def test_settings_that_would_compute_something_else(net: Ofa, settings: dict[str, Any]) -> None:
+def test_ofa_settings_with_unsupported_value_raise_e212(net: Ofa, settings: dict[str, Any]) -> None:
     with pytest.raises(NamepinError, match=next(iter(settings))) as caught:
         from_state(tiny_ofa.original_state(net), settings, "x")
     assert caught.value.code == "E212"
@@ -190,7 +190,7 @@ def torn_words(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").unlink(), "E210"),
     ],
 )
-def test_bad_folders(folder: Path, harm: Callable[[Path], None], code: str) -> None:
+def test_load_ofa_of_bad_folder_raises_coded_error(folder: Path, harm: Callable[[Path], None], code: str) -> None:
     harm(folder)
     with pytest.raises(NamepinError) as caught:
         load_ofa(folder, "x", tokenizer="nowhere")
@@ -215,7 +215,7 @@ class _Runs:
         (lambda path: (path.parent / "merges.txt").unlink(), "E218"),
     ],
 )
-def test_bad_files(
+def test_load_ofa_of_bad_file_raises_coded_error_and_runs_no_code(
     net: Ofa, tmp_path: Path, harm: Callable[[Path], None], code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tiny_ofa.save_original(net, tmp_path)
@@ -226,7 +226,7 @@ def test_bad_files(
     assert "must not run" not in capsys.readouterr().out
 
 
-def test_settings_of_every_library_are_read_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_fairseq_settings_of_omegaconf_load_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects shaped as OmegaConf pickles its own, of a module that is gone when they are read."""
     module = types.ModuleType("omegaconf.dictconfig")
     module.DictConfig = type("DictConfig", (), {"__module__": "omegaconf.dictconfig"})  # type: ignore[attr-defined]
@@ -252,7 +252,7 @@ def test_settings_of_every_library_are_read_without_it(tmp_path: Path, monkeypat
     }
 
 
-def test_ofas_own_files_of_words_give_the_same_ids(tmp_path: Path) -> None:
+def test_ofa_original_vocabulary_gives_same_ids_as_folder(tmp_path: Path) -> None:
     """utils/BPE: GPT-2's numbers in encoder.json, fairseq's order in dict.txt."""
     tiny_ofa.save_folder(tiny_ofa.tiny_net(), tmp_path / "one")
     pieces = tiny_ofa.PIECES[4:-1]
@@ -268,7 +268,7 @@ def test_ofas_own_files_of_words_give_the_same_ids(tmp_path: Path) -> None:
     assert one.ids(text) == two.ids(text)
 
 
-def test_a_text_cannot_write_special_words() -> None:
+def test_ofa_vocabulary_reads_special_tokens_in_text_as_letters() -> None:
     words = tiny_ofa.tiny_words()
     ids = words.ids("<s></s><pad><mask><code_1><bin_999> yes")
     assert min(ids) >= 4 and max(ids) < len(tiny_ofa.PIECES) - 1
@@ -286,7 +286,7 @@ def test_a_text_cannot_write_special_words() -> None:
         ("Ünïcödé 🙂", "ünïcödé 🙂"),
     ],
 )
-def test_texts_are_spelled_as_ofa_does(text: str, wanted: str) -> None:
+def test_ofa_normalise_text_equals_reference_spelling(text: str, wanted: str) -> None:
     assert tiny_ofa.tiny_words().normalise_text(text) == (wanted, False)
 
 
@@ -300,7 +300,7 @@ def test_texts_are_spelled_as_ofa_does(text: str, wanted: str) -> None:
         ("🙂" * 900, 1, True),
     ],
 )
-def test_long_texts_are_cut(text: str, words: int, cut: bool) -> None:
+def test_ofa_normalise_text_truncates_long_text(text: str, words: int, cut: bool) -> None:
     vocabulary = tiny_ofa.tiny_words()
     kept, was_cut = vocabulary.normalise_text(text)
     assert was_cut is cut and len(kept.split(" ")) == words

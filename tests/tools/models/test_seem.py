@@ -60,7 +60,7 @@ def some_pixels(seed: int = 3) -> Tensor:
 
 
 @torch.no_grad()
-def test_modulation_is_its_loop(net: Seem) -> None:
+def test_focal_modulation_equals_plain_loop(net: Seem) -> None:
     """Focal modulation written out for one place: each level's gate times its context, and the global one."""
     layer = net.backbone.get_submodule("layers.0.blocks.0.modulation")
     assert isinstance(layer, Modulation)
@@ -84,7 +84,7 @@ def test_modulation_is_its_loop(net: Seem) -> None:
     assert torch.allclose(layer(x)[0], layer.proj(query * mixed), atol=1e-5)
 
 
-def test_positions_are_the_sines_they_say() -> None:
+def test_sine_positions_equal_formula() -> None:
     found = sine_positions(3, 5, 8, torch.zeros(1))[0].reshape(3, 5, 8)
     for row in range(3):
         for column in range(5):
@@ -93,19 +93,19 @@ def test_positions_are_the_sines_they_say() -> None:
             assert found[row, column].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_samples_lie_between_the_middles_of_the_corners() -> None:
+def test_sample_interpolates_between_cell_centres() -> None:
     grid = torch.arange(12.0).reshape(1, 1, 3, 4)
     points = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [0.5, 0.5], [1 / 3, 0.0]]])
     assert sample(grid, points)[0, :, 0].tolist() == pytest.approx([0, 11, 5.5, 1], abs=1e-5)
 
 
-def test_a_query_looks_inside_its_mask_or_anywhere() -> None:
+def test_decoder_mask_blocks_outside_mask_or_nothing_when_empty() -> None:
     masks = torch.tensor([[[[3.0, -2.0], [-1.0, 4.0]], [[-1.0, -1.0], [-1.0, -1.0]]]])
     blocked = _outside(masks, torch.Size((2, 2)))
     assert blocked.tolist() == [[[False, True, True, False], [False] * 4]]
 
 
-def test_who_sees_whom() -> None:
+def test_decoder_attention_mask_separates_words_and_points() -> None:
     """Queries see all; words see queries and words; points see points."""
     sees = [["q", "w", "p"], ["q", "w"], ["p"]]
     kinds = ["q", "q", "w", "p", "p"]
@@ -113,7 +113,7 @@ def test_who_sees_whom() -> None:
     assert _who_sees_whom((2, 1, 2), torch.device("cpu")).tolist() == expected
 
 
-def test_spread_is_even_and_the_same_each_time() -> None:
+def test_spread_points_selects_evenly_and_deterministically() -> None:
     points = torch.arange(20).reshape(10, 2)
     assert torch.equal(spread_points(points, 10), points)
     assert spread_points(points, 4)[:, 0].tolist() == [0, 4, 10, 14]
@@ -122,7 +122,7 @@ def test_spread_is_even_and_the_same_each_time() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("given", ["points", "words", "both"])
-def test_prompts_together_are_prompts_alone(net: Seem, given: str) -> None:
+def test_seem_prompts_in_batch_equal_single_prompts(net: Seem, given: str) -> None:
     features = net.encode(some_pixels())
 
     def ask(rows: slice) -> tuple[Tensor, ...]:
@@ -136,7 +136,7 @@ def test_prompts_together_are_prompts_alone(net: Seem, given: str) -> None:
 
 
 @torch.no_grad()
-def test_both_prompts_matter(net: Seem) -> None:
+def test_seem_masks_depend_on_both_prompts(net: Seem) -> None:
     features = net.encode(some_pixels())
     both = net(features, POINTS[:1], net.read(IDS[:1])).masks
     for other in (
@@ -149,14 +149,14 @@ def test_both_prompts_matter(net: Seem) -> None:
 
 
 @torch.no_grad()
-def test_a_text_is_not_changed_by_what_follows(net: Seem) -> None:
+def test_seem_text_encoding_is_independent_of_later_tokens(net: Seem) -> None:
     longer = torch.cat((IDS, torch.tensor([[73], [73]])), dim=1)
     assert torch.allclose(net.read(IDS).whole, net.read(longer).tokens[:, 3], atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", tiny_seem.BACKBONES)
-def test_masks_and_classes_are_the_golden_ones(backbone: str) -> None:
+def test_seem_masks_and_classes_equal_golden_arrays(backbone: str) -> None:
     """Made by this net once it had been compared to the authors' code (docs/parity.md)."""
     net, golden = tiny_seem.tiny_net(backbone), np.load(GOLDEN_FILE)
     features, words = net.encode(some_pixels()), net.read(IDS)
@@ -176,7 +176,7 @@ def test_masks_and_classes_are_the_golden_ones(backbone: str) -> None:
     [((640, 480), (682, 512)), ((480, 640), (512, 682)), ((1600, 100), (1024, 64)), ((1, 1), (512, 512)),
      ((3, 9000), (1, 1024)), ((1024, 512), (1024, 512))],
 )  # fmt: skip
-def test_pictures_are_scaled_by_their_short_side(size: tuple[int, int], small: tuple[int, int]) -> None:
+def test_scale_size_fits_short_and_long_side(size: tuple[int, int], small: tuple[int, int]) -> None:
     assert scale_size(size, 512, 1024) == small
     assert pad_size(small) == (math.ceil(small[0] / 32) * 32, math.ceil(small[1] / 32) * 32)
 
@@ -186,7 +186,7 @@ def test_pictures_are_scaled_by_their_short_side(size: tuple[int, int], small: t
     [((20, 20), None, 9), ((0, 0), None, 4), ((99, 49), None, 4), ((50, 0), None, 6),
      (None, (10.0, 10.0, 20.0, 15.0), 50), (None, (3.2, 3.2, 3.3, 3.3), 1), (None, (0.0, 0.0, 100.0, 50.0), 512)],
 )  # fmt: skip
-def test_strokes(point: tuple[int, int] | None, box: tuple[float, ...] | None, count: int) -> None:
+def test_stroke_returns_pixels_inside(point: tuple[int, int] | None, box: tuple[float, ...] | None, count: int) -> None:
     pixels = stroke(point, box, (100, 50), (100, 50))  # type: ignore[arg-type]
     assert pixels.shape == (count, 2)
     assert (pixels >= 0).all() and (pixels[:, 0] < 100 / 128).all() and (pixels[:, 1] < 50 / 64).all()
@@ -194,7 +194,7 @@ def test_strokes(point: tuple[int, int] | None, box: tuple[float, ...] | None, c
         assert (pixels.mean(dim=0) * torch.tensor([128, 64])).tolist() == pytest.approx([20, 20])
 
 
-def test_the_segmenter_is_the_net(saved: tuple[Path, Path], media: Media, net: Seem) -> None:
+def test_seem_segmenter_mask_equals_hand_written_pass(saved: tuple[Path, Path], media: Media, net: Seem) -> None:
     """Point and word asked by hand, every step of the picture written out."""
     found = a_segmenter(saved).run([request(prompt((12, 20)))], media)[0].segments[0]
     small = np.asarray(PICTURE.resize((53, 32), Image.Resampling.BICUBIC), dtype=np.float32)
@@ -215,7 +215,7 @@ def test_the_segmenter_is_the_net(saved: tuple[Path, Path], media: Media, net: S
     assert found.score == pytest.approx(float(logits[logits > 0].sigmoid().mean()), rel=1e-4)
 
 
-def test_prompts_of_all_kinds_in_one_request(saved: tuple[Path, Path], media: Media) -> None:
+def test_seem_segmenter_with_mixed_prompts_equals_single_prompts(saved: tuple[Path, Path], media: Media) -> None:
     prompts = [prompt((12, 20)), prompt(box=(4.0, 3.0, 40.0, 28.0)), prompt((0, 0)), prompt(), prompt((30, 10))]
     together = a_segmenter(saved, prompt_batch=2).run([request(*prompts)], media)[0]
     for one, segment in zip(prompts, together.segments, strict=True):
@@ -223,7 +223,7 @@ def test_prompts_of_all_kinds_in_one_request(saved: tuple[Path, Path], media: Me
         assert segment.mask == alone.mask and (segment.score or 0) == pytest.approx(alone.score or 0, rel=1e-4)
 
 
-def test_a_picture_is_encoded_once(saved: tuple[Path, Path], media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seem_encodes_picture_once(saved: tuple[Path, Path], media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     encode = Seem.encode
 
@@ -236,7 +236,7 @@ def test_a_picture_is_encoded_once(saved: tuple[Path, Path], media: Media, monke
     assert seen == [1]
 
 
-def test_no_prompts_need_no_picture(saved: tuple[Path, Path]) -> None:
+def test_seem_segmenter_without_prompts_needs_no_picture(saved: tuple[Path, Path]) -> None:
     assert a_segmenter(saved).run([request()], Media()) == [Segments(segments=())]
     with pytest.raises(NamepinError, match="E120"):
         a_segmenter(saved).run([request(prompt((1, 1)))], Media())
@@ -247,7 +247,7 @@ def test_no_prompts_need_no_picture(saved: tuple[Path, Path]) -> None:
     [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white"), Image.new("RGB", (1, 1)), PICTURE],
     ids=["all black", "16:1 panorama", "one pixel", "noise"],
 )
-def test_odd_pictures_and_points_on_the_border(saved: tuple[Path, Path], image: Image.Image) -> None:
+def test_seem_segmenter_with_odd_pictures_returns_valid_masks(saved: tuple[Path, Path], image: Image.Image) -> None:
     width, height = image.size
     points = [(0, 0), (width - 1, height - 1), (width, height), (-5, 2 * height)]
     asked = request(*map(prompt, points), prompt(box=(-9.0, -9.0, width + 9.0, height + 9.0)), image=image)
@@ -259,7 +259,7 @@ def test_odd_pictures_and_points_on_the_border(saved: tuple[Path, Path], image: 
     assert len(found.notices) == sum(segment.mask is None for segment in found.segments)
 
 
-def test_a_long_text_keeps_its_end(saved: tuple[Path, Path]) -> None:
+def test_seem_token_ids_of_long_text_keep_end_token(saved: tuple[Path, Path]) -> None:
     seem = a_segmenter(saved).seem
     ids = seem.token_ids("abcdefghijklmnopqrst")
     assert len(ids) == 12 and ids[0] == 72 and ids[-1] == 73
@@ -272,11 +272,11 @@ def test_a_long_text_keeps_its_end(saved: tuple[Path, Path]) -> None:
     [("PER", "PER", "person"), ("LOC", "LOC", "place"), ("ORG", "sports_team", "sports team"),
      ("PER", "person_other", "person"), ("LOC", "building_other", "building"), ("OTHER", "art_other", "art")],
 )  # fmt: skip
-def test_categories_in_plain_words(label: str, category: str, words: str) -> None:
+def test_category_words_returns_plain_words_of_type(label: str, category: str, words: str) -> None:
     assert category_words(Query(text="x", label=label, category=category)) == words
 
 
-def test_the_fingerprint_follows_what_decides_the_answer(saved: tuple[Path, Path], tmp_path: Path) -> None:
+def test_seem_segmenter_fingerprint_depends_on_weights_and_settings(saved: tuple[Path, Path], tmp_path: Path) -> None:
     base = a_segmenter(saved).fingerprint
     assert a_segmenter(saved, prompt_batch=1, cached_pictures=3).fingerprint == base
     other = tiny_seem.save(tiny_seem.tiny_net(seed=1), tmp_path)
@@ -284,7 +284,7 @@ def test_the_fingerprint_follows_what_decides_the_answer(saved: tuple[Path, Path
 
 
 @pytest.mark.parametrize("backbone", tiny_seem.BACKBONES)
-def test_every_backbone_loads_from_its_file(backbone: str, tmp_path: Path) -> None:
+def test_seem_checkpoint_of_every_backbone_loads_equal_weights(backbone: str, tmp_path: Path) -> None:
     net = tiny_seem.tiny_net(backbone)
     loaded = a_segmenter(tiny_seem.save(net, tmp_path)).seem._net.state_dict()
     for name, value in net.state_dict().items():
@@ -322,7 +322,7 @@ def _changed(**changes: object) -> bytes:
     ],
     ids=["code", "code again", "a name too many", "no norm", "a shape", "no queries", "SAM", "truncated", "empty"],
 )
-def test_bad_files(
+def test_seem_with_bad_checkpoint_raises_coded_error_and_runs_no_code(
     tmp_path: Path, saved: tuple[Path, Path], data: bytes, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.pt").write_bytes(data)
@@ -332,14 +332,14 @@ def test_bad_files(
     assert "must not run" not in capsys.readouterr().out
 
 
-def test_the_wrong_path_is_told(saved: tuple[Path, Path], tmp_path: Path) -> None:
+def test_seem_with_missing_weights_raises_e210_with_download_command(saved: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E210.*hf download xdecoder/SEEM seem_focall_v0.pt"):
         a_segmenter((tmp_path / "seem_focall_v0.pt", saved[1]))
     with pytest.raises(NamepinError, match="E218"):
         a_segmenter((saved[0], tmp_path))
 
 
-def test_words_alone_are_enough(saved: tuple[Path, Path], media: Media) -> None:
+def test_seem_answers_to_words_alone_differ_by_word(saved: tuple[Path, Path], media: Media) -> None:
     seem = a_segmenter(saved).seem
     features = seem.features(REF, media)
     first, second = seem.answers(features, PICTURE.size, [Ask(None, None, "actor"), Ask(None, None, "river")])

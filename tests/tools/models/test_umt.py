@@ -50,7 +50,7 @@ def by_hand(layer: Layer, queries: Tensor, context: Tensor) -> Tensor:
     return done
 
 
-def test_the_fusion_is_the_papers(net: Umt) -> None:
+def test_umt_fusion_equals_paper_formulas(net: Umt) -> None:
     generator = torch.Generator().manual_seed(1)
     words, regions = torch.randn(5, 32, generator=generator), torch.randn(GRID**2, 12, generator=generator)
     with torch.no_grad():
@@ -67,16 +67,16 @@ def test_the_fusion_is_the_papers(net: Umt) -> None:
     torch.testing.assert_close(beside, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_grid_has_seven_by_seven_regions_in_rows(net: Umt) -> None:
+def test_umt_see_returns_seven_by_seven_regions(net: Umt) -> None:
     assert net.see(torch.randn(1, 3, 224, 224)).shape == (1, GRID**2, 12)
     assert net.see(torch.randn(1, 3, SIDE, SIDE)).shape == (1, GRID**2, 12)
 
 
-def test_span_tags_become_types_alike() -> None:
+def test_conversion_matrix_splits_span_tags_over_types() -> None:
     assert conversion_matrix(2).tolist() == [[1, 0, 0, 0, 0], [0, 0.5, 0, 0.5, 0], [0, 0, 0.5, 0, 0.5]]
 
 
-def test_emissions_are_the_mean_of_both_ways(net: Umt) -> None:
+def test_umt_emissions_average_both_paths(net: Umt) -> None:
     posts, pieces = batch(), torch.tensor([[1, 2, 4], [1, 1, 0]])
     with torch.no_grad():
         fused, spans = net(posts)
@@ -88,7 +88,7 @@ def test_emissions_are_the_mean_of_both_ways(net: Umt) -> None:
     torch.testing.assert_close(span_emissions[0, 1], own)
 
 
-def test_it_learns_two_posts(tmp_path: Path) -> None:
+def test_umt_training_on_two_posts_learns_their_tags(tmp_path: Path) -> None:
     net, _ = tiny_umt(tmp_path)
     posts, pieces = batch(), torch.tensor([[1, 2, 4], [1, 2, 0]])
     tags, mask = torch.tensor([[1, 2, 0], [0, 5, 0]]), torch.tensor([[True, True, True], [True, True, False]])
@@ -116,14 +116,14 @@ def features(
         return load_umt(folder).features(texts, pictures, 128, torch.device("cpu"))
 
 
-def test_features_are_deterministic(folder: Path) -> None:
+def test_umt_features_are_deterministic_and_independent_of_batch(folder: Path) -> None:
     found = features(folder)
     assert found.shape == (2, 64) and torch.equal(found, features(folder))
     one = features(folder, TEXTS[:1], (PICTURE,))
     torch.testing.assert_close(one[0], found[0], rtol=1e-4, atol=1e-6)
 
 
-def test_features_see_text_and_picture(folder: Path) -> None:
+def test_umt_features_depend_on_text_and_picture(folder: Path) -> None:
     both = features(folder)[0]
     for other in (features(folder, ("nasa", "nasa"))[0], features(folder, TEXTS, (None, None))[0]):
         assert (both - other).abs().max() > 1e-3
@@ -131,7 +131,7 @@ def test_features_see_text_and_picture(folder: Path) -> None:
     assert features(folder, ("\u200b", "[SEP]"), (None, None)).isfinite().all()
 
 
-def test_the_folder_is_checked(folder: Path, tmp_path: Path) -> None:
+def test_load_umt_of_damaged_folder_raises_coded_error(folder: Path, tmp_path: Path) -> None:
     def broken(name: str) -> Path:
         return Path(shutil.copytree(folder, tmp_path / name))
 

@@ -40,7 +40,7 @@ cases = given(
 
 @settings(max_examples=40)
 @cases
-def test_all_quantities_equal_enumeration(num_tags: int, lengths: list[int], seed: int, scale: float) -> None:
+def test_crf_quantities_equal_full_enumeration(num_tags: int, lengths: list[int], seed: int, scale: float) -> None:
     crf = random_crf(num_tags, seed, scale)
     width = max(lengths) + 1
     emissions = torch.randn(len(lengths), width, num_tags) * scale
@@ -75,7 +75,7 @@ def test_all_quantities_equal_enumeration(num_tags: int, lengths: list[int], see
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 4))
-def test_illegal_moves_have_no_probability(seed: int, length: int) -> None:
+def test_crf_illegal_moves_have_zero_probability(seed: int, length: int) -> None:
     legal = bio_legal_moves(2)
     crf = random_crf(5, seed, 2.0, legal)
     emissions = torch.randn(1, length, 5) * 3
@@ -99,7 +99,7 @@ def test_illegal_moves_have_no_probability(seed: int, length: int) -> None:
     assert table[tuple(path)] == pytest.approx(max(table.values()), abs=1e-4)
 
 
-def test_hard_weights_are_the_gold_likelihood_and_gradients_are_finite() -> None:
+def test_crf_partial_nll_of_hard_weights_equals_gold_nll() -> None:
     crf = random_crf(5, 3, 1.0, bio_legal_moves(2))
     emissions = (torch.randn(3, 6, 5) * 5).requires_grad_()
     mask = torch.arange(6) < torch.tensor([[6], [1], [4]])
@@ -112,7 +112,7 @@ def test_hard_weights_are_the_gold_likelihood_and_gradients_are_finite() -> None
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in crf.parameters())
 
 
-def test_agrees_with_pytorch_crf() -> None:
+def test_crf_equals_pytorch_crf() -> None:
     torchcrf = pytest.importorskip("torchcrf")
     crf = random_crf(103, 0, 0.5)
     other = torchcrf.CRF(103, batch_first=True)

@@ -30,7 +30,7 @@ def random_batch(rows: int = 2, pieces: int = 9, words: int = 5) -> TaggerBatch:
     )
 
 
-def test_equation_9_mixes_coarse_logits_into_the_fine_ones() -> None:
+def test_dual_tagger_fine_logits_equal_equation_9() -> None:
     net, batch = tiny_net(beta=0.3), random_batch()
     with torch.no_grad():
         net.transition.normal_()
@@ -45,7 +45,7 @@ def test_equation_9_mixes_coarse_logits_into_the_fine_ones() -> None:
     assert torch.equal(logits.coarse, coarse)
 
 
-def test_the_paths_share_no_parameters() -> None:
+def test_dual_tagger_paths_share_no_parameters() -> None:
     net, batch = tiny_net(beta=0.0), random_batch()
     logits = net(batch)
     assert logits.fine is not None
@@ -53,18 +53,18 @@ def test_the_paths_share_no_parameters() -> None:
     assert all(p.grad is None or not p.grad.any() for p in net.coarse.parameters())
 
 
-def test_a_single_path_has_no_fine_logits_and_no_transition_matrix() -> None:
+def test_dual_tagger_of_single_path_has_no_fine_logits() -> None:
     net = tiny_net(fine_types=0)
     assert net(random_batch()).fine is None
     assert "transition" not in dict(net.named_parameters())
 
 
-def test_new_shape_vectors_leave_the_encoder_as_it_was() -> None:
+def test_dual_tagger_new_shape_vectors_leave_encoding_unchanged() -> None:
     batch = random_batch()
     assert torch.equal(tiny_net(shapes=True).encode(batch)[:, :, :16], tiny_net(shapes=False).encode(batch)[:, :, :16])
 
 
-def test_letters_and_shapes_change_the_logits() -> None:
+def test_dual_tagger_logits_depend_on_letters_and_shapes() -> None:
     net, batch = tiny_net(), random_batch()
     with torch.no_grad():
         for table in net.shapes:
@@ -90,7 +90,7 @@ def test_transition_matrix_by_row_keeps_the_counts_of_a_tree() -> None:
 
 
 @pytest.mark.parametrize("merge", ["logsumexp", "sum", "mean"])
-def test_equation_10_pools_words_and_merges_b_and_i(merge: str) -> None:
+def test_pooled_scores_equal_equation_10(merge: str) -> None:
     logits = torch.tensor([[9.0, 1.0, 2.0, 0.0, 0.5], [9.0, 3.0, 0.0, 1.0, 0.5]])
     mean = logits.mean(0)
     first, second = mean[1:3], mean[3:5]

@@ -25,7 +25,7 @@ def net() -> Ofa:
     return tiny_ofa.tiny_net()
 
 
-def test_the_references_numbers(net: Ofa) -> None:
+def test_ofa_forward_equals_golden_arrays_of_reference(net: Ofa) -> None:
     """OFA-Sys's fairseq modules on the same weights: one text padded, pictures that are no squares, beams of 5."""
     golden = np.load(GOLDEN_FILE)
     pixels, ids, tokens = (torch.from_numpy(golden[key]) for key in ("pixels", "ids", "tokens"))
@@ -54,7 +54,7 @@ def some_memory(net: Ofa, texts: list[list[int]], seed: int = 0) -> tuple[Tensor
     return pixels, pad_rows(texts, CPU)
 
 
-def test_one_picture_for_all_texts_and_padding_change_nothing(net: Ofa) -> None:
+def test_ofa_decode_of_padded_texts_equals_single_texts(net: Ofa) -> None:
     texts = [[0, 5, 6, 7, 2], [0, 9, 2], [0, *range(20, 60), 2]]
     pixels, ids = some_memory(net, texts)
     starts = torch.tensor([[0, 4, 5], [0, 6, 7], [0, 8, 9]])
@@ -66,7 +66,7 @@ def test_one_picture_for_all_texts_and_padding_change_nothing(net: Ofa) -> None:
             assert torch.allclose(together[row], states[0], atol=1e-5)
 
 
-def test_tokens_one_by_one_and_in_groups_are_as_in_one_pass(net: Ofa) -> None:
+def test_ofa_decode_with_cache_equals_whole_pass(net: Ofa) -> None:
     pixels, ids = some_memory(net, [[0, 5, 6, 7, 2], [0, 9, 2]])
     rows = torch.from_numpy(np.random.default_rng(1).integers(4, 200, (6, 40)))  # three rows for each text
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_tokens_one_by_one_and_in_groups_are_as_in_one_pass(net: Ofa) -> None:
     assert torch.allclose(torch.cat(parts, dim=1), whole, atol=1e-5)
 
 
-def test_later_tokens_do_not_change_earlier_states(net: Ofa) -> None:
+def test_ofa_decode_states_are_independent_of_later_tokens(net: Ofa) -> None:
     pixels, ids = some_memory(net, [[0, 5, 2]])
     rows = torch.tensor([[0, 7, 8, 9], [0, 7, 100, 101]])
     with torch.no_grad():
@@ -98,7 +98,7 @@ def naive_bucket(distance: int, size: int) -> int:
 
 
 @pytest.mark.parametrize(("size", "words"), [(256, 1024), (16, 300), (4, 9)])
-def test_buckets_of_words(size: int, words: int) -> None:
+def test_word_buckets_equal_naive_formula(size: int, words: int) -> None:
     buckets = word_buckets(0, words, size, CPU)
     assert buckets.min() >= 0 and buckets.max() <= 2 * size - 2
     for start, other in itertools.islice(itertools.product(range(0, words, 7), range(0, words, 5)), 4000):
@@ -108,7 +108,7 @@ def test_buckets_of_words(size: int, words: int) -> None:
     assert torch.equal(word_buckets(words - 2, words, size, CPU), buckets[-2:])
 
 
-def test_buckets_of_patches() -> None:
+def test_patch_buckets_equal_relative_positions() -> None:
     buckets = patch_buckets(2, 3, 6, CPU)
     for (row, column), (other_row, other_column) in itertools.product(itertools.product(range(2), range(3)), repeat=2):
         wanted = (row - other_row + 5) * 11 + (column - other_column + 5)
@@ -150,7 +150,7 @@ def by_hand(
 
 @given(st.integers(0, 10**6), st.integers(2, 4), st.integers(1, 4), st.data())
 @settings(max_examples=60)
-def test_beams_are_those_found_by_hand(seed: int, vocabulary: int, places: int, data: st.DataObject) -> None:
+def test_beam_search_equals_hand_written_search(seed: int, vocabulary: int, places: int, data: st.DataObject) -> None:
     ids = st.lists(st.integers(0, vocabulary - 1), min_size=1, unique=True)
     allowed = data.draw(st.lists(ids, min_size=places, max_size=places))
     width = data.draw(st.integers(1, vocabulary**places))
@@ -164,14 +164,14 @@ def test_beams_are_those_found_by_hand(seed: int, vocabulary: int, places: int, 
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=20)
-def test_wide_enough_beams_find_the_best_of_all(seed: int) -> None:
+def test_beam_search_with_full_width_finds_best_sequence(seed: int) -> None:
     model = a_model(seed, 3, 4)
     found = search([model], [[0, 1, 2]] * 4, 27)
     sums = {p: sum(float(model[p[:n]][p[n]]) for n in range(4)) for p in itertools.product(range(3), repeat=4)}
     assert tuple(found.tokens[0, 0].tolist()) == max(sums, key=lambda p: sums[p])
 
 
-def test_searching_with_the_net_is_searching_by_whole_passes(net: Ofa) -> None:
+def test_continuations_of_net_equal_search_by_whole_passes(net: Ofa) -> None:
     """No cache: each beam's tokens are read anew at every step."""
     pixels, ids = some_memory(net, [[0, 5, 6, 7, 2], [0, 9, 2]])
     places = [place[::25] for place in the_places()[:4]] + [torch.tensor([2])]

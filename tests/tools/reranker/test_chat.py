@@ -33,7 +33,7 @@ def reranker(url: str, model: str = "m", **changes: Any) -> ChatReranker:
     return ChatReranker(ChatRerankerConfig.model_validate(given | changes))
 
 
-def test_a_real_model_chooses_by_the_picture(tmp_path: Path) -> None:
+def test_chat_reranker_with_real_model_chooses_by_picture_and_caches(tmp_path: Path) -> None:
     # A server of transformers knows no guides: what the model says is checked all the same.
     query = table7(request(), "image")
     answers = {"park": PARK, "city": BRIDGE}
@@ -53,7 +53,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-def test_the_conversation(served: Server) -> None:
+def test_chat_reranker_request_holds_examples_picture_and_hint(served: Server) -> None:
     reranker(served.url, hint=True).run([request(hint={"park": 0.7, "city": 0.2})], MEDIA)
     messages = served.bodies[0]["messages"]
     assert [m["role"] for m in messages] == ["system", *["user", "assistant"] * 3, "user"]
@@ -66,7 +66,7 @@ def test_the_conversation(served: Server) -> None:
 
 
 @pytest.mark.parametrize("guide", ["json_schema", "structured_outputs", "guided_choice", "none"])
-def test_guides(served: Server, guide: str) -> None:
+def test_chat_reranker_guide_option_sets_request_constraint(served: Server, guide: str) -> None:
     assert reranker(served.url, guide=guide, examples=False).run([request()], MEDIA)[0].label == "park"
     body, names = served.bodies[0], list(request().candidates)
     assert len(body["messages"]) == 2
@@ -79,14 +79,14 @@ def test_guides(served: Server, guide: str) -> None:
         assert body.get("guided_choice") == (names if guide == "guided_choice" else None)
 
 
-def test_captions_for_a_model_without_eyes(served: Server) -> None:
+def test_chat_reranker_without_image_support_sends_caption(served: Server) -> None:
     reranker(served.url, sees_images=False).run([request(caption="green grass")], Media())
     assert served.bodies[0]["messages"][-1]["content"] == table7(request(caption="green grass"), "caption")
 
 
 @pytest.mark.parametrize("served", [("the town", "It is a continent", "city"), ("Park!", '{"category": "city"}')],
                          indirect=True)  # fmt: skip
-def test_an_answer_that_is_no_candidate_is_sent_back_once(served: Server) -> None:
+def test_chat_reranker_with_answer_outside_candidates_retries_once(served: Server) -> None:
     if len(served.script) == 3:
         with pytest.raises(ToolUnavailable, match="E300.*'It is a continent'.*not a candidate"):
             reranker(served.url).run([request()], MEDIA)
@@ -97,23 +97,23 @@ def test_an_answer_that_is_no_candidate_is_sent_back_once(served: Server) -> Non
 
 
 @pytest.mark.parametrize("served", [("503", "503", "city")], indirect=True)
-def test_a_server_that_recovers(served: Server) -> None:
+def test_chat_reranker_after_server_errors_retries_and_answers(served: Server) -> None:
     assert reranker(served.url, retries=2, backoff_s=0.01).run([request()], MEDIA)[0].label == "city"
 
 
 @pytest.mark.parametrize("served", [("503",)], indirect=True)
-def test_a_server_that_is_down(served: Server) -> None:
+def test_chat_reranker_with_failing_server_raises_e300(served: Server) -> None:
     with pytest.raises(ToolUnavailable, match="E300.*503"):
         reranker(served.url).run([request()], MEDIA)
 
 
-def test_one_candidate_is_not_asked_about(served: Server) -> None:
+def test_chat_reranker_with_one_candidate_sends_no_request(served: Server) -> None:
     one = request(candidates=("city",))
     assert reranker(served.url).run([one], MEDIA) == [Reranked(label="city", scores={"city": 1.0})]
     assert served.bodies == []
 
 
-def test_a_long_post_is_cut(served: Server) -> None:
+def test_chat_reranker_with_long_post_truncates_it_with_w143(served: Server) -> None:
     tokens = (*["word"] * 4000, "Garfield", "Park", *["more"] * 4000)
     found = reranker(served.url, max_query=1000).run([request(tokens=tokens, token_span=(4000, 4002))], MEDIA)[0]
     assert [notice.code for notice in found.notices] == ["W143"]
@@ -125,11 +125,11 @@ def test_a_long_post_is_cut(served: Server) -> None:
     [("park", "park"), (" Park.\n", "park"), ('{"category": "city"}', "city"), ('"city"', "city"),
      ("<think>is it a city?</think>park", "park"), ("a park", None), ("", None), ("{}", None), ("[1]", None)],
 )  # fmt: skip
-def test_reading_answers(said: str, label: str | None) -> None:
+def test_parse_choice_of_answer_returns_candidate_or_none(said: str, label: str | None) -> None:
     assert parse_choice(said, ("park", "city"), "category") == label
 
 
-def test_the_fingerprint_covers_what_decides() -> None:
+def test_chat_reranker_fingerprint_depends_on_relevant_settings_only() -> None:
     url = "http://127.0.0.1:9/v1"
     plain = reranker(url)
     assert plain.fingerprint == reranker("http://127.0.0.1:8/v1", retries=3).fingerprint

@@ -55,7 +55,7 @@ def log_likelihoods(tool: LlavaReranker, request: RerankRequest, media: Media) -
         return tool.model.read(question).log_likelihoods(question.answers)
 
 
-def test_likelihoods_are_those_of_whole_passes(folder: Path, media: Media) -> None:
+def test_llava_reranker_likelihoods_equal_whole_passes(folder: Path, media: Media) -> None:
     tool, net = a_reranker(folder), a_net(folder)
     for request in REQUESTS:
         expected = by_whole_passes(net, tool.model.tokenizer, request)
@@ -66,7 +66,7 @@ def test_likelihoods_are_those_of_whole_passes(folder: Path, media: Media) -> No
         assert sum(found.scores.values()) == pytest.approx(1)
 
 
-def test_an_answer_that_begins_another_is_judged_by_its_end(folder: Path, media: Media) -> None:
+def test_llava_reranker_with_prefix_candidates_scores_end_token(folder: Path, media: Media) -> None:
     tool = a_reranker(folder)
     request = tiny.request(0, candidates=("event", "event_other", "event_other_other"))
     expected = by_whole_passes(a_net(folder), tool.model.tokenizer, request)
@@ -74,7 +74,7 @@ def test_an_answer_that_begins_another_is_judged_by_its_end(folder: Path, media:
 
 
 @pytest.mark.parametrize("settings", [{"length_normalised": True}, {"batch": 2}, {"batch": 1}, {"hint": True}])
-def test_settings(folder: Path, media: Media, settings: dict[str, Any]) -> None:
+def test_llava_reranker_settings_equal_whole_passes(folder: Path, media: Media, settings: dict[str, Any]) -> None:
     tool = a_reranker(folder, **settings)
     request = tiny.request(1, hint={"company": 0.4, "magazine": 0.31, "sports_team": 0.1})
     expected = by_whole_passes(a_net(folder), tool.model.tokenizer, request, hint="hint" in settings)
@@ -101,7 +101,7 @@ def greedy(net: Any, words: Any, request: RerankRequest) -> str:
     return left[0]
 
 
-def test_generation_is_greedy_among_the_candidates(folder: Path, media: Media) -> None:
+def test_llava_reranker_generate_decoder_is_greedy_among_candidates(folder: Path, media: Media) -> None:
     tool, net = a_reranker(folder, decoder="generate"), a_net(folder)
     requests = [*REQUESTS, tiny.request(0, candidates=("event_other", "event", "city"))]
     found = tool.run(requests, media)
@@ -109,7 +109,7 @@ def test_generation_is_greedy_among_the_candidates(folder: Path, media: Media) -
     assert [answer.scores for answer in found] == [{}] * 4
 
 
-def test_the_picture_counts_and_is_encoded_once(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llava_reranker_encodes_picture_once(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = a_reranker(folder)
     passes = []
     tower = tool.model.generator.model.vision_tower
@@ -122,7 +122,7 @@ def test_the_picture_counts_and_is_encoded_once(folder: Path, media: Media, monk
     assert sum(a_reranker(folder).run(REQUESTS, panorama)[0].scores.values()) == pytest.approx(1)
 
 
-def test_threads_do_not_mix(folder: Path, media: Media) -> None:
+def test_llava_reranker_in_threads_equals_single_thread(folder: Path, media: Media) -> None:
     tool = a_reranker(folder, cached_pictures=0)
     expected = [tool.run([request], media)[0] for request in REQUESTS]
     with ThreadPoolExecutor(3) as pool:
@@ -130,7 +130,7 @@ def test_threads_do_not_mix(folder: Path, media: Media) -> None:
     assert found == expected * 4
 
 
-def test_without_a_picture_the_text_alone_is_judged(folder: Path) -> None:
+def test_llava_reranker_without_picture_scores_text_alone(folder: Path) -> None:
     tool = a_reranker(folder)
     request = tiny.request(0, image=None, caption="never asked for")
     text = CONVERSATION.format(picture="", query=table7(request, "text"))
@@ -140,12 +140,12 @@ def test_without_a_picture_the_text_alone_is_judged(folder: Path) -> None:
     assert list(tool.run([request], Media())[0].scores.values()) == pytest.approx(shares(expected), rel=1e-4, abs=1e-9)
 
 
-def test_one_candidate_needs_no_call(folder: Path) -> None:
+def test_llava_reranker_with_one_candidate_needs_no_picture(folder: Path) -> None:
     request = tiny.request(0, candidates=("city",))
     assert a_reranker(folder).run([request], Media()) == [Reranked(label="city", scores={"city": 1.0})]
 
 
-def test_more_candidates_than_a_batch(folder: Path, media: Media) -> None:
+def test_llava_reranker_with_51_candidates_is_independent_of_batch(folder: Path, media: Media) -> None:
     names = tuple(f"type_{i}" for i in range(51))
     request = tiny.request(0, candidates=names)
     many, few = (a_reranker(folder, batch=size).run([request], media)[0] for size in (51, 4))
@@ -153,7 +153,7 @@ def test_more_candidates_than_a_batch(folder: Path, media: Media) -> None:
     assert list(few.scores.values()) == pytest.approx(list(many.scores.values()), rel=1e-4)
 
 
-def test_a_full_memory_halves_the_batch(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llava_reranker_full_memory_halves_batch(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = a_reranker(folder, batch=4)
     expected = tool.run(REQUESTS[:1], media)[0]
     language_model = tool.model.generator.model.language_model
@@ -168,7 +168,7 @@ def test_a_full_memory_halves_the_batch(folder: Path, media: Media, monkeypatch:
     assert found.scores == pytest.approx(expected.scores, rel=1e-4)
 
 
-def test_a_long_post_is_cut_about_the_mention(folder: Path, media: Media) -> None:
+def test_llava_reranker_with_long_post_truncates_around_mention_with_w143(folder: Path, media: Media) -> None:
     tool = a_reranker(folder, max_query_tokens=300)
     tokens = (*["word"] * 400, "Garfield", "Park", *["more"] * 400)
     found = tool.run([tiny.request(0, text=" ".join(tokens), tokens=tokens, token_span=(400, 402))], media)[0]
@@ -176,7 +176,7 @@ def test_a_long_post_is_cut_about_the_mention(folder: Path, media: Media) -> Non
     assert sum(found.scores.values()) == pytest.approx(1)
 
 
-def test_a_mention_of_which_nothing_is_left(folder: Path, media: Media) -> None:
+def test_llava_reranker_with_mention_truncated_away_raises_e300(folder: Path, media: Media) -> None:
     tool = a_reranker(folder, max_query_tokens=300)
     with pytest.raises(ToolUnavailable, match="E300.*no token of the mention"):
         tool.run([tiny.request(0, tokens=("ab" * 5000,), token_span=(0, 1))], media)
@@ -184,13 +184,13 @@ def test_a_mention_of_which_nothing_is_left(folder: Path, media: Media) -> None:
         tool.run([tiny.request(0, tokens=("a", "<image><|end|>"), token_span=(1, 2))], media)
 
 
-def test_a_post_cannot_pose_as_the_picture(folder: Path, media: Media) -> None:
+def test_llava_reranker_reads_image_tokens_in_post_as_text(folder: Path, media: Media) -> None:
     tokens = ("<image>", "Garfield", "Park", "<|assistant|>", "park")
     found = a_reranker(folder).run([tiny.request(0, tokens=tokens, token_span=(1, 3))], media)[0]
     assert sum(found.scores.values()) == pytest.approx(1)
 
 
-def test_a_picture_that_is_not_at_hand(folder: Path) -> None:
+def test_llava_reranker_with_missing_picture_raises_e120(folder: Path) -> None:
     with pytest.raises(NamepinError, match="E120"):
         a_reranker(folder).run(REQUESTS[:1], Media())
 
@@ -207,7 +207,7 @@ def copy_of(adapter: Path, folder: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PeftModel's own
-def test_an_adapter_computes_what_peft_computes(folder: Path, adapter: Path, media: Media) -> None:
+def test_llava_reranker_adapter_equals_peft(folder: Path, adapter: Path, media: Media) -> None:
     from peft import PeftModel
 
     tool = a_reranker(folder, adapter=str(adapter))
@@ -219,7 +219,7 @@ def test_an_adapter_computes_what_peft_computes(folder: Path, adapter: Path, med
     assert plain.fingerprint != tool.fingerprint == a_reranker(folder, adapter=str(adapter)).fingerprint
 
 
-def test_an_adapter_in_bfloat16(folder: Path, adapter: Path, media: Media) -> None:
+def test_llava_reranker_adapter_in_bfloat16_stays_close(folder: Path, adapter: Path, media: Media) -> None:
     exact = a_reranker(folder, adapter=str(adapter)).run(REQUESTS[:1], media)[0]
     rough = a_reranker(folder, adapter=str(adapter), dtype="bfloat16").run(REQUESTS[:1], media)[0]
     assert list(rough.scores.values()) == pytest.approx(list(exact.scores.values()), abs=0.2)
@@ -238,7 +238,7 @@ def test_an_adapter_in_bfloat16(folder: Path, adapter: Path, media: Media) -> No
         ("adapter_config.json", {"target_modules": ["q_proj"]}, "E212.*missing"),
     ],
 )
-def test_an_adapter_of_something_else(
+def test_llava_reranker_with_adapter_of_other_base_or_task_raises_coded_error(
     folder: Path, adapter: Path, tmp_path: Path, file: str, changes: dict[str, Any], said: str
 ) -> None:
     wrong = copy_of(adapter, tmp_path)
@@ -247,7 +247,7 @@ def test_an_adapter_of_something_else(
         a_reranker(folder, adapter=str(wrong))
 
 
-def test_a_truncated_adapter(folder: Path, adapter: Path, tmp_path: Path) -> None:
+def test_llava_reranker_with_damaged_adapter_raises_e211_or_e210(folder: Path, adapter: Path, tmp_path: Path) -> None:
     cut = copy_of(adapter, tmp_path)
     weights = cut / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
@@ -263,12 +263,12 @@ def test_a_truncated_adapter(folder: Path, adapter: Path, tmp_path: Path) -> Non
         a_reranker(folder, adapter=str(tmp_path / "nothing"))
 
 
-def test_weights_of_another_model(tmp_path: Path) -> None:
+def test_llava_reranker_with_llama_weights_raises_e212(tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E212.*'llama'"):
         a_reranker(tiny.save_llama(tmp_path))
 
 
-def test_truncated_weights(tmp_path: Path) -> None:
+def test_llava_reranker_with_truncated_weights_raises_e211(tmp_path: Path) -> None:
     folder = tiny.save_llava(tmp_path)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
@@ -276,7 +276,7 @@ def test_truncated_weights(tmp_path: Path) -> None:
         a_reranker(folder)
 
 
-def test_quantised_weights_need_bitsandbytes_and_cuda(folder: Path) -> None:
+def test_llava_reranker_quantization_without_cuda_raises_e301_or_e216(folder: Path) -> None:
     from importlib.util import find_spec
 
     if find_spec("bitsandbytes") and torch.cuda.is_available():
@@ -285,14 +285,14 @@ def test_quantised_weights_need_bitsandbytes_and_cuda(folder: Path) -> None:
         a_reranker(folder, quantization="4bit")
 
 
-def test_no_such_device(folder: Path) -> None:
+def test_llava_reranker_on_unknown_device_raises_e216(folder: Path) -> None:
     with pytest.raises(NamepinError, match="E216"):
         a_reranker(folder, device="cuda:99")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("quantization", ["4bit", "8bit"])
-def test_quantised(folder: Path, media: Media, quantization: str) -> None:
+def test_llava_reranker_quantized_returns_distribution(folder: Path, media: Media, quantization: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     tool = a_reranker(folder, quantization=quantization, device="cuda", dtype="bfloat16")

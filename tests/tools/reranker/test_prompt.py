@@ -53,11 +53,11 @@ TABLE_7 = (
 
 
 @pytest.mark.parametrize("example", range(3))
-def test_the_prompt_is_the_papers(example: int) -> None:
+def test_table7_prompt_equals_paper_text(example: int) -> None:
     assert table7(tiny.request(example)) == TABLE_7[example]
 
 
-def test_a_caption_in_place_of_the_picture_and_a_hint() -> None:
+def test_table7_with_caption_and_hint_contains_both() -> None:
     request = tiny.request(2, caption="two boys on a broom. ", hint={"actor": 0.25123, "author": 0.5, "city": 0.1})
     assert table7(request, "caption", hint=True) == (
         "Here's a tweet along with its caption, where the entities of the text have been labeled using &&, and you "
@@ -77,7 +77,7 @@ def test_a_caption_in_place_of_the_picture_and_a_hint() -> None:
     [(True, tiny.REF, "c", "image"), (True, None, "c", "text"), (False, tiny.REF, "c", "caption"),
      (False, tiny.REF, None, "text"), (False, None, None, "text")],
 )  # fmt: skip
-def test_what_a_model_is_shown(reads: bool, image: Any, caption: str | None, sees: str) -> None:
+def test_seen_by_model_is_image_caption_or_text(reads: bool, image: Any, caption: str | None, sees: str) -> None:
     assert seen_by(tiny.request(0, image=image, caption=caption), reads_images=reads) == sees
 
 
@@ -86,7 +86,7 @@ def query(tokens: str, span: tuple[int, int], limit: int) -> Query:
     return fit_prompt(request, "image", hint=False, length=lambda text: len(text.split()), limit=limit)
 
 
-def test_a_post_is_cut_about_its_mention() -> None:
+def test_fit_prompt_truncates_post_around_mention() -> None:
     around = len(table7(tiny.request(0, tokens=("x",), token_span=(0, 1))).split()) - 1
     tokens = "a b c d Ada Example e f g"
     assert query(tokens, (4, 6), around + 9) == Query(text=query(tokens, (4, 6), 999).text)
@@ -104,17 +104,17 @@ def test_a_post_is_cut_about_its_mention() -> None:
     [{"token_span": (0, 99)}, {"token_span": (3, 3)}, {"token_span": (-1, 1)}, {"candidates": ("a", "a")},
      {"candidates": ("a", " ")}],
 )  # fmt: skip
-def test_requests_that_make_no_sense(changes: dict[str, Any]) -> None:
+def test_clean_request_with_invalid_span_or_candidates_raises_e106(changes: dict[str, Any]) -> None:
     with pytest.raises(NamepinError, match="E106"):
         clean_request(tiny.request(0, **changes))
 
 
-def test_equal_shares_go_to_the_likelier_candidate() -> None:
+def test_best_of_equal_shares_returns_first_candidate() -> None:
     assert best(("b", "a", "c"), (0.4, 0.4, 0.2)).label == "b"
     assert without_asking(tiny.request(0)) is None
 
 
-def test_answers_follow_the_prompt_as_the_tokenizer_joins_them() -> None:
+def test_split_answers_join_prompt_and_answer_as_tokenizer_does() -> None:
     words = tiny.tokenizer()
     for example in range(3):
         prompt, answers = TABLE_7[example], [" " + c for c in EXAMPLES[example][2]]
@@ -124,7 +124,7 @@ def test_answers_follow_the_prompt_as_the_tokenizer_joins_them() -> None:
         assert f"<|end|>{prompt}".startswith(words.decode(shared))
 
 
-def test_a_trie_allows_the_answers_and_nothing_else() -> None:
+def test_continuations_allow_prefixes_of_answers_only() -> None:
     allowed = continuations([(1, 2, 9), (1, 9), (3, 9)])
     assert [allowed(start) for start in ((), (1,), (1, 2), (3,), (7, 7))] == [[1, 3], [2, 9], [9], [9], [9]]
 
@@ -139,7 +139,7 @@ def blip2_tool(folder: Path, language_model: str = "opt", **settings: Any) -> Bl
     return Blip2Reranker(Blip2RerankerConfig.model_validate(given))
 
 
-def test_a_text_model_reads_the_caption(tmp_path: Path) -> None:
+def test_text_reranker_reads_caption_and_equals_whole_passes(tmp_path: Path) -> None:
     tool, request = text_tool(tmp_path), tiny.request(1, caption="men with a ball")
     net = LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
     words, prompt = tool.model.tokenizer, table7(request, "caption")
@@ -149,7 +149,7 @@ def test_a_text_model_reads_the_caption(tmp_path: Path) -> None:
     assert tool.run([tiny.request(1)], Media())[0].scores != found.scores
 
 
-def test_a_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
+def test_text_reranker_uses_chat_template_when_present(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     from support.tiny_chat import TEMPLATE
@@ -173,7 +173,7 @@ def blip2_inputs(net: Any, words: Any, request: RerankRequest) -> torch.Tensor:
     return torch.cat([seen, net.language_model.get_input_embeddings()(ids)], dim=1)
 
 
-def test_blip2_with_a_decoder(tmp_path: Path) -> None:
+def test_blip2_reranker_of_opt_equals_whole_passes(tmp_path: Path) -> None:
     tool, request = blip2_tool(tmp_path), tiny.request(0)
     net = Blip2ForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="eager")
     words = tool.model.tokenizer
@@ -188,7 +188,7 @@ def test_blip2_with_a_decoder(tmp_path: Path) -> None:
     assert list(found.scores.values()) == pytest.approx(shares(expected), rel=1e-4, abs=1e-9)
 
 
-def test_blip2_with_an_encoder_and_a_decoder(tmp_path: Path) -> None:
+def test_blip2_reranker_of_t5_equals_whole_passes(tmp_path: Path) -> None:
     tool, request = blip2_tool(tmp_path, "t5"), tiny.request(0)
     net = Blip2ForConditionalGeneration.from_pretrained(tmp_path, attn_implementation="eager")
     words, spoken = tool.model.tokenizer, net.language_model
@@ -209,7 +209,7 @@ def test_blip2_with_an_encoder_and_a_decoder(tmp_path: Path) -> None:
     [text_tool, blip2_tool, lambda folder, **s: blip2_tool(folder, "t5", **s)],
     ids=["text", "blip2-opt", "blip2-t5"],
 )
-def test_generation_answers_with_a_candidate(make: Callable[..., Any], tmp_path: Path) -> None:
+def test_local_rerankers_generate_decoder_returns_candidate(make: Callable[..., Any], tmp_path: Path) -> None:
     tool = make(tmp_path, decoder="generate", hint=True)
     requests = [tiny.request(i, hint={c: 0.2 for c in EXAMPLES[i][2]}) for i in range(3)]
     found = tool.run(requests, MEDIA)
@@ -218,7 +218,7 @@ def test_generation_answers_with_a_candidate(make: Callable[..., Any], tmp_path:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("make", [text_tool, blip2_tool], ids=["text", "blip2"])
-def test_halved_precision_changes_little(make: Callable[..., Any], tmp_path: Path, dtype: str) -> None:
+def test_local_rerankers_in_half_precision_stay_close(make: Callable[..., Any], tmp_path: Path, dtype: str) -> None:
     request = tiny.request(0, caption="a park")
     exact = make(tmp_path / "exact").run([request], MEDIA)[0]
     rough = make(tmp_path / "rough", dtype=dtype).run([request], MEDIA)[0]
@@ -226,7 +226,7 @@ def test_halved_precision_changes_little(make: Callable[..., Any], tmp_path: Pat
     assert sum(rough.scores.values()) == pytest.approx(1)
 
 
-def test_an_encoder_is_no_causal_model(tmp_path: Path) -> None:
+def test_text_reranker_with_encoder_weights_raises_e212(tmp_path: Path) -> None:
     from support import tiny_encoders
 
     with pytest.raises(NamepinError, match="E212"):
@@ -250,7 +250,7 @@ class OlderDecoder(torch.nn.Module):
         return SimpleNamespace(last_hidden_state=found.last_hidden_state, past_key_values=getattr(found, name))
 
 
-def test_causal_scorer_names_the_cache_as_the_decoder_does(tmp_path: Path) -> None:
+def test_causal_scorer_passes_cache_under_decoder_parameter_name(tmp_path: Path) -> None:
     net = LlamaForCausalLM.from_pretrained(tiny.save_llama(tmp_path))
     older, answers = OlderDecoder(net.model), ((5, 6, 2), (7, 2))
     question = Question(net.model.embed_tokens(torch.tensor([[3, 4, 5]])), answers)

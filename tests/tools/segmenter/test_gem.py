@@ -56,11 +56,11 @@ ON_HEAD = (17, 4)
         "SAM took the crowd",
     ],
 )
-def test_the_rule(sam: list[Region], best: int, seem: Region, expected: int | None) -> None:
+def test_fuse_rule_selects_sam_mask_or_seem(sam: list[Region], best: int, seem: Region, expected: int | None) -> None:
     assert fuse(sam, best, seem, ON_HEAD, 0.5) == expected
 
 
-def test_agreement_is_the_bound() -> None:
+def test_fuse_agreement_bound_is_inclusive() -> None:
     iou = (ROUGH & PERSON).sum() / (ROUGH | PERSON).sum()
     assert fuse([PERSON], 0, ROUGH, ON_HEAD, iou) == 0
     assert fuse([PERSON], 0, ROUGH, ON_HEAD, iou + 1e-9) is None
@@ -84,7 +84,7 @@ def a_segmenter(nets: tuple[SamConfig, SeemConfig], **settings: float) -> GemSeg
     return GemSegmenter(GemSegmenterConfig(sam=nets[0], seem=nets[1], **settings))
 
 
-def test_the_mask_is_one_of_theirs(nets: tuple[SamConfig, SeemConfig], media: Media) -> None:
+def test_gem_segmenter_mask_equals_mask_of_sam_or_seem(nets: tuple[SamConfig, SeemConfig], media: Media) -> None:
     """With an agreement that no two masks reach, SEEM's where it holds the point, else SAM's best."""
     prompts = [prompt((x, y)) for x in range(0, 50, 12) for y in (2, 15, 28)] + [prompt(box=(4.0, 3.0, 40.0, 28.0))]
     asked = [request(*prompts)]
@@ -100,7 +100,7 @@ def test_the_mask_is_one_of_theirs(nets: tuple[SamConfig, SeemConfig], media: Me
     assert True in taken and False in taken
 
 
-def test_where_they_agree_the_outline_is_sams(nets: tuple[SamConfig, SeemConfig], media: Media) -> None:
+def test_gem_segmenter_with_agreement_returns_sam_outline(nets: tuple[SamConfig, SeemConfig], media: Media) -> None:
     prompts = [prompt((x, y)) for x in range(0, 50, 12) for y in (2, 15, 28)]
     segmenter = a_segmenter(nets, agreement=1e-6)
     for one, segment in zip(prompts, segmenter.run([request(*prompts)], media)[0].segments, strict=True):
@@ -109,7 +109,7 @@ def test_where_they_agree_the_outline_is_sams(nets: tuple[SamConfig, SeemConfig]
             assert segment.mask != seem.mask
 
 
-def test_prompts_without_a_place(nets: tuple[SamConfig, SeemConfig], media: Media) -> None:
+def test_gem_segmenter_with_prompt_without_place_warns_w122(nets: tuple[SamConfig, SeemConfig], media: Media) -> None:
     segmenter = a_segmenter(nets)
     found = segmenter.run([request(prompt(), prompt((3, 3)))], media)[0]
     assert found.segments[0].mask is None and [notice.code for notice in found.notices][:1] == ["W122"]
@@ -121,7 +121,7 @@ def test_prompts_without_a_place(nets: tuple[SamConfig, SeemConfig], media: Medi
 
 
 @pytest.mark.parametrize("image", [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white")])
-def test_odd_pictures_and_points_on_the_border(nets: tuple[SamConfig, SeemConfig], image: Image.Image) -> None:
+def test_gem_segmenter_with_odd_pictures_stays_valid(nets: tuple[SamConfig, SeemConfig], image: Image.Image) -> None:
     width, height = image.size
     asked = request(prompt((width, height)), prompt((0, 0)), prompt((-1, 5)), image=image)
     own = Media(images={REF.sha256: image})
@@ -130,13 +130,13 @@ def test_odd_pictures_and_points_on_the_border(nets: tuple[SamConfig, SeemConfig
         assert segment.mask is None or (segment.mask.size == (height, width) and segment.box is not None)
 
 
-def test_nets_are_shared_with_the_single_segmenters(nets: tuple[SamConfig, SeemConfig]) -> None:
+def test_gem_segmenter_shares_weights_with_single_segmenters(nets: tuple[SamConfig, SeemConfig]) -> None:
     segmenter = a_segmenter(nets)
     assert SamSegmenter(SamSegmenterConfig(sam=nets[0])).sam is segmenter.sam
     assert SeemSegmenter(SeemSegmenterConfig(seem=nets[1])).seem is segmenter.seem
 
 
-def test_the_fingerprint_follows_nets_and_rule(nets: tuple[SamConfig, SeemConfig], tmp_path: Path) -> None:
+def test_gem_segmenter_fingerprint_depends_on_agreement(nets: tuple[SamConfig, SeemConfig], tmp_path: Path) -> None:
     other = SamConfig(weights=str(tiny_sam.save_folder(tiny_sam.tiny_net(seed=1), tmp_path)))
     prints = [a_segmenter(nets), a_segmenter(nets, agreement=0.7), a_segmenter((other, nets[1]))]
     assert len({segmenter.fingerprint for segmenter in prints}) == 3

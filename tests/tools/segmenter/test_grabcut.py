@@ -44,7 +44,7 @@ def poster() -> LoadedImage:
     return loaded(picture)
 
 
-def test_a_face_grows_to_the_person(astronaut: LoadedImage) -> None:
+def test_grabcut_of_face_box_segments_whole_person(astronaut: LoadedImage) -> None:
     (segment,) = segmented(astronaut, box=FACE, peak=(224, 116), kind="face").segments
     assert segment.mask is not None and segment.box is not None
     mask = segment.mask.to_array()
@@ -55,23 +55,23 @@ def test_a_face_grows_to_the_person(astronaut: LoadedImage) -> None:
     assert box_iou(segment.box, (15, 5, 380, 512)) > 0.7
 
 
-def test_twice_the_same(astronaut: LoadedImage) -> None:
+def test_grabcut_twice_gives_equal_masks(astronaut: LoadedImage) -> None:
     again = [segmented(astronaut, box=FACE, kind="face") for _ in range(2)]
     assert again[0] == again[1]
 
 
-def test_a_point_alone_finds_the_face(astronaut: LoadedImage) -> None:
+def test_grabcut_of_point_on_face_segments_person(astronaut: LoadedImage) -> None:
     (segment,) = segmented(astronaut, peak=(224, 116)).segments
     assert segment.mask is not None and segment.mask.to_array()[300, 200]
 
 
-def test_a_point_on_nothing_gives_nothing_and_says_so(astronaut: LoadedImage) -> None:
+def test_grabcut_of_point_on_background_warns_w120(astronaut: LoadedImage) -> None:
     answer = segmented(astronaut, peak=(500, 20))
     assert answer.segments == (Segment(mask=None, box=None),)
     assert answer.notices[0].code == "W120"
 
 
-def test_words_are_their_own_outline(poster: LoadedImage) -> None:
+def test_grabcut_of_text_box_outlines_those_words_only(poster: LoadedImage) -> None:
     (segment,) = segmented(poster, box=(15, 15, 225, 62), peak=(60, 40), kind="text").segments
     assert segment.mask is not None and segment.box is not None
     assert box_iou(segment.box, (20, 25, 215, 60)) > 0.6
@@ -79,7 +79,7 @@ def test_words_are_their_own_outline(poster: LoadedImage) -> None:
     assert mask[40, 60] and not mask[140, 60], "the other line is left out"
 
 
-def test_an_object_in_a_box() -> None:
+def test_grabcut_of_object_box_segments_object() -> None:
     picture = Image.new("RGB", (200, 160), (40, 120, 60))
     ImageDraw.Draw(picture).ellipse((70, 40, 130, 110), fill=(220, 40, 40))
     (segment,) = segmented(loaded(picture), box=(55, 25, 150, 125)).segments
@@ -88,14 +88,14 @@ def test_an_object_in_a_box() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (640, 40), (40, 640), (33, 17)])
 @pytest.mark.parametrize("kind", ["face", "text", "object"])
-def test_odd_pictures(size: tuple[int, int], kind: str) -> None:
+def test_grabcut_with_picture_of_odd_size_returns_mask_of_that_size(size: tuple[int, int], kind: str) -> None:
     width, height = size
     box = (width * 0.3, height * 0.2, width * 0.3 + max(1, width / 4), height * 0.2 + max(1, height / 4))
     (segment,) = segmented(loaded(Image.new("RGB", size)), box=box, kind=kind).segments
     assert segment.mask is not None and segment.mask.size == (height, width)
 
 
-def test_two_people_side_by_side_do_not_share_pixels() -> None:
+def test_person_region_of_neighbours_barely_overlaps() -> None:
     noise = np.random.default_rng(1).integers(0, 40, (200, 300, 3)).astype(np.uint8)
     picture = Image.fromarray(noise + np.uint8(90))
     left, right = (70.0, 40.0, 110.0, 80.0), (160.0, 40.0, 200.0, 80.0)
@@ -104,12 +104,12 @@ def test_two_people_side_by_side_do_not_share_pixels() -> None:
     assert (mine & theirs).sum() < 0.1 * min(mine.sum(), theirs.sum())
 
 
-def test_a_face_larger_than_the_picture() -> None:
+def test_person_region_of_face_beyond_picture_fills_it() -> None:
     region = person_region(Image.new("RGB", (60, 60), "grey"), (-20.0, -20.0, 80.0, 80.0))
     assert region.shape == (60, 60) and region.mean() > 0.5
 
 
-def test_an_object_never_leaves_its_box() -> None:
+def test_object_region_stays_in_its_box() -> None:
     region = object_region(Image.new("RGB", (90, 50), "grey"), (10.2, 5.5, 40.0, 30.0))
     ys, xs = np.nonzero(region)
     assert xs.min() >= 10 and xs.max() < 40 and ys.min() >= 5 and ys.max() < 30

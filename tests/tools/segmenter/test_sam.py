@@ -64,7 +64,7 @@ def by_hand(point: tuple[int, int] | None, box: tuple[float, ...] | None) -> tup
 
 
 @pytest.mark.parametrize(("point", "box"), [(POINT, None), (None, BOX), (POINT, BOX)], ids=["point", "box", "both"])
-def test_masks_are_those_of_transformers(
+def test_sam_segmenter_mask_equals_transformers(
     folder: Path, media: Media, point: tuple[int, int] | None, box: tuple[float, float, float, float] | None
 ) -> None:
     masks, scores = by_hand(point, box)
@@ -77,7 +77,7 @@ def test_masks_are_those_of_transformers(
     assert segment.score == pytest.approx(float(scores[best]), rel=1e-5)
 
 
-def test_logits_and_scores_are_the_golden_ones(folder: Path, media: Media) -> None:
+def test_sam_logits_and_scores_equal_golden_arrays(folder: Path, media: Media) -> None:
     """Made by `Sam` once it had been compared to segment-anything (docs/parity.md)."""
     sam = a_segmenter(folder).sam
     golden, embedding = np.load(GOLDEN_FILE), sam.embedding(REF, media)
@@ -88,13 +88,13 @@ def test_logits_and_scores_are_the_golden_ones(folder: Path, media: Media) -> No
         assert found.scores.numpy() == pytest.approx(golden[f"{kind}_scores"], rel=1e-4)
 
 
-def test_an_original_file_gives_the_same(folder: Path, media: Media, tmp_path: Path) -> None:
+def test_sam_segmenter_from_original_checkpoint_equals_folder(folder: Path, media: Media, tmp_path: Path) -> None:
     torch.save(tiny_sam.original_state(tiny_sam.tiny_net()), tmp_path / "sam.pth")
     ask = [request(prompt(POINT), prompt(box=BOX), prompt(POINT, BOX))]
     assert a_segmenter(tmp_path / "sam.pth").run(ask, media) == a_segmenter(folder).run(ask, media)
 
 
-def test_prompts_of_all_kinds_in_one_request(folder: Path, media: Media) -> None:
+def test_sam_segmenter_with_mixed_prompts_equals_single_prompts(folder: Path, media: Media) -> None:
     prompts = [prompt(POINT), prompt(box=BOX), prompt((40, 3)), prompt(), prompt(POINT, BOX), prompt((1, 1))]
     together = a_segmenter(folder, prompt_batch=2).run([request(*prompts)], media)[0]
     for one, segment in zip(prompts, together.segments, strict=True):
@@ -103,7 +103,7 @@ def test_prompts_of_all_kinds_in_one_request(folder: Path, media: Media) -> None
     assert [notice.code for notice in together.notices] == ["W122"]
 
 
-def test_a_picture_is_encoded_once(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam_segmenter_encodes_picture_once(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter, encoded = a_segmenter(folder, cached_pictures=1), []
     encode = segmenter.sam._net.get_image_embeddings
     monkeypatch.setattr(segmenter.sam._net, "get_image_embeddings", lambda x: encoded.append(len(x)) or encode(x))
@@ -111,7 +111,7 @@ def test_a_picture_is_encoded_once(folder: Path, media: Media, monkeypatch: pyte
     assert encoded == [1]
 
 
-def test_no_prompts_need_no_picture(folder: Path) -> None:
+def test_sam_segmenter_without_prompts_needs_no_picture(folder: Path) -> None:
     assert a_segmenter(folder).run([request()], Media()) == [Segments(segments=())]
     with pytest.raises(NamepinError, match="E120"):
         a_segmenter(folder).run([request(prompt((1, 1)))], Media())
@@ -120,7 +120,7 @@ def test_no_prompts_need_no_picture(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "expected"), [((1600, 100), (64, 4)), ((50, 30), (64, 38)), ((3, 900), (1, 64)), ((64, 64), (64, 64))]
 )
-def test_the_long_side_fits(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_fit_scales_long_side_and_pads_rest(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert fit_size(size, 64) == expected
     pixels = fit(Image.new("RGB", size, (124, 116, 104)), 64)
     assert pixels.shape == (3, 64, 64)
@@ -135,7 +135,7 @@ def test_the_long_side_fits(size: tuple[int, int], expected: tuple[int, int]) ->
     [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white"), Image.new("RGB", (1, 1)), PICTURE],
     ids=["all black", "16:1 panorama", "one pixel", "noise"],
 )
-def test_points_on_and_beyond_the_border(folder: Path, image: Image.Image) -> None:
+def test_sam_segmenter_with_points_beyond_border_clips_them(folder: Path, image: Image.Image) -> None:
     width, height = image.size
     points = [(0, 0), (width - 1, height - 1), (width, height), (-5, 2 * height)]
     asked = request(*map(prompt, points), prompt(box=(-9.0, -9.0, width + 9.0, height + 9.0)), image=image)
@@ -147,12 +147,12 @@ def test_points_on_and_beyond_the_border(folder: Path, image: Image.Image) -> No
     assert beyond.mask == last.mask
 
 
-def test_a_box_outside_is_no_prompt(folder: Path, media: Media) -> None:
+def test_sam_segmenter_with_box_outside_picture_warns_w122(folder: Path, media: Media) -> None:
     found = a_segmenter(folder).run([request(prompt(box=(60.0, 3.0, 70.0, 9.0)))], media)[0]
     assert found.segments[0].mask is None and [notice.code for notice in found.notices] == ["W122"]
 
 
-def test_an_empty_mask_is_said(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam_segmenter_with_empty_mask_warns_w123(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = a_segmenter(folder)
     ask = Sam.candidates
 
@@ -165,7 +165,7 @@ def test_an_empty_mask_is_said(folder: Path, media: Media, monkeypatch: pytest.M
     assert found.segments[0].mask is None and [notice.code for notice in found.notices] == ["W123"]
 
 
-def test_specks_are_left_out_and_large_parts_stay() -> None:
+def test_without_specks_drops_small_parts_and_keeps_large_ones() -> None:
     region = np.zeros((20, 30), dtype=bool)
     region[2:12, 3:13] = True  # 100 pixels
     region[12, 13] = True  # joined at a corner
@@ -178,7 +178,7 @@ def test_specks_are_left_out_and_large_parts_stay() -> None:
     assert not without_specks(np.zeros((4, 4), dtype=bool), 0.5).any()
 
 
-def test_without_specks_the_box_is_the_large_parts(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam_segmenter_speck_filter_tightens_box(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the net draws, a pixel in the far corner of its mask stretches the box, and is left out where asked."""
 
     def drawn(self: Sam, logits: object, size: tuple[int, int]) -> Tensor:
@@ -196,7 +196,7 @@ def test_without_specks_the_box_is_the_large_parts(folder: Path, media: Media, m
     assert boxes == [(5, 5, *PICTURE.size), (5, 5, 15, 15)]
 
 
-def test_the_fingerprint_follows_the_weights(folder: Path, tmp_path: Path) -> None:
+def test_sam_segmenter_fingerprint_depends_on_weights_and_speck_filter(folder: Path, tmp_path: Path) -> None:
     base = a_segmenter(folder).fingerprint
     careful = SamSegmenter(SamSegmenterConfig(sam=SamConfig(weights=str(folder)), specks=0.1))
     assert careful.fingerprint != base
@@ -218,7 +218,7 @@ def _no_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("spoil", "code"), [(_truncate, "E211"), (_other_kind, "E212"), (_no_weights, "E210")])
-def test_bad_folders(tmp_path: Path, spoil: Callable[[Path], None], code: str) -> None:
+def test_sam_segmenter_with_bad_folder_raises_error(tmp_path: Path, spoil: Callable[[Path], None], code: str) -> None:
     spoil(tiny_sam.save_folder(tiny_sam.tiny_net(), tmp_path))
     with pytest.raises(NamepinError) as raised:
         a_segmenter(tmp_path)
@@ -256,7 +256,9 @@ def _original(**changes: object) -> bytes:
     ],
     ids=["code", "code again", "a name too many", "no token", "a shape", "no positions", "BLIP", "truncated", "empty"],
 )
-def test_bad_original_files(tmp_path: Path, data: bytes, code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sam_segmenter_with_bad_checkpoint_raises_coded_error_and_runs_no_code(
+    tmp_path: Path, data: bytes, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "x.pth").write_bytes(data)
     with pytest.raises(NamepinError) as raised:
         a_segmenter(tmp_path / "x.pth")
@@ -273,5 +275,5 @@ def test_bad_original_files(tmp_path: Path, data: bytes, code: str, capsys: pyte
         ([[0.5] * 2] * 2, 0.0),
     ],
 )
-def test_stability_is_the_iou_of_a_stricter_and_a_laxer_mask(logits: list[list[float]], score: float) -> None:
+def test_stability_equals_iou_of_stricter_and_laxer_mask(logits: list[list[float]], score: float) -> None:
     assert stability(torch.tensor(logits)) == pytest.approx(score)

@@ -57,7 +57,7 @@ def by_hand(point: tuple[int, int] | None, box: tuple[float, ...] | None) -> tup
 
 
 @pytest.mark.parametrize(("point", "box"), [(POINT, None), (None, BOX), (POINT, BOX)], ids=["point", "box", "both"])
-def test_masks_are_those_of_transformers(
+def test_sam2_segmenter_mask_equals_transformers(
     folder: Path, media: Media, point: tuple[int, int] | None, box: tuple[float, float, float, float] | None
 ) -> None:
     masks, scores = by_hand(point, box)
@@ -69,7 +69,7 @@ def test_masks_are_those_of_transformers(
     assert segment.score == pytest.approx(float(scores[best]), rel=1e-4)
 
 
-def test_a_folder_of_the_video_model(folder: Path, media: Media, tmp_path: Path) -> None:
+def test_sam2_segmenter_from_video_model_folder_equals_image_model(folder: Path, media: Media, tmp_path: Path) -> None:
     """As published: another kind in config.json, and a memory that single pictures do not need."""
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "sam2_video"}))
@@ -81,7 +81,7 @@ def test_a_folder_of_the_video_model(folder: Path, media: Media, tmp_path: Path)
 
 
 @pytest.mark.parametrize("image", [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white")])
-def test_odd_pictures_and_points_on_the_border(folder: Path, image: Image.Image) -> None:
+def test_sam2_segmenter_with_odd_pictures_and_points_gives_valid_masks(folder: Path, image: Image.Image) -> None:
     width, height = image.size
     asked = request(prompt((width, height)), prompt((0, 0)), prompt(), image=image)
     segmenter = Sam2Segmenter(Sam2SegmenterConfig(sam=Sam2Config(weights=str(folder), cached_pictures=0)))
@@ -91,7 +91,7 @@ def test_odd_pictures_and_points_on_the_border(folder: Path, image: Image.Image)
         assert segment.mask is None or segment.mask.size == (height, width)
 
 
-def test_bad_weights(folder: Path, tmp_path: Path) -> None:
+def test_sam2_segmenter_with_bad_weights_raises_e211_or_e212(folder: Path, tmp_path: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes(whole[:-1000])

@@ -39,7 +39,7 @@ def a_segmenter(weights: Path, threshold: float = 0.0) -> Sam3Segmenter:
     return Sam3Segmenter(Sam3SegmenterConfig(sam=Sam3Config(weights=str(weights)), threshold=threshold))
 
 
-def test_instances_are_those_of_transformers(folder: Path) -> None:
+def test_sam3_instances_equal_transformers(folder: Path) -> None:
     """The text padded to 32 tokens, as SAM 3's processor does it, which ours leaves out."""
     sam = a_segmenter(folder).sam
     found = sam.instances(sam.features(PICTURE), "athlete")
@@ -79,13 +79,13 @@ def an_instance_list() -> Instances:
         (None, (0.0, 0.0, 4.0, 9.0), 0.7, None),
     ],
 )
-def test_the_choice_among_instances(
+def test_choose_among_instances_prefers_prompt_match_above_threshold(
     point: tuple[int, int] | None, box: tuple[float, float, float, float] | None, threshold: float, expected: int | None
 ) -> None:
     assert choose(an_instance_list(), point, box, (10, 10), threshold) == expected
 
 
-def test_a_folder_of_the_video_model(folder: Path, media: Media, tmp_path: Path) -> None:
+def test_sam3_segmenter_from_video_model_folder_equals_image_model(folder: Path, media: Media, tmp_path: Path) -> None:
     """As published: the picture's part under another name, beside a tracker."""
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam3_video", "detector_config": config}))
@@ -102,7 +102,7 @@ def test_a_folder_of_the_video_model(folder: Path, media: Media, tmp_path: Path)
 
 
 @pytest.mark.parametrize("image", [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white")])
-def test_odd_pictures_and_points_on_the_border(folder: Path, image: Image.Image) -> None:
+def test_sam3_segmenter_with_odd_pictures_and_points_gives_valid_masks(folder: Path, image: Image.Image) -> None:
     width, height = image.size
     asked = request(prompt((width, height)), prompt(), prompt(box=(-3.0, -3.0, width + 3.0, 9.0)), image=image)
     found = a_segmenter(folder).run([asked], Media(images={REF.sha256: image}))[0]
@@ -112,7 +112,7 @@ def test_odd_pictures_and_points_on_the_border(folder: Path, image: Image.Image)
     assert a_segmenter(folder).run([request()], Media()) == [Segments(segments=())]
 
 
-def test_bad_weights(folder: Path, tmp_path: Path) -> None:
+def test_sam3_segmenter_with_bad_weights_raises_e211_or_e212(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1000])
     with pytest.raises(NamepinError, match="E211"):

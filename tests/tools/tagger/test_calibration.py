@@ -30,12 +30,12 @@ def curve(*points: tuple[float, float], weights: str = "w", **changed: object) -
     ("score", "probability"),
     [(0.0, 0.1), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3), (0.6, 0.6), (0.8, 0.9), (1.0, 0.9)],
 )
-def test_probability_between_points_is_linear_and_flat_beyond_them(score: float, probability: float) -> None:
+def test_calibration_probability_is_linear_between_points_and_flat_beyond(score: float, probability: float) -> None:
     assert curve((0.2, 0.1), (0.4, 0.3), (0.8, 0.9)).probability(score) == probability
 
 
 @pytest.mark.parametrize("points", [(), ((0.4, 0.2), (0.2, 0.3)), ((0.2, 0.5), (0.4, 0.3)), ((0.2, 1.5),)])
-def test_calibration_whose_points_do_not_rise_is_refused(points: tuple[tuple[float, float], ...]) -> None:
+def test_calibration_without_rising_points_raises_validation_error(points: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(ValidationError):
         curve(*points)
 
@@ -59,7 +59,7 @@ def mentions(folder: Path, **settings: object) -> list[dict[str, object]]:
     return [mention.model_dump(mode="json") for mention in tags.mentions]
 
 
-def test_tagger_with_a_calibration_gives_each_mention_a_confidence(adapter: tuple[Path, Manifest]) -> None:
+def test_tagger_with_calibration_gives_each_mention_confidence(adapter: tuple[Path, Manifest]) -> None:
     folder, manifest = adapter
     before = mentions(folder)
     assert before and not any("confidence" in mention for mention in before)
@@ -74,7 +74,7 @@ def test_tagger_with_a_calibration_gives_each_mention_a_confidence(adapter: tupl
     assert not any("confidence" in mention for mention in mentions(folder, lexicon=0.5)), "fitted without the lexicon"
 
 
-def test_fingerprint_with_a_calibration_is_another(adapter: tuple[Path, Manifest]) -> None:
+def test_tagger_fingerprint_with_calibration_differs(adapter: tuple[Path, Manifest]) -> None:
     folder, manifest = adapter
     before = DualTagger(TaggerConfig(adapter=str(folder))).fingerprint
     calibration = curve((0.0, 0.25), (1.0, 0.75), weights=manifest.weights_sha256)
@@ -84,14 +84,14 @@ def test_fingerprint_with_a_calibration_is_another(adapter: tuple[Path, Manifest
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[1]"])
-def test_damaged_calibration_is_refused_with_the_command(tmp_path: Path, content: bytes) -> None:
+def test_read_calibration_of_damaged_file_raises_e212_with_command(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CALIBRATION_FILE).write_bytes(content)
     with pytest.raises(NamepinError, match="namepin.finetune.tagger.calibrate") as error:
         read_calibration(tmp_path, "w")
     assert error.value.code == "E212"
 
 
-def test_calibration_of_other_weights_is_refused_with_the_command(tmp_path: Path) -> None:
+def test_read_calibration_of_other_weights_raises_with_command(tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(curve((0.5, 0.5)).model_dump_json(), "utf-8")
     assert read_calibration(tmp_path, "w") == curve((0.5, 0.5))
     with pytest.raises(NamepinError, match="other weights.*namepin.finetune.tagger.calibrate"):
@@ -99,7 +99,7 @@ def test_calibration_of_other_weights_is_refused_with_the_command(tmp_path: Path
     assert read_calibration(tmp_path / "nowhere", "w") is None
 
 
-def test_shipped_calibration_belongs_to_the_shipped_adapter_and_is_better_than_the_scores() -> None:
+def test_shipped_calibration_of_starter_adapter_beats_scores() -> None:
     folder = WEIGHTS / "starter-tagger"
     starter = load_settings("starter", environment={}).tools["tagger"].config
     assert isinstance(starter, TaggerConfig)

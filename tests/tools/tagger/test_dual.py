@@ -77,7 +77,7 @@ def tagger(adapter: Path, **config: object) -> DualTagger:
 
 @pytest.mark.parametrize("encoder", ["bert", "roberta"])
 @pytest.mark.parametrize("text", TRICKY.values(), ids=TRICKY.keys())
-def test_offsets_are_exact_whatever_the_text(adapters: Callable[..., Path], encoder: str, text: str) -> None:
+def test_dual_tagger_offsets_equal_mention_text(adapters: Callable[..., Path], encoder: str, text: str) -> None:
     (tags,) = tagger(adapters(encoder)).run([TagRequest(text=text)], Media())
     assert "".join(tags.tokens) == "".join(text.split())
     assert [m.index for m in tags.mentions] == list(range(len(tags.mentions)))
@@ -85,18 +85,18 @@ def test_offsets_are_exact_whatever_the_text(adapters: Callable[..., Path], enco
         assert text[mention.start : mention.end] == mention.text
 
 
-def test_random_weights_do_find_mentions(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_with_random_weights_returns_mentions(adapters: Callable[..., Path]) -> None:
     results = tagger(adapters()).run([TagRequest(text=text) for text in TRICKY.values()], Media())
     assert sum(len(tags.mentions) for tags in results) > 10
 
 
-def test_tokens_of_the_post_are_kept(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_keeps_given_tokens(adapters: Callable[..., Path]) -> None:
     tokens = ("\u200b", "Barack Obama", "️", "@", "x")
     (tags,) = tagger(adapters()).run([TagRequest(text=" ".join(tokens), tokens=tokens)], Media())
     assert tags.tokens == tokens
 
 
-def test_alone_and_in_a_batch_agree(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_mentions_are_independent_of_batch(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters(), batch_size=4)
     requests = [TagRequest(text=text, knowledge="a place (city)") for text in TRICKY.values()] * 2
     together = tool.run(requests, Media())
@@ -109,7 +109,7 @@ def test_alone_and_in_a_batch_agree(adapters: Callable[..., Path]) -> None:
             assert dict(one.scores) == pytest.approx(dict(other.scores), abs=1e-4)
 
 
-def test_label_is_always_the_parent_and_scores_are_a_distribution(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_scores_are_distribution_of_scheme(adapters: Callable[..., Path]) -> None:
     for scheme, count in (("4", 4), ("4/51", 51), ("8/51", 51)):
         tool = tagger(adapters(scheme=scheme))
         (tags,) = tool.run([TagRequest(text="one two three four five six seven eight nine ten")], Media())
@@ -122,7 +122,7 @@ def test_label_is_always_the_parent_and_scores_are_a_distribution(adapters: Call
             assert mention.entropy is not None and 0 <= mention.entropy <= torch.tensor(float(count)).log() + 1e-5
 
 
-def test_spans_of_the_fine_path(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_spans_option_selects_path(adapters: Callable[..., Path]) -> None:
     requests = [TagRequest(text=text) for text in TRICKY.values()]
     fine = tagger(adapters(), spans="fine").run(requests, Media())
     coarse = tagger(adapters(), spans="coarse").run(requests, Media())
@@ -159,7 +159,7 @@ def test_joint_spans_have_the_best_fine_type_of_their_coarse_type(adapters: Call
             assert mention.fine_label in kinds and (scheme == "8/51" or mention.fine_label == kinds[0])
 
 
-def test_a_long_text_is_read_to_its_end(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_with_long_text_tags_all_parts(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters())
     rng = random.Random(0)
     text = " ".join("".join(rng.choices("abcdefghABC", k=rng.randint(1, 8))) for _ in range(9500))
@@ -179,7 +179,7 @@ class _Letters:
         return SimpleNamespace(input_ids=many[0] if isinstance(words, str) else many)
 
 
-def test_windows_cover_every_word_once() -> None:
+def test_row_builder_windows_cover_every_word_once() -> None:
     builder = RowBuilder(_Letters(), InputSpec(max_pieces=20, overlap=6))
     words = ["a" * (1 + i * 7 % 5) for i in range(200)] + ["b" * 500] + ["c"] * 30
     rows = builder.rows(words)
@@ -188,20 +188,20 @@ def test_windows_cover_every_word_once() -> None:
         assert row.first <= row.keep[0] < row.keep[1] <= row.last
 
 
-def test_a_word_longer_than_a_row_still_has_its_place(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_with_word_longer_than_row_keeps_its_token(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters("roberta", max_pieces=16, overlap=4))
     (tags,) = tool.run([TagRequest(text=f"in {'x' * 900} of")], Media())
     assert len(tags.tokens) == 3
 
 
-def test_what_is_too_long_to_be_a_word_is_not_remembered(adapters: Callable[..., Path]) -> None:
+def test_row_builder_does_not_cache_overlong_words(adapters: Callable[..., Path]) -> None:
     _, builder, _ = load_adapter(adapters("roberta", max_pieces=16, overlap=4))
     rows = [builder.rows(["in", f"{number}{'x' * 200}", "Oslo"]) for number in range(5)]
     assert set(builder._words) == {"in", "Oslo"}
     assert str(builder.rows(["in", f"4{'x' * 200}", "Oslo"])) == str(rows[4])
 
 
-def test_knowledge_is_cut_before_the_text(adapters: Callable[..., Path]) -> None:
+def test_row_builder_truncates_knowledge_before_text(adapters: Callable[..., Path]) -> None:
     builder = tagger(adapters()).builder
     knowledge = builder.knowledge("the " * 100)
     words = ["the"] * 50
@@ -210,7 +210,7 @@ def test_knowledge_is_cut_before_the_text(adapters: Callable[..., Path]) -> None
     assert len(builder.rows(["the"] * 70, knowledge)) == 2
 
 
-def test_knowledge_changes_the_reading_and_is_warned_about(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_knowledge_changes_scores_and_warns_w112_or_w113(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters())
     bare = TagRequest(text="Angelina is in the city of Rome")
     known = bare.model_copy(update={"knowledge": "Angelina (actor)", "knowledge_style": "pgim"})
@@ -232,7 +232,7 @@ def test_knowledge_of_the_trained_prompt_gives_no_warning_whoever_answered_it(
     assert [notice.code for notice in tags.notices] == codes
 
 
-def test_crf_over_text_and_knowledge_decodes_text_only(adapters: Callable[..., Path]) -> None:
+def test_dual_tagger_with_crf_over_knowledge_tags_text_only(adapters: Callable[..., Path]) -> None:
     tool = tagger(adapters(crf_scope="all"))
     request = TagRequest(text="Angelina is in Rome", knowledge="the of in " * 10)
     (tags,) = tool.run([request], Media())
@@ -240,7 +240,7 @@ def test_crf_over_text_and_knowledge_decodes_text_only(adapters: Callable[..., P
     assert len(tool.builder.rows(["a"] * 4, tool.builder.knowledge(request.knowledge))[0].word_pieces) > 30
 
 
-def test_fingerprint_follows_weights_and_config_but_not_place(adapters: Callable[..., Path], tmp_path: Path) -> None:
+def test_dual_tagger_fingerprint_depends_on_weights_and_config(adapters: Callable[..., Path], tmp_path: Path) -> None:
     source = adapters()
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -263,7 +263,7 @@ def test_fingerprint_follows_weights_and_config_but_not_place(adapters: Callable
         ("E213", lambda folder: _edit(folder, "spec", {"encoder": "no/such-encoder"})),
     ],
 )
-def test_damaged_adapters_are_refused_by_code(
+def test_dual_tagger_with_damaged_adapter_raises_coded_error(
     adapters: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str,
     damage: Callable[[Path], object],
 ) -> None:  # fmt: skip
@@ -293,17 +293,17 @@ def _edit(folder: Path, key: str, value: object) -> None:
         ("MH370", "w1th-digits"), ("東京", "uncased"), ("...", "mark"), ("😀", "symbol"), ("", "mark"),
     ],
 )  # fmt: skip
-def test_word_case(word: str, case: str) -> None:
+def test_word_case_returns_case_class(word: str, case: str) -> None:
     assert CASES[word_case(word)] == case
 
 
-def test_word_context() -> None:
+def test_word_context_returns_context_class() -> None:
     words = ["RT", "@", "NASA", ":", "#", "Mars", "https://t.co/x"]
     found = [CONTEXTS[word_context(word, before)] for before, word in zip(["", *words], words, strict=False)]
     assert found == ["retweet", "plain", "handle", "plain", "plain", "hashtag", "link"]
 
 
-def test_knowledge_marks_find_listed_names_again() -> None:
+def test_knowledge_marks_find_listed_names_in_text() -> None:
     builder = RowBuilder(_Letters(), InputSpec(marks=True, knowledge_pieces=4))
     text = "Named entities:1. #CondiRice (person)2. U.S. Army (organization/army) Reasoning: Rome is nice."
     knowledge = builder.knowledge(text)
@@ -323,7 +323,7 @@ def test_knowledge_marks_find_listed_names_again() -> None:
     ("hint", "kind"),
     [("person/singer", "PER"), ("city", "LOC"), ("sports team", "ORG"), ("film", "OTHER"), ("?", "unclear")],
 )
-def test_hint_type(hint: str, kind: str) -> None:
+def test_hint_type_maps_hint_to_coarse_type(hint: str, kind: str) -> None:
     assert HINTS[hint_type(hint)] == kind
 
 
@@ -332,12 +332,12 @@ def test_hint_type(hint: str, kind: str) -> None:
     [("GROUP/sports_team", "sports_team"), ("group/Sports team", "sports_team"), ("city", "city"),
      ("person/singer", "none"), ("person", "none"), ("", "none"), ("/", "none")],
 )  # fmt: skip
-def test_fine_hint(hint: str, kind: str) -> None:
+def test_fine_hint_maps_hint_to_fine_type(hint: str, kind: str) -> None:
     assert FINE_HINTS[fine_hint(hint)] == kind
 
 
 @pytest.mark.parametrize("fine", [True, False])
-def test_a_net_reads_fine_hints_where_its_adapter_says_so(adapters: Callable[..., Path], fine: bool) -> None:
+def test_dual_tagger_reads_fine_hints_when_adapter_enables_them(adapters: Callable[..., Path], fine: bool) -> None:
     tool = tagger(adapters(marks=True, hints=True, fine_hints=fine, knowledge_pieces=0), lexicon=0)
     tokens, text = ("Ajax", "plays"), "Ajax plays"
     said = [
@@ -349,7 +349,7 @@ def test_a_net_reads_fine_hints_where_its_adapter_says_so(adapters: Callable[...
     assert (said[0] != said[1]) == fine
 
 
-def test_tag_spans_read_bio_and_repair_lone_insides() -> None:
+def test_tag_spans_of_bio_starts_span_at_lone_inside() -> None:
     # O B0 I0 O | I1 I1 | B1 B1 I0
     assert list(tag_spans([0, 1, 2, 0, 4, 4, 3, 3, 2])) == [(1, 3, 0), (4, 6, 1), (6, 7, 1), (7, 8, 1), (8, 9, 0)]
     assert list(tag_spans([])) == []

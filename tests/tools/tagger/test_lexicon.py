@@ -37,7 +37,7 @@ def top(votes):
         ("!!!", ""),
     ],
 )
-def test_names_compare_without_case_blanks_and_marks(name, key):
+def test_name_key_ignores_case_blanks_and_marks(name, key):
     assert name_key(name) == key
 
 
@@ -45,11 +45,11 @@ def test_names_compare_without_case_blanks_and_marks(name, key):
     ("text", "parted"),
     [("GreenBayPackers", "Green Bay Packers"), ("UAB_Baseball", "UAB Baseball"), ("NBA", "NBA"), ("iOS", "i OS")],
 )
-def test_joined_words_are_parted(text, parted):
+def test_split_joined_separates_camel_case_words(text, parted):
     assert split_joined(text) == parted
 
 
-def test_the_names_file_covers_all_types_and_lists_no_name_twice():
+def test_names_file_covers_every_fine_type_without_duplicates():
     assert set(names_by_type()) == set(FINE51)
     for fine, names in names_by_type().items():
         assert len(names) >= 15, fine
@@ -57,7 +57,7 @@ def test_the_names_file_covers_all_types_and_lists_no_name_twice():
         assert all(name_key(name) for name in names), fine
 
 
-def test_listed_types_respect_the_4_type():
+def test_listed_types_belong_to_coarse_type():
     assert listed_types("LOC", "Chelsea") == {"location_other": 1.0}
     assert listed_types("ORG", "chelsea") == {"sports_team": 1.0}
     assert listed_types("PER", "Chelsea") == {}
@@ -88,17 +88,17 @@ def test_listed_types_respect_the_4_type():
         ("context", "PER", "new album out now", "musician"),
     ],
 )
-def test_words_vote(table, coarse, text, fine):
+def test_word_types_of_phrase_return_expected_type(table, coarse, text, fine):
     assert top(word_types(table, coarse, text)) == fine
 
 
-def test_words_count_whole_and_in_any_case():
+def test_word_types_match_whole_words_in_any_case():
     assert word_types("shape", "LOC", "PARK") == word_types("shape", "LOC", "park") != {}
     assert word_types("hint", "PER", "actorly") == {}
 
 
 @pytest.mark.parametrize("coarse", COARSE4)
-def test_every_table_votes_for_children_of_the_type_only(coarse):
+def test_word_types_vote_for_children_of_coarse_type_only(coarse):
     everything = (DATA / "fine_rules.toml").read_text("utf-8")
     words = " ".join(re.findall(r"[a-z]{3,}", everything))
     for table in ("hint", "shape", "context"):
@@ -106,18 +106,18 @@ def test_every_table_votes_for_children_of_the_type_only(coarse):
         assert votes and set(votes) <= {fine for fine in FINE51 if FINE_TO_COARSE4[fine] == coarse}
 
 
-def test_text_votes_add_their_sources_by_weight():
+def test_text_votes_sum_sources_by_weight():
     words = "we saw Lake Erie , great weather".split()
     votes = text_votes("LOC", words, (2, 4), TextWeights(listed=3, shape=1, context=0.5))
     assert votes == {"location_other": 4.0, "city": 0.5}
     assert text_votes("LOC", words, (2, 4), TextWeights(0, 0, 0)) == pytest.approx({"location_other": 0, "city": 0})
 
 
-def test_the_mention_is_no_context_of_itself():
+def test_text_votes_exclude_mention_from_its_context():
     assert text_votes("OTHER", ["Album"], (0, 1), TextWeights(shape=0)) == {"music": 0.0}
 
 
-def test_blending_keeps_a_distribution_and_moves_it_towards_the_votes():
+def test_blend_returns_distribution_shifted_to_votes():
     scores = {"athlete": 0.6, "musician": 0.4}
     mixed = blend(scores, {"musician": 2.0, "actor": 1.0}, 0.5)
     assert mixed == pytest.approx({"musician": 1.4 / 2.5, "athlete": 0.6 / 2.5, "actor": 0.5 / 2.5})
@@ -126,12 +126,12 @@ def test_blending_keeps_a_distribution_and_moves_it_towards_the_votes():
     assert blend(scores, {"actor": 1.0}, 0.0)["athlete"] == 0.6
 
 
-def test_normalising_nothing_gives_nothing():
+def test_normalise_of_empty_votes_is_empty():
     assert normalise({}) == {}
     assert normalise({"city": 0.5, "state": 1.5}) == {"city": 0.25, "state": 0.75}
 
 
-def test_long_contexts_are_not_remembered():
+def test_word_types_do_not_cache_long_contexts():
     _votes_of.cache_clear()
     for number in range(20):
         word_types("context", "PER", f"{number} " + "x" * 400)

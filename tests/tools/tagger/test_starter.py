@@ -25,18 +25,18 @@ def starter() -> DualTagger:
     return DualTagger(TaggerConfig(spans="joint", lexicon=0.2))
 
 
-def test_what_ships_is_small_and_holds_numbers_only() -> None:
+def test_starter_adapter_is_small_and_contains_numbers_only() -> None:
     names = {file.name for file in FOLDER.iterdir()}
     assert names == {"adapter.safetensors", "calibration.json", "config.json", "MODEL_CARD.md"}
     assert (FOLDER / "adapter.safetensors").stat().st_size <= 25_000_000
     assert "/work" not in (FOLDER / "config.json").read_text() and read_manifest(FOLDER).spec.scheme == "4/51"
 
 
-def test_the_model_card_has_the_weights_it_speaks_of() -> None:
+def test_starter_model_card_names_hash_of_weights() -> None:
     assert read_manifest(FOLDER).weights_sha256[:16] in (FOLDER / "MODEL_CARD.md").read_text()
 
 
-def test_names_in_plain_posts(starter: DualTagger) -> None:
+def test_starter_tagger_on_plain_posts_finds_names_and_types(starter: DualTagger) -> None:
     texts = [
         "News Update Angelina Jolie slams Donald Trump's stance on religious freedom and immigration.",
         "Flying to Paris with @united to see the Chicago Bulls!",
@@ -50,7 +50,7 @@ def test_names_in_plain_posts(starter: DualTagger) -> None:
 
 
 @pytest.mark.data
-def test_scores_on_a_part_of_gmner_dev_and_fmnerg(starter: DualTagger, data_root: Path) -> None:
+def test_starter_tagger_scores_on_gmner_and_fmnerg_exceed_bounds(starter: DualTagger, data_root: Path) -> None:
     def score(file: Path, columns: int, posts: int, knowledge: dict[str, str]) -> tuple[float, float]:
         rows = read_tagged_posts(file, columns)[0][:posts]
         requests = [

@@ -46,7 +46,7 @@ def a_request(*queries: Query, image: Image.Image = PICTURE) -> TraceRequest:
 
 
 @pytest.mark.parametrize("block", [0, 1])
-def test_a_batch_is_what_one_text_at_a_time_gives(folder: Path, media: Media, block: int) -> None:
+def test_blip_tracer_batch_equals_single_texts(folder: Path, media: Media, block: int) -> None:
     tracer = a_tracer(folder, block=block)
     embedding = tracer.blip.embeddings([REF], media)[REF.sha256]
     texts = tracer.blip.texts(QUERIES)
@@ -61,19 +61,19 @@ def test_a_batch_is_what_one_text_at_a_time_gives(folder: Path, media: Media, bl
             assert float((part - right).abs().max() / right.abs().max()) < 1e-5
 
 
-def test_the_paper_s_reading_differs_and_can_be_had(folder: Path, media: Media) -> None:
+def test_blip_tracer_paper_settings_give_other_maps(folder: Path, media: Media) -> None:
     lavis, _ = a_tracer(folder).maps(REF, QUERIES, media)
     paper, _ = a_tracer(folder, target="probability", tokens="sum").maps(REF, QUERIES, media)
     assert not np.allclose(lavis[0] / lavis[0].max(), paper[0] / paper[0].max(), atol=1e-3)
 
 
-def test_the_grid_is_the_checkpoint_s(media: Media, tmp_path: Path) -> None:
+def test_blip_tracer_grid_follows_checkpoint(media: Media, tmp_path: Path) -> None:
     wide = tiny_blip.save_folder(tiny_blip.tiny_net(image_size=96), tmp_path)
     maps, _ = a_tracer(wide).maps(REF, QUERIES, media)
     assert {found.shape for found in maps} == {(6, 6)}
 
 
-def test_matching_leaves_the_picture_for_tracing(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blip_tracer_reuses_picture_of_matcher(folder: Path, media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     tracer = a_tracer(folder)
     BlipMatcher(BlipMatcherConfig(blip=tracer.config.blip)).run(
         [MatchRequest(image=REF, text="x", queries=QUERIES)], media
@@ -82,7 +82,7 @@ def test_matching_leaves_the_picture_for_tracing(folder: Path, media: Media, mon
     assert len(tracer.run([a_request(*QUERIES)], media)[0].traces) == 3
 
 
-def test_forty_queries_in_chunks(folder: Path, media: Media) -> None:
+def test_blip_tracer_with_forty_queries_in_chunks_equals_single_queries(folder: Path, media: Media) -> None:
     queries = [Query(text=f"name {i}", label="PER", category="actor") for i in range(40)]
     chunked, _ = a_tracer(folder, blip={"text_batch": 7}).maps(REF, queries, media)
     alone, _ = a_tracer(folder).maps(REF, [queries[33]], media)
@@ -90,7 +90,7 @@ def test_forty_queries_in_chunks(folder: Path, media: Media) -> None:
     assert np.abs(chunked[33] - alone[0]).max() < 1e-5 * alone[0].max()
 
 
-def test_it_works_inside_inference_mode_and_touches_no_weight(folder: Path, media: Media) -> None:
+def test_blip_tracer_in_inference_mode_gives_equal_result_without_gradients(folder: Path, media: Media) -> None:
     tracer = a_tracer(folder)
     expected = tracer.run([a_request(*QUERIES)], media)
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def test_it_works_inside_inference_mode_and_touches_no_weight(folder: Path, medi
     assert all(parameter.grad is None for parameter in tracer.blip._net.parameters())
 
 
-def test_peak_and_blob_are_the_map_s(folder: Path, media: Media) -> None:
+def test_blip_tracer_peak_lies_in_hottest_cell(folder: Path, media: Media) -> None:
     found = a_tracer(folder).run([a_request(*QUERIES)], media)[0]
     for trace in found.traces:
         assert trace.heat is not None and trace.peak is not None
@@ -111,7 +111,7 @@ def test_peak_and_blob_are_the_map_s(folder: Path, media: Media) -> None:
 @pytest.mark.parametrize(
     "image", [Image.new("RGB", (64, 64)), Image.new("RGB", (1600, 100), "white"), Image.new("RGB", (1, 1))]
 )
-def test_odd_pictures_have_their_peak_inside(folder: Path, image: Image.Image) -> None:
+def test_blip_tracer_with_picture_of_odd_size_has_peak_inside(folder: Path, image: Image.Image) -> None:
     media = Media(images={REF.sha256: image})
     found = a_tracer(folder, blip={"cached_pictures": 0}).run([a_request(*QUERIES, image=image)], media)[0]
     for trace in found.traces:
@@ -119,7 +119,7 @@ def test_odd_pictures_have_their_peak_inside(folder: Path, image: Image.Image) -
         assert 0 <= trace.peak[0] < image.width and 0 <= trace.peak[1] < image.height
 
 
-def test_nothing_to_point_at_is_said(media: Media, tmp_path: Path) -> None:
+def test_blip_tracer_without_heat_warns_w142(media: Media, tmp_path: Path) -> None:
     net = tiny_blip.tiny_net()
     with torch.no_grad():
         net.itm_head.weight.zero_()
@@ -128,11 +128,11 @@ def test_nothing_to_point_at_is_said(media: Media, tmp_path: Path) -> None:
     assert [notice.code for notice in found.notices] == ["W142"]
 
 
-def test_no_queries(folder: Path) -> None:
+def test_blip_tracer_without_queries_returns_nothing(folder: Path) -> None:
     assert a_tracer(folder).run([a_request()], Media())[0].traces == ()
 
 
-def test_blocks_that_cannot_be_traced(folder: Path, media: Media) -> None:
+def test_blip_tracer_with_unusable_block_raises_e217(folder: Path, media: Media) -> None:
     with pytest.raises(NamepinError, match="E217.*use 0 to 2"):
         a_tracer(folder, block=3, tokens="sum")
     # The score comes from the first token, so the last layer gives the other tokens no gradient.
@@ -142,13 +142,13 @@ def test_blocks_that_cannot_be_traced(folder: Path, media: Media) -> None:
     assert all(found.max() > 0 for found in maps)
 
 
-def test_the_fingerprint_follows_the_settings(folder: Path) -> None:
+def test_blip_tracer_fingerprint_depends_on_settings(folder: Path) -> None:
     settings: list[dict[str, object]] = [{}, {"target": "probability"}, {"heads": "max"}, {"tokens": "sum"}]
     assert len({a_tracer(folder, **each).fingerprint for each in settings}) == 4  # type: ignore[arg-type]
     assert a_tracer(folder, block=0).fingerprint != a_tracer(folder).fingerprint
 
 
-def test_golden_maps(folder: Path, media: Media) -> None:
+def test_blip_tracer_maps_equal_golden_arrays(folder: Path, media: Media) -> None:
     golden = np.load(GOLDEN_FILE)
     assert tiny_logits(folder, media) == pytest.approx(golden["logits"], rel=1e-4)
     maps, _ = a_tracer(folder).maps(REF, QUERIES, media)

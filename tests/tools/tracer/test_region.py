@@ -33,20 +33,20 @@ def peak(poster: LoadedImage, region: Box, kind: Kind) -> Point:
     return point
 
 
-def test_the_middle_of_a_face(poster: LoadedImage) -> None:
+def test_region_tracer_of_face_returns_its_centre(poster: LoadedImage) -> None:
     assert peak(poster, (10, 20, 60, 70), "face") == (35, 45)
 
 
-def test_on_a_word_not_between_words(poster: LoadedImage) -> None:
+def test_region_tracer_of_text_returns_point_on_word(poster: LoadedImage) -> None:
     x, y = peak(poster, (15, 15, 260, 60), "text")
     assert 20 <= y <= 55 and (20 <= x <= 145 or 180 <= x <= 250)
 
 
-def test_inside_the_picture(poster: LoadedImage) -> None:
+def test_region_tracer_at_border_returns_point_inside(poster: LoadedImage) -> None:
     assert peak(poster, (298, 98, 303, 103), "object") == (299, 99)
 
 
-def test_without_a_region_there_is_no_point_and_a_notice(poster: LoadedImage) -> None:
+def test_region_tracer_without_region_warns_w121(poster: LoadedImage) -> None:
     answer = traced(poster, None, None)
     assert answer.traces[0].peak is None
     assert [notice.code for notice in answer.notices] == ["W121"]

@@ -22,26 +22,26 @@ def astronaut() -> Image.Image:
     return load_image(EXAMPLES / "astronaut.jpg").image
 
 
-def test_one_sharp_face_where_it_is(finder: PeopleFinder, astronaut: Image.Image) -> None:
+def test_people_finder_locates_one_sharp_face(finder: PeopleFinder, astronaut: Image.Image) -> None:
     (person,) = finder.find(astronaut)
     assert box_iou(person.box, FACE) > 0.6
     assert person.confidence > 0.9 and person.sharpness > 0.3
 
 
-def test_mirrored_dark_and_grey(finder: PeopleFinder, astronaut: Image.Image) -> None:
+def test_people_finder_on_mirrored_dark_grey_picture_finds_face(finder: PeopleFinder, astronaut: Image.Image) -> None:
     (person,) = finder.find(ImageOps.mirror(astronaut))
     assert box_iou(person.box, (512 - FACE[2], FACE[1], 512 - FACE[0], FACE[3])) > 0.6
     (person,) = finder.find(ImageEnhance.Brightness(astronaut.convert("L").convert("RGB")).enhance(0.4))
     assert box_iou(person.box, FACE) > 0.6
 
 
-def test_boxes_are_in_pixels_of_the_given_picture(finder: PeopleFinder, astronaut: Image.Image) -> None:
+def test_people_finder_boxes_use_pixels_of_given_picture(finder: PeopleFinder, astronaut: Image.Image) -> None:
     (person,) = finder.find(astronaut.resize((1536, 1536)))
     assert box_iou(person.box, tuple(3 * v for v in FACE)) > 0.6
 
 
 @pytest.mark.parametrize("angle", [-25, 25])
-def test_a_tilted_head(finder: PeopleFinder, astronaut: Image.Image, angle: int) -> None:
+def test_people_finder_finds_tilted_head(finder: PeopleFinder, astronaut: Image.Image, angle: int) -> None:
     people = finder.find(astronaut.rotate(angle, Image.Resampling.BILINEAR, fillcolor="grey"))
     # Where the rotation puts the middle of the face; PIL turns anticlockwise about the middle of the picture.
     x, y, turn = 224 - 256, 116 - 256, np.deg2rad(angle)
@@ -51,7 +51,7 @@ def test_a_tilted_head(finder: PeopleFinder, astronaut: Image.Image, angle: int)
     assert abs((people[0].box[1] + people[0].box[3]) / 2 - at[1]) < 25
 
 
-def test_several_people_the_larger_and_sharper_first(finder: PeopleFinder, astronaut: Image.Image) -> None:
+def test_people_finder_orders_people_by_size_and_sharpness(finder: PeopleFinder, astronaut: Image.Image) -> None:
     portrait = astronaut.crop((110, 0, 350, 300))
     canvas = Image.new("RGB", (760, 320), "slategrey")
     canvas.paste(portrait.filter(ImageFilter.GaussianBlur(3)), (10, 10))
@@ -62,22 +62,22 @@ def test_several_people_the_larger_and_sharper_first(finder: PeopleFinder, astro
 
 
 @pytest.mark.parametrize("name", ["chelsea.jpg", "rocket.jpg", "flyer.png"])
-def test_nobody_where_nobody_is(finder: PeopleFinder, name: str) -> None:
+def test_people_finder_on_pictures_without_people_finds_nobody(finder: PeopleFinder, name: str) -> None:
     assert finder.find(load_image(EXAMPLES / name).image) == ()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (480, 30)])
 @pytest.mark.parametrize("colour", ["black", "white"])
-def test_blank_pictures_of_any_shape(finder: PeopleFinder, size: tuple[int, int], colour: str) -> None:
+def test_people_finder_on_blank_picture_finds_nobody(finder: PeopleFinder, size: tuple[int, int], colour: str) -> None:
     assert finder.find(Image.new("RGB", size, colour)) == ()
 
 
-def test_noise_is_nobody(finder: PeopleFinder) -> None:
+def test_people_finder_on_noise_finds_nobody(finder: PeopleFinder) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
     assert finder.find(Image.fromarray(noise)) == ()
 
 
-def test_equal_pictures_give_equal_people(finder: PeopleFinder, astronaut: Image.Image) -> None:
+def test_people_finder_on_equal_pictures_gives_equal_result(finder: PeopleFinder, astronaut: Image.Image) -> None:
     assert finder.find(astronaut) == PeopleFinder(PeopleConfig()).find(astronaut.copy())
 
 

@@ -40,7 +40,7 @@ def reader() -> TextReader:
     return TextReader(OcrConfig())
 
 
-def test_reads_words_and_says_where(reader: TextReader) -> None:
+def test_text_reader_returns_words_with_boxes(reader: TextReader) -> None:
     lines = reader.read(written(("Harbour Lights", 60, 40), ("Festival", 300, 200)))
     assert [entry.text for entry in lines] == ["Harbour Lights", "Festival"]
     font = ImageFont.load_default(40)
@@ -51,7 +51,7 @@ def test_reads_words_and_says_where(reader: TextReader) -> None:
         assert box_iou(bounds([found.quad]), (x + left, y + top, x + right, y + bottom)) > 0.5, found
 
 
-def test_boxes_are_in_pixels_of_the_given_picture(reader: TextReader) -> None:
+def test_text_reader_boxes_use_pixels_of_given_picture(reader: TextReader) -> None:
     small = reader.read(written(("Festival", 100, 50), size=40, canvas=(500, 150)))
     large = reader.read(written(("Festival", 400, 200), size=160, canvas=(2000, 600)))
     assert small[0].text == large[0].text == "Festival"
@@ -59,16 +59,16 @@ def test_boxes_are_in_pixels_of_the_given_picture(reader: TextReader) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 400), (400, 7), (400, 300), (2400, 150)])
-def test_no_words_in_a_blank_picture_of_any_shape(reader: TextReader, size: tuple[int, int]) -> None:
+def test_text_reader_on_blank_picture_reads_nothing(reader: TextReader, size: tuple[int, int]) -> None:
     assert reader.read(Image.new("RGB", size, "black")) == ()
 
 
-def test_a_panorama_is_not_blown_up(reader: TextReader) -> None:
+def test_text_reader_on_panorama_reads_text(reader: TextReader) -> None:
     lines = reader.read(written(("Panorama", 1000, 40), size=60, canvas=(2400, 150)))
     assert [entry.text for entry in lines] == ["Panorama"]
 
 
-def test_never_reaches_for_the_network_and_says_nothing(
+def test_text_reader_opens_no_connection_and_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:
@@ -98,7 +98,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize(("mention", "text"), FOUND)
-def test_found(mention: str, text: str) -> None:
+def test_find_name_in_matching_line_returns_hit(mention: str, text: str) -> None:
     hit = find_name(mention, [line(text)])
     assert hit is not None and hit.quality > 0.55
 
@@ -121,22 +121,22 @@ NOT_FOUND = [
 
 
 @pytest.mark.parametrize(("mention", "text"), NOT_FOUND)
-def test_not_found(mention: str, text: str) -> None:
+def test_find_name_in_other_line_returns_none(mention: str, text: str) -> None:
     assert find_name(mention, [line(text)]) is None
 
 
-def test_the_box_holds_the_matched_words_only() -> None:
+def test_find_name_box_covers_matched_words_only() -> None:
     hit = find_name("Data Lake", [line("THE DATA LAKE STORY", x=100, y=50)])
     assert hit is not None and hit.box == (140, 50, 230, 70)
 
 
-def test_a_hashtag_is_cut_at_its_humps() -> None:
+def test_find_name_splits_hashtag_at_capitals() -> None:
     hit = find_name("Crew", [line("#CruzCrew")])
     assert hit is not None and hit.box == (50, 0, 90, 20)
     assert [piece.plain for piece in pieces(Word("#MH370Search", quad(0, 0, 120, 20)))] == ["mh", "370", "search"]
 
 
-def test_a_name_broken_over_two_lines() -> None:
+def test_find_name_joins_name_over_two_adjacent_lines() -> None:
     lines = [line("PIVOTAL", y=0), line("CLOUD FOUNDRY", y=22)]
     hit = find_name("Pivotal Cloud Foundry", lines)
     assert hit is not None and hit.quality == 1 and hit.box == (0, 0, 130, 42)
@@ -144,17 +144,17 @@ def test_a_name_broken_over_two_lines() -> None:
     assert find_name("Pivotal Cloud Foundry", apart) != hit
 
 
-def test_the_largest_of_equal_places_and_their_number() -> None:
+def test_find_name_of_several_places_returns_largest_and_count() -> None:
     hit = find_name("Acme", [line("ACME"), line("ACME", y=100, height=60), line("acme", y=300)])
     assert hit is not None and hit.box == (0, 100, 40, 160) and hit.places == 3
 
 
-def test_a_part_counts_for_its_share() -> None:
+def test_find_name_of_partial_name_has_share_as_quality() -> None:
     hit = find_name("Manchester United", [line("MANCHESTER")])
     assert hit is not None and hit.quality == pytest.approx(10 / 16)
 
 
-def test_part_of_a_slanted_quad() -> None:
+def test_part_of_slanted_quad_returns_its_half() -> None:
     slanted: Quad = ((0, 0), (100, 50), (90, 70), (-10, 20))
     assert part_of(slanted, 0.5, 1.0) == ((50, 25), (100, 50), (90, 70), (40, 45))
 
@@ -225,7 +225,7 @@ NAMES = st.lists(st.text("abcdefghijklmnopqrstuvwxyz", min_size=4, max_size=9), 
 
 
 @given(NAMES, st.sampled_from([str.upper, str.lower, str.title]))
-def test_a_name_finds_itself_in_any_case(words: list[str], case: object) -> None:
+def test_find_name_of_itself_in_any_case_has_quality_one(words: list[str], case: object) -> None:
     text = case("zz " + " ".join(words) + " zz")  # type: ignore[operator]
     hit = find_name(" ".join(words), [line(text)])
     assert hit is not None and hit.quality == 1
