@@ -195,6 +195,7 @@ class GeneratorTask(Task):
     """The unified model with its posts."""
 
     name = "generator"
+    net: UnifiedNet
 
     def __init__(self, recipe: GeneratorRecipe) -> None:
         """Load data and weights.
