@@ -3,6 +3,7 @@
 import html
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +159,7 @@ class Result(Extraction):
             NamepinError: E12x when the picture can no longer be read.
         """
         if _in_notebook():
-            from IPython.display import display
-
-            display(self)  # type: ignore[no-untyped-call]  # IPython has no types
+            import_module("IPython.display").display(self)
             return
         print_table(self, sys.stdout)
         if self._picture is not None and self.image is not None:
