@@ -136,7 +136,7 @@ def test_read_boxes_with_unknown_encoding_reports_e133(tmp_path: Path) -> None:
 @pytest.mark.parametrize("side", ["inf", "0.5", "1e999", "-1", "nan"])
 def test_read_boxes_with_invalid_size_returns_none(side: str, tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
-    path.write_text(f"<a><size><width>{side}</width><height>9</height></size></a>")
+    path.write_text(f"<annotation><size><width>{side}</width><height>9</height></size></annotation>")
     assert read_boxes(path) == (None, {}, [])
 
 

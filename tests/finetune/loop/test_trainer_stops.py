@@ -84,7 +84,7 @@ def test_trainer_with_infinite_weights_raises_e220(world: Path, weights: Path, t
     with torch.no_grad():
         run.task.net.itm_head.bias[0] = math.inf  # type: ignore[union-attr, index, operator]
     with pytest.raises(NamepinError, match=r"E220: itm_head\.bias"):
-        run._keep()
+        run._keep(run.out / run.task.folder)
     assert not (tmp_path / "out" / "weights").exists()
 
 

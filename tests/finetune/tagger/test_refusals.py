@@ -155,7 +155,7 @@ def test_recipe_setting_out_of_range_raises_e203(setting: str) -> None:
 
 
 def test_recipe_setting_of_earlier_release_raises_e202_with_new_name() -> None:
-    with pytest.raises(NamepinError, match=r"E202.*'bf16'.*\n?.*it is called precision"):
+    with pytest.raises(NamepinError, match=r"E202.*'bf16'.*\n?.*its new name is precision"):
         load_recipe(RECIPES, None, ["bf16=false"])
     assert load_recipe(RECIPES, None, ["precision=no"]).precision == "no"
 

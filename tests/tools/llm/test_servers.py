@@ -103,7 +103,7 @@ def test_servers_after_any_events_offer_server_again(events: list[str], count: i
             clock.now += 40
         elif taken:
             address = taken.pop(0)
-            {"ok": servers.answered, "fail": servers.failed, "off": servers.given_up}[event](address)
+            {"ok": servers.report_answer, "fail": servers.report_failure, "off": servers.given_up}[event](address)
     for address in taken:
         servers.given_up(address)
     clock.now += LONGEST_REST_S
