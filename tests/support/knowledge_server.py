@@ -76,7 +76,15 @@ class Told(Server):
 def knowledge_of(*servers: Server | Killable) -> list[str]:
     """The settings that name them."""
     more = json.dumps([server.url for server in servers[1:]])
-    given = ("model=m", f"base_url={servers[0].url}", f"servers={more}", "retries=1", "backoff_s=0.01", "cache=false")
+    given = (
+        "backend=chat",
+        "model=m",
+        f"base_url={servers[0].url}",
+        f"servers={more}",
+        "retries=1",
+        "backoff_s=0.01",
+        "cache=false",
+    )
     return [f"knowledge.{one}" for one in given]
 
 

@@ -34,7 +34,7 @@ def a_batch(
     posts: Path, out: Path, address: str, cache: Path, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> list[dict[str, Any]]:
     """Run it with a chat model at `address`; its predictions."""
-    chat = (f"base_url={address}", "model=m", "retries=1", "backoff_s=0.01", f"cache_dir={cache}")
+    chat = ("backend=chat", f"base_url={address}", "model=m", "retries=1", "backoff_s=0.01", f"cache_dir={cache}")
     settings = load_settings("starter", assignments=[*TEXT_ONLY, *(f"knowledge.{one}" for one in chat)], environment={})
     run_batch(Namepin(settings, batched_calls(settings, 1)), Source(str(posts)), out, on_progress=on_progress)
     return timeless(out / "predictions.jsonl")
