@@ -1,6 +1,7 @@
 """The Python API: `Namepin` pins the names of posts, one or many, synchronous, asynchronous or streamed."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -22,6 +23,7 @@ from namepin.graphs.run import failed_extraction, stream_post
 from namepin.graphs.step import TOOL_MISSING, StepEvent
 from namepin.graphs.text_nodes import Graph
 from namepin.tools.concurrency import map_ahead, run_sync
+from namepin.tools.errors import NamepinError
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Notice, Post
 
@@ -48,6 +50,7 @@ class Namepin:
         self.settings, self.tags = settings, tuple(tags)
         self._calls = calls
         self._building = threading.Lock()
+        self._built_in: int | None = None
 
     @classmethod
     def from_profile(cls, profile: str | None = None, /, **overrides: Any) -> Self:
@@ -65,10 +68,22 @@ class Namepin:
         Raises:
             NamepinError: a tool that the profile requires cannot be built (E21x, E30x).
         """
+        self._refuse_fork()
         with self._building:
             if self._calls is None:
-                self._calls = live_calls(self.settings)
+                self._calls, self._built_in = live_calls(self.settings), os.getpid()
             return self._calls
+
+    def _refuse_fork(self) -> None:
+        """Refuse tools of the process that this one was forked from: their threads and locks were not copied.
+
+        Raises:
+            NamepinError: E304.
+        """
+        if self._built_in not in (None, os.getpid()):
+            what = "the tools were loaded before this process was forked, and would wait for ever"
+            mend = "load Namepin in the child, and start children by spawn or forkserver"
+            raise NamepinError("E304", what, mend=mend)
 
     def load(self) -> Self:
         """Build the tools now instead of at the first post. Returns itself.
@@ -159,6 +174,7 @@ class Namepin:
         Raises:
             NamepinError: E10x, E12x for unusable input; E21x, E30x when a required tool cannot start.
         """
+        self._refuse_fork()
         prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
         given, ref, notices = prepared.post, prepared.image, (*prepared.notices, *self.unused)
         context = self.context(prepared)
@@ -177,6 +193,7 @@ class Namepin:
         heat: dict[int, bytes] | None = None,
     ) -> Result:
         """`extract` without blocking the event loop; `heat` as `astream`."""
+        self._refuse_fork()
         prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
         heat = {} if heat is None else heat
         extraction = cast(Extraction, [event async for event in self.astream(prepared, heat=heat)][-1])
@@ -240,6 +257,7 @@ class Namepin:
         from namepin.agent.checkpointer import open_saver as open_default
         from namepin.agent.review import Review
 
+        self._refuse_fork()
         prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
         return await Review(self, prepared, open_saver or open_default, thread).abegin()
 
