@@ -49,7 +49,7 @@ FACE: Box = (173, 65, 275, 167)
 
 
 @dataclass(frozen=True)
-class Pinned:
+class PinnedMention:
     """A mention after matcher, tracer and segmenter; `groundable` at the graph's default threshold of 0.5."""
 
     name: str
@@ -62,7 +62,7 @@ class Pinned:
     mask: Mask | None = None
 
 
-def pin(picture: LoadedImage, names: Iterable[tuple[str, str]], *, threshold: float = 0.5) -> list[Pinned]:
+def pin(picture: LoadedImage, names: Iterable[tuple[str, str]], *, threshold: float = 0.5) -> list[PinnedMention]:
     """Run the starter's three visual tools on `(name, label)` pairs, as the graph does."""
     media = Media(images={picture.ref.sha256: picture.image})
     queries = tuple(Query(text=name, label=label, category=label) for name, label in names)
@@ -79,11 +79,11 @@ def pin(picture: LoadedImage, names: Iterable[tuple[str, str]], *, threshold: fl
     segments = segmenter.run([SegmentRequest(image=picture.ref, prompts=prompts)], media)[0].segments
     shown = dict(zip(seen, zip(traced, segments, strict=True), strict=True))
     return [
-        Pinned(
+        PinnedMention(
             query.text, match.score, True, match.ambiguous, match.evidence, where[0].peak, where[1].box, where[1].mask
         )
         if (where := shown.get(i))
-        else Pinned(query.text, match.score, False, match.ambiguous, match.evidence)
+        else PinnedMention(query.text, match.score, False, match.ambiguous, match.evidence)
         for i, (query, match) in enumerate(zip(queries, matches, strict=True))
     ]
 

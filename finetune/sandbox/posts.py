@@ -42,7 +42,7 @@ SHARED = 0.12
 
 
 @dataclass(frozen=True)
-class Named:
+class SentenceName:
     """A name in a post."""
 
     tokens: tuple[str, ...]
@@ -60,8 +60,8 @@ class Named:
 
 
 @dataclass
-class Drawn:
-    """A thing in a picture; `name` is the index of its `Named`, None for a thing without a name."""
+class DrawnThing:
+    """A thing in a picture; `name` is the index of its `SentenceName`, None for a thing without a name."""
 
     thing: Thing
     name: int | None
@@ -80,9 +80,9 @@ class SandboxPost:
 
     id: str
     tokens: list[str]
-    names: list[Named]
+    names: list[SentenceName]
     picture: Image.Image
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[DrawnThing] = field(default_factory=list)
 
     @property
     def knowledge(self) -> str:
@@ -115,9 +115,9 @@ def _size(rng: random.Random) -> tuple[int, int]:
     return rng.choice([(128, 128), (144, 112), (112, 144), (160, 128)])
 
 
-def _sentence(rng: random.Random, words: list[str]) -> tuple[list[Named], list[str]]:
+def _sentence(rng: random.Random, words: list[str]) -> tuple[list[SentenceName], list[str]]:
     tokens = ["RT", f"@{rng.choice(words).lower()}", ":"] if rng.random() < 0.2 else []
-    names: list[Named] = []
+    names: list[SentenceName] = []
     kinds = rng.sample(KINDS, rng.choices((1, 2, 3, 4), (0.35, 0.35, 0.2, 0.1))[0])
     for at, kind in enumerate(kinds):
         if at:
@@ -130,7 +130,7 @@ def _sentence(rng: random.Random, words: list[str]) -> tuple[list[Named], list[s
             known = rng.choice(KINDS) if rng.random() < WRONG else kind
         signed = not kind.is_person and rng.random() < SIGNED
         thing = replace(_thing(kind, rng), sign=name[0] if signed else None)
-        names.append(Named(name, thing, len(tokens) + place, known))
+        names.append(SentenceName(name, thing, len(tokens) + place, known))
         tokens += [*frame[:place], *name, *frame[place + 1 :]]
     if rng.random() < 0.3:
         tokens.append(f"#{rng.choice(('wow', 'news', 'love', 'live', 'today'))}")
@@ -176,7 +176,7 @@ def _show(post: SandboxPost, rng: random.Random) -> None:
         post.picture, region = lay_thing(post.picture, sheet)
         for other in post.drawn:
             other.region = other.region & ~region
-        post.drawn.append(Drawn(thing, name, region))
+        post.drawn.append(DrawnThing(thing, name, region))
 
 
 def _twin(thing: Thing, rng: random.Random) -> Thing:

@@ -38,7 +38,7 @@ EVEN, LEAST_PRECISION = 0.5, 0.70
 
 
 @dataclass(frozen=True)
-class Judged:
+class TypeJudgement:
     """A mention that the tagger found.
 
     Attributes:
@@ -57,7 +57,7 @@ Pairs = Sequence[tuple[float, bool]]
 """(probability, right) of each mention."""
 
 
-def judge(tagger: DualTagger, data: Dataset) -> list[Judged]:
+def judge(tagger: DualTagger, data: Dataset) -> list[TypeJudgement]:
     """All mentions of a split as the tagger finds them without knowledge."""
     requests = [TagRequest(text=gold.post.text, tokens=gold.post.tokens) for gold in data.posts]
     judged = []
@@ -66,11 +66,11 @@ def judge(tagger: DualTagger, data: Dataset) -> list[Judged]:
         for mention in tags.mentions:
             if mention.fine_label:
                 right = types.get((mention.start, mention.end)) == mention.fine_label
-                judged.append(Judged(number, mention.scores[mention.fine_label], right))
+                judged.append(TypeJudgement(number, mention.scores[mention.fine_label], right))
     return judged
 
 
-def fit(judged: Iterable[Judged]) -> list[tuple[float, float]]:
+def fit(judged: Iterable[TypeJudgement]) -> list[tuple[float, float]]:
     """The rising curve (score, probability) through these mentions."""
     ranked = sorted(judged, key=lambda one: one.score)
     size = math.ceil(len(ranked) / QUANTILES)
@@ -89,7 +89,9 @@ def _share(block: tuple[float, int, int]) -> float:
     return (block[2] + 1) / (block[1] + 2)
 
 
-def cross_fitted(judged: Sequence[Judged], probability: Callable[[Curve, float], float]) -> list[tuple[float, bool]]:
+def cross_fitted(
+    judged: Sequence[TypeJudgement], probability: Callable[[Curve, float], float]
+) -> list[tuple[float, bool]]:
     """Each mention's probability by the curve of the other folds."""
     pairs: list[tuple[float, bool]] = []
     for fold in range(FOLDS):

@@ -104,7 +104,7 @@ def _knowledge(root: Path, split: str, posts: Collection[str]) -> Mapping[str, S
     return read_knowledge(file, posts, mixed=split == "train") if file.is_file() else {}
 
 
-class Recorded(BaseModel):
+class KnowledgeRow(BaseModel):
     """A row of recorded knowledge. Its other keys, such as the model, are ignored."""
 
     id: str | int
@@ -125,7 +125,7 @@ def read_knowledge(file: Path, posts: Collection[str], *, mixed: bool) -> dict[s
     """
     found: dict[str, list[str]] = {}
     mend = 'a row is {"id", "knowledge"}'
-    for where, row in read_placed_rows(file, Recorded.model_validate, "a row of recorded knowledge", mend):
+    for where, row in read_placed_rows(file, KnowledgeRow.model_validate, "a row of recorded knowledge", mend):
         texts = found.setdefault(str(row.id), [])
         if texts and not mixed:
             what = f"post {str(row.id)!r} has several rows of knowledge; only train may mix several models"

@@ -4,7 +4,7 @@ from namepin.tools.types import Frozen
 
 
 class OcrConfig(Frozen):
-    """How to read.
+    """Settings of the OCR.
 
     Attributes:
         side: the largest long side, in pixels, at which text is sought; time and memory grow with its square.
@@ -20,7 +20,7 @@ class OcrConfig(Frozen):
 
 
 class PeopleConfig(Frozen):
-    """How hard to look.
+    """Settings of the search for faces.
 
     Attributes:
         side: the long side, in pixels, at which faces are sought; larger finds smaller faces, and more false ones.

@@ -85,7 +85,7 @@ class PeopleFinder:
         return tuple(sorted(found, key=lambda p: (-p.prominence, p.box))[: self.config.most])
 
     def _faces(self, small: Pixels) -> list[tuple[Rectangle, float]]:
-        """Boxes in pixels of `small` (height, width, RGB), and their scores; one box a face."""
+        """Boxes in pixels of `small` (height, width, RGB), and their scores; one box per face."""
         height, width = small.shape[:2]
         padded = np.zeros((1, 3, -(-height // 32) * 32, -(-width // 32) * 32), np.float32)
         padded[0, :, :height, :width] = small[..., ::-1].transpose(2, 0, 1)  # the net was trained on BGR
@@ -108,7 +108,7 @@ def _decode(box: NDArray[np.float32], row: int, column: int, stride: int) -> Rec
 
 
 def _without_repeats(candidates: Sequence[tuple[Rectangle, float]]) -> list[tuple[Rectangle, float]]:
-    """One detection a face: of two that overlap, the better one."""
+    """One detection per face: the better one of two that overlap."""
     kept: list[tuple[Rectangle, float]] = []
     for box, score in sorted(candidates, key=lambda c: (-c[1], c[0])):
         if all(box_iou(box, other) < 0.3 for other, _ in kept):

@@ -7,16 +7,16 @@ import pytest
 
 from namepin.evals.run import load_dataset
 from namepin.finetune.tagger import calibrate
-from namepin.finetune.tagger.calibrate import Judged, choose_threshold, cross_fitted, fit, reliability, shown_at
+from namepin.finetune.tagger.calibrate import TypeJudgement, choose_threshold, cross_fitted, fit, reliability, shown_at
 from namepin.tools.errors import NamepinError
 from namepin.tools.tagger.calibration import CALIBRATION_FILE, Calibration
 
 
-def overconfident(count: int = 4000) -> list[Judged]:
+def overconfident(count: int = 4000) -> list[TypeJudgement]:
     """Mentions whose types are right in a share of the square of their score."""
     rng = random.Random(7)
     scores = [rng.random() for _ in range(count)]
-    return [Judged(number, score, rng.random() < score**2) for number, score in enumerate(scores)]
+    return [TypeJudgement(number, score, rng.random() < score**2) for number, score in enumerate(scores)]
 
 
 def calibration(points: list[tuple[float, float]]) -> Calibration:
@@ -30,7 +30,7 @@ def test_calibration_fit_of_overconfident_scores_follows_true_share() -> None:
 
 
 def test_calibration_fit_of_certain_scores_stays_between_zero_and_one() -> None:
-    certain = [Judged(i, i / 100, i >= 50) for i in range(100)]
+    certain = [TypeJudgement(i, i / 100, i >= 50) for i in range(100)]
     assert all(0 < share < 1 for _, share in fit(certain))
 
 
