@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from namepin.evals.vision_check import Pinned, pin
+from namepin.evals.vision_check import PinnedMention, pin
 from namepin.tools.geometry import box_iou
 from namepin.tools.images.load import load_image
 from support.paths import EXAMPLES
@@ -14,7 +14,7 @@ from support.paths import EXAMPLES
 PERSON, ORG, LOC, OTHER = "PER", "ORG", "LOC", "OTHER"
 
 
-def pinned(picture: Path | bytes, *names: tuple[str, str]) -> list[Pinned]:
+def pinned(picture: Path | bytes, *names: tuple[str, str]) -> list[PinnedMention]:
     return pin(load_image(picture), names)
 
 
