@@ -343,9 +343,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", required=True)
     parser.add_argument("--regions", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    told = parser.parse_args(argv)
-    count = predict(told.folder, told.dataset, told.root, told.split, told.regions, told.out)
-    print(f"{count} posts in {told.out}")
+    args = parser.parse_args(argv)
+    count = predict(args.folder, args.dataset, args.root, args.split, args.regions, args.out)
+    print(f"{count} posts in {args.out}")
 
 
 if __name__ == "__main__":

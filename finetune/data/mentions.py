@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from namepin.evals.datasets.gold import GoldEntity, GoldPost
+from namepin.evals.overlap import TrainedPosts
 from namepin.finetune.data.described_regions import read_regions
 from namepin.finetune.data.rows import MentionRow, Split
 from namepin.finetune.data.splits import file_of, read_gold
@@ -220,6 +221,39 @@ def require_both_classes(split: Split, *, negatives: bool = False) -> None:
     one_class = f"{which} mention is in its picture: one class only, nothing to tell apart"
     what = one_class if there else "the split has no mention"
     raise NamepinError("E139", what, where=split.file, mend="use another split")
+
+
+BoxedRows = tuple[list[MentionRow], list[MentionRow], dict[str, str], TrainedPosts]
+"""Rows of train and of dev, the sha256 of the data, and the training posts."""
+
+
+def read_boxed_rows(
+    recipe: VisualTraining,
+    *,
+    expansions: Sequence[str],
+    dev_expansions: str,
+    reading: Reading = "both",
+    ungroundable: bool = False,
+) -> BoxedRows:
+    """The mentions that a grounder learns from and is scored on.
+
+    Args:
+        recipe: names the data set, and its splits.
+        expansions: as `read_split`, for train.
+        dev_expansions: file with one expansion per mention of dev; empty for none.
+        reading: as `read_split`.
+        ungroundable: whether mentions without a box are rows, too.
+
+    Raises:
+        NamepinError: as `read_split`; E139 when a split has no mention with a box.
+    """
+    known = [dev_expansions] if dev_expansions else []
+    train = read_split(recipe, recipe.train, limit=recipe.limit, expansions=expansions, reading=reading)
+    dev = read_split(recipe, recipe.dev, expansions=known, reading=reading, mixed=False)
+    for split in (train, dev):
+        require_rows([row for row in split.rows if row.boxes], split, "box")
+    rows, dev_rows = ([row for row in split.rows if row.boxes or ungroundable] for split in (train, dev))
+    return rows, dev_rows, {**train.data, **dev.data}, train.trained_posts
 
 
 def require_rows(rows: Sequence[object], split: Split, kind: str) -> None:

@@ -15,7 +15,7 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import build_label_maps, build_text_mask
 
-from namepin.finetune.data.mentions import jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import jitter_box, read_boxed_rows, shuffle_rows
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.lora import Layers, save_lora, with_lora
 from namepin.finetune.loop.task import Batch, Task
@@ -47,13 +47,9 @@ class MmGroundingDinoTask(Task):
             NamepinError: E210 to E218 weights, E120 to E139 data, E301 without peft.
         """
         self.recipe = recipe
-        train = read_split(recipe, recipe.train, limit=recipe.limit, expansions=recipe.expansions)
-        known = [recipe.dev_expansions] if recipe.dev_expansions else []
-        dev = read_split(recipe, recipe.dev, expansions=known, mixed=False)
-        self.train, self.dev = ([row for row in split.rows if row.boxes] for split in (train, dev))
-        require_rows(self.train, train, "box")
-        require_rows(self.dev, dev, "box")
-        self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
+        self.train, self.dev, self.data, self.trained_posts = read_boxed_rows(
+            recipe, expansions=recipe.expansions, dev_expansions=recipe.dev_expansions
+        )
         asked = {name: getattr(recipe, name) for name in ("weights", "phrase", "short_side", "long_side")}
         config, path = MmGroundingDinoConfig(**asked, threshold=0.0, top=1), locate(recipe.weights)
         self.tool = MmGroundingDinoGrounder(config, load_mmgdino(config, path, weights_sha256(path)))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import jitter_box, read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import jitter_box, read_boxed_rows, shuffle_rows
 from namepin.finetune.data.ofa import OfaParts, read
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.grounder.mmgdino import MmGroundingDinoTask
@@ -44,15 +44,13 @@ class OfaGrounderTask(Task):
             NamepinError: E210 to E218 weights, E120 to E139 data.
         """
         self.recipe = recipe
-        known = [recipe.dev_expansions] if recipe.dev_expansions else []
-        train = read_split(recipe, recipe.train, limit=recipe.limit, expansions=recipe.expansions, reading=recipe.text)
-        dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text, mixed=False)
-        self.train, self.dev = (
-            [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
+        self.train, self.dev, self.data, self.trained_posts = read_boxed_rows(
+            recipe,
+            expansions=recipe.expansions,
+            dev_expansions=recipe.dev_expansions,
+            reading=recipe.text,
+            ungroundable=recipe.ungroundable,
         )
-        for split in (train, dev):
-            require_rows([row for row in split.rows if row.boxes], split, "box")
-        self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
         self.parts = OfaParts(
             recipe.weights, recipe.tokenizer, recipe.image_size, dropout=recipe.dropout, drop_path=recipe.drop_path
         )

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from namepin.finetune.data.mentions import read_split, require_rows, shuffle_rows
+from namepin.finetune.data.mentions import read_boxed_rows, shuffle_rows
 from namepin.finetune.data.rows import MentionRow
 from namepin.finetune.loop.task import Batch, Task
 from namepin.finetune.recipes.grounder import SeqtrRecipe
@@ -49,15 +49,13 @@ class SeqtrTask(Task):
             NamepinError: E120 to E139 data; E210 to E218 weights, E217 where they generate outlines.
         """
         self.recipe = recipe
-        known = [recipe.dev_expansions] if recipe.dev_expansions else []
-        train = read_split(recipe, recipe.train, limit=recipe.limit, expansions=recipe.expansions, reading=recipe.text)
-        dev = read_split(recipe, recipe.dev, expansions=known, reading=recipe.text, mixed=False)
-        self.train, self.dev = (
-            [row for row in split.rows if row.boxes or recipe.ungroundable] for split in (train, dev)
+        self.train, self.dev, self.data, self.trained_posts = read_boxed_rows(
+            recipe,
+            expansions=recipe.expansions,
+            dev_expansions=recipe.dev_expansions,
+            reading=recipe.text,
+            ungroundable=recipe.ungroundable,
         )
-        for split in (train, dev):
-            require_rows([row for row in split.rows if row.boxes], split, "box")
-        self.data, self.trained_posts = {**train.data, **dev.data}, train.trained_posts
         path = Path(recipe.weights)
         if not path.exists():
             mend = "give SeqTR's det_best.pth, tuned on RefCOCO"
