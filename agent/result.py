@@ -129,8 +129,8 @@ class Result(Extraction):
         scores = [score(entity) for entity in self.entities]
         numbers = [n for n, value in enumerate(scores) if value is None or value >= min_score]
         rest = self.model_copy(update={"entities": tuple(self.entities[n] for n in numbers)})
-        heat = {new: self._heat[old] for new, old in enumerate(numbers) if old in self._heat}
-        return self.of(rest, self._picture, self._images, self._about, heat)
+        rest._heat = {new: self._heat[old] for new, old in enumerate(numbers) if old in self._heat}
+        return rest
 
     def annotated(self) -> Image.Image:
         """The picture with its boxes, masks and labels, and a legend of all entities.

@@ -154,7 +154,7 @@ class Overlap:
         return len({post for ids in self.seen.values() for post in ids})
 
     @property
-    def known(self) -> int | None:
+    def count_if_recorded(self) -> int | None:
         """As `count`; None where a record is missing and no overlap was found."""
         return self.count or (None if self.unknown else 0)
 

@@ -127,7 +127,7 @@ class Bench:
                 cells=cells,
                 gate=gate,
                 note=row.note,
-                trained_on=overlap.known if overlap else None,
+                trained_on=overlap.count_if_recorded if overlap else None,
                 mark=overlap.mark if overlap else "",
             )
 

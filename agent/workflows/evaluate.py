@@ -158,7 +158,7 @@ def evaluate(
     predictions = predictions if grounded else predictions.without_regions()
     report = full_report(posts.data, predictions, protocol=protocol, iou=iou, against=other)
     if overlap:
-        report = report.model_copy(update={"trained_on": overlap.known})
+        report = report.model_copy(update={"trained_on": overlap.count_if_recorded})
         about += f", {overlap.mark}" if overlap.mark else ""
     return Evaluation(posts.data, predictions, report, about if grounded else about + UNGROUNDED)
 

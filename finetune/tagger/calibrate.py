@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,8 @@ def calibrate(adapter: str, data: Dataset, config: TaggerConfig) -> tuple[Calibr
         mend = "calibrate on a split with fine types, such as FMNERG dev"
         raise NamepinError("E139", f"only {len(judged)} mentions to calibrate on", where=data.title, mend=mend)
 
-    def fitted(points: Curve, about: Mapping[str, Any]) -> Calibration:
-        return _calibration(manifest, config, points, about)
-
-    after = cross_fitted(judged, lambda curve, score: fitted(curve, {}).probability(score))
+    through = partial(_calibration, manifest, config)
+    after = cross_fitted(judged, lambda curve, score: through(curve, {}).probability(score))
     about = {
         "method": f"isotonic over {QUANTILES} bins of equal counts",
         "dataset": data.name,
@@ -157,7 +156,7 @@ def calibrate(adapter: str, data: Dataset, config: TaggerConfig) -> tuple[Calibr
         "after": reliability(after),
         "chosen": shown_at(after, choose_threshold(after)),
     }
-    return fitted(fit(judged), about), about
+    return through(fit(judged), about), about
 
 
 def _calibration(manifest: Manifest, config: TaggerConfig, points: Curve, about: Mapping[str, Any]) -> Calibration:

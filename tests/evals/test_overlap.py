@@ -70,7 +70,7 @@ def test_overlap_of_few_posts_is_tolerated(tmp_path: Path) -> None:
     texts = {f"new-{n}": f"a new post about the number {n}" for n in range(199)}
     few = Overlap.of({"w": folder}, posts(texts | {"x": TEXTS["O_1"]}))
     few.require_small("here")
-    assert (few.count, few.known, few.mark) == (1, 1, "")
+    assert (few.count, few.count_if_recorded, few.mark) == (1, 1, "")
     many = Overlap.of({"w": folder}, posts(dict(list(texts.items())[:20]) | TEXTS))
     assert many.mark == "TRAINED ON 10 OF THESE 30 POSTS"
     with pytest.raises(NamepinError, match=r"E141: w was trained on 10 of these 30 posts, such as 'O_0'") as refused:
@@ -81,4 +81,4 @@ def test_overlap_of_few_posts_is_tolerated(tmp_path: Path) -> None:
 def test_overlap_without_record_is_unknown_and_warns_w136(tmp_path: Path) -> None:
     found = Overlap.of({"w": write(tmp_path / "w", "namepin.json", {"tool": "matcher"})}, posts(TEXTS))
     found.require_small("here")
-    assert found.known is None and found.warning.startswith("W136: w: no record")
+    assert found.count_if_recorded is None and found.warning.startswith("W136: w: no record")

@@ -120,7 +120,7 @@ def _somebody_there(small: Pixels, face: Rectangle) -> bool:
     """Whether the person segmenter, from nearby or from afar, takes the place of a face for a person."""
     picture = Image.fromarray(small)
     x1, y1, x2, y2 = (max(0, round(value)) for value in face)
-    for look in (CROPS[0], (2.0, 1.0, 3.0)):
+    for look in (CROPS[0], CROPS[2]):
         odds = body_segmenter().log_odds(picture, crop_around(face, *look), 1.0, small.shape[:2])
         if odds[y1:y2, x1:x2].size and float(odds[y1:y2, x1:x2].mean()) > 0:
             return True
