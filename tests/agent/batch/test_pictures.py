@@ -16,6 +16,7 @@ from namepin.agent.batch.source import Source
 from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
 from namepin.tools.images import load
+from namepin.tools.images.decoder_pool import TooSlow
 from support.batch_samples import timeless
 
 TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
@@ -93,6 +94,11 @@ def test_batch_resume_with_touched_or_new_pictures_completes(pin: Namepin, posts
     assert timeless(out / "predictions.jsonl") == timeless(folder / "whole" / "predictions.jsonl")
 
 
+def give_up(data: bytes, max_pixels: int, deadline_s: float) -> Any:
+    """A decoder that never gets through; a deadline of 0 s may be met by a small picture."""
+    raise TooSlow
+
+
 def test_check_finished_ignores_pictures_of_failed_or_degraded_posts(
     pin: Namepin, posts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,8 +110,8 @@ def test_check_finished_ignores_pictures_of_failed_or_degraded_posts(
         return await real(ready)
 
     monkeypatch.setattr(pin, "aextract", extract)
-    monkeypatch.setattr(load, "DEADLINE_S", 0.0)
     monkeypatch.setattr(load, "check_header", lambda data, max_pixels: False)
+    monkeypatch.setattr(load._processes, "decode", give_up)
     out = trial(pin, posts)
     rows = timeless(out / "predictions.jsonl")
     assert rows[1]["status"] == "failed" and "not decoded within" in rows[0]["warnings"][0]["message"]

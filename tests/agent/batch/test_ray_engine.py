@@ -94,10 +94,10 @@ def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
         chosen = settings(*knowledge_of(one, two), *TEXT_ONLY, *CHUNKS)
         command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--address", address, *chosen]
         driver = start(command)
-        while lines(out / "predictions.jsonl") < 8 and driver.poll() is None:
-            time.sleep(0.01)
-        # Ray changes a process's title for each task, so that one look may miss a stage.
-        while sorted((ours := workers(raylets)).values()) != sorted(raylets) and driver.poll() is None:
+        # Ray changes a process's title for each task, so that one look may miss a stage: all looks count.
+        ours: dict[int, int] = {}
+        while (lines(out / "predictions.jsonl") < 8 or {*ours.values()} != {*raylets}) and driver.poll() is None:
+            ours |= workers(raylets)
             time.sleep(0.01)
         assert sorted(ours.values()) == sorted(raylets), "a stage on each node"
         os.kill(min(ours), signal.SIGKILL)
