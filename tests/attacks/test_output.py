@@ -18,7 +18,7 @@ from namepin.agent.render.trace import read_runs, trace_page
 from namepin.agent.server.jobs import Job, Jobs
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.web import fragments
-from support.agent_samples import placed, shown
+from support.agent_samples import placed, post_view
 from support.hostile_texts import PAYLOADS, item_of
 
 STEERS = [
@@ -98,7 +98,7 @@ def test_terminal_output_with_escape_payload_contains_no_control_codes(payload: 
 def test_csv_cells_with_formula_names_start_without_formula_sign(start: str) -> None:
     name = f"{start}HYPERLINK(1)"
     text = f"{name} met Ada"
-    item = shown(text, placed(text, name, (10.0, 10.0, 90.0, 90.0), evidence=name, expression=name))
+    item = post_view(text, placed(text, name, (10.0, 10.0, 90.0, 90.0), evidence=name, expression=name))
     said = show(remember(item.extraction, "starter", {}), "csv").words
     cells = [cell for row in csv.reader(io.StringIO(said)) for cell in row]
     assert any("HYPERLINK" in cell for cell in cells)

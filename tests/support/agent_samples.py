@@ -41,7 +41,7 @@ def placed(text: str, name: str, box: tuple[float, float, float, float], **field
     return entity(text, name, **(found | fields))
 
 
-def shown(text: str, *entities: Entity, size: tuple[int, int] | None = SIZE, **fields: Any) -> PostView:
+def post_view(text: str, *entities: Entity, size: tuple[int, int] | None = SIZE, **fields: Any) -> PostView:
     """An extraction with a grey picture of `size`; None is a post without one."""
     ref = ImageRef(sha256="a" * 64, width=size[0], height=size[1]) if size else None
     extraction = Extraction(
@@ -62,7 +62,7 @@ TEXT = "Ada Example met Bo Other at the Grand Place"
 
 def full() -> PostView:
     """Two people in the picture, one of them ambiguous, a place that is not, and a warning."""
-    return shown(
+    return post_view(
         TEXT,
         placed(TEXT, "Ada Example", (10.0, 20.0, 120.0, 230.0), evidence="the larger of two faces"),
         placed(TEXT, "Bo Other", (180.0, 30.0, 300.0, 230.0), ambiguous=True),

@@ -2,7 +2,7 @@
 
 from namepin.agent.render.view import PostView
 from namepin.tools.types import Notice
-from support.agent_samples import placed, shown
+from support.agent_samples import placed, post_view
 
 PAYLOADS = [
     "<script>pwn()</script>",
@@ -39,7 +39,7 @@ PAYLOADS = [
 def item_of(payload: str) -> PostView:
     """A result with the text in every field that a stranger or a tool fills."""
     text = f"Ada {payload} Example"
-    return shown(
+    return post_view(
         text,
         placed(text, "Ada", (10.0, 10.0, 90.0, 90.0), evidence=payload, expression=payload, scores={payload: 1.0}),
         id=payload,

@@ -8,7 +8,7 @@ from namepin.agent.config.settings import load_settings
 from namepin.agent.render.picture import annotate
 from namepin.graphs.review_nodes import Measure, Question
 from namepin.tools.types import Entity
-from support.agent_samples import TEXT, entity, shown
+from support.agent_samples import TEXT, entity, post_view
 
 SHUTTLE = {"label": "LOC", "fine_label": "park", "groundable": None, "evidence": "its name is not read"}
 
@@ -65,6 +65,9 @@ def test_question_about_a_type_names_the_number_that_is_close(measure: Measure |
 
 
 def test_picture_draws_another_legend_for_cannot_tell_than_for_not_looked_for() -> None:
-    item, other = shown(TEXT, hidden()), shown(TEXT, entity(TEXT, "Grand Place", **SHUTTLE, provenance=("tagger",)))
+    item, other = (
+        post_view(TEXT, hidden()),
+        post_view(TEXT, entity(TEXT, "Grand Place", **SHUTTLE, provenance=("tagger",))),
+    )
     assert item.picture
     assert annotate(item.picture, item.extraction).tobytes() != annotate(item.picture, other.extraction).tobytes()

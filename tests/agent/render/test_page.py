@@ -13,7 +13,7 @@ from PIL import Image
 
 from namepin.agent.render.html import About, page
 from namepin.tools.types import Mask, Notice
-from support.agent_samples import TEXT, ellipse, entity, full, placed, shown
+from support.agent_samples import TEXT, ellipse, entity, full, placed, post_view
 
 EVIL = '<script>alert(1)</script>"><img/src=x onerror=alert(2)>'
 VOID = {"meta", "link", "img", "rect", "path", "line", "circle", "br"}
@@ -79,7 +79,7 @@ def test_page_policy_allows_only_hashes_of_its_style_and_script() -> None:
 
 def test_page_with_markup_in_post_escapes_every_field() -> None:
     text = f"Ada {EVIL} Example"
-    item = shown(
+    item = post_view(
         text,
         placed(text, "Ada", (10.0, 10.0, 90.0, 90.0), evidence=EVIL, expression=EVIL, scores={EVIL: 1.0}),
         id=EVIL,
@@ -121,7 +121,7 @@ def test_page_overlays_use_pixel_coordinates_of_picture() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (4000, 1000), (320, 240)])
 def test_page_pictures_of_any_size_are_inlined_within_320_to_1280_pixels(size: tuple[int, int]) -> None:
-    html = page([shown(TEXT, size=size)], About("starter"))
+    html = page([post_view(TEXT, size=size)], About("starter"))
     data = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert data is not None
     inlined = Image.open(io.BytesIO(base64.b64decode(data[1])))
@@ -152,28 +152,28 @@ def test_page_json_block_equals_extraction() -> None:
 
 
 def test_page_of_posts_without_picture_names_or_scores_renders() -> None:
-    bare = shown(TEXT, entity(TEXT, "Ada Example", scores={}, entropy=None), size=None, timings_ms={})
-    document = Document(page([bare, shown(TEXT, size=None)], About("starter")))
+    bare = post_view(TEXT, entity(TEXT, "Ada Example", scores={}, entropy=None), size=None, timings_ms={})
+    document = Document(page([bare, post_view(TEXT, size=None)], About("starter")))
     assert not document.all("img")
     assert "No names found." in document.texts["p"]
 
 
 def test_page_mask_with_hole_keeps_two_contours() -> None:
     ring = ellipse((20, 20, 220, 220)).to_array() & ~ellipse((80, 80, 160, 160)).to_array()
-    item = shown(TEXT, placed(TEXT, "Ada Example", (20.0, 20.0, 220.0, 220.0), mask=Mask.from_array(ring)))
+    item = post_view(TEXT, placed(TEXT, "Ada Example", (20.0, 20.0, 220.0, 220.0), mask=Mask.from_array(ring)))
     outline = re.search(r'<path d="(M[0-9 LMZ]+Z)"', page([item], About("starter")))
     assert outline is not None and outline[1].count("M") == 2
 
 
 def test_page_long_post_text_is_focusable_for_scrolling() -> None:
     long = "word " * 400 + "end"
-    assert Document(page([shown(long)], About("starter"))).all("p", tabindex="0")
+    assert Document(page([post_view(long)], About("starter"))).all("p", tabindex="0")
 
 
 def test_page_says_cannot_tell_and_unsure() -> None:
     unsure = entity(TEXT, "Ada Example", groundable=False, type_uncertain=True)
     hidden = entity(TEXT, "Grand Place", label="LOC", fine_label="park", groundable=None, evidence="not recognised")
-    document = Document(page([shown(TEXT, unsure, hidden)], About("starter", 0.2)))
+    document = Document(page([post_view(TEXT, unsure, hidden)], About("starter", 0.2)))
     assert "Cannot tell whether in the picture" in document.texts["b"] and "Not in the picture" in document.texts["b"]
     types = [text.strip() for text in document.texts["span"] if " · " in text]
     assert types == ["PER · unsure", "LOC · park"]

@@ -11,7 +11,7 @@ from namepin.agent.render.layout import place_label
 from namepin.agent.render.picture import annotate
 from namepin.agent.render.view import COLOURS
 from namepin.tools.geometry import Rectangle, shared_area
-from support.agent_samples import TEXT, entity, full, placed, shown
+from support.agent_samples import TEXT, entity, full, placed, post_view
 
 coordinate = st.integers(0, 600)
 boxes = st.tuples(coordinate, coordinate, st.integers(5, 200), st.integers(5, 200)).map(
@@ -44,7 +44,7 @@ def test_place_label_with_full_size_box_lies_inside() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (40, 30), (512, 512), (5000, 200), (3000, 2400)])
 def test_annotate_with_any_picture_size_returns_bounded_size(size: tuple[int, int]) -> None:
-    item = shown(TEXT, placed_all(size), size=size)
+    item = post_view(TEXT, placed_all(size), size=size)
     assert item.picture is not None
     drawn = annotate(item.picture, item.extraction)
     assert 420 <= drawn.width <= 1600
@@ -89,7 +89,7 @@ def test_annotate_labels_overlap_no_box(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["القاهرة", "東京タワー", "Δelphi", "🚀🚀", "Zoë", "नमस्ते", "\u202e\x00"])
 def test_annotate_with_names_of_any_script_returns_drawing(name: str) -> None:
-    item = shown(name, placed(name, name, (10.0, 10.0, 100.0, 100.0)))
+    item = post_view(name, placed(name, name, (10.0, 10.0, 100.0, 100.0)))
     assert item.picture is not None
     assert annotate(item.picture, item.extraction).width == 640
 
@@ -102,7 +102,7 @@ def test_lettering_drops_letters_without_font() -> None:
 
 def test_annotate_with_many_names_bounds_legend_height() -> None:
     text = " ".join(f"Name{i}" for i in range(40))
-    item = shown(text, *(entity(text, f"Name{i}") for i in range(10, 40)))
+    item = post_view(text, *(entity(text, f"Name{i}") for i in range(10, 40)))
     assert item.picture is not None
     assert annotate(item.picture, item.extraction).height < 1000
 

@@ -17,7 +17,7 @@ from namepin.agent.render.view import (
     shown_score,
     typing,
 )
-from support.agent_samples import TEXT, entity, full, shown
+from support.agent_samples import TEXT, entity, full, post_view
 
 
 def table(item: PostView, first: bool = True) -> str:
@@ -39,20 +39,20 @@ def test_table_shows_labels_scores_and_evidence_in_80_columns() -> None:
 
 def test_table_with_long_names_wraps_without_loss() -> None:
     name = "Supercalifragilisticexpialidocious" * 3
-    text = table(shown(name, entity(name, name)))
+    text = table(post_view(name, entity(name, name)))
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "".join(text.split()).count("Supercali") >= 6, "in the text, and in full in the table"
 
 
 def test_table_of_posts_without_picture_or_names_renders() -> None:
-    assert "in the picture?" not in table(shown(TEXT, entity(TEXT, "Ada Example"), size=None))
-    assert "no names found" in table(shown(TEXT))
-    assert table(shown(TEXT), first=False).startswith("\n")
+    assert "in the picture?" not in table(post_view(TEXT, entity(TEXT, "Ada Example"), size=None))
+    assert "no names found" in table(post_view(TEXT))
+    assert table(post_view(TEXT), first=False).startswith("\n")
 
 
 def test_table_with_escape_sequences_prints_none() -> None:
     text = "\x1b[31mred\x1b]0;title\x07 \u202egnp.exe \x9b5m"
-    out = table(shown(text))
+    out = table(post_view(text))
     assert not set("\x1b\x07\u202e\x9b") & set(out)
     assert "\u241b[31mred" in out
 
@@ -100,7 +100,7 @@ def test_name_that_no_tool_could_have_seen_is_shown_as_cannot_tell() -> None:
     shuttle = entity(TEXT, "Grand Place", label="LOC", fine_label="park", groundable=None, evidence="not recognised")
     assert presence(shuttle) == "cannot tell"
     assert presence(shuttle.model_copy(update={"provenance": ("tagger",)})) == "?", "no matcher looked"
-    text = table(shown(TEXT, shuttle))
+    text = table(post_view(TEXT, shuttle))
     assert "cannot tell" in text and "not recognised" in text and " no " not in text
     assert all(len(line) <= 80 for line in text.splitlines())
 
@@ -111,7 +111,7 @@ def test_uncertain_type_is_shown_as_its_coarse_type_and_unsure() -> None:
     assert typing(unsure) == "PER, unsure" and kind(unsure) == "PER" and kind(unsure, sure=True) == "musician"
     assert shown_score(unsure) == pytest.approx(0.96), "the probability of what is shown: of all people together"
     assert score(unsure) == 0.26, "rows and filters keep the fine type's"
-    text = table(shown(TEXT, unsure))
+    text = table(post_view(TEXT, unsure))
     assert "PER unsure" in " ".join(text.split()) and "0.96" in text and "musician" not in text
     assert (
         typing(entity(TEXT, "Ada Example")) == "PER, athlete" and typing(entity(TEXT, "Bo", fine_label=None)) == "PER"

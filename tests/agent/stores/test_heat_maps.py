@@ -22,7 +22,7 @@ from namepin.tools.images import heatmap as heat
 from namepin.tools.interfaces import Trace, TraceRequest, Traces
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, ImageRef
-from support.agent_samples import TEXT, entity, placed, shown
+from support.agent_samples import TEXT, entity, placed, post_view
 from support.scripted_tools import RegionMatcher, ScriptedTracer, make_tools
 
 POST = {"id": "p", "text": "Anna met Sam and Bob"}
@@ -104,7 +104,7 @@ def test_review_after_answers_holds_heat_maps_of_result(tmp_path: Path) -> None:
 
 def sample(maps: dict[int, bytes]) -> PostView:
     names = placed(TEXT, "Ada Example", (10.0, 20.0, 120.0, 230.0), peak=(60, 60)), entity(TEXT, "Grand Place")
-    plain = shown(TEXT, *names)
+    plain = post_view(TEXT, *names)
     return PostView(plain.extraction, plain.picture, maps)
 
 

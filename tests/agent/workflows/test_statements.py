@@ -9,7 +9,7 @@ from namepin.agent.workflows.statements import EXAMPLES, Statement, Truth, judge
 from namepin.tools.jsonl import read_lines
 from namepin.tools.labels import FINE_TO_COARSE4
 from namepin.tools.types import Entity
-from support.agent_samples import TEXT, entity, placed, shown
+from support.agent_samples import TEXT, entity, placed, post_view
 
 ADA = {"Ada Example": Truth("PER", "athlete", True)}
 
@@ -26,12 +26,12 @@ ADA = {"Ada Example": Truth("PER", "athlete", True)}
     ],
 )
 def test_statement_about_a_name_is_right_wrong_or_openly_unknown(found: Entity, typed: str, place: str) -> None:
-    said = {one.about: one.verdict for one in judge(shown(TEXT, found).extraction, ADA)}
+    said = {one.about: one.verdict for one in judge(post_view(TEXT, found).extraction, ADA)}
     assert said == {"type": typed, "place": place}
 
 
 def test_name_in_other_bounds_is_wrong_twice() -> None:
-    said = list(judge(shown(TEXT, entity(TEXT, "Ada")).extraction, ADA))
+    said = list(judge(post_view(TEXT, entity(TEXT, "Ada")).extraction, ADA))
     assert [(one.name, one.said, one.verdict) for one in said] == [
         ("Ada Example", "not found", "wrong"),
         ("Ada", "found", "wrong"),

@@ -147,18 +147,26 @@ def test_chat_entailment_caches_answers_despite_failure_of_another_query(tmp_pat
         assert len(server.bodies) == 1
 
 
-def said(token: str, **likely: float) -> AnswerToken:
+def answer_token(token: str, **likely: float) -> AnswerToken:
     return AnswerToken(token=token, likely={word.replace("_", " "): math.log(p) for word, p in likely.items()})
 
 
 @pytest.mark.parametrize(
     ("tokens", "score"),
     [
-        ((said("yes", yes=0.6, no=0.2),), 0.75),
-        ((said(" Yes", _Yes=0.3, yes=0.3, _no=0.15, No=0.05),), 0.75),
-        ((said("yes", yes=0.9), said("</think>"), said("no", yes=0.1, no=0.3), said(".")), 0.25),
-        ((said("no", no=0.9, maybe=0.1),), 0.0),
-        ((said("y", y=0.9), said("es", es=1)), None),
+        ((answer_token("yes", yes=0.6, no=0.2),), 0.75),
+        ((answer_token(" Yes", _Yes=0.3, yes=0.3, _no=0.15, No=0.05),), 0.75),
+        (
+            (
+                answer_token("yes", yes=0.9),
+                answer_token("</think>"),
+                answer_token("no", yes=0.1, no=0.3),
+                answer_token("."),
+            ),
+            0.25,
+        ),
+        ((answer_token("no", no=0.9, maybe=0.1),), 0.0),
+        ((answer_token("y", y=0.9), answer_token("es", es=1)), None),
         ((), None),
     ],
 )

@@ -28,7 +28,7 @@ def line(text: str, x: float = 0.0, y: float = 500.0) -> Line:
     return Line(tuple(words), ((x, y), (left + 70, y), (left + 70, y + 20), (x, y + 20)), 0.99)
 
 
-def answered(
+def match_queries(
     queries: list[tuple[str, str]],
     people: list[Person],
     lines: list[Line],
@@ -42,7 +42,7 @@ def answered(
 
 
 def matched(queries: list[tuple[str, str]], people: list[Person] = [], lines: list[Line] = []) -> list[Match]:  # noqa: B006
-    return list(answered(queries, people, lines).matches)
+    return list(match_queries(queries, people, lines).matches)
 
 
 def test_starter_matcher_with_one_name_and_one_face_matches_them() -> None:
@@ -61,7 +61,7 @@ def test_person_without_any_face_is_not_in_the_picture() -> None:
 @pytest.mark.parametrize("label", ["LOC", "ORG", "OTHER"])
 @pytest.mark.parametrize("people", [[], [person(300)]], ids=["nobody", "a face"])
 def test_thing_whose_name_is_not_read_cannot_be_told(label: str, people: list[Person]) -> None:
-    found = answered([("Space Shuttle", label)], people, [line("UNITED STATES")])
+    found = match_queries([("Space Shuttle", label)], people, [line("UNITED STATES")])
     (match,) = found.matches
     assert not match.can_tell and match.region is None and not match.ambiguous
     assert match.evidence == "name not read; things are not recognised"
@@ -70,13 +70,13 @@ def test_thing_whose_name_is_not_read_cannot_be_told(label: str, people: list[Pe
 
 
 def test_animal_among_the_people_is_not_looked_for_by_its_face() -> None:
-    (match,) = answered([("Chelsea", "PER")], [person(300)], [], category="animal").matches
+    (match,) = match_queries([("Chelsea", "PER")], [person(300)], [], category="animal").matches
     assert not match.can_tell and match.region is None
 
 
 def test_warning_about_many_names_lists_five_of_them() -> None:
     names = [f"Thing {number}" for number in range(8)]
-    (notice,) = answered([(name, "OTHER") for name in names], [], []).notices
+    (notice,) = match_queries([(name, "OTHER") for name in names], [], []).notices
     assert "Thing 4 and 3 more" in notice.message and "Thing 5" not in notice.message
 
 
@@ -99,8 +99,10 @@ def test_matcher_declares_that_it_sees_faces_and_words() -> None:
     ],
 )
 def test_face_is_ambiguous_where_the_text_is_about_others(text: str, ambiguous: bool) -> None:
-    (match,) = answered([("Ada Example", "PER")], [person(300)], [], text).matches
-    (captioned,) = answered([("Ada Example", "PER")], [person(300)], [line("Ada Example", x=290, y=155)], text).matches
+    (match,) = match_queries([("Ada Example", "PER")], [person(300)], [], text).matches
+    (captioned,) = match_queries(
+        [("Ada Example", "PER")], [person(300)], [line("Ada Example", x=290, y=155)], text
+    ).matches
     assert match.ambiguous is ambiguous and match.can_tell and match.score >= 0.5
     assert captioned.score > match.score and not captioned.ambiguous
     assert match.evidence and "not checked to be this person's" in match.evidence
@@ -112,7 +114,7 @@ def test_face_is_ambiguous_where_the_text_is_about_others(text: str, ambiguous: 
     ["Dinner without Ada Example", "Ada Example couldn't make it tonight", "Ada Example is not in this picture"],
 )
 def test_face_of_somebody_beside_a_missing_person_cannot_be_told(text: str) -> None:
-    (match,) = answered([("Ada Example", "PER")], [person(300)], [], text).matches
+    (match,) = match_queries([("Ada Example", "PER")], [person(300)], [], text).matches
     assert not match.can_tell and match.region is None
     assert match.evidence == "face at 300,50, but the text says somebody is missing"
 
