@@ -268,6 +268,35 @@ class Groundings(Frozen):
     notices: tuple[Notice, ...] = ()
 
 
+class ExtractRequest(Frozen):
+    """Find the names of a post, their types and boxes at once. Without `tokens`, `text` is tokenised as a tweet."""
+
+    text: str
+    tokens: tuple[str, ...] | None = None
+    image: ImageRef | None = None
+
+
+class Place(Frozen):
+    """Where an extracted mention is in the picture.
+
+    `groundable` is None without a picture. It is True with a null box where the model gave an unusable box.
+    """
+
+    groundable: bool | None = None
+    box: Box | None = None
+
+
+class Extracted(Frozen):
+    """The post's tokens, its mentions in text order, one `Place` per mention, and warnings about the answer."""
+
+    tokens: tuple[str, ...]
+    mentions: tuple[Mention, ...]
+    places: tuple[Place, ...]
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    notices: tuple[Notice, ...] = ()
+
+
 class SegmentPrompt(Frozen):
     """What to segment: a point (GEM) and/or a box (RiVEG), and the category as text (SEEM)."""
 
@@ -314,4 +343,5 @@ Tracer = Tool[TraceRequest, Traces]
 ExpansionTool = Tool[ExpandRequest, Expansion]
 EntailmentTool = Tool[EntailRequest, Entailments]
 Grounder = Tool[GroundRequest, Groundings]
+Extractor = Tool[ExtractRequest, Extracted]
 Segmenter = Tool[SegmentRequest, Segments]

@@ -4,22 +4,21 @@ Post, expression and answer are untrusted. An answer may be prose, very long, or
 returns only boxes within the picture.
 """
 
-import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from PIL import Image
 
 from namepin.tools.base import digest
 from namepin.tools.geometry import clip_box
+from namepin.tools.llm.answers import json_values
 from namepin.tools.llm.content import quote_text
 from namepin.tools.types import Box
 
-Frame = Literal["pixels", "thousand"]
-"""The unit of a model's coordinates: pixels of the sent picture (Qwen2.5-VL), or thousandths of either side, 0 to 1000
-(Qwen3-VL)."""
+Frame = Literal["pixels", "thousand", "unit"]
+"""The unit of a model's coordinates: pixels of the sent picture (Qwen2.5-VL), thousandths of either side, 0 to 1000
+(Qwen3-VL), or fractions of either side, 0 to 1."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -102,7 +101,7 @@ def in_picture(numbers: tuple[float, float, float, float], frame: Frame, shown_a
 
 
 def _scales(frame: Frame, shown_at: Size, size: Size) -> tuple[float, float]:
-    whole = shown_at if frame == "pixels" else (1000, 1000)
+    whole = {"pixels": shown_at, "thousand": (1000, 1000), "unit": (1, 1)}[frame]
     return size[0] / whole[0], size[1] / whole[1]
 
 
@@ -115,7 +114,7 @@ def boxes_in(answer: str, frame: Frame, shown_at: Size, size: Size, most: int) -
     listed = _first_list(answer.rpartition("</think>")[2][:LONGEST])
     if listed is None:
         return None
-    read = [_numbers(one) for one in listed]
+    read = [box_numbers(one) for one in listed]
     boxes = [None if numbers is None else in_picture(numbers, frame, shown_at, size) for numbers in read]
     sound = [box for box in boxes if box is not None]
     return sound[:most], len(boxes) - len(sound)
@@ -123,7 +122,7 @@ def boxes_in(answer: str, frame: Frame, shown_at: Size, size: Size, most: int) -
 
 def _first_list(text: str) -> list[Any] | None:
     """The listed boxes, unchecked: each should be a list of four numbers."""
-    for value in _values(text):
+    for value in json_values(text):
         if isinstance(value, dict):
             value = [value]
         if not isinstance(value, list):
@@ -137,23 +136,7 @@ def _first_list(text: str) -> list[Any] | None:
     return None
 
 
-def _values(text: str) -> Iterator[Any]:
-    """The outermost JSON lists and objects in a text, up to a bound."""
-    decoder = json.JSONDecoder()
-    at = 0
-    for _ in range(100):
-        start = re.compile(r"[\[{]").search(text, at)
-        if start is None:
-            return
-        try:
-            value, at = decoder.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            at = start.end()
-            continue
-        yield value
-
-
-def _numbers(value: Any) -> tuple[float, float, float, float] | None:
+def box_numbers(value: Any) -> tuple[float, float, float, float] | None:
     """Four finite numbers of a size that a picture may have."""
     if not isinstance(value, list) or len(value) != 4:
         return None

@@ -1,4 +1,4 @@
-"""JSON objects in answers of models: parsed strictly if possible, else repaired without inventing content."""
+"""JSON in answers of models: parsed strictly if possible, else repaired without inventing content."""
 
 import json
 import re
@@ -29,7 +29,22 @@ def repaired_object(text: str) -> dict[str, Any] | None:
     Single quotes, trailing commas, comments and names without quotes are repaired. Each name and text of the result
     must occur in the answer, so nothing is invented.
     """
-    start, end = text.find("{"), text.rfind("}")
+    found = _repaired(text, text.find("{"), text.rfind("}"))
+    return found if isinstance(found, dict) and found else None
+
+
+def repaired_list(text: str) -> list[Any] | None:
+    """The list between the first `[{` and the last `}`, repaired as in `repaired_object`; else None.
+
+    Whatever follows the last closed object is not part of the list, so an answer that was cut off loses its last item.
+    """
+    opened = re.search(r"\[\s*\{", text)
+    found = _repaired(text, opened.start(), text.rfind("}"), close="]") if opened else None
+    return found if isinstance(found, list) and found else None
+
+
+def _repaired(text: str, start: int, end: int, close: str = "") -> Any:
+    """The repaired JSON in `text[start : end + 1]`, followed by `close`; None where a string of it is invented."""
     if not 0 <= start < end or end - start > _MAX_REPAIR:
         return None
     try:
@@ -37,12 +52,28 @@ def repaired_object(text: str) -> dict[str, Any] | None:
     except ModuleNotFoundError:
         return None
     try:
-        found = repair_json(text[start : end + 1], return_objects=True)
+        found = repair_json(text[start : end + 1] + close, return_objects=True)
     except (ValueError, RecursionError):
         return None
     plain = " ".join(text.replace("\\\\", "").split())
     only_from_answer = all(" ".join(value.replace("\\\\", "").split()) in plain for value in _strings(found))
-    return found if isinstance(found, dict) and found and only_from_answer else None
+    return found if only_from_answer else None
+
+
+def json_values(text: str, most: int = 100) -> Iterator[Any]:
+    """The outermost JSON lists and objects in a text, at most `most` tries. NaN and Infinity are read as numbers."""
+    decoder = json.JSONDecoder(strict=False)
+    at = 0
+    for _ in range(most):
+        start = re.compile(r"[\[{]").search(text, at)
+        if start is None:
+            return
+        try:
+            value, at = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            at = start.end()
+            continue
+        yield value
 
 
 def last_object(thoughts: str) -> str:
