@@ -22,6 +22,7 @@ from namepin.agent.cli.doctor import doctor
 from namepin.agent.cli.extract import extract
 from namepin.agent.cli.mcp import mcp
 from namepin.agent.cli.profiles import profiles
+from namepin.agent.cli.pull import pull
 from namepin.agent.cli.replay import replay
 from namepin.agent.cli.serve import serve
 from namepin.agent.cli.sweep import sweep
@@ -51,6 +52,7 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (trace, "namepin trace out/cassette --out trace.html"),
     (doctor, "namepin doctor --profile gem"),
     (profiles, "namepin profiles --json"),
+    (pull, "namepin pull laptop --dry-run"),
     (bench, "namepin bench extract tagger"),
     (ablate, "namepin ablate --list"),
     (sweep, "namepin sweep --help"),

@@ -4,12 +4,16 @@ The numbers of parameters follow from the architectures (tests/agent/workflows/t
 torch's meta device). The hub is never asked.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from namepin.tools.loading.pins import PICKLED, SAFETENSORS, pinned_revision
+from namepin.tools.loading.shipped import CLONE_COMMAND, shipped_folder
 
 GB = 1e9
 _NF4_BITS = 4.127
@@ -24,13 +28,11 @@ class PublishedCheckpoint:
         parameters: number of all parameters.
         linear: number of parameters that bitsandbytes quantises: linear layers other than the vocabulary's head.
         stored_bytes: bytes per parameter in the files.
-        pickled: whether the repository has no safetensors.
     """
 
     parameters: int
     linear: int
     stored_bytes: int
-    pickled: bool = False
 
     @property
     def download_gb(self) -> float:
@@ -58,11 +60,11 @@ PUBLISHED: Mapping[str, PublishedCheckpoint] = {
     "seem_focall_v0.pt": PublishedCheckpoint(341_148_409, 239_681_664, stored_bytes=4),
     "seem_focalt_v0.pt": PublishedCheckpoint(164_586_481, 90_586_368, stored_bytes=4),
     "albef_snli_ve_lavis.pt": PublishedCheckpoint(209_756_931, 184_617_216, stored_bytes=4),
-    "OFA-Sys/ofa-tiny": PublishedCheckpoint(32_925_200, 7_995_392, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-medium": PublishedCheckpoint(91_765_728, 31_457_280, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-base": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-large": PublishedCheckpoint(469_842_432, 359_661_568, stored_bytes=4, pickled=True),
-    "OFA-Sys/ofa-huge": PublishedCheckpoint(925_899_264, 797_573_120, stored_bytes=4, pickled=True),
+    "OFA-Sys/ofa-tiny": PublishedCheckpoint(32_925_200, 7_995_392, stored_bytes=4),
+    "OFA-Sys/ofa-medium": PublishedCheckpoint(91_765_728, 31_457_280, stored_bytes=4),
+    "OFA-Sys/ofa-base": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4),
+    "OFA-Sys/ofa-large": PublishedCheckpoint(469_842_432, 359_661_568, stored_bytes=4),
+    "OFA-Sys/ofa-huge": PublishedCheckpoint(925_899_264, 797_573_120, stored_bytes=4),
     "snli_ve_base_best.pt": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4),
     "snli_ve_large_best.pt": PublishedCheckpoint(469_842_432, 359_661_568, stored_bytes=4),
     "refcoco_base_best.pt": PublishedCheckpoint(180_383_720, 103_415_808, stored_bytes=4),
@@ -83,9 +85,6 @@ _ADDRESSES: Mapping[str, str] = {
 
 _FILES_FROM = "xdecoder/SEEM"
 """The repository of its other files."""
-
-_ONLY = " ".join(f'--include "{kind}"' for kind in ("*.json", "*.txt", "*.model", "model*.safetensors"))
-"""The files to read from a repository; many hold the same weights in further forms."""
 
 
 @dataclass(frozen=True)
@@ -113,35 +112,46 @@ class NeededWeights:
         """Whether the weights are on this machine: at a path, shipped with Namepin, or in the hub's cache."""
         from huggingface_hub import try_to_load_from_cache
 
-        from namepin.tools.loading.shipped import shipped_folder
-
-        if Path(self.weights).exists() or shipped_folder(self.weights):
+        if self.local:
             return True
-
         if self.weights.count("/") != 1:
             return False
-        return isinstance(try_to_load_from_cache(self.weights, "config.json", revision=self.revision), str)
+        revision = pinned_revision(self.weights, self.revision)
+        found = try_to_load_from_cache(self.weights, "config.json", revision=revision)
+        return isinstance(found, str) and _has_tensors(Path(found).parent)
+
+    @property
+    def local(self) -> bool:
+        """Whether they are at a path, or ship with Namepin."""
+        return Path(self.weights).exists() or shipped_folder(self.weights) is not None
+
+    @property
+    def hub_file(self) -> tuple[str, str] | None:
+        """Repository and file, for weights that are a single file of a repository."""
+        name = Path(self.weights).name
+        known = Path(self.weights).suffix in (".pt", ".pth") and name in PUBLISHED and name not in _ADDRESSES
+        return (_FILES_FROM, name) if known else None
 
     @property
     def command(self) -> str:
         """The command that downloads them."""
         path = Path(self.weights)
         if self.weights.startswith("sandbox/"):
-            from namepin.tools.loading.shipped import CLONE_COMMAND
-
             return CLONE_COMMAND
         if path.suffix in (".pt", ".pth"):
             if path.name in _ADDRESSES:
                 return f"curl --fail --create-dirs -o {path} {_ADDRESSES[path.name]}{path.name}"
-            known = path.name in PUBLISHED
-            return f"hf download {_FILES_FROM} {path.name} --local-dir {path.parent}" if known else f"put {path} there"
-        pinned = f" --revision {self.revision}" if self.revision else ""
-        only = _ONLY.replace("model*.safetensors", "pytorch_model*.bin") if _is_pickled(self.published) else _ONLY
-        return f"hf download {self.weights}{pinned} {only}"
+            return f"namepin pull {path}" if self.hub_file else f"put {path} there"
+        return f"namepin pull {self.weights}"
 
 
-def _is_pickled(published: PublishedCheckpoint | None) -> bool:
-    return published is not None and published.pickled
+def _has_tensors(folder: Path) -> bool:
+    """Whether a folder of the cache has all tensors: a pull that was cut leaves the small files alone there."""
+    index = next(folder.glob("*.index.json"), None)
+    if index is None:
+        return any(folder.glob(SAFETENSORS)) or any(folder.glob(PICKLED))
+    shards = set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values())
+    return all((folder / shard).is_file() for shard in shards)
 
 
 def wanted_weights(config: BaseModel) -> Iterator[NeededWeights]:

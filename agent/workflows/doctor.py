@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from namepin.agent.api import Namepin
 from namepin.agent.config.backends import BACKENDS
 from namepin.agent.config.build import build_tool
-from namepin.agent.config.settings import Settings, ToolSettings
+from namepin.agent.config.settings import Settings, ToolSettings, load_settings
 from namepin.agent.workflows.checkpoint_sizes import NeededWeights, fit, wanted_weights
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.registry import ROLES_OF
@@ -55,7 +55,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         if role not in ROLES_OF[settings.graph]:
             continue
         if role in settings.tools:
-            yield _tool(role, settings.tools[role], built)
+            yield _tool(settings, role, built)
         else:
             yield _left_out(role, role in settings.requested)
     yield from _memory(settings)
@@ -110,9 +110,10 @@ def _left_out(role: str, configured: bool) -> Check:
     return Check(name=role, state="off", detail="the profile leaves it out; its step is skipped", mend=mend)
 
 
-def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
+def _tool(settings: Settings, role: str, built: dict[str, Any]) -> Check:
+    chosen = settings.tools[role]
     if absent := [needed for needed in wanted_weights(chosen.config) if not needed.here]:
-        return _to_fetch(role, chosen, absent)
+        return _to_fetch(settings, role, absent)
     began = time.perf_counter()
     try:
         tool = build_tool(role, chosen)
@@ -126,8 +127,9 @@ def _tool(role: str, chosen: ToolSettings, built: dict[str, Any]) -> Check:
     return Check(name=role, state="ok", detail=detail, megabytes=_megabytes(chosen))
 
 
-def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[NeededWeights]) -> Check:
+def _to_fetch(settings: Settings, role: str, absent: Sequence[NeededWeights]) -> Check:
     """The size of a tool's weights before any download."""
+    chosen = settings.tools[role]
     lines = []
     for needed in absent:
         size = f", {needed.published.download_gb:.1f} GB to download" if needed.published else ""
@@ -138,8 +140,17 @@ def _to_fetch(role: str, chosen: ToolSettings, absent: Sequence[NeededWeights]) 
         state="missing",
         detail=f"{chosen.backend}: {'; '.join(lines)}",
         megabytes=round(megabytes, 1) or None,
-        mend=" && ".join(dict.fromkeys(needed.command for needed in absent)),
+        mend=_fetch_command(settings, role, absent),
     )
+
+
+def _fetch_command(settings: Settings, role: str, absent: Sequence[NeededWeights]) -> str:
+    """`namepin pull PROFILE` where the profile itself names these weights; else a command for each of them."""
+    commands = list(dict.fromkeys(needed.command for needed in absent))
+    own = load_settings(settings.profile, environment={}).tools.get(role)
+    if own == settings.tools[role] and all(command.startswith("namepin pull ") for command in commands):
+        return f"namepin pull {settings.profile}"
+    return " && ".join(commands)
 
 
 def _memory(settings: Settings) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from namepin.tools.base import file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.loading.config import MINILM
+from namepin.tools.loading.pins import fetch_again, pinned_revision
 from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.loading.shipped import find_shipped
 
@@ -38,13 +39,7 @@ def encoder_folder(name: str) -> Path:
         NamepinError: E213 when it is not on this machine and the hub cannot be reached, E211 when MiniLM's file is
             damaged, E221 as `find_shipped`.
     """
-    if Path(name).is_dir():
-        return Path(name)
-    if here := find_shipped(name):
-        return here
-    folder = _packaged_minilm() if name == MINILM else None
-    if folder is None:
-        folder = _from_hub(name)
+    folder = local_encoder(name) or _from_hub(name)
     if name == MINILM and file_sha256(folder / "model.safetensors") != MINILM_SHA256:
         raise NamepinError(
             "E211",
@@ -53,6 +48,17 @@ def encoder_folder(name: str) -> Path:
             mend=f"install them again: {install_command(_RELEASE, '--no-deps', '--force-reinstall')}",
         )
     return folder
+
+
+def local_encoder(name: str) -> Path | None:
+    """The folder of an encoder that needs no hub: a path, one that ships with Namepin, or MiniLM's package.
+
+    Raises:
+        NamepinError: E221 as `find_shipped`.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    return find_shipped(name) or (_packaged_minilm() if name == MINILM else None)
 
 
 def _packaged_minilm() -> Path | None:
@@ -69,12 +75,12 @@ def _from_hub(name: str) -> Path:
 
     wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=pinned_revision(name), allow_patterns=wanted))
     except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
         mend = (
             install_command(_RELEASE, "--no-deps")
             if name == MINILM
-            else "give the path of a folder with config.json and model.safetensors"
+            else f"run `namepin pull {name}` where there is a network, or give the path of its folder"
         )
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NamepinError(
@@ -95,7 +101,10 @@ def load_encoder(name: str) -> Encoder:
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise NamepinError(
-            "E210", "no model.safetensors here", where=str(folder), mend="give a folder with safetensors weights"
+            "E210",
+            "no model.safetensors here",
+            where=str(folder),
+            mend=f"give a folder with safetensors weights, or {fetch_again(str(folder))}",
         )
     try:
         with quiet_transformers():
@@ -106,7 +115,7 @@ def load_encoder(name: str) -> Encoder:
         raise
     except Exception as error:  # transformers raises many types for a damaged folder
         raise NamepinError(
-            "E212", f"the encoder does not load: {error}", where=str(folder), mend="download it again"
+            "E212", f"the encoder does not load: {error}", where=str(folder), mend=fetch_again(str(folder))
         ) from error
     if getattr(model, "pooler", None) is not None:
         model.pooler = None

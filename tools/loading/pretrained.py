@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
+from namepin.tools.loading.pins import BESIDE_WEIGHTS, PICKLED, SAFETENSORS, fetch_again, pinned_revision
 from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.loading.shipped import find_shipped
 
 
 def locate(weights: str, revision: str | None = None) -> Path:
     """The local folder or file of `weights`: a path, shipped weights, or a name on the hub, downloaded or cached.
+
+    A name on the hub is taken at its pinned revision (`namepin.tools.loading.pins`).
 
     Raises:
         NamepinError: E210 when a path does not exist, E213 when the hub does not provide it, E221 as `find_shipped`.
@@ -38,22 +41,26 @@ def locate(weights: str, revision: str | None = None) -> Path:
         return here
     if path.suffix in (".pth", ".pt", ".safetensors") or weights.count("/") != 1 or weights[0] in "./~":
         raise NamepinError(
-            "E210", "no weights here", where=weights, mend="give a folder, an original .pth file, or a name on the hub"
+            "E210",
+            "no weights here",
+            where=weights,
+            mend="give a folder, a .pth file, or a name on the hub; `namepin pull PROFILE` fetches a profile's weights",
         )
     from huggingface_hub import snapshot_download
 
     try:
         # A folder may hold the same weights in several forms; if safetensors is one, only that is downloaded.
-        wanted = ["*.json", "*.txt", "*.model", "model*.safetensors"]
-        folder = Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
-        if not any(folder.glob("model*.safetensors")):
-            wanted[-1] = "pytorch_model*.bin"
-            folder = Path(snapshot_download(weights, revision=revision, allow_patterns=wanted))
+        revision = pinned_revision(weights, revision)
+        folder = Path(snapshot_download(weights, revision=revision, allow_patterns=[*BESIDE_WEIGHTS, SAFETENSORS]))
+        if not any(folder.glob(SAFETENSORS)):
+            folder = Path(snapshot_download(weights, revision=revision, allow_patterns=[*BESIDE_WEIGHTS, PICKLED]))
+    except NamepinError:
+        raise
     except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
         raise NamepinError(
             "E213",
             f"{weights!r} is not on this machine, and the hub did not give it: {_first_line(error)}",
-            mend=f"run `hf download {weights}` where there is a network, or give a local path",
+            mend=f"run `namepin pull {weights}` where there is a network, or give a local path",
             exit_code=Exit.UNREACHABLE,
         ) from error
     return folder
@@ -67,9 +74,10 @@ def weight_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(path.glob("model*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    files = sorted(path.glob(SAFETENSORS)) or sorted(path.glob(PICKLED))
     if not files:
-        raise NamepinError("E210", "no model.safetensors here", where=str(path), mend="give the checkpoint's folder")
+        mend = f"give the checkpoint's folder, or {fetch_again(str(path))}"
+        raise NamepinError("E210", "no model.safetensors here", where=str(path), mend=mend)
     return files
 
 
@@ -192,9 +200,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise NamepinError("E210", f"{path.name} is missing", where=str(path.parent), mend="copy it again") from error
+        mend = fetch_again(str(path))
+        raise NamepinError("E210", f"{path.name} is missing", where=str(path.parent), mend=mend) from error
     except (OSError, ValueError, TypeError) as error:
-        raise NamepinError("E211", f"not readable as JSON: {error}", where=str(path), mend="copy it again") from error
+        mend = fetch_again(str(path))
+        raise NamepinError("E211", f"not readable as JSON: {error}", where=str(path), mend=mend) from error
 
 
 def normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -222,14 +232,18 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
             "E218",
             "no tokenizer.json and no vocab.txt",
             where=name,
-            mend="copy the tokenizer's files beside the weights",
+            mend=f"copy the tokenizer's files beside the weights, or {fetch_again(f'{name}/')}",
         )
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            pin = None if folder.is_dir() else pinned_revision(name)
+            tokenizer = AutoTokenizer.from_pretrained(name, **({"revision": pin} if pin else {}))
     except Exception as error:  # missing files, a missing network, a kind unknown to transformers
         raise NamepinError(
-            "E218", f"no tokenizer: {_first_line(error)}", where=name, mend="give the folder or hub name of one"
+            "E218",
+            f"no tokenizer: {_first_line(error)}",
+            where=name,
+            mend="give the folder of one, or a hub name, which `namepin pull` fetches with the profile's weights",
         ) from error
     if len(tokenizer) > vocabulary:
         raise NamepinError(
@@ -301,14 +315,13 @@ def few(names: list[str]) -> str:
 
 def another_model(what: str, where: str, mend: str) -> NamepinError:
     """E212."""
+    mend = f"{mend}; `namepin pull NAME` fetches what the hub has"
     return NamepinError("E212", f"weights of another model: {what}", where=where, mend=mend)
 
 
 def damage_error(reason: str, where: str) -> NamepinError:
     """E211."""
-    return NamepinError(
-        "E211", f"the weights are damaged or truncated: {reason}", where=where, mend="download or copy them again"
-    )
+    return NamepinError("E211", f"the weights are damaged or truncated: {reason}", where=where, mend=fetch_again(where))
 
 
 def _first_line(error: Exception) -> str:
@@ -329,7 +342,7 @@ def load_errors(where: str) -> Iterator[None]:
             "E214",
             "the file holds more than numbers: loading it could run code, so it is refused",
             where=where,
-            mend="take the publisher's file, or a safetensors file",
+            mend="take the publisher's file, or a safetensors file, which `namepin pull NAME` prefers",
         ) from error
     except (SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
         raise damage_error(_first_line(error), where) from error

@@ -33,9 +33,6 @@ pictures are not public: nine in ten faces are found, and not every person's fac
 _READ = 0.95
 """P(in the picture) of a name of which every letter is read; the rest is for names that mean something else here."""
 
-_SURE_FACE = 0.6
-"""Below this confidence a detected face does not tell whether anybody is in the picture."""
-
 _NOT_PEOPLE = frozenset({"animal"})
 """Fine types whose faces the detector does not know, should a profile count them among the people."""
 
@@ -205,8 +202,6 @@ def _person_match(pair: _Pair, role: Role, seen: int) -> Match:
         return Match(score=score, region=person.box, kind="face", evidence=f"{evidence}, with the name below it")
     guess = pair.guess or ("the text is about others, too" if role == "aside" else None)
     score = round(person.confidence * face_posterior(seen=True) * (_GUESSED if guess else 1), 4)
-    if person.confidence < _SURE_FACE:
-        return Match(score=score, can_tell=False, evidence=f"perhaps a {evidence}")
     if role == "absent":
         return Match(score=score, can_tell=False, evidence=f"{evidence}, but the text says somebody is missing")
     evidence += f", not checked to be this person's{f'; {guess}' if guess else ''}"

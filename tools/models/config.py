@@ -98,7 +98,7 @@ class SeemConfig(Frozen):
     """The SEEM to use, and where it runs."""
 
     weights: str = "seem_focall_v0.pt"
-    """A published file (Apache-2.0): `hf download xdecoder/SEEM seem_focall_v0.pt`."""
+    """A published file (Apache-2.0): `namepin pull seem_focall_v0.pt`."""
 
     revision: str | None = None
     """Commit for names on the hub; a file has none."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from namepin.tools.base import digest
 from namepin.tools.errors import NamepinError
+from namepin.tools.loading.pins import pinned_revision
 from namepin.tools.loading.pretrained import read_json
 
 BEGIN, PAD, END, UNKNOWN = 0, 1, 2, 3
@@ -117,7 +118,7 @@ def _from_hub(name: str) -> Path:
     if name.count("/") != 1:
         raise NamepinError("E218", "no vocabulary for OFA here", where=name, mend=_MEND)
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES[0])))
+        return Path(snapshot_download(name, revision=pinned_revision(name), allow_patterns=list(_FILES[0])))
     except Exception as error:  # see namepin.tools.loading.pretrained.locate
         raise NamepinError("E213", f"the hub did not give {name!r}: {error}", mend=_MEND) from error
 

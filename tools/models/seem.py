@@ -183,7 +183,7 @@ def shared_seem(config: SeemConfig) -> SeemModel:
         NamepinError: E210 to E218, see `namepin.tools.loading.pretrained`.
     """
     if not Path(config.weights).exists():
-        fetch = f"`hf download xdecoder/SEEM {Path(config.weights).name} --local-dir .` fetches the published ones"
+        fetch = "`namepin pull seem_focall_v0.pt` fetches the published ones"
         raise NamepinError("E210", "no SEEM weights here", where=config.weights, mend=fetch)
     return shared_model(config, _load)
 

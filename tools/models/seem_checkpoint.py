@@ -20,7 +20,7 @@ from namepin.tools.nets.seem import Seem, SeemSizes
 from namepin.tools.nets.seem.davit import DavitSizes
 from namepin.tools.nets.seem.focal import FocalSizes
 
-_MEND = "take a SEEM checkpoint: `hf download xdecoder/SEEM seem_focall_v0.pt`"
+_MEND = "take a SEEM checkpoint: `namepin pull seem_focall_v0.pt`"
 
 _UNUSED = re.compile(
     r"criterion\.empty_weight$|dilation_kernel$|pixel_(mean|std)$"

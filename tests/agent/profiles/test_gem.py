@@ -85,11 +85,11 @@ def test_doctor_with_missing_checkpoints_reports_sizes_without_download(monkeypa
     monkeypatch.setattr(doctor, "_gpu_gb", lambda: 24.0)
     report = {check.name: check for check in examine(load_settings("gem", environment={}))}
     reranker = report["reranker"]
-    assert reranker.state == "missing" and reranker.mend.startswith("hf download llava-hf/llava-1.5-7b-hf --inc")
+    assert reranker.state == "missing" and reranker.mend == "namepin pull gem"
     assert "14.1 GB to download" in reranker.detail and "4.0 GB in 4-bit; of 24 GB on the GPU: fits" in reranker.detail
     assert reranker.megabytes == pytest.approx(7_063_427_072 * 2 / 2**20, rel=1e-3)
     for role in ("captioner", "matcher", "tracer", "segmenter"):
-        assert report[role].state == "missing" and report[role].mend.startswith("hf download ")
+        assert report[role].state == "missing" and report[role].mend == "namepin pull gem"
     assert report["knowledge"].state == "missing" and "OPENAI_API_KEY" in report["knowledge"].detail
     assert report["memory"].state == "ok" and "17.2 GB together" in report["memory"].detail
     assert "trial" not in report

@@ -155,9 +155,9 @@ def test_wanted_weights_of_nested_settings_give_download_commands(tmp_path: Any)
     local = NeededWeights(str(tmp_path), None, "float32", "none", False)
     assert local.here and local.memory_gb is None and fit(local, 24.0) == "size unknown"
     away = NeededWeights("someone/no-such-model", "abc", "float32", "none", False)
-    assert not away.here and away.command.startswith("hf download someone/no-such-model --revision abc --inc")
+    assert not away.here and away.command == "namepin pull someone/no-such-model"
     file = NeededWeights("weights/seem_focall_v0.pt", None, "float32", "none", False)
-    assert not file.here and file.command == "hf download xdecoder/SEEM seem_focall_v0.pt --local-dir weights"
+    assert not file.here and file.command == "namepin pull weights/seem_focall_v0.pt"
     assert file.published is PUBLISHED["seem_focall_v0.pt"]
     albef = NeededWeights("weights/albef_snli_ve_lavis.pt", None, "float32", "none", False)
     assert albef.published and albef.command.startswith(
@@ -167,8 +167,8 @@ def test_wanted_weights_of_nested_settings_give_download_commands(tmp_path: Any)
     assert NeededWeights("my.pth", None, "float32", "none", False).command == "put my.pth there"
 
 
-def test_wanted_command_fetches_files_that_repository_offers() -> None:
+def test_wanted_command_of_hub_name_is_pull_and_of_other_address_curl() -> None:
     (needed,) = wanted_weights(OfaGrounderConfig(ofa=OfaConfig(weights="OFA-Sys/ofa-base")))
-    assert "pytorch_model*.bin" in needed.command and "safetensors" not in needed.command
+    assert needed.command == "namepin pull OFA-Sys/ofa-base"
     (needed,) = wanted_weights(OfaGrounderConfig())
     assert needed.command.startswith("curl") and needed.command.endswith("/checkpoints/refcoco_large_best.pt")

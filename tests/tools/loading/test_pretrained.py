@@ -19,7 +19,7 @@ def test_locate_with_hub_refusal_raises_e213_in_one_line(monkeypatch: pytest.Mon
         raise ConnectionError("no route to host\nand a page of advice")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(NamepinError, match="E213.*no route to host.*hf download owner/name") as raised:
+    with pytest.raises(NamepinError, match="E213.*no route to host.*namepin pull owner/name") as raised:
         locate("owner/name")
     assert raised.value.exit_code == Exit.UNREACHABLE
     assert "advice" not in str(raised.value)

@@ -186,11 +186,6 @@ def test_starter_matcher_in_crowd_matches_nobody() -> None:
     assert matches[0].region is None and not matches[0].can_tell
 
 
-def test_starter_matcher_with_low_confidence_face_scores_below_half() -> None:
-    (match,) = matched([("Ada", "PER")], [person(100, confidence=0.5)])
-    assert not match.can_tell and match.region is None and match.evidence == "perhaps a face at 100,50"
-
-
 def test_starter_matcher_with_printed_name_assigns_nearest_face() -> None:
     people = [person(100, 100), person(500, 100)]
     queries = [("Ada Example", "PER"), ("Bob Sample", "PER")]

@@ -333,7 +333,7 @@ def test_seem_with_bad_checkpoint_raises_coded_error_and_runs_no_code(
 
 
 def test_seem_with_missing_weights_raises_e210_with_download_command(saved: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(NamepinError, match="E210.*hf download xdecoder/SEEM seem_focall_v0.pt"):
+    with pytest.raises(NamepinError, match="E210.*namepin pull seem_focall_v0.pt"):
         a_segmenter((tmp_path / "seem_focall_v0.pt", saved[1]))
     with pytest.raises(NamepinError, match="E218"):
         a_segmenter((saved[0], tmp_path))
