@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from namepin.agent.config.build import live_calls, policy
+from namepin.agent.config.build import live_calls, policy, prices
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready, split_picture
 from namepin.agent.render.html import About
@@ -119,7 +119,9 @@ class Namepin:
         """A fresh context for one post."""
         picture = prepared.picture
         media = Media(images={picture.ref.sha256: picture.image} if picture else {})
-        context = Context(self.calls, media, policy(self.settings), self.settings.requested)
+        context = Context(
+            self.calls, media, policy(self.settings), self.settings.requested, prices=prices(self.settings)
+        )
         if is_traced(self.settings.tracing):
             from namepin.agent.tracing.calls import TracedCalls
 

@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 from namepin.graphs.calls import AnyTool, TransientFailure, transient_errors
 from namepin.tools.errors import ToolUnavailable
+from namepin.tools.llm.usage import Usage, count_usage, current_usage
 from namepin.tools.media import Media
 from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Frozen
@@ -236,12 +237,20 @@ def _ask(tool: AnyTool, batch: list[_Waiting]) -> list[Any]:
     blobs = {key: blob for one in batch for key, blob in one.media.blobs.items()}
     known = set(blobs)
     media = Media(images=images, blobs=blobs)
-    results = list(batch[0].context.run(tool.run, [one.request for one in batch], media))
+    results, used = batch[0].context.run(_count, tool, [one.request for one in batch], media)
     if len(results) != len(batch):
         raise ToolUnavailable(tool.name, f"{len(results)} answers to {len(batch)} requests")
+    for part, one in enumerate(batch):
+        if counter := one.context.run(current_usage):
+            counter.add(used, part, len(batch))
     new = {key: blob for key, blob in media.blobs.items() if key not in known}
     for one, result in zip(batch, results, strict=True):
         if new:
             dumped = result.model_dump_json()
             one.media.blobs.update({key: blob for key, blob in new.items() if len(batch) == 1 or key in dumped})
     return results
+
+
+def _count(tool: AnyTool, requests: list[Frozen], media: Media) -> tuple[list[Any], Usage]:
+    with count_usage() as used:
+        return list(tool.run(requests, media)), used

@@ -10,6 +10,7 @@ from namepin.graphs.policy import Policy, ReviewPolicy
 from namepin.graphs.roles import Q, R, Role
 from namepin.graphs.state import PostState
 from namepin.tools.base import digest
+from namepin.tools.llm.usage import Prices, Usage, count_usage
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction
 
@@ -37,6 +38,8 @@ class Context:
         requested: roles the user asked for by name. A role that the profile cannot fill gives a warning.
         watch: the observer, if there is one.
         review: when a person is asked, in a graph that was built with review.
+        prices: of a model server's tokens.
+        usage: what the model servers counted; filled by `ask`.
         spans: role -> (start of its first call, end of its last), seconds on the monotonic clock; filled by `ask`.
     """
 
@@ -45,6 +48,8 @@ class Context:
     policy: Policy = Policy()
     requested: frozenset[str] = frozenset()
     watch: Watch | None = None
+    prices: Prices = Prices()
+    usage: Usage = field(default_factory=Usage)
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
     review: ReviewPolicy | None = None
 
@@ -59,11 +64,13 @@ class Context:
             ToolUnavailable: the tool is down (`TransientFailure`: a retry may succeed).
         """
         began = time.perf_counter()
-        try:
-            return cast(R, await self.calls.call(role.name, request, self.media))
-        finally:
-            first, _ = self.spans.get(role.name, (began, began))
-            self.spans[role.name] = (first, time.perf_counter())
+        with count_usage() as used:
+            try:
+                return cast(R, await self.calls.call(role.name, request, self.media))
+            finally:
+                self.usage.add(used)
+                first, _ = self.spans.get(role.name, (began, began))
+                self.spans[role.name] = (first, time.perf_counter())
 
     def timings_ms(self) -> Mapping[str, float]:
         """Role -> milliseconds from its first call to its last answer, in the order the roles were first called."""

@@ -11,8 +11,9 @@ from namepin.graphs.state import PostState, start_state
 from namepin.graphs.step import StepEvent
 from namepin.graphs.text_nodes import Graph
 from namepin.tools.errors import NamepinError
+from namepin.tools.llm.usage import Prices, Usage
 from namepin.tools.text import tweet_tokens
-from namepin.tools.types import Entity, Extraction, ImageRef, Notice, Post
+from namepin.tools.types import Entity, Extraction, ImageRef, Notice, Post, PostUsage
 
 POST_FAILED = "W100"
 
@@ -111,6 +112,21 @@ def heat_maps(state: PostState, blobs: Mapping[str, bytes]) -> dict[int, bytes]:
     return {i: blobs[key] for i, key in keys.items() if key is not None}
 
 
+def post_usage(usage: Usage, prices: Prices) -> PostUsage | None:
+    """What servers counted for a post; None where they counted no tokens."""
+    tokens = usage.prompt_tokens, usage.completion_tokens
+    if not any(tokens):
+        return None
+    money = prices.of(*tokens)
+    return PostUsage(
+        answers=usage.answers,
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+        money=money,
+        currency=None if money is None else prices.currency,
+    )
+
+
 def extraction_from(
     post: Post, image: ImageRef | None, state: PostState, fingerprint: str, context: Context
 ) -> Extraction:
@@ -127,6 +143,7 @@ def extraction_from(
             "entities": state["entities"],
             "fingerprint": fingerprint,
             "timings_ms": context.timings_ms(),
+            "usage": post_usage(context.usage, context.prices),
             "extra": dict(post.extra) or None,
         }
     )

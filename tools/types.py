@@ -300,6 +300,24 @@ class Notice(Frozen):
     message: str
 
 
+class PostUsage(Frozen):
+    """What a post's model servers counted, without cached answers.
+
+    Attributes:
+        answers: number of answers.
+        prompt_tokens: tokens of the prompts, pictures included.
+        completion_tokens: tokens of the answers.
+        money: their price; None where the profile names no price (`estimate.million_prompt_tokens`).
+        currency: of the price.
+    """
+
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    money: float | None = None
+    currency: str | None = None
+
+
 class Extraction(Frozen):
     """The result for one post. Its JSON form is the output format (docs/formats.md)."""
 
@@ -312,6 +330,7 @@ class Extraction(Frozen):
     entities: tuple[Entity, ...] = ()
     fingerprint: str
     timings_ms: Mapping[str, float] = Field(default_factory=dict)
+    usage: Annotated[PostUsage | None, Field(exclude_if=lambda value: value is None)] = None
     extra: Mapping[str, Any] | None = None
 
     @field_validator("entities")

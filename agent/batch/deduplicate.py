@@ -85,7 +85,7 @@ class ResultCache:
 
     def put(self, asked: PostKey, result: Extraction) -> None:
         """Store a result soon."""
-        plain = result.model_copy(update={"id": "", "extra": None, "timings_ms": {}})
+        plain = result.model_copy(update={"id": "", "extra": None, "timings_ms": {}, "usage": None})
         self._fresh.append((asked, plain.to_json()))
         if len(self._fresh) >= _TOGETHER:
             self._write()
@@ -155,7 +155,9 @@ class Deduplicator:
     def _again(self, before: Extraction, ready: Ready) -> Extraction:
         self.saved += 1
         post = ready.post
-        return before.model_copy(update={"id": post.id, "extra": dict(post.extra) or None, "timings_ms": {}})
+        return before.model_copy(
+            update={"id": post.id, "extra": dict(post.extra) or None, "timings_ms": {}, "usage": None}
+        )
 
 
 def _pack(extraction: Extraction) -> bytes:

@@ -24,6 +24,7 @@ from namepin.graphs.roles import ROLES
 from namepin.graphs.run import extract_post, failed_extraction
 from namepin.tools.errors import NamepinError, ToolUnavailable, coded_error
 from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.usage import Usage
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Frozen, ImageRef, Notice, Post
 
@@ -71,6 +72,7 @@ class Passage:
         calls: the requests and answers so far.
         blobs: data that the answers name by key.
         timings_ms: times of the stages so far.
+        usage: what model servers counted in the stages so far.
         extraction: the result; None before the end. Its fingerprint is set at the end, when all tools are known.
         fingerprints: role -> fingerprint, for the stages so far.
         refused: the reason why a stage's tools cannot be built, which ends the run.
@@ -87,6 +89,7 @@ class Passage:
     calls: list[Call] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
     extraction: Extraction | None = None
     fingerprints: dict[str, str] = field(default_factory=dict)
     refused: NamepinError | None = None
@@ -193,6 +196,7 @@ class StageWorker:
         for call in passage.calls:
             record.add(call)
         context = self.pin.context(ready)
+        context.usage.add(passage.usage)
         blobs = dict(passage.blobs)
         context.media.blobs.update(blobs)
         context.calls = _StagedCalls(
@@ -211,6 +215,7 @@ class StageWorker:
                 calls=list(record.calls.values()),
                 blobs=blobs,
                 timings_ms=_timings(measured, passage.timings_ms),
+                usage=context.usage,
             )
         timings = _timings(found.timings_ms, passage.timings_ms)
         return _finish(passage, found.model_copy(update={"timings_ms": timings}), None)

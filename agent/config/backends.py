@@ -83,6 +83,9 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "albef": Backend("namepin.tools.entailment.albef", "AlbefEntailment", "AlbefEntailmentConfig"),
         "blip": Backend("namepin.tools.entailment.blip", "BlipEntailment", "BlipEntailmentConfig"),
         "chat": Backend("namepin.tools.entailment.chat", "ChatEntailment", "ChatEntailmentConfig", extra="llm"),
+        "chat_post": Backend(
+            "namepin.tools.entailment.chat_post", "ChatPostEntailment", "ChatPostEntailmentConfig", extra="llm"
+        ),
     },
     "grounder": {
         "ofa": Backend("namepin.tools.grounder.ofa", "OfaGrounder", "OfaGrounderConfig"),
@@ -94,6 +97,9 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "detector": Backend("namepin.tools.grounder.detector", "DetectorGrounder", "DetectorGrounderConfig"),
         "florence2": Backend("namepin.tools.grounder.florence2", "Florence2Grounder", "Florence2Config"),
         "chat": Backend("namepin.tools.grounder.chat", "ChatGrounder", "ChatGrounderConfig", extra="llm"),
+        "chat_post": Backend(
+            "namepin.tools.grounder.chat_post", "ChatPostGrounder", "ChatPostGrounderConfig", extra="llm"
+        ),
     },
     "segmenter": {
         "grabcut": Backend("namepin.tools.segmenter.grabcut", "GrabCutSegmenter", "SegmenterConfig"),

@@ -12,6 +12,7 @@ from namepin.graphs.calls import LiveCalls
 from namepin.graphs.policy import Policy
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.llm.config import ChatConfig
+from namepin.tools.llm.usage import Prices
 
 _log = logging.getLogger(__name__)
 
@@ -87,3 +88,9 @@ def cores_here() -> int:
 def policy(settings: Settings) -> Policy:
     """The graph's thresholds."""
     return Policy(**{name: getattr(settings, name) for name in Policy.model_fields})
+
+
+def prices(settings: Settings) -> Prices:
+    """The prices of tokens that the profile names."""
+    told = settings.estimate
+    return Prices(told.million_prompt_tokens, told.million_completion_tokens, told.currency)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from namepin.tools.llm.box_frames import Frame
 from namepin.tools.llm.config import ChatConfig
 from namepin.tools.types import Frozen
 
@@ -32,6 +33,27 @@ class ChatSettings(ChatConfig):
     """Largest number of model calls per message."""
     tool_calls: Annotated[int, Field(ge=1, le=50)] = 6
     """Largest number of tool calls per message."""
+
+
+class LlmSettings(Frozen):
+    """What all roles on a server share: a role that lacks one of these settings takes it from here.
+
+    So one model is named once: `--set llm.model=NAME --set llm.base_url=URL`.
+    """
+
+    model: Annotated[str, Field(min_length=1)] | None = None
+    base_url: str | None = None
+    """None is OpenAI's server; the key comes from OPENAI_API_KEY."""
+    servers: tuple[str, ...] | None = None
+    frame: Frame | None = None
+    """The unit in which the model writes boxes."""
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] | None = None
+    retries: Annotated[int, Field(ge=0, le=10)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    seed: int | None = None
+    concurrency: Annotated[int, Field(ge=1, le=256)] | None = None
+    cache: bool | None = None
+    cache_dir: Path | None = None
 
 
 Price = Annotated[float, Field(ge=0)]

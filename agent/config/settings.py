@@ -26,6 +26,7 @@ from namepin.agent.config.sections import (
     BatchSettings,
     ChatSettings,
     EstimateSettings,
+    LlmSettings,
     RaySettings,
     ServeSettings,
     TracingSettings,
@@ -71,6 +72,7 @@ class Settings(Frozen):
         match: the threshold from which a mention counts as being in the picture.
         expression: the text that RiVEG's entailment and grounding read.
         mask: the limits at which a mask counts as having missed its object.
+        llm: the server and model of every role that names none.
         chat: the model that leads `namepin chat`; it does not change results.
         serve: bounds of `namepin serve`.
         estimate: the hardware and prices for `namepin batch --estimate`.
@@ -89,6 +91,7 @@ class Settings(Frozen):
     match: MatchPolicy = MatchPolicy()
     expression: ExpressionPolicy = ExpressionPolicy()
     mask: MaskPolicy = MaskPolicy()
+    llm: LlmSettings = LlmSettings()
     chat: ChatSettings = ChatSettings()
     serve: ServeSettings = ServeSettings()
     estimate: EstimateSettings = EstimateSettings()
@@ -141,7 +144,7 @@ def load_settings(
     below = [env, from_profile(profile)] if base is None else [from_mapping(base)]
     values = merge_layers([*below, from_assignments(assignments), from_mapping(overrides or {})], BACKENDS)
     _check_top_level(values)
-    values = _following_matcher(values)
+    values = _following_matcher(_sharing_llm(values))
     graph = values.get("graph", Value(GraphName.gem, "default"))
     names = list(map(str, GraphName))
     if graph.value not in names:
@@ -168,6 +171,18 @@ def _check_top_level(values: Layer) -> None:
             mend = f"set one of its keys, for example {_keys(section, values)[0]}"
             raise NamepinError("E203", f"{key} is a section, not a setting", where=value.origin, mend=mend)
         raise unknown_setting(key, value, [known for name in sections for known in _keys(name, values)])
+
+
+def _sharing_llm(values: Layer) -> Layer:
+    """The layer with the section `llm` in every configured role that has these settings and lacks them."""
+    shared = {key.removeprefix("llm."): value for key, value in values.items() if key.startswith("llm.")}
+    added: Layer = {}
+    for role, backends in BACKENDS.items() if shared else ():
+        backend = backends.get(_backend(role, values))
+        fields = backend.config_class().model_fields if backend else {}
+        if "base_url" in fields:
+            added |= {f"{role}.{name}": value for name, value in shared.items() if name in fields}
+    return added | values
 
 
 _OF_THE_WEIGHTS = ("weights", "adapter", "revision", "tokenizer")

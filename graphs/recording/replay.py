@@ -204,7 +204,7 @@ async def _replay_post(graph: Graph, calls: ReplayedCalls, policy: Policy, media
     measured = context.timings_ms()
     timings = {role: ms for role, ms in recorded.timings_ms.items() if role in measured}
     timings |= {role: ms for role, ms in measured.items() if role not in timings}
-    extraction = extraction.model_copy(update={"timings_ms": timings})
+    extraction = extraction.model_copy(update={"timings_ms": timings, "usage": recorded.usage})
     tape.result(extraction)
     if check and (difference := first_difference(record, tape.record)):
         raise _divergence_error(line.post.id, difference)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from namepin.tools.llm.config import CachedChatConfig
 from namepin.tools.llm.constrained import Guide
-from namepin.tools.models.config import BlipConfig, OfaConfig
+from namepin.tools.models.config import BlipConfig, LookConfig, OfaConfig
 from namepin.tools.types import Frozen, Positive
 
 
@@ -71,3 +71,7 @@ class ChatEntailmentConfig(CachedChatConfig):
     """Largest number of characters of the post in the prompt; the rest is cut."""
     max_expression: Annotated[int, Field(ge=100)] = 500
     """Largest number of characters of an expression in the prompt; the rest is cut."""
+
+
+class ChatPostEntailmentConfig(LookConfig):
+    """The settings of `LookConfig`."""

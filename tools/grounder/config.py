@@ -1,12 +1,11 @@
 """Settings of the grounder's backends."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from namepin.tools.grounder.qwen_boxes import Frame, frame_of
-from namepin.tools.llm.config import CachedChatConfig
-from namepin.tools.models.config import BlipConfig, OfaConfig, Sam3Config
+from namepin.tools.llm.config import BoxChatConfig
+from namepin.tools.models.config import BlipConfig, LookConfig, OfaConfig, Sam3Config
 from namepin.tools.types import Frozen, Positive
 
 Phrase = Literal["expression", "expansion", "entity"]
@@ -162,42 +161,15 @@ class Florence2Config(Frozen):
     """Queries per batch."""
 
 
-class ChatGrounderConfig(CachedChatConfig):
+class ChatGrounderConfig(BoxChatConfig):
     """The chat model, its coordinates, and its input. Off without `model`."""
 
     max_tokens: Annotated[int, Field(gt=0)] = 256
-    frame: Frame | None = None
-    """The unit of the model's coordinates. None: by its name, pixels for Qwen2.5-VL, thousandths for Qwen3-VL."""
-    factor: Annotated[int, Field(ge=1, le=256)] | None = None
-    """The picture's sides are multiples of this; None is 28 for pixels (Qwen2.5-VL) and 32 for thousandths."""
-    min_pixels: Annotated[int, Field(ge=1024)] = 65_536
-    """A smaller picture is enlarged to this many pixels."""
-    max_pixels: Annotated[int, Field(ge=65_536, le=12_000_000)] = 1_000_000
-    """A larger one is scaled down. The server must accept this size, else it resizes and shifts the coordinates."""
     top: Annotated[int, Field(ge=1, le=50)] = 5
     """Largest number of boxes per answer."""
     logprobs: bool = False
     """Ask for log-probabilities, and score by them."""
-    max_post: Annotated[int, Field(ge=100)] = 2000
-    """Largest number of characters of the post in the prompt; the rest is cut."""
-    max_expression: Annotated[int, Field(ge=100)] = 500
-    """Largest number of characters of an expression in the prompt; the rest is cut."""
 
-    @model_validator(mode="after")
-    def _counts_are_known(self) -> Self:
-        if self.model is not None and self.frame is None and frame_of(self.model) is None:
-            raise ValueError(
-                f"how {self.model!r} counts does not follow from its name: set `frame` to pixels (of the picture, as "
-                "Qwen2.5-VL) or thousand (thousandths of its sides, as Qwen3-VL)"
-            )
-        return self
 
-    @property
-    def counts(self) -> Frame:
-        """The frame, by setting or by name."""
-        return self.frame or frame_of(self.model or "") or "thousand"
-
-    @property
-    def multiple(self) -> int:
-        """The sides of the sent picture are multiples of it."""
-        return self.factor or (28 if self.counts == "pixels" else 32)
+class ChatPostGrounderConfig(LookConfig):
+    """The settings of `LookConfig`. With those of the entailment of this backend, a post costs one question."""

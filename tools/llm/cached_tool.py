@@ -28,6 +28,7 @@ class CachedChatTool(Generic[Question, Answer]):
     Args:
         config: the model and the cache.
         kind: the type of an answer.
+        asks_for: the role that failures name; None is the tool's own name.
 
     Raises:
         NamepinError: E310, E311 where the client cannot start (`ChatClient`).
@@ -39,8 +40,8 @@ class CachedChatTool(Generic[Question, Answer]):
     """The fields of the configuration that affect an answer, beside the model and its sampling."""
     prompt_digest: ClassVar[str]
 
-    def __init__(self, config: CachedChatConfig, kind: type[Answer]) -> None:
-        self._client = ChatClient(config, self.name)
+    def __init__(self, config: CachedChatConfig, kind: type[Answer], asks_for: str | None = None) -> None:
+        self._client = ChatClient(config, asks_for or self.name)
         self._kind, self._settings = kind, config.model_dump(mode="json", include=set(self.decides))
         folder = (config.cache_dir or default_cache_dir()) / self.name
         self._cache = DiskCache(folder, config.cache_mb * 2**20) if config.cache else None

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from namepin.tools.llm.box_frames import Frame, frame_of
 from namepin.tools.types import Frozen
 
 OPENAI = "https://api.openai.com/v1"
@@ -74,6 +75,42 @@ class CachedChatConfig(ChatConfig):
     cache_dir: Path | None = None
     """None: NAMEPIN_CACHE_DIR, or the user's cache folder."""
     cache_mb: Annotated[int, Field(ge=1)] = 64
+
+
+class BoxChatConfig(CachedChatConfig):
+    """A chat model that writes boxes: its coordinates, and its input."""
+
+    frame: Frame | None = None
+    """The unit of the model's coordinates. None: by its name, pixels for Qwen2.5-VL, thousandths for Qwen3-VL."""
+    factor: Annotated[int, Field(ge=1, le=256)] | None = None
+    """The picture's sides are multiples of this; None is 28 for pixels (Qwen2.5-VL) and 32 for others."""
+    min_pixels: Annotated[int, Field(ge=1024)] = 65_536
+    """A smaller picture is enlarged to this many pixels."""
+    max_pixels: Annotated[int, Field(ge=65_536, le=12_000_000)] = 1_000_000
+    """A larger one is scaled down. The server must accept this size, else it resizes and shifts the coordinates."""
+    max_post: Annotated[int, Field(ge=100)] = 2000
+    """Largest number of characters of the post in the prompt; the rest is cut."""
+    max_expression: Annotated[int, Field(ge=100)] = 500
+    """Largest number of characters of an expression in the prompt; the rest is cut."""
+
+    @model_validator(mode="after")
+    def _counts_are_known(self) -> Self:
+        if self.model is not None and self.frame is None and frame_of(self.model) is None:
+            raise ValueError(
+                f"how {self.model!r} counts does not follow from its name: set `frame` to pixels (of the picture, as "
+                "Qwen2.5-VL), thousand (thousandths of its sides, as Qwen3-VL) or unit (fractions of them)"
+            )
+        return self
+
+    @property
+    def counts(self) -> Frame:
+        """The frame, by setting or by name."""
+        return self.frame or frame_of(self.model or "") or "thousand"
+
+    @property
+    def multiple(self) -> int:
+        """The sides of the sent picture are multiples of it."""
+        return self.factor or (28 if self.counts == "pixels" else 32)
 
 
 def _check_address(name: str, address: str) -> None:

@@ -31,8 +31,12 @@ def constrain(guide: Guide, candidates: Sequence[str], field: str) -> Mapping[st
         "required": [field],
         "additionalProperties": False,
     }
-    named = {"name": field, "strict": True, "schema": schema}
-    return {"response_format": {"type": "json_schema", "json_schema": named}}
+    return json_schema(field, schema)
+
+
+def json_schema(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a request's body that allows only JSON of a schema (OpenAI's `response_format`)."""
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}}
 
 
 def parse_choice(answer: str, candidates: Sequence[str], field: str) -> str | None:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from namepin.tools.llm.config import BoxChatConfig
 from namepin.tools.types import Frozen, Positive
 
 Target = Literal["logit", "probability"]
@@ -114,3 +115,13 @@ class SeemConfig(Frozen):
     device: str = "cpu"
     cached_pictures: Annotated[int, Field(ge=0)] = 2
     prompt_batch: Annotated[int, Field(gt=0)] = 8
+
+
+class LookConfig(BoxChatConfig):
+    """The vision model that looks for all names of a post in one question. Off without `model`."""
+
+    max_tokens: Annotated[int, Field(gt=0)] = 1500
+    guide: Literal["json_schema", "none"] = "json_schema"
+    """Limit the answer's form by OpenAI's `response_format`; `none` is for servers that refuse it."""
+    per_question: Annotated[int, Field(ge=1, le=50)] = 20
+    """Largest number of phrases in one question. 1 asks about each phrase alone, `concurrency` at a time."""
