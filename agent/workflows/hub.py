@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,6 +91,11 @@ class HubFile:
     size: int
     blob: str
     sha256: str | None = None
+
+
+def client_utils() -> Any:
+    """The client's `utils`, whose stubs hide what it exports."""
+    return import_module("huggingface_hub.utils")
 
 
 def commit_of(hub: Hub, name: str, revision: str | None) -> str:
@@ -188,12 +194,10 @@ def fetch(hub: Hub, name: str, commit: str, files: Sequence[HubFile], advance: A
 
 def _fetch_large(hub: Hub, name: str, commit: str, file: HubFile, advance: Advance) -> None:
     """Fetch a file whose sha256 is known; a part of an earlier run is continued, and dropped if it proves damaged."""
-    from huggingface_hub.utils import WeakFileLock
-
     part, blob = _part(hub, name, file), _blob(hub, name, file)
     assert part is not None and blob is not None
     part.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(part.with_suffix(".pull-lock")):
+    with client_utils().WeakFileLock(part.with_suffix(".pull-lock")):
         while not blob.is_file():
             continued = arrived(hub, name, file) > 0
             _receive(hub, name, commit, file, part, advance)
@@ -225,17 +229,17 @@ def _receive(hub: Hub, name: str, commit: str, file: HubFile, part: Path, advanc
 def _append(hub: Hub, name: str, commit: str, file: HubFile, part: Path, advance: Advance) -> None:
     """One request for the rest of a file."""
     from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+    utils = client_utils()
     have = part.stat().st_size if part.is_file() else 0
-    headers = build_hf_headers(token=hub.token or False, library_name="namepin")
+    headers = utils.build_hf_headers(token=hub.token or False, library_name="namepin")
     headers |= {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
     url = hf_hub_url(name, file.path, revision=commit, endpoint=hub.endpoint)
     session: Any = get_session()
     with session.stream("GET", url, headers=headers, follow_redirects=True, timeout=hub.timeout_s) as response:
         if response.status_code >= 400:
             response.read()
-        hf_raise_for_status(response)
+        utils.hf_raise_for_status(response)
         with part.open("ab") as out:
             if response.status_code != 206 and have:  # the server does not serve parts
                 out.truncate(0)
@@ -261,9 +265,9 @@ def _literal(path: str) -> str:
 
 def _silent_bar() -> Any:
     """The client's progress bar, switched off."""
-    from tqdm.auto import tqdm
+    tqdm: Any = import_module("tqdm.auto").tqdm
 
-    class Silent(tqdm):  # type: ignore[misc, type-arg]  # untyped, and generic in its stubs only
+    class Silent(tqdm):  # type: ignore[misc]  # untyped
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})

@@ -18,6 +18,7 @@ from namepin.agent.workflows.hub import (
     HubFile,
     arrived,
     cached_file,
+    client_utils,
     commit_of,
     drop,
     fetch,
@@ -305,11 +306,9 @@ def _record(repository: Repository, files: Mapping[str, LockedFile]) -> None:
     Raises:
         NamepinError: E226 where the lock has other bytes for the same commit, which cannot be of the same origin.
     """
-    from huggingface_hub.utils import WeakFileLock
-
     path, key = lock_path(), lock_key(repository.wanted.name, repository.wanted.revision)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(path.with_name(f".{path.name}.lock")):
+    with client_utils().WeakFileLock(path.with_name(f".{path.name}.lock")):
         known = dict(read_lock(path))
         before = known.get(key)
         if before and before.revision == repository.commit:
