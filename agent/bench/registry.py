@@ -83,6 +83,12 @@ BENCHES: Mapping[str, Bench] = {
         (Goal("warm_s", "<=", 4.0), Goal("peak_memory_gib", "<=", 1.5)),
         "bench_extract",
     ),
+    "laptop": Bench(
+        "namepin.agent.bench.laptop",
+        "a post with three names and a 1-megapixel picture in profile laptop, random weights of published sizes",
+        (Goal("warm_s", "<=", 6.0), Goal("peak_memory_gib", "<=", 4.0)),
+        "bench_laptop",
+    ),
     "graph": Bench(
         "namepin.agent.bench.graph",
         "the GEM graph's own cost per post, with tools that answer at once, against calling them in turn",

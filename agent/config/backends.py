@@ -60,6 +60,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     },
     "matcher": {
         "starter": Backend("namepin.tools.matcher.starter", "StarterMatcher", "MatcherConfig"),
+        "owlv2": Backend("namepin.tools.matcher.owlv2", "Owlv2Matcher", "Owlv2MatcherConfig"),
         "blip": Backend("namepin.tools.matcher.blip", "BlipMatcher", "BlipMatcherConfig"),
         "blip2": Backend("namepin.tools.matcher.blip2", "Blip2Matcher", "Blip2MatcherConfig"),
         "llava": Backend("namepin.tools.matcher.llava", "LlavaMatcher", "LlavaMatcherConfig", extra="gpu"),
@@ -105,6 +106,7 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
         "grabcut": Backend("namepin.tools.segmenter.grabcut", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("namepin.tools.segmenter.sam", "SamSegmenter", "SamSegmenterConfig"),
         "sam2": Backend("namepin.tools.segmenter.sam2", "Sam2Segmenter", "Sam2SegmenterConfig"),
+        "starter_sam2": Backend("namepin.tools.segmenter.starter_sam2", "StarterSam2Segmenter", "StarterSam2Config"),
         "sam3": Backend("namepin.tools.segmenter.sam3", "Sam3Segmenter", "Sam3SegmenterConfig"),
         "seem": Backend("namepin.tools.segmenter.seem", "SeemSegmenter", "SeemSegmenterConfig"),
         "gem": Backend("namepin.tools.segmenter.gem", "GemSegmenter", "GemSegmenterConfig"),

@@ -227,7 +227,7 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
 
     folder = Path(name)
     # transformers would make an empty tokenizer from such a folder.
-    if folder.is_dir() and not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.txt")):
+    if folder.is_dir() and not any(all((folder / file).is_file() for file in files) for files in _TOKENIZER_FILES):
         raise NamepinError(
             "E218",
             "no tokenizer.json and no vocab.txt",
@@ -253,6 +253,10 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
             mend="use the tokenizer that belongs to the weights",
         )
     return tokenizer
+
+
+_TOKENIZER_FILES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+"""The files of a tokenizer; one of the sets is enough."""
 
 
 def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from namepin.tools.models.config import BlipConfig, Target
+from namepin.tools.models.config import BlipConfig, Owlv2Config, Target
 from namepin.tools.types import Frozen
 from namepin.tools.vision.config import SceneConfig
 
@@ -13,6 +13,15 @@ class MatcherConfig(Frozen):
     """Settings of the starter matcher: only the scene."""
 
     scene: SceneConfig = SceneConfig()
+
+
+class Owlv2MatcherConfig(MatcherConfig):
+    """The scene of the starter, and the detector that looks for things."""
+
+    owlv2: Owlv2Config = Owlv2Config()
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The detector's score from which a thing counts as seen; the authors' demonstrations show boxes from 0.1 to 0.3.
+    It was not calibrated here."""
 
 
 class BlipMatcherConfig(Frozen):

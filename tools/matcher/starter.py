@@ -36,6 +36,9 @@ _READ = 0.95
 _NOT_PEOPLE = frozenset({"animal"})
 """Fine types whose faces the detector does not know, should a profile count them among the people."""
 
+SEEN = "faces and printed names"
+"""What this matcher sees, for people."""
+
 _LISTED = 5
 """Largest number of names in the warning about what cannot be told."""
 
@@ -85,7 +88,7 @@ def match_scene(request: MatchRequest, scene: Scene) -> Matches:
         match = people[i] if i in people else _match_name(words)
         region = clip_box(match.region, size) if match.region else None
         matches.append(match.model_copy(update={"region": region, "kind": match.kind if region else None}))
-    return Matches(matches=tuple(_with_rivals(matches)), notices=tuple(_cannot_tell(request.queries, matches)))
+    return Matches(matches=tuple(_with_rivals(matches)), notices=tuple(cannot_tell(request.queries, matches)))
 
 
 def _is_person(query: Query) -> bool:
@@ -93,13 +96,13 @@ def _is_person(query: Query) -> bool:
     return query.label == "PER" and query.category not in _NOT_PEOPLE
 
 
-def _cannot_tell(queries: Sequence[Query], matches: Sequence[Match]) -> list[Notice]:
-    """W125 with the names of which this matcher cannot tell whether they are in the picture."""
+def cannot_tell(queries: Sequence[Query], matches: Sequence[Match], seen: str = SEEN) -> list[Notice]:
+    """W125 with the names of which a matcher that sees `seen` cannot tell whether they are in the picture."""
     names = list(dict.fromkeys(query.text for query, m in zip(queries, matches, strict=True) if not m.can_tell))
     if not names:
         return []
     listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-    message = f"cannot tell whether in the picture: {listed}. Only faces and printed names are seen"
+    message = f"cannot tell whether in the picture: {listed}. Only {seen} are seen"
     return [Notice(code="W125", tool=StarterMatcher.name, message=message)]
 
 

@@ -81,6 +81,26 @@ class Sam2Config(SamConfig):
     """A transformers folder or a name on the hub."""
 
 
+class Owlv2Config(Frozen):
+    """The OWLv2 to use, and how it runs."""
+
+    weights: str = "google/owlv2-base-patch16-ensemble"
+    """A transformers folder or a name on the hub (Apache-2.0)."""
+
+    revision: str | None = None
+    """The commit on the hub."""
+
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 takes half the time on processors with matrix units for it (AMX), and longer on others."""
+
+    image_size: Annotated[int, Field(ge=32, le=2048)] = 960
+    """Side of the square input in pixels; the published nets were trained at 960, and other sizes interpolate their
+    positions."""
+
+    cached_pictures: Annotated[int, Field(ge=0)] = 4
+
+
 class Sam3Config(Frozen):
     """The SAM 3 to use, and where it runs."""
 

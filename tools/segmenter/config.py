@@ -31,6 +31,12 @@ class Sam2SegmenterConfig(Frozen):
     sam: Sam2Config = Sam2Config()
 
 
+class StarterSam2Config(SegmenterConfig):
+    """The settings of the starter's segmenter, and the SAM 2 for things."""
+
+    sam: Sam2Config = Sam2Config(weights="facebook/sam2.1-hiera-tiny")
+
+
 class Sam3SegmenterConfig(Frozen):
     """The net, and the lowest score of an instance."""
 
