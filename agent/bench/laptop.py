@@ -9,7 +9,7 @@ from typing import Any
 from namepin.agent.bench.registry import a_picture
 from namepin.evals.bench.harness import peak_memory_gib, time_interleaved
 
-TEXT = "Eileen Collins flew the Space Shuttle for NASA"
+TEXT = "So proud of Eileen Collins, the first woman to command a Space Shuttle for NASA"
 _LETTERS = [chr(code) for code in range(33, 127)]
 _SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
@@ -64,7 +64,10 @@ def _save_detector(folder: Path) -> None:
 
     torch.manual_seed(0)
     config = Owlv2Config(vision_config={"image_size": 960, "patch_size": 16})
-    Owlv2ForObjectDetection(config).save_pretrained(folder)
+    net = Owlv2ForObjectDetection(config)
+    for parameter in net.box_head.dense2.parameters():
+        torch.nn.init.zeros_(parameter)  # each place gives its own patch, so that boxes are sound
+    net.save_pretrained(folder)
     vocabulary = [*_LETTERS, *(f"{letter}</w>" for letter in _LETTERS), *_SPECIAL]
     (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(vocabulary)}), "utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", "utf-8")

@@ -37,7 +37,7 @@ class _Encoded(NamedTuple):
     Attributes:
         features: (places, hidden).
         boxes: (places, 4), left, top, right, bottom in pixels of the picture; they may reach beyond it.
-        inside: (places,), whether a box's middle is in the picture.
+        inside: (places,), whether a box's middle is in the picture, and its part there is not empty.
     """
 
     features: Tensor
@@ -104,7 +104,8 @@ class Owlv2:
             found = self._net.box_predictor(features, grid, interpolate_pos_encoding=self._interpolates)[0].float()
         middle, half = found[:, :2] * side, found[:, 2:] * side / 2
         limits = torch.tensor(image.size, device=self.device)
-        inside = ((middle >= 0) & (middle < limits)).all(dim=1)
+        part = torch.minimum(middle + half, limits) - (middle - half).clamp(min=0)
+        inside = ((middle >= 0) & (middle < limits) & (part > 0)).all(dim=1)
         return _Encoded(features[0], torch.cat([middle - half, middle + half], dim=1), inside)
 
     def _words(self, texts: Sequence[str]) -> Tensor:
