@@ -8,6 +8,7 @@ from typing import Any
 
 from namepin.agent.bench.registry import a_picture
 from namepin.evals.bench.harness import peak_memory_gib, time_interleaved
+from namepin.tools.loading.quiet import quiet_transformers
 
 TEXT = "So proud of Eileen Collins, the first woman to command a Space Shuttle for NASA"
 _LETTERS = [chr(code) for code in range(33, 127)]
@@ -24,8 +25,9 @@ def bench_laptop(rounds: int = 3) -> dict[str, float]:
     from namepin.agent.config.settings import load_settings
 
     with tempfile.TemporaryDirectory() as folder:
-        _save_detector(Path(folder, "owlv2"))
-        _save_segmenter(Path(folder, "sam2"))
+        with quiet_transformers():
+            _save_detector(Path(folder, "owlv2"))
+            _save_segmenter(Path(folder, "sam2"))
         settings = load_settings(
             "laptop",
             overrides={
