@@ -237,7 +237,8 @@ def _offline(hub: Hub, wanted: Wanted, locked: LockedRepository | None) -> Repos
     commit = locked.revision if locked else ""
     missing = [file.path for file in files if cached_file(hub, wanted.name, commit, file) is None]
     if not files or missing:
-        what = f"{missing[0] if missing else 'the repository'} is not on this machine, and offline mode is on (HF_HUB_OFFLINE)"
+        lacking = missing[0] if missing else "the repository"
+        what = f"{lacking} is not on this machine, and offline mode is on (HF_HUB_OFFLINE)"
         mend = "unset it where there is a network, or copy the hub's cache and the lock here"
         raise NamepinError("E224", what, where=wanted.name, mend=mend, exit_code=Exit.UNREACHABLE)
     return Repository(wanted, commit, "lock", files, ())
