@@ -1,7 +1,8 @@
 """The starter's masks for people and words, SAM 2's for things.
 
 A face's box is no prompt for its person, and letters are thin: there the starter's segmenter is the better one. SAM 2
-encodes the picture only where a thing was found.
+encodes the picture only where a thing was found. It gets the box alone, since the middle of a box may lie beside its
+thing.
 """
 
 from collections.abc import Sequence
@@ -51,7 +52,10 @@ class StarterSam2Segmenter:
         for tool, chosen in ((self._starter, others), (self._things, things)):
             if not chosen:
                 continue
-            part = request.model_copy(update={"prompts": tuple(request.prompts[at] for at in chosen)})
+            prompts = [request.prompts[at] for at in chosen]
+            if tool is self._things:
+                prompts = [prompt.model_copy(update={"peak": None}) for prompt in prompts]
+            part = request.model_copy(update={"prompts": tuple(prompts)})
             (found,) = tool.run([part], media)
             segments |= dict(zip(chosen, found.segments, strict=True))
             notices += found.notices
