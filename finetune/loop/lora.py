@@ -83,7 +83,11 @@ def lora_settings(net: nn.Module, recipe: _Adapted, layers: Layers) -> dict[str,
 
 
 def save_lora(
-    net: nn.Module, recipe: _Adapted, layers: Layers, folder: Path, task: Literal["rerank", "match", "ground"]
+    net: nn.Module,
+    recipe: _Adapted,
+    layers: Layers,
+    folder: Path,
+    task: Literal["rerank", "match", "ground", "extract"],
 ) -> None:
     """An adapter's folder for the tool of a task (`namepin.tools.loading.adapters`)."""
     settings = {key: value for key, value in settings_of(recipe).items() if key not in ("out", "root", "weights")}

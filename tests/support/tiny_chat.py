@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from namepin.finetune.sandbox.qwen_vl import byte_tokenizer
 from support.forked import Forked
 from support.processes import free_port
 from support.waiting import wait_until
@@ -21,7 +21,6 @@ TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 Dialogue = tuple[Sequence[Mapping[str, str]], str]
@@ -76,29 +75,6 @@ def train(folder: Path, dialogues: Sequence[Dialogue], *, max_steps: int = 600) 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return steps
-
-
-def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """Byte-level BPE learnt from the texts: any text goes in and comes out unchanged.
-
-    Its merges reach across words, so what the texts share shrinks to few tokens, and training to seconds.
-    """
-    special = [*SPECIAL, *extra]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(vocab_size=1200, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        pad_token="<|pad|>",
-        eos_token="<|end|>",
-        additional_special_tokens=special[2:],
-        clean_up_tokenization_spaces=False,
-    )
 
 
 @contextmanager

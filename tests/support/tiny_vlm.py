@@ -14,7 +14,7 @@ from transformers import (
     LlavaProcessor,
 )
 
-from support.tiny_chat import byte_tokenizer
+from namepin.finetune.sandbox.qwen_vl import byte_tokenizer
 
 SIDE, PATCH = 32, 16
 TEMPLATE = (

@@ -40,7 +40,7 @@ class AdapterManifest(Frozen):
     """
 
     format: Literal[1] = 1
-    task: Literal["rerank", "match", "ground"]
+    task: Literal["rerank", "match", "ground", "extract"]
     base_model: str
     revision: str | None = None
     base_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -116,7 +116,6 @@ def load_adapter_onto(net: Any, folder: Path, *, task: str, base: Base) -> str:
 
     manifest = read_adapter_manifest(folder)
     check_base(manifest, task, base, str(folder))
-    tensors = read_safetensors(folder / LORA)
     settings = LoraConfig(**_lora_settings(folder, manifest))
     try:
         inject_adapter_in_model(settings, net)
@@ -124,15 +123,26 @@ def load_adapter_onto(net: Any, folder: Path, *, task: str, base: Base) -> str:
         raise _mismatch(
             f"no layer of the model fits the adapter: {error}", str(folder), "give another adapter"
         ) from error
-    wanted = {_saved_name(name): value for name, value in net.named_parameters() if ".lora_" in name}
-    _fill(wanted, tensors, str(folder / LORA))
+    fill_adapter(net, folder)
     sums = [file_sha256(folder / LORA), settings.lora_alpha, settings.use_rslora]
     if (folder / FULL).is_file():
-        full, own = read_safetensors(folder / FULL), dict(net.named_parameters())
-        _fill({name: own[name] for name in full if name in own}, full, str(folder / FULL))
         sums.append(file_sha256(folder / FULL))
     net.eval().requires_grad_(False)
     return digest(sums)
+
+
+def fill_adapter(net: Any, folder: Path) -> None:
+    """Copy an adapter's tensors into the LoRA layers that a net already has.
+
+    Raises:
+        NamepinError: E210, E211, E212 for missing, damaged or other tensors, E219 for another rank.
+    """
+    tensors = read_safetensors(folder / LORA)
+    wanted = {_saved_name(name): value for name, value in net.named_parameters() if ".lora_" in name}
+    _fill(wanted, tensors, str(folder / LORA))
+    if (folder / FULL).is_file():
+        full, own = read_safetensors(folder / FULL), dict(net.named_parameters())
+        _fill({name: own[name] for name in full if name in own}, full, str(folder / FULL))
 
 
 def _lora_settings(folder: Path, manifest: AdapterManifest) -> dict[str, Any]:
@@ -163,10 +173,16 @@ def _saved_name(name: str) -> str:
     return _PREFIX + name.replace(".default.", ".")
 
 
+def _is_default_lora(name: str) -> bool:
+    return ".lora_" in name and ".default." in name
+
+
 def save_adapter_of(
     net: Any, folder: Path, manifest: AdapterManifest, settings: Mapping[str, Any], whole: Collection[str] = ()
 ) -> None:
-    """Write the LoRA tensors of a net. The manifest is written last, so a folder with a manifest is complete.
+    """Write the LoRA tensors of a net's adapter `default`.
+
+    The manifest is written last, so a folder with a manifest is complete.
 
     Args:
         net: a net with LoRA layers of PEFT.
@@ -176,7 +192,7 @@ def save_adapter_of(
         whole: parameters that were trained without LoRA.
     """
     tensors = dict(net.named_parameters())
-    lora = {_saved_name(name): value for name, value in tensors.items() if ".lora_" in name}
+    lora = {_saved_name(name): value for name, value in tensors.items() if _is_default_lora(name)}
     write_adapter(folder, manifest, settings, lora, {name: tensors[name] for name in whole})
 
 
