@@ -86,6 +86,22 @@ def read_checkpoint(
             state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except RuntimeError as error:  # torch's error for a truncated file
         raise damage_error(str(error).splitlines()[0], str(file)) from error
+    require_same_run(state, file, settings, data, free)
+    return state
+
+
+def require_same_run(
+    state: Mapping[str, Any],
+    file: Path,
+    settings: Mapping[str, Any],
+    data: Mapping[str, str] | None = None,
+    free: Collection[str] = _FREE,
+) -> None:
+    """Require that a checkpoint belongs to the run that resumes from it; arguments as `read_checkpoint`.
+
+    Raises:
+        NamepinError: E205 when the run began with other settings or data.
+    """
     before = state.get("settings", {})
     changed = [key for key in settings if key not in free and before.get(key, settings[key]) != settings[key]]
     if changed:
@@ -94,7 +110,6 @@ def read_checkpoint(
     read: Mapping[str, str] = state.get("data", {})
     if data is not None and read and dict(read) != dict(data):
         raise _another(next(name for name in {**read, **data} if read.get(name) != data.get(name)), file)
-    return state
 
 
 def _another(what: str, file: Path) -> NamepinError:

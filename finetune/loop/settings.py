@@ -19,8 +19,8 @@ Jitter = Annotated[float, Field(ge=0, lt=0.5)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopSettings(ABC):
-    """Settings of the loop. A recipe adds its own settings and the learning rates of its parameters.
+class RunSettings:
+    """Settings of every run.
 
     Attributes:
         out: run folder; the weights are written to `out/weights`.
@@ -31,7 +31,6 @@ class LoopSettings(ABC):
         weight_decay: AdamW's weight decay, for all weights but biases and norms.
         warmup: share of the steps in which the rate rises linearly; it then falls linearly to zero.
         clip: largest norm of the gradient.
-        ema: decay of a moving average of the weights. The average is then scored on dev and saved. 0 for none.
         precision: precision of the forward pass, `no`, `bf16` or `fp16`. The weights keep their loaded precision.
         gradient_checkpointing: compute activations twice instead of storing them.
         patience: stop after this number of epochs without a better dev score.
@@ -50,7 +49,6 @@ class LoopSettings(ABC):
     weight_decay: Share = 0.01
     warmup: Share = 0.1
     clip: Clip = 1.0
-    ema: Share = 0.0
     precision: Literal["no", "bf16", "fp16"] = "no"
     gradient_checkpointing: bool = False
     patience: Positive = 3
@@ -59,6 +57,17 @@ class LoopSettings(ABC):
     workers: Count = 0
     cpu: bool = False
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings(RunSettings, ABC):
+    """Settings of our own loop. A recipe adds its own settings and the learning rates of its parameters.
+
+    Attributes:
+        ema: decay of a moving average of the weights. The average is then scored on dev and saved. 0 for none.
+    """
+
+    ema: Share = 0.0
 
     @abstractmethod
     def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,8 @@ from namepin.finetune.loop.run_folder import (
 )
 from namepin.finetune.loop.settings import LoopSettings
 from namepin.finetune.loop.task import Batch, Objective, Task
-from namepin.tools.errors import NamepinError, install_command
+from namepin.finetune.loop.trackers import require_tracker
+from namepin.tools.errors import NamepinError
 
 
 @dataclass
@@ -84,11 +84,8 @@ class Run:
 
     def __init__(self, recipe: LoopSettings, task: Task) -> None:
         self.recipe, self.task, self.out = recipe, task, Path(recipe.out)
+        require_tracker(recipe.report_to)
         logs = None if recipe.report_to == "none" else recipe.report_to
-        if logs and find_spec(logs) is None:
-            package = "namepin[curves]" if logs == "tensorboard" else logs
-            mend = f"{install_command(package)}, or set report_to to none"
-            raise NamepinError("E301", f"report_to={logs} needs the package {logs}", mend=mend)
         AcceleratorState._reset_state()  # else it keeps the precision of this process's first run
         self.accelerator = Accelerator(
             mixed_precision=recipe.precision,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from namepin.finetune.loop import trackers
 from namepin.finetune.loop import trainer as training
 from namepin.finetune.matcher import train
 from namepin.finetune.recipes.grounder import OfaGrounderRecipe
@@ -40,7 +41,7 @@ def test_tensorboard_logs_contain_losses_and_dev_scores(tmp_path: Path) -> None:
 
 
 def test_training_with_curves_but_no_tensorboard_raises_e301(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     with pytest.raises(NamepinError, match=r"E301.*tensorboard"):
         train(a_recipe(tmp_path))
 
