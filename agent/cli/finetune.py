@@ -38,14 +38,16 @@ class RecipeCommand(TyperCommand):
         """Print the help, then every setting with its default and allowed values."""
         super().format_help(ctx, formatter)
         from namepin.agent.workflows.recipe_help import describe_recipe
+        from namepin.agent.workflows.recipes import choice_of, recipe_kinds
 
+        choice = choice_of(recipe_kinds(str(self.name)))
         settings = describe_recipe(str(self.name))
         all_backends = {backend for setting in settings for backend in setting.backends}
         print(" Settings for --set NAME=VALUE, or for a TOML file:\n")
         for setting in settings:
             default = "required" if setting.default is None else f"default {setting.default}"
             only = (
-                f", with backend {' or '.join(setting.backends)}" if len(setting.backends) < len(all_backends) else ""
+                f", with {choice} {' or '.join(setting.backends)}" if len(setting.backends) < len(all_backends) else ""
             )
             print(f"  {setting.name} ({setting.values}, {default}{only})")
             if setting.text:
@@ -91,16 +93,16 @@ def _training_module(module: str) -> ModuleType:
     """The module that trains a tool.
 
     Raises:
-        NamepinError: E301 without accelerate, which runs every training loop and which no other command needs.
+        NamepinError: E301 without a package that runs the training and that no other command needs.
     """
     from namepin.agent.workflows.recipes import RECIPE_MODULES
 
     try:
         return import_module(RECIPE_MODULES[module])
     except ModuleNotFoundError as error:
-        if error.name != "accelerate":
+        if error.name not in ("accelerate", "trl", "peft", "datasets"):
             raise
-        what, mend = f"finetune {module} needs the package 'accelerate'", install_command("namepin[gpu]")
+        what, mend = f"finetune {module} needs the package {error.name!r}", install_command("namepin[gpu]")
         raise NamepinError("E301", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
 
 
@@ -150,3 +152,9 @@ def fusion(config: Config = None, set_: Set = None, resume: Resume = False) -> i
 def generator(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
     """Train a T5 or BART that writes entities, types and regions in one sequence (the H-Index and TIGER baseline)."""
     return _train("generator", config, set_ or (), resume)
+
+
+@app.command(cls=RecipeCommand)
+def extractor(config: Config = None, set_: Set = None, resume: Resume = False) -> int:
+    """Train LoRA on a Qwen2.5-VL that answers with names, types and boxes (--set stage=sft, then --set stage=grpo)."""
+    return _train("extractor", config, set_ or (), resume)

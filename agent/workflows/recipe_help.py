@@ -5,7 +5,7 @@ import inspect
 import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from namepin.agent.workflows.recipes import recipe_kinds
+from namepin.agent.workflows.recipes import choice_of, recipe_kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class RecipeSetting:
         default: its default as TOML writes it; None where it must be given.
         values: the allowed values where there are few, else its type.
         text: its meaning.
-        backends: the backends whose recipes have it.
+        backends: the backends (or stages) whose recipes have it.
     """
 
     name: str
@@ -30,24 +30,28 @@ class RecipeSetting:
 def describe_recipe(tool: str) -> list[RecipeSetting]:
     """All settings of a tool's recipes, in their order; a setting that several backends share comes once."""
     kinds = recipe_kinds(tool)
+    choice = choice_of(kinds)
     found: dict[tuple[str, str | None], RecipeSetting] = {}
     for backend, kind in kinds.items():
         texts, hints = attribute_texts(kind), get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            if field.name == "backend":
+            if field.name == choice:
                 continue
             default = None if field.default is dataclasses.MISSING else toml(field.default)
             backends = (*(found[field.name, default].backends if (field.name, default) in found else ()), backend)
             text = texts.get(field.name, "")
             found[field.name, default] = RecipeSetting(field.name, default, _values(hints[field.name]), text, backends)
-    return [*_backend(tuple(kinds)), *found.values()]
+    return [*_choice(choice, tuple(kinds)), *found.values()]
 
 
-def _backend(names: tuple[str, ...]) -> list[RecipeSetting]:
+_CHOICES = {"backend": "the net that is trained.", "stage": "the stage of the training."}
+
+
+def _choice(name: str, values: tuple[str, ...]) -> list[RecipeSetting]:
     """The setting that chooses between recipes; none where there is one only."""
-    if len(names) < 2:
+    if len(values) < 2:
         return []
-    return [RecipeSetting("backend", f'"{names[0]}"', "|".join(names), "the net that is trained.", names)]
+    return [RecipeSetting(name, f'"{values[0]}"', "|".join(values), _CHOICES[name], values)]
 
 
 def attribute_texts(kind: type) -> dict[str, str]:

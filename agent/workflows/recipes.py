@@ -22,14 +22,21 @@ RECIPE_MODULES: Mapping[str, str] = {
     "segmenter": "namepin.finetune.segmenter",
     "fusion": "namepin.finetune.fusion",
     "generator": "namepin.finetune.generator",
+    "extractor": "namepin.finetune.extractor.train",
 }
 """The module of each tool's training: its `train(recipe, resume)`. Importing it imports PyTorch."""
 
 
 def recipe_kinds(tool: str) -> Mapping[str, type[Any]]:
-    """The recipes of a tool by backend; the first is the default. Importing them imports no PyTorch."""
+    """The recipes of a tool by backend or stage; the first is the default. Importing them imports no PyTorch."""
     kinds: Mapping[str, type[Any]] = import_module(f"namepin.finetune.recipes.{tool}").RECIPES
     return kinds
+
+
+def choice_of(kinds: Mapping[str, type[Any]]) -> str:
+    """The setting that chooses among a tool's recipes: `stage` where they follow one another, else `backend`."""
+    names = {field.name for kind in kinds.values() for field in dataclasses.fields(kind)}
+    return "stage" if "stage" in names else "backend"
 
 
 _RENAMED: Mapping[str, str] = {"bf16": "precision (precision=bf16 or precision=no)"}
@@ -40,7 +47,7 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
     """A recipe; `--set` overrides the file, which overrides the defaults.
 
     Args:
-        kinds: recipe by backend; the first is the default.
+        kinds: recipe by backend or stage; the first is the default.
         config: a TOML file, or the name of a shipped recipe.
         assignments: the `--set` flags.
 
@@ -53,11 +60,12 @@ def load_recipe(kinds: Mapping[str, type[Recipe]], config: Path | None, assignme
         mend = "give a file with settings, or leave out --config to train with the defaults"
         raise NamepinError("E201", "the file sets nothing", where=str(config), mend=mend)
     values = given | from_assignments(assignments)
-    backend = values["backend"].value if "backend" in values else next(iter(kinds))
-    if backend not in kinds:
-        mend = f"{suggest(str(backend), kinds)}backends: {', '.join(kinds)}"
-        raise NamepinError("E203", f"no recipe has the backend {backend!r}", where=values["backend"].origin, mend=mend)
-    kind = kinds[backend]
+    choice = choice_of(kinds)
+    chosen = values[choice].value if choice in values else next(iter(kinds))
+    if chosen not in kinds:
+        mend = f"{suggest(str(chosen), kinds)}{choice}s: {', '.join(kinds)}"
+        raise NamepinError("E203", f"no recipe has the {choice} {chosen!r}", where=values[choice].origin, mend=mend)
+    kind = kinds[chosen]
     valid = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every recipe is a dataclass
     for key, value in values.items():
         if key in _RENAMED:
