@@ -1,9 +1,9 @@
 """One optimiser step of the large recipes at their papers' shapes: `python -m namepin.finetune.checks.gpu`, on a GPU.
 
 The report has peak memory, rows and tokens per second of a step. Cases: LLaVA-1.5-7B with LoRA of rank 64 (bf16 and
-4-bit), BLIP-large and OFA-large. Weights are drawn at random at the published sizes, so nothing is downloaded.
-The rows come from a small sandbox world. Its posts are padded to 256 tokens, where GEM truncates them, so the papers'
-rows need no more memory.
+4-bit), BLIP-large, OFA-large, and the extractor's SFT and GRPO on Qwen2.5-VL-7B (bf16 and 4-bit). Weights are drawn at
+random at the published sizes, so nothing is downloaded. The rows come from a small sandbox world. Its posts are padded
+to 256 tokens, where GEM truncates them, so the papers' rows need no more memory.
 """
 
 import argparse
@@ -13,13 +13,15 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from namepin.evals.bench.harness import machine
+from namepin.finetune.checks.gpu_extractor import extractor_cases
+from namepin.finetune.checks.tokens import tokens_read
 from namepin.finetune.grounder.ofa import OfaGrounderTask
 from namepin.finetune.loop.settings import Training
 from namepin.finetune.loop.task import Task
@@ -53,7 +55,7 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
     """The figures of every case, by its name.
 
     Args:
-        folder: where world and weights go; 20 GB of them.
+        folder: where world and weights go; 20 GB of them, and 17 GB for the extractor.
         tiny: use the sandbox's nets on the CPU, to test that the steps run.
         only: names of cases; empty for all.
 
@@ -66,13 +68,14 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
     write_world(world, {"train": 160 if tiny else 400, "dev": 4, "test": 4}, 1, quiet=True)
     make_nets(world, nets)
     fill_posts(world / "txt_fine" / "train.txt")
-    if not tiny:
-        published_sizes(nets)
-    cases = cases_of(world, nets, folder, tiny)
+    recipes, extractor = cases_of(world, nets, folder, tiny), extractor_cases(world, folder, tiny)
+    cases = {**{name: partial(measure, case) for name, case in recipes.items()}, **extractor}
     unknown = [name for name in only if name not in cases]
     if unknown:
         raise NamepinError("E207", f"no case {unknown[0]!r}", mend=f"cases: {', '.join(cases)}")
-    return {name: measure(cases[name], steps=1 if tiny else 3) for name in only or cases}
+    if not tiny and set(only or cases) & set(recipes):
+        published_sizes(nets)
+    return {name: with_peak_memory(cases[name], steps=1 if tiny else 3) for name in only or cases}
 
 
 def fill_posts(file: Path) -> None:
@@ -125,13 +128,18 @@ def published_sizes(nets: Path) -> None:
     save_ofa(Ofa(OfaSizes(vocabulary=vocabulary.size)), vocabulary, nets / "ofa")
 
 
-def measure(case: Case, steps: int) -> dict[str, float]:
-    """Peak memory, loading included, and speed of a recipe's step. The first step allocates memory and is not timed."""
+def with_peak_memory(case: Callable[[int], dict[str, float]], steps: int) -> dict[str, float]:
+    """The figures of a case, with its peak memory on a GPU, loading included."""
     gc.collect()
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    if not torch.cuda.is_available():
+        return case(steps)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return case(steps) | {"peak_gib": torch.cuda.max_memory_allocated() / 2**30}
+
+
+def measure(case: Case, steps: int) -> dict[str, float]:
+    """Speed of a recipe's step. The first step allocates memory and is not timed."""
     recipe = case.recipe()
     task = case.task(recipe)
     counted = tokens_read(task.net.get_submodule(case.reads))
@@ -141,29 +149,16 @@ def measure(case: Case, steps: int) -> dict[str, float]:
     counted.clear()
     start = time.perf_counter()
     losses = list(losses_so_far)
-    if cuda:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    figures = {
+    return {
         "rows_per_s": recipe.batch_size * len(losses) / seconds,
         "tokens_per_s": sum(counted) / seconds,
         "tokens_per_row": sum(counted) / (recipe.batch_size * len(losses)),
         "batch_size": float(recipe.batch_size),
         "loss": losses[-1],
     }
-    return figures | ({"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if cuda else {})
-
-
-def tokens_read(module: nn.Module) -> list[int]:
-    """A list. Every call of the module appends its number of tokens, summed over the rows."""
-    counted: list[int] = []
-
-    def count(_: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        states = next(value for value in (*given, *named.values()) if isinstance(value, Tensor) and value.ndim == 3)
-        counted.append(states.shape[0] * states.shape[1])
-
-    module.register_forward_pre_hook(count, with_kwargs=True)
-    return counted
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -53,7 +53,15 @@ def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = (), size: int = 
 
 
 def save_qwen_vl(
-    folder: Path, texts: Sequence[str], *, width: int = 64, layers: int = 2, seed: int = 0, tokens: int = 1200
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    width: int = 64,
+    layers: int = 2,
+    seed: int = 0,
+    tokens: int = 1200,
+    text: Mapping[str, Any] | None = None,
+    vision: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a model with drawn weights, whose tokenizer is learnt from `texts`.
 
@@ -64,6 +72,8 @@ def save_qwen_vl(
         layers: number of its layers.
         seed: seed of the weights.
         tokens: size of the vocabulary.
+        text: other sizes of the language model.
+        vision: other sizes of the picture's encoder.
     """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -73,8 +83,8 @@ def save_qwen_vl(
     torch.manual_seed(seed)
     make_config: Any = Qwen2_5_VLConfig
     config = make_config(
-        text_config={**_text_sizes(width, layers), **_special(number), "vocab_size": len(tokenizer)},
-        vision_config=_vision_sizes(width),
+        text_config={"vocab_size": len(tokenizer), **_text_sizes(width, layers), **_special(number), **(text or {})},
+        vision_config={**_vision_sizes(width), **(vision or {})},
         image_token_id=number("<|image_pad|>"),
         video_token_id=number("<|video_pad|>"),
         vision_start_token_id=number("<|vision_start|>"),
