@@ -184,20 +184,26 @@ def sandbox(
 def augment(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     models: Annotated[str, typer.Option("--models", help="The server's model names, separated by commas.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for knowledge/ and expansions/.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for knowledge/, expansions/ and reasoning/.")
+    ],
     dataset: Annotated[DatasetName, typer.Option("--dataset", help="Name of the data set.")] = DatasetName.gmner,
     split: Annotated[str, typer.Option("--split", help="The split; several models only for train.")] = "train",
+    reasoning: Annotated[
+        bool, typer.Option("--reasoning", help="Write a teacher's thoughts for the extractor, and nothing else.")
+    ] = False,
     set_: Set = None,
     prompt_price: Annotated[float, typer.Option("--prompt-price", min=0, help="Price per million tokens.")] = 0.0,
     answer_price: Annotated[float, typer.Option("--answer-price", min=0, help="Price per million tokens.")] = 0.0,
 ) -> int:
     """Let language models explain a split's posts and names, for training. A stopped run can resume."""
+    from namepin.agent.workflows.augment import DEFAULT
     from namepin.agent.workflows.augment import augment as run
 
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names:
         raise NamepinError("E203", "no model is named", where="--models", mend="--models one,two")
-    done = run(dataset.value, root, split, names, out, set_ or ())
+    done = run(dataset.value, root, split, names, out, set_ or (), ("reasoning",) if reasoning else DEFAULT)
     for model, usage in done.models.items():
         counts = f"{usage.rows} answers now, {usage.kept} before, {usage.failed} failed"
         print(f"{model}: {counts}; {usage.cost(prompt_price, answer_price)}")

@@ -1,6 +1,7 @@
 """Knowledge and expansions from several language models, merged into one training set (RiVEG's "Mix").
 
-Each model explains every post and expands every gold mention once. Its answers are appended to its own file, so that a
+Each model explains every post and expands every gold mention once. A teacher may also write the thoughts that lead to a
+post's gold answer, for the extractor's SFT. Its answers are appended to its own file, so that a
 stopped run can continue. The data set's own rows are another part (`namepin.agent.workflows.augment_files`). Dev and
 test are never mixed: one model explains them, as in a normal run.
 """
@@ -17,15 +18,25 @@ from namepin.evals.datasets.gold import Dataset, GoldPost
 from namepin.evals.run import load_dataset
 from namepin.tools.base import Tool
 from namepin.tools.errors import NamepinError, ToolUnavailable
+from namepin.tools.extractor.teacher import ReasoningTeacher, TeacherConfig, TeachRequest
+from namepin.tools.images.load import load_image
 from namepin.tools.interfaces import ExpandRequest, KnowledgeRequest
 from namepin.tools.labels import COARSE8_TO_4
 from namepin.tools.llm.usage import Usage, count_usage
 from namepin.tools.media import Media
+from namepin.tools.types import Frozen
 
-KINDS: Mapping[str, Sequence[str]] = {"knowledge": ("id", "knowledge"), "expansions": ("id", "text", "expansion")}
-"""The kinds of rows, each in its own folder, with their keys."""
+KINDS: Mapping[str, Sequence[str]] = {
+    "knowledge": ("id", "knowledge"),
+    "expansions": ("id", "text", "expansion"),
+    "reasoning": ("id", "reasoning"),
+}
+"""The kinds of rows, each in its own folder, with their keys; the last key is that of the answer."""
 
-_ROLES = {"knowledge": "knowledge", "expansions": "expansion"}
+DEFAULT = ("knowledge", "expansions")
+
+_ROLES = {"knowledge": "knowledge", "expansions": "expansion", "reasoning": "expansion"}
+"""The role whose settings name the server; the teacher has expansion's."""
 
 
 @dataclass
@@ -72,7 +83,13 @@ class Augmented:
 
 
 def augment(
-    name: str, root: Path, split: str, models: Sequence[str], out: Path, assignments: Sequence[str] = ()
+    name: str,
+    root: Path,
+    split: str,
+    models: Sequence[str],
+    out: Path,
+    assignments: Sequence[str] = (),
+    wanted: Sequence[str] = DEFAULT,
 ) -> Augmented:
     """Ask all models about a split, then merge their answers with all earlier answers.
 
@@ -83,6 +100,7 @@ def augment(
         models: model names on the server of `knowledge.base_url` and `expansion.base_url`.
         out: folder for `knowledge/SPLIT.jsonl` and `expansions/SPLIT.jsonl`, and each model's own files beside them.
         assignments: the `--set` flags: `knowledge.base_url=...`, `expansion.base_url=...`, and so on.
+        wanted: the kinds of rows.
 
     Raises:
         NamepinError: E139 for several models on a split other than `train`, or for a split that another model
@@ -95,7 +113,7 @@ def augment(
     dataset = load_dataset(name, root, split)
     done = Augmented()
     with disk_errors(out):
-        kinds = {kind: _begun(Parts(out / kind, split, needed), models) for kind, needed in KINDS.items()}
+        kinds = {kind: _begun(Parts(out / kind, split, KINDS[kind]), models) for kind in wanted}
     for model in dict.fromkeys(models):
         done.models[model] = usage = ModelUsage()
         for kind, parts in kinds.items():
@@ -121,9 +139,9 @@ def _one_model(
     kind: str, model: str, dataset: Dataset, parts: Parts, assignments: Sequence[str], usage: ModelUsage
 ) -> None:
     role = _ROLES[kind]
-    both = [f"{one}.{key}" for one in _ROLES.values() for key in ("backend=chat", f"model={model}")]
+    both = [f"{one}.{key}" for one in dict.fromkeys(_ROLES.values()) for key in ("backend=chat", f"model={model}")]
     settings = load_settings("starter", assignments=[*both, *assignments])
-    tool = build_tool(role, settings.tools[role])
+    tool = _teacher(settings.tools[role].config) if kind == "reasoning" else build_tool(role, settings.tools[role])
     part = parts.part(model)
     with disk_errors(part):
         parts.end_line(part)
@@ -133,7 +151,7 @@ def _one_model(
     for gold in dataset.posts:
         asked = [(key, row) for key, row in _questions(kind, gold) if key not in known]
         for _, (request, row) in asked:
-            answer, spent = _ask(tool, request)
+            answer, spent = _ask(tool, request, gold)
             usage.prompt_tokens += spent.prompt_tokens
             usage.completion_tokens += spent.completion_tokens
             with disk_errors(part):
@@ -141,8 +159,7 @@ def _one_model(
                 if answer is None:
                     usage.failed += 1
                     continue
-                answer_row = {"knowledge": answer.text} if kind == "knowledge" else {"expansion": answer.text}
-                add_row(part, {**row, "model": model, **answer_row})
+                add_row(part, {**row, "model": model, KINDS[kind][-1]: answer.text})
             usage.rows += 1
 
 
@@ -152,16 +169,39 @@ def _questions(kind: str, gold: GoldPost) -> Iterator[tuple[tuple[str, str], tup
     if kind == "knowledge":
         yield (post.id, ""), (KnowledgeRequest(text=post.text), {"id": post.id})
         return
+    if kind == "reasoning":
+        yield (post.id, ""), (_teach_request(gold), {"id": post.id})
+        return
     for entity in {entity.text: entity for entity in gold.entities}.values():
         label = COARSE8_TO_4.get(entity.label, entity.label)
         request = ExpandRequest(text=post.text, entity=entity.text, label=label)
         yield (post.id, entity.text), (request, {"id": post.id, "post": post.text, "text": entity.text})
 
 
-def _ask(tool: Tool[Any, Any], request: Any) -> tuple[Any, Usage]:
+def _teach_request(gold: GoldPost) -> TeachRequest:
+    """The question about a post's gold entities; the picture is added when it is asked."""
+    entities = [
+        f"{one.text} ({one.fine or one.label}, {'in' if one.groundable else 'not in'} the picture)"
+        for one in gold.entities
+    ]
+    return TeachRequest(text=gold.post.text, entities=tuple(entities))
+
+
+def _teacher(settings: Frozen) -> ReasoningTeacher:
+    """The teacher on the server of these settings."""
+    given = settings.model_dump()
+    known = set(TeacherConfig.model_fields) - {"max_tokens"}
+    return ReasoningTeacher(TeacherConfig(**{key: value for key, value in given.items() if key in known}))
+
+
+def _ask(tool: Tool[Any, Any], request: Any, gold: GoldPost) -> tuple[Any, Usage]:
     """The answer or None, and its cost; an unusable answer costs too."""
+    images = {}
+    if isinstance(request, TeachRequest) and gold.post.image:
+        loaded = load_image(gold.post.image)
+        request, images = request.model_copy(update={"image": loaded.ref}), {loaded.ref.sha256: loaded.image}
     with count_usage() as spent:
         try:
-            return tool.run([request], Media())[0], spent
+            return tool.run([request], Media(images=images))[0], spent
         except ToolUnavailable:
             return None, spent

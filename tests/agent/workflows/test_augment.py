@@ -8,7 +8,10 @@ import pytest
 
 from namepin.agent.cli.main import main
 from namepin.agent.workflows.augment import augment
+from namepin.evals.run import load_dataset
 from namepin.finetune.data.mentions import read_split
+from namepin.finetune.extractor.rows import read_reasoning
+from namepin.finetune.recipes.extractor import SftRecipe
 from namepin.finetune.recipes.visual import VisualTraining
 from namepin.finetune.tagger.data import read_gmner
 from namepin.tools.errors import NamepinError
@@ -207,3 +210,34 @@ def test_augment_command_prints_costs_and_exits_by_failures(tmp_path: Path, caps
         assert "one: 4 answers now, 0 before, 0 failed" in capsys.readouterr().out
         assert main([*arguments[:4], "dead", *arguments[5:]]) == 1
     assert main([*arguments[:4], " , ", *arguments[5:]]) == 2
+
+
+class Teacher(Server):
+    """Thinks aloud; the model `lister` answers with a list at first."""
+
+    def said(self, body: dict[str, Any]) -> str:
+        if body["model"] == "lister" and len(body["messages"]) < 3:
+            return '[{"text": "ada"}]'
+        return "<think>hm</think> The word ada is a name.\nA red patch may be her."
+
+
+def test_augment_reasoning_shows_picture_and_gold_and_writes_rows_for_sft(tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world", posts=2)
+    with serve("", kind=Teacher) as server:
+        done = augment("gmner", world, "train", ["lister"], world, settings(server), ["reasoning"])
+        assert done.merged == {"reasoning": 2} and done.models["lister"].failed == 0
+        asked = server.bodies[0]["messages"][-1]["content"]
+    picture, question = asked[0], asked[-1]["text"]
+    assert picture["type"] == "image_url" and "ada (PER, in the picture)" in question
+    recipe = SftRecipe(root=str(world), reasoning=str(world / "reasoning" / "train.jsonl"))
+    data: dict[str, str] = {}
+    thoughts = read_reasoning(recipe, load_dataset("gmner", world, "train"), data)
+    assert thoughts["train0"] == "The word ada is a name. A red patch may be her." and set(data) == {"train.jsonl"}
+    assert not (world / "knowledge").exists()
+
+
+def test_augment_reasoning_of_refusing_teacher_fails_and_writes_no_row(tmp_path: Path) -> None:
+    world = write_world(tmp_path / "world", posts=1)
+    with serve("I'm sorry, but I cannot help with that.") as server:
+        done = augment("gmner", world, "train", ["one"], tmp_path / "out", settings(server), ["reasoning"])
+    assert done.models["one"].failed == 1 and done.merged == {"reasoning": 0}
