@@ -15,9 +15,11 @@ from transformers import TrainerCallback
 
 from namepin.evals.run import load_dataset
 from namepin.finetune.checks.tokens import tokens_read
+from namepin.finetune.extractor.quiet import quiet_checkpointing
 from namepin.finetune.extractor.train import ExtractorTask
 from namepin.finetune.recipes.extractor import ExtractorTraining, GrpoRecipe, SftRecipe
 from namepin.finetune.sandbox.qwen_vl import save_qwen_vl
+from namepin.tools.loading.quiet import quiet_transformers
 
 PUBLISHED: Mapping[str, Any] = {
     "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
@@ -76,7 +78,8 @@ def _measure(make: Callable[..., ExtractorTraining], tiny: bool, steps: int) -> 
     counted = tokens_read(task.model.net.get_base_model().model.language_model)
     watch = _Stopwatch(counted)
     trainer.add_callback(watch)
-    trainer.train()
+    with quiet_transformers(), quiet_checkpointing():
+        trainer.train()
     rows = recipe.batch_size * (recipe.answers if isinstance(recipe, GrpoRecipe) else 1)
     seconds, tokens = watch.times[-1] - watch.times[0], watch.tokens[-1] - watch.tokens[0]
     return {

@@ -1,4 +1,4 @@
-"""Keeps a warning of others off the terminal."""
+"""Keeps warnings about the code of others off the terminal."""
 
 import warnings
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_checkpointing() -> Iterator[None]:
-    """Without a warning about code of others: peft and trl read a name that transformers has deprecated."""
+    """Without the warnings about code of others: peft and trl use names that transformers has deprecated."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing", category=FutureWarning)
         yield
