@@ -10,6 +10,7 @@ from namepin.graphs.policy import Policy, ReviewPolicy
 from namepin.graphs.roles import Q, R, Role
 from namepin.graphs.state import PostState
 from namepin.tools.base import digest
+from namepin.tools.errors import ToolUnavailable
 from namepin.tools.llm.usage import Prices, Usage, count_usage
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction
@@ -61,8 +62,10 @@ class Context:
         """Call the tool in this role, and record the time of the call.
 
         Raises:
-            ToolUnavailable: the tool is down (`TransientFailure`: a retry may succeed).
+            ToolUnavailable: the tool is down (`TransientFailure`: a retry may succeed), or the profile has none.
         """
+        if not self.has(role):
+            raise ToolUnavailable(role.name, "this profile has none", mend="choose a profile of this graph")
         began = time.perf_counter()
         with count_usage() as used:
             try:

@@ -8,3 +8,4 @@ class GraphName(StrEnum):
 
     gem = "gem"
     riveg = "riveg"
+    mllm = "mllm"

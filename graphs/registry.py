@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from namepin.graphs import gem, riveg
+from namepin.graphs import gem, mllm, riveg
 from namepin.graphs.names import GraphName
 from namepin.graphs.roles import (
     CAPTIONER,
@@ -11,6 +11,7 @@ from namepin.graphs.roles import (
     ENTAILMENT,
     EXAMPLES,
     EXPANSION,
+    EXTRACTOR,
     GROUNDER,
     KNOWLEDGE,
     MATCHER,
@@ -21,19 +22,26 @@ from namepin.graphs.roles import (
 )
 from namepin.graphs.text_nodes import Graph
 
-GRAPHS: Mapping[str, Callable[..., Graph]] = MappingProxyType({GraphName.gem: gem.build, GraphName.riveg: riveg.build})
+GRAPHS: Mapping[str, Callable[..., Graph]] = MappingProxyType(
+    {GraphName.gem: gem.build, GraphName.riveg: riveg.build, GraphName.mllm: mllm.build}
+)
 
 _TEXTUAL = (CAPTIONER, KNOWLEDGE, TAGGER, RERANKER)
-_OWN = {
-    GraphName.gem: (MATCHER, TRACER, SEGMENTER),
-    GraphName.riveg: (EXAMPLES, DESCRIBER, EXPANSION, ENTAILMENT, GROUNDER, SEGMENTER),
+_ROLES = {
+    GraphName.gem: (*_TEXTUAL, MATCHER, TRACER, SEGMENTER),
+    GraphName.riveg: (*_TEXTUAL, EXAMPLES, DESCRIBER, EXPANSION, ENTAILMENT, GROUNDER, SEGMENTER),
+    GraphName.mllm: (EXTRACTOR, SEGMENTER),
 }
 ROLES_OF: Mapping[str, frozenset[str]] = MappingProxyType(
-    {graph: frozenset(role.name for role in (*_TEXTUAL, *own)) for graph, own in _OWN.items()}
+    {graph: frozenset(role.name for role in roles) for graph, roles in _ROLES.items()}
 )
 """Graph's name -> the roles that its steps call."""
 
 LOOKERS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {GraphName.gem: frozenset({MATCHER.name}), GraphName.riveg: frozenset({ENTAILMENT.name, GROUNDER.name})}
+    {
+        GraphName.gem: frozenset({MATCHER.name}),
+        GraphName.riveg: frozenset({ENTAILMENT.name, GROUNDER.name}),
+        GraphName.mllm: frozenset({EXTRACTOR.name}),
+    }
 )
 """Graph's name -> the roles that decide whether a name is in the picture; one of them is enough."""

@@ -148,7 +148,7 @@ async def ask_place(state: PostState, runtime: Runtime[Context]) -> Json:
     review, threshold = runtime.context.review or ReviewPolicy(), runtime.context.policy.match.threshold
     questions = []
     for finding in state["findings"]:
-        score = (finding.get("match") or finding.get("entailment") or {}).get("score")
+        score = (finding.get("match") or finding.get("entailment") or finding.get("place") or {}).get("score")
         if score is not None and finding["groundable"] is not None and review.close(score, threshold):
             choices = [YES, NO] if finding["groundable"] else [NO, YES]
             questions.append(_question("place", finding["index"], state, choices, "match score", score, threshold))

@@ -14,6 +14,8 @@ from namepin.tools.interfaces import (
     ExamplesRequest,
     ExpandRequest,
     Expansion,
+    Extracted,
+    ExtractRequest,
     Groundings,
     GroundRequest,
     Knowledge,
@@ -65,6 +67,7 @@ DESCRIBER = Role("describer", CaptionRequest, Caption)
 EXPANSION = Role("expansion", ExpandRequest, Expansion)
 ENTAILMENT = Role("entailment", EntailRequest, Entailments, items=("queries", "entailments"))
 GROUNDER = Role("grounder", GroundRequest, Groundings, items=("queries", "groundings"))
+EXTRACTOR = Role("extractor", ExtractRequest, Extracted)
 SEGMENTER = Role("segmenter", SegmentRequest, Segments, items=("prompts", "segments"))
 
 ROLES: Mapping[str, Role[Any, Any]] = MappingProxyType(
@@ -82,6 +85,7 @@ ROLES: Mapping[str, Role[Any, Any]] = MappingProxyType(
             EXPANSION,
             ENTAILMENT,
             GROUNDER,
+            EXTRACTOR,
             SEGMENTER,
         )
     }

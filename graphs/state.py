@@ -46,6 +46,9 @@ class Finding(TypedDict, total=False):
     grounded: Json
     """From the grounder: a `Grounded`."""
 
+    place: Json
+    """From the extractor: a `Place`."""
+
     answered: list[str]
     """The decisions that a person made: `label`, `place`."""
 

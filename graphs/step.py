@@ -19,9 +19,9 @@ RETRY = RetryPolicy(max_attempts=3, initial_interval=0.5, retry_on=TransientFail
 """Names the exceptions, since LangGraph's default leaves out RuntimeError (a full GPU) and OSError. Tools with a server
 retry by themselves, and then raise a plain `ToolUnavailable`, which is final."""
 
-PICTURE_MISSING, TOOL_MISSING, TOOL_DOWN = "W101", "W102", "W103"
+PICTURE_MISSING, TOOL_MISSING, TOOL_DOWN, ANSWER_INCOMPLETE = "W101", "W102", "W103", "W163"
 
-DEGRADING = frozenset({PICTURE_MISSING, TOOL_DOWN})
+DEGRADING = frozenset({PICTURE_MISSING, TOOL_DOWN, ANSWER_INCOMPLETE})
 """Warnings that make a post `degraded`: its result lacks something that its profile promises."""
 
 

@@ -279,10 +279,12 @@ class ExtractRequest(Frozen):
 class Place(Frozen):
     """Where an extracted mention is in the picture.
 
-    `groundable` is None without a picture. It is True with a null box where the model gave an unusable box.
+    `groundable` is None without a picture. It is True with a null box where the model gave an unusable box. `score` is
+    the probability that the mention is in the picture, where the model's log-probabilities are known.
     """
 
     groundable: bool | None = None
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
     box: Box | None = None
 
 

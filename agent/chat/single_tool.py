@@ -51,7 +51,8 @@ async def ground_name(pin: Namepin, name: str, label: Coarse, extraction: Extrac
         picture: the post's picture.
 
     Raises:
-        NamepinError: E10x for a name without a letter; as `Namepin.aextract`.
+        NamepinError: E10x for a name without a letter; E330 when the profile's own model does not list the name; as
+            `Namepin.aextract`.
     """
     text, tokens = extraction.text, extraction.tokens
     span = _occurrence(tokens, tweet_tokens(name))
@@ -66,7 +67,10 @@ async def ground_name(pin: Namepin, name: str, label: Coarse, extraction: Extrac
     tags = Tags(tokens=tokens, mentions=tuple(m.model_copy(update={"index": i}) for i, m in enumerate(mentions)))
     given = Namepin(pin.settings, GivenTags(pin.calls, tags))
     found = await given.aextract(Ready(Post(id="name", text=text), picture))
-    return next(entity for entity in found.entities if entity.start == start)
+    entity = next((entity for entity in found.entities if entity.start == start), None)
+    if entity is None:  # a graph without a tagger finds its names by itself
+        raise NamepinError("E330", f"the model does not list {name!r}", mend="look for it with another profile")
+    return entity
 
 
 def _mention(entity: Entity) -> Mention:

@@ -102,6 +102,9 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
             "namepin.tools.grounder.chat_post", "ChatPostGrounder", "ChatPostGrounderConfig", extra="llm"
         ),
     },
+    "extractor": {
+        "chat": Backend("namepin.tools.extractor.chat", "ChatExtractor", "ChatExtractorConfig", extra="llm"),
+    },
     "segmenter": {
         "grabcut": Backend("namepin.tools.segmenter.grabcut", "GrabCutSegmenter", "SegmenterConfig"),
         "sam": Backend("namepin.tools.segmenter.sam", "SamSegmenter", "SamSegmenterConfig"),

@@ -33,6 +33,7 @@ ROLE_OF: Mapping[str, str] = {
     "expand": roles.EXPANSION.name,
     "entail": roles.ENTAILMENT.name,
     "ground": roles.GROUNDER.name,
+    "extract": roles.EXTRACTOR.name,
     "segment": roles.SEGMENTER.name,
 }
 """Step -> the role that it calls; `gate` and `assemble` call no tool."""

@@ -7,7 +7,7 @@ from typing import Any
 from namepin.agent.studio.runtime import studio_runtime
 
 
-@lru_cache(maxsize=5)
+@lru_cache(maxsize=7)
 def _built(name: str) -> Any:
     from namepin.agent.studio import conversation
     from namepin.agent.studio import post_graphs as served
@@ -20,6 +20,8 @@ def _built(name: str) -> Any:
         "gem-review": served.GemReviewContext,
         "riveg": served.RivegContext,
         "riveg-review": served.RivegReviewContext,
+        "mllm": served.MllmContext,
+        "mllm-review": served.MllmReviewContext,
     }
     return served.build(contexts[name])
 
@@ -34,6 +36,11 @@ async def riveg() -> Any:
     return await asyncio.to_thread(_built, "riveg")
 
 
+async def mllm() -> Any:
+    """The graph with one model, with the same input and output."""
+    return await asyncio.to_thread(_built, "mllm")
+
+
 async def gem_review() -> Any:
     """GEM's graph; close decisions interrupt it until a person has decided."""
     return await asyncio.to_thread(_built, "gem-review")
@@ -42,6 +49,11 @@ async def gem_review() -> Any:
 async def riveg_review() -> Any:
     """RiVEG's graph, with the same interrupts."""
     return await asyncio.to_thread(_built, "riveg-review")
+
+
+async def mllm_review() -> Any:
+    """The graph with one model, with the same interrupts."""
+    return await asyncio.to_thread(_built, "mllm-review")
 
 
 async def chat() -> Any:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from namepin.agent.studio.runtime import coded_errors, studio_runtime
-from namepin.graphs import gem, riveg
+from namepin.graphs import gem, mllm, riveg
 from namepin.graphs.context import Context
 from namepin.graphs.names import GraphName
 from namepin.graphs.review_nodes import SUFFIX
@@ -90,6 +90,12 @@ class RivegContext(ClientContext):
     graph: ClassVar[str] = "riveg"
 
 
+class MllmContext(ClientContext):
+    """Context of the graph with one model."""
+
+    graph: ClassVar[str] = "mllm"
+
+
 class GemReviewContext(GemContext):
     """Context of the GEM graph that asks a person."""
 
@@ -98,6 +104,12 @@ class GemReviewContext(GemContext):
 
 class RivegReviewContext(RivegContext):
     """Context of the RiVEG graph that asks a person."""
+
+    suffix: ClassVar[str] = SUFFIX
+
+
+class MllmReviewContext(MllmContext):
+    """Context of the graph with one model that asks a person."""
 
     suffix: ClassVar[str] = SUFFIX
 
@@ -127,7 +139,7 @@ async def answer(state: ServedState, runtime: Runtime[ClientContext]) -> Json:
 def build(context: type[ClientContext]) -> Any:
     """The compiled graph; a review graph interrupts its runs at close decisions."""
     review = bool(context.suffix)
-    module = {GraphName.gem: gem, GraphName.riveg: riveg}[GraphName(context.graph)]
+    module = {GraphName.gem: gem, GraphName.riveg: riveg, GraphName.mllm: mllm}[GraphName(context.graph)]
     graph = StateGraph(ServedState, context_schema=context, input_schema=Arrival, output_schema=Outcome)
     graph.add_node(arrive)
     graph.add_node(answer)

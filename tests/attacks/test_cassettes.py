@@ -79,7 +79,7 @@ def dumped(rows: list[Any]) -> bytes:
     return b"".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for row in rows)
 
 
-@pytest.mark.parametrize(("name", "every"), [("gem", 1), ("demo", 5), ("riveg", 5), ("modern", 5)])
+@pytest.mark.parametrize(("name", "every"), [("gem", 1), ("demo", 5), ("riveg", 5), ("modern", 5), ("mllm", 3)])
 def test_cassette_with_any_changed_line_field_raises_e401(tmp_path: Path, name: str, every: int) -> None:
     """Every field of one cassette; each fifth of the others, to save time (all passed once, docs/reliability.md)."""
     tape = tmp_path / "tape"
@@ -100,7 +100,7 @@ def test_cassette_with_any_changed_line_field_raises_e401(tmp_path: Path, name: 
     assert outcome(tape) == Exit.DONE
 
 
-@pytest.mark.parametrize("name", ["demo", "gem", "riveg", "modern"])
+@pytest.mark.parametrize("name", ["demo", "gem", "riveg", "modern", "mllm"])
 def test_cassette_with_any_changed_manifest_field_is_refused(tmp_path: Path, name: str) -> None:
     tape = tmp_path / "tape"
     shutil.copytree(CASSETTES / name, tape)

@@ -6,7 +6,7 @@ right form, counts everything else, and invents nothing.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from namepin.tools.extractor.frames import BoxFrame
@@ -42,12 +42,14 @@ class AnswerItem:
         label: one of the 4 types.
         fine: one of the 51 types, or None.
         box: the model's own value, unchecked; None where the model says that the name is not in the picture.
+        row: its number in the answer's list, items of another form included.
     """
 
     text: str
     label: str
     fine: str | None
     box: Any = None
+    row: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class Answer:
     more: int = 0
     cut: bool = False
     reasoning: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of items of any form."""
+        return len(self.items) + self.foreign + self.malformed + self.more
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def read_answer(text: str, scheme: Scheme, most: int = 100) -> Answer | None:
     if found is None:
         return None
     rows, cut, reasoning = found
-    items = [_item(row, scheme) for row in rows[:most]]
+    items = [_item(row, scheme, number) for number, row in enumerate(rows[:most])]
     sound = tuple(item for item in items if isinstance(item, AnswerItem))
     return Answer(
         items=sound,
@@ -176,7 +183,7 @@ def _listed(value: Any) -> list[Any] | None:
     return value if not value or any(isinstance(row, dict) and "text" in row for row in value) else None
 
 
-def _item(row: Any, scheme: Scheme) -> AnswerItem | Literal["foreign", "malformed"]:
+def _item(row: Any, scheme: Scheme, number: int) -> AnswerItem | Literal["foreign", "malformed"]:
     if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not isinstance(row.get("type"), str):
         return "malformed"
     typed = read_type(row["type"], scheme)
@@ -184,7 +191,7 @@ def _item(row: Any, scheme: Scheme) -> AnswerItem | Literal["foreign", "malforme
         return "foreign"
     box = row.get("box")
     absent = box is None or box is False or box == [] or (isinstance(box, str) and box.strip().casefold() in _ABSENT)
-    return AnswerItem(row["text"], *typed, None if absent else box)
+    return AnswerItem(row["text"], *typed, None if absent else box, number)
 
 
 def read_type(name: str, scheme: Scheme) -> tuple[str, str | None] | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from namepin.tools.geometry import Rectangle, clip_box
-from namepin.tools.grounder.qwen_boxes import Frame, Size, box_numbers, in_picture
+from namepin.tools.llm.box_frames import Frame, Size, box_numbers, in_picture
 from namepin.tools.types import Box
 
 

@@ -1,10 +1,11 @@
 """From a parsed answer to the tool's result: aligned mentions, boxes in pixels, and warnings of what is left out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from namepin.tools.extractor.align import Alignment, align
 from namepin.tools.extractor.answer import Answer, AnswerItem
 from namepin.tools.extractor.frames import BoxFrame
+from namepin.tools.extractor.scores import ItemScore
 from namepin.tools.interfaces import Extracted, ExtractRequest, Place
 from namepin.tools.text import tweet_tokens
 from namepin.tools.types import Mention, Notice, token_offsets
@@ -12,7 +13,13 @@ from namepin.tools.types import Mention, Notice, token_offsets
 NOT_IN_TEXT, FOREIGN, BAD_BOX, INCOMPLETE = "W160", "W161", "W162", "W163"
 
 
-def extracted(request: ExtractRequest, answer: Answer, frame: BoxFrame | None, tool: str) -> Extracted:
+def extracted(
+    request: ExtractRequest,
+    answer: Answer,
+    frame: BoxFrame | None,
+    tool: str,
+    scores: Sequence[ItemScore] | None = None,
+) -> Extracted:
     """The mentions and places that an answer stands for. Nothing in it is outside the post's text or picture.
 
     Args:
@@ -20,14 +27,17 @@ def extracted(request: ExtractRequest, answer: Answer, frame: BoxFrame | None, t
         answer: the parsed answer.
         frame: how the model counts in the post's picture; None without a picture.
         tool: the tool's name, for the warnings.
+        scores: one per item of the answer, by `AnswerItem.row`.
     """
     tokens = request.tokens or tweet_tokens(request.text)
     offsets = token_offsets(request.text, tokens)
     aligned = align(answer.items, tokens)
+    scored = [scores[item.row] if scores else None for _, item in aligned.placed]
     mentions = tuple(
-        _mention(index, request.text, offsets, span, item) for index, (span, item) in enumerate(aligned.placed)
+        _mention(index, request.text, offsets, span, item, score)
+        for index, ((span, item), score) in enumerate(zip(aligned.placed, scored, strict=True))
     )
-    places = tuple(_place(item, frame) for _, item in aligned.placed)
+    places = tuple(_place(item, frame, score) for (_, item), score in zip(aligned.placed, scored, strict=True))
     unusable = sum(bool(place.groundable) and place.box is None for place in places)
     notices = tuple(
         Notice(code=code, tool=tool, message=message) for code, message in _warnings(answer, aligned, unusable)
@@ -36,7 +46,12 @@ def extracted(request: ExtractRequest, answer: Answer, frame: BoxFrame | None, t
 
 
 def _mention(
-    index: int, text: str, offsets: tuple[tuple[int, int], ...], span: tuple[int, int], item: AnswerItem
+    index: int,
+    text: str,
+    offsets: tuple[tuple[int, int], ...],
+    span: tuple[int, int],
+    item: AnswerItem,
+    score: ItemScore | None,
 ) -> Mention:
     start, end = offsets[span[0]][0], offsets[span[1] - 1][1]
     return Mention(
@@ -47,15 +62,16 @@ def _mention(
         token_span=span,
         label=item.label,
         fine_label=item.fine,
+        scores={item.fine or item.label: score.type} if score else {},
     )
 
 
-def _place(item: AnswerItem, frame: BoxFrame | None) -> Place:
+def _place(item: AnswerItem, frame: BoxFrame | None, score: ItemScore | None) -> Place:
     if frame is None:
         return Place()
     if item.box is None:
-        return Place(groundable=False)
-    return Place(groundable=True, box=frame.to_pixels(item.box))
+        return Place(groundable=False, score=score.present if score else None)
+    return Place(groundable=True, score=score.present if score else None, box=frame.to_pixels(item.box))
 
 
 def _warnings(answer: Answer, aligned: Alignment, unusable: int) -> Iterator[tuple[str, str]]:

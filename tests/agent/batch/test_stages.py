@@ -54,7 +54,7 @@ def without_fingerprint(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "fingerprint"} for row in rows]
 
 
-@pytest.mark.parametrize("profile", ["gem", "riveg", "modern", "starter"])
+@pytest.mark.parametrize("profile", ["gem", "riveg", "modern", "mllm", "starter"])
 def test_stages_of_profile_list_roles_in_graph_order(profile: str) -> None:
     settings = load_settings(profile, assignments=["knowledge.model=m"], environment={})
     stages = stages_of(settings)

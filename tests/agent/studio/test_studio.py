@@ -156,7 +156,7 @@ def test_studio_chat_with_address_or_planted_state_ignores_it(client: Any) -> No
 
 def test_studio_assistants_expose_schemas_and_drawing(client: Any) -> None:
     ids = {assistant["graph_id"]: assistant["assistant_id"] for assistant in client.assistants.search()}
-    assert set(ids) == {"gem", "riveg", "gem-review", "riveg-review", "chat"}
+    assert set(ids) == {"gem", "riveg", "mllm", "gem-review", "riveg-review", "mllm-review", "chat"}
     schemas = client.assistants.get_schemas(ids["gem"])
     assert schemas["input_schema"]["required"] == ["post"] and set(schemas["context_schema"]["properties"]) == {"gamma"}
     nodes = {node["id"] for node in client.assistants.get_graph(ids["riveg"])["nodes"]}

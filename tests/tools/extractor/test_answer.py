@@ -19,9 +19,9 @@ from namepin.tools.extractor.frames import BoxFrame
 from namepin.tools.extractor.prompt import extract_question
 from namepin.tools.extractor.result import extracted
 from namepin.tools.geometry import box_iou, inside_picture
-from namepin.tools.grounder.qwen_boxes import Frame
 from namepin.tools.interfaces import Extracted, ExtractRequest
 from namepin.tools.labels import COARSE4, FINE51
+from namepin.tools.llm.box_frames import Frame
 from namepin.tools.types import ImageRef
 
 ADA = '{"text": "Ada", "type": "PER", "box": null}'

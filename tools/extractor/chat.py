@@ -1,0 +1,111 @@
+"""The extractor on a server: one question per post to a chat model that sees pictures, such as Qwen-VL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+
+from namepin.tools.errors import ToolUnavailable
+from namepin.tools.extractor.answer import Answer, answer_schema, read_answer
+from namepin.tools.extractor.config import ChatExtractorConfig, ListGuide
+from namepin.tools.extractor.frames import BoxFrame
+from namepin.tools.extractor.prompt import EXTRACTOR_DIGEST, REPAIR, SYSTEM, WRAPPED, extract_question
+from namepin.tools.extractor.result import extracted
+from namepin.tools.extractor.scores import item_scores
+from namepin.tools.interfaces import Extracted, ExtractRequest
+from namepin.tools.labels import SCHEMES
+from namepin.tools.llm.box_frames import resize_for_model, shown_size
+from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair, total_tokens
+from namepin.tools.llm.client import Ask, Reply
+from namepin.tools.llm.content import data_url, picture_and_text
+from namepin.tools.media import Media, picture
+from namepin.tools.types import Notice
+
+
+class ChatExtractor(CachedChatTool[ExtractRequest, Extracted]):
+    """Asks a chat model one question per post (`Extractor`). Answers are cached on disk.
+
+    Raises:
+        NamepinError: E310, E311 where the client cannot start (`ChatClient`).
+    """
+
+    name: ClassVar[str] = "extractor"
+    decides: ClassVar[frozenset[str]] = frozenset(
+        {"scheme", "guide", "logprobs", "min_pixels", "max_pixels", "max_post", "max_entities"}
+    )
+    prompt_digest: ClassVar[str] = EXTRACTOR_DIGEST
+
+    def __init__(self, config: ChatExtractorConfig) -> None:
+        super().__init__(config, Extracted)
+        self.config = config
+        self._settings |= {"frame": config.counts, "factor": config.multiple}
+
+    def run(self, requests: Sequence[ExtractRequest], media: Media) -> list[Extracted]:
+        """Mentions and places of every post; equal posts are asked about once.
+
+        Raises:
+            NamepinError: E120 when `media` lacks the picture.
+            ToolUnavailable: when one question fails after all retries, or gets two answers without a list; the other
+                answers are then in the cache.
+        """
+
+        async def find(ask: Ask, request: ExtractRequest) -> Extracted:
+            return await self._extract(ask, request, media)
+
+        return self.answers(find, requests)
+
+    async def _extract(self, ask: Ask, request: ExtractRequest, media: Media) -> Extracted:
+        config, frame = self.config, self.frame(request)
+        extra: dict[str, Any] = {"logprobs": True, "top_logprobs": 5} if config.logprobs else {}
+        extra |= constrain_list(config.guide, SCHEMES[config.scheme])
+
+        def read(reply: Reply) -> tuple[Answer, Reply] | Unusable:
+            answer = read_answer(reply.text, config.scheme, config.max_entities)
+            return Unusable(reply.text) if answer is None else (answer, reply)
+
+        found, replies = await ask_with_repair(ask, self.prompt(request, media), read, lambda _: REPAIR, extra=extra)
+        if isinstance(found, Unusable):
+            what = f"answered {found[:60]!r}, no list of names"
+            raise ToolUnavailable(self.name, what, mend="set another guide or model")
+        answer, reply = found
+        result = extracted(request, answer, frame, self.name, item_scores(reply.tokens, answer.rows))
+        asked, said = total_tokens(replies)
+        notices = (*self._notices(request), *result.notices)
+        return result.model_copy(update={"prompt_tokens": asked, "completion_tokens": said, "notices": notices})
+
+    def frame(self, request: ExtractRequest) -> BoxFrame | None:
+        """How the model counts in the request's picture; None without a picture."""
+        if request.image is None:
+            return None
+        config, size = self.config, (request.image.width, request.image.height)
+        shown_at = shown_size(size, config.multiple, config.min_pixels, config.max_pixels)
+        return BoxFrame(config.counts, shown_at, size)
+
+    def prompt(self, request: ExtractRequest, media: Media) -> list[BaseMessage]:
+        """The conversation about a request."""
+        config = self.config
+        asked = extract_question(request.text[: config.max_post], config.scheme, self.frame(request))
+        if config.guide == "json_schema":
+            asked = f"{asked}\n{WRAPPED}"
+        if request.image is None:
+            return [SystemMessage(SYSTEM), HumanMessage(asked)]
+        pixels = picture(request.image, media)
+        shown = resize_for_model(pixels, config.multiple, config.min_pixels, config.max_pixels)
+        return [SystemMessage(SYSTEM), HumanMessage(picture_and_text(data_url(shown, max(shown.size)), asked))]
+
+    def _notices(self, request: ExtractRequest) -> tuple[Notice, ...]:
+        left = len(request.text) - self.config.max_post
+        message = f"the last {left} characters of the post were not read"
+        return (Notice(code="W164", tool=self.name, message=message),) if left > 0 else ()
+
+
+def constrain_list(guide: ListGuide, types: Sequence[str]) -> Mapping[str, Any]:
+    """The part of a request's body that allows only lists of the right form."""
+    if guide == "none":
+        return {}
+    if guide == "structured_outputs":
+        return {"structured_outputs": {"json": answer_schema(types, wrapped=False)}}
+    if guide == "guided_json":
+        return {"guided_json": answer_schema(types, wrapped=False)}
+    named = {"name": "entities", "strict": True, "schema": answer_schema(types, wrapped=True)}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
