@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from namepin.agent.config.build import live_calls, policy, prices
+from namepin.agent.config.build import TOGETHER, batched_calls, live_calls, policy, prices
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready, split_picture
 from namepin.agent.render.html import About
 from namepin.agent.result import Result
 from namepin.agent.tracing.runs import is_traced, run_config
-from namepin.graphs.calls import Calls
+from namepin.graphs.batched_calls import MEMBER, Member, PostGroup
+from namepin.graphs.calls import Calls, LiveCalls
 from namepin.graphs.context import Context
 from namepin.graphs.recording.recorder import Recorder
 from namepin.graphs.registry import GRAPHS, LOOKERS, ROLES_OF
 from namepin.graphs.run import failed_extraction, stream_post
 from namepin.graphs.step import TOOL_MISSING, StepEvent
 from namepin.graphs.text_nodes import Graph
-from namepin.tools.concurrency import map_ahead, run_sync
+from namepin.tools.concurrency import cut_groups, map_ahead, run_sync
 from namepin.tools.errors import NamepinError
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Notice, Post
@@ -295,28 +296,50 @@ class Namepin:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
-    def batch(self, posts: Iterable[AnyPost], *, at_once: int = 4, min_score: float = 0.0) -> Iterator[Result]:
+    def batch(
+        self, posts: Iterable[AnyPost], *, at_once: int = 16, together: int = TOGETHER, min_score: float = 0.0
+    ) -> Iterator[Result]:
         """One result per post, in input order. A failed post gives `status="failed"`, never an exception.
 
         Args:
-            posts: read lazily, at most `at_once` ahead; a Hugging Face data set serves, too.
-            at_once: number of posts processed at a time.
+            posts: read lazily, two groups at a time; a Hugging Face data set serves, too.
+            at_once: largest number of posts with pictures in a group.
+            together: largest number of posts in a group. Its posts share the tagger's calls.
             min_score: as `extract`.
 
         Raises:
             NamepinError: E21x, E30x when a required tool cannot start; E10x when an item is not a post at all.
         """
-        self.load()  # a tool that cannot start ends the batch, not each post
+        calls = self.load().calls  # a tool that cannot start ends the batch, not each post
+        own = batched_calls(self.settings, calls.tools) if isinstance(calls, LiveCalls) else None
+        pin = Namepin(self.settings, own, tags=self.tags) if own else self
 
-        def one(item: tuple[Post, Picture | None]) -> Result:
-            post, picture = item
+        def has_picture(item: tuple[Post, Picture | None]) -> bool:
+            return item[1] is not None or item[0].image is not None
+
+        async def one(post: Post, picture: Picture | None, member: Member) -> Result:
+            MEMBER.set(member)  # in this task's own context
             try:
-                return self.extract(post, picture, min_score=min_score)
+                heavy = has_picture((post, picture))
+                prepared = await asyncio.to_thread(pin.ready, post, picture) if heavy else pin.ready(post)
+                return await pin.aextract(prepared, min_score=min_score)
             except Exception as error:  # one post never ends a batch
                 return self._result(self.failed_extraction(post, error), None, 0.0)
+            finally:
+                member.leave()
 
-        split = map(split_picture, posts)
-        yield from map_ahead(one, ((as_post(post), picture) for post, picture in split), at_once)
+        async def all_of(group: list[tuple[Post, Picture | None]]) -> list[Result]:
+            shared = PostGroup(len(group))
+            return await asyncio.gather(*(one(*item, Member(shared, n)) for n, item in enumerate(group)))
+
+        items = ((as_post(post), picture) for post, picture in map(split_picture, posts))
+        groups = cut_groups(items, together, heavy=has_picture, most_heavy=at_once)
+        try:
+            for results in map_ahead(lambda group: asyncio.run(all_of(group)), groups, 2):
+                yield from results
+        finally:
+            if own:
+                own.close()
 
     def failed_extraction(self, post: Post, error: Exception) -> Extraction:
         """The result of a batch for a post that failed with `error`."""

@@ -1,10 +1,10 @@
-"""Micro-batching: each tool answers the requests of several posts in one call.
+"""Calls for many posts: tools compute in threads of their own, and a group of posts shares one call per tool.
 
-One thread per tool takes the queued requests, up to a bound, and calls the tool once. By default it does not wait for
-more requests: the next batch gathers while the tool computes. A batch is the oldest request and the requests nearest
-to it in length, so that there is little padding. A slow tool (a language model's server) delays only the posts that
-need it. Its queue is bounded; callers block while it is full. When a batch fails, each of its requests is tried alone,
-so that one bad request does not fail the others.
+Each tool has threads that take jobs from its queue. A job is one request or, for a tool that gains from it, the
+requests of a whole group of posts (`PostGroup`). Who belongs to a group is decided before its posts begin, never by
+which posts happen to wait at the same time. So a repeated run makes the same calls and gets the same bytes. A queue is
+bounded; callers block while it is full. When a group's call fails, each of its requests is tried alone, so that one bad
+request does not fail the others.
 """
 
 import asyncio
@@ -13,13 +13,15 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakSet
 
 from namepin.graphs.calls import AnyTool, TransientFailure, transient_errors
+from namepin.graphs.roles import ROLES
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.llm.usage import Usage, count_usage, current_usage
 from namepin.tools.media import Media
@@ -33,83 +35,119 @@ class _Waiting:
     media: Media
     answer: "Future[Frozen]" = field(default_factory=Future)
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    since: float = field(default_factory=time.monotonic)
     place: "Future[None]" = field(default_factory=Future)
     """Done once the request is in the queue."""
 
-    @property
-    def length(self) -> int:
-        """The size of the request: its characters of text plus its list items."""
-        values = (getattr(self.request, name) for name in type(self.request).model_fields)
-        return sum(len(value) for value in values if isinstance(value, str | tuple))
+
+_Job = list[_Waiting]
+_ORDER = {role: at for at, role in enumerate(ROLES)}
+_LEFT = len(_ORDER)
+
+
+class PostGroup:
+    """Posts that share tool calls. A tool that answers groups gets their requests in one call, in the posts' order.
+
+    Graphs call their roles in one order (`namepin.graphs.roles.ROLES`). So a role's call is made as soon as each post
+    has called that role, called a later one, or left. A further request of a post to the same role, such as a retry, is
+    a call of its own. For one event loop.
+
+    Args:
+        size: number of posts.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._at = [-1] * size
+        self._gathered: dict[str, dict[int, _Waiting]] = {}
+        self._enter: dict[str, Callable[[_Job], None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def arrive(self, post: int, role: str, waiting: _Waiting, enter: Callable[[_Job], None]) -> bool:
+        """Wait for the other posts' requests to this role; False if the request belongs to no shared call."""
+        joins = self._move(post, role)
+        if joins:
+            self._gathered.setdefault(role, {})[post] = waiting
+            self._enter[role] = enter
+        self._call()
+        return joins
+
+    def pass_by(self, post: int, role: str) -> None:
+        """Note a request to a role whose calls are not shared."""
+        self._move(post, role)
+        self._call()
+
+    def leave(self, post: int) -> None:
+        """Note that a post makes no more requests."""
+        self._at[post] = _LEFT
+        self._call()
+
+    def _move(self, post: int, role: str) -> bool:
+        """Note how far a post is. Returns whether it had not yet come to this role."""
+        before, here = self._at[post], _ORDER.get(role, -1)
+        self._at[post] = max(before, here)
+        return here > before
+
+    def _call(self) -> None:
+        slowest = min(self._at)
+        for role in [role for role in self._gathered if _ORDER[role] <= slowest]:
+            requests = self._gathered.pop(role)
+            self._enter[role]([requests[post] for post in sorted(requests)])
+
+
+@dataclass(frozen=True)
+class Member:
+    """A post's place in its group."""
+
+    group: PostGroup
+    post: int
+
+    def leave(self) -> None:
+        """Note that the post makes no more requests."""
+        self.group.leave(self.post)
+
+
+MEMBER: ContextVar[Member | None] = ContextVar("member", default=None)
+"""The current post's place in its group; None for a post whose calls are its own."""
 
 
 class _Line:
     """The bounded queue of one tool. Any thread may enter and take.
 
     Args:
-        room: capacity of the queue; further requests wait outside, in order.
+        room: largest number of jobs in the queue; further jobs wait outside, in order.
     """
 
     def __init__(self, room: int) -> None:
         self._room, self._closed = room, False
-        self._inside: deque[_Waiting] = deque()
-        self._outside: deque[_Waiting] = deque()
+        self._inside: deque[_Job] = deque()
+        self._outside: deque[_Job] = deque()
         self._changed = threading.Condition()
 
-    def enter(self, waiting: _Waiting) -> None:
-        """Put a request into the queue, or behind the others that wait for a place in it."""
+    def enter(self, job: _Job) -> None:
+        """Put a job into the queue, or behind the others that wait for a place in it."""
         with self._changed:
-            self._outside.append(waiting)
+            self._outside.append(job)
             self._let_in()
 
-    def take(self, most: int, wait_s: float) -> list[_Waiting]:
-        """The next batch; empty when the queue is closed and has no requests left.
-
-        Args:
-            most: largest number of requests in a batch.
-            wait_s: how long the first request may wait for the batch to fill, in seconds since it entered.
-        """
+    def take(self) -> _Job | None:
+        """The oldest job, without cancelled requests; None when the queue is closed and empty."""
         with self._changed:
             while True:
-                self._inside = deque(one for one in self._inside if not one.answer.cancelled())
-                self._let_in()
-                if not self._inside:
-                    if self._closed:
-                        return []
-                    self._changed.wait()
-                    continue
-                patience = self._inside[0].since + wait_s - time.monotonic()
-                if len(self._inside) >= most or self._closed or patience <= 0:
-                    return self._next(most)
-                self._changed.wait(patience)
+                while self._inside:
+                    job = [one for one in self._inside.popleft() if not one.answer.cancelled()]
+                    self._let_in()
+                    if job:
+                        return job
+                if self._closed:
+                    return None
+                self._changed.wait()
 
     def close(self) -> None:
-        """Let the threads that take batches end once the queue is empty."""
+        """Let the threads that take jobs end once the queue is empty."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-    def _next(self, most: int) -> list[_Waiting]:
-        first, *others = self._inside
-        if len(others) >= most:
-            others.sort(key=lambda one: abs(one.length - first.length))  # a stable sort: older ones first
-        chosen = {id(one) for one in (first, *others[: most - 1])}
-        batch = [one for one in self._inside if id(one) in chosen]
-        self._inside = deque(one for one in self._inside if id(one) not in chosen)
-        self._let_in()
-        if self._inside:
-            self._changed.notify()  # wake another thread for the requests that remain
-        return batch
-
-    def _let_in(self) -> None:
-        while self._outside and len(self._inside) < self._room:
-            waiting = self._outside.popleft()
-            if waiting.place.set_running_or_notify_cancel():
-                waiting.since = time.monotonic()
-                self._inside.append(waiting)
-                waiting.place.set_result(None)
-                self._changed.notify()
 
     def abandon(self) -> None:
         """Close the queue and drop its requests unanswered."""
@@ -117,6 +155,15 @@ class _Line:
             self._inside.clear()
             self._outside.clear()
         self.close()
+
+    def _let_in(self) -> None:
+        while self._outside and len(self._inside) < self._room:
+            job = [one for one in self._outside.popleft() if one.place.set_running_or_notify_cancel()]
+            if job:
+                self._inside.append(job)
+                for waiting in job:
+                    waiting.place.set_result(None)
+                self._changed.notify()
 
 
 _OPEN: "WeakSet[BatchedCalls]" = WeakSet()
@@ -133,14 +180,14 @@ def _end_threads() -> None:
 
 
 class BatchedCalls:
-    """`Calls` that batch the requests of several posts.
+    """`Calls` of many posts, in threads of each tool. Posts of one group (`MEMBER`) share calls.
 
     Args:
         tools: role -> tool.
-        most: largest number of requests in one batch.
-        wait_s: how long a request may wait for its batch to fill, in seconds. With 0, an idle tool is called at once.
-        room: capacity of each tool's queue. Callers block while it is full; `timeout_s` does not count that time.
-        threads: role -> number of batches that run at the same time; 1 by default. A tool that waits for a server may
+        grouped: roles whose tools get the requests of a whole group in one call; each post calls them once.
+        room: capacity of each tool's queue, in calls. Callers block while it is full; `timeout_s` does not count that
+            time.
+        threads: role -> number of calls that run at the same time; 1 by default. A tool that waits for a server may
             have several.
         timeout_s: a request without an answer after so many seconds counts as a failure of the tool.
     """
@@ -149,13 +196,12 @@ class BatchedCalls:
         self,
         tools: Mapping[str, AnyTool],
         *,
-        most: int = 16,
-        wait_s: float = 0.0,
+        grouped: frozenset[str] = frozenset(),
         room: int = 1024,
         threads: Mapping[str, int] | None = None,
         timeout_s: float = 600.0,
     ) -> None:
-        self.tools, self.most, self.wait_s, self.timeout_s = dict(tools), most, wait_s, timeout_s
+        self.tools, self.grouped, self.timeout_s = dict(tools), grouped, timeout_s
         self._fingerprints = {name: tool.fingerprint for name, tool in self.tools.items()}
         self._lines = {name: _Line(room) for name in self.tools}
         self._threads: list[threading.Thread] = []
@@ -163,7 +209,7 @@ class BatchedCalls:
         for name, tool in self.tools.items():
             for number in range((threads or {}).get(name, 1)):
                 work = threading.Thread(
-                    target=self._work, args=(tool, self._lines[name]), name=f"{name}-{number}", daemon=True
+                    target=_work, args=(tool, self._lines[name]), name=f"{name}-{number}", daemon=True
                 )
                 work.start()
                 self._threads.append(work)
@@ -176,11 +222,10 @@ class BatchedCalls:
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
         """See `Calls.call`. A call that is cancelled while it is queued never reaches the tool."""
         waiting = _Waiting(request, media)
-        self._lines[tool].enter(waiting)
-        answer = asyncio.wrap_future(waiting.answer)
+        answer, place = asyncio.wrap_future(waiting.answer), asyncio.wrap_future(waiting.place)
+        self._enter(tool, waiting)
         try:
-            if not waiting.place.done():
-                await asyncio.wrap_future(waiting.place)
+            await place
             done, _ = await asyncio.wait({answer}, timeout=self.timeout_s)
         except asyncio.CancelledError:
             waiting.answer.cancel()
@@ -210,11 +255,22 @@ class BatchedCalls:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _work(self, tool: AnyTool, line: _Line) -> None:
-        while taken := line.take(self.most, self.wait_s):
-            batch = [one for one in taken if one.answer.set_running_or_notify_cancel()]
-            if batch:
-                _answer(tool, batch)
+    def _enter(self, tool: str, waiting: _Waiting) -> None:
+        """Queue the request with those of its group, or alone."""
+        line, member = self._lines[tool], MEMBER.get()
+        if member is not None:
+            if tool not in self.grouped:
+                member.group.pass_by(member.post, tool)
+            elif member.group.arrive(member.post, tool, waiting, line.enter):
+                return
+        line.enter([waiting])
+
+
+def _work(tool: AnyTool, line: _Line) -> None:
+    while taken := line.take():
+        batch = [one for one in taken if one.answer.set_running_or_notify_cancel()]
+        if batch:
+            _answer(tool, batch)
 
 
 def _answer(tool: AnyTool, batch: list[_Waiting]) -> None:

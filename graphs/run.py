@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
-from langchain_core.runnables.config import RunnableConfig, merge_configs
+from langchain_core.runnables.config import RunnableConfig, merge_configs, var_child_runnable_config
 from langgraph.types import StreamMode
 
 from namepin.graphs.context import Context
@@ -47,11 +47,13 @@ async def stream_post(
         NamepinError: any error of a tool except `ToolUnavailable`.
     """
     fingerprint = context.fingerprint(graph.name)
-    traced: RunnableConfig = {"run_name": graph.name, "metadata": {"post": post.id, "fingerprint": fingerprint}}
+    named: RunnableConfig = {"run_name": graph.name, "metadata": {"post": post.id, "fingerprint": fingerprint}}
+    # A name and metadata are copied at each step, so they are given only to a run that somebody watches.
+    watched = config is not None or var_child_runnable_config.get() is not None
     state = start_state(post, image, notices)
     state["entities"] = [entity.model_dump(mode="json") for entity in entities]
     modes: list[StreamMode] = ["custom", "values"] if progress else ["values"]
-    stream = graph.astream(state, merge_configs(traced, config), context=context, stream_mode=modes)
+    stream = graph.astream(state, merge_configs(named, config) if watched else None, context=context, stream_mode=modes)
     async for mode, chunk in cast(AsyncIterator[tuple[str, Any]], stream):
         if mode == "custom":
             yield chunk

@@ -37,6 +37,39 @@ def map_ahead(work: Callable[[Item], Result], items: Iterable[Item], most: int) 
                 future.cancel()
 
 
+def cut_groups(
+    items: Iterable[Item], size: int, *, heavy: Callable[[Item], bool], most_heavy: int
+) -> Iterator[list[Item]]:
+    """Cut items into consecutive groups. Where a group ends depends only on the items before it.
+
+    Args:
+        items: read lazily, one group at a time.
+        size: largest number of items of a group.
+        heavy: whether an item takes much memory.
+        most_heavy: largest number of such items in a group.
+
+    Raises:
+        Exception: an error of `items`, after the items before it.
+    """
+    group, weight, end = list[Item](), 0, None
+    coming = iter(items)
+    while end is None:
+        try:
+            item = next(coming)
+        except Exception as error:  # StopIteration, too
+            end = error
+            break
+        if len(group) == size or (heavy(item) and weight == most_heavy):
+            yield group
+            group, weight = [], 0
+        group.append(item)
+        weight += heavy(item)
+    if group:
+        yield group
+    if not isinstance(end, StopIteration):
+        raise end
+
+
 def run_sync(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end from synchronous code.
 

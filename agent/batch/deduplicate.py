@@ -1,27 +1,30 @@
 """Repeated posts (retweets, reposts): the same text with the same picture is processed once.
 
-Within a run this holds for the most recent posts. Across runs it needs the results cached on disk.
+It holds within `REACH` rows, also if the run was interrupted between them. Across runs it needs the results cached on
+disk.
 """
 
 import asyncio
 import sys
 import zlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from cachetools import LRUCache
 from pydantic import ValidationError
 
 from namepin.agent.api import Namepin
 from namepin.agent.config.build import policy
 from namepin.agent.posts import Ready
 from namepin.graphs.context import Context
+from namepin.graphs.step import DEGRADING
 from namepin.tools.base import digest
 from namepin.tools.caching.disk import DiskCache, default_cache_dir
 from namepin.tools.types import Extraction, Frozen, Notice
 
-MOST = 4096
-"""Number of remembered posts, the most recently used ones; packed, each takes about 1 KB, or more with masks."""
+REACH = 4096
+"""Largest number of rows between a post and an equal one whose result it reuses; packed, a result takes about 1 KB."""
 _TOGETHER = 64
 """Number of results per disk transaction; a killed run has them in its output, not in the cache."""
 
@@ -67,7 +70,7 @@ class ResultCache:
             "unfilled": sorted(pin.settings.requested),
             "unused": [notice.model_dump(mode="json") for notice in pin.unused],
             # Everything that can change a score's last bits on one machine.
-            "together": getattr(pin.calls, "most", 1),
+            "together": 1,  # see `posts_per_group`
             "threads": torch.get_num_threads() if torch else 0,
         }
         folder = chosen.cache_dir or default_cache_dir() / "posts"
@@ -101,56 +104,109 @@ class ResultCache:
         self._fresh = []
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A post's part in the reuse of results.
+
+    Attributes:
+        key: what its result depends on; None for a post that neither gives nor takes a result.
+        earlier: the coming result of an equal earlier post, packed; None if it is not complete.
+        own: where later equal posts wait for this post's result.
+    """
+
+    key: PostKey | None
+    earlier: "asyncio.Future[bytes | None] | None" = None
+    own: "asyncio.Future[bytes | None] | None" = None
+
+
 class Deduplicator:
     """Results of posts by text, tokens and the picture's bytes. For one event loop.
 
-    Only complete results are reused: a post whose server was down does not affect equal posts.
+    Only complete results are reused: a post whose server was down does not affect equal posts. Which post reuses which
+    result depends only on the rows before it, also after a restart (`seed`).
 
     Args:
-        most: number of remembered posts.
+        reach: largest number of rows between equal posts.
         kept: results of earlier runs.
 
     Attributes:
         saved: number of posts that reused a result.
     """
 
-    def __init__(self, most: int = MOST, kept: ResultCache | None = None) -> None:
+    def __init__(self, reach: int = REACH, kept: ResultCache | None = None) -> None:
         self.kept, self.saved = kept, 0
-        self._recent: LRUCache[str, asyncio.Future[bytes | None]] = LRUCache(most)
+        self._reach = reach
+        self._recent: OrderedDict[str, tuple[int, bytes | None | asyncio.Future[bytes | None]]] = OrderedDict()
 
-    async def extraction(self, ready: Ready, work: Callable[[Ready], Awaitable[Extraction]]) -> Extraction:
+    def claim(self, ready: Ready, row: int) -> Claim:
+        """Decide whether the post of this row reuses a result. Call it in the order of the rows."""
+        if any(notice.code in DEGRADING for notice in ready.notices):
+            return Claim(None)
+        asked, own = PostKey.of(ready), asyncio.get_running_loop().create_future()
+        key = digest(asked.model_dump(mode="json"))
+        _, before = self._recent.get(key, (0, None)) if self._recall(key, row) else (0, own)
+        self._remember(key, row, before)
+        if before is own:
+            return Claim(asked, own=own)
+        if not isinstance(before, asyncio.Future):
+            known = before
+            before = asyncio.get_running_loop().create_future()
+            before.set_result(known)
+        return Claim(asked, earlier=before)
+
+    def seed(self, bare: Ready, row: int, picture: str | None, line: bytes | None) -> None:
+        """Remember a finished row of an earlier run.
+
+        Args:
+            bare: its post without its picture.
+            row: its number.
+            picture: the sha256 of its picture.
+            line: its prediction; None if that is not to be reused.
+        """
+        key = digest(PostKey.of(bare).model_copy(update={"picture": picture}).model_dump(mode="json"))
+        self._remember(key, row, None if line is None else zlib.compress(line, 1))
+
+    async def extraction(
+        self, claim: Claim, ready: Ready, work: Callable[[Ready], Awaitable[Extraction]]
+    ) -> Extraction:
         """The result of an equal post, even if that post is still in progress; else the result of `work`.
 
         Raises:
             Exception: any error of `work`.
         """
-        asked = PostKey.of(ready)
-        key = digest(asked.model_dump(mode="json"))
-        recent = self._recent.get(key)
-        if recent is not None:
-            before = await asyncio.shield(recent)
+        if claim.earlier is not None:
+            before = await asyncio.shield(claim.earlier)
             return await work(ready) if before is None else self._again(_unpack(before), ready)
-        coming = self._recent[key] = asyncio.get_running_loop().create_future()
+        if claim.key is None or claim.own is None:
+            return await work(ready)
         good = None
         try:
-            good = await self.kept.get(asked) if self.kept else None
+            good = await self.kept.get(claim.key) if self.kept else None
             if good is not None:
                 return self._again(good, ready)
             found = await work(ready)
             if found.status == "ok":
                 good = found
                 if self.kept:
-                    self.kept.put(asked, found)
+                    self.kept.put(claim.key, found)
             return found
         finally:
-            coming.set_result(None if good is None else _pack(good))
-            if good is None and self._recent.get(key) is coming:
-                del self._recent[key]
+            claim.own.set_result(None if good is None else _pack(good))
 
     def close(self) -> None:
         """Write all stored results to the disk."""
         if self.kept:
             self.kept.close()
+
+    def _recall(self, key: str, row: int) -> bool:
+        """Whether an equal post is near enough. Forgets the posts that no later row can reach."""
+        while self._recent and next(iter(self._recent.values()))[0] < row - self._reach:
+            self._recent.popitem(last=False)
+        return key in self._recent
+
+    def _remember(self, key: str, row: int, result: "bytes | None | asyncio.Future[bytes | None]") -> None:
+        self._recent[key] = (row, result)
+        self._recent.move_to_end(key)
 
     def _again(self, before: Extraction, ready: Ready) -> Extraction:
         self.saved += 1

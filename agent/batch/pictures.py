@@ -4,7 +4,7 @@ The input's hash covers only a picture's name. A prediction has the sha256 of th
 again. Dates and sizes would give false alarms after a copy, and miss an edit that keeps them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +20,32 @@ _AT_ONCE = 8
 """Number of files read at a time."""
 
 
-def check_finished(source: Source, folder: Path, rows: int, max_pixels: int) -> None:
+def check_finished(
+    source: Source,
+    folder: Path,
+    rows: int,
+    max_pixels: int,
+    on_finished: Callable[[Row, dict[str, Any]], None] = lambda row, found: None,
+) -> None:
     """Compare the first `rows` rows of the input, and their pictures, with the folder's results.
 
-    Pictures of failed posts and pictures that timed out are not compared.
+    Pictures of failed posts and pictures that timed out are not compared. `on_finished` is called with each post and
+    its prediction, in the order of the rows.
 
     Raises:
         NamepinError: E502 for the first row whose line is missing or belongs to another row, and for the first picture
             that has changed, disappeared or appeared.
     """
 
-    def change(pair: tuple[Row, dict[str, Any]]) -> tuple[Row, str]:
-        return pair[0], picture_change(*pair, max_pixels)
+    def change(pair: tuple[Row, dict[str, Any]]) -> tuple[Row, dict[str, Any], str]:
+        return *pair, picture_change(*pair, max_pixels)
 
-    for row, what in map_ahead(change, finished_posts(source, folder, rows), _AT_ONCE):
+    for row, found, what in map_ahead(change, finished_posts(source, folder, rows), _AT_ONCE):
         if what:
             mend = "restore it; or add --repair, which processes its row again; or choose another --out"
             name = (row.post and row.post.image) or row.where
             raise NamepinError("E502", f"the picture of a finished post {what}", where=name, mend=mend)
+        on_finished(row, found)
 
 
 def picture_change(row: Row, prediction: Mapping[str, Any], max_pixels: int) -> str:

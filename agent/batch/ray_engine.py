@@ -1,8 +1,8 @@
 """The Ray engine: the stages of `namepin.agent.batch.stages` as actor pools of Ray Data, on one machine or a cluster.
 
-One task streams the input and cuts it into chunks of posts. Each stage maps chunks. The driver, which runs the command,
-writes them in order into the same kind of folder as the local engine. Ray restarts a dead actor, reader or node and
-repeats its chunk. Results do not depend on the place or the number of attempts.
+One task streams the input and cuts it into chunks of whole groups of posts. Each stage maps chunks. The driver, which
+runs the command, writes them in order into the same kind of folder as the local engine. Ray restarts a dead actor,
+reader or node and repeats its chunk. Results do not depend on the place or the number of attempts.
 """
 
 import logging
@@ -15,17 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from namepin.agent.api import Namepin
 from namepin.agent.batch.local_engine import identity_of
 from namepin.agent.batch.out_folder import OutFolder
-from namepin.agent.batch.source import Row, Source
+from namepin.agent.batch.source import Source
 from namepin.agent.batch.stages import Passage, Stage, StageWorker, stages_of
-from namepin.agent.batch.writing import Progress, Writing, rows_left
-from namepin.agent.config.build import policy
+from namepin.agent.batch.writing import Progress, RowGroup, Writing, row_groups
+from namepin.agent.config.build import TOGETHER, policy, posts_per_group
 from namepin.agent.config.settings import Settings
 from namepin.tools.base import digest
 from namepin.tools.deprecations import hide_foreign_deprecations
@@ -52,7 +51,7 @@ def run_ray(
     *,
     address: str | None = None,
     at_once: int = 16,
-    together: int = 1,
+    together: int = TOGETHER,
     limit: int | None = None,
     repair: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -64,8 +63,8 @@ def run_ray(
         source: the input; on a cluster, a path that every node has.
         out: the output folder on this machine.
         address: address of a running cluster; None for RAY_ADDRESS or, without it, a new Ray on this machine.
-        at_once: number of posts of a chunk in the graph at a time.
-        together: number of requests that a tool gets at once.
+        at_once: number of a chunk's posts with pictures in progress at a time.
+        together: largest number of posts that share tool calls.
         limit: number of input rows after which to stop.
         repair: continue with a damaged folder, and keep the rows whose lines are whole.
         on_progress: called after each row.
@@ -80,8 +79,9 @@ def run_ray(
         _cluster(address, settings),
         Writing(folder, settings.images.max_pixels, source, limit, on_progress, None) as writing,
     ):
-        left = partial(rows_left, source, folder.done, limit, writing.usable.rows)
-        passages = _passages(settings, left, at_once, together)
+        size = posts_per_group(settings, together)
+        left = partial(row_groups, source, size, at_once, folder.done, limit, writing.usable.rows)
+        passages = _passages(settings, left, at_once)
         decides = {"graph": pin.graph.name, "policy": policy(settings).model_dump(mode="json")}
         fingerprint: str | None = None
         with _stopping() as stop:
@@ -93,6 +93,8 @@ def run_ray(
                 if mine != fingerprint:
                     mend = "install the same release, weights and settings on every node"
                     raise NamepinError("E303", "the nodes have different tools or weights", mend=mend)
+                if not passage.due:
+                    continue
                 found = passage.extraction and passage.extraction.model_copy(update={"fingerprint": fingerprint})
                 writing.put(passage.row(), found, passage.failure)
                 if stop.is_set():
@@ -101,14 +103,12 @@ def run_ray(
         return writing.progress, stop.is_set()
 
 
-def _passages(
-    settings: Settings, rows_left: Callable[[], Iterator[Row]], at_once: int, together: int
-) -> Iterator[Passage]:
-    """The results of the remaining rows, in order."""
+def _passages(settings: Settings, row_groups: Callable[[], Iterator[RowGroup]], at_once: int) -> Iterator[Passage]:
+    """The results of the groups with remaining rows, in order."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
-    if next(rows_left(), None) is None:
+    if not any(group.due for group in row_groups()):
         return
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
@@ -118,8 +118,14 @@ def _passages(
 
     def read(_: Any) -> Iterator[Any]:
         os.chdir(folder)
-        rows = rows_left()
-        while chunk := [Passage.of(row) for row in islice(rows, pools.chunk)]:
+        chunk: list[Passage] = []
+        for number, group in enumerate(row_groups()):
+            if group.due:
+                chunk += [Passage.of(row, number, row.number in group.due) for row in group.rows]
+            if len(chunk) >= pools.chunk:
+                yield _table([chunk])
+                chunk = []
+        if chunk:
             yield _table([chunk])
 
     dataset: ray.data.Dataset = ray.data.from_items([{"item": 0}], override_num_blocks=1)
@@ -131,7 +137,7 @@ def _passages(
         pool = pools.of(stage.kind)
         dataset = dataset.map_batches(
             _Actor,
-            fn_constructor_args=(settings, stage, at_once, together, folder),
+            fn_constructor_args=(settings, stage, at_once, folder),
             batch_size=1,
             batch_format="pyarrow",
             num_cpus=pool.cpus,
@@ -161,12 +167,12 @@ def _chunks(table: Any) -> list[list[Passage]]:
 class _Actor:
     """A process of a stage, started by Ray."""
 
-    def __init__(self, settings: Settings, stage: Stage, at_once: int, together: int, folder: str) -> None:
+    def __init__(self, settings: Settings, stage: Stage, at_once: int, folder: str) -> None:
         hide_foreign_deprecations()
         os.chdir(folder)  # paths are relative as on the command line
         self.refused: NamepinError | None = None
         try:
-            self.worker = StageWorker(settings, stage, together, at_once)
+            self.worker = StageWorker(settings, stage, at_once)
         except NamepinError as error:  # Ray would restart a dead actor again and again
             self.refused = error
 

@@ -7,16 +7,20 @@ run stops and the post is passed on. So graphs need no code for stages, and the 
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from itertools import groupby
+from typing import Any, Literal, cast
 
 from namepin.agent.api import Namepin
 from namepin.agent.batch.local_engine import decode_row
 from namepin.agent.batch.source import Row
-from namepin.agent.config.build import batched_calls
+from namepin.agent.batch.writing import has_picture
+from namepin.agent.config.build import batched_calls, build_tools
 from namepin.agent.config.settings import Settings
 from namepin.agent.posts import Ready
+from namepin.graphs.batched_calls import MEMBER, Member, PostGroup
 from namepin.graphs.calls import Calls
 from namepin.graphs.recording.cassette import Call, PostLine, PostRecord, call_key
 from namepin.graphs.recording.recorder import RecordingCalls
@@ -66,6 +70,8 @@ class Passage:
         post: the row's post; None if the row is not a post.
         failure: the reason why the row is not a post, or why its post failed.
         picture: the row's picture.
+        group: number of the group of rows that it shares tool calls with.
+        due: whether the row is to be written; False for a finished row of a group that is processed again.
         ready: the post with its cleaned text, after the first stage.
         image: its picture by content.
         notices: warnings from the preparation.
@@ -83,6 +89,8 @@ class Passage:
     post: Post | None
     failure: NamepinError | None = None
     picture: bytes | None = None
+    group: int = 0
+    due: bool = True
     ready: Post | None = None
     image: ImageRef | None = None
     notices: tuple[Notice, ...] = ()
@@ -95,9 +103,9 @@ class Passage:
     refused: NamepinError | None = None
 
     @classmethod
-    def of(cls, row: Row) -> "Passage":
+    def of(cls, row: Row, group: int = 0, due: bool = True) -> "Passage":
         """A row before its first stage."""
-        return cls(row.number, row.where, row.post, row.error, row.picture)
+        return cls(row.number, row.where, row.post, row.error, row.picture, group, due)
 
     def row(self) -> Row:
         """The row again."""
@@ -141,30 +149,42 @@ class StageWorker:
     Args:
         settings: the whole profile.
         stage: the stage of this process.
-        together: like `most` of `namepin.agent.config.build.batched_calls`.
-        at_once: number of posts in the graph at a time.
+        at_once: number of posts with pictures, or in groups of their own, in progress at a time.
 
     Raises:
         NamepinError: E21x, E30x when a tool of the stage cannot start.
     """
 
-    def __init__(self, settings: Settings, stage: Stage, together: int = 1, at_once: int = 16) -> None:
+    def __init__(self, settings: Settings, stage: Stage, at_once: int = 16) -> None:
         own = {role: settings.tools[role] for role in stage.roles}
         self.stage, self.at_once = stage, at_once
-        self.calls = batched_calls(settings.model_copy(update={"tools": own}), together)
+        self.calls = batched_calls(settings, build_tools(settings.model_copy(update={"tools": own})))
         self.pin = Namepin(settings, self.calls)
 
     def run(self, passages: Sequence[Passage]) -> list[Passage]:
-        """Run the posts through this stage concurrently; returns them in the same order."""
+        """Run the posts through this stage concurrently; returns them in the same order.
+
+        Passages of one group are consecutive, and all are given in one call.
+        """
 
         async def all_of_them() -> list[Passage]:
             turns, decoders = asyncio.Semaphore(self.at_once), asyncio.Semaphore(_DECODERS)
 
-            async def one(passage: Passage) -> Passage:
-                async with turns:
-                    return await self._walk(passage, decoders)
+            async def one(passage: Passage, member: Member) -> Passage:
+                MEMBER.set(member)  # in this task's own context
+                try:
+                    waits = has_picture(passage.row()) or len(member.group) == 1
+                    async with turns if waits else nullcontext():
+                        return await self._walk(passage, decoders)
+                finally:
+                    member.leave()
 
-            return list(await asyncio.gather(*map(one, passages)))
+            walks = list[Coroutine[Any, Any, Passage]]()
+            for _, group in groupby(passages, key=lambda passage: passage.group):
+                together = list(group)
+                shared = PostGroup(len(together))
+                walks += [one(passage, Member(shared, number)) for number, passage in enumerate(together)]
+            return list(await asyncio.gather(*walks))
 
         return asyncio.run(all_of_them())
 

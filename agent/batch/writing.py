@@ -4,15 +4,32 @@ import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from types import TracebackType
+from typing import Any
 
 from namepin.agent.batch.out_folder import OutFolder
 from namepin.agent.batch.pictures import check_finished
 from namepin.agent.batch.repair import UsableLines
 from namepin.agent.batch.source import Row, Source
 from namepin.graphs.run import failed_extraction
+from namepin.tools.concurrency import cut_groups
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Extraction
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Consecutive rows whose posts share tool calls.
+
+    Attributes:
+        rows: the rows.
+        due: numbers of the rows to be written. A group with such a row is processed as a whole; one without is
+            finished.
+    """
+
+    rows: tuple[Row, ...]
+    due: frozenset[int]
 
 
 @dataclass
@@ -50,6 +67,7 @@ class Writing:
         limit: number of input rows after which to stop.
         on_progress: called after each row.
         fingerprint: fingerprint of this run's tools; None if unknown before the first result.
+        on_finished: called with each finished post and its prediction, in the order of the rows.
 
     Attributes:
         progress: progress of the run.
@@ -67,12 +85,13 @@ class Writing:
         limit: int | None,
         on_progress: Callable[[Progress], None],
         fingerprint: str | None,
+        on_finished: Callable[[Row, dict[str, Any]], None] = lambda row, found: None,
     ) -> None:
         if folder.unnamed and fingerprint is None:
             what = "the folder's manifest is damaged, so this engine does not know the tools behind the results"
             mend = "run the same command with --engine local --repair"
             raise NamepinError("E502", what, where=str(folder.folder), mend=mend)
-        check_finished(source, folder.folder, folder.done, max_pixels)
+        check_finished(source, folder.folder, folder.done, max_pixels, on_finished)
         self.usable = UsableLines(folder.folder, source, folder.done, max_pixels, fingerprint or folder.fingerprint)
         self._folder, self._source, self._limit, self._on_progress = folder, source, limit, on_progress
         self._began = time.monotonic()
@@ -89,9 +108,9 @@ class Writing:
         with suppress(OSError):
             self.usable.close()
 
-    def rows_left(self) -> Iterator[Row]:
-        """The rows that need work."""
-        return rows_left(self._source, self._folder.done, self._limit, self.usable)
+    def groups(self, size: int = 1, pictures: int = 1) -> Iterator[RowGroup]:
+        """The input in groups, those that need work and those that are finished; see `row_groups`."""
+        return row_groups(self._source, size, pictures, self._folder.done, self._limit, self.usable)
 
     def put(self, row: Row, extraction: Extraction | None, error: Exception | None) -> None:
         """Write the outcome of the next row that needed work, and report the progress.
@@ -144,13 +163,30 @@ class Writing:
         self._on_progress(self.progress)
 
 
-def rows_left(source: Source, done: int, limit: int | None, usable: Container[int] = ()) -> Iterator[Row]:
-    """The rows that need work: after the first `done`, up to number `limit`, without rows with a reusable line."""
-    for row in source.rows():
-        if limit is not None and row.number > limit:
-            return
-        if row.number > done and row.number not in usable:
-            yield row
+def row_groups(
+    source: Source, size: int, pictures: int, done: int, limit: int | None, usable: Container[int] = ()
+) -> Iterator[RowGroup]:
+    """The input in groups of consecutive rows, up to row `limit`.
+
+    Groups are cut from the first row on, whatever is finished. So a resumed run has the groups of an undisturbed one.
+
+    Args:
+        source: the input.
+        size: largest number of rows of a group.
+        pictures: largest number of pictures of a group.
+        done: number of finished rows.
+        limit: number of the last row; None for all rows.
+        usable: later rows that need no work, since their lines can be reused.
+    """
+    rows = source.rows() if limit is None else takewhile(lambda row: row.number <= limit, source.rows())
+    for group in cut_groups(rows, size, heavy=has_picture, most_heavy=pictures):
+        due = frozenset(row.number for row in group if row.number > done and row.number not in usable)
+        yield RowGroup(tuple(group), due)
+
+
+def has_picture(row: Row) -> bool:
+    """Whether the row has or names a picture."""
+    return row.picture is not None or (row.post is not None and row.post.image is not None)
 
 
 def now() -> str:

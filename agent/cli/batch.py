@@ -37,9 +37,11 @@ class Engine(StrEnum):
 Input = Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, Parquet, or a data set as gmner:ROOT:SPLIT.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Results; the same command resumes there.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this number of input rows.")]
-AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts processed at a time.")]
+AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts with pictures processed at a time.")]
 OnlyFlag = Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")]
-Together = Annotated[int, typer.Option("--together", min=1, max=256, help="Posts per tool call, for a GPU.")]
+Together = Annotated[
+    int | None, typer.Option("--together", min=1, max=256, help="Posts per tool call (64); 1: each post alone.")
+]
 EstimateFlag = Annotated[
     int | None,
     typer.Option("--estimate", min=1, metavar="N", help="Only estimate N such posts: time, tokens, money."),
@@ -61,7 +63,7 @@ def batch(
     limit: Limit = None,
     at_once: AtOnce = 16,
     only: OnlyFlag = None,
-    together: Together = 1,
+    together: Together = None,
     estimate: EstimateFlag = None,
     json: JsonFile = None,
     engine: EngineFlag = Engine.local,
@@ -127,7 +129,7 @@ def _estimate(
     graph: GraphName | None,
     limit: int | None,
     at_once: int,
-    together: int,
+    together: int | None,
     assignments: list[str] | None,
     file: Path | None,
     engine: Engine,

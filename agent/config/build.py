@@ -3,21 +3,29 @@
 import logging
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from namepin.agent.config.backends import BACKENDS
 from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.graphs.batched_calls import BatchedCalls
 from namepin.graphs.calls import LiveCalls
 from namepin.graphs.policy import Policy
+from namepin.graphs.roles import EXPANSION, RERANKER, ROLES, TAGGER
 from namepin.tools.errors import Exit, NamepinError, install_command
 from namepin.tools.llm.config import ChatConfig
 from namepin.tools.llm.usage import Prices
 
 _log = logging.getLogger(__name__)
 
+On = Literal["cores", "gpu", "server"]
+
 SERVER_THREADS = 8
 """Number of requests of a batch that wait for one role's server at a time."""
+TOGETHER = 64
+"""Number of posts that share tool calls; similar lengths among them share a forward pass."""
+_FANNED_OUT = frozenset({RERANKER.name, EXPANSION.name})
 
 
 def build_tool(role: str, chosen: ToolSettings) -> Any:
@@ -65,19 +73,54 @@ def live_calls(settings: Settings) -> LiveCalls:
     return LiveCalls(build_tools(settings))
 
 
-def batched_calls(settings: Settings, most: int) -> BatchedCalls:
+def batched_calls(settings: Settings, tools: Mapping[str, Any] | None = None) -> BatchedCalls:
     """Calls for many posts. Each tool has one thread per core; a tool that waits for a server has more threads.
+
+    A tool that answers groups of posts computes in one thread, which uses all cores.
 
     Args:
         settings: the profile.
-        most: number of requests that a tool gets at once. With 1, a result never depends on the other posts, so a
-            resumed run writes the same bytes. With more, the last bits of a score may differ.
+        tools: its tools, if they are built already.
     """
-    cores = cores_here()
-    tools = build_tools(settings)
-    waits = {role for role, chosen in settings.tools.items() if isinstance(chosen.config, ChatConfig)}
-    threads = {role: SERVER_THREADS if role in waits else cores if most == 1 else 1 for role in tools}
-    return BatchedCalls(tools, most=most, threads=threads)
+    cores, grouped = cores_here(), grouped_roles(settings)
+    tools = build_tools(settings) if tools is None else tools
+    waits = {role for role, chosen in settings.tools.items() if runs_on(chosen.config) == "server"}
+    threads = {role: SERVER_THREADS if role in waits else 1 if role in grouped else cores for role in tools}
+    return BatchedCalls(tools, grouped=grouped & tools.keys(), threads=threads)
+
+
+def grouped_roles(settings: Settings) -> frozenset[str]:
+    """The roles whose tools gain from the requests of several posts: the tagger, and tools on a GPU.
+
+    A role that may be asked several times for one post is left out. So is a tagger on the CPU behind a model's server:
+    its group would wait for the slowest answer, which costs more than the group saves.
+    """
+    grouped, behind_server = set[str](), False
+    for role in (role for role in ROLES if role in settings.tools):
+        on = runs_on(settings.tools[role].config)
+        behind_server = behind_server or on == "server"
+        if role not in _FANNED_OUT and (on == "gpu" or (role == TAGGER.name and not behind_server)):
+            grouped.add(role)
+    return frozenset(grouped)
+
+
+def posts_per_group(settings: Settings, together: int) -> int:
+    """The number of posts that share tool calls: `together`, or 1 where no tool gains from it.
+
+    With the cache of whole results it is 1 as well: a post with a result of an earlier run would leave its group, and
+    so change the last bits of the others' scores.
+    """
+    return together if grouped_roles(settings) and not settings.batch.cache else 1
+
+
+def runs_on(config: BaseModel) -> On:
+    """Where a tool of this config computes: its own `device`, or that of a nested config."""
+    if isinstance(config, ChatConfig):
+        return "server"
+    within = [value for _, value in config if isinstance(value, BaseModel)]
+    if str(getattr(config, "device", "cpu")).startswith("cuda") or any(runs_on(inner) == "gpu" for inner in within):
+        return "gpu"
+    return "cores"
 
 
 def cores_here() -> int:

@@ -101,7 +101,7 @@ class RaySettings(Frozen):
     """`[ray]` of a profile, for `--engine ray`: `--set ray.vision.actors=4 --set ray.vision.gpus=0.5`.
 
     Attributes:
-        chunk: number of posts per task.
+        chunk: least number of posts per task; a task has whole groups of posts (`--together`).
         reader_cpus: CPUs of the task that reads the input.
         text: name recognition on CPUs, or on a GPU with `gpus`.
         vision: tools that process pixels.

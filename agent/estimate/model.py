@@ -5,12 +5,10 @@ runs the graphs, GPUs, the model servers, the threads that wait for servers, or 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
+from namepin.agent.config.build import On
 from namepin.agent.config.sections import EstimateSettings
 from namepin.tools.types import Frozen
-
-On = Literal["cores", "gpu", "server"]
 
 
 class Stage(Frozen):

@@ -13,18 +13,15 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from namepin.agent.api import Namepin
 from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.source import Source
 from namepin.agent.batch.stages import stages_of
-from namepin.agent.config.build import SERVER_THREADS, batched_calls, cores_here
+from namepin.agent.config.build import SERVER_THREADS, TOGETHER, batched_calls, cores_here, runs_on
 from namepin.agent.config.settings import Settings, ToolSettings
-from namepin.agent.estimate.model import Estimate, Hardware, On, Pool, Stage, Work, bounds, estimate
+from namepin.agent.estimate.model import Estimate, Hardware, Pool, Stage, Work, bounds, estimate
 from namepin.graphs.calls import Calls
 from namepin.tools.errors import NamepinError
-from namepin.tools.llm.config import ChatConfig
 from namepin.tools.llm.usage import Usage, count_usage
 from namepin.tools.media import Media
 from namepin.tools.types import Frozen, Post
@@ -83,7 +80,7 @@ def estimate_batch(
     posts: int,
     *,
     at_once: int = 16,
-    together: int = 1,
+    together: int | None = None,
     limit: int | None = None,
     ray: bool = False,
 ) -> tuple[Estimate, Work]:
@@ -95,8 +92,8 @@ def estimate_batch(
         settings: the profile.
         source: the input.
         posts: number of posts of the estimate.
-        at_once: number of posts that the batch would have in progress.
-        together: number of posts that a tool would get at once.
+        at_once: number of posts with pictures that the batch would have in progress.
+        together: number of posts that would share tool calls; None for the batch's default.
         limit: number of rows of the input to draw from.
         ray: whether the machines are nodes of a cluster, with the processes of `settings.ray`.
 
@@ -122,11 +119,13 @@ def estimate_batch(
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         cold = _with_caches_in(settings, Path(folder, "caches"))
-        pin = Namepin(cold, batched_calls(cold, together))
+        pin = Namepin(cold, batched_calls(cold))
         work = measure(pin, first, alone, time.perf_counter() - began)
         correction = 1.0
         if in_batch:
-            correction = rate_of_batch(pin, in_batch, at_once, Path(folder)) / min(bounds(work, here).values())
+            correction = rate_of_batch(pin, in_batch, at_once, together or TOGETHER, Path(folder)) / min(
+                bounds(work, here).values()
+            )
     there = here.model_copy(
         update={
             "machines": chosen.machines,
@@ -211,14 +210,14 @@ def measure(pin: Namepin, first: Sequence[Post], posts: Sequence[Post], loaded_s
     )
 
 
-def rate_of_batch(pin: Namepin, posts: Sequence[Post], at_once: int, folder: Path) -> float:
+def rate_of_batch(pin: Namepin, posts: Sequence[Post], at_once: int, together: int, folder: Path) -> float:
     """Posts per second of the batch's engine, which writes to `folder`."""
     source = folder / "sample.jsonl"
     with source.open("w", encoding="utf-8") as file:
         for post in posts:
             image = str(Path(post.image).absolute()) if post.image else None
             file.write(json.dumps(post.model_dump(mode="json") | {"image": image}) + "\n")
-    progress, _ = run_batch(pin, Source(str(source)), folder / "out", at_once=at_once)
+    progress, _ = run_batch(pin, Source(str(source)), folder / "out", at_once=at_once, together=together)
     return len(posts) / progress.seconds
 
 
@@ -247,7 +246,7 @@ async def _through(pin: Namepin, post: Post) -> tuple[float, bool]:
 
 def _stage(chosen: ToolSettings | None, total: _Sum, posts: int) -> Stage:
     return Stage(
-        on=_on(chosen.config) if chosen else "cores",
+        on=runs_on(chosen.config) if chosen else "cores",
         calls=total.calls / posts,
         cpu_s=total.cpu_s / posts,
         wall_s=total.wall_s / posts,
@@ -255,13 +254,3 @@ def _stage(chosen: ToolSettings | None, total: _Sum, posts: int) -> Stage:
         prompt_tokens=total.prompt_tokens / posts,
         completion_tokens=total.completion_tokens / posts,
     )
-
-
-def _on(config: BaseModel) -> On:
-    """The device in the tool's config or in a nested config."""
-    if isinstance(config, ChatConfig):
-        return "server"
-    within = [value for _, value in config if isinstance(value, BaseModel)]
-    if str(getattr(config, "device", "cpu")).startswith("cuda") or any(_on(inner) == "gpu" for inner in within):
-        return "gpu"
-    return "cores"

@@ -19,7 +19,7 @@ def run(
     engine: Literal["local", "ray"] = "local",
     address: str | None = None,
     at_once: int = 16,
-    together: int = 1,
+    together: int | None = None,
     limit: int | None = None,
     masks: bool = False,
     repair: bool = False,
@@ -33,8 +33,8 @@ def run(
         out: the output folder.
         engine: this process, or a Ray cluster.
         address: address of a running Ray cluster; None starts Ray here.
-        at_once: number of posts processed at a time.
-        together: number of posts that a tool gets at once.
+        at_once: number of posts with pictures processed at a time.
+        together: largest number of posts that share tool calls; None for `namepin.agent.config.build.TOGETHER`.
         limit: number of input rows after which to stop.
         masks: the rows are predictions, which get masks; only the segmenter is built. Local engine only.
         repair: continue with damaged results.
@@ -46,6 +46,9 @@ def run(
     Raises:
         NamepinError: as `namepin.agent.batch.local_engine.run_batch` and `namepin.agent.batch.ray_engine.run_ray`.
     """
+    from namepin.agent.config.build import TOGETHER, batched_calls
+
+    together = together or TOGETHER
     if engine == "ray":
         from namepin.agent.batch.ray_engine import run_ray
 
@@ -62,12 +65,19 @@ def run(
         )
     from namepin.agent.api import Namepin
     from namepin.agent.batch.local_engine import run_batch
-    from namepin.agent.config.build import batched_calls
 
     if masks:
         segmenter = {role: tool for role, tool in settings.tools.items() if role == "segmenter"}
         settings = settings.model_copy(update={"tools": segmenter})
-    pin = Namepin(settings, batched_calls(settings, together))
+    pin = Namepin(settings, batched_calls(settings))
     return run_batch(
-        pin, source, out, at_once=at_once, limit=limit, masks=masks, repair=repair, on_progress=on_progress
+        pin,
+        source,
+        out,
+        at_once=at_once,
+        together=together,
+        limit=limit,
+        masks=masks,
+        repair=repair,
+        on_progress=on_progress,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from namepin.agent.api import Namepin
-from namepin.agent.config.build import build_tools, policy
+from namepin.agent.config.build import batched_calls, build_tools, policy
 from namepin.agent.config.settings import Settings
 from namepin.agent.render.saved_results import read_saved
 from namepin.evals.datasets.gold import Dataset
@@ -93,7 +93,8 @@ def predict_with(
     """
     # A tool that cannot start fails here, before the run begins.
     present = pin.settings.match.unknown == "present"
-    counted = CountedCalls(pin.calls)
+    calls = pin.calls
+    counted = CountedCalls(batched_calls(pin.settings, calls.tools) if isinstance(calls, LiveCalls) else calls)
     pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
     if saved is None:
         return replace(through(dataset, pin.batch, done).read_unknown_as(present), tool_tokens=counted.tokens)
@@ -103,16 +104,21 @@ def predict_with(
     def resumed(posts: Sequence[Post]) -> Iterator[Extraction]:
         try:
             with saved.open("a", encoding="utf-8") as file:
-                for post in posts:
-                    before = saved_results.get(post.id)
-                    if before and before.tokens == post.tokens:
-                        yield before
-                        continue
-                    for extraction in pin.batch([post]):
-                        file.write(extraction.to_json() + "\n")
+                before = [_result_of(post, saved_results) for post in posts]
+                fresh = pin.batch([post for post, found in zip(posts, before, strict=True) if found is None])
+                for found in before:
+                    if found is None:
+                        found = next(fresh)
+                        file.write(found.to_json() + "\n")
                         file.flush()
-                        yield extraction
+                    yield found
         except OSError as error:
             raise NamepinError("E500", f"cannot write {str(saved)!r}: {error.strerror}") from error
 
     return replace(through(dataset, resumed, done).read_unknown_as(present), tool_tokens=counted.tokens)
+
+
+def _result_of(post: Post, saved: Mapping[str, Extraction]) -> Extraction | None:
+    """The saved result of a post with these tokens."""
+    found = saved.get(post.id)
+    return found if found and found.tokens == post.tokens else None

@@ -1,4 +1,4 @@
-"""Batched calls: answered together, failing alone, hung tools and cancelled waits."""
+"""Batched calls: answered by groups, failing alone, hung tools and cancelled waits."""
 
 import asyncio
 import threading
@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from namepin.graphs.batched_calls import BatchedCalls
+from namepin.graphs.batched_calls import MEMBER, BatchedCalls, Member, PostGroup
 from namepin.graphs.calls import TransientFailure
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.interfaces import Query, TagRequest, Tags, TraceQuery, TraceRequest
 from namepin.tools.media import Media
 from support.scripted_tools import IMAGE, ScriptedTracer
-from support.waiting import PATIENCE_S, wait_until
+from support.waiting import wait_until
 
 
 class Counting:
@@ -40,25 +40,83 @@ async def happens(condition: Callable[[], object]) -> None:
     await asyncio.to_thread(wait_until, condition, "what the test sets off")
 
 
-async def ask(calls: BatchedCalls, tool: Counting, texts: Sequence[str]) -> list[Any]:
-    asked = [asyncio.create_task(calls.call("tagger", TagRequest(text=text), Media())) for text in texts]
+TAGGER = frozenset({"tagger"})
+
+
+async def ask(calls: BatchedCalls, tool: Counting, texts: Sequence[str], size: int | None = None) -> list[Any]:
+    """Ask for each text, as posts of groups of `size`; by default all are one group."""
+    size = size or len(texts)
+    groups = [PostGroup(len(texts[i : i + size])) for i in range(0, len(texts), size)]
+
+    async def one(number: int, text: str) -> Any:
+        MEMBER.set(Member(groups[number // size], number % size))
+        return await calls.call("tagger", TagRequest(text=text), Media())
+
+    asked = [asyncio.create_task(one(number, text)) for number, text in enumerate(texts)]
     await asyncio.sleep(0)  # all are in the line
     tool.gate.set()
     return await asyncio.gather(*asked, return_exceptions=True)
 
 
-def test_batched_calls_group_waiting_requests_and_keep_order() -> None:
+def test_batched_calls_answer_groups_together_and_keep_order() -> None:
     tool = Counting()
-    calls = BatchedCalls({"tagger": tool}, most=8)
-    found = asyncio.run(ask(calls, tool, [str(i) for i in range(12)]))
+    calls = BatchedCalls({"tagger": tool}, grouped=TAGGER)
+    found = asyncio.run(ask(calls, tool, [str(i) for i in range(12)], size=8))
     assert [tags.tokens[0] for tags in found] == [str(i) for i in range(12)]
-    assert sum(tool.sizes) == 12 and max(tool.sizes) == 8
+    assert tool.sizes == [8, 4]
     calls.close()
+
+
+def test_batched_calls_of_ungrouped_tool_or_post_are_made_alone() -> None:
+    tool = Counting()
+    asyncio.run(ask(BatchedCalls({"tagger": tool}), tool, ["a", "b", "c"]))
+    assert tool.sizes == [1, 1, 1]
+
+    async def without_group() -> Any:
+        return await BatchedCalls({"tagger": tool}, grouped=TAGGER).call("tagger", TagRequest(text="d"), Media())
+
+    assert asyncio.run(without_group()).tokens == ("d",) and tool.sizes == [1, 1, 1, 1]
+
+
+def test_post_group_calls_tool_in_post_order_once_every_post_arrived_passed_or_left() -> None:
+    """One post comes late, one leaves early, one skips the tagger; each asks the tagger a second time, alone."""
+    tool, asked = Counting(), list[list[str]]()
+    real = tool.run
+
+    def run(requests: Sequence[Any], media: Media) -> list[Tags]:
+        asked.append([request.text for request in requests])
+        return real(requests, media)
+
+    tool.run = run  # type: ignore[method-assign]
+    tool.gate.set()
+    tracer = ScriptedTracer(delay=lambda: 0.0)
+    calls = BatchedCalls({"tagger": tool, "tracer": tracer}, grouped=TAGGER)
+
+    async def all_of_them() -> None:
+        group = PostGroup(4)
+
+        async def one(number: int, ticks: int) -> None:
+            MEMBER.set(member := Member(group, number))
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            if number == 2:
+                query = TraceQuery(query=Query(text="Ann", label="PER", category="PER"))
+                await calls.call("tracer", TraceRequest(image=IMAGE, queries=(query,)), Media())
+            elif number != 1:
+                await calls.call("tagger", TagRequest(text=f"{number}"), Media())
+                await calls.call("tagger", TagRequest(text=f"{number} again"), Media())
+            member.leave()
+
+        await asyncio.gather(one(0, 30), one(1, 9), one(2, 20), one(3, 0))
+
+    asyncio.run(all_of_them())
+    assert asked[0] == ["0", "3"] and sorted(asked[1:]) == [["0 again"], ["3 again"]]
 
 
 def test_batched_calls_with_one_failing_request_fail_only_that_one() -> None:
     tool = Counting()
-    found = asyncio.run(ask(BatchedCalls({"tagger": tool}), tool, ["a", "bad", "b", "c"]))
+    calls = BatchedCalls({"tagger": tool}, grouped=TAGGER)
+    found = asyncio.run(ask(calls, tool, ["a", "bad", "b", "c"]))
     assert [isinstance(one, ValueError) for one in found] == [False, True, False, False]
     tool = Counting(ConnectionError("http://me:secret@host"))
     [failed] = asyncio.run(ask(BatchedCalls({"tagger": tool}), tool, ["bad"]))
@@ -76,7 +134,7 @@ def test_batched_calls_with_hung_tool_raise_tool_unavailable() -> None:
 
 def test_batched_calls_with_cancelled_wait_skip_its_request() -> None:
     tool = Counting()
-    calls = BatchedCalls({"tagger": tool}, most=1)
+    calls = BatchedCalls({"tagger": tool})
 
     async def leave() -> Any:
         first = asyncio.create_task(calls.call("tagger", TagRequest(text="first"), Media()))
@@ -91,7 +149,7 @@ def test_batched_calls_with_cancelled_wait_skip_its_request() -> None:
 
 
 def test_batched_calls_return_blobs_to_their_post() -> None:
-    calls = BatchedCalls({"tracer": ScriptedTracer(delay=lambda: 0.02)})
+    calls = BatchedCalls({"tracer": ScriptedTracer(delay=lambda: 0.02)}, grouped=frozenset({"tracer"}))
 
     async def both() -> list[set[bytes]]:
         media = [Media(), Media()]
@@ -99,56 +157,21 @@ def test_batched_calls_return_blobs_to_their_post() -> None:
             TraceRequest(image=IMAGE, queries=(TraceQuery(query=Query(text=t, label="PER", category="PER")),))
             for t in ("Ann", "Bo")
         ]
-        await asyncio.gather(*(calls.call("tracer", r, m) for r, m in zip(requests, media, strict=True)))
+        group = PostGroup(2)
+
+        async def one(number: int) -> None:
+            MEMBER.set(Member(group, number))
+            await calls.call("tracer", requests[number], media[number])
+
+        await asyncio.gather(one(0), one(1))
         return [set(m.blobs.values()) for m in media]
 
     assert asyncio.run(both()) == [{b"Ann"}, {b"Bo"}]
 
 
-def test_batched_calls_group_requests_by_length_oldest_first() -> None:
-    tool = Counting()
-    asked: list[list[str]] = []
-    real = tool.run
-
-    def run(requests: Sequence[Any], media: Media) -> list[Tags]:
-        asked.append([request.text for request in requests])
-        return real(requests, media)
-
-    tool.run = run  # type: ignore[method-assign]
-    texts = ["first", "x" * 90, "ab", "y" * 80, "cd", "z" * 70]
-    calls = BatchedCalls({"tagger": tool}, most=3)
-
-    async def busy_then_many() -> list[Any]:
-        first = asyncio.create_task(calls.call("tagger", TagRequest(text="first"), Media()))
-        await happens(lambda: asked)
-        return [*await ask(calls, tool, texts[1:]), await first]
-
-    found = asyncio.run(busy_then_many())
-    assert [tags.tokens[0] for tags in found] == [*texts[1:], "first"]
-    assert asked == [["first"], ["x" * 90, "y" * 80, "z" * 70], ["ab", "cd"]]
-
-
-def test_batched_calls_wait_to_fill_batch_for_bounded_time() -> None:
-    tool = Counting()
-    tool.gate.set()
-
-    async def one_by_one(number: int, wait_s: float) -> None:
-        calls = BatchedCalls({"tagger": tool}, most=3, wait_s=wait_s)
-
-        async def later(after_s: float) -> Any:
-            await asyncio.sleep(after_s)
-            return await calls.call("tagger", TagRequest(text="a"), Media())
-
-        await asyncio.gather(*(later(0.02 * i) for i in range(number)))
-
-    asyncio.run(one_by_one(3, wait_s=PATIENCE_S))
-    asyncio.run(one_by_one(1, wait_s=0.2))
-    assert tool.sizes == [3, 1]
-
-
 def test_batched_calls_with_full_queue_block_further_requests() -> None:
     tool = Counting()
-    calls = BatchedCalls({"tagger": tool}, most=1, room=2)
+    calls = BatchedCalls({"tagger": tool}, room=2)
 
     async def many() -> list[Any]:
         asked = [asyncio.create_task(calls.call("tagger", TagRequest(text=str(i)), Media())) for i in range(9)]
@@ -168,7 +191,7 @@ def test_batched_calls_with_full_queue_block_further_requests() -> None:
 def test_batched_calls_across_threads_lose_no_request() -> None:
     tool = Counting()
     tool.gate.set()
-    calls = BatchedCalls({"tagger": tool}, most=3, threads={"tagger": 4}, room=8, wait_s=0.001)
+    calls = BatchedCalls({"tagger": tool}, threads={"tagger": 4}, room=8)
     answers: list[list[str]] = [[] for _ in range(4)]
 
     def worker(number: int) -> None:
@@ -185,4 +208,4 @@ def test_batched_calls_across_threads_lose_no_request() -> None:
     for thread in threads:
         thread.join()
     assert answers == [[f"{number}-{i}" for i in range(200)] for number in range(4)]
-    assert max(tool.sizes) == 3 and sum(tool.sizes) == 800
+    assert sum(tool.sizes) == 800

@@ -48,7 +48,7 @@ def run(
         OutFolder(out, identity, repair=repair) as folder,
         Writing(folder, PIXELS, source, limit, on_progress, fingerprint) as writing,
     ):
-        for row in writing.rows_left():
+        for row in (row for group in writing.groups() for row in group.rows if row.number in group.due):
             worked.append(row.number)
             if row.post is None:
                 writing.put(row, None, row.error)

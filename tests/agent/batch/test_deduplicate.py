@@ -43,11 +43,13 @@ class Work:
         )
 
 
-def asked(*posts: Ready, most: int = 10) -> tuple[list[str], list[Any], Deduplicator]:
-    work, known = Work(), Deduplicator(most)
+def asked(*posts: Ready) -> tuple[list[str], list[Any], Deduplicator]:
+    work, known = Work(), Deduplicator()
 
     async def main() -> list[Any]:
-        return await asyncio.gather(*(known.extraction(post, work) for post in posts), return_exceptions=True)
+        claims = [known.claim(post, row) for row, post in enumerate(posts, 1)]
+        found = (known.extraction(claim, post, work) for claim, post in zip(claims, posts, strict=True))
+        return await asyncio.gather(*found, return_exceptions=True)
 
     return work.asked, asyncio.run(main()), known
 
@@ -66,14 +68,32 @@ def test_deduplicator_never_reuses_failed_or_degraded_results(first: str) -> Non
     assert names == [first, "b", "c"] and known.saved == 0 and [one.status for one in found[1:]] == ["ok", "ok"]
 
 
-def test_deduplicator_evicts_least_recently_used_beyond_capacity() -> None:
+def test_deduplicator_forgets_posts_beyond_reach_since_their_last_repost() -> None:
     async def main() -> list[str]:
         work, known = Work(), Deduplicator(2)
-        for name, text in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "3"), ("e", "2"), ("f", "3")):
-            await known.extraction(ready(name, text), work)
+        for row, (name, text) in enumerate((("a", "1"), ("b", "2"), ("c", "1"), ("d", "3"), ("e", "1"), ("f", "2")), 1):
+            post = ready(name, text)
+            await known.extraction(known.claim(post, row), post, work)
         return work.asked
 
-    assert asyncio.run(main()) == ["a", "b", "d", "e"], "the least recently used one was forgotten"
+    assert asyncio.run(main()) == ["a", "b", "d", "f"], "row 6 is 4 rows after the other post of its text"
+
+
+def test_deduplicator_with_finished_rows_claims_as_undisturbed_run() -> None:
+    """Rows 1 and 2 are of an earlier run: the first is reused, the second, which was degraded, is not."""
+
+    async def main() -> tuple[list[str], list[Extraction]]:
+        work, known = Work(), Deduplicator()
+        line = (await work(ready("a", "1"))).to_json().encode()
+        known.seed(ready("a", "1"), 1, None, line)
+        known.seed(ready("b", "2"), 2, None, None)
+        posts = [ready("c", "1"), ready("d", "2")]
+        claims = [known.claim(post, row) for row, post in enumerate(posts, 3)]
+        found = [await known.extraction(c, post, work) for c, post in zip(claims, posts, strict=True)]
+        return work.asked, found
+
+    names, found = asyncio.run(main())
+    assert names == ["a", "d"] and [one.id for one in found] == ["c", "d"] and found[0].extra == {"of": "c"}
 
 
 def test_batch_with_reposts_equals_run_without_deduplication(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from namepin.agent.batch.source import Source
 from namepin.agent.batch.writing import Progress
 from namepin.agent.config.build import batched_calls
 from namepin.agent.config.settings import load_settings
-from namepin.graphs.batched_calls import BatchedCalls
+from namepin.graphs.batched_calls import MEMBER, BatchedCalls, Member, PostGroup
 from namepin.tools.interfaces import Knowledge, TagRequest
 from namepin.tools.knowledge.chat import ChatKnowledge
 from namepin.tools.media import Media
@@ -36,7 +36,7 @@ def a_batch(
     """Run it with a chat model at `address`; its predictions."""
     chat = ("backend=chat", f"base_url={address}", "model=m", "retries=1", "backoff_s=0.01", f"cache_dir={cache}")
     settings = load_settings("starter", assignments=[*TEXT_ONLY, *(f"knowledge.{one}" for one in chat)], environment={})
-    run_batch(Namepin(settings, batched_calls(settings, 1)), Source(str(posts)), out, on_progress=on_progress)
+    run_batch(Namepin(settings, batched_calls(settings)), Source(str(posts)), out, on_progress=on_progress)
     return timeless(out / "predictions.jsonl")
 
 
@@ -110,8 +110,8 @@ def test_batch_with_picture_deleted_during_run_degrades_only_its_post(tmp_path: 
         if progress.done == 1:
             picture.unlink()
 
-    pin = Namepin(settings, batched_calls(settings, 1))
-    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", at_once=1, on_progress=delete)
+    pin = Namepin(settings, batched_calls(settings))
+    run_batch(pin, Source(str(tmp_path / "posts.jsonl")), tmp_path / "out", at_once=1, together=1, on_progress=delete)
     found = timeless(tmp_path / "out" / "predictions.jsonl")
     assert [row["status"] for row in found] == ["ok"] * 5 + ["degraded"] and found[0]["image"]
     assert [notice["code"] for notice in found[5]["warnings"]] == ["W101"] and found[5]["entities"]
@@ -120,14 +120,20 @@ def test_batch_with_picture_deleted_during_run_degrades_only_its_post(tmp_path: 
 def test_tagger_alone_batched_and_threaded_gives_equal_mentions() -> None:
     """Scores agree to 1e-4 if posts share a batch, and exactly in threads of single posts."""
     settings = load_settings("starter", assignments=TEXT_ONLY, environment={})
-    tagger = batched_calls(settings, 1).tools["tagger"]
+    tagger = batched_calls(settings).tools["tagger"]
     texts = [f"{name} {'again ' * (n % 7)}and Angelina Jolie in Oslo" for n, name in enumerate(("NASA", "Bob") * 8)]
     requests = [TagRequest(text=text) for text in texts]
     alone = [tagger.run([request], Media())[0] for request in requests]
 
-    async def through(most: int, threads: int) -> list[Any]:
-        calls = BatchedCalls({"tagger": tagger}, most=most, threads={"tagger": threads}, wait_s=0.05 * (most > 1))
-        return await asyncio.gather(*(calls.call("tagger", request, Media()) for request in requests))
+    async def through(size: int, threads: int) -> list[Any]:
+        calls = BatchedCalls({"tagger": tagger}, grouped=frozenset({"tagger"}), threads={"tagger": threads})
+        groups = [PostGroup(size) for _ in range(len(requests) // size)]
+
+        async def one(number: int) -> Any:
+            MEMBER.set(Member(groups[number // size], number % size))
+            return await calls.call("tagger", requests[number], Media())
+
+        return await asyncio.gather(*map(one, range(len(requests))))
 
     assert asyncio.run(through(1, 4)) == alone
     for found, expected in zip(asyncio.run(through(8, 2)), alone, strict=True):

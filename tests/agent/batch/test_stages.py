@@ -39,7 +39,7 @@ def staged(settings: Settings, source: Source) -> list[Passage]:
 
 
 def whole(settings: Settings, source: Source, out: Path) -> list[dict[str, Any]]:
-    run_batch(Namepin(settings, batched_calls(settings, 1)), source, out)
+    run_batch(Namepin(settings, batched_calls(settings)), source, out)
     return timeless(out / "predictions.jsonl")
 
 

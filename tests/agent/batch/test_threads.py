@@ -66,7 +66,7 @@ def side_by_side(
     settings: Settings, tools: Mapping[str, Any], posts: list[dict[str, Any]], times: int
 ) -> list[Extraction]:
     """All posts at once, each several times, with every tool in several threads."""
-    calls = BatchedCalls(tools, most=1, threads=dict.fromkeys(tools, THREADS))
+    calls = BatchedCalls(tools, threads=dict.fromkeys(tools, THREADS))
     pin = Namepin(settings, calls)
 
     async def all_of_them() -> list[Extraction]:
