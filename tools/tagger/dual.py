@@ -1,5 +1,6 @@
 """The tagger: finds a post's mentions, and their types at two granularities (GEM section 3.2)."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
+from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest, Tags
 from namepin.tools.knowledge.styles import same_style
 from namepin.tools.loading.pretrained import device_named
@@ -17,6 +19,7 @@ from namepin.tools.loading.shipped import find_shipped
 from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF, bio_tags
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
+from namepin.tools.nets.low_precision import Precision, lower_precision, native_precision
 from namepin.tools.tagger.adapter import Manifest, load_adapter
 from namepin.tools.tagger.calibration import Calibration, read_calibration
 from namepin.tools.tagger.config import TaggerConfig
@@ -28,6 +31,14 @@ from namepin.tools.types import Mention, Notice, token_offsets
 Label = Literal["PER", "LOC", "ORG", "OTHER"]
 _NEAR = 40
 """Words on each side of a mention that the lexicon reads; a tweet has fewer."""
+
+
+_PROBE = (
+    "RT @ NASA : Eileen Collins , the first woman to command a Space Shuttle , met Angelina Jolie in Rotterdam at the "
+    "Harbour Jazz Festival # jazz http://t.co/x So proud of the Chicago Bulls and Taylor Swift tonight !"
+)
+_CLOSE = 0.05
+"""Largest relative error of the self-test's logits."""
 
 
 @dataclass
@@ -62,6 +73,7 @@ class DualTagger:
         net, builder, manifest = load_adapter(folder)
         calibration = read_calibration(folder, manifest.weights_sha256)
         self._set(config, net.to(device_named(config.device)), builder, manifest, calibration)
+        self._lower_precision()
 
     @classmethod
     def of(cls, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest, config: TaggerConfig) -> "DualTagger":
@@ -79,6 +91,7 @@ class DualTagger:
         calibration: Calibration | None = None,
     ) -> None:
         self.config, self.manifest, self.spec = config, manifest, manifest.spec
+        self.precision: Precision = "float32"
         self.net, self.builder = net, builder
         self._spans = config.spans if self.spec.fine_types else "coarse"
         coarse, fine = bio_tags(self.spec.coarse_types), bio_tags(self.spec.fine_types)
@@ -95,7 +108,9 @@ class DualTagger:
 
         Batch size and device are left out: they change only the last bits.
         """
-        decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device"})
+        decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device", "precision"})
+        if self.precision != "float32":
+            decides["precision"] = self.precision
         # Newer settings count only if they are used, so that older recordings stay valid.
         later = {"input": {"fine_hints"}} if not self.spec.input.fine_hints else {}
         spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
@@ -105,6 +120,32 @@ class DualTagger:
             decides["calibration"] = self._calibration.points
         weights = f"{self.manifest.encoder_sha256}+{self.manifest.weights_sha256}"
         return fingerprint(self.name, self.version, {**decides, "spec": spec}, weights=weights)
+
+    def _lower_precision(self) -> None:
+        """Let the encoder compute in the format of the config; `auto` returns to float32 if it fails its self-test.
+
+        Raises:
+            NamepinError: E203 for another format than float32 on another device than the CPU.
+        """
+        chosen = self.config.precision
+        if chosen == "float32":
+            return
+        if self.config.device != "cpu":
+            what = f"{chosen} is a format for CPUs, and the device is {self.config.device}"
+            raise NamepinError("E203", what, where="tagger.precision", mend="leave one of the two out")
+        self.precision = native_precision() if chosen == "auto" else chosen
+        exact, encoder = self._probe(), self.net.encoder
+        self.net.encoder = copy.deepcopy(encoder)
+        lower_precision(self.net.encoder, self.precision)
+        if chosen == "auto" and not _agree(exact, self._probe()):
+            self.net.encoder, self.precision = encoder, "float32"
+
+    @torch.inference_mode()
+    def _probe(self) -> Tensor:
+        """Coarse logits of a fixed text, for the self-test."""
+        post = self._lay_out(TagRequest(text=_PROBE))
+        self._read([post])
+        return post.coarse
 
     def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
         """The mentions of every request, in order. `media` is not used: the tagger reads text only."""
@@ -211,6 +252,12 @@ class DualTagger:
         if any(row.knowledge_cut for row in post.rows):
             message = "the text leaves no room for all of the knowledge: it was cut, the text was not"
             yield Notice(code="W113", tool=self.name, message=message)
+
+
+def _agree(exact: Tensor, other: Tensor) -> bool:
+    """Whether another number format gives the same best tags and close logits."""
+    same = bool((exact.argmax(1) == other.argmax(1)).all())
+    return same and float((exact - other).norm() / exact.norm()) <= _CLOSE
 
 
 def tag_spans(tags: Sequence[int]) -> Iterator[tuple[int, int, int]]:

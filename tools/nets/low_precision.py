@@ -1,0 +1,83 @@
+"""Linear layers that compute in bfloat16 or 8-bit integers on a CPU. Everything between them stays float32.
+
+A matrix product is most of an encoder's time. Processors with matrix tiles (AMX) or dot-product instructions (VNNI)
+multiply these formats several times faster than float32; other processors are slower with them.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+class Bfloat16Linear(nn.Module):
+    """A linear layer whose product is rounded to bfloat16; input and output are float32.
+
+    Args:
+        linear: the float32 layer; it is not changed.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", linear.weight.detach().bfloat16())
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().bfloat16())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., in)` -> `(..., out)`."""
+        return nn.functional.linear(x.bfloat16(), self.weight, self.bias).float()
+
+
+class Int8Linear(nn.Module):
+    """A linear layer over 8-bit integers: a scale per output of the weights, and per row of the input.
+
+    The scale of a row depends on that row alone, so rows of one batch do not affect each other.
+
+    Args:
+        linear: the float32 layer; it is not changed.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float()
+        scale = weight.abs().amax(1).clamp_min(1e-12) / 127
+        self.register_buffer("weight", (weight / scale.unsqueeze(1)).round().to(torch.int8).t().contiguous())
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(..., in)` -> `(..., out)`."""
+        rows = x.reshape(-1, x.shape[-1])
+        steps = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+        product = torch._int_mm((rows / steps).round_().to(torch.int8), self.weight)
+        result = product.float().mul_(steps).mul_(self.scale)
+        if self.bias is not None:
+            result = result.add_(self.bias)
+        return result.reshape(*x.shape[:-1], -1)
+
+
+def lower_precision(net: nn.Module, precision: Precision) -> None:
+    """Replace every linear layer of `net`, in place."""
+    if precision == "float32":
+        return
+    layer = Bfloat16Linear if precision == "bfloat16" else Int8Linear
+    for name, child in net.named_children():
+        if isinstance(child, nn.Linear):
+            setattr(net, name, layer(child))
+        else:
+            lower_precision(child, precision)
+
+
+def native_precision() -> Precision:
+    """The format that this processor multiplies fastest. It depends on the processor alone, never on its load."""
+    if torch.cpu._is_amx_tile_supported():
+        return "bfloat16"
+    return "int8" if torch.cpu._is_vnni_supported() else "float32"
