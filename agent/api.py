@@ -233,7 +233,7 @@ class Namepin:
     def _result(
         self, extraction: Extraction, picture: Picture | None, min_score: float, heat: Mapping[int, bytes] | None = None
     ) -> Result:
-        about = About(self.settings.profile, self.settings.gate.gamma)
+        about = About(self.settings.profile, self.settings.gate.gamma, self.settings.match.threshold)
         result = Result.of(extraction, picture, self.settings.images, about, heat)
         return result.above(min_score) if min_score else result
 

@@ -27,6 +27,7 @@ from namepin.agent.config.sections import ChatSettings
 from namepin.agent.stores.pictures import Attachment
 from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.calls import TURN
+from namepin.graphs.step import StepEvent
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import KEY_VARIABLE, OPENAI
 from namepin.tools.redaction import SecretFilter
@@ -46,10 +47,11 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of the answer's text while it is generated, or, after a tool call, the name of the `tool`."""
+    """A piece of the answer's text while it is generated, the name of a called `tool`, or a `step` of such a tool."""
 
     text: str = ""
     tool: str | None = None
+    step: StepEvent | None = None
 
 
 def lead_model(settings: ChatSettings) -> BaseChatModel:
@@ -173,9 +175,14 @@ async def stream_answer(
     given: dict[str, Any] = {"messages": [HumanMessage(text)]}
     if attached is not None:
         given |= picture_update(attached)
-    stream = agent.astream(given, _with_tracers(config, context), context=context, stream_mode=["messages", "updates"])
+    modes: Any = ["messages", "updates", "custom"]
+    stream = agent.astream(given, _with_tracers(config, context), context=context, stream_mode=modes)
     shown = SecretFilter(os.environ.get(KEY_VARIABLE, ""))
     async for mode, event in cast(AsyncIterator[tuple[str, Any]], stream):
+        if mode == "custom":
+            if isinstance(event, StepEvent):
+                yield Chunk(step=event)
+            continue
         if mode == "messages":
             piece = event[0]
             if isinstance(piece, AIMessage | AIMessageChunk) and piece.text and not piece.tool_calls:

@@ -5,10 +5,8 @@ that both give the same answers.
 """
 
 import asyncio
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from namepin.agent.api import Namepin
@@ -16,18 +14,28 @@ from namepin.agent.chat import phrasing
 from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.posts import PICTURE_MISSING, Ready, make_post
+from namepin.agent.render.tables import as_csv
 from namepin.agent.render.view import presence, printable, score
 from namepin.agent.stores.pictures import Attachment
+from namepin.graphs.step import StepEvent
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import LoadedImage
 from namepin.tools.interfaces import Query
 from namepin.tools.types import Box, Entity, Extraction, Post
 
 Form = Literal["csv", "json", "table"]
+LOAD = "load"
+"""The step that builds the profile's tools, before the graph's steps."""
 
 
 async def read(
-    context: ChatContext, post_id: str, text: str, attached: Attachment, profile: str, overrides: Mapping[str, Any]
+    context: ChatContext,
+    post_id: str,
+    text: str,
+    attached: Attachment,
+    profile: str,
+    overrides: Mapping[str, Any],
+    on_step: Callable[[StepEvent], None] = lambda event: None,
 ) -> tuple[Answer, RememberedPost]:
     """Find the names of a post.
 
@@ -38,16 +46,24 @@ async def read(
         attached: its picture; a picture that is not decoded by its deadline only makes the post `degraded` (W101).
         profile: the profile to read it with.
         overrides: settings that override the profile.
+        on_step: called as each step begins and ends; the first one is `LOAD`.
 
     Raises:
         NamepinError: E10x for the text, E120 for a picture that is no longer stored, E200 for the profile; as
             `Namepin.aextract`.
     """
+    on_step(StepEvent(LOAD, "started"))
     pin = await _pin(context, profile, overrides)
+    on_step(StepEvent(LOAD, "finished"))
     picture, notices = await context.pictures.open_attached(attached)
     prepared = pin.ready(make_post({"id": post_id, "text": text}))
     heat: dict[int, bytes] = {}
-    extraction = await pin.aextract(Ready(prepared.post, picture, (*prepared.notices, *notices)), heat=heat)
+    ready = Ready(prepared.post, picture, (*prepared.notices, *notices))
+    async for event in pin.astream(ready, heat=heat):
+        if isinstance(event, StepEvent):
+            on_step(event)
+        else:
+            extraction = event
     if context.heat is not None and heat:
         await asyncio.to_thread(context.heat.keep, extraction, heat)
     return describe(extraction, profile), remember(extraction, profile, overrides)
@@ -112,8 +128,9 @@ async def segment(
     picture = await _picture(context, extraction)
     index = None if box else _index(extraction, which or "")
     if index is not None and extraction.entities[index].box is None:
-        name = extraction.entities[index].text
-        raise NamepinError("E330", f"{name!r} has no box: it is not in the picture", mend="ask why, or give a box")
+        name, there = extraction.entities[index].text, presence(extraction.entities[index])
+        why = {"no": "it is not in the picture", "yes": "its place is unknown"}.get(there, "no tool can see it")
+        raise NamepinError("E330", f"{name!r} has no box: {why}", mend="ask why, or give a box")
     entity = None if index is None else extraction.entities[index]
     query = Query(text="region", label="OTHER", category="OTHER")
     if entity is not None:
@@ -133,7 +150,7 @@ async def segment(
     masked = entity.model_copy(update={"mask": found.mask, "mask_score": found.score})
     entities = tuple(masked if i == index else e for i, e in enumerate(extraction.entities))
     changed = extraction.model_copy(update={"entities": entities})
-    answer = Answer(kind="mask", words=sentence, facts=facts, extraction=changed)
+    answer = Answer(kind="mask", words=sentence, facts=facts, extraction=changed, about=index)
     return answer, remember(changed, last["profile"], last["overrides"])
 
 
@@ -157,17 +174,13 @@ async def compare(context: ChatContext, last: RememberedPost, profiles: Sequence
 def show(last: RememberedPost, form: Form) -> Answer:
     """The post's result as CSV, JSON or a table."""
     extraction = extraction_of(last)
-    rows = [_row(entity) for entity in extraction.entities]
+    rows = rows_of(extraction)
     if form == "json":
         sentence = json.dumps(json.loads(extraction.to_json()), indent=2, ensure_ascii=False)
     elif form == "table":
         sentence = phrasing.as_markdown(rows)
     else:
-        file = io.StringIO()
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["name"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
-        sentence = file.getvalue()
+        sentence = as_csv(rows)
     return Answer(kind="export", words=sentence, facts={form: sentence}, table=rows, extraction=extraction)
 
 
@@ -221,6 +234,11 @@ def _facts_of(entity: Entity) -> dict[str, Any]:
     return facts | {"probability": score(entity), "has_mask": entity.mask is not None, "why": entity.evidence}
 
 
+def rows_of(extraction: Extraction) -> list[dict[str, str]]:
+    """A post's names as the rows of a table."""
+    return [_row(entity) for entity in extraction.entities]
+
+
 def _row(entity: Entity) -> dict[str, str]:
     return {
         "name": entity.text,
@@ -233,13 +251,3 @@ def _row(entity: Entity) -> dict[str, str]:
         "match_score": "" if entity.match_score is None else f"{entity.match_score:.4f}",
         "box": " ".join(f"{value:g}" for value in entity.box) if entity.box else "",
     }
-
-
-_FORMULA = frozenset("=+-@＝＋－＠")
-"""First characters of a formula, also in the full-width form, which spreadsheets of some languages accept too."""
-
-
-def _harmless(value: str) -> str:
-    """A cell that a spreadsheet does not run as a formula."""
-    begins = value[:1] in ("\t", "\r", "\n") or value.lstrip()[:1] in _FORMULA
-    return "'" + value if begins else value

@@ -13,15 +13,18 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-NOTE = "(No chat model is configured, so rules answer your messages. `help` lists them.)"
-HELP = """Send a post, with its picture if it has one, and I find the names in it. Then you can ask:
-- why is the second one not in the picture? / explain Angelina Jolie
-- where is NAME? (also for a name that was not found)
-- mask the second one / mask 10,20,200,300
-- again with gamma 0.4
-- compare profiles
-- as CSV / as JSON / as a table
-Any other message is read as a post. Begin with `post:` to send a question as a post."""
+NOTE = "There is no chat model here, so I answer a fixed set of questions. Send `help` to see them."
+HELP = """Send a post, with its picture if it has one. I find its names, their types, and their places in the picture.
+
+Then you can ask about that post:
+- Why a name got its type or its place: `why is the second one not in the picture?` or `explain Angelina Jolie`.
+- Where something is, even if it was not found in the text: `where is the Eiffel Tower?`
+- For a mask of one name or of a box in pixels: `mask the second one` or `mask 10, 20, 200, 300`.
+- For another reading with a different threshold: `again with gamma 0.4`. A lower value asks the reranker more often.
+- For the same post read by every profile on offer: `compare profiles`.
+- For the names as a file: `as CSV`, `as JSON` or `as a table`.
+
+Any other message is read as a new post. To have a question read as a post, write `post:` before it."""
 
 _LEAD = re.compile(
     r"^\s*(?:please\s+)?(?:post|extract(?:\s+(?:the\s+)?(?:named\s+)?(?:entities|names))?(?:\s+(?:from|in|of)\s+(?:this|the)\s+"

@@ -76,10 +76,20 @@ class ChatContext:
 
 
 class Answer(Frozen):
-    """A tool's result for people (`words`), for a model (`facts`) and for programs (`extraction`, `table`)."""
+    """A tool's result for people (`words`), for a model (`facts`) and for programs (`extraction`, `table`).
+
+    Attributes:
+        kind: the kind of the answer.
+        words: the answer as sentences.
+        facts: the answer as JSON.
+        extraction: the post's result.
+        table: rows with the same keys.
+        about: index of the one name of the extraction that the answer is about.
+    """
 
     kind: Kind
     words: str
     facts: Json = {}
     extraction: Extraction | None = None
     table: list[dict[str, str]] | None = None
+    about: int | None = None

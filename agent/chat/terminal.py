@@ -102,7 +102,7 @@ class Terminal:
                 self.last = event.extraction or self.last
             elif event.tool:
                 self._say(f"[{event.tool}]")
-            else:
+            elif event.step is None:
                 self.console.print(_visible(event.text), end="", soft_wrap=True)
         self.console.print("\n")
 

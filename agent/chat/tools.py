@@ -68,7 +68,15 @@ async def extract(
     context, ref = runtime.context, runtime.state.get("picture")
     notices = tuple(map(Notice.model_validate, runtime.state.get("picture_notices") or ()))
     attached = Attachment(ImageRef.model_validate(ref) if ref else None, notices)
-    return await answers.read(context, _next_id(runtime), text, attached, context.profile, context.overrides)
+    return await answers.read(
+        context,
+        _next_id(runtime),
+        text,
+        attached,
+        context.profile,
+        context.overrides,
+        runtime.stream_writer,
+    )
 
 
 @tool
@@ -87,6 +95,7 @@ async def rerun(
         answers.attached_to(extraction),
         last["profile"],
         overrides,
+        runtime.stream_writer,
     )
 
 

@@ -64,7 +64,7 @@ def extract(
     if out:
         plain = [post if isinstance(post, Post) else post.post for post in given]
         _spare_inputs(written_files(out, [p.id for p in plain]), [posts, image, *(p.image for p in plain)])
-    results = Results(out, About(settings.profile, settings.gate.gamma))
+    results = Results(out, About(settings.profile, settings.gate.gamma, settings.match.threshold))
     if record:
         Recorder(record, graph="", profile={}).check()
     failed = 0

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from namepin.agent.render.view import COLOURS, PostView, ink_on, kind, presence, printable, score, short, typing
+from namepin.agent.render.view import COLOURS, KIND_WORDS, PostView, ink_on, kind, presence, printable, short
 from namepin.tools.images import heatmap as heat_map
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
@@ -33,10 +33,17 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class About:
-    """Facts about the run for the page: the profile's name, and the gate's threshold in nats if there is a gate."""
+    """Facts about the run for the page.
+
+    Attributes:
+        profile: the profile's name.
+        gamma: the entropy gate's threshold in nats, if there is a gate.
+        threshold: the smallest match score of a name in the picture, if a tool matches.
+    """
 
     profile: str
     gamma: float | None = None
+    threshold: float | None = None
 
 
 def page(shown: Sequence[PostView], about: About) -> str:
@@ -61,7 +68,12 @@ def page(shown: Sequence[PostView], about: About) -> str:
 
 
 def fragment(
-    extraction: Extraction, about: About, anchor: str, picture: str | None, heat: Mapping[int, str] | None = None
+    extraction: Extraction,
+    about: About,
+    anchor: str,
+    picture: str | None,
+    heat: Mapping[int, str] | None = None,
+    downloads: Mapping[str, str] | None = None,
 ) -> str:
     """One post's `<article>`, for a page with `article_style` that calls `bindArticle` of `article_script` on it.
 
@@ -71,8 +83,10 @@ def fragment(
         anchor: prefix of its elements' ids: letters, digits and dashes, unique in the page.
         picture: the address of its picture; None without a picture.
         heat: index of an entity in the result -> the address of its heat map.
+        downloads: name of a form, such as "JSON" -> its address.
     """
-    post = _post(anchor, PostView(extraction)) | {"picture": picture, "heat": heat or {}}
+    given = {"picture": picture, "heat": heat or {}, "downloads": downloads or {}}
+    post = _post(anchor, PostView(extraction)) | given
     # Each pin's place is a style rule, since the page's policy forbids style attributes.
     style = environment().get_template("pins.css.j2").render(posts=[post])
     body = environment().get_template("article.html.j2").render(post=post, x=extraction, about=about)
@@ -131,6 +145,8 @@ def _post(anchor: str, item: PostView) -> dict[str, Any]:
         "segments": segments_of(extraction),
         "entities": entities,
         "pins": [entity for entity in entities if entity["box"]],
+        "masked": any(entity["outline"] for entity in entities),
+        "downloads": {},
         "picture": data_uri(item.picture) if item.picture else None,
         "heat": _heat(item),
         "steps": _steps(extraction),
@@ -160,12 +176,13 @@ def _entity(index: int, entity: Entity, extraction: Extraction) -> dict[str, Any
         "hue": index % len(COLOURS),
         "entity": entity,
         "kind": kind(entity, sure=True),
-        "type": typing(entity, " · "),
-        "score": score(entity),
+        "coarse": KIND_WORDS.get(entity.label, entity.label),
+        "fine": None if entity.type_uncertain or entity.fine_label is None else kind(entity),
+        "match": min(max(entity.match_score or 0.0, 0.0), 1.0),
         "presence": presence(entity),
         "scores": [(name.replace("_", " "), v) for name, v in best if v >= _LEAST_SHARE or name == chosen],
         "box": _box(entity, extraction),
-        "outline": _outline(entity.mask) if entity.mask else "",
+        "outline": outline_of(entity.mask) if entity.mask else "",
         # The largest possible entropy of this many types, so that the track's full length means "no idea".
         "most_entropy": math.log(max(2, len(entity.scores))),
     }
@@ -187,7 +204,7 @@ def _box(entity: Entity, extraction: Extraction) -> dict[str, float] | None:
     }
 
 
-def _outline(mask: Mask) -> str:
+def outline_of(mask: Mask) -> str:
     """The mask as an SVG path in the picture's pixels, holes included (fill rule: even-odd)."""
     import cv2
 

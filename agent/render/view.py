@@ -12,6 +12,9 @@ from namepin.tools.types import Entity, Extraction
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 """Okabe and Ito's palette, which colour-blind readers can tell apart; entities take it in turn."""
 
+KIND_WORDS = {"PER": "Person", "LOC": "Place", "ORG": "Organisation", "OTHER": "Other"}
+"""The coarse types as words, for people who know no label sets."""
+
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 

@@ -1,7 +1,8 @@
 """Batch jobs: stored on disk first, processed post by post, resumed after a restart.
 
-A job is a folder `jobs/OWNER/ID` with `job.json`, `posts.jsonl`, its pictures by sha256, and `predictions.jsonl`, which
-grows by whole lines. So an accepted job is never lost, even if the server crashes. Owners take turns post by post.
+A job is a folder `jobs/OWNER/ID` with `job.json`, `posts.jsonl`, its pictures by sha256, `source.json` about the files
+that it came from, and `predictions.jsonl`, which grows by whole lines. So an accepted job is never lost, even if the
+server crashes. Owners take turns post by post.
 Unusable jobs are set aside: they are logged, counted in `/api/health`, and do not block other jobs.
 """
 
@@ -39,7 +40,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 _PATIENCE_S = 5.0
 
-POSTS, RESULTS, STATE = "posts.jsonl", "predictions.jsonl", "job.json"
+POSTS, RESULTS, STATE, SOURCE = "posts.jsonl", "predictions.jsonl", "job.json", "source.json"
 
 
 class Job(Frozen):
@@ -53,6 +54,10 @@ class Job(Frozen):
     """Number of failed posts; their lines hold the reasons."""
     state: State = "waiting"
     error: str | None = None
+    name: str | None = None
+    """The name of the files that it came from."""
+    skipped: int = 0
+    """Number of lines of those files that are not posts."""
 
 
 class JobPost(Frozen):
@@ -60,6 +65,36 @@ class JobPost(Frozen):
 
     row: dict[str, Any]
     picture: bytes | None = None
+
+
+class Skipped(Frozen):
+    """A line of a job's files that is not a post, and the reason."""
+
+    where: str
+    message: str
+
+
+class JobSource(Frozen):
+    """Where a job's posts came from.
+
+    Attributes:
+        name: the name of the files, for people.
+        places: each post's place in them, in order.
+        skipped: lines that are not posts; the first ones, if there are many.
+        skipped_count: the number of all of them.
+    """
+
+    name: str | None = None
+    places: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    skipped_count: int = 0
+
+    def place(self, number: int) -> str:
+        """The place of a post by its number, from 0."""
+        return self.places[number] if number < len(self.places) else str(number + 1)
+
+
+_UNKNOWN = JobSource()
 
 
 class Jobs:
@@ -81,14 +116,15 @@ class Jobs:
         self._wake = asyncio.Event()
         self._accepting = threading.Lock()
 
-    def accept(self, owner: str, profile: str, posts: Sequence[JobPost]) -> Job:
+    def accept(self, owner: str, profile: str, posts: Sequence[JobPost], source: JobSource = _UNKNOWN) -> Job:
         """Store a job. It is accepted when this returns.
 
         Raises:
             TooMany: the owner has too many jobs.
             NamepinError: E10x, E12x with an unusable post; E500 when the job cannot be written.
         """
-        job = Job(id=uuid.uuid4().hex, profile=profile, posts=len(posts))
+        told = {"name": source.name, "skipped": source.skipped_count}
+        job = Job(id=uuid.uuid4().hex, profile=profile, posts=len(posts), **told)
         folder = self.folder / owner / job.id
         try:
             with self._accepting:
@@ -103,6 +139,7 @@ class Jobs:
                     file.write(dump_line(row))
             for _ in read_posts(folder / POSTS):
                 pass
+            (folder / SOURCE).write_text(source.model_dump_json(), "utf-8")
             self._write(folder, job)
         except NamepinError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -124,10 +161,25 @@ class Jobs:
             return []
         return [job for path in sorted((self.folder / owner).iterdir()) if (job := _read(path))]
 
+    def age(self, owner: str, job_id: str) -> float:
+        """When a job was accepted, in seconds since the epoch; 0 for a missing one."""
+        folder = self._folder(owner, job_id)
+        return _age(folder) if folder else 0.0
+
     def results(self, owner: str, job_id: str) -> Path | None:
         """The file with the results so far of an owner's job, whole lines only."""
         folder = self._folder(owner, job_id)
         return folder / RESULTS if folder and (folder / RESULTS).exists() else None
+
+    def source(self, owner: str, job_id: str) -> tuple[Path, JobSource] | None:
+        """The folder of an owner's job, and where its posts came from; None for a missing job or another owner's."""
+        folder = self._folder(owner, job_id)
+        if folder is None:
+            return None
+        try:
+            return folder, JobSource.model_validate_json((folder / SOURCE).read_bytes())
+        except (OSError, ValueError):
+            return folder, _UNKNOWN  # a job of an earlier version
 
     def delete(self, owner: str, job_id: str) -> bool:
         """Stop and remove an owner's job; False if there is none."""

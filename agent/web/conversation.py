@@ -10,7 +10,8 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from pydantic import ValidationError
 
 from namepin.agent.api import Namepin
-from namepin.agent.chat.agent import Agent, stream_answer
+from namepin.agent.chat.agent import Agent, Chunk, stream_answer
+from namepin.agent.chat.answers import rows_of
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.checkpointer import damage_error
 from namepin.agent.render.html import About
@@ -18,12 +19,14 @@ from namepin.agent.server.reviews import Reviewed
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import Attachment
 from namepin.agent.web import fragments
+from namepin.agent.web.examples import examples
+from namepin.agent.web.steps import Steps
 from namepin.agent.web.uploads import Uploads
 from namepin.agent.web.visitors import Visitor, Visitors
 from namepin.graphs.review_nodes import close_calls
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import LoadedImage
-from namepin.tools.types import Extraction
+from namepin.tools.types import Extraction, ImageRef
 
 _TURNS = 30
 """Number of shown turns; older turns stay in the conversation."""
@@ -65,14 +68,14 @@ class PageConversation:
         profile = profile or self.state.pins.profiles[0]
         await asyncio.to_thread(self.state.pins.get, profile)
         context = ChatContext(self.state.pins, self.uploads.of(visitor), profile, heat=self.state.heat)
-        doing, text = "Reading", ""
-        yield fragments.turn(fragments.Turn(message or "(a picture)", doing=doing))
+        shown = fragments.Turn(message or "(a picture)", steps=Steps())
+        yield fragments.turn(shown)
         async with self.lock(visitor), self.state.admission(profile).turn(visitor.owner):
             async for event in stream_answer(self.agent, message, picture, context, visitor.thread):
                 if isinstance(event, Answer):
                     continue
-                doing, text = (event.tool, text) if event.tool else (doing, text + event.text)
-                yield fragments.turn(fragments.Turn(message or "(a picture)", text=text, doing=doing))
+                _grow(shown, event)
+                yield fragments.turn(shown)
 
     def lock(self, visitor: Visitor) -> asyncio.Lock:
         """The lock for changes to the visitor's conversation."""
@@ -90,6 +93,7 @@ class PageConversation:
         turns: list[fragments.Turn] = []
         values = await self._values(visitor)
         shown: list[str] = []
+        image: ImageRef | None = None
         reviews = await asyncio.to_thread(self.reviews, visitor)
         for message in _messages(values):
             if isinstance(message, HumanMessage):
@@ -97,7 +101,9 @@ class PageConversation:
                 shown = []
             elif turns and isinstance(message, ToolMessage) and message.artifact:
                 answer = _answer(message)
-                turns[-1].blocks.append(await self._block(visitor, message.tool_call_id, answer, values, reviews))
+                image = answer.extraction.image if answer.extraction else image
+                block = await self._block(visitor, message.tool_call_id, answer, values, reviews, image)
+                turns[-1].blocks.append(block)
                 shown.append(answer.words)
             elif turns and isinstance(message, AIMessage) and message.text:
                 text = str(message.text)
@@ -105,7 +111,8 @@ class PageConversation:
                     text = text.removeprefix(words).strip()
                 turns[-1].text = "\n\n".join(filter(None, [turns[-1].text, text]))
         if not turns:
-            return fragments.part("empty")
+            return fragments.part("empty", examples=examples())
+        turns[-1].ask = [one for block in turns[-1].blocks for one in block.ask]
         # Tracing masks and filling templates would block the event loop.
         return await asyncio.to_thread(lambda: "".join(fragments.turn(turn) for turn in turns[-_TURNS:]))
 
@@ -117,14 +124,18 @@ class PageConversation:
     async def result(self, visitor: Visitor, name: str) -> Result | None:
         """The extraction of one of the visitor's answers; None if there is none."""
         values = await self._values(visitor)
-        for message in _messages(values):
-            if isinstance(message, ToolMessage) and message.artifact and fragments.anchor(message.tool_call_id) == name:
-                extraction = _answer(message).extraction
-                if extraction is None:
-                    return None
-                _, overrides = self._made_with(extraction, values)
-                return Result(extraction, await self._about(extraction, values), overrides)
-        return None
+        answer = _find(values, name)
+        if answer is None or answer.extraction is None:
+            return None
+        _, overrides = self._made_with(answer.extraction, values)
+        return Result(answer.extraction, await self._about(answer.extraction, values), overrides)
+
+    async def table(self, visitor: Visitor, name: str) -> list[dict[str, str]] | None:
+        """The rows of one of the visitor's answers: its table, or the names of its extraction; None if it has none."""
+        answer = _find(await self._values(visitor), name)
+        if answer is None or (answer.table is None and answer.extraction is None):
+            return None
+        return answer.table if answer.extraction is None else rows_of(answer.extraction)
 
     async def picture(self, visitor: Visitor, extraction: Extraction) -> LoadedImage | None:
         """An extraction's picture; None if it has none or the picture is no longer stored."""
@@ -137,29 +148,35 @@ class PageConversation:
         return dict((await self.agent.aget_state(visitor.thread)).values)
 
     async def _block(
-        self, visitor: Visitor, call: str, answer: Answer, values: dict[str, Any], reviews: Mapping[str, Reviewed]
+        self,
+        visitor: Visitor,
+        call: str,
+        answer: Answer,
+        values: dict[str, Any],
+        reviews: Mapping[str, Reviewed],
+        image: ImageRef | None,
     ) -> fragments.Block:
-        extraction = answer.extraction if answer.kind in ("extraction", "mask") else None
+        name = fragments.anchor(call)
+        address = f"/page/pictures/{self.uploads.sign(visitor, image)}.jpg" if image else None
+        extraction = answer.extraction if answer.kind == "extraction" else None
         if extraction is None:
-            return fragments.Block(answer)
-        address, name = None, fragments.anchor(call)
-        if extraction.image:
-            address = f"/page/pictures/{self.uploads.sign(visitor, extraction.image)}.jpg"
+            return fragments.Block(answer, name, picture=address, image=image)
         stored = await asyncio.to_thread(self.state.heat.of, extraction)
         return fragments.Block(
             answer,
             name,
             await self._about(extraction, values),
-            address,
+            address if extraction.image else None,
             heat={index: f"/page/results/{name}/heat/{index}.png" for index in stored},
             review=reviews.get(name),
             close=await self._close(extraction, values),
+            image=extraction.image,
         )
 
     async def _about(self, extraction: Extraction, values: dict[str, Any]) -> About:
         profile, _ = self._made_with(extraction, values)
         pin = await self._pin(extraction, values)
-        return About(profile, pin.settings.gate.gamma) if pin else About(profile)
+        return About(profile, pin.settings.gate.gamma, pin.settings.match.threshold) if pin else About(profile)
 
     async def _close(self, extraction: Extraction, values: dict[str, Any]) -> int:
         pin = await self._pin(extraction, values)
@@ -182,6 +199,22 @@ class PageConversation:
             return (made["profile"], made["overrides"]) if made else (self.state.pins.profiles[0], {})
         except (KeyError, TypeError) as error:
             raise damage_error() from error
+
+
+def _grow(shown: fragments.Turn, event: Chunk) -> None:
+    shown.text += event.text
+    if shown.steps is not None and event.tool:
+        shown.steps.call(event.tool)
+    if shown.steps is not None and event.step:
+        shown.steps.add(event.step)
+
+
+def _find(values: Mapping[str, Any], name: str) -> Answer | None:
+    """The answer whose name in the page this is."""
+    for message in _messages(values):
+        if isinstance(message, ToolMessage) and message.artifact and fragments.anchor(message.tool_call_id) == name:
+            return _answer(message)
+    return None
 
 
 def _messages(values: Mapping[str, Any]) -> list[Any]:

@@ -1,25 +1,29 @@
 """The pieces of HTML of the page. The templates escape all content of posts."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from namepin.agent.chat import phrasing as words
 from namepin.agent.chat.state import Answer
-from namepin.agent.render.html import About, article_script, article_style, environment, fragment
-from namepin.agent.render.view import printable
-from namepin.agent.server.jobs import Job
+from namepin.agent.render.html import About, article_script, article_style, environment, fragment, outline_of
+from namepin.agent.render.view import COLOURS, presence, printable
 from namepin.agent.server.reviews import Reviewed
+from namepin.agent.web.steps import Steps
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import ImageRef, Mask
 
 AS_POST = "post: "
 """Prefix that makes any message a post; examples begin with it, and the page hides it."""
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Block:
         heat: index of an entity in the result -> its heat map's address.
         review: the waiting review of its close decisions, or the review that produced it.
         close: the close decisions that a review would ask first.
+        image: the size of the picture; None without one.
     """
 
     answer: Answer
@@ -43,25 +48,51 @@ class Block:
     heat: Mapping[int, str] = field(default_factory=dict)
     review: Reviewed | None = None
     close: int = 0
+    image: ImageRef | None = None
 
     @property
     def article(self) -> Markup | None:
         """The extraction's article."""
-        if self.anchor is None or self.about is None or self.answer.extraction is None:
+        found = self.answer.extraction
+        if self.answer.kind != "extraction" or self.anchor is None or self.about is None or found is None:
             return None
-        return Markup(fragment(self.answer.extraction, self.about, self.anchor, self.picture, self.heat))
+        forms = ("json", "csv", *(["png"] if self.picture else []), "html")
+        downloads = {form.upper(): f"/page/results/{self.anchor}.{form}" for form in forms}
+        return Markup(fragment(found, self.about, self.anchor, self.picture, self.heat, downloads))
 
     @property
-    def has_pins(self) -> bool:
-        """Whether anything is drawn on the picture."""
-        found = self.answer.extraction
-        return self.picture is not None and found is not None and any(entity.box for entity in found.entities)
+    def outline(self) -> str:
+        """The one mask that the answer is about, as an SVG path; empty without one."""
+        found, index = self.answer.extraction, self.answer.about
+        if self.answer.kind != "mask":
+            return ""
+        if found is not None and index is not None:
+            mask = found.entities[index].mask
+        else:
+            mask = Mask.model_validate(self.answer.facts["mask"]) if "mask" in self.answer.facts else None
+        return outline_of(mask) if mask else ""
 
     @property
-    def has_masks(self) -> bool:
-        """Whether a mask is drawn on the picture."""
+    def hue(self) -> int:
+        """The colour of the name that the answer is about."""
+        return (self.answer.about or 0) % len(COLOURS)
+
+    @property
+    def ask(self) -> list[str]:
+        """Questions that the post's result suggests."""
         found = self.answer.extraction
-        return self.has_pins and found is not None and any(entity.mask for entity in found.entities)
+        if self.answer.kind != "extraction" or found is None or not found.entities:
+            return []
+        asked = []
+        if found.image is not None:
+            hidden = next((e for e in found.entities if presence(e) in ("no", "cannot tell")), None)
+            whose = hidden or found.entities[0]
+            asked.append(f"why is {printable(whose.text)} {'not ' if hidden else ''}in the picture?")
+            boxed = next((e for e in found.entities if e.box), None)
+            asked += [f"mask {printable(boxed.text)}"] if boxed else []
+        else:
+            asked.append(f"how sure are you about {printable(found.entities[0].text)}?")
+        return [*(one for one in asked if len(one) < 80), "as CSV"]
 
     @property
     def decide(self) -> Markup:
@@ -72,12 +103,21 @@ class Block:
 
 @dataclass
 class Turn:
-    """A message and its answers; `doing` while the answer is in progress."""
+    """A message and its answers.
+
+    Attributes:
+        said: the message.
+        blocks: the tools' answers.
+        text: the answer's text.
+        steps: the steps so far, while the answer is in progress.
+        ask: questions to ask next.
+    """
 
     said: str
     blocks: list[Block] = field(default_factory=list)
     text: str = ""
-    doing: str | None = None
+    steps: Steps | None = None
+    ask: list[str] = field(default_factory=list)
 
 
 def anchor(call: str) -> str:
@@ -91,8 +131,13 @@ def turn(shown: Turn) -> str:
 
 
 def problem(message: str) -> str:
-    """A message that could not be answered, with the reason."""
-    return _environment().get_template("problem.html.j2").render(message=message)
+    """Something that cannot be shown, with the reason."""
+    return _environment().get_template("problem.html.j2").render(message=message, refused=False)
+
+
+def refusal(message: str) -> str:
+    """The reason why a message could not be answered. The page shows it at the message's field."""
+    return _environment().get_template("problem.html.j2").render(message=message, refused=True)
 
 
 def questions(review: Reviewed) -> str:
@@ -100,11 +145,6 @@ def questions(review: Reviewed) -> str:
     asked = [(question.key, *words.phrase_question(question), question.choices) for question in review.questions]
     types = any(question.kind == "label" for question in review.questions)
     return _environment().get_template("review.html.j2").render(review=review, questions=asked, types=types)
-
-
-def jobs(shown: Sequence[Job]) -> str:
-    """The visitor's batch jobs, the newest first."""
-    return _environment().get_template("jobs.html.j2").render(jobs=list(reversed(shown)))
 
 
 def part(name: str, **values: object) -> str:
@@ -125,10 +165,40 @@ def script() -> str:
     return article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
 
 
+def reason(error: object) -> str:
+    """An error as words for people at the page: the message and the way to fix it, its code last."""
+    if not isinstance(error, NamepinError):
+        return str(error)
+    sentences = [f"{part[:1].upper()}{part[1:].rstrip('.')}." for part in (error.what, error.mend) if part]
+    return " ".join([*sentences, f"({error.code})"])
+
+
+def _lines(text: object) -> str:
+    return "\n".join(map(printable, str(text).split("\n")))
+
+
+def _prose(text: object) -> Markup:
+    """Text in paragraphs and lists, with `code` between backticks."""
+    parts: list[Markup] = []
+    for block in _lines(text).split("\n\n"):
+        rows = [Markup(_CODE.sub(r"<code>\1</code>", str(escape(row)))) for row in block.split("\n")]
+        items: list[Markup] = []
+        for row in [*rows, None]:
+            if row is not None and row.startswith("- "):
+                items.append(Markup("<li>{}</li>").format(Markup(row[2:])))
+                continue
+            if items:
+                parts.append(Markup("<ul>{}</ul>").format(Markup("").join(items)))
+                items = []
+            if row:
+                parts.append(Markup('<p dir="auto">{}</p>').format(row))
+    return Markup("").join(parts)
+
+
 @cache
 def _environment() -> Environment:
     own = environment().overlay(loader=FileSystemLoader(_TEMPLATES))
     # Keep line breaks as written.
-    lines = {"lines": lambda text: "\n".join(map(printable, str(text).split("\n")))}
+    lines = {"lines": _lines, "prose": _prose, "reason": reason}
     own.filters = own.filters | lines | {"said": lambda text: str(text).removeprefix(AS_POST)}
     return own

@@ -5,10 +5,10 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -16,20 +16,19 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import gradio as gr
 
 from namepin.agent.chat.agent import build_agent, lead_model
+from namepin.agent.chat.tools import MAX_TEXT
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.config.settings import Settings
 from namepin.agent.server.access import Denied, TooMany
 from namepin.agent.server.state import ServerState
+from namepin.agent.stores.pictures import Attachment
 from namepin.agent.web import fragments, routes
 from namepin.agent.web.conversation import PageConversation
+from namepin.agent.web.examples import examples
 from namepin.agent.web.gradio_guard import Gate
 from namepin.agent.web.uploads import Uploads
 from namepin.agent.web.visitors import Visitor, Visitors
-from namepin.tools.errors import NamepinError
-from namepin.tools.jsonl import read_lines
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "posts.jsonl"
-"""Posts to try."""
+from namepin.tools.errors import NamepinError, first_problem
 
 _log = logging.getLogger(__name__)
 
@@ -73,8 +72,8 @@ def add_page(app: FastAPI, settings: Settings) -> None:
         enable_monitoring=False,
         pwa=False,
         theme=_theme(),
-        css=fragments.style(),
-        head=f"<script>{fragments.script()}</script>",
+        # Not by `css`, which Gradio rewrites: it splits selectors at commas within parentheses.
+        head=f"<style>{fragments.style()}</style><script>{fragments.script()}</script>",
     )
     mounted: Any = app.router.routes[-1]
     mounted.app = Gate(mounted.app, visitors, lambda: bool(getattr(app.state, "stopping", bool)()))
@@ -112,11 +111,9 @@ def _theme() -> Any:
 
 def _blocks(app: FastAPI, rules: bool) -> gr.Blocks:
     state: ServerState = app.state.namepin
-    examples = _rows(EXAMPLES) if EXAMPLES.is_file() else []
     blocks: gr.Blocks = gr.Blocks(title="Namepin", analytics_enabled=False)
     with blocks:
-        parts = _layout(state, examples, rules)
-        _connect(blocks, parts, PageEvents(app, examples))
+        _connect(blocks, _layout(state, rules), PageEvents(app))
     blocks.queue(default_concurrency_limit=None, max_size=state.settings.waiting + 64, api_open=False)
     return blocks
 
@@ -128,84 +125,77 @@ class _Parts:
     past: gr.HTML
     now: gr.HTML
     spoken: gr.HTML
-    message: gr.Textbox
-    again: gr.Button
-    token: gr.Textbox
-    profile: gr.Radio
+    given: gr.Textbox
     send: gr.Button
-    examples: list[gr.Button]
-    refresh: gr.Button
-    remove: gr.Button
-    table: gr.HTML
-    timer: gr.Timer
+    again: gr.Button
 
 
-def _layout(state: ServerState, examples: list[dict[str, Any]], rules: bool) -> _Parts:
-    _html(fragments.part("top", rules=rules))
+def _layout(state: ServerState, rules: bool) -> _Parts:
+    profiles = state.pins.profiles
+    _html(fragments.part("top"))
     with gr.Tabs():
         with gr.Tab("Post", id="post"):
             past = _html("", elem_id="np-past")
             now = _html("", elem_id="np-now")
             spoken = _html("", elem_id="np-spoken")
-            message = gr.Textbox(
-                label="Post, or a question about the last one",
-                placeholder="Paste a post. Add its picture below, or paste it here.",
-                lines=1,
-                max_lines=12,
-                max_length=8000,
-                elem_id="np-message",
-                autofocus=True,
+            _html(
+                fragments.part("composer", profiles=profiles, rules=rules, most=MAX_TEXT), elem_id="np-composer-place"
             )
+            given = gr.Textbox(visible="hidden", elem_id="np-given", label="message")
+            send = gr.Button("Send", visible="hidden", elem_id="np-send")
             again = gr.Button("Show the conversation", visible="hidden", elem_id="np-again")
-            token = gr.Textbox(visible="hidden", elem_id="np-token", label="picture", max_length=120)
-            _html(fragments.part("upload"))
-            with gr.Row(elem_id="np-send"):
-                profile = gr.Radio(list(state.pins.profiles), value=state.pins.profiles[0], label="Profile")
-                send = gr.Button("Send", variant="primary", elem_id="np-go")
-            buttons = []
-            if examples:
-                gr.HTML("<h2 class='np-label'>Or try an example</h2>", apply_default_css=False)
-                with gr.Row(elem_id="np-examples"):
-                    buttons = [gr.Button(post["text"][:60] + "…", size="sm") for post in examples]
         with gr.Tab("Batch", id="batch"):
-            _html(fragments.part("batch", profiles=state.pins.profiles, most=state.settings.max_job_posts))
-            with gr.Row():
-                refresh = gr.Button("Refresh", elem_id="np-refresh", size="sm")
-                remove = gr.Button("Remove finished jobs", size="sm")
-            table = _html("", elem_id="np-jobs")
-            timer = gr.Timer(1, active=False)
-    return _Parts(past, now, spoken, message, again, token, profile, send, buttons, refresh, remove, table, timer)
+            most = state.settings.max_job_posts, state.settings.max_body_mb
+            _html(fragments.part("batch", profiles=profiles, most=most))
+    return _Parts(past, now, spoken, given, send, again)
+
+
+class Given(BaseModel):
+    """What the composer sends.
+
+    Attributes:
+        text: the message.
+        picture: the signed name of an uploaded picture; empty without one.
+        profile: the profile; empty for the server's own.
+        example: the number of an example post, in place of text and picture.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    text: str = ""
+    picture: Annotated[str, Field(max_length=200)] = ""
+    profile: Annotated[str, Field(max_length=100)] = ""
+    example: Annotated[int | None, Field(ge=0)] = None
 
 
 class PageEvents:
     """The page's event handlers: each method returns the new values of its components."""
 
-    def __init__(self, app: FastAPI, examples: list[dict[str, Any]]) -> None:
-        self.app, self.examples = app, examples
-        self.state: ServerState = app.state.namepin
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
         self.visitors: Visitors = app.state.visitors
 
-    async def answer(self, typed: str, signed: str, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-        """Answer a message."""
-        async for shown in _answers(self.app, request, typed, signed, chosen):
-            yield shown
-
-    async def example(self, number: int, chosen: str, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
-        """Answer an example post."""
-        post = self.examples[number]
+    async def answer(self, given: Any, request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """Answer a message. The values of past, now and spoken, during the answer and afterwards."""
+        same = gr.skip()
+        talk: PageConversation = self.app.state.talk
         try:
-            visitor = self.visitors.require_known(request.cookies)
-            data = (EXAMPLES.parent / post["image"]).read_bytes()
-            signed, _ = await self.app.state.uploads.keep(visitor, data)
-        except (Denied, OSError, NamepinError):
-            signed = ""
-        async for shown in _answers(self.app, request, f"{fragments.AS_POST}{post['text']}", signed, chosen):
-            yield shown
+            visitor = talk.visitors.require_known(request.cookies)
+            message, picture, profile = await self._read(visitor, given)
+            async for html in talk.answer(visitor, message, picture, profile):
+                yield same, html, same
+            spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))
+            yield await talk.history(visitor), "", spoken
+        except (NamepinError, TooMany) as error:
+            yield same, fragments.refusal(fragments.reason(error)), same
+        except Denied:
+            yield same, fragments.refusal("The session has ended: load the page again."), same
+        except Exception:  # the page reports a failure, and the log has the details
+            _log.exception("a message could not be answered")
+            yield same, fragments.refusal("The server had an error; its log has the details."), same
 
-    async def begin(self, request: gr.Request) -> tuple[str, str, Any]:
-        """The conversation and the jobs so far, for a newly opened page."""
-        visitor = self.visitors.require_known(request.cookies)
-        return await _history(self.app, visitor), *self.jobs(request)
+    async def begin(self, request: gr.Request) -> str:
+        """The conversation so far, for a newly opened page."""
+        return await _history(self.app, self.visitors.require_known(request.cookies))
 
     async def show(self, request: gr.Request) -> tuple[str, str]:
         """The updated conversation, and the text for screen readers."""
@@ -213,35 +203,34 @@ class PageEvents:
         shown = await _history(self.app, visitor)
         return shown, fragments.part("spoken", text=await self.app.state.talk.spoken_answer(visitor))
 
-    def jobs(self, request: gr.Request) -> tuple[str, Any]:
-        """The visitor's jobs, and whether to poll again in a second."""
-        mine = self.state.jobs.list(self.visitors.require_known(request.cookies).jobs_owner)
-        return fragments.jobs(mine), gr.Timer(active=any(job.state in ("waiting", "running") for job in mine))
+    async def _read(self, visitor: Visitor, given: Any) -> tuple[str, Attachment | None, str | None]:
+        """The message, its picture and its profile.
 
-    def clean(self, request: gr.Request) -> tuple[str, Any]:
-        """Remove the jobs that have ended."""
-        owner = self.visitors.require_known(request.cookies).jobs_owner
-        for job in self.state.jobs.list(owner):
-            if job.state in ("done", "failed"):
-                self.state.jobs.delete(owner, job.id)
-        return self.jobs(request)
+        Raises:
+            NamepinError: E103 for a message of another form; as `Uploads.attached`.
+        """
+        try:
+            form = Given.model_validate_json(given)
+        except ValidationError as error:
+            raise NamepinError("E103", f"not a message: {first_problem(error)}", mend="load the page again") from error
+        if form.example is None:
+            return form.text, await self.app.state.uploads.attached(visitor, form.picture), form.profile or None
+        chosen = examples()[form.example : form.example + 1]
+        if not chosen:
+            raise NamepinError("E103", "there is no such example", mend="load the page again")
+        _, picture = await self.app.state.uploads.keep(visitor, chosen[0].picture.read_bytes())
+        return f"{fragments.AS_POST}{chosen[0].text}", picture, form.profile or None
 
 
 def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
-    shown = [parts.past, parts.now, parts.spoken, parts.message, parts.token]
     clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
-    for event in (parts.message.submit, parts.send.click):
-        given = [parts.message, parts.token, parts.profile]
-        event(events.answer, given, shown, preprocess=False, **quiet).then(**clear)
-    for number, button in enumerate(parts.examples):
-        which = gr.State(number)
-        button.click(events.example, [which, parts.profile], shown, preprocess=False, **quiet).then(**clear)
+    shown = [parts.past, parts.now, parts.spoken]
+    # The script takes the place of the component's value, since the composer is not one of Gradio's.
+    taken = {"js": "() => [window.npGiven()]"}
+    parts.send.click(events.answer, [parts.given], shown, preprocess=False, **taken, **quiet).then(**clear)
     parts.again.click(events.show, None, [parts.past, parts.spoken], **quiet).then(**clear)
-    blocks.load(events.begin, None, [parts.past, parts.table, parts.timer], **quiet)
-    for event in (parts.refresh.click, parts.timer.tick):
-        event(events.jobs, None, [parts.table, parts.timer], **quiet)
-    parts.remove.click(events.clean, None, [parts.table, parts.timer], **quiet)
+    blocks.load(events.begin, None, [parts.past], **quiet)
 
 
 async def _history(app: FastAPI, visitor: Visitor) -> str:
@@ -249,35 +238,8 @@ async def _history(app: FastAPI, visitor: Visitor) -> str:
     try:
         return str(await app.state.talk.history(visitor))
     except NamepinError as error:
-        return fragments.problem(str(error))
-
-
-async def _answers(
-    app: FastAPI, request: gr.Request, typed: Any, signed: Any, profile: Any
-) -> AsyncIterator[tuple[Any, ...]]:
-    """The page's values during an answer and afterwards: past, now, spoken, message, picture."""
-    same = gr.skip()
-    talk: PageConversation = app.state.talk
-    typed, signed, profile = (value if isinstance(value, str) else "" for value in (typed, signed, profile))
-    try:
-        visitor = talk.visitors.require_known(request.cookies)
-        picture = await talk.uploads.attached(visitor, signed)
-        async for html in talk.answer(visitor, typed, picture, profile or None):
-            yield same, html, same, same, same
-        spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))
-        yield await talk.history(visitor), "", spoken, "", ""
-    except (NamepinError, TooMany) as error:
-        yield same, fragments.problem(str(error)), same, same, same
-    except Denied:
-        yield same, fragments.problem("The session has ended: load the page again."), same, same, same
-    except Exception:  # the page reports a failure, and the log has the details
-        _log.exception("a message could not be answered")
-        yield same, fragments.problem("The server had an error; its log has the details."), same, same, same
+        return fragments.problem(fragments.reason(error))
 
 
 def _html(value: str, **more: Any) -> gr.HTML:
-    return gr.HTML(value, apply_default_css=False, js_on_load="", **more)
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [line.parse_object() for line in read_lines(path)]
+    return gr.HTML(value, apply_default_css=False, js_on_load="", padding=False, **more)

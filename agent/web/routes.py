@@ -2,31 +2,33 @@
 
 import asyncio
 import io
+import pathlib
 from typing import Annotated
 from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from PIL import Image
-from pydantic import ValidationError
+from starlette.datastructures import UploadFile
 
-from namepin.agent.posts import make_post
-from namepin.agent.render.html import heat_layer, page, shrink
+from namepin.agent.render.html import About, heat_layer, page, shrink
 from namepin.agent.render.picture import annotate
-from namepin.agent.render.view import PostView, printable
+from namepin.agent.render.tables import as_csv
+from namepin.agent.render.view import PostView
 from namepin.agent.server.access import TOKEN_COOKIE, Denied
-from namepin.agent.server.bodies import MAX_PARTS, JsonRoute, is_intricate
-from namepin.agent.server.jobs import Job, JobPost
-from namepin.agent.server.rest import PostBody, growing_file, picture_of_body
+from namepin.agent.server.bodies import JsonRoute
+from namepin.agent.server.jobs import Job, JobSource
+from namepin.agent.server.rest import growing_file
 from namepin.agent.server.review_api import AnswersBody, rows_file
 from namepin.agent.server.state import ServerState
 from namepin.agent.web import fragments
 from namepin.agent.web import reviews as reviewing
+from namepin.agent.web.batch_files import MAX_FILES, UploadBounds, UploadedFile, read_upload
 from namepin.agent.web.conversation import PageConversation
+from namepin.agent.web.examples import thumbnail
 from namepin.agent.web.gradio_guard import POLICY, cookie
+from namepin.agent.web.job_results import STEP, csv_chunks, html_page, table_rows
 from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
-from namepin.tools.errors import NamepinError
-from namepin.tools.jsonl import Line, read_lines
 
 router = APIRouter(include_in_schema=False, route_class=JsonRoute)
 _SIGNED = r"^[0-9a-f]{64}\.[0-9a-f]{32}$"
@@ -122,6 +124,24 @@ async def result_json(name: Name, request: Request, visitor: KnownVisitor) -> Re
     return _download(found.extraction.to_json().encode(), "application/json", f"{found.extraction.id}.json")
 
 
+@router.get("/page/results/{name}.csv")
+async def result_csv(name: Name, request: Request, visitor: KnownVisitor) -> Response:
+    """The table of an answer, or the names of its result, as CSV."""
+    rows = await _talk(request).table(visitor, name)
+    if rows is None:
+        raise _missing()
+    return _download(as_csv(rows).encode("utf-8", "replace"), "text/csv; charset=utf-8", "names.csv")
+
+
+@router.get("/page/examples/{number}.jpg")
+async def example_picture(number: Annotated[int, Path(ge=0, le=99)], visitor: KnownVisitor) -> Response:
+    """An example's picture in small."""
+    data = await asyncio.to_thread(thumbnail, number)
+    if data is None:
+        raise _missing()
+    return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=86400"})
+
+
 @router.get("/page/results/{name}.png")
 async def result_png(name: Name, request: Request, visitor: Counted) -> Response:
     """An answer's picture with boxes, masks and labels."""
@@ -208,13 +228,56 @@ async def rows(request: Request, visitor: Counted) -> FileResponse:
 
 @router.post("/page/jobs")
 async def begin_job(request: Request, visitor: Counted, profile: str | None = None) -> Job:
-    """Accept a file of posts as a job; the body is JSON lines, pictures in them as base64."""
+    """Accept files of posts as a job: a form of files, or the bytes of one file."""
     state: ServerState = request.app.state.namepin
     profile = profile or state.pins.profiles[0]
     await asyncio.to_thread(state.pins.get, profile)
-    data = await request.body()
-    posts = await asyncio.to_thread(read_file, data, state.settings.max_job_posts, state.settings.urls)
-    return await asyncio.to_thread(state.jobs.accept, visitor.jobs_owner, profile, posts)
+    bounds = UploadBounds(state.settings.max_job_posts, state.settings.max_body_mb * 2**20, state.settings.urls)
+    posts, source = await asyncio.to_thread(read_upload, await _files(request), bounds)
+    return await asyncio.to_thread(state.jobs.accept, visitor.jobs_owner, profile, posts, source)
+
+
+async def _files(request: Request) -> list[UploadedFile]:
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        return [UploadedFile("posts", await request.body())]
+    async with request.form(max_files=MAX_FILES, max_fields=8) as form:
+        sent = [one for one in form.getlist("files") if isinstance(one, UploadFile)]
+        return [UploadedFile(one.filename or "posts", await one.read()) for one in sent]
+
+
+@router.get("/page/jobs")
+async def list_jobs(request: Request, visitor: KnownVisitor) -> HTMLResponse:
+    """The visitor's jobs as HTML, the newest first."""
+    jobs = request.app.state.namepin.jobs
+    mine = sorted(
+        await asyncio.to_thread(jobs.list, visitor.jobs_owner), key=lambda job: -jobs.age(visitor.jobs_owner, job.id)
+    )
+    return _fragment("jobs", jobs=mine)
+
+
+@router.post("/page/jobs/{job_id}/drop")
+async def drop_job(job_id: JobId, request: Request, visitor: Counted) -> JSONResponse:
+    """Stop and remove a job."""
+    if not await asyncio.to_thread(request.app.state.namepin.jobs.delete, visitor.jobs_owner, job_id):
+        raise _missing()
+    return JSONResponse({"dropped": job_id})
+
+
+@router.get("/page/jobs/{job_id}/rows")
+async def job_rows(
+    job_id: JobId, request: Request, visitor: KnownVisitor, start: Annotated[int, Query(ge=0, le=10**6)] = 0
+) -> HTMLResponse:
+    """The next rows of the table of a job's results, as HTML."""
+    folder, source = _job(request, visitor, job_id)
+    rows, more = await asyncio.to_thread(table_rows, folder, source, start)
+    return _fragment("job_rows", rows=rows, more=more, step=STEP)
+
+
+@router.get("/page/jobs/{job_id}/skipped")
+async def job_skipped(job_id: JobId, request: Request, visitor: KnownVisitor) -> HTMLResponse:
+    """The lines of a job's files that are not posts, as HTML."""
+    _, source = _job(request, visitor, job_id)
+    return _fragment("job_skipped", skipped=source.skipped)
 
 
 @router.get("/page/jobs/{job_id}.jsonl", response_class=StreamingResponse)
@@ -226,44 +289,37 @@ async def job_results(job_id: JobId, request: Request, visitor: KnownVisitor) ->
     return growing_file(path, f"{job_id}.jsonl", _PRIVATE)
 
 
-def read_file(data: bytes, most: int, urls: bool) -> list[JobPost]:
-    """The posts of a file of JSON lines; the line number replaces a missing id.
-
-    Args:
-        data: the file.
-        most: largest number of posts.
-        urls: whether a picture may be named by its address.
-
-    Raises:
-        NamepinError: E104 for a file without posts, E103 with a line that is not a post, E108 for too many, E12x.
-    """
-    posts: list[JobPost] = []
-    for line in read_lines(data, len(data)):
-        if len(posts) == most:
-            raise NamepinError("E108", f"a job has at most {most} posts", mend="split the file")
-        try:
-            body = PostBody.model_validate({"id": f"line-{line.number}", **_object(line)})
-            row = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True)
-            make_post(row)
-            posts.append(JobPost(row=row, picture=picture_of_body(body, urls)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise NamepinError("E103", f"{line.where}: {printable(where)}: {first['msg']}") from error
-        except NamepinError as error:
-            raise NamepinError(error.code, f"{line.where}: {error.what}", mend=error.mend) from error
-    if not posts:
-        raise NamepinError("E104", "the file has no posts", mend='one per line: {"id": "a", "text": "..."}')
-    return posts
+@router.get("/page/jobs/{job_id}.csv", response_class=StreamingResponse)
+async def job_csv(job_id: JobId, request: Request, visitor: Counted) -> StreamingResponse:
+    """The results of a job so far as CSV, one row per name."""
+    folder, source = _job(request, visitor, job_id)
+    headers = {**_PRIVATE, "content-disposition": f'attachment; filename="{job_id}.csv"'}
+    return StreamingResponse(csv_chunks(folder, source), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _object(line: Line) -> dict[str, object]:
-    if is_intricate(line.data):
-        raise NamepinError("E108", f"a post has at most {MAX_PARTS:,} parts")
-    try:
-        return line.parse_object()
-    except ValueError as error:
-        raise NamepinError("E103", str(error), mend='a post is {"id": "a", "text": "..."}') from error
+@router.get("/page/jobs/{job_id}.html")
+async def job_html(job_id: JobId, request: Request, visitor: Counted) -> Response:
+    """The first results of a job as one page that opens offline."""
+    state: ServerState = request.app.state.namepin
+    folder, _ = _job(request, visitor, job_id)
+    job = state.jobs.get(visitor.jobs_owner, job_id)
+    if job is None:
+        raise _missing()
+    settings = (await asyncio.to_thread(state.pins.get, job.profile)).settings
+    about = About(job.profile, settings.gate.gamma, settings.match.threshold)
+    body = await asyncio.to_thread(html_page, folder, about, settings.images.max_pixels)
+    return _download(body, "text/html; charset=utf-8", f"{job_id}.html")
+
+
+def _job(request: Request, visitor: Visitor, job_id: str) -> tuple[pathlib.Path, JobSource]:
+    found: tuple[pathlib.Path, JobSource] | None = request.app.state.namepin.jobs.source(visitor.jobs_owner, job_id)
+    if found is None:
+        raise _missing()
+    return found
+
+
+def _fragment(name: str, **values: object) -> HTMLResponse:
+    return HTMLResponse(fragments.part(name, **values), headers=_PRIVATE)
 
 
 def _as_jpeg(image: Image.Image) -> Response:

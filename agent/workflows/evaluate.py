@@ -213,4 +213,4 @@ def _traces(html: Path, saved: Path, data: Dataset, settings: Settings) -> Calla
     from namepin.agent.render.report_traces import Traces
 
     pictures = {gold.post.id: gold.post.image for gold in data.posts}
-    return Traces(html, saved, pictures, About(settings.profile, settings.gate.gamma))
+    return Traces(html, saved, pictures, About(settings.profile, settings.gate.gamma, settings.match.threshold))

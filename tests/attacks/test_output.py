@@ -15,9 +15,12 @@ from namepin.agent.chat.terminal import _visible as visible
 from namepin.agent.render.html import About, page
 from namepin.agent.render.table import print_table
 from namepin.agent.render.trace import read_runs, trace_page
-from namepin.agent.server.jobs import Job, Jobs
+from namepin.agent.server.jobs import Job, Jobs, Skipped
 from namepin.agent.stores.profile_pool import ProfilePool
 from namepin.agent.web import fragments
+from namepin.agent.web.job_results import ShownName, ShownRow
+from namepin.agent.web.steps import Steps
+from namepin.graphs.step import StepEvent
 from support.agent_samples import placed, post_view
 from support.hostile_texts import PAYLOADS, item_of
 
@@ -79,10 +82,25 @@ def test_html_pages_with_markup_payload_show_it_as_text(payload: str, tmp_path: 
         Answer(kind="comparison", words=payload, table=table),
     ):
         block = fragments.Block(answer, "r" + "0" * 16, about, "/page/pictures/x.jpg")
-        inert(fragments.turn(fragments.Turn(payload, [block], payload, payload)))
+        inert(fragments.turn(fragments.Turn(payload, [block], payload, steps_of(payload), [payload])))
     inert(fragments.problem(payload))
+    inert(fragments.refusal(payload))
     inert(fragments.part("spoken", text=payload))
-    inert(fragments.jobs([Job(id="0" * 32, profile=payload, posts=1, state="failed", error=payload)]))
+    told = {"name": payload, "profile": payload, "error": payload}
+    inert(fragments.part("jobs", jobs=[Job(id="0" * 32, posts=1, state="failed", skipped=1, **told)]))
+    inert(fragments.part("job_skipped", skipped=[Skipped(where=payload, message=payload)]))
+    name = ShownName(payload, payload, payload, "yes")
+    for row in (ShownRow(payload, payload, [name], ""), ShownRow(payload, payload, [], payload)):
+        inert(fragments.part("job_rows", rows=[row], more=None, step=50))
+
+
+def steps_of(payload: str) -> Steps:
+    """Steps of a running answer, one with an unknown name and one with a note."""
+    steps = Steps()
+    steps.add(StepEvent(payload, "started"))
+    steps.add(StepEvent("tag", "started"))
+    steps.add(StepEvent("tag", "finished", summary=payload))
+    return steps
 
 
 @pytest.mark.parametrize("payload", STEERS)

@@ -8,11 +8,14 @@ import pytest
 from namepin.agent.chat.state import Answer
 from namepin.agent.render.html import About, page
 from namepin.agent.render.trace import read_runs, trace_page
-from namepin.agent.server.jobs import Job
+from namepin.agent.server.jobs import Job, Skipped
 from namepin.agent.web import fragments
+from namepin.agent.web.job_results import ShownName, ShownRow
+from namepin.agent.web.steps import Steps
 from namepin.evals.report.full import full_report
 from namepin.evals.report.html import write_page
 from namepin.evals.scoring.predictions import check
+from namepin.graphs.step import StepEvent
 from support.eval_samples import dataset, entity, from_gold, gold
 from support.hostile_texts import PAYLOADS, item_of
 
@@ -57,13 +60,23 @@ def conversation(_: Path) -> str:
             Answer(kind="comparison", words=payload, table=[{payload: payload, "b": payload}]),
         ]
         blocks = [fragments.Block(one, "r" + "0" * 16, About(payload, 0.2), "data:,") for one in answers]
-        turns.append(fragments.turn(fragments.Turn(payload, blocks, payload, payload)) + fragments.problem(payload))
+        steps = Steps()
+        steps.add(StepEvent(payload, "started"))
+        turns.append(fragments.turn(fragments.Turn(payload, blocks, payload, steps, [payload])))
+        turns.append(fragments.problem(payload))
     return f"<!doctype html><meta charset=utf-8><body>{''.join(turns)}"
 
 
 def jobs(_: Path) -> str:
-    failed = [Job(id="0" * 32, profile=one, posts=1, state="failed", error=one) for one in PAYLOADS]
-    return f"<!doctype html><meta charset=utf-8><body>{fragments.jobs(failed)}"
+    failed = [Job(id="0" * 32, name=one, profile=one, posts=1, state="failed", error=one) for one in PAYLOADS]
+    skipped = [Skipped(where=one, message=one) for one in PAYLOADS]
+    rows = [ShownRow(one, one, [ShownName(one, one, one, "yes")], "") for one in PAYLOADS]
+    parts = [
+        fragments.part("jobs", jobs=failed),
+        fragments.part("job_skipped", skipped=skipped),
+        fragments.part("job_rows", rows=rows, more=None, step=50),
+    ]
+    return f"<!doctype html><meta charset=utf-8><body>{''.join(parts)}"
 
 
 def open_page(browser: Any, html: str, folder: Path) -> tuple[int, int, list[str]]:

@@ -8,7 +8,7 @@ from support.paths import ROOT
 from support.waiting import PATIENCE_S
 
 ASTRONAUT = ROOT / "examples" / "astronaut.jpg"
-MESSAGE = "#np-message textarea"
+MESSAGE = "#np-text"
 
 
 def visit(browser: Any, address: str, **options: Any) -> Iterator[Any]:

@@ -1,8 +1,10 @@
 "use strict";
-// Everything that stands for one entity (mention, pin, box, card) carries the same data-e within its article:
-// pointing at or focusing one lights up all of them.
+// Everything that stands for one entity (mention, chip, pin, box, card) carries the same data-e within its article:
+// pointing at or focusing one lights up all of them. A click or a tap keeps them lit, which a finger cannot do.
 const bindArticle = (article) => {
+  let kept = null;
   const light = (index) => {
+    index ??= kept;
     const lit = index !== null;
     for (const part of article.querySelectorAll("[data-e]")) part.classList.toggle("on", lit && part.dataset.e === index);
     article.classList.toggle("active", lit && article.querySelector("g.on") !== null);
@@ -15,13 +17,16 @@ const bindArticle = (article) => {
   article.addEventListener("focusout", () => light(null));
   // A click must not scroll the picture out of a phone's view: a name shows its place, a pin its card.
   article.addEventListener("click", (event) => {
+    if (event.target.closest("details, .warmth, figcaption, .downloads")) return;
     const link = event.target.closest?.("a[data-e]");
     const index = under(event);
-    if (index === null || event.target.closest("details")) return;
-    const box = article.querySelector(`g[data-e="${index}"]`);
-    const goal = box && !link?.classList.contains("pin") ? article.querySelector(".stage") : article.querySelector(`li[data-e="${index}"]`);
     if (link) event.preventDefault();
-    goal.scrollIntoView({ block: "nearest" });
+    if (index === null || (kept === index && !link)) { kept = null; light(null); return; }
+    const box = article.querySelector(`g[data-e="${index}"]`);
+    const fromPicture = event.target.closest(".stage") !== null;
+    kept = index;
+    if (!fromPicture && box) article.querySelector(".stage").scrollIntoView({ block: "nearest" });
+    else if (link) article.querySelector(`li[data-e="${index}"]`).scrollIntoView({ block: "nearest" });
     light(index);
   });
   // One heat map at a time: two would mix into colours that mean nothing.
@@ -33,6 +38,6 @@ const bindArticle = (article) => {
     article.querySelector(".scale").hidden = chosen === "";
   });
   article.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { document.activeElement.blur(); light(null); }
+    if (event.key === "Escape") { kept = null; document.activeElement.blur(); light(null); }
   });
 };

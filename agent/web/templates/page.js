@@ -8,103 +8,250 @@ const bindNew = () => {
 new MutationObserver(bindNew).observe(document.documentElement, { childList: true, subtree: true });
 
 const part = (id) => document.getElementById(id);
-const say = (id, text, bad) => {
-  const line = part(id);
+const say = (line, text, bad) => {
   line.textContent = text;
   line.classList.toggle("bad", Boolean(bad));
 };
+const UNREACHABLE = "The server cannot be reached. Is it still running?";
+const sentence = (words) => words && `${words[0].toUpperCase()}${words.slice(1).replace(/\.$/, "")}.`;
 const reason = async (answer) => {
   try {
     const told = await answer.json();
-    return `${told.code}: ${told.message}${told.mend ? ` (${told.mend})` : ""}`;
+    return [sentence(told.message), sentence(told.mend), `(${told.code})`].filter(Boolean).join(" ");
   } catch { return `The server answered ${answer.status}.`; }
 };
 
-// The picture of the next message: kept by the server, named here by the signed word that it gave for it.
-const setToken = (value) => {
-  const field = document.querySelector("#np-token textarea, #np-token input");
-  field.value = value;
-  field.dispatchEvent(new Event("input", { bubbles: true }));
+// The composer: its text, and its picture, which the server keeps under the signed name that it gave.
+let picture = "", sent = null, example = null;
+const field = () => part("np-text");
+const most = () => Number(part("np-composer").dataset.most);
+const grow = () => {
+  field().style.height = "auto";
+  field().style.height = `${field().scrollHeight}px`;
+  const length = [...field().value].length, over = length > most();
+  part("np-count").textContent = length > most() * 0.8 ? `${length.toLocaleString("en")} of ${most().toLocaleString("en")}` : "";
+  part("np-count").classList.toggle("bad", over);
+  part("np-trim").hidden = !over;
+  if (over) wrong(`This text is too long: at most ${most().toLocaleString("en")} characters are read.`);
+  else if (part("np-composer").classList.contains("wrong")) right();
+};
+const wrong = (text) => {
+  say(part("np-say"), text, true);
+  part("np-composer").classList.add("wrong");
+  field().setAttribute("aria-invalid", "true");
+};
+const right = (text = "") => {
+  say(part("np-say"), text);
+  part("np-composer").classList.remove("wrong");
+  field().removeAttribute("aria-invalid");
+};
+const showPicture = (name, size) => {
+  picture = name;
+  part("np-preview").hidden = !name;
+  if (name) part("np-thumb").src = `/page/pictures/${name}.jpg`;
+  else part("np-thumb").removeAttribute("src");
+  part("np-size").textContent = size;
 };
 const clearPicture = () => {
-  part("np-preview").hidden = true;
-  part("np-thumb").removeAttribute("src");
-  part("np-file").value = "";
-  say("np-upload-status", "");
+  showPicture("", "");
+  for (const id of ["np-file", "np-camera"]) part(id).value = "";
 };
 const takePicture = async (file) => {
-  say("np-upload-status", "Uploading …");
+  right("Uploading the picture …");
   try {
     const answer = await fetch("/page/pictures", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
-    if (!answer.ok) { const why = await reason(answer); setToken(""); clearPicture(); say("np-upload-status", why, true); return; }
+    clearPicture();
+    if (!answer.ok) { wrong(await reason(answer)); return; }
     const kept = await answer.json();
-    setToken(kept.picture);
-    if (kept.given_up) { clearPicture(); say("np-upload-status", "The picture took too long to read: your next message goes without it.", true); return; }
-    part("np-thumb").src = `/page/pictures/${kept.picture}.jpg`;
-    part("np-size").textContent = `${kept.width} × ${kept.height}`;
-    part("np-preview").hidden = false;
-    say("np-upload-status", "The picture goes with your next message.");
-  } catch { say("np-upload-status", "The server cannot be reached.", true); }
+    if (kept.given_up) { picture = kept.picture; wrong("The picture took too long to read: your next message goes without it."); return; }
+    showPicture(kept.picture, `${kept.width} × ${kept.height}`);
+    right();
+  } catch { wrong(UNREACHABLE); }
 };
+const busy = (on) => {
+  part("np-go").disabled = on;
+  part("np-composer").setAttribute("aria-busy", String(on));
+};
+const send = () => {
+  if (part("np-go").disabled) return;
+  const text = field().value.trim(), length = [...field().value].length;
+  if (example === null) {
+    if (!text && picture && part("np-composer").dataset.rules !== undefined) {
+      wrong("Add the post’s text: its names are looked for in the picture."); field().focus(); return;
+    }
+    if (!text && !picture) { wrong("Write or paste a post first."); field().focus(); return; }
+    if (length > most()) { grow(); field().focus(); return; }
+  }
+  sent = { text: field().value, picture, size: part("np-size").textContent, example };
+  busy(true);
+  right();
+  if (example === null) { field().value = ""; clearPicture(); grow(); }
+  part("np-send").click();
+};
+window.npGiven = () => JSON.stringify({
+  text: sent?.text ?? "", picture: sent?.picture ?? "", profile: part("np-profile")?.value ?? "", example: sent?.example ?? null,
+});
 window.npAnswered = () => {
-  if (!document.querySelector("#np-now .np-problem")) clearPicture();
-  document.querySelector("#np-past .np-turn:last-of-type")?.scrollIntoView({ block: "start" });
+  busy(false);
+  const refused = document.querySelector("#np-now [data-refused]");
+  if (refused && sent) {
+    if (sent.example === null && !field().value) { field().value = sent.text; if (sent.picture) showPicture(sent.picture, sent.size); grow(); }
+    wrong(refused.textContent.trim());
+    field().focus();
+  } else {
+    document.querySelector("#np-past .np-turn:last-of-type")?.scrollIntoView({ block: "start" });
+  }
+  sent = example = null;
 };
+// Follow the steps of a running answer.
+new MutationObserver(() => document.querySelector("#np-now .np-doing")?.scrollIntoView({ block: "nearest" })).observe(
+  document.documentElement, { childList: true, subtree: true });
 
-document.addEventListener("change", (event) => {
-  if (event.target.id === "np-file" && event.target.files.length) takePicture(event.target.files[0]);
+document.addEventListener("input", (event) => { if (event.target.id === "np-text") grow(); });
+document.addEventListener("keydown", (event) => {
+  if (event.target.id !== "np-text" || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+});
+document.addEventListener("submit", (event) => {
+  if (event.target.id !== "np-composer") return;
+  event.preventDefault();
+  send();
 });
 document.addEventListener("click", (event) => {
-  if (event.target.id !== "np-remove") return;
-  setToken("");
-  clearPicture();
-  part("np-file").focus();
+  const at = event.target.closest?.("button");
+  if (!at) return;
+  if (at.id === "np-remove") { clearPicture(); part("np-file").focus(); }
+  if (at.id === "np-trim") { field().value = [...field().value].slice(0, most()).join(""); grow(); field().focus(); }
+  if (at.matches(".np-example")) { example = Number(at.dataset.example); send(); }
+  if (at.matches(".np-suggest")) { field().value = at.textContent; send(); }
 });
+document.addEventListener("change", (event) => {
+  if (["np-file", "np-camera"].includes(event.target.id) && event.target.files.length) takePicture(event.target.files[0]);
+  if (event.target.id === "np-posts") { chosen = [...event.target.files]; showChosen(); }
+});
+const isShown = (id) => Boolean(part(id)?.offsetParent);
 document.addEventListener("paste", (event) => {
   const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-  if (file && part("np-drop")?.offsetParent) { event.preventDefault(); takePicture(file); }
+  if (file && isShown("np-drop")) { event.preventDefault(); takePicture(file); }
 }, true);
-const carriesFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files") && part("np-drop")?.offsetParent;
 for (const name of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
-    if (!carriesFile(event)) return;
+    const place = ["np-drop", "np-batch-drop"].find(isShown);
+    if (!place || ![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
     event.preventDefault();
-    part("np-drop").classList.toggle("over", name === "dragover");
-    if (name === "drop" && event.dataTransfer.files.length) takePicture(event.dataTransfer.files[0]);
+    part(place).classList.toggle("over", name === "dragover");
+    const files = [...event.dataTransfer.files];
+    if (name !== "drop" || !files.length) return;
+    if (place === "np-drop") takePicture(files[0]);
+    else { chosen = [...chosen, ...files]; showChosen(); }
   }, true);
 }
 
-// A file of posts becomes a job.
+// Batch jobs: files become a job, whose card follows it.
+let chosen = [];
+const showChosen = () => {
+  const few = chosen.slice(0, 12).map((file) => Object.assign(document.createElement("li"), { textContent: file.name }));
+  if (chosen.length > 12) few.push(Object.assign(document.createElement("li"), { textContent: `and ${chosen.length - 12} more` }));
+  part("np-chosen").replaceChildren(...few);
+  say(part("np-batch-status"), "");
+};
+let polling = null;
+const showJobs = async () => {
+  clearTimeout(polling);
+  if (!isShown("np-jobs")) return;
+  const answer = await fetch("/page/jobs").catch(() => null);
+  if (!answer?.ok) { polling = setTimeout(showJobs, 5000); return; }
+  const come = new DOMParser().parseFromString(`<div>${await answer.text()}</div>`, "text/html").body.firstChild;
+  const place = part("np-jobs");
+  // What did not change stays: an open table, and the focus.
+  for (const job of come.querySelectorAll(".np-job")) {
+    const known = part(job.id);
+    if (!known) continue;
+    const [head, now] = [known, job].map((one) => one.querySelector(".np-job-head"));
+    if (head.innerHTML !== now.innerHTML && !head.contains(document.activeElement)) head.replaceWith(now);
+    for (const more of job.querySelectorAll(".np-more")) {
+      const same = known.querySelector(`.np-more[data-address="${more.dataset.address}"]`);
+      if (!same) known.append(more);
+      else if (known.dataset.done !== job.dataset.done && same.open && same.matches(".np-table-of")) loadMore(same);
+    }
+    Object.assign(known.dataset, job.dataset);
+    job.replaceWith(known);
+  }
+  place.replaceChildren(...come.childNodes);
+  if (place.querySelector('[data-state="waiting"], [data-state="running"]')) polling = setTimeout(showJobs, 1000);
+};
+const loadMore = async (details, start = 0) => {
+  const place = details.querySelector(".np-loaded");
+  const answer = await fetch(`${details.dataset.address}?start=${start}`).catch(() => null);
+  if (!answer?.ok) { place.textContent = UNREACHABLE; return; }
+  if (start) {
+    place.querySelector(".np-next")?.closest("p").remove();
+    place.insertAdjacentHTML("beforeend", await answer.text());
+  } else place.innerHTML = await answer.text();
+};
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches?.(".np-more") && event.target.open) loadMore(event.target);
+}, true);
+document.addEventListener("click", async (event) => {
+  const at = event.target.closest?.("button, [role=tab]");
+  if (at?.matches("[role=tab]")) setTimeout(showJobs, 0);
+  if (at?.matches(".np-next")) { await loadMore(at.closest(".np-more"), Number(at.dataset.from)); }
+  if (!at?.matches(".np-drop-job")) return;
+  const answer = await fetch(`/page/jobs/${at.dataset.job}/drop`, { method: "POST" }).catch(() => null);
+  if (answer?.ok || answer?.status === 404) { part(`job-${at.dataset.job}`)?.remove(); part("np-posts").focus(); showJobs(); }
+  else say(at.parentNode.querySelector(".np-status"), answer ? await reason(answer) : UNREACHABLE, true);
+});
 document.addEventListener("submit", async (event) => {
   if (event.target.id !== "np-batch") return;
   event.preventDefault();
-  say("np-batch-status", "Uploading …");
+  const line = part("np-batch-status");
+  if (!chosen.length) { say(line, "Choose a table of posts, or a ZIP, first.", true); part("np-posts").focus(); return; }
+  say(line, "Uploading …");
+  const form = new FormData();
+  for (const file of chosen) form.append("files", file, file.name);
   try {
-    const profile = encodeURIComponent(part("np-batch-profile").value);
-    const answer = await fetch(`/page/jobs?profile=${profile}`, { method: "POST", body: part("np-posts").files[0], headers: { "content-type": "application/octet-stream" } });
-    if (!answer.ok) { say("np-batch-status", await reason(answer), true); return; }
+    const profile = encodeURIComponent(part("np-batch-profile")?.value ?? "");
+    const answer = await fetch(`/page/jobs${profile && `?profile=${profile}`}`, { method: "POST", body: form });
+    if (!answer.ok) { say(line, await reason(answer), true); return; }
     const job = await answer.json();
-    say("np-batch-status", `Accepted: ${job.posts} posts.`);
-    part("np-refresh").click();
-  } catch { say("np-batch-status", "The server cannot be reached.", true); }
+    say(line, `Accepted ${job.name}: ${job.posts} ${job.posts === 1 ? "post" : "posts"}${job.skipped ? `, ${job.skipped} ${job.skipped === 1 ? "line" : "lines"} skipped` : ""}.`);
+    chosen = [];
+    part("np-posts").value = "";
+    part("np-chosen").replaceChildren();
+    showJobs();
+  } catch { say(line, UNREACHABLE, true); }
+});
+
+// A table's copy as CSV.
+const copyText = async (text) => {
+  try { await navigator.clipboard.writeText(text); } catch { // without a secure context
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+};
+document.addEventListener("click", async (event) => {
+  const at = event.target.closest?.(".np-copy");
+  if (!at) return;
+  const line = at.parentNode.querySelector(".np-status");
+  const answer = await fetch(at.dataset.address).catch(() => null);
+  if (!answer?.ok) { say(line, UNREACHABLE, true); return; }
+  await copyText(await answer.text());
+  say(line, "Copied.");
 });
 
 // Close decisions: a result's questions come into the page, and the answers become a turn of the conversation.
 const ask = async (place, address, body, then) => {
   const line = place.querySelector(".np-status");
   for (const button of place.querySelectorAll("button")) button.disabled = true;
-  line.classList.remove("bad");
-  line.textContent = "…";
+  say(line, "…");
   try {
     const answer = await fetch(address, { method: "POST", body: body && JSON.stringify(body), headers: body ? { "content-type": "application/json" } : {} });
-    if (answer.ok) { line.textContent = ""; then(await answer.json(), line); } else {
-      line.textContent = await reason(answer);
-      line.classList.add("bad");
-    }
-  } catch {
-    line.textContent = "The server cannot be reached.";
-    line.classList.add("bad");
-  }
+    if (answer.ok) { line.textContent = ""; then(await answer.json(), line); } else say(line, await reason(answer), true);
+  } catch { say(line, UNREACHABLE, true); }
   for (const button of place.querySelectorAll("button")) button.disabled = false;
 };
 const showQuestions = (place) => (told, line) => {

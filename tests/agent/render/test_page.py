@@ -16,7 +16,7 @@ from namepin.tools.types import Mask, Notice
 from support.agent_samples import TEXT, ellipse, entity, full, placed, post_view
 
 EVIL = '<script>alert(1)</script>"><img/src=x onerror=alert(2)>'
-VOID = {"meta", "link", "img", "rect", "path", "line", "circle", "br"}
+VOID = {"meta", "link", "img", "input", "rect", "path", "line", "circle", "br"}
 
 
 class Document(HTMLParser):
@@ -129,14 +129,16 @@ def test_page_pictures_of_any_size_are_inlined_within_320_to_1280_pixels(size: t
 
 
 def test_page_shows_evidence_and_thresholds_of_decisions() -> None:
-    html = page([full()], About("starter", 0.2))
+    html = page([full()], About("starter", 0.2, 0.5))
     text = " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
     for part in (
         "the larger of two faces",
-        "In the picture , ambiguous",
+        "In the picture, ambiguous",
         "Not in the picture",
-        "match 0.10",
-        "0.610 nats, threshold 0.20: uncertain, kept: no reranker ran",
+        "match with the picture 0.10",
+        "A match needs 0.50",
+        "an entropy of 0.610 nats",
+        "above 0.20: this profile has none, so the type stays",
         "W103 knowledge: the server is down",
         "degraded",
         "400.0 ms",
@@ -174,6 +176,8 @@ def test_page_says_cannot_tell_and_unsure() -> None:
     unsure = entity(TEXT, "Ada Example", groundable=False, type_uncertain=True)
     hidden = entity(TEXT, "Grand Place", label="LOC", fine_label="park", groundable=None, evidence="not recognised")
     document = Document(page([post_view(TEXT, unsure, hidden)], About("starter", 0.2)))
-    assert "Cannot tell whether in the picture" in document.texts["b"] and "Not in the picture" in document.texts["b"]
-    types = [text.strip() for text in document.texts["span"] if " · " in text]
-    assert types == ["PER · unsure", "LOC · park"]
+    assert "Cannot tell" in document.texts["b"] and "Not in the picture" in document.texts["b"]
+    forms = [a["class"] for a in document.all("b") if a.get("class")]
+    assert forms == ["no", "unknown"], "each has a form of its own"
+    types = [text.strip() for text in document.texts["span"] if text in ("Person", "unsure") or " · " in text]
+    assert types == ["Person", "unsure", "Place · park"]

@@ -1,6 +1,5 @@
 """The page's routes, without a browser: access rights, blocked routes of Gradio, files of posts."""
 
-import base64
 import json
 import re
 from collections.abc import Iterator
@@ -11,9 +10,7 @@ import httpx2
 import pytest
 
 from namepin.agent.server.access import Access, Denied
-from namepin.agent.web.routes import read_file
 from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitors, new_session
-from namepin.tools.errors import NamepinError
 from support.paths import ROOT
 from support.processes import environment, free_port, running_namepin
 from support.waiting import wait_until
@@ -173,14 +170,6 @@ def test_web_job_from_posts_file_belongs_to_its_session(ann: httpx2.Client, bo: 
     assert ann.get("/api/jobs").json() == [], "everybody's over REST, where there are no tokens: not this browser's"
 
 
-def test_read_file_decodes_pictures_and_bounds_rows() -> None:
-    rows = [{"text": "x", "image": base64.b64encode(PICTURE).decode()}, {"tokens": ["y"]}]
-    posts = read_file("\n".join(map(json.dumps, rows)).encode(), 2, False)
-    assert [(post.row["id"], post.picture) for post in posts] == [("line-1", PICTURE), ("line-2", None)]
-    with pytest.raises(NamepinError, match="E108"):
-        read_file(b'{"text": "x"}\n' * 3, 2, False)
-
-
 @pytest.mark.parametrize(
     ("body", "code", "says"),
     [
@@ -188,7 +177,7 @@ def test_read_file_decodes_pictures_and_bounds_rows() -> None:
         (b"\xff\xfe", "E103", "line 1: not UTF-8"),
         (b"{", "E103", "line 1: not JSON"),
         (b"[1]", "E103", "line 1: not a JSON object"),
-        (b'{"text": "x"}\n{"text": "y", "image_path": "/etc/passwd"}', "E103", "line 2: image_path"),
+        (b'{"text": "y", "image_path": "/etc/passwd"}', "E103", "line 1: image_path"),
         (b'{"text": "x", "image": "/etc/passwd"}', "E123", "line 1"),
         (b'{"text": "x", "image_url": "http://127.0.0.1/"}', "E126", "line 1"),
         (b'{"text": " "}', "E101", "line 1"),
