@@ -69,6 +69,7 @@ def check(folder: Path, *, tiny: bool = False, only: Sequence[str] = ()) -> dict
     make_nets(world, nets)
     fill_posts(world / "txt_fine" / "train.txt")
     recipes, extractor = cases_of(world, nets, folder, tiny), extractor_cases(world, folder, tiny)
+    cases: dict[str, Callable[[int], dict[str, float]]]
     cases = {**{name: partial(measure, case) for name, case in recipes.items()}, **extractor}
     unknown = [name for name in only if name not in cases]
     if unknown:

@@ -46,8 +46,8 @@ def extractor_cases(world: Path, folder: Path, tiny: bool) -> dict[str, Callable
     answers = {"answers": 2} if tiny else {"longest": 256}
     found: dict[str, Callable[[int], dict[str, float]]] = {}
     for name, quantization in (("bf16", "none"), ("4bit", "4bit")):
-        sft = partial(SftRecipe, **shared, quantization=quantization)
-        grpo = partial(GrpoRecipe, **(shared | answers), quantization=quantization)
+        sft = partial(SftRecipe, **shared | {"quantization": quantization})
+        grpo = partial(GrpoRecipe, **shared | answers | {"quantization": quantization})
         for stage, make in (("sft", sft), ("grpo", grpo)):
             found[f"extractor-{stage}-{name}"] = partial(_measure, make, tiny)
     return {name: case for name, case in found.items() if not (tiny and "4bit" in name)}
@@ -91,7 +91,7 @@ def _measure(make: Callable[..., ExtractorTraining], tiny: bool, steps: int) -> 
     }
 
 
-class _Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+class _Stopwatch(TrainerCallback):
     """The time and the number of tokens at the end of every step, and the last loss."""
 
     def __init__(self, counted: list[int]) -> None:
@@ -104,6 +104,6 @@ class _Stopwatch(TrainerCallback):  # type: ignore[misc]  # transformers is unty
         self.times.append(time.perf_counter())
         self.tokens.append(sum(self._counted))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Keep the loss."""
-        self.loss = float(logs.get("loss", self.loss))
+        self.loss = float(given["logs"].get("loss", self.loss))

@@ -48,7 +48,8 @@ class ExtractorModel:
         pictures.size = {"shortest_edge": recipe.min_pixels, "longest_edge": recipe.max_pixels}
         self.factor: int = pictures.patch_size * pictures.merge_size
         self.unit: Frame = recipe.frame if recipe.frame != "auto" else _UNITS[base.config.model_type]
-        self.recipe = replace(recipe, **_settings_of(recipe, folder)) if recipe.start else recipe
+        lora: Any = _settings_of(recipe, folder) if recipe.start else {}
+        self.recipe = replace(recipe, **lora)
         self.whole = isinstance(recipe, SftRecipe) and recipe.whole
         self.net: Any = base.float().requires_grad_(True) if self.whole else self._with_lora(base)
 

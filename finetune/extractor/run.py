@@ -55,7 +55,7 @@ class Progressed:
     logs: dict[str, int] = field(default_factory=dict)
 
 
-class ExtractorRun(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
+class ExtractorRun(TrainerCallback):
     """Follows a trainer through its run."""
 
     def __init__(
@@ -119,12 +119,13 @@ class ExtractorRun(TrainerCallback):  # type: ignore[misc]  # transformers is un
         if self.recipe.checkpoint_steps and state.global_step % self.recipe.checkpoint_steps == 0:
             control.should_save = True
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Add a step's loss and rewards to the epoch's sums.
 
         Raises:
             NamepinError: E220 for a loss or gradient that is not finite.
         """
+        logs: Mapping[str, Any] = given["logs"]
         if "loss" not in logs:
             return  # the run's last log
         for name, what in (("loss", "the loss is"), ("grad_norm", "the gradient's norm is")):
@@ -159,7 +160,7 @@ class ExtractorRun(TrainerCallback):  # type: ignore[misc]  # transformers is un
 
     def report(self) -> dict[str, Any]:
         """The best epoch's row of the history, and the path of the weights."""
-        best = max(self.now.history, key=lambda row: row["score"])
+        best = max(reversed(self.now.history), key=lambda row: row["score"])
         return {**best, "weights": str(self.out / "weights")}
 
     def _means(self) -> dict[str, float]:
@@ -181,7 +182,7 @@ class ExtractorRun(TrainerCallback):  # type: ignore[misc]  # transformers is un
         self.now.sums.clear()
         self.now.logs.clear()
         self.now.unscored = False
-        if score > best and self.main:
+        if score >= best and self.main:  # of equal epochs the later one has learnt longer
             self._keep()
         if self.progress:
             self.progress.row(self.now.history[-1])

@@ -21,10 +21,11 @@ def write_answers(
     model: ExtractorModel, ask: Questioner, posts: Sequence[GoldPost], longest: int, batch: int
 ) -> list[GivenAnswer]:
     """The greedy answers of the net as it is."""
+    processor: Any = model.processor
     answers: list[GivenAnswer] = []
     for at in range(0, len(posts), batch):
         rows = [ask.ask(gold) for gold in posts[at : at + batch]]
-        inputs = model.processor.apply_chat_template(
+        inputs = processor.apply_chat_template(
             [_with_images(row) for row in rows],
             add_generation_prompt=True,
             tokenize=True,
@@ -33,7 +34,7 @@ def write_answers(
             processor_kwargs={"padding": True, "padding_side": "left"},
         ).to(model.net.device)
         ids = model.net.generate(**inputs, max_new_tokens=longest, do_sample=False)
-        written = model.processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        written = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         answers += [(text, row["frame"]) for text, row in zip(written, rows, strict=True)]
     return answers
 

@@ -105,13 +105,13 @@ class ExtractorTask:
             "callbacks": [self.run],
         }
         recipe = self.recipe
+        trainer: Any
         with quiet_transformers(), quiet_checkpointing():
             if isinstance(recipe, GrpoRecipe):
                 judge = Judge(self.train, self.scheme)
                 rewards = [as_trl_reward(reward, judge) for reward in REWARDS]
-                trainer = ResumableGrpo(
-                    args=grpo_settings(recipe, self.processes, len(self.train.posts)), reward_funcs=rewards, **common
-                )
+                args = grpo_settings(recipe, self.processes, len(self.train.posts))
+                trainer = ResumableGrpo(args=args, reward_funcs=rewards, **common)
             else:
                 trainer = SFTTrainer(args=sft_settings(recipe, self.processes), **common)
         self.model.full_precision()

@@ -238,17 +238,17 @@ def _nameable(value: Any) -> Any:
 
 
 def model_card(record: Mapping[str, Any]) -> str:
-    """A draft of a model card with the facts of the run; a person fills in the rest."""
-    best = max(record["history"], key=lambda row: row["score"])
+    """A draft of a model card with the facts of the run, whose last epoch is that of the weights."""
+    kept = record["history"][-1]
     rows = "\n".join(f"| {key} | {value} |" for key, value in record["settings"].items())
     files = "\n".join(f"- `{name}`, sha256 {sha}" for name, sha in record["data_sha256"].items())
-    scores = ", ".join(f"{key} {value}" for key, value in best.items() if key not in ("epoch", "loss", "score"))
+    scores = ", ".join(f"{key} {value}" for key, value in kept.items() if key not in ("epoch", "loss", "score"))
     maker = f"Namepin {record['code']} (`{record['recipe']}`) on {record['machine']}"
     return f"""---
 tags: [namepin, {record["tool"]}]
 ---
 # {record["tool"]}
-Trained with {maker}. Best epoch {best["epoch"]:g} on dev: {scores}.
+Trained with {maker}. Epoch {kept["epoch"]:g} on dev: {scores}.
 
 ## Data
 {files}

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from namepin.evals.run import load_dataset
 from namepin.finetune.extractor.rows import Questioner
 from namepin.finetune.extractor.run import STATE
@@ -24,11 +26,10 @@ from namepin.finetune.sandbox.qwen_vl import MERGE, PATCH, save_qwen_vl
 from namepin.finetune.sandbox.write import WHOLE, write_world
 from namepin.tools.errors import in_one_line
 from namepin.tools.extractor.answer import Scheme
-from namepin.tools.extractor.prompt import SYSTEM
+from namepin.tools.extractor.prompt import SYSTEM, types_of
 from namepin.tools.files import atomic_write
-from namepin.tools.labels import COARSE4, FINE51
 
-POSTS, WORLD_SEED = {"train": 400, "dev": 32, "test": 32}, 1
+POSTS, WORLD_SEED = {"train": 64, "dev": 32, "test": 32}, 1
 LEAST, MOST = 28 * 28, 112 * 112
 """Bounds of a sent picture's pixels."""
 
@@ -41,50 +42,48 @@ def prepare(out: Path) -> None:
     if not (out / "world" / WHOLE).is_file():
         write_world(out / "world", POSTS, WORLD_SEED, quiet=True)
     if not (out / "drawn" / "config.json").is_file():
-        save_qwen_vl(out / "drawn", corpus(out / "world"), width=64, layers=2, tokens=2600)
+        world = out / "world"
+        save_qwen_vl(out / "drawn", corpus(world), width=64, layers=2, tokens=500, whole=constant_parts(world))
 
 
-FORM = ('[{"text": "', '", "type": "', '", "box": null}', '", "box": [', ", ", "]}", ', {"text": "', "]")
-"""The parts of an answer between its values."""
-
-
-def corpus(world: Path) -> list[str]:
-    """What the tokenizer learns from: the constant parts of prompts and answers, and single words, types and numbers.
-
-    The constant parts come so often that each becomes one token. They are never beside other text, so that no token
-    reaches from one into the other.
-    """
+def constant_parts(world: Path) -> list[str]:
+    """The parts of prompts and answers that never change, or have few forms; each is one token of the drawn model."""
     data = load_dataset("sandbox", world, "train")
-    constant = [SYSTEM, *FORM]
+    parts = {SYSTEM, '[{"text": "', ', {"text": "', "null}", "]}", '"type"'}
     schemes: tuple[Scheme, ...] = ("gmner4", "fmnerg51")
     for scheme in schemes:
         ask = Questioner(scheme, data.scheme, "pixels", PATCH * MERGE, LEAST, MOST)
-        prompts = [ask.ask(gold)["prompt"][-1]["content"][-1]["text"] for gold in data.posts[:50]]
-        # The pictures of a world have four sizes, and the prompt says the size.
-        constant += {part for prompt in prompts for part in re.split(r"(?<=Post: )\".*?\"(?=\n)", prompt)}
-    words = [word for gold in data.posts for word in (" " + token for token in gold.post.tokens or ())]
-    values = [*COARSE4, *FINE51, *map(str, range(113))]
-    return 1000 * constant + 20 * values + words
+        for gold in data.posts[:50]:  # a world's pictures have four sizes, and the prompt says the size
+            prompt = ask.ask(gold)["prompt"][-1]["content"][-1]["text"]
+            parts.update(re.split(r'(?<=Post: )".*?"(?=\n)', prompt))
+        parts.update(f'", "type": "{kind}", "box": ' for kind in types_of(scheme))
+    return sorted(parts)
+
+
+def corpus(world: Path) -> list[str]:
+    """The words and numbers that the rest of the vocabulary is learnt from."""
+    data = load_dataset("sandbox", world, "train")
+    return [f" {token}" for gold in data.posts for token in gold.post.tokens or ()] + 20 * [*map(str, range(113))]
 
 
 def recipes(out: Path, seed: int) -> Mapping[str, ExtractorTraining]:
     """The runs of a seed, by the names of their folders; the stand-in for a published model is the same for all."""
     shared: dict[str, Any] = {
         "root": str(out / "world"), "dataset": "sandbox", "dtype": "float32", "cpu": True, "accumulate": 1,
-        "min_pixels": LEAST, "max_pixels": MOST, "longest": 128, "dev_posts": POSTS["dev"],
+        "min_pixels": LEAST, "max_pixels": MOST, "longest": 96, "dev_posts": POSTS["dev"],
     }  # fmt: skip
     tuned = {**shared, "weights": str(out / "pretrained" / "weights"), "seed": seed}
     return {
         "pretrained": SftRecipe(
-            **shared, out=str(out / "pretrained"), weights=str(out / "drawn"), whole=True, scheme="gmner4", lr=5e-3,
-            epochs=8, batch_size=16, shift=0.0, scale=0.0,
+            **shared | {"dev_posts": 8}, out=str(out / "pretrained"), weights=str(out / "drawn"), whole=True,
+            scheme="gmner4", lr=7e-3, epochs=40, batch_size=16, shift=0.0, scale=0.0, patience=40,
         ),
         f"sft-{seed}": SftRecipe(
-            **tuned, out=str(out / f"sft-{seed}"), lr=3e-3, epochs=4, batch_size=16, rank=16, alpha=32
+            **tuned, out=str(out / f"sft-{seed}"), lr=5e-3, epochs=12, batch_size=16, rank=16, alpha=32
         ),
         f"grpo-{seed}": GrpoRecipe(
             **tuned, out=str(out / f"grpo-{seed}"), start=str(out / f"sft-{seed}" / "weights"), lr=1e-3, epochs=10,
-            batch_size=4, answers=6, limit=GRPO_POSTS, patience=10,
+            batch_size=4, answers=8, limit=GRPO_POSTS, patience=10,
         ),
     }  # fmt: skip
 
@@ -123,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args(argv)
     out: Path = options.out
+    torch.set_flush_denormal(True)  # as in `namepin finetune`
     with in_one_line():
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)

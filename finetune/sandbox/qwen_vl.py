@@ -20,7 +20,7 @@ TEMPLATE = (
 """Qwen's conversation, with fewer tokens."""
 
 
-def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = (), size: int = 1200) -> Any:
+def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = (), size: int = 1200, whole: Sequence[str] = ()) -> Any:
     """Byte-level BPE learnt from the texts: any text goes in and comes out unchanged.
 
     Its merges reach across words, so what the texts share shrinks to few tokens, and training to seconds.
@@ -28,7 +28,8 @@ def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = (), size: int = 
     Args:
         texts: what it learns from.
         extra: further special tokens.
-        size: number of tokens.
+        size: number of tokens, without `whole`.
+        whole: texts that are one token each, wherever they occur.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -43,13 +44,15 @@ def byte_tokenizer(texts: Sequence[str], extra: Sequence[str] = (), size: int = 
     )
     bpe.train_from_iterator(texts, trainer)
     make: Any = PreTrainedTokenizerFast
-    return make(
+    tokenizer = make(
         tokenizer_object=bpe,
         pad_token="<|pad|>",
         eos_token="<|end|>",
         additional_special_tokens=special[2:],
         clean_up_tokenization_spaces=False,
     )
+    tokenizer.add_tokens(list(whole))
+    return tokenizer
 
 
 def save_qwen_vl(
@@ -60,6 +63,7 @@ def save_qwen_vl(
     layers: int = 2,
     seed: int = 0,
     tokens: int = 1200,
+    whole: Sequence[str] = (),
     text: Mapping[str, Any] | None = None,
     vision: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -71,14 +75,15 @@ def save_qwen_vl(
         width: of the language model's states; a multiple of 16.
         layers: number of its layers.
         seed: seed of the weights.
-        tokens: size of the vocabulary.
+        tokens: size of the vocabulary, without `whole`.
+        whole: texts that are one token each.
         text: other sizes of the language model.
         vision: other sizes of the picture's encoder.
     """
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    tokenizer = byte_tokenizer(texts, VISION, tokens)
+    tokenizer = byte_tokenizer(texts, VISION, tokens, whole)
     number: Any = tokenizer.convert_tokens_to_ids
     torch.manual_seed(seed)
     make_config: Any = Qwen2_5_VLConfig

@@ -19,11 +19,23 @@ from namepin.tools.loading.quiet import quiet_transformers
 KINDS = ("qwen2_5_vl", "qwen3_vl")
 """The `model_type`s that can be loaded."""
 
+_KNOWN = (
+    "min_pixels",
+    "max_pixels",
+    "size",
+    "patch_size",
+    "temporal_patch_size",
+    "merge_size",
+    "image_mean",
+    "image_std",
+)
+"""The settings of pictures that are read from a folder."""
+
 PICTURE = "<|image_pad|>"
 """The placeholder of one merged patch; the chat template writes one per picture."""
 
 
-class PictureTextProcessor(ProcessorMixin):  # type: ignore[misc]  # transformers is untyped
+class PictureTextProcessor(ProcessorMixin):
     """Turns pictures and texts into the net's input, as `Qwen2_5_VLProcessor` and `Qwen3VLProcessor` do."""
 
     return_mm_token_type_ids = True
@@ -31,12 +43,12 @@ class PictureTextProcessor(ProcessorMixin):  # type: ignore[misc]  # transformer
     def __init__(self, image_processor: Any, tokenizer: Any, chat_template: str | None = None) -> None:
         self.image_token = PICTURE
         self.image_token_id = tokenizer.convert_tokens_to_ids(PICTURE)
-        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)  # type: ignore[no-untyped-call]
 
     def replace_image_token(self, image_inputs: Any, image_idx: int, **settings: Any) -> str:
         """The placeholders of a picture: one per merged patch."""
         patches = int(image_inputs["image_grid_thw"][image_idx].prod())
-        return PICTURE * (patches // self.image_processor.merge_size**2)
+        return PICTURE * (patches // int(self.image_processor.merge_size) ** 2)
 
 
 def load_processor(folder: Path, vocabulary: int) -> PictureTextProcessor:
@@ -58,9 +70,7 @@ def load_processor(folder: Path, vocabulary: int) -> PictureTextProcessor:
         mend = "use the tokenizer that belongs to the weights"
         raise NamepinError("E218", f"the tokenizer has no {lacks}", where=str(folder), mend=mend)
     settings = _picture_settings(folder)
-    known = ("min_pixels", "max_pixels", "size", "patch_size", "temporal_patch_size", "merge_size")
-    known += ("image_mean", "image_std")
-    image_processor: Any = Qwen2VLImageProcessorPil(**{key: settings[key] for key in known if settings.get(key)})
+    image_processor: Any = Qwen2VLImageProcessorPil(**{key: settings[key] for key in _KNOWN if settings.get(key)})
     return PictureTextProcessor(image_processor, tokenizer, template)
 
 
