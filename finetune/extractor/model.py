@@ -12,7 +12,7 @@ from namepin.finetune.loop.lora import LANGUAGE, Layers, lora_settings, save_lor
 from namepin.finetune.loop.run_folder import require_finite_weights
 from namepin.finetune.recipes.extractor import ExtractorTraining, SftRecipe
 from namepin.finetune.reranker import save_whole
-from namepin.tools.grounder.qwen_boxes import Frame
+from namepin.tools.llm.box_frames import Frame
 from namepin.tools.loading.adapters import SETTINGS, Base, check_base, fill_adapter, read_adapter_manifest
 from namepin.tools.loading.config import Placement
 from namepin.tools.loading.pretrained import locate, read_json, weights_sha256

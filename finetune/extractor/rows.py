@@ -18,8 +18,8 @@ from namepin.tools.extractor.answer import GoldMention, Scheme, write_answer
 from namepin.tools.extractor.frames import BoxFrame
 from namepin.tools.extractor.prompt import SYSTEM, extract_question
 from namepin.tools.geometry import Rectangle, box_area, clip_box
-from namepin.tools.grounder.qwen_boxes import Frame, resize_for_model
 from namepin.tools.images.load import load_image
+from namepin.tools.llm.box_frames import Frame, resize_for_model
 
 
 def read_posts(recipe: ExtractorTraining, split: str) -> Dataset:
