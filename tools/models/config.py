@@ -91,8 +91,9 @@ class Owlv2Config(Frozen):
     """The commit on the hub."""
 
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 takes half the time on processors with matrix units for it (AMX), and longer on others."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32"
+    """bfloat16 takes half the time on processors with matrix units for it (AMX). `auto` takes it there, and float32 on
+    others; the fingerprint holds which."""
 
     image_size: Annotated[int, Field(ge=32, le=2048)] = 960
     """Side of the square input in pixels; the published nets were trained at 960, and other sizes interpolate their

@@ -64,7 +64,7 @@ class Owlv2:
         self._interpolates = config.image_size != vision.image_size
         self._longest = int(net.config.text_config.max_position_embeddings)
         self._mean, self._std = normalisation(folder)
-        self.identity = identity(sha256, net, config.image_size, config.dtype)
+        self.identity = identity(sha256, net, config.image_size, str(next(net.parameters()).dtype))
         self._pictures: LruCache[str, _Encoded] = LruCache(config.cached_pictures)
 
     def best(self, sha256: str, image: Image.Image, texts: Sequence[str]) -> list[tuple[float, Rectangle]]:
@@ -126,12 +126,18 @@ def shared_owlv2(config: Owlv2Config) -> Owlv2:
     return shared_model(config, _load)
 
 
+def fast_dtype(device: str) -> str:
+    """bfloat16 for a processor with matrix units for it, and for a GPU; else float32."""
+    has_units = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bfloat16" if device != "cpu" or has_units() else "float32"
+
+
 def _load(config: Owlv2Config, path: Path, sha256: str) -> Owlv2:
     from transformers import Owlv2ForObjectDetection
 
     if not path.is_dir():
         raise another_model("OWLv2's original files are not read", str(path), _MEND)
-    dtype = getattr(torch, config.dtype)
+    dtype = getattr(torch, config.dtype if config.dtype != "auto" else fast_dtype(config.device))
     net = load_folder(Owlv2ForObjectDetection, path, kind="owlv2", mend=_MEND, dtype=dtype)
     # Thousands of places attend to each other: fused attention needs a fifth of the memory.
     net.set_attn_implementation("sdpa")

@@ -68,6 +68,16 @@ def test_owlv2_in_bfloat16_gives_near_scores(folder: Path) -> None:
     assert load(folder).identity != load(folder, dtype="bfloat16").identity != load(folder, image_size=96).identity
 
 
+@pytest.mark.parametrize(("units", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_owlv2_auto_dtype_follows_processor(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, units: bool, dtype: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: units, raising=False)
+    # Each needs settings of its own: equal ones share a loaded model.
+    auto = load(folder, dtype="auto", cached_pictures=10 + units)
+    assert auto.identity == load(folder, dtype=dtype).identity
+
+
 @pytest.mark.parametrize(
     ("code", "changes", "damage"),
     [
