@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -46,6 +47,27 @@ def build_tool(role: str, chosen: ToolSettings) -> Any:
             mend=install_command(package),
             exit_code=Exit.UNREACHABLE,
         ) from error
+    except NamepinError as error:
+        names = sorted(set(_hub_names(chosen.config)))
+        if error.code in _OF_WEIGHTS and names and "namepin pull" not in error.mend:
+            error.mend = f"{error.mend}; `namepin pull {names[0]}` fetches or repairs it"
+            error.args = (str(error),)
+        raise
+
+
+_OF_WEIGHTS = frozenset({"E210", "E211", "E212", "E213", "E214", "E218"})
+"""Errors about files that `namepin pull` fetches."""
+
+
+def _hub_names(config: BaseModel) -> Iterator[str]:
+    """The weights on the hub that a tool's settings name, including nested settings."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            yield from _hub_names(value)
+        elif name == "weights" and isinstance(value, str) and value.count("/") == 1 and value[0] not in "./~":
+            if not value.startswith("sandbox/") and not Path(value).exists():
+                yield value
 
 
 def build_tools(settings: Settings) -> Mapping[str, Any]:
