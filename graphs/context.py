@@ -11,7 +11,7 @@ from namepin.graphs.roles import Q, R, Role
 from namepin.graphs.state import PostState
 from namepin.tools.base import digest
 from namepin.tools.errors import ToolUnavailable
-from namepin.tools.llm.usage import Prices, Usage, count_usage
+from namepin.tools.llm.usage import Prices, Usage, count_usage, current_usage
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction
 
@@ -67,11 +67,14 @@ class Context:
         if not self.has(role):
             raise ToolUnavailable(role.name, "this profile has none", mend="choose a profile of this graph")
         began = time.perf_counter()
+        outer = current_usage()
         with count_usage() as used:
             try:
                 return cast(R, await self.calls.call(role.name, request, self.media))
             finally:
                 self.usage.add(used)
+                if outer is not None:
+                    outer.add(used)
                 first, _ = self.spans.get(role.name, (began, began))
                 self.spans[role.name] = (first, time.perf_counter())
 
