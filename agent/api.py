@@ -87,12 +87,15 @@ class Namepin:
             raise NamepinError("E304", what, mend=mend)
 
     def load(self) -> Self:
-        """Build the tools now instead of at the first post. Returns itself.
+        """Build the tools and run them once, instead of at the first post. Returns itself.
 
         Raises:
             NamepinError: as `calls`.
         """
-        self.calls  # noqa: B018  # builds them
+        for tool in getattr(self.calls, "tools", {}).values():
+            if hasattr(tool, "warm"):
+                tool.warm()
+        self.graph  # noqa: B018  # compiles it
         return self
 
     @cached_property

@@ -40,7 +40,7 @@ def serve(
         from namepin.agent.web.page import add_page
 
         add_page(app, settings)
-    app.state.namepin.pins.get(settings.profile).calls  # noqa: B018  # reports a tool that cannot start
+    app.state.namepin.pins.get(settings.profile).load()  # reports a tool that cannot start, and warms up the others
     print(
         f"Namepin serves {settings.profile} at http://{host}:{port} (REST: /api/openapi.json); Ctrl-C stops", flush=True
     )

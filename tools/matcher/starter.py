@@ -75,7 +75,15 @@ class StarterMatcher:
 
     def run(self, requests: Sequence[MatchRequest], media: Media) -> list[Matches]:
         """One `Matches` per request; regions lie inside the picture."""
-        return [match_scene(request, self._scenes.read(request.image, media)) for request in requests]
+        return [match_scene(request, self._scene(request, media)) for request in requests]
+
+    def warm(self) -> None:
+        """Load the models of the OCR and the face detector."""
+        self._scenes.warm()
+
+    def _scene(self, request: MatchRequest, media: Media) -> Scene:
+        """The picture's words, which may be any mention's name, and its faces where one could show a mention."""
+        return self._scenes.read(request.image, media, faces=any(map(_is_person, request.queries)))
 
 
 def match_scene(request: MatchRequest, scene: Scene) -> Matches:

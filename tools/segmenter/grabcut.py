@@ -39,7 +39,12 @@ class GrabCutSegmenter:
         return [self._segments(request, media) for request in requests]
 
     def _segments(self, request: SegmentRequest, media: Media) -> Segments:
-        image, scene = media.images[request.image.sha256], self._scenes.read(request.image, media)
+        kinds = {prompt.kind if prompt.box else None for prompt in request.prompts}
+        faces, words = bool(kinds & {"face", None}), bool(kinds & {"text", None})
+        image, scene = (
+            media.images[request.image.sha256],
+            self._scenes.read(request.image, media, faces=faces, words=words),
+        )
         segments, notices = [], []
         for prompt in request.prompts:
             region = self._region(prompt, image, scene)

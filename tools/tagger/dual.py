@@ -121,6 +121,10 @@ class DualTagger:
         weights = f"{self.manifest.encoder_sha256}+{self.manifest.weights_sha256}"
         return fingerprint(self.name, self.version, {**decides, "spec": spec}, weights=weights)
 
+    def warm(self) -> None:
+        """Run the net once."""
+        self.run([TagRequest(text=_PROBE)], Media())
+
     def _lower_precision(self) -> None:
         """Let the encoder compute in the format of the config; `auto` returns to float32 if it fails its self-test.
 

@@ -39,7 +39,8 @@ class RegionTracer:
         return [self._traces(request, media) for request in requests]
 
     def _traces(self, request: TraceRequest, media: Media) -> Traces:
-        scene = self._scenes.read(request.image, media)
+        printed = any(query.kind == "text" and query.region is not None for query in request.queries)
+        scene = self._scenes.read(request.image, media, faces=False, words=printed)
         traces = tuple(Trace(peak=_peak(query, scene, request.image)) for query in request.queries)
         notices = tuple(_no_region(query) for query in request.queries if query.region is None)
         return Traces(traces=traces, notices=notices)

@@ -1,6 +1,7 @@
 """Read the words in a picture with RapidOCR and the models bundled in its wheel (PP-OCRv6 small, ONNX)."""
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from namepin.tools.base import digest, file_sha256
 from namepin.tools.errors import Exit, NamepinError, install_command
@@ -75,7 +76,8 @@ class TextReader:
                 )
         logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
         self._engine: Any = rapidocr.RapidOCR(params=self._parameters())
-        self._lock = threading.Lock()  # the engine loads its models on the first call, and keeps options between calls
+        self._loaded = False
+        self._lock = threading.Lock()  # the engine keeps options between calls
 
     def _parameters(self) -> dict[str, Any]:
         """Model paths are given, so that RapidOCR does not look for, and then download, its own choice."""
@@ -90,14 +92,38 @@ class TextReader:
             # The default enlarges the short side to 736, which makes a panorama tens of megapixels.
             "Det.limit_type": "max",
             "Det.limit_side_len": self.config.side,
-            "EngineConfig.onnxruntime.intra_op_num_threads": self.config.threads,
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
+
+    def _load(self) -> None:
+        """Load the models, in sessions of our own: RapidOCR's settings do not reach their threads."""
+        for step, part in ((self._engine._load_det_model(), "Det"), (self._engine._load_rec_model(), "Rec")):
+            step.session.session = self._session(self._files[part])
+        self._loaded = True
+
+    def _session(self, file: Path) -> Any:
+        """A model whose idle threads sleep: by default they spin, which takes a quarter of the OCR's core time."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.enable_cpu_mem_arena = False  # as RapidOCR has it: the memory of large pictures is given back
+        options.intra_op_num_threads = min(self.config.threads, os.cpu_count() or 1)
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     @cached_property
     def weights(self) -> str:
         """Sha256 over the model files."""
         return digest({part: file_sha256(file) for part, file in self._files.items()})
+
+    def warm(self) -> None:
+        """Run both models once on a drawn word, so that the first picture does not wait for them."""
+        picture = Image.new("RGB", (320, 96), "white")
+        ImageDraw.Draw(picture).text((20, 20), "WARM UP", font=ImageFont.load_default(48), fill="black")
+        self.read(picture)
 
     def read(self, image: Image.Image) -> tuple[Line, ...]:
         """The lines of text in an upright RGB picture, from top to bottom."""
@@ -106,6 +132,8 @@ class TextReader:
         if min(small.shape[:2]) < 8:
             return ()
         with self._lock:
+            if not self._loaded:
+                self._load()
             answer = self._engine(np.ascontiguousarray(small[..., ::-1]))
         if getattr(answer, "boxes", None) is None or not answer.txts:
             return ()

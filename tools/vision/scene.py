@@ -1,10 +1,11 @@
-"""The scene of a picture, read once per picture: its people and its words."""
+"""The scene of a picture: its people and its words, each sought once per picture, and only if somebody needs them."""
 
 import threading
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from cachetools import LRUCache
+from PIL import Image
 
 from namepin.tools.base import digest
 from namepin.tools.media import Media
@@ -27,7 +28,7 @@ class SceneReader:
 
     def __init__(self, config: SceneConfig) -> None:
         self.config = config
-        self._scenes: LRUCache[str, Scene] = LRUCache(config.keep)
+        self._scenes: LRUCache[str, tuple[tuple[Person, ...] | None, tuple[Line, ...] | None]] = LRUCache(config.keep)
         self._lock = threading.Lock()
 
     @cached_property
@@ -43,13 +44,30 @@ class SceneReader:
         """Sha256 over all model files."""
         return digest([self._reader.weights, self._finder.weights])
 
-    def read(self, ref: ImageRef, media: Media) -> Scene:
-        """The scene of the picture `ref`, whose pixels are in `media`."""
+    def warm(self) -> None:
+        """Load all models, which the first picture would otherwise wait for."""
+        with self._lock:
+            blank = Image.new("RGB", (64, 64), "white")
+            self._finder.find(blank)
+            self._reader.warm()
+
+    def read(self, ref: ImageRef, media: Media, *, faces: bool = True, words: bool = True) -> Scene:
+        """The scene of the picture `ref`, whose pixels are in `media`.
+
+        Args:
+            ref: the picture.
+            media: its pixels.
+            faces: whether its people are needed; the result may lack them otherwise.
+            words: whether its lines of text are needed; the result may lack them otherwise.
+        """
         with self._lock:  # also keeps two calls about one picture from doing the work twice
-            if ref.sha256 not in self._scenes:
-                image = media.images[ref.sha256]
-                self._scenes[ref.sha256] = Scene(self._finder.find(image), self._reader.read(image))
-            return self._scenes[ref.sha256]
+            people, lines = self._scenes.get(ref.sha256, (None, None))
+            if faces and people is None:
+                people = self._finder.find(media.images[ref.sha256])
+            if words and lines is None:
+                lines = self._reader.read(media.images[ref.sha256])
+            self._scenes[ref.sha256] = people, lines
+            return Scene(people or (), lines or ())
 
 
 @lru_cache(maxsize=4)
