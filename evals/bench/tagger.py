@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -72,3 +73,67 @@ def _encode(tagger: DualTagger, posts: Sequence[TagRequest]) -> None:
     for i in range(0, len(ids), tagger.config.batch_size):
         batch = tokenizer.pad({"input_ids": ids[i : i + tagger.config.batch_size]}, return_tensors="pt")
         encoder(**batch)
+
+
+def bench_precision(rounds: int = 5) -> dict[str, float]:
+    """The tagger in this processor's fastest number format, against float32, at their best batches."""
+    posts = made_posts()
+    exact, fast = (DualTagger(TaggerConfig(lexicon=0.2, spans="joint", precision=p)) for p in ("float32", "auto"))
+    ways: dict[str, Callable[[], object]] = {
+        "float32": lambda: exact.run(posts, Media()),
+        "auto": lambda: fast.run(posts, Media()),
+    }
+    for way in ways.values():
+        way()
+    seconds = time_interleaved(ways, rounds)
+    return {
+        "float32_posts_per_s": len(posts) / seconds["float32"],
+        "auto_posts_per_s": len(posts) / seconds["auto"],
+        "speedup": seconds["float32"] / seconds["auto"],
+        "bits": {"float32": 32.0, "bfloat16": 16.0, "int8": 8.0}[fast.precision],
+    }
+
+
+def bench_roofline(rounds: int = 3) -> dict[str, float]:
+    """What part of this machine's float32 product speed the tagger reaches, and how its time grows.
+
+    `peak_gflops` is the fastest of some large matrix products with the same threads. `length_*` are milliseconds per
+    post of so many words, `batch_*` of so many posts at once, `mentions_*` of so many names among 32 words.
+    """
+    tagger = DualTagger(TaggerConfig(lexicon=0.2, spans="joint"))
+    posts = made_posts()
+    rows = [tagger.builder.rows(post.tokens or ()) for post in posts]
+    tokens = sum(len(row.piece_ids) for parts in rows for row in parts)
+    sizes: Any = tagger.net.encoder.config
+    per_layer = 4 * sizes.hidden_size**2 + 2 * sizes.hidden_size * sizes.intermediate_size
+    flop = 2.0 * sizes.num_hidden_layers * per_layer
+
+    def run(requests: Sequence[TagRequest], size: int) -> Callable[[], object]:
+        return lambda: [tagger.run(requests[i : i + size], Media()) for i in range(0, len(requests), size)]
+
+    def of(words: Sequence[str]) -> list[TagRequest]:
+        return [TagRequest(text=" ".join(words), tokens=tuple(words))] * 32
+
+    filler = "so proud of this great night when we are ready for a new game on sale now".split()
+    names = ["Rotterdam", "NASA", "Chicago", "Paris", "Oslo", "Apple", "London", "Google"]
+    ways = {"all": run(posts, len(posts))}
+    ways |= {f"length_{n}": run(of([filler[i % len(filler)] for i in range(n)]), 32) for n in (8, 16, 32, 64, 128)}
+    ways |= {f"batch_{n}": run(of(filler), n) for n in (1, 4, 16, 32)}
+    for n in (0, 2, 4, 8):
+        spread = [names[i // 4] if i % 4 == 0 and i // 4 < n else filler[i % len(filler)] for i in range(32)]
+        ways[f"mentions_{n}"] = run(of(spread), 32)
+    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    ways["product"] = lambda: left @ right
+    for way in ways.values():
+        way()
+    seconds = time_interleaved(ways, rounds)
+    reached, peak = flop * tokens / seconds["all"] / 1e9, 2 * 1024**3 / seconds["product"] / 1e9
+    growth = {name: 1000 * taken / 32 for name, taken in seconds.items() if name not in ("all", "product")}
+    return {
+        "mflop_per_token": flop / 1e6,
+        "tokens_per_post": tokens / len(posts),
+        "reached_gflops": reached,
+        "peak_gflops": peak,
+        "part_of_peak": reached / peak,
+        **{f"{name}_ms": value for name, value in growth.items()},
+    }
