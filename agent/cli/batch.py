@@ -40,7 +40,7 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after th
 AtOnce = Annotated[int, typer.Option("--at-once", min=1, max=1024, help="Posts with pictures processed at a time.")]
 OnlyFlag = Annotated[Only | None, typer.Option("--only", help="masks: rows are predictions; add masks.")]
 Together = Annotated[
-    int | None, typer.Option("--together", min=1, max=256, help="Posts per tool call (64); 1: each post alone.")
+    int | None, typer.Option("--together", min=1, max=1024, help="Posts per tool call (128); 1: each post alone.")
 ]
 EstimateFlag = Annotated[
     int | None,

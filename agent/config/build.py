@@ -24,7 +24,7 @@ On = Literal["cores", "gpu", "server"]
 
 SERVER_THREADS = 8
 """Number of requests of a batch that wait for one role's server at a time."""
-TOGETHER = 64
+TOGETHER = 128
 """Number of posts that share tool calls; similar lengths among them share a forward pass."""
 _FANNED_OUT = frozenset({RERANKER.name, EXPANSION.name})
 

@@ -176,8 +176,7 @@ class DualTagger:
         """Run the net over all rows, in batches of similar length, and add each word's logits to its post."""
         order = sorted(((post, row) for post in posts for row in post.rows), key=lambda pair: -len(pair[1].piece_ids))
         pad = self.builder.tokenizer.pad_token_id or 0
-        for i in range(0, len(order), self.config.batch_size):
-            part = order[i : i + self.config.batch_size]
+        for part in _batches(order, self.config.batch_size):
             logits = self.net(collate([row for _, row in part], pad).to(self.config.device))
             for b, (post, row) in enumerate(part):
                 first, last = row.keep if len(post.rows) > 1 else (0, len(post.coarse))
@@ -256,6 +255,21 @@ class DualTagger:
         if any(row.knowledge_cut for row in post.rows):
             message = "the text leaves no room for all of the knowledge: it was cut, the text was not"
             yield Notice(code="W113", tool=self.name, message=message)
+
+
+def _batches(rows: Sequence[tuple[_Post, Row]], most: int) -> Iterator[Sequence[tuple[_Post, Row]]]:
+    """Batches of at most `most` rows, which are sorted by falling length.
+
+    A batch that is half full ends where the next row would be padded by more than a fifth.
+    """
+    first = 0
+    for i, (_, row) in enumerate(rows):
+        longest, count = len(rows[first][1].piece_ids), i - first
+        if count == most or (2 * count >= most and len(row.piece_ids) < 0.8 * longest):
+            yield rows[first:i]
+            first = i
+    if rows:
+        yield rows[first:]
 
 
 def _agree(exact: Tensor, other: Tensor) -> bool:
