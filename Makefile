@@ -62,6 +62,7 @@ lint: $(VENV)/.test lock-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/prose.py
 
 # The documentation as a site in out/docs; a broken link is an error.
 docs: $(VENV)/.test

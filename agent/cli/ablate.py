@@ -142,15 +142,24 @@ def _list(console: "Console") -> None:
     from namepin.agent.workflows.ablate import obstacles
     from namepin.evals.ablations import ablations
 
+    rows = [("name", "ready", "data", "needs", "paper", "varies")]
     for ablation in ablations().ablation:
         ready = sum(not obstacles(row.on(ablation.datasets[0])) for row in ablation.rows)
-        needs = sorted({need for row in ablation.rows for need in row.needs})
-        console.print(f"{ablation.name}  ({ablation.source})  {ablation.title}", soft_wrap=True)
-        console.print(
-            f"    on {', '.join(ablation.datasets)}; {ready} of {len(ablation.rows)} rows can run on this machine"
-            + (f"; rows need {', '.join(needs)}" if needs else ""),
-            soft_wrap=True,
-        )
+        needs = ", ".join(sorted({need for row in ablation.rows for need in row.needs}))
+        data, counted = ", ".join(ablation.datasets), f"{ready} of {len(ablation.rows)} rows"
+        rows.append((ablation.name, counted, data, needs, ablation.source, ablation.title))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if console.is_terminal:
+        from rich.table import Table
+
+        table = Table(*rows[0])
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+    else:  # one line per definition, for other programs
+        for row in rows:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            console.print(line.rstrip(), soft_wrap=True)
 
 
 def _table(ablation: "Ablation", results: "Sequence[RowResult]") -> object:

@@ -9,18 +9,22 @@ from namepin.agent.cli.checks import check_writable
 from namepin.agent.cli.options import AllowOverlap, DatasetName, Ids, Knowledge, Profile, Set
 from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit
+from namepin.tools.files import file_name
 
 if TYPE_CHECKING:
     from namepin.evals.sweep import Point
 
 
 def sweep(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A cassette; --fill creates a missing one.")],
     over: Annotated[
         list[str], typer.Option("--over", metavar="KEY=A,B", help="gate.gamma, gate.k, match.threshold, protocol, iou.")
     ],
     dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set.")],
     root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Its folder.")],
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Recorded calls to use; default: records its own in out/sweep."),
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="Which split.")] = "dev",
     fill: Annotated[bool, typer.Option("--fill", help="First record every call that the sweep needs.")] = False,
     profile: Profile = None,
@@ -35,7 +39,10 @@ def sweep(
     allow_overlap: AllowOverlap = False,
     set_: Set = None,
 ) -> int:
-    """Score recorded posts under every combination of settings. Without --fill, no tool is built."""
+    """Score posts under every combination of settings. Each call to a tool is made once and recorded.
+
+    With DIR, a folder of recorded calls, and without --fill, no tool is built.
+    """
     from rich.console import Console
 
     from namepin.agent.config.settings import load_settings
@@ -46,6 +53,9 @@ def sweep(
 
     for file in (json, html):
         check_writable(file)
+    if directory is None:
+        named = "-".join([profile or "default", dataset.value, split, *(set_ or ())])
+        directory, fill = Path("out") / "sweep" / file_name(named), True
     points = grids.grid(grids.axes(over))
     policies = grids.policies(points)
     workflow.check_policies(policies)

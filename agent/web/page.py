@@ -227,7 +227,7 @@ def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
     clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
     shown = [parts.past, parts.now, parts.spoken]
     # The script takes the place of the component's value, since the composer is not one of Gradio's.
-    taken = {"js": "() => [window.npGiven()]"}
+    taken: dict[str, Any] = {"js": "() => [window.npGiven()]"}
     parts.send.click(events.answer, [parts.given], shown, preprocess=False, **taken, **quiet).then(**clear)
     parts.again.click(events.show, None, [parts.past, parts.spoken], **quiet).then(**clear)
     blocks.load(events.begin, None, [parts.past], **quiet)

@@ -127,6 +127,18 @@ def test_sweep_command_writes_table_json_and_page_and_resumes(tmp_path: Path) ->
     assert "<svg" in page.read_text("utf-8") and "gate.gamma" in page.read_text("utf-8")
 
 
+def test_sweep_command_without_folder_records_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep_tools.data(tmp_path / "gmner")
+    monkeypatch.chdir(tmp_path)
+    given = ["--over", "gate.gamma=0.1,1", "--dataset", "gmner", "--root", tmp_path / "gmner", "--profile", "starter"]
+    assert run(*given).return_value == 0
+    (recorded,) = (tmp_path / "out" / "sweep").iterdir()
+    assert recorded.name == "starter-gmner-dev"
+    before = sorted(path.stat().st_mtime_ns for path in recorded.rglob("*") if path.suffix == ".jsonl")
+    assert run(*given).return_value == 0 and before
+    assert before == sorted(p.stat().st_mtime_ns for p in recorded.rglob("*") if p.suffix == ".jsonl"), "nothing new"
+
+
 @pytest.mark.parametrize(
     ("over", "code"),
     [

@@ -14,7 +14,7 @@ class TaggerConfig(Frozen):
     """How the tagger runs.
 
     Attributes:
-        adapter: name of an adapter that ships with Namepin, or an adapter's folder.
+        adapter: name of an adapter that ships with Namepin, an adapter's folder, or a repository of the hub.
         spans: `coarse`: the coarse path decides spans and coarse types, and the fine path's pooled scores decide the
             fine type within them. `fine`: the fine path's CRF decides all (the paper's reading). `joint`: the fine
             path's CRF decides spans and coarse types from the sum of both paths' logits, and the pooled scores decide

@@ -5,7 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, cast
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest, Tags
 from namepin.tools.knowledge.styles import same_style
 from namepin.tools.loading.pretrained import device_named
-from namepin.tools.loading.shipped import find_shipped
 from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF, bio_tags
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
@@ -24,6 +24,7 @@ from namepin.tools.tagger.adapter import Manifest, load_adapter
 from namepin.tools.tagger.calibration import Calibration, read_calibration
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.lexicon import Votes, blend, lexicon_sha256, text_votes
+from namepin.tools.tagger.pretrained import find_adapter, push_tagger, save_tagger
 from namepin.tools.tagger.rows import Row, RowBuilder, collate
 from namepin.tools.text import tweet_tokens
 from namepin.tools.types import Mention, Notice, token_offsets
@@ -69,8 +70,9 @@ class DualTagger:
         Raises:
             NamepinError: E210-E213 when weights are missing, damaged or do not fit; see docs/errors.md.
         """
-        folder = find_shipped(config.adapter) or Path(config.adapter)
+        folder = find_adapter(config.adapter)
         net, builder, manifest = load_adapter(folder)
+        self.folder: Path | None = folder
         calibration = read_calibration(folder, manifest.weights_sha256)
         self._set(config, net.to(device_named(config.device)), builder, manifest, calibration)
         self._lower_precision()
@@ -79,8 +81,53 @@ class DualTagger:
     def of(cls, net: DualTaggerNet, builder: RowBuilder, manifest: Manifest, config: TaggerConfig) -> "DualTagger":
         """A tagger around a net that is already in memory, on the device of `config`, as training evaluates it."""
         self = cls.__new__(cls)
+        self.folder = None
         self._set(config, net, builder, manifest)
         return self
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **settings: Any) -> "DualTagger":
+        """Load a trained tagger.
+
+            tagger = DualTagger.from_pretrained("you/your-tagger")
+
+        Args:
+            name: a folder, a repository of the hub, or the name of an adapter that ships with Namepin.
+            revision: a repository's branch, tag or commit.
+            settings: other settings of `TaggerConfig`, such as `device`.
+
+        Raises:
+            NamepinError: as the constructor; E213 when the hub does not provide it.
+        """
+        return cls(TaggerConfig(adapter=str(find_adapter(str(name), revision)), **settings))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the tagger for `from_pretrained`, and for a profile's `tagger.adapter`.
+
+        Raises:
+            NamepinError: E210 for a tagger that was not loaded from a folder, E500 when it cannot be written.
+        """
+        save_tagger(self._own_folder(), Path(folder))
+
+    def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the tagger to a repository of the hub, and return the commit.
+
+        Args:
+            name: the repository, `OWNER/NAME`; it is created if it is missing.
+            private: whether a new repository is private.
+            token: the hub's token; None for the one of `hf auth login` or HF_TOKEN.
+
+        Raises:
+            NamepinError: as `save_pretrained`; E229 when the hub does not take it.
+        """
+        with TemporaryDirectory() as folder:
+            save_tagger(self._own_folder(), Path(folder), name)
+            return push_tagger(Path(folder), name, private, token)
+
+    def _own_folder(self) -> Path:
+        if self.folder is None:
+            raise NamepinError("E210", "this tagger is in memory only", mend="save its training run, and load that")
+        return self.folder
 
     def _set(
         self,

@@ -1,0 +1,61 @@
+"""`python .ci/prose.py [FILE]...`: the documentation's spelling (codespell) and its words (words.toml).
+
+Code blocks, code in backticks, links' addresses and quotations are left out. Exits 1 and lists file, line and remedy if
+something is found.
+"""
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("*.md", "docs/**/*.md", "examples/*.md")
+WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text("utf-8"))
+
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_CODE = re.compile(r"`[^`]*`|\]\([^)]*\)|<[^>]+>|https?://\S+|“[^”]*”|\"[^\"]*\"")
+
+
+def pages(given: list[str]) -> list[Path]:
+    """The files to read: the given ones, or all pages."""
+    return [Path(name) for name in given] or sorted({path for form in PAGES for path in ROOT.glob(form)})
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a page without code, by number."""
+    inside = False
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), 1):
+        if _FENCE.match(line):
+            inside = not inside
+        elif not inside and not line.startswith("    "):
+            yield number, _CODE.sub(" ", line)
+
+
+def unwanted(path: Path) -> Iterator[str]:
+    """The unwanted words of a page, each with its place and what to write."""
+    found = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, WORDS["instead"])) + r")(?![\w-])", re.IGNORECASE)
+    for number, line in prose(path):
+        for match in found.finditer(line):
+            yield f"{path}:{number}: {match[1]}: {WORDS['instead'][match[1].lower()]}"
+
+
+def misspelt(files: list[Path]) -> list[str]:
+    """What codespell would correct."""
+    right = ",".join(WORDS["right"]["words"])
+    command = [sys.executable, "-m", "codespell_lib", "--ignore-words-list", right, *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+
+
+def main() -> int:
+    """Print what is found."""
+    files = pages(sys.argv[1:])
+    found = [line for path in files for line in unwanted(path)] + misspelt(files)
+    print("\n".join(found) or f"prose: {len(files)} pages, nothing found")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
