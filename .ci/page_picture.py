@@ -62,7 +62,9 @@ def _shot(browser: Browser, port: int, size: tuple[int, int], scheme: str) -> Im
     tab.wait_for_selector("#np-past article")
     tab.wait_for_load_state("networkidle")
     tab.locator("#np-past .chip").first.hover()
-    tab.evaluate("document.activeElement.blur(); document.querySelector('#np-past article').scrollIntoView(); scrollBy(0, -14)")
+    tab.evaluate(
+        "document.activeElement.blur(); document.querySelector('#np-past article').scrollIntoView(); scrollBy(0, -14)"
+    )
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         tab.screenshot(path=file.name)
         context.close()

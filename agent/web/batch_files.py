@@ -289,6 +289,8 @@ def _job_post(row: dict[str, Any], number: int, table: str, reading: _Reading) -
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
         raise NamepinError("E103", f"{where}: {first['msg']}", mend="see the form of a post") from error
+    if body.text is None and body.tokens is None:
+        raise NamepinError("E103", "it has no text", mend="give each post a text")
     post = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True) | ({"extra": extra} if extra else {})
     make_post(post)
     if body.id in reading.seen:

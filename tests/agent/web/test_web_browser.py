@@ -75,6 +75,10 @@ def test_web_page_with_post_and_picture_answers_questions(tab: Any, address: str
     assert "has no box" in send(tab, "mask the second one", 3).locator(".np-problem").inner_text()
     masked = send(tab, "mask the first one", 4)
     assert masked.locator(".stage .dim").is_visible() and masked.locator("article").count() == 0, "just that mask"
+    shade = masked.locator(".stage .dim").evaluate(
+        "one => [getComputedStyle(one).fill, getComputedStyle(one).fillOpacity]"
+    )
+    assert shade == ["rgb(0, 0, 0)", "0.72"], "all else is dark"
     assert "Masked Eileen Collins" in masked.locator("figcaption").inner_text()
 
     # It is still there when the page is loaded again, and in no other browser; what is its own is nobody else's.
