@@ -29,7 +29,7 @@ from namepin.tools.extractor.answer import Scheme
 from namepin.tools.extractor.prompt import SYSTEM, types_of
 from namepin.tools.files import atomic_write
 
-POSTS, WORLD_SEED = {"train": 64, "dev": 32, "test": 32}, 1
+POSTS, WORLD_SEED = {"train": 600, "dev": 32, "test": 32}, 1
 LEAST, MOST = 28 * 28, 112 * 112
 """Bounds of a sent picture's pixels."""
 
@@ -75,8 +75,8 @@ def recipes(out: Path, seed: int) -> Mapping[str, ExtractorTraining]:
     tuned = {**shared, "weights": str(out / "pretrained" / "weights"), "seed": seed}
     return {
         "pretrained": SftRecipe(
-            **shared | {"dev_posts": 8}, out=str(out / "pretrained"), weights=str(out / "drawn"), whole=True,
-            scheme="gmner4", lr=7e-3, epochs=40, batch_size=16, shift=0.0, scale=0.0, patience=40,
+            **shared, out=str(out / "pretrained"), weights=str(out / "drawn"), whole=True,
+            scheme="gmner4", lr=5e-3, epochs=8, batch_size=16, shift=0.0, scale=0.0,
         ),
         f"sft-{seed}": SftRecipe(
             **tuned, out=str(out / f"sft-{seed}"), lr=5e-3, epochs=12, batch_size=16, rank=16, alpha=32
