@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables import RunnableConfig
 
-from namepin.agent.config.build import TOGETHER, batched_calls, live_calls, policy, prices
+from namepin.agent.config.build import TOGETHER, batched_calls, live_calls, policy, posts_per_group, prices
 from namepin.agent.config.settings import Settings, load_settings
 from namepin.agent.posts import AnyPost, Picture, Ready, as_post, ready, split_picture
 from namepin.agent.render.html import About
@@ -306,8 +306,9 @@ class Namepin:
 
         Args:
             posts: read lazily, two groups at a time; a Hugging Face data set serves, too.
-            at_once: largest number of posts with pictures in a group.
-            together: largest number of posts in a group. Its posts share the tagger's calls.
+            at_once: largest number of posts with pictures in a group; number of posts at a time without groups.
+            together: largest number of posts in a group. Its posts share the tagger's calls, and their results come
+                together. There are no groups where no tool gains from them.
             min_score: as `extract`.
 
         Raises:
@@ -336,9 +337,10 @@ class Namepin:
             return await asyncio.gather(*(one(*item, Member(shared, n)) for n, item in enumerate(group)))
 
         items = ((as_post(post), picture) for post, picture in map(split_picture, posts))
-        groups = cut_groups(items, together, heavy=has_picture, most_heavy=at_once)
+        size = posts_per_group(self.settings, together)
+        groups = cut_groups(items, size, heavy=has_picture, most_heavy=at_once)
         try:
-            for results in map_ahead(lambda group: asyncio.run(all_of(group)), groups, 2):
+            for results in map_ahead(lambda group: asyncio.run(all_of(group)), groups, at_once if size == 1 else 2):
                 yield from results
         finally:
             if own:

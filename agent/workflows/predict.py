@@ -91,10 +91,25 @@ def predict_with(
     Raises:
         NamepinError: E500 when `saved` cannot be written; any error of a tool that cannot start.
     """
-    # A tool that cannot start fails here, before the run begins.
+    calls = pin.calls  # a tool that cannot start fails here, before the run begins
+    batched = batched_calls(pin.settings, calls.tools) if isinstance(calls, LiveCalls) else None
+    try:
+        return _predict(pin, CountedCalls(batched or calls), dataset, done, saved, through)
+    finally:
+        if batched:
+            batched.close()
+
+
+def _predict(
+    pin: Namepin,
+    counted: CountedCalls,
+    dataset: Dataset,
+    done: Callable[[Extraction], None] | None,
+    saved: Path | None,
+    through: Through,
+) -> Predictions:
+    """As `predict_with`, with calls for many posts."""
     present = pin.settings.match.unknown == "present"
-    calls = pin.calls
-    counted = CountedCalls(batched_calls(pin.settings, calls.tools) if isinstance(calls, LiveCalls) else calls)
     pin = Namepin(pin.settings, counted, tags=[f"dataset:{dataset.name}", f"split:{dataset.split}"])
     if saved is None:
         return replace(through(dataset, pin.batch, done).read_unknown_as(present), tool_tokens=counted.tokens)
