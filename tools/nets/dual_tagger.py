@@ -162,12 +162,13 @@ def transition_matrix(counts: Tensor, axis: Literal["column", "row"] = "column")
     return counts / counts.sum(0 if axis == "column" else 1, keepdim=True).clamp_min(1.0)
 
 
-def pooled_scores(logits: Tensor, merge: str = "logsumexp") -> Tensor:
-    """Equation 10's distribution for one mention: `(types,)` from its words' tag logits `(words, 2 * types + 1)`.
+def pooled_scores(means: Tensor, merge: str = "logsumexp") -> Tensor:
+    """Equation 10's distribution for mentions: `(..., types)` from their words' mean logits `(..., 2 * types + 1)`.
 
-    Mean over the words, B- and I- of a type merged (`logsumexp`, `sum` or `mean`; the paper does not say which),
-    softmax over the types. `O` takes no part.
+    B- and I- of a type are merged (`logsumexp`, `sum` or `mean`; the paper does not say which), then a softmax over the
+    types. `O` takes no part.
     """
-    pairs = logits.mean(0)[1:].view(-1, 2)
-    merged = {"logsumexp": pairs.logsumexp(1), "sum": pairs.sum(1), "mean": pairs.mean(1)}[merge]
-    return merged.softmax(0)
+    pairs = means[..., 1:].unflatten(-1, (-1, 2))
+    if merge == "logsumexp":
+        return pairs.logsumexp(-1).softmax(-1)
+    return (pairs.sum(-1) if merge == "sum" else pairs.mean(-1)).softmax(-1)

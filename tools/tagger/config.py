@@ -25,8 +25,8 @@ class TaggerConfig(Frozen):
         batch_size: number of rows per batch of the encoder.
         device: the torch device.
         precision: number format of the encoder's matrix products, on a CPU. `bfloat16` and `int8` are faster where the
-            processor has instructions for them, and change scores by about 0.01. `auto` takes this processor's fastest
-            format if it passes a self-test, so its results differ between kinds of processors.
+            processor has instructions for them, and change scores by about 0.01. `auto` takes bfloat16 on a processor
+            with matrix tiles, if it passes a self-test, so its results differ between kinds of processors.
     """
 
     adapter: str = "starter-tagger"

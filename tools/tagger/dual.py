@@ -34,6 +34,9 @@ _NEAR = 40
 """Words on each side of a mention that the lexicon reads; a tweet has fewer."""
 
 
+_Span = tuple[int, int, int]
+"""A mention's first word, the word after it, and the index of its type."""
+
 _PROBE = (
     "RT @ NASA : Eileen Collins , the first woman to command a Space Shuttle , met Angelina Jolie in Rotterdam at the "
     "Harbour Jazz Festival # jazz http://t.co/x So proud of the Chicago Bulls and Taylor Swift tonight !"
@@ -239,15 +242,27 @@ class DualTagger:
             logits = [(post.coarse, post.fine) for post in posts if post.fine is not None]
             with_coarse = self._spans == "joint"
             tags = _decode(self.net.fine.crf, [f + c @ self._lift if with_coarse else f for c, f in logits])
+        spans = [list(tag_spans(path[: len(post.words)])) for post, path in zip(posts, tags, strict=True)]
+        shares = iter(self._shares(posts, spans))
         return [
-            Tags(tokens=post.words, mentions=tuple(self._mentions(post, path)), notices=tuple(self._notices(post)))
-            for post, path in zip(posts, tags, strict=True)
+            Tags(
+                tokens=post.words, mentions=tuple(self._mentions(post, own, shares)), notices=tuple(self._notices(post))
+            )
+            for post, own in zip(posts, spans, strict=True)
         ]
 
-    def _mentions(self, post: _Post, tags: Sequence[int]) -> Iterator[Mention]:
-        for index, (first, last, kind) in enumerate(tag_spans(tags[: len(post.words)])):
+    def _shares(self, posts: Sequence[_Post], spans: Sequence[Sequence[_Span]]) -> list[list[float]]:
+        """The pooled scores of all mentions, one after the other; all at once, since each call of torch takes long."""
+        means = []
+        for post, own in zip(posts, spans, strict=True):
+            logits = (post.coarse if post.fine is None else post.fine).double() if own else None
+            means += [logits[first:last].mean(0) for first, last, _ in own if logits is not None]
+        return cast(list[list[float]], pooled_scores(torch.stack(means), self.config.merge).tolist()) if means else []
+
+    def _mentions(self, post: _Post, spans: Sequence[_Span], shares: Iterator[list[float]]) -> Iterator[Mention]:
+        for index, (first, last, kind) in enumerate(spans):
             start, end = post.offsets[first][0], post.offsets[last - 1][1]
-            label, fine_label, scores, entropy = self._types(post, first, last, kind)
+            label, fine_label, scores, entropy = self._types(post, first, last, kind, next(shares))
             yield Mention(
                 index=index,
                 text=post.request.text[start:end],
@@ -266,13 +281,11 @@ class DualTagger:
         return self._calibration.probability(score) if self._calibration else None
 
     def _types(
-        self, post: _Post, first: int, last: int, kind: int
+        self, post: _Post, first: int, last: int, kind: int, pooled: Sequence[float]
     ) -> tuple[Label, str | None, dict[str, float], float]:
         """Label, fine label, pooled scores (best first) and their entropy of one mention."""
-        logits, types = post.fine, self.spec.fine_types
-        if logits is None:
-            logits, types = post.coarse, self.spec.coarse_types
-        shares = dict(zip(types, pooled_scores(logits[first:last].double(), self.config.merge).tolist(), strict=True))
+        types = self.spec.coarse_types if post.fine is None else self.spec.fine_types
+        shares = dict(zip(types, pooled, strict=True))
         coarse = self.spec.coarse_types[kind] if self._spans == "coarse" else self.spec.parents[types[kind]]
         label = cast(Label, self.spec.to_coarse4(coarse))
         if post.fine is not None and self.config.lexicon:
