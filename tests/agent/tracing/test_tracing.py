@@ -37,7 +37,7 @@ SECRET = "lsv2_pt_0123456789abcdef"
 
 @pytest.fixture(autouse=True)
 def _settings_of_langsmith_are_read_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    caches = (utils.get_env_var, to_langsmith.client_of, otel.provider_of)
+    caches = (utils.get_env_var, utils.get_tracer_project, to_langsmith.client_of, otel.provider_of)
     for cache in caches:
         cache.cache_clear()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef")
