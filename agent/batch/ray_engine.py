@@ -11,8 +11,8 @@ import pickle
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,10 +37,13 @@ _STARTS = 3
 """Attempts to start a Ray on this machine."""
 _CONNECT_S = 10.0
 """Seconds after which a silent cluster counts as unreachable."""
+_SCHEDULING_S = 60
+"""Seconds that a busy machine may need for a round of Ray Data's scheduling."""
 _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray would send usage statistics
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # on stderr; the full logs are in Ray's folder
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that outlives `ray.shutdown` would start a second Ray
 }
 
 
@@ -76,7 +79,8 @@ def run_ray(
     pin = Namepin(settings)
     with (
         OutFolder(out, identity_of(pin, source), repair=repair) as folder,
-        _cluster(address, settings),
+        _stopping() as stop,
+        _cluster(address, settings, stop),
         Writing(folder, settings.images.max_pixels, source, limit, on_progress, None) as writing,
     ):
         size = posts_per_group(settings, together)
@@ -84,8 +88,8 @@ def run_ray(
         passages = _passages(settings, left, at_once)
         decides = {"graph": pin.graph.name, "policy": policy(settings).model_dump(mode="json")}
         fingerprint: str | None = None
-        with _stopping() as stop:
-            for passage in passages:
+        with closing(passages):
+            for passage in stop.iterate(passages):
                 if passage.refused is not None:
                     raise passage.refused
                 mine = digest({**decides, "tools": passage.fingerprints})
@@ -97,13 +101,11 @@ def run_ray(
                     continue
                 found = passage.extraction and passage.extraction.model_copy(update={"fingerprint": fingerprint})
                 writing.put(passage.row(), found, passage.failure)
-                if stop.is_set():
-                    break
-        writing.end(stop.is_set())
-        return writing.progress, stop.is_set()
+        writing.end(stop.requested)
+        return writing.progress, stop.requested
 
 
-def _passages(settings: Settings, row_groups: Callable[[], Iterator[RowGroup]], at_once: int) -> Iterator[Passage]:
+def _passages(settings: Settings, row_groups: Callable[[], Iterator[RowGroup]], at_once: int) -> Generator[Passage]:
     """The results of the groups with remaining rows, in order."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
@@ -184,7 +186,7 @@ class _Actor:
 
 
 @contextmanager
-def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
+def _cluster(address: str | None, settings: Settings, stop: "_Stop") -> Iterator[None]:
     """A connection to the cluster; without an address, a new Ray on this machine's loopback interface."""
     for name, value in _RAY_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -210,6 +212,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
         if address:
             _check_reachable(address)
         _init(given, tries=1 if address else _STARTS)
+        stop.listen()
     except Exception as error:  # Ray raises a bare Exception where a node does not start in time
         what = f"no Ray cluster at {address}" if address else f"Ray does not start here: {error}"
         mend = "start it (`ray start --head`), or correct --address"
@@ -223,6 +226,7 @@ def _cluster(address: str | None, settings: Settings) -> Iterator[None]:
             )
         yield
     finally:
+        _await_scheduling()
         ray.shutdown()
 
 
@@ -234,11 +238,20 @@ def _init(given: dict[str, Any], tries: int) -> None:
         try:
             ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
             return
+        except SystemExit as error:  # Ray's own handler of SIGTERM, which replaces ours
+            raise KeyboardInterrupt from error
         except Exception as error:  # Ray raises no other kind here
             tries -= 1
             ray.shutdown()
             if not tries or "timed out" not in str(error):
                 raise
+
+
+def _await_scheduling() -> None:
+    """Wait for the threads of Ray Data, which itself waits 2 s. A closed Ray ends the process of those that ask it."""
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "StreamingExecutor":
+            thread.join(_SCHEDULING_S)
 
 
 def _check_reachable(address: str) -> None:
@@ -255,26 +268,53 @@ def _gpus_there() -> float:
     return resources.get("GPU", 0.0)
 
 
+class _Stop:
+    """A request to stop, and the loop that it ends: between two rows, or while the next one is awaited."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._waits = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def listen(self) -> None:
+        """Let the first Ctrl-C or SIGTERM (a scheduler's) request a stop; the second one ends the process."""
+        if threading.current_thread() is threading.main_thread() and not self.requested:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._request)
+
+    def restore(self) -> None:
+        """Give the signals back their handlers."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def iterate(self, passages: Iterator[Passage]) -> Iterator[Passage]:
+        """The passages until a stop is requested. One that arrives with the request is left for the next run."""
+        try:
+            while not self.requested:
+                self._waits = True
+                passage = next(passages, None)
+                self._waits = False
+                if passage is None:
+                    return
+                yield passage
+        except KeyboardInterrupt:
+            if not self.requested:
+                raise
+
+    def _request(self, *_: object) -> None:
+        self.restore()
+        self.requested = True
+        if self._waits:
+            self._waits = False
+            raise KeyboardInterrupt  # the one that Ray passes on from within its waits
+
+
 @contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM (a scheduler's) sets; the second one stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def first(*_: object) -> None:
-        stop.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, first)
+def _stopping() -> Iterator[_Stop]:
+    stop = _Stop()
+    stop.listen()
     try:
         yield stop
     finally:
-        restore()
+        stop.restore()

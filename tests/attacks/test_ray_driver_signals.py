@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
-from namepin.agent.api import Namepin
 from namepin.agent.batch import ray_engine
-from namepin.agent.batch.local_engine import run_batch
-from namepin.agent.batch.source import Row, Source
+from namepin.agent.batch.source import Source
 from namepin.agent.batch.stages import Passage, StageWorker, stages_of
+from namepin.agent.batch.writing import RowGroup
 from namepin.agent.config.settings import Settings, load_settings
 from support.batch_samples import timeless, write_posts
 
 TEXT_ONLY = [f"{role}.backend=off" for role in ("matcher", "tracer", "segmenter")]
 POSTS, SIGNALLED = 20, 7
+BEFORE = SIGNALLED - 1
+"""A signal ends the wait for a row at once; the next run has that row."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -30,15 +31,16 @@ def test_driver_after_a_signal_keeps_what_came_and_resumes(
     workers = [StageWorker(settings, stage) for stage in stages_of(settings)]
     moments = iter([SIGNALLED])
 
-    def passages(_: Settings, rows: Callable[[], Iterator[Row]], *bounds: int) -> Iterator[Passage]:
+    def passages(_: Settings, row_groups: Callable[[], Iterator[RowGroup]], *bounds: int) -> Iterator[Passage]:
         signalled = next(moments, None)
-        for count, row in enumerate(rows(), 1):
-            chunk = [Passage.of(row)]
+        for number_of_group, group in enumerate(row_groups()):
+            chunk = [Passage.of(row, number_of_group, row.number in group.due) for row in group.rows if group.due]
             for worker in workers:
                 chunk = worker.run(chunk)
-            if count == signalled:
-                os.kill(os.getpid(), number)
-            yield from chunk
+            for passage in chunk:
+                if passage.number == signalled:
+                    os.kill(os.getpid(), number)
+                yield passage
 
     monkeypatch.setattr(ray_engine, "_cluster", lambda *_: nullcontext())
     monkeypatch.setattr(ray_engine, "_passages", passages)
@@ -46,11 +48,11 @@ def test_driver_after_a_signal_keeps_what_came_and_resumes(
     source, out = Source(str(write_posts(tmp_path / "posts.jsonl", POSTS))), tmp_path / "out"
     progress, stopped = ray_engine.run_ray(settings, source, out)
     manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text("utf-8"))
-    assert stopped and progress.done == SIGNALLED and signal.getsignal(number) == before
-    assert manifest["status"] == "stopped" and manifest["rows"] == SIGNALLED == len(timeless(out / "predictions.jsonl"))
+    assert stopped and progress.done == BEFORE and signal.getsignal(number) == before
+    assert manifest["status"] == "stopped" and manifest["rows"] == BEFORE == len(timeless(out / "predictions.jsonl"))
     progress, stopped = ray_engine.run_ray(settings, source, out)
-    assert not stopped and (progress.done, progress.resumed) == (POSTS, SIGNALLED)
-    run_batch(Namepin(settings), source, tmp_path / "whole")
+    assert not stopped and (progress.done, progress.resumed) == (POSTS, BEFORE)
+    ray_engine.run_ray(settings, source, tmp_path / "whole")
     assert timeless(out / "predictions.jsonl") == timeless(tmp_path / "whole" / "predictions.jsonl")
 
 

@@ -30,6 +30,11 @@ def settings(*assignments: str) -> list[str]:
     return [word for assignment in assignments for word in ("--set", assignment)]
 
 
+@pytest.fixture(autouse=True)
+def _workers_keep_the_priority_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's default is 15, which starves them on a busy machine
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[int]]]:
     """Two raylets on this machine's loopback: the address, and their processes."""
@@ -121,6 +126,26 @@ def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
         manifest.pop(key, None), expected.pop(key, None)
     assert manifest == expected
     assert (out / "predictions.parquet").is_file()
+
+
+@pytest.mark.parametrize("rows", [0, 4])
+def test_ray_driver_after_sigterm_ends_and_resumes(tmp_path: Path, rows: int) -> None:
+    posts, out = write_posts(tmp_path / "posts.jsonl", 24), tmp_path / "out"
+    command: list[str | Path] = [posts, "--out", out, "--engine", "ray", *settings(*TEXT_ONLY, "ray.chunk=4")]
+    driver, predictions = start(command), out / "predictions.jsonl"
+    while not (predictions.exists() and lines(predictions) >= rows) and driver.poll() is None:
+        time.sleep(0.01)
+    driver.terminate()
+    _, printed = driver.communicate()
+    assert driver.returncode == 130 and b"stopped" in printed, printed.decode()
+    # A thread of Ray Data that is still at work when Ray has been shut down must not start a second one.
+    assert b"Started a local Ray instance" not in printed and b"Traceback" not in printed, printed.decode()
+    assert rows <= lines(predictions) < 24
+    again = start(command)
+    _, printed = again.communicate()
+    manifest = json.loads((out / "manifest.json").read_text("utf-8"))
+    assert again.returncode == 0 and manifest["status"] == "done", printed.decode()
+    assert lines(predictions) == 24 == manifest["rows"]
 
 
 def test_ray_engine_with_unusable_options_exits_with_reason(cli: Cli, tmp_path: Path) -> None:
