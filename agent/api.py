@@ -101,7 +101,7 @@ class Namepin:
     @cached_property
     def graph(self) -> Graph:
         """The compiled graph."""
-        return GRAPHS[self.settings.graph]()
+        return GRAPHS[self.settings.graph_key]()
 
     @cached_property
     def unused(self) -> tuple[Notice, ...]:
@@ -109,7 +109,7 @@ class Namepin:
 
         A profile with the tools of both graphs gives no warning.
         """
-        graph, tools = self.settings.graph, self.settings.tools
+        graph, tools = self.settings.graph_key, self.settings.tools
         unused = [role for role in tools if role not in ROLES_OF[graph]]
         if not unused or LOOKERS[graph] & tools.keys():
             return ()

@@ -116,7 +116,7 @@ class Review:
     @asynccontextmanager
     async def _graph(self) -> AsyncIterator[tuple[Any, RunnableConfig, Any]]:
         async with self._open_saver() as saver:
-            graph = GRAPHS[self.pin.settings.graph](saver, review=True)
+            graph = GRAPHS[self.pin.settings.graph_key](saver, review=True)
             context = self.pin.context(self.post)
             context.review = self.pin.settings.review
             metadata = {"fingerprint": context.fingerprint(graph.name), "post": self.post.post.id}

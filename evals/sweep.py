@@ -25,11 +25,13 @@ Replay = Callable[[Mapping[str, Any]], Iterable[Extraction]]
 
 
 class Point(BaseModel):
-    """One point of the grid: the values as typed, and F1 with its interval per evaluated task."""
+    """One point of the grid: the values as typed, F1 with its interval per evaluated task, and the cost."""
 
     model_config = ConfigDict(frozen=True)
     at: dict[str, str]
     f1: dict[str, Interval]
+    asked: float | None = None
+    """Share of the posts that went to the one model behind the gate."""
 
 
 class Sweep(BaseModel):
@@ -111,14 +113,18 @@ def sweep(
     """
     done = {json.dumps(point.at): point for point in known}
     last: tuple[dict[str, float], Predictions] | None = None
+    asked = 0.0
     for at in points:
         if (before := done.get(json.dumps(at))) is not None:
             yield before
             continue
         policy = policy_of(at)
         if last is None or last[0] != policy:
-            last = policy, from_extractions(replay(policy), dataset)
-        yield Point(at=at, f1=scores(dataset, last[1], at.get("protocol", "canonical"), float(at.get("iou", 0.5))))
+            replayed = list(replay(policy))
+            asked = sum("extractor" in one.timings_ms for one in replayed) / max(1, len(replayed))
+            last = policy, from_extractions(replayed, dataset)
+        f1 = scores(dataset, last[1], at.get("protocol", "canonical"), float(at.get("iou", 0.5)))
+        yield Point(at=at, f1=f1, asked=asked)
 
 
 def scores(

@@ -93,16 +93,7 @@ async def trace(state: PostState, runtime: Runtime[Context]) -> Json:
 @step(without="boxes are the matcher's", summary=lambda u: count(u["findings"], "segment"))
 async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
     """Turn a point, and the matcher's region if there is one, into a mask and its box (section 3.4.3)."""
-    prompted = [finding for finding in state["findings"] if routes.has_prompt(finding)]
-    prompts = [
-        SegmentPrompt(
-            query=query_of(state, f["index"]),
-            peak=f.get("peak"),
-            box=f["match"]["region"],
-            kind=f["match"]["kind"],
-        )
-        for f in prompted
-    ]
+    prompted, prompts = segment_prompts(state)
     found = await runtime.context.ask(SEGMENTER, SegmentRequest(image=image_of(state), prompts=tuple(prompts)))
     check_masks(SEGMENTER.name, (s.mask for s in found.segments), image_of(state))
     return {
@@ -114,13 +105,28 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
     }
 
 
+def segment_prompts(state: PostState) -> tuple[list[Finding], list[SegmentPrompt]]:
+    """The findings that can be segmented, and their prompts."""
+    prompted = [finding for finding in state["findings"] if routes.has_prompt(finding)]
+    prompts = [
+        SegmentPrompt(
+            query=query_of(state, f["index"]), peak=f.get("peak"), box=f["match"]["region"], kind=f["match"]["kind"]
+        )
+        for f in prompted
+    ]
+    return prompted, prompts
+
+
 @step(without="", summary=lambda u: count(u["entities"], "entity", "entities"))
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
     """Combine mentions and findings, and warn about requested steps that the profile cannot do."""
+    return finish(state, runtime, cascade_entities(state, runtime))
+
+
+def cascade_entities(state: PostState, runtime: Runtime[Context]) -> list[Entity]:
+    """One entity per mention of the tagger."""
     findings = {finding["index"]: finding for finding in state["findings"]}
-    return finish(
-        state, runtime, [_entity(state, mention, findings[mention.index], runtime) for mention in mentions_of(state)]
-    )
+    return [_entity(state, mention, findings[mention.index], runtime) for mention in mentions_of(state)]
 
 
 def _entity(state: PostState, mention: Mention, finding: Finding, runtime: Runtime[Context]) -> Entity:

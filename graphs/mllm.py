@@ -14,6 +14,7 @@ from langgraph.runtime import Runtime
 from namepin.graphs.compile import compile_graph
 from namepin.graphs.context import Context
 from namepin.graphs.mask_checks import check_masks, mask_missed, missed_notice
+from namepin.graphs.policy import Policy
 from namepin.graphs.review_nodes import ask_label, ask_place
 from namepin.graphs.roles import EXTRACTOR, SEGMENTER
 from namepin.graphs.state import Finding, Json, PostState, image_of, mentions_of
@@ -29,13 +30,7 @@ NAME = "mllm-1"
 @step(without="no names were looked for", summary=lambda u: count(u["mentions"], "mention"))
 async def extract(state: PostState, runtime: Runtime[Context]) -> Json:
     """Ask the model once for the names, their types and their boxes."""
-    tokens = state["tokens"]
-    request = ExtractRequest(
-        text=state["text"],
-        tokens=tuple(tokens) if tokens is not None else None,
-        image=image_of(state) if state["image"] else None,
-    )
-    found = await runtime.context.ask(EXTRACTOR, request)
+    found = await runtime.context.ask(EXTRACTOR, extract_request(state))
     return {
         "tokens": list(found.tokens),
         "mentions": [mention.model_dump(mode="json") for mention in found.mentions],
@@ -45,6 +40,16 @@ async def extract(state: PostState, runtime: Runtime[Context]) -> Json:
         ],
         "notices": dumps(found.notices),
     }
+
+
+def extract_request(state: PostState) -> ExtractRequest:
+    """The post as the model's question."""
+    tokens = state["tokens"]
+    return ExtractRequest(
+        text=state["text"],
+        tokens=tuple(tokens) if tokens is not None else None,
+        image=image_of(state) if state["image"] else None,
+    )
 
 
 @step(without="the model's boxes stay without masks", summary=lambda u: count(u["findings"], "segment"))
@@ -70,12 +75,13 @@ async def segment(state: PostState, runtime: Runtime[Context]) -> Json:
 async def assemble(state: PostState, runtime: Runtime[Context]) -> Json:
     """Combine mentions and findings, and warn about requested steps that the profile cannot do."""
     pairs = zip(mentions_of(state), state["findings"], strict=True)
-    return finish(state, runtime, [_entity(mention, finding, runtime) for mention, finding in pairs])
+    return finish(
+        state, runtime, [answered_entity(mention, finding, runtime.context.policy) for mention, finding in pairs]
+    )
 
 
-def _entity(mention: Mention, finding: Finding, runtime: Runtime[Context]) -> Entity:
-    """One entity. Its box is the model's, its mask the segmenter's."""
-    policy = runtime.context.policy
+def answered_entity(mention: Mention, finding: Finding, policy: Policy) -> Entity:
+    """One entity of the model's answer. Its box is the model's, its mask the segmenter's."""
     place = Place.model_validate(finding["place"])
     pinned = Segment.model_validate(finding["segment"]) if "segment" in finding else None
     box = place.box if finding.get("groundable") else None

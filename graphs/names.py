@@ -9,3 +9,7 @@ class GraphName(StrEnum):
     gem = "gem"
     riveg = "riveg"
     mllm = "mllm"
+
+
+GEM_MLLM = "gem+mllm"
+"""GEM's graph with one model behind its gate: `graph = "gem"` with `fallback = "mllm"`."""

@@ -51,15 +51,22 @@ class MatchPolicy(Frozen):
 
     Attributes:
         threshold: least P_T, or least probability of entailment, of a mention in the picture.
+        margin: half-width of the band around the threshold in which a place is uncertain, where one model stands
+            behind the gate (`fallback`).
         unknown: how an evaluation reads "cannot tell", which results keep as null.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    margin: Annotated[float, Field(ge=0, le=1, exclude_if=lambda value: value == 0.1)] = 0.1
     unknown: Annotated[Literal["absent", "present"], Field(exclude_if=lambda value: value == "absent")] = "absent"
 
     def groundable(self, score: float, can_tell: bool = True) -> bool | None:
         """Whether a mention is in the picture; None where its matcher cannot tell."""
         return score >= self.threshold if can_tell else None
+
+    def near(self, score: float) -> bool:
+        """Whether a score lies within the margin, both ends included."""
+        return abs(score - self.threshold) <= self.margin
 
 
 class ExpressionPolicy(Frozen):

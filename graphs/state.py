@@ -46,6 +46,9 @@ class Finding(TypedDict, total=False):
     grounded: Json
     """From the grounder: a `Grounded`."""
 
+    unsure: list[str]
+    """From the doubts before the one model: `type`, `place`."""
+
     place: Json
     """From the extractor: a `Place`."""
 
@@ -95,6 +98,9 @@ class PostState(TypedDict, total=False):
     """The tagger's `Mention`s, unchanged; the results of later steps are in `findings`."""
 
     findings: Annotated[list[Finding], merge_findings]
+
+    consulted: Json
+    """The answer of the one model behind the gate, and its masks by the mention's number; absent where not asked."""
 
     notices: Annotated[list[Json], extend]
     """`Notice`s in the order of the steps; `assemble` drops duplicates."""

@@ -94,7 +94,8 @@ def _table(points: "list[Point]") -> object:
 
     keys = list(points[0].at)
     tasks = list(dict.fromkeys(task for point in points for task in point.f1))
-    table = Table(*keys, *tasks)
+    asked = any(point.asked for point in points)
+    table = Table(*keys, *(["posts asked"] * asked), *tasks)
     for column in table.columns:
         column.justify = "right"
     for point in points:
@@ -102,5 +103,6 @@ def _table(points: "list[Point]") -> object:
             f"{100 * f.value:.2f} ({100 * f.low:.1f}-{100 * f.high:.1f})" if (f := point.f1.get(task)) else "-"
             for task in tasks
         ]
-        table.add_row(*point.at.values(), *cells)
+        cost = [f"{100 * (point.asked or 0):.1f}%"] * asked
+        table.add_row(*point.at.values(), *cost, *cells)
     return table

@@ -104,6 +104,8 @@ BACKENDS: Mapping[str, Mapping[str, Backend]] = {
     },
     "extractor": {
         "chat": Backend("namepin.tools.extractor.chat", "ChatExtractor", "ChatExtractorConfig", extra="llm"),
+        "local": Backend("namepin.tools.extractor.local", "LocalExtractor", "LocalExtractorConfig", extra="gpu"),
+        "recorded": Backend("namepin.tools.extractor.recorded", "RecordedExtractor", "RecordedExtractorConfig"),
     },
     "segmenter": {
         "grabcut": Backend("namepin.tools.segmenter.grabcut", "GrabCutSegmenter", "SegmenterConfig"),

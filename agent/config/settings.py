@@ -6,7 +6,7 @@ settings: the tool that needs a secret reads it from the environment.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError
 
@@ -31,13 +31,13 @@ from namepin.agent.config.sections import (
     ServeSettings,
     TracingSettings,
 )
-from namepin.graphs.names import GraphName
+from namepin.graphs.names import GEM_MLLM, GraphName
 from namepin.graphs.policy import ExpressionPolicy, GatePolicy, MaskPolicy, MatchPolicy, Policy, ReviewPolicy
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import Frozen
 
 DEFAULT_PROFILE = "starter"
-_PLAIN = ("profile", "graph")
+_PLAIN = ("profile", "graph", "fallback")
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -67,6 +67,7 @@ class Settings(Frozen):
     Attributes:
         profile: the profile's name or path, as given.
         graph: name of the graph that processes the posts.
+        fallback: the graph whose one model stands behind GEM's gate, for uncertain posts.
         images: bounds on pictures.
         gate: the entropy gate.
         match: the threshold from which a mention counts as being in the picture.
@@ -86,6 +87,7 @@ class Settings(Frozen):
 
     profile: str
     graph: GraphName = GraphName.gem
+    fallback: Literal["mllm"] | None = None
     images: ImageSettings = ImageSettings()
     gate: GatePolicy = GatePolicy()
     match: MatchPolicy = MatchPolicy()
@@ -102,11 +104,16 @@ class Settings(Frozen):
     tools: Mapping[str, ToolSettings] = Field(default_factory=dict)
     requested: frozenset[str] = frozenset()
 
+    @property
+    def graph_key(self) -> str:
+        """The graph's name in `namepin.graphs.registry`."""
+        return GEM_MLLM if self.fallback else self.graph
+
     def dump(self) -> dict[str, Any]:
         """The settings in a profile's form with every default; `load_settings` accepts the result as `base`."""
         plain = self.model_dump(mode="json", include={"graph", "images", *Policy.model_fields})
         tools = {role: {"backend": t.backend, **t.config.model_dump(mode="json")} for role, t in self.tools.items()}
-        return plain | tools
+        return plain | tools | ({"fallback": self.fallback} if self.fallback else {})
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
@@ -155,10 +162,28 @@ def load_settings(
     return Settings(
         profile=profile,
         graph=graph.value,
+        fallback=_fallback(values),
         tools=enabled,
         requested=frozenset(tools) - frozenset(enabled),
         **{section: _validate_section(model, values, section) for section, model in _SECTIONS.items()},
     )
+
+
+def _fallback(values: Layer) -> Literal["mllm"] | None:
+    """The fallback, which only GEM's graph has.
+
+    Raises:
+        NamepinError: E203.
+    """
+    chosen, graph = values.get("fallback"), values.get("graph")
+    if chosen is None or chosen.value is None:
+        return None
+    if chosen.value != "mllm":
+        raise NamepinError("E203", f"there is no fallback {chosen.value!r}", where=chosen.origin, mend="set mllm")
+    if graph is not None and graph.value != GraphName.gem:
+        mend = "set graph=gem, or fallback=null"
+        raise NamepinError("E203", f"the graph {graph.value} has no fallback", where=graph.origin, mend=mend)
+    return "mllm"
 
 
 def _check_top_level(values: Layer) -> None:

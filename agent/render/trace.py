@@ -34,6 +34,7 @@ ROLE_OF: Mapping[str, str] = {
     "entail": roles.ENTAILMENT.name,
     "ground": roles.GROUNDER.name,
     "extract": roles.EXTRACTOR.name,
+    "consult": roles.EXTRACTOR.name,
     "segment": roles.SEGMENTER.name,
 }
 """Step -> the role that it calls; `gate` and `assemble` call no tool."""

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict  # pydantic requires it before Python 3.12
 
 from namepin.agent.studio.runtime import coded_errors, studio_runtime
-from namepin.graphs import gem, mllm, riveg
+from namepin.graphs import fallback, gem, mllm, riveg
 from namepin.graphs.context import Context
 from namepin.graphs.names import GraphName
 from namepin.graphs.review_nodes import SUFFIX
@@ -139,11 +139,14 @@ async def answer(state: ServedState, runtime: Runtime[ClientContext]) -> Json:
 def build(context: type[ClientContext]) -> Any:
     """The compiled graph; a review graph interrupts its runs at close decisions."""
     review = bool(context.suffix)
-    module = {GraphName.gem: gem, GraphName.riveg: riveg, GraphName.mllm: mllm}[GraphName(context.graph)]
+    if studio_runtime().pin(context.graph).settings.fallback:
+        wire = fallback.wire
+    else:
+        wire = {GraphName.gem: gem, GraphName.riveg: riveg, GraphName.mllm: mllm}[GraphName(context.graph)].wire
     graph = StateGraph(ServedState, context_schema=context, input_schema=Arrival, output_schema=Outcome)
     graph.add_node(arrive)
     graph.add_node(answer)
     graph.add_edge(START, "arrive")
-    module.wire(graph, "arrive", "answer", review=review)
+    wire(graph, "arrive", "answer", review=review)
     graph.add_edge("answer", END)
     return graph.compile(name=f"{context.graph}-review" if review else context.graph)

@@ -52,14 +52,14 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _packages()
     built: dict[str, Any] = {}
     for role in BACKENDS:
-        if role not in ROLES_OF[settings.graph]:
+        if role not in ROLES_OF[settings.graph_key]:
             continue
         if role in settings.tools:
             yield _tool(settings, role, built)
         else:
             yield _left_out(role, role in settings.requested)
     yield from _memory(settings)
-    if len(built) == len(settings.tools.keys() & ROLES_OF[settings.graph]):
+    if len(built) == len(settings.tools.keys() & ROLES_OF[settings.graph_key]):
         yield _trial(settings, LiveCalls(built))
 
 

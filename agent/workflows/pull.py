@@ -161,7 +161,7 @@ def _needs(what: str, settings: Settings | None) -> Iterator[NeededWeights | Wan
         yield NeededWeights(what, None, "float32", "none", False)
         return
     for role, chosen in settings.tools.items():
-        if role not in ROLES_OF[settings.graph]:
+        if role not in ROLES_OF[settings.graph_key]:
             continue
         yield from wanted_weights(chosen.config)
         yield from _tokenizers(chosen.config)

@@ -166,11 +166,12 @@ def recorded_overlap(directory: Path, data: Dataset, *, allow: bool) -> Overlap:
 def idle_axes(directory: Path, keys: Iterable[str]) -> list[str]:
     """The axes that change nothing, each with its role, which no recorded post had."""
     roles = {role for setup in Cassette.load(directory).setups.values() for role in setup.tools}
-    needs = {"gate.gamma": "reranker", "gate.k": "reranker", "match.threshold": "matcher"}
+    gate = ("reranker", "extractor")
+    needs = {"gate.gamma": gate, "gate.k": ("reranker",), "match.threshold": ("matcher",), "match.margin": gate[1:]}
     return [
-        f"{key} changes nothing: no {needs[key]} was recorded"
+        f"{key} changes nothing: no {' or '.join(needs[key])} was recorded"
         for key in keys
-        if needs.get(key, "") not in (roles | {""})
+        if key in needs and not roles & set(needs[key])
     ]
 
 

@@ -102,7 +102,7 @@ def test_idle_axes_name_axis_without_its_tool(tmp_path: Path) -> None:
     made.pop("reranker")
     fill(tmp_path / "cassette", dataset, sweep_tools.pin(made), [{}])
     (line,) = idle_axes(tmp_path / "cassette", ["gate.gamma", "match.threshold", "iou"])
-    assert line.startswith("gate.gamma changes nothing: no reranker")
+    assert line.startswith("gate.gamma changes nothing: no reranker or extractor")
 
 
 def run(*arguments: str | Path) -> Result:

@@ -10,7 +10,7 @@ from namepin.tools.extractor.answer import Answer, answer_schema, read_answer
 from namepin.tools.extractor.config import ChatExtractorConfig, ListGuide
 from namepin.tools.extractor.frames import BoxFrame
 from namepin.tools.extractor.prompt import EXTRACTOR_DIGEST, REPAIR, SYSTEM, WRAPPED, extract_question
-from namepin.tools.extractor.result import extracted
+from namepin.tools.extractor.result import extracted, long_post
 from namepin.tools.extractor.scores import item_scores
 from namepin.tools.interfaces import Extracted, ExtractRequest
 from namepin.tools.labels import SCHEMES
@@ -19,7 +19,6 @@ from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_rep
 from namepin.tools.llm.client import Ask, Reply
 from namepin.tools.llm.content import data_url, picture_and_text
 from namepin.tools.media import Media, picture
-from namepin.tools.types import Notice
 
 
 class ChatExtractor(CachedChatTool[ExtractRequest, Extracted]):
@@ -70,7 +69,7 @@ class ChatExtractor(CachedChatTool[ExtractRequest, Extracted]):
         answer, reply = found
         result = extracted(request, answer, frame, self.name, item_scores(reply.tokens, answer.rows))
         asked, said = total_tokens(replies)
-        notices = (*self._notices(request), *result.notices)
+        notices = (*long_post(request.text, config.max_post, self.name), *result.notices)
         return result.model_copy(update={"prompt_tokens": asked, "completion_tokens": said, "notices": notices})
 
     def frame(self, request: ExtractRequest) -> BoxFrame | None:
@@ -92,11 +91,6 @@ class ChatExtractor(CachedChatTool[ExtractRequest, Extracted]):
         pixels = picture(request.image, media)
         shown = resize_for_model(pixels, config.multiple, config.min_pixels, config.max_pixels)
         return [SystemMessage(SYSTEM), HumanMessage(picture_and_text(data_url(shown, max(shown.size)), asked))]
-
-    def _notices(self, request: ExtractRequest) -> tuple[Notice, ...]:
-        left = len(request.text) - self.config.max_post
-        message = f"the last {left} characters of the post were not read"
-        return (Notice(code="W164", tool=self.name, message=message),) if left > 0 else ()
 
 
 def constrain_list(guide: ListGuide, types: Sequence[str]) -> Mapping[str, Any]:

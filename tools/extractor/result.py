@@ -10,7 +10,7 @@ from namepin.tools.interfaces import Extracted, ExtractRequest, Place
 from namepin.tools.text import tweet_tokens
 from namepin.tools.types import Mention, Notice, token_offsets
 
-NOT_IN_TEXT, FOREIGN, BAD_BOX, INCOMPLETE = "W160", "W161", "W162", "W163"
+NOT_IN_TEXT, FOREIGN, BAD_BOX, INCOMPLETE, LONG = "W160", "W161", "W162", "W163", "W164"
 
 
 def extracted(
@@ -43,6 +43,12 @@ def extracted(
         Notice(code=code, tool=tool, message=message) for code, message in _warnings(answer, aligned, unusable)
     )
     return Extracted(tokens=tokens, mentions=mentions, places=places, notices=notices)
+
+
+def long_post(text: str, most: int, tool: str) -> tuple[Notice, ...]:
+    """W164 where a post is longer than the prompt's bound."""
+    left = len(text) - most
+    return (Notice(code=LONG, tool=tool, message=f"the last {left} characters of the post were not read"),) * (left > 0)
 
 
 def _mention(
