@@ -20,6 +20,7 @@ from namepin.tools.errors import Exit, NamepinError
 from namepin.tools.loading.pins import LOCK_VARIABLE, pinned_revision, read_lock
 from support.hub_server import COMMIT, Faults, HubServer, hub_of
 from support.processes import NAMEPIN
+from support.waiting import wait_until
 
 NAME = "ada/tiny"
 TENSORS = save({"w": np.arange(20_000, dtype=np.float32)})
@@ -129,6 +130,21 @@ def test_pull_after_failed_pull_goes_on_at_last_byte(make: Callable[..., Hub]) -
         assert planned.repositories[0].resumed == 30_000
         server.asked.clear()
         pull(hub, planned, Counter())
+        assert server.asked == [("model.safetensors", 30_000)] and snapshot(hub)["model.safetensors"] == TENSORS
+
+
+def test_pull_after_kill_goes_on_at_last_byte(make: Callable[..., Hub]) -> None:
+    pause = threading.Event()
+    with hub_of(NAME, FILES, Faults(pause=pause, pause_after=30_000)) as server:
+        hub = make(server)
+        home = {**os.environ, "HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(hub.cache)}
+        with subprocess.Popen([*NAMEPIN, "pull", NAME], env=home, stdout=subprocess.DEVNULL) as process:
+            blobs = hub.folder(NAME) / "blobs"
+            wait_until(lambda: [part.stat().st_size for part in blobs.glob("*.incomplete")] == [30_000], "bytes arrive")
+            process.kill()
+        pause.set()
+        server.asked.clear()
+        pulled(hub)
         assert server.asked == [("model.safetensors", 30_000)] and snapshot(hub)["model.safetensors"] == TENSORS
 
 
