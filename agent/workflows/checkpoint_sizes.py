@@ -57,6 +57,8 @@ PUBLISHED: Mapping[str, PublishedCheckpoint] = {
     "facebook/sam-vit-huge": PublishedCheckpoint(641_090_864, 633_111_552, stored_bytes=4),
     "facebook/sam-vit-large": PublishedCheckpoint(312_343_088, 305_955_840, stored_bytes=4),
     "facebook/sam-vit-base": PublishedCheckpoint(93_735_728, 88_900_608, stored_bytes=4),
+    "facebook/sam2.1-hiera-tiny": PublishedCheckpoint(38_962_498, 38_020_352, stored_bytes=4),
+    "google/owlv2-base-patch16-ensemble": PublishedCheckpoint(154_966_792, 126_096_640, stored_bytes=4),
     "seem_focall_v0.pt": PublishedCheckpoint(341_148_409, 239_681_664, stored_bytes=4),
     "seem_focalt_v0.pt": PublishedCheckpoint(164_586_481, 90_586_368, stored_bytes=4),
     "albef_snli_ve_lavis.pt": PublishedCheckpoint(209_756_931, 184_617_216, stored_bytes=4),
@@ -161,7 +163,7 @@ def wanted_weights(config: BaseModel) -> Iterator[NeededWeights]:
         yield NeededWeights(
             weights=settings["weights"],
             revision=settings.get("revision"),
-            dtype=settings.get("dtype", "float32"),
+            dtype=settings.get("dtype", "float32").replace("auto", "float32"),
             quantization=settings.get("quantization", "none"),
             quantisable="quantization" in settings,
         )

@@ -16,6 +16,10 @@ from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    Owlv2Config,
+    Owlv2ForObjectDetection,
+    Sam2VideoConfig,
+    Sam2VideoModel,
     SamConfig,
     SamModel,
 )
@@ -99,6 +103,12 @@ ARCHITECTURES: dict[str, tuple[Any, Any]] = {
     "facebook/sam-vit-huge": (SamModel, sam(1280, 32, 16, [7, 15, 23, 31])),
     "facebook/sam-vit-large": (SamModel, sam(1024, 24, 16, [5, 11, 17, 23])),
     "facebook/sam-vit-base": (SamModel, sam(768, 12, 12, [2, 5, 8, 11])),
+    # The hub's folder holds the video model.
+    "facebook/sam2.1-hiera-tiny": (Sam2VideoModel, Sam2VideoConfig()),
+    "google/owlv2-base-patch16-ensemble": (
+        Owlv2ForObjectDetection,
+        Owlv2Config(vision_config={"image_size": 960, "patch_size": 16}),
+    ),
     "seem_focall_v0.pt": (
         Seem,
         SeemSizes(backbone=FocalSizes(width=192, depths=(2, 2, 18, 2), levels=4, depthwise=False)),
