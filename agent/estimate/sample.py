@@ -17,7 +17,7 @@ from namepin.agent.api import Namepin
 from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.source import Source
 from namepin.agent.batch.stages import stages_of
-from namepin.agent.config.build import SERVER_THREADS, TOGETHER, batched_calls, cores_here, runs_on
+from namepin.agent.config.build import SERVER_THREADS, TOGETHER, batched_calls, cores_here, posts_per_group, runs_on
 from namepin.agent.config.settings import Settings, ToolSettings
 from namepin.agent.estimate.model import Estimate, Hardware, Pool, Stage, Work, bounds, estimate
 from namepin.graphs.calls import Calls
@@ -105,7 +105,11 @@ def estimate_batch(
     pools = pools_of(settings) if ray else ()
     load = os.getloadavg()[0] / cores_here() if hasattr(os, "getloadavg") else None
     sample = draw_posts(source, 2 * chosen.sample + 1, limit)
-    half = max(1, len(sample) // 2)
+    size = posts_per_group(settings, together or TOGETHER)
+    if size > 1 and not any(post.image for post in sample):
+        # A small sample makes small groups, in which a post costs more than in the batch.
+        sample = draw_posts(source, chosen.sample + 1 + max(chosen.sample, 2 * size), limit)
+    half = max(1, min(chosen.sample, len(sample) // 2))
     first, in_batch, alone = sample[:1], sample[1 : len(sample) - half], sample[len(sample) - half :]
     here = Hardware(
         machines=1,

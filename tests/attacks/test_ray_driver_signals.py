@@ -10,17 +10,20 @@ from typing import Any
 
 import pytest
 
+from namepin.agent.api import Namepin
 from namepin.agent.batch import ray_engine
+from namepin.agent.batch.local_engine import run_batch
 from namepin.agent.batch.source import Source
 from namepin.agent.batch.stages import Passage, StageWorker, stages_of
 from namepin.agent.batch.writing import RowGroup
+from namepin.agent.config.build import batched_calls
 from namepin.agent.config.settings import Settings, load_settings
 from support.batch_samples import timeless, write_posts
 
 TEXT_ONLY = [f"{role}.backend=off" for role in ("matcher", "tracer", "segmenter")]
-POSTS, SIGNALLED = 20, 7
+POSTS, SIGNALLED, TOGETHER = 20, 8, 3
 BEFORE = SIGNALLED - 1
-"""A signal ends the wait for a row at once; the next run has that row."""
+"""A signal ends the wait for a row at once, here in the middle of a group; the next run has that row."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -46,13 +49,13 @@ def test_driver_after_a_signal_keeps_what_came_and_resumes(
     monkeypatch.setattr(ray_engine, "_passages", passages)
     before = signal.getsignal(number)
     source, out = Source(str(write_posts(tmp_path / "posts.jsonl", POSTS))), tmp_path / "out"
-    progress, stopped = ray_engine.run_ray(settings, source, out)
+    progress, stopped = ray_engine.run_ray(settings, source, out, together=TOGETHER)
     manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text("utf-8"))
     assert stopped and progress.done == BEFORE and signal.getsignal(number) == before
     assert manifest["status"] == "stopped" and manifest["rows"] == BEFORE == len(timeless(out / "predictions.jsonl"))
-    progress, stopped = ray_engine.run_ray(settings, source, out)
+    progress, stopped = ray_engine.run_ray(settings, source, out, together=TOGETHER)
     assert not stopped and (progress.done, progress.resumed) == (POSTS, BEFORE)
-    ray_engine.run_ray(settings, source, tmp_path / "whole")
+    run_batch(Namepin(settings, batched_calls(settings)), source, tmp_path / "whole", together=TOGETHER)
     assert timeless(out / "predictions.jsonl") == timeless(tmp_path / "whole" / "predictions.jsonl")
 
 
