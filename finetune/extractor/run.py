@@ -111,7 +111,7 @@ class ExtractorRun(TrainerCallback):
             self._write_state(state)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Perturb the boxes anew."""
+        """Perturb the boxes again."""
         self.examples.epoch = int((state.epoch or 0) + 1e-6)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
