@@ -12,6 +12,7 @@ from namepin.finetune.loop.lora import LANGUAGE, Layers, lora_settings, save_lor
 from namepin.finetune.loop.run_folder import require_finite_weights
 from namepin.finetune.recipes.extractor import ExtractorTraining, SftRecipe
 from namepin.finetune.reranker import save_whole
+from namepin.tools.extractor.local import UNITS
 from namepin.tools.llm.box_frames import Frame
 from namepin.tools.loading.adapters import SETTINGS, Base, check_base, fill_adapter, read_adapter_manifest
 from namepin.tools.loading.config import Placement
@@ -20,8 +21,6 @@ from namepin.tools.models.qwen_vl import PictureTextProcessor, load_processor, l
 
 LAYERS = Layers(LANGUAGE.adapted, spared=r".*\.visual\..*")
 """LoRA's layers: those of the language model; the picture's encoder is frozen."""
-
-_UNITS: dict[str, Frame] = {"qwen2_5_vl": "pixels", "qwen3_vl": "thousand"}
 
 
 class ExtractorModel:
@@ -47,7 +46,7 @@ class ExtractorModel:
         pictures: Any = self.processor.image_processor
         pictures.size = {"shortest_edge": recipe.min_pixels, "longest_edge": recipe.max_pixels}
         self.factor: int = pictures.patch_size * pictures.merge_size
-        self.unit: Frame = recipe.frame if recipe.frame != "auto" else _UNITS[base.config.model_type]
+        self.unit: Frame = recipe.frame if recipe.frame != "auto" else UNITS[base.config.model_type]
         lora: Any = _settings_of(recipe, folder) if recipe.start else {}
         self.recipe = replace(recipe, **lora)
         self.whole = isinstance(recipe, SftRecipe) and recipe.whole

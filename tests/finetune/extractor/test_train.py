@@ -12,12 +12,20 @@ from namepin.evals.overlap import trained_posts
 from namepin.finetune.extractor.model import ExtractorModel
 from namepin.finetune.extractor.rewards import REWARDS
 from namepin.finetune.extractor.run import STATE, ExtractorRun
+from namepin.finetune.extractor.score import write_answers
 from namepin.finetune.extractor.train import ExtractorTask, train
 from namepin.finetune.recipes.extractor import ExtractorTraining
 from namepin.tools.errors import NamepinError
+from namepin.tools.extractor.answer import read_answer
+from namepin.tools.extractor.config import LocalExtractorConfig
+from namepin.tools.extractor.local import LocalExtractor
+from namepin.tools.extractor.result import extracted
+from namepin.tools.images.load import load_image
+from namepin.tools.interfaces import ExtractRequest
 from namepin.tools.loading.adapters import LORA, Base, load_adapter_onto, read_adapter_manifest
 from namepin.tools.loading.config import Placement
 from namepin.tools.loading.pretrained import weights_sha256
+from namepin.tools.media import Media
 from namepin.tools.models.qwen_vl import load_qwen_vl
 from support.tiny_extractor import a_recipe, save_model
 from support.tiny_world import write_world
@@ -111,6 +119,28 @@ def test_grpo_logs_every_reward_apart_and_keeps_no_reference_adapter(
     assert before.keys() == after.keys() and any(not torch.equal(before[name], after[name]) for name in before)
     record = trained_posts(folder)[1]
     assert record is not None and record.posts == 8 + 16 + 4, "base, start and own"
+
+
+def test_local_backend_answers_with_the_adapter_as_in_training(
+    world: Path, pretrained: tuple[Path, Any], adapter: Path, tmp_path: Path
+) -> None:
+    task = ExtractorTask(a_recipe("grpo", world, pretrained[0], tmp_path, start=str(adapter / "weights")))
+    task.model.net.eval()
+    posts = [gold for gold in task.dev.posts if gold.post.image]
+    answers = write_answers(task.model, task.ask, posts, task.recipe.longest, 1)
+    places: dict[str, Any] = {"weights": str(pretrained[0]), "adapter": str(adapter / "weights")}
+    config = LocalExtractorConfig(
+        **places, device="cpu", dtype="float32", max_tokens=task.recipe.longest, min_pixels=784, max_pixels=56 * 56
+    )
+    tool = LocalExtractor(config)
+    for gold, (text, frame) in zip(posts, answers, strict=True):
+        loaded = load_image(str(gold.post.image))
+        request = ExtractRequest(text=gold.post.text, tokens=gold.post.tokens, image=loaded.ref)
+        read = read_answer(text, "gmner4")
+        assert read is not None and read.items
+        assert tool.run([request], Media(images={loaded.ref.sha256: loaded.image})) == [
+            extracted(request, read, frame, "extractor")
+        ]
 
 
 def stopped(recipe: ExtractorTraining, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
