@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from namepin.agent.config.build import build_tool
 from namepin.agent.config.settings import load_settings
 from namepin.agent.workflows.augment_files import Parts, add_row, add_tokens, disk_errors, key_of, tokens_of
@@ -24,7 +26,6 @@ from namepin.tools.interfaces import ExpandRequest, KnowledgeRequest
 from namepin.tools.labels import COARSE8_TO_4
 from namepin.tools.llm.usage import Usage, count_usage
 from namepin.tools.media import Media
-from namepin.tools.types import Frozen
 
 KINDS: Mapping[str, Sequence[str]] = {
     "knowledge": ("id", "knowledge"),
@@ -187,7 +188,7 @@ def _teach_request(gold: GoldPost) -> TeachRequest:
     return TeachRequest(text=gold.post.text, entities=tuple(entities))
 
 
-def _teacher(settings: Frozen) -> ReasoningTeacher:
+def _teacher(settings: BaseModel) -> ReasoningTeacher:
     """The teacher on the server of these settings."""
     given = settings.model_dump()
     known = set(TeacherConfig.model_fields) - {"max_tokens"}

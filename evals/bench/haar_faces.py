@@ -67,4 +67,5 @@ class HaarFaces:
         return [tuple(map(int, box)) for box in found]
 
     def _smallest(self, grey: Grey) -> int:
-        return max(20, round(_SMALLEST * max(grey.shape)))
+        longer: int = max(grey.shape)
+        return max(20, round(_SMALLEST * longer))

@@ -168,7 +168,7 @@ def pooled_scores(means: Tensor, merge: str = "logsumexp") -> Tensor:
     B- and I- of a type are merged (`logsumexp`, `sum` or `mean`; the paper does not say which), then a softmax over the
     types. `O` takes no part.
     """
-    pairs = means[..., 1:].unflatten(-1, (-1, 2))
+    pairs: Tensor = means[..., 1:].unflatten(-1, (-1, 2))
     if merge == "logsumexp":
         return pairs.logsumexp(-1).softmax(-1)
     return (pairs.sum(-1) if merge == "sum" else pairs.mean(-1)).softmax(-1)
