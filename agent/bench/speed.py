@@ -48,9 +48,8 @@ def bench_text(posts: int = 512, rounds: int = 3) -> dict[str, float]:
         }
         for way in ways.values():
             way()
-        batch.clear()
         seconds = time_interleaved(ways, rounds)
-        overhead = batch.overhead_s / posts / rounds
+        overhead = batch.overhead_s() / posts
     speed = {f"{name}_posts_per_s": posts / taken for name, taken in seconds.items()}
     return {
         **speed,
@@ -186,31 +185,34 @@ class _Batches:
 
     def __init__(self, settings: Settings, source: Path) -> None:
         self.pin = Namepin(settings, batched_calls(settings))
-        self._source, self._number = source, 0
-        self.clear()
-        self._tagger = self.pin.calls.tools["tagger"]  # type: ignore[attr-defined]  # batched calls
-        self._run, self._tagger.run = self._tagger.run, self._timed
-
-    def clear(self) -> None:
-        """Forget the time so far."""
-        self.overhead_s = self._tagger_s = 0.0
+        self._source, self._number, self._tagger_s = source, 0, 0.0
+        tagger = self.pin.calls.tools["tagger"]  # type: ignore[attr-defined]  # batched calls
+        self._run, tagger.run = tagger.run, self._timed
 
     def run(self) -> None:
         """One run into a new folder."""
         self._number += 1
-        start, in_tagger = time.process_time(), self._tagger_s
         run_batch(self.pin, Source(str(self._source)), self._source.parent / f"out-{id(self)}-{self._number}")
-        self.overhead_s += time.process_time() - start - (self._tagger_s - in_tagger)
 
-    def _timed(self, requests: Sequence[Any], media: Media) -> Any:
-        """The tagger's answers. Its threads are those of torch, which are idle outside it."""
+    def overhead_s(self) -> float:
+        """Core seconds of a run outside the tagger, which computes in one thread meanwhile."""
         import torch
 
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            self._tagger_s, start = 0.0, time.process_time()
+            self.run()
+            return time.process_time() - start - self._tagger_s
+        finally:
+            torch.set_num_threads(threads)
+
+    def _timed(self, requests: Sequence[Any], media: Media) -> Any:
         start = time.thread_time()
         try:
             return self._run(requests, media)
         finally:
-            self._tagger_s += (time.thread_time() - start) * torch.get_num_threads()
+            self._tagger_s += time.thread_time() - start
 
 
 class _Looking:
