@@ -45,3 +45,9 @@ def test_quickstart_notebook_cells_run_in_order(tmp_path: Path, monkeypatch: pyt
     assert names["result"]._repr_html_().startswith("<iframe")
     assert [found.status for found in names["results"]] == ["ok", "ok", "failed"]
     assert (tmp_path / "astronaut.html").is_file()
+
+
+def test_tables_of_pages_keep_their_rows_on_lines_of_their_own() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    merged = [page.name for page in pages if re.search(r"\|[^|\n]+\| +\| *-{3}", page.read_text("utf-8"))]
+    assert len(pages) > 20 and merged == []
