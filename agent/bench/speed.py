@@ -74,7 +74,8 @@ def bench_spacy(posts: int = 512, rounds: int = 3) -> dict[str, float]:
         batch = _Batches(load_settings("starter"), source)
         native = _Batches(load_settings("starter", overrides={"tagger": {"precision": "auto"}}), source)
         ways: dict[str, Callable[[], object]] = {
-            **{f"spacy_{size}": lambda size=size: list(nlp.pipe(texts, batch_size=size)) for size in (64, 256)},
+            "spacy_64": lambda: list(nlp.pipe(texts, batch_size=64)),
+            "spacy_256": lambda: list(nlp.pipe(texts, batch_size=256)),
             "batch": batch.run,
             "native_batch": native.run,
         }
@@ -128,7 +129,7 @@ def bench_picture(rounds: int = 5) -> dict[str, float]:
     from namepin.evals.bench.haar_faces import HaarFaces
 
     now, before = _Looking(61), _Looking(62)  # a reader of its own for each
-    before.reader._finder = HaarFaces()  # type: ignore[assignment]
+    before.reader._finder = HaarFaces()
     before.reader._reader = _spinning(before.reader._reader)
     text = "Rotterdam: the Harbour Jazz Festival welcomes NASA"
     shades = iter(range(10_000))
