@@ -22,6 +22,8 @@ from namepin.tools.types import ImageRef, Mask
 AS_POST = "post: "
 """Prefix that makes any message a post; examples begin with it, and the page hides it."""
 
+_QUESTIONS = {"no": "why is {} not in the picture?", "cannot tell": "explain {}"}
+"""What the page offers to ask about a name, by its presence."""
 _TEMPLATES = Path(__file__).parent / "templates"
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -85,9 +87,8 @@ class Block:
             return []
         asked = []
         if found.image is not None:
-            hidden = next((e for e in found.entities if presence(e) in ("no", "cannot tell")), None)
-            whose = hidden or found.entities[0]
-            asked.append(f"why is {printable(whose.text)} {'not ' if hidden else ''}in the picture?")
+            whose = next((e for e in found.entities if presence(e) in _QUESTIONS), found.entities[0])
+            asked.append(_QUESTIONS.get(presence(whose), "why is {} in the picture?").format(printable(whose.text)))
             boxed = next((e for e in found.entities if e.box), None)
             asked += [f"mask {printable(boxed.text)}"] if boxed else []
         else:

@@ -70,6 +70,9 @@ def test_web_page_with_post_and_picture_answers_questions(tab: Any, address: str
 
     own = turn.get_by_role("link", name="JSON", exact=True).get_attribute("href")
 
+    # What the page offers to ask claims nothing that the post's result does not say.
+    assert turn.locator(".np-suggest").all_inner_texts() == ["explain Space Shuttle", "mask Eileen Collins", "as CSV"]
+
     # A follow-up, and one that cannot be done.
     assert "face" in send(tab, "why is Eileen Collins in the picture?", 2).inner_text()
     assert "has no box" in send(tab, "mask the second one", 3).locator(".np-problem").inner_text()
