@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from namepin import Namepin
 from namepin.agent.config.settings import load_settings
 from namepin.tools.errors import NamepinError
 from namepin.tools.llm.config import ChatConfig
+from support import tiny_chat, tiny_vlm
 from support.cli import Cli
 from support.loopback import JsonHandler, completion, serving
 from support.paths import ROOT
@@ -140,3 +142,23 @@ def test_api_profile_without_key_raises_e311(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(NamepinError, match="E311.*OPENAI_API_KEY"):
         Namepin.from_profile("api").extract(TEXT)
+
+
+@pytest.mark.slow
+def test_api_profile_on_real_server_asks_every_role_and_names_what_was_unusable(tmp_path: Path) -> None:
+    """A tiny model that was taught another question answers nothing, so each role degrades by itself."""
+    green, red = (Image.new("RGB", (64, 64), colour) for colour in ((20, 200, 60), (220, 30, 30)))
+    tiny_vlm.train(tmp_path / "model", "What is this?", {"a green field": green, "a red wall": red})
+    small = {"guide": "none", "min_pixels": 1024}
+    with tiny_chat.serve(tmp_path / "model") as url:
+        more = {"reranker": {"guide": "none"}, "entailment": small, "grounder": small}
+        given = settings(url, tmp_path, **more)
+        given["llm"]["model"] = str(tmp_path / "model")
+        found = Namepin(load_settings("api", overrides=given, environment={})).extract(
+            "Ada Lovelace in Hyde Park", green
+        )
+    assert [entity.text for entity in found.entities] == ["Ada Lovelace", "Hyde Park"]
+    assert {warning.code for warning in found.warnings} == {"W103"} and found.status == "degraded"
+    roles = {warning.message.split(":")[0] for warning in found.warnings}
+    assert roles == {"captioner", "knowledge", "reranker", "entailment"}
+    assert found.usage is not None and found.usage.answers > 4 < found.usage.prompt_tokens
