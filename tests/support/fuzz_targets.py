@@ -102,7 +102,7 @@ def answers(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     parse(Reply(text=text))
     usable(Reply(text=text), "Bob Dylan")
-    found = boxes_in(text, "thousandths", (1000, 1000), (640, 480), 10)
+    found = boxes_in(text, "thousand", (1000, 1000), (640, 480), 10)
     if found is not None:
         for left, top, right, bottom in found[0]:
             assert 0 <= left < right <= 640 and 0 <= top < bottom <= 480

@@ -131,7 +131,8 @@ def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
 @pytest.mark.parametrize("rows", [0, 4])
 def test_ray_driver_after_sigterm_ends_and_resumes(tmp_path: Path, rows: int) -> None:
     posts, out = write_posts(tmp_path / "posts.jsonl", 24), tmp_path / "out"
-    command: list[str | Path] = [posts, "--out", out, "--engine", "ray", *settings(*TEXT_ONLY, "ray.chunk=4")]
+    command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--together", "4"]
+    command += settings(*TEXT_ONLY, "ray.chunk=4")
     driver, predictions = start(command), out / "predictions.jsonl"
     while not (predictions.exists() and lines(predictions) >= rows) and driver.poll() is None:
         time.sleep(0.01)
