@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow
 TEXT_ONLY = ("matcher.backend=off", "tracer.backend=off", "segmenter.backend=off")
 CHUNKS = ("ray.chunk=4", "ray.text.cpus=0.6", "ray.llm.cpus=0.6")
 """On nodes of one CPU, the two stages cannot be on the same one."""
+GROUPS = ("--together", "4")
+"""With the default, all posts are one group, whose rows come at once."""
 POSTS = 80
 
 
@@ -97,7 +99,7 @@ def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
     with knowledge_server() as one, knowledge_server() as other:
         two = Killable()
         chosen = settings(*knowledge_of(one, two), *TEXT_ONLY, *CHUNKS)
-        command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--address", address, *chosen]
+        command: list[str | Path] = [posts, "--out", out, "--engine", "ray", "--address", address, *chosen, *GROUPS]
         driver = start(command)
         # Ray changes a process's title for each task, so that one look may miss a stage: all looks count.
         ours: dict[int, int] = {}
@@ -105,7 +107,9 @@ def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
             ours |= workers(raylets)
             time.sleep(0.01)
         assert sorted(ours.values()) == sorted(raylets), "a stage on each node"
-        os.kill(min(ours), signal.SIGKILL)
+        while not (alive := workers(raylets)) and driver.poll() is None:
+            time.sleep(0.01)
+        os.kill(min(alive), signal.SIGKILL)
         assert two.kill() > 0
         while lines(out / "predictions.jsonl") < 40 and driver.poll() is None:
             time.sleep(0.01)
@@ -113,7 +117,7 @@ def test_ray_engine_with_killed_worker_server_and_driver_equals_local_engine(
         _, said = driver.communicate()
         assert driver.returncode == -signal.SIGKILL, said.decode()
         again = start([*command, "--parquet"])
-        ran = cli("batch", posts, "--out", local, *settings(*knowledge_of(one, other), *TEXT_ONLY))
+        ran = cli("batch", posts, "--out", local, *settings(*knowledge_of(one, other), *TEXT_ONLY), *GROUPS)
         assert ran.code == 1, ran.err
         _, said = again.communicate()
         assert again.returncode == 1, said.decode()

@@ -28,6 +28,7 @@ from namepin.tools.knowledge.config import KnowledgeConfig
 from namepin.tools.media import Media
 from support.capital_tagger import CapitalTagger
 from support.eval_samples import gmner_folder, write_rows
+from support.waiting import wait_until
 
 
 def pin(**recorded: str) -> Namepin:
@@ -93,14 +94,15 @@ def test_evaluated_pin_with_knowledge_off_drops_knowledge_and_examples() -> None
 
 
 class CountingTagger(CapitalTagger):
-    """Counts its calls, and breaks down at one of them."""
+    """Counts its calls, and breaks down after the last one, when its row has been saved."""
 
-    def __init__(self, last: int) -> None:
-        self.calls, self.last = 0, last
+    def __init__(self, last: int, saved: Path) -> None:
+        self.calls, self.last, self.saved = 0, last, saved
 
     def run(self, requests: Sequence[TagRequest], media: Media) -> list[Tags]:
         self.calls += 1
         if self.calls > self.last:
+            wait_until(lambda: self.saved.exists() and b"\n" in self.saved.read_bytes(), "the first row is saved")
             raise KeyboardInterrupt
         return super().run(requests, media)
 
@@ -108,7 +110,7 @@ class CountingTagger(CapitalTagger):
 def test_predict_resumes_interrupted_run_from_saved_rows(tmp_path: Path) -> None:
     data = load_dataset("gmner", gmner_folder(tmp_path, TEXT), "dev")
     saved = tmp_path / "saved.jsonl"
-    first, second, third = CountingTagger(1), CountingTagger(9), CountingTagger(9)
+    first, second, third = (CountingTagger(last, saved) for last in (1, 9, 9))
 
     def run(tagger: CountingTagger) -> Predictions:
         return predict_with(Namepin(Settings(profile="test"), LiveCalls({"tagger": tagger})), data, saved=saved)
