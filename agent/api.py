@@ -314,7 +314,7 @@ class Namepin:
         Raises:
             NamepinError: E21x, E30x when a required tool cannot start; E10x when an item is not a post at all.
         """
-        calls = self.load().calls  # a tool that cannot start ends the batch, not each post
+        calls = self.calls  # a tool that cannot start ends the batch, not each post
         own = batched_calls(self.settings, calls.tools) if isinstance(calls, LiveCalls) else None
         pin = Namepin(self.settings, own, tags=self.tags) if own else self
 

@@ -229,7 +229,7 @@ def _spinning(reader: Any) -> Any:
     """An OCR whose idle threads spin, as ONNX Runtime's do by default."""
     import onnxruntime
 
-    class Spinning(type(reader)):  # type: ignore[misc]
+    class Spinning(type(reader)):  # type: ignore[misc]  # a base that is known when it runs
         def _session(self, file: Path) -> Any:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = self.config.threads, 1

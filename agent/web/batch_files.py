@@ -237,9 +237,8 @@ def _csv_rows(data: bytes) -> Iterator[tuple[int, dict[str, Any] | NamepinError]
     """The rows of a CSV file with a header; the separator is the one that the header has most of."""
     try:
         text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+    except UnicodeDecodeError:
         yield 1, NamepinError("E103", "not UTF-8", mend="save the table as UTF-8")
-        del error
         return
     head = text.partition("\n")[0]
     csv.field_size_limit(MAX_LINE_BYTES)

@@ -208,9 +208,11 @@ def _is_number(value: Any) -> bool:
 def as_trl_reward(reward: Reward, judge: Judge) -> Callable[..., list[float | None]]:
     """A reward in the form that trl's trainer calls: one value per drawn answer."""
 
-    def judged(completions: Sequence[Any], post: Sequence[str], frame: Sequence[Any], **_: Any) -> list[float | None]:
+    def judge_answers(
+        completions: Sequence[Any], post: Sequence[str], frame: Sequence[Any], **_: Any
+    ) -> list[float | None]:
         answers = [completion[-1]["content"] for completion in completions]
         return [reward(judge.verdict(*one)) for one in zip(post, answers, frame, strict=True)]
 
-    judged.__name__ = reward.__name__
-    return judged
+    judge_answers.__name__ = reward.__name__
+    return judge_answers

@@ -43,7 +43,7 @@ class Work:
         )
 
 
-def asked(*posts: Ready) -> tuple[list[str], list[Any], Deduplicator]:
+def run_posts(*posts: Ready) -> tuple[list[str], list[Any], Deduplicator]:
     work, known = Work(), Deduplicator()
 
     async def main() -> list[Any]:
@@ -55,7 +55,7 @@ def asked(*posts: Ready) -> tuple[list[str], list[Any], Deduplicator]:
 
 
 def test_deduplicator_computes_equal_posts_once_and_keeps_their_ids() -> None:
-    names, found, known = asked(ready("a", "same"), ready("b", "same"), ready("c", "other"), ready("d", "same"))
+    names, found, known = run_posts(ready("a", "same"), ready("b", "same"), ready("c", "other"), ready("d", "same"))
     assert names == ["a", "c"] and known.saved == 2
     assert [(one.id, one.text, one.extra) for one in found] == [
         ("a", "same", {"of": "a"}), ("b", "same", {"of": "b"}), ("c", "other", {"of": "c"}), ("d", "same", {"of": "d"}),
@@ -64,7 +64,7 @@ def test_deduplicator_computes_equal_posts_once_and_keeps_their_ids() -> None:
 
 @pytest.mark.parametrize("first", ["down", "bad"])
 def test_deduplicator_never_reuses_failed_or_degraded_results(first: str) -> None:
-    names, found, known = asked(ready(first, "same"), ready("b", "same"), ready("c", "same"))
+    names, found, known = run_posts(ready(first, "same"), ready("b", "same"), ready("c", "same"))
     assert names == [first, "b", "c"] and known.saved == 0 and [one.status for one in found[1:]] == ["ok", "ok"]
 
 

@@ -34,11 +34,11 @@ def entry(phrase: Any, visible: Any, box: Any = None) -> dict[str, Any]:
     return {"phrase": phrase, "visible": visible, "bbox_2d": box}
 
 
-def said(*entries: dict[str, Any]) -> str:
+def answer_text(*entries: dict[str, Any]) -> str:
     return json.dumps({"answers": entries})
 
 
-BOTH = said(entry(1, True, [0, 0, 500, 250]), entry(2, False))
+BOTH = answer_text(entry(1, True, [0, 0, 500, 250]), entry(2, False))
 
 
 def queries(*expressions: str) -> tuple[ReferringQuery, ...]:
@@ -112,7 +112,7 @@ def test_chat_post_question_holds_picture_schema_and_numbered_phrases(served: Se
     ],
 )
 def test_chat_post_scales_boxes_by_frame_and_names_it(frame: str, numbers: list[float], words: str) -> None:
-    with serve(said(entry(1, True, numbers))) as served:
+    with serve(answer_text(entry(1, True, numbers))) as served:
         (found,) = grounder(served.url, model="unknown", frame=frame).run([ground(ADA)], MEDIA)
     assert found.groundings[0].boxes[0].box == pytest.approx((320, 240, 640, 480))
     assert words in served.bodies[0]["messages"][1]["content"][1]["text"]
@@ -124,7 +124,7 @@ def test_look_config_of_unknown_model_requires_frame() -> None:
     assert LookConfig(model="OpenGVLab/InternVL3-8B").counts == "thousand" == LookConfig(model="glm-4.5v").counts
 
 
-@pytest.mark.parametrize("served", [(said(entry(1, True, [0, 0, 9, 9])), BOTH)], indirect=True)
+@pytest.mark.parametrize("served", [(answer_text(entry(1, True, [0, 0, 9, 9])), BOTH)], indirect=True)
 def test_chat_post_with_missing_phrase_complains_once(served: Server) -> None:
     (judged,) = entailment(served.url).run([entail(ADA, PARK)], MEDIA)
     assert [one.score for one in judged.entailments] == [1.0, 0.0] and len(served.bodies) == 2
@@ -132,20 +132,20 @@ def test_chat_post_with_missing_phrase_complains_once(served: Server) -> None:
 
 
 def test_chat_post_with_model_for_single_phrases_asks_for_the_rest_alone() -> None:
-    one = said(entry(1, True, [0, 0, 500, 500]))
-    with serve(one, one, said(entry(1, False)), said(entry(1, True, None))) as served:
+    one = answer_text(entry(1, True, [0, 0, 500, 500]))
+    with serve(one, one, answer_text(entry(1, False)), answer_text(entry(1, True, None))) as served:
         (judged,) = entailment(served.url, concurrency=1).run([entail(ADA, PARK, OSLO)], MEDIA)
     assert [found.score for found in judged.entailments] == [1.0, 0.0, 1.0] and len(served.bodies) == 4
     assert [body["messages"][1]["content"][1]["text"].count('\n2. "') for body in served.bodies] == [1, 1, 0, 0]
 
 
 def test_chat_post_with_one_per_question_asks_about_each_phrase_alone() -> None:
-    with serve(said(entry(1, True, [0, 0, 500, 500]))) as served:
+    with serve(answer_text(entry(1, True, [0, 0, 500, 500]))) as served:
         entailment(served.url, per_question=1).run([entail(ADA, PARK, OSLO, ADA)], MEDIA)
     assert len(served.bodies) == 3
 
 
-@pytest.mark.parametrize("served", [("I cannot see.",), ("503",), ("",), (said(entry(7, True)),)], indirect=True)
+@pytest.mark.parametrize("served", [("I cannot see.",), ("503",), ("",), (answer_text(entry(7, True)),)], indirect=True)
 def test_chat_post_without_usable_answer_raises_e300(served: Server) -> None:
     with pytest.raises(ToolUnavailable, match="E300"):
         entailment(served.url).run([entail(ADA, PARK)], MEDIA)
@@ -166,7 +166,7 @@ def test_chat_post_keeps_answers_of_posts_beside_a_failed_one(tmp_path: Path) ->
 
 
 def test_chat_post_reports_unusable_boxes_and_long_phrases(served: Server) -> None:
-    served.script = [said(entry(1, True, [900, 900, 100, 100]), entry(2, True, [1, 2]))]
+    served.script = [answer_text(entry(1, True, [900, 900, 100, 100]), entry(2, True, [1, 2]))]
     (found,) = grounder(served.url).run([ground(ADA, "word " * 200)], MEDIA)
     assert [one.boxes for one in found.groundings] == [(), ()]
     assert [notice.code for notice in found.notices] == ["W145", "W147"] and "2 answers" in found.notices[1].message
@@ -192,10 +192,10 @@ def test_chat_post_with_hostile_post_escapes_it(served: Server) -> None:
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (f"<think>{said(entry(1, False))}</think>```json\n{BOTH}\n```", {0: True, 1: False}),
+        (f"<think>{answer_text(entry(1, False))}</think>```json\n{BOTH}\n```", {0: True, 1: False}),
         (json.dumps([entry("2", "yes", [1, 1, 5, 5]), entry(2, False)]), {1: True}),
         (json.dumps(entry(1, "No")), {0: False}),
-        (said(entry(0, True), entry(True, True), entry(1, "perhaps"), entry(None, True)), {}),
+        (answer_text(entry(0, True), entry(True, True), entry(1, "perhaps"), entry(None, True)), {}),
         ('{"answers": "all"}', {}),
     ],
 )
@@ -241,7 +241,7 @@ def test_chat_post_with_real_server_looks_at_picture(tmp_path: Path) -> None:
     tiny_vlm.train(
         tmp_path / "model",
         content[1]["text"],
-        {BOTH: green, said(entry(1, False), entry(2, False)): red},
+        {BOTH: green, answer_text(entry(1, False), entry(2, False)): red},
         system=SYSTEM,
     )
     request = entail(ADA, PARK).model_copy(update={"image": image})
