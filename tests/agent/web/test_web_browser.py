@@ -181,10 +181,8 @@ def test_web_page_at_double_zoom_has_no_horizontal_scroll(browser: Any, address:
 
 
 def test_web_page_content_has_one_left_edge(tab: Any) -> None:
-    edges = tab.evaluate(
-        """() => [".np-top svg", "[role=tab]", ".np-empty h2", ".np-example", "#np-drop"]
-            .map(one => document.querySelector(one).getBoundingClientRect().left)"""
-    )
+    shown = (".np-top svg", "[role=tab]", ".np-empty h2", ".np-example", "#np-drop")
+    edges = [tab.locator(one).first.bounding_box()["x"] for one in shown]
     assert max(edges) - min(edges) <= 3, edges
 
 
