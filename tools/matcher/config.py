@@ -23,6 +23,10 @@ class Owlv2MatcherConfig(MatcherConfig):
     """The detector's score from which a thing counts as seen; the authors' demonstrations show boxes from 0.1 to 0.3.
     It was not calibrated here."""
 
+    absent_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """An animal, a product or a building whose score is below this is "not in the picture". With 0, a miss never tells:
+    no such score has been measured."""
+
 
 class BlipMatcherConfig(Frozen):
     """The BLIP of the matcher. A tracer of equal `blip` shares the loaded weights."""

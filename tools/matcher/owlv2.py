@@ -1,8 +1,8 @@
 """The starter matcher with an eye for things: OWLv2 looks for what no face and no printed word shows.
 
 People are matched to faces, and names to printed words, as in the starter. Of the other names, those of a visible kind
-are looked for by name in the picture. A physical thing that is not found is not in the picture; of companies, teams and
-brands only a logo may be visible, so there a miss does not tell.
+are looked for by name in the picture. A miss does not tell, unless the user has measured below which score a physical
+thing is absent (`absent_below`). Of companies, teams and brands only a logo may be visible: there a miss never tells.
 """
 
 import math
@@ -20,7 +20,7 @@ from namepin.tools.models.owlv2 import Owlv2, shared_owlv2
 from namepin.tools.vision.scene import scene_reader
 
 THINGS = frozenset({"animal", "product_other", *FMNERG_TREE["building"]})
-"""Fine types of single physical things: a detector that does not find one may say that it is not there."""
+"""Fine types of single physical things: a detector with a measured `absent_below` may say that one is not there."""
 SIGNS = frozenset({"brand_name_products", "award", *FMNERG_TREE["organization"]})
 """Fine types that a logo, a uniform or a trophy may show: they are looked for, but a miss does not tell."""
 SEEN = "faces, printed names and things"
@@ -82,10 +82,10 @@ class Owlv2Matcher:
         probability = round(self.probability(score), 4)
         if score >= self.config.threshold and region is not None:
             return Match(score=probability, region=region, kind="object", evidence=f"a detector sees it, {score:.2f}")
-        if query.category in THINGS:
+        if query.category in THINGS and score < self.config.absent_below:
             evidence = f"name not read; a detector does not see it, {score:.2f}"
             return Match(score=min(probability, 0.4999), evidence=evidence)
-        evidence = f"{starter.evidence}; no sign of it is seen, {score:.2f}"
+        evidence = f"{starter.evidence}; a detector found nothing that shows it, {score:.2f}"
         return starter.model_copy(update={"evidence": evidence})
 
     def probability(self, score: float) -> float:

@@ -37,10 +37,12 @@ def test_laptop_profile_finds_faces_and_things_and_masks_both(overrides: dict[st
     assert collins.groundable and "face" in str(collins.evidence) and collins.mask is not None
     assert shuttle.groundable and "detector sees it" in str(shuttle.evidence) and shuttle.peak is not None
     assert found.status == "ok" and {"matcher", "tracer", "segmenter"} <= set(shuttle.provenance)
-    strict = load_settings("laptop", overrides={**overrides, "matcher.threshold": 0.999}, environment={})
-    again = {e.text: e for e in Namepin(strict).extract(TEXT, image=str(ROOT / "examples" / "astronaut.jpg")).entities}
-    assert again["Space Shuttle"].groundable is False and again["NASA"].groundable is None
-    assert again["Eileen Collins"].box == collins.box
+    for absent_below, shuttle_is_there in ((0.0, None), (0.99, False)):
+        chosen = {**overrides, "matcher.threshold": 0.999, "matcher.absent_below": absent_below}
+        pin = Namepin(load_settings("laptop", overrides=chosen, environment={}))
+        again = {e.text: e for e in pin.extract(TEXT, image=str(ROOT / "examples" / "astronaut.jpg")).entities}
+        assert again["Space Shuttle"].groundable is shuttle_is_there and again["NASA"].groundable is None
+        assert again["Eileen Collins"].box == collins.box
 
 
 def test_laptop_profile_without_things_leaves_sam_alone(

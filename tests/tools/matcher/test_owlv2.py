@@ -46,24 +46,32 @@ def test_owlv2_matcher_finds_thing_with_box_in_picture() -> None:
     assert rex.score > 0.8 and "0.60" in rex.evidence and found.notices == ()
 
 
-def test_owlv2_matcher_says_absent_of_things_and_cannot_tell_of_signs_and_places() -> None:
-    detector = Detector()
+def test_owlv2_matcher_says_absent_of_things_below_measured_score_alone() -> None:
+    detector = Detector(Atlas=0.1)
     found = matched(
         detector,
+        ("Atlas", "OTHER", "product_other"),
         ("Falcon 9", "OTHER", "product_other"),
         ("Nike", "ORG", "company"),
         ("London", "LOC", "city"),
         ("Glastonbury", "OTHER", "festival"),
         ("Eiffel Tower", "LOC", "building_other"),
+        absent_below=0.05,
     )
-    falcon, nike, london, festival, tower = found.matches
+    atlas, falcon, nike, london, festival, tower = found.matches
+    assert not atlas.can_tell and "0.10" in atlas.evidence
     assert falcon.can_tell and falcon.score < 0.5 and falcon.region is None
     assert tower.can_tell and tower.score < 0.5
-    assert not nike.can_tell and "no sign of it" in nike.evidence
+    assert not nike.can_tell and "found nothing that shows it" in nike.evidence
     assert not london.can_tell and not festival.can_tell
-    assert detector.asked == [("Falcon 9", "Nike", "Eiffel Tower")]
+    assert detector.asked == [("Atlas", "Falcon 9", "Nike", "Eiffel Tower")]
     (notice,) = found.notices
-    assert notice.code == "W125" and "Nike, London, Glastonbury. Only faces, printed names and things" in notice.message
+    assert notice.code == "W125" and "Atlas, Nike, London, Glastonbury. Only faces, printed" in notice.message
+
+
+def test_owlv2_matcher_with_defaults_never_says_absent() -> None:
+    found = matched(Detector(), ("Falcon 9", "OTHER", "product_other"), ("Eiffel Tower", "LOC", "building_other"))
+    assert not any(match.can_tell for match in found.matches)
 
 
 def test_owlv2_matcher_asks_nobody_about_people_and_equal_names_once() -> None:
