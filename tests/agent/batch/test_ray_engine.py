@@ -147,6 +147,8 @@ def test_ray_driver_after_sigterm_ends_and_resumes(tmp_path: Path, rows: int) ->
     # A thread of Ray Data that is still at work when Ray has been shut down must not start a second one.
     assert b"Started a local Ray instance" not in printed and b"Traceback" not in printed, printed.decode()
     assert rows <= lines(predictions) < 24
+    if not rows:
+        return  # to resume from nothing is to begin
     again = start(command)
     _, printed = again.communicate()
     manifest = json.loads((out / "manifest.json").read_text("utf-8"))
