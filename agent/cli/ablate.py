@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
+from namepin.agent.cli.console import results_console
 from namepin.agent.cli.options import AllowOverlap, DatasetName, Profile, Set
 from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit, NamepinError
@@ -41,7 +42,7 @@ def ablate(
     """Run a table of the papers. A row that cannot run here shows its command and the reason."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
+    console = results_console()
     if name is None or list_:
         _list(console)
         return Exit.DONE
@@ -168,6 +169,8 @@ def _table(ablation: "Ablation", results: "Sequence[RowResult]") -> object:
     table = Table(
         *HEAD, caption="* on posts that the weights were trained on" if any(r.mark for r in results) else None
     )
+    for column in table.columns:
+        column.overflow = "fold"
     for column in table.columns[2:7]:
         column.justify = "right"
     for result in results:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from namepin.agent.cli.console import results_console
 from namepin.tools.errors import Exit
 
 
@@ -25,10 +26,9 @@ def bench(
 
     with doing(f"running {', '.join(names or BENCHES)}"):
         report = run(names or [])
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = results_console()
     for name, result in report["benches"].items():
         console.print(f"{name}: {result['about']}", style="bold")
         table = Table(box=None, pad_edge=False, show_header=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
+from namepin.agent.cli.console import results_console
 from namepin.agent.cli.options import AllowOverlap, DatasetName, Ids, Knowledge, Profile, Set
 from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit, NamepinError
@@ -189,7 +190,7 @@ def _show(scored: "Evaluation") -> int:
 
     from namepin.evals.report.console import show
 
-    show(scored.report, Console(), scored.about)
+    show(scored.report, results_console(markup=True), scored.about)
     failed = scored.report.failed_ids
     if not failed:
         return Exit.DONE
@@ -203,13 +204,11 @@ def _over_runs(
     posts: "EvalPosts", files: Sequence[Path], protocol: ProtocolName, iou: float, grounded: bool, json: Path | None
 ) -> int:
     """Print and write mean and deviation of every score."""
-    from rich.console import Console
-
     from namepin.agent.workflows.evaluate import evaluate_runs
     from namepin.evals.report.console import show_spreads
 
     spreads, some_failed = evaluate_runs(posts, files, protocol=protocol.value, iou=iou, grounded=grounded)
-    show_spreads(posts.data.title, spreads, Console())
+    show_spreads(posts.data.title, spreads, results_console(markup=True))
     if json:
         json.write_text(
             dumps({task: spread.model_dump() for task, spread in spreads.items()}, indent=1) + "\n", "utf-8"
@@ -246,7 +245,7 @@ def _suggest(posts: "EvalPosts", settings: "Settings", asked: str, knowledge: Kn
     check_not_test(posts.data)
     say_loading(f"the tools of profile {settings.profile}")
     pin = profile_pin(posts, settings, knowledge.value)
-    console = Console(highlight=False, markup=False)
+    console = results_console()
     console.print(f"{posts.data.title}, profile {settings.profile}, knowledge {knowledge.value}")
     for suggestion in suggest_for(pin, posts.data, names, Console(stderr=True)):
         show_suggestion(suggestion, console)

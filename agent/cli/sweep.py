@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from namepin.agent.cli.checks import check_writable
+from namepin.agent.cli.console import results_console
 from namepin.agent.cli.options import AllowOverlap, DatasetName, Ids, Knowledge, Profile, Set
 from namepin.agent.cli.progress import count_progress, say_loading, warn
 from namepin.tools.errors import Exit
@@ -78,7 +79,7 @@ def sweep(
     replays = len(policies) * len(workflow.recorded_ids(directory))
     with count_progress("replaying", replays, messages) as done:
         found = workflow.score_points(directory, data, points, json, done, overlap)
-    console = Console(highlight=False, markup=False)
+    console = results_console()
     mark = f", {overlap.mark}" if overlap.mark else ""
     console.print(f"{data.title}\n{len(data.posts)} recorded posts{mark}")
     console.print(_table(found))

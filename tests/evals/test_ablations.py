@@ -236,6 +236,8 @@ def test_ablate_command_fills_row_from_saved_predictions(tmp_path: Path, monkeyp
     result = run("riveg-table2", "--dataset", "gmner", "--root", root, "--json", table, "--html", page)
     assert "<td>50.00</td>" in page.read_text("utf-8") and "<td>not run</td>" in page.read_text("utf-8")
     assert result.return_value == 0 and "not run: Faster R-CNN" in result.stdout
+    (head,) = (line for line in result.stdout.splitlines() if line.startswith("┃ row"))
+    assert "difference" in head and "…" not in result.stdout, "in a pipe no cell is cut"
     first, second, third = json.loads(table.read_text())["rows"]
     assert third["before"] == [ablations().train["out/predictions/rtdetr.jsonl"]]
     assert not first["cells"] and second["cells"]["regions.top_n.15"]["value"] == 0.5
