@@ -19,7 +19,8 @@ from namepin.evals.report.paper_figures import beside
 from namepin.evals.scoring.attribution import Outcome, outcomes
 from namepin.evals.scoring.curves import calibration, confusion, iou_curve, match_curve
 from namepin.evals.scoring.evaluate import TASKS
-from namepin.evals.scoring.predictions import Predicted, Predictions
+from namepin.evals.scoring.predicted import Predicted
+from namepin.evals.scoring.predictions import Predictions
 from namepin.tools.errors import NamepinError
 from namepin.tools.geometry import Rectangle
 from namepin.tools.labels import SCHEMES

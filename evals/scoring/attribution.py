@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from namepin.evals.datasets.gold import Dataset, GoldEntity, GoldPost
 from namepin.evals.scoring.evaluate import count_posts, total
-from namepin.evals.scoring.predictions import Predicted, Predictions, label_in
+from namepin.evals.scoring.predicted import Predicted, label_in
+from namepin.evals.scoring.predictions import Predictions
 from namepin.evals.scoring.protocols import Count, region_overlap
 
 Cause = Literal["right", "span", "type", "fine", "groundability", "region", "mask"]

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.attribution import Outcome
 from namepin.evals.scoring.evaluate import TASKS, cases, count_posts, total
-from namepin.evals.scoring.predictions import Predicted, Predictions, label_in
+from namepin.evals.scoring.predicted import Predicted, label_in
+from namepin.evals.scoring.predictions import Predictions
 from namepin.evals.scoring.protocols import best_iou
 from namepin.tools.labels import FINE_TO_COARSE4
 

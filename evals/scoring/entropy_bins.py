@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.attribution import Outcome, outcomes
 from namepin.evals.scoring.curves import calibration
-from namepin.evals.scoring.predictions import Predicted, Predictions, label_in
+from namepin.evals.scoring.predicted import Predicted, label_in
+from namepin.evals.scoring.predictions import Predictions
 from namepin.tools.labels import ALIASES, COARSE4, FINE_TO_COARSE4
 
 BOUNDS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 4.0)

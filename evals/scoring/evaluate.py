@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from namepin.evals.datasets.gold import Dataset, GoldEntity
 from namepin.evals.scoring.grounding import Groundability, Regions, groundability, pair_entities, regions
-from namepin.evals.scoring.predictions import Predicted, Predictions, label_in, repeats
+from namepin.evals.scoring.predicted import Predicted, label_in
+from namepin.evals.scoring.predictions import Predictions, repeats
 from namepin.evals.scoring.protocols import PROTOCOLS, Case, Count, Item
 from namepin.tools.errors import NamepinError
 from namepin.tools.labels import COARSE8, COARSE8_TO_4, SCHEMES

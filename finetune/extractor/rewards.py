@@ -14,7 +14,8 @@ from typing import Any
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.scoring.evaluate import TASKS, cases
 from namepin.evals.scoring.grounding import Pair, pair_entities
-from namepin.evals.scoring.predictions import Predicted, Predictions, nowhere
+from namepin.evals.scoring.predicted import Predicted, nowhere
+from namepin.evals.scoring.predictions import Predictions
 from namepin.evals.scoring.protocols import Count, best_iou, canonical
 from namepin.tools.extractor.align import align
 from namepin.tools.extractor.answer import ENTITIES, REASONING, Scheme, read_answer
