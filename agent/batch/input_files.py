@@ -4,9 +4,7 @@ The first bytes decide the kind, since names may be wrong; only CSV is recognise
 by name (E104) before anything is written.
 """
 
-import csv
 import gzip
-import io
 import json
 import os
 import zlib
@@ -19,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from uuid import UUID
 
+from namepin.tools.csv_rows import read_csv_rows
 from namepin.tools.errors import NamepinError, install_command
-from namepin.tools.jsonl import MAX_LINE_BYTES, parse_json, read_lines
+from namepin.tools.jsonl import MAX_LINE_BYTES, read_lines
 
 Kind = Literal["jsonl", "csv", "parquet"]
 Placed = tuple[str, dict[str, Any] | NamepinError]
@@ -123,38 +122,8 @@ class InputFile:
                 yield where, NamepinError("E103", str(error), where=where, mend=mend)
 
     def _csv(self, data: IO[bytes]) -> Iterator[Placed]:
-        text = io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline="")
-        try:
-            yield from self._csv_rows(text)
-        finally:
-            text.detach()  # the caller closes the bytes
-
-    def _csv_rows(self, text: io.TextIOWrapper) -> Iterator[Placed]:
-        csv.field_size_limit(MAX_LINE_BYTES)
-        first = text.readline(MAX_LINE_BYTES)
-        reader = csv.reader([first], delimiter=(delimiter := _delimiter(first)), strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        if not ({"text", "tokens"} & set(header) and "id" in header):
-            what = (
-                f"the CSV file has the columns {', '.join(header)[:200] or '(none)'}; it needs id, and text or tokens"
-            )
-            raise NamepinError("E104", what, where=f"{self.path}:1", mend="name them in its first line")
-        if twice := {name for name in header if header.count(name) > 1}:
-            what = f"the CSV file has the column {min(twice)!r} twice"
-            raise NamepinError("E104", what, where=f"{self.path}:1", mend="name each column once")
-        rows = csv.reader(_short_lines(text, self.path), delimiter=delimiter)
-        while True:
-            line = rows.line_num + 2
-            where = f"{self.path}:{line}"
-            try:
-                cells = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield where, NamepinError("E103", f"not a row of CSV: {error}", where=where, mend="check its quotes")
-                continue
-            if any(cells):
-                yield where, _csv_row(header, cells, where)
+        for line, row in read_csv_rows(data, str(self.path), id_needed=True):
+            yield f"{self.path}:{line}", row
 
     def _parquet(self) -> Iterator[Placed]:
         number = 0
@@ -214,33 +183,6 @@ def _is_array(head: bytes) -> bool:
     except (ValueError, RecursionError):
         return True
     return isinstance(value, list) and any(isinstance(inner, dict) for inner in value)
-
-
-def _short_lines(text: io.TextIOWrapper, path: Path) -> Iterator[str]:
-    while line := text.readline(MAX_LINE_BYTES + 1):
-        if len(line) > MAX_LINE_BYTES:
-            mend = "split the text, or check the quotes"
-            raise NamepinError("E104", f"a line of more than {MAX_LINE_BYTES} characters", where=str(path), mend=mend)
-        yield line
-
-
-def _delimiter(header: str) -> str:
-    return max(",;\t|", key=header.count)
-
-
-def _csv_row(header: list[str], cells: list[str], where: str) -> dict[str, Any] | NamepinError:
-    if len(cells) > len(header):
-        what = f"a row of {len(cells)} cells, and the first line names {len(header)}"
-        return NamepinError("E103", what, where=where, mend="quote cells that hold the delimiter")
-    row: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell and name}
-    try:
-        "".join(cells).encode()
-        if "tokens" in row:
-            row["tokens"] = parse_json(row["tokens"])
-    except ValueError as error:
-        what = "not UTF-8" if isinstance(error, UnicodeEncodeError) else f"tokens are not a JSON array: {error}"
-        return NamepinError("E103", what, where=where, mend="save the file as UTF-8, and tokens as a JSON array")
-    return row
 
 
 @contextmanager

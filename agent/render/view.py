@@ -1,13 +1,15 @@
 """Shared by all renderings: colours, wording, and sanitised text."""
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from PIL import Image
 
+from namepin.tools.errors import NamepinError
 from namepin.tools.labels import FINE_TO_COARSE4
-from namepin.tools.types import Entity, Extraction
+from namepin.tools.types import Entity, Extraction, Notice
 
 COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D55E00")
 """Okabe and Ito's palette, which colour-blind readers can tell apart; entities take it in turn."""
@@ -15,6 +17,7 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#D
 KIND_WORDS = {"PER": "Person", "LOC": "Place", "ORG": "Organisation", "OTHER": "Other"}
 """The coarse types as words, for people who know no label sets."""
 
+_CODE = re.compile(r"\b([EW]\d{3}): ")
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -108,3 +111,34 @@ def presence(entity: Entity) -> str:
     if entity.cannot_tell:
         return "cannot tell"
     return {True: "yes", False: "no", None: "?"}[entity.groundable]
+
+
+def error_sentences(error: object) -> str:
+    """An error for people: what is wrong and how to fix it as sentences, its code last in brackets."""
+    if not isinstance(error, NamepinError):
+        return _sentence(str(error))
+    return " ".join([*(_sentence(part) for part in (error.what, error.mend) if part), f"({error.code})"])
+
+
+def notice_sentence(notice: Notice) -> str:
+    """A warning for people: a sentence, then its code, the codes of the errors behind it, and the tool in brackets."""
+    codes = dict.fromkeys([notice.code, *_CODE.findall(notice.message)])
+    return f"{_sentence(_CODE.sub('', notice.message))} ({', '.join([*codes, notice.tool])})"
+
+
+def split_code(message: str) -> tuple[str, str]:
+    """A message in its sentences and the brackets with its code at its end; no brackets where it has none.
+
+    A message that begins with its code, as a program's does, gets it moved there.
+    """
+    if leading := _CODE.match(message):
+        message = f"{_sentence(message[leading.end() :])} ({leading[1]})"
+    sentences, bracket, code = message.rpartition(" (")
+    if bracket and re.fullmatch(r"[EW]\d{3}\b[^()]*\)", code):
+        return sentences, f"({code}"
+    return message, ""
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""

@@ -4,7 +4,6 @@ Every file comes from a stranger. Nothing is written under a name of theirs: nam
 ZIP is bounded in entries and in unpacked bytes, which are counted while they are read, whatever its directory claims.
 """
 
-import csv
 import io
 import posixpath
 import stat
@@ -18,14 +17,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from namepin.agent.posts import make_post
-from namepin.agent.render.view import printable, short
+from namepin.agent.render.view import error_sentences, printable, short
 from namepin.agent.server.bodies import MAX_PARTS, is_intricate
 from namepin.agent.server.jobs import JobPost, JobSource, Skipped
 from namepin.agent.server.rest import PostBody, picture_of_body
-from namepin.agent.web.fragments import reason
+from namepin.tools.csv_rows import read_csv_rows
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import check_image
-from namepin.tools.jsonl import MAX_LINE_BYTES, Line, read_lines
+from namepin.tools.jsonl import Line, read_lines
 
 MAX_FILES = 20_000
 """Largest number of files at once, and of entries of a ZIP."""
@@ -81,7 +80,7 @@ class _Reading:
         where = short(where, 200)
         self.first = self.first or NamepinError(error.code, f"{where}: {error.what}", mend=error.mend)
         if len(self.skipped) < _MAX_TOLD:
-            self.skipped.append(Skipped(where=where, message=short(reason(error), 500)))
+            self.skipped.append(Skipped(where=where, message=short(error_sentences(error), 500)))
 
 
 def read_upload(files: Sequence[UploadedFile], bounds: UploadBounds) -> tuple[list[JobPost], JobSource]:
@@ -199,9 +198,7 @@ def _entry_data(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, left: int) -> 
 
 def _read_table(table: UploadedFile, reading: _Reading) -> None:
     prefix = f"{posixpath.basename(table.name)}, " if reading.several else ""
-    is_csv = table.name.lower().endswith((".csv", ".tsv"))
-    rows = _csv_rows(table.data) if is_csv else _json_rows(table.data)
-    for number, row in rows:
+    for number, row in _rows(table):
         where = f"{prefix}line {number}"
         if len(reading.posts) == reading.bounds.posts:
             raise NamepinError("E108", f"a job has at most {reading.bounds.posts:,} posts", mend="split the file")
@@ -216,8 +213,15 @@ def _read_table(table: UploadedFile, reading: _Reading) -> None:
         reading.places.append(where)
 
 
-def _json_rows(data: bytes) -> Iterator[tuple[int, dict[str, Any] | NamepinError]]:
-    for line in read_lines(data):
+def _rows(table: UploadedFile) -> Iterator[tuple[int, dict[str, Any] | NamepinError]]:
+    """The rows of a table, each with its line's number, or the reason why it cannot be read."""
+    if table.name.lower().endswith((".csv", ".tsv")):
+        try:
+            yield from read_csv_rows(io.BytesIO(table.data))
+        except NamepinError as error:
+            yield 1, error
+        return
+    for line in read_lines(table.data):
         try:
             yield line.number, _object(line)
         except NamepinError as error:
@@ -233,40 +237,6 @@ def _object(line: Line) -> dict[str, Any]:
         raise NamepinError("E103", str(error), mend='a post is {"id": "a", "text": "..."}') from error
 
 
-def _csv_rows(data: bytes) -> Iterator[tuple[int, dict[str, Any] | NamepinError]]:
-    """The rows of a CSV file with a header; the separator is the one that the header has most of."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        yield 1, NamepinError("E103", "not UTF-8", mend="save the table as UTF-8")
-        return
-    head = text.partition("\n")[0]
-    csv.field_size_limit(MAX_LINE_BYTES)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True)
-    columns: list[str] = []
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, NamepinError("E103", f"not CSV: {error}", mend="check its quotes")
-            return  # where the next row begins is not known
-        if not any(cell.strip() for cell in cells):
-            continue
-        if not columns:
-            columns = [name.strip() for name in cells]
-            if "text" not in columns:
-                told = short(", ".join(columns), 100)
-                yield number, NamepinError("E103", f"no column is named text, but {told}", mend="name one so")
-                return
-        elif len(cells) > len(columns):
-            yield number, NamepinError("E103", "more cells than columns", mend='quote a text with commas: "a, b"')
-        else:
-            yield number, {name: cell for name, cell in zip(columns, cells, strict=False) if cell.strip()}
-
-
 def _job_post(row: dict[str, Any], number: int, table: str, reading: _Reading) -> JobPost:
     """A row's post with its picture.
 
@@ -276,7 +246,7 @@ def _job_post(row: dict[str, Any], number: int, table: str, reading: _Reading) -
     own = {key: row[key] for key in _OWN if key in row}
     extra = {key: value for key, value in row.items() if key not in own}
     if "image_path" in extra and "image" not in own:
-        raise NamepinError("E103", "image_path is not a field of a post", mend="rename image_path to image")
+        raise NamepinError("E103", "there is no field image_path", mend="rename it to image")
     own.setdefault("id", _own_id(number, table, reading))
     named = own.get("image")
     picture = _named_picture(named, table, reading) if isinstance(named, str) else None
@@ -287,7 +257,7 @@ def _job_post(row: dict[str, Any], number: int, table: str, reading: _Reading) -
     except ValidationError as error:
         first = error.errors()[0]
         where = printable(".".join(map(str, first["loc"])))
-        raise NamepinError("E103", f"{where}: {first['msg']}", mend="see the form of a post") from error
+        raise NamepinError("E103", f"the field {where}: {first['msg']}", mend="see the form of a post") from error
     if body.text is None and body.tokens is None:
         raise NamepinError("E103", "it has no text", mend="give each post a text")
     post = body.model_dump(include={"id", "text", "tokens"}, exclude_none=True) | ({"extra": extra} if extra else {})

@@ -56,7 +56,7 @@ def test_read_upload_with_bad_lines_reads_the_others() -> None:
     told = {one.where: one.message for one in source.skipped}
     assert list(told) == ["line 2", "line 4", "line 5", "line 6", "line 7"] and source.skipped_count == 5
     assert told["line 6"].startswith("Its picture 'gone.jpg' is not among the files.")
-    assert told["line 7"].startswith("Image_path is not a field of a post. Rename image_path to image.")
+    assert told["line 7"] == "There is no field image_path. Rename it to image. (E103)"
 
 
 def test_read_upload_of_zip_finds_pictures_beside_the_table_first() -> None:
@@ -128,10 +128,10 @@ def test_read_upload_of_zip_reports_links_locked_and_rare_entries() -> None:
         ([UploadedFile("a.zip", b"PK\x03\x04 damaged")], "E104"),
         ([UploadedFile("a.zip", packed({}).data)], "E104"),
         ([UploadedFile("me.jpg", PICTURE), UploadedFile("you.jpg", PICTURE)], "E104"),
-        ([UploadedFile("a.csv", b"id,body\na,b\n")], "E103"),
+        ([UploadedFile("a.csv", b"id,body\na,b\n")], "E104"),
         ([UploadedFile("a.csv", b'id,text\na,"b')], "E103"),
         ([UploadedFile("a.csv", b"id,text\na,b,c,d\n")], "E103"),
-        ([UploadedFile("a.csv", b"\xff\xfetext")], "E103"),
+        ([UploadedFile("a.csv", b"\xff\xfetext")], "E104"),
         ([packed({"inner.zip": packed({"posts.jsonl": ROW}).data})], "E103"),
     ],
 )
