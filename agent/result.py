@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas
     import supervision
 
-NO_SUCH_FORM = "E110"
+NO_SUCH_FORM = "E111"
 _NOTEBOOK_HEIGHT = 560
 
 
@@ -136,7 +136,7 @@ class Result(Extraction):
         """The picture with its boxes, masks and labels, and a legend of all entities.
 
         Raises:
-            NamepinError: E110 when the post has no picture; E12x when it can no longer be read.
+            NamepinError: E111 when the post has no picture; E12x when it can no longer be read.
         """
         picture = self._load()
         if picture is None:
@@ -172,7 +172,7 @@ class Result(Extraction):
             The file.
 
         Raises:
-            NamepinError: E110 for another ending, or a `.png` of a post without a picture; E12x when the picture can no
+            NamepinError: E111 for another ending, or a `.png` of a post without a picture; E12x when the picture can no
                 longer be read; E500 when the file cannot be written.
         """
         path = Path(file)

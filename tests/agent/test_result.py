@@ -118,7 +118,7 @@ def test_result_save_writes_format_of_file_ending(result: Result, tmp_path: Path
         assert b"data:image/jpeg;base64," in data
 
 
-@pytest.mark.parametrize(("name", "code"), [("out.jpeg", "E110"), ("out", "E110"), ("no/folder/out.json", "E500")])
+@pytest.mark.parametrize(("name", "code"), [("out.jpeg", "E111"), ("out", "E111"), ("no/folder/out.json", "E500")])
 def test_result_save_to_unusable_path_raises_coded_error(result: Result, tmp_path: Path, name: str, code: str) -> None:
     with pytest.raises(NamepinError) as caught:
         result.save(tmp_path / name)
@@ -127,7 +127,7 @@ def test_result_save_to_unusable_path_raises_coded_error(result: Result, tmp_pat
 
 def test_result_without_picture_raises_e110_on_save(tmp_path: Path) -> None:
     bare = Result.of(extraction(entity("Ada", 0.9, None)), None, ImageSettings(), About("starter"))
-    with pytest.raises(NamepinError, match="E110"):
+    with pytest.raises(NamepinError, match="E111"):
         bare.save(tmp_path / "out.png")
     assert "Ada" in bare.page()
 
