@@ -1,4 +1,4 @@
-"""`python .ci/prose.py [FILE]...`: the documentation's spelling (codespell) and its words (words.toml).
+"""`python .ci/prose.py [FILE]...`: the documentation's spelling (codespell), words (words.toml) and long sentences.
 
 Code blocks, code in backticks, links' addresses and quotations are left out. Exits 1 and lists file, line and remedy if
 something is found.
@@ -15,8 +15,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("*.md", "docs/**/*.md", "examples/*.md")
 WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text("utf-8"))
 
+LONGEST = 28
+"""Largest number of words of a sentence; a colon and a semicolon end one, too."""
+
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _CODE = re.compile(r"`[^`]*`|\]\([^)]*\)|<[^>]+>|https?://\S+|“[^”]*”|\"[^\"]*\"")
+
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_ITEM = re.compile(r"\s*(?:[-*]|\d\.) ")
+_END = re.compile(r"(?<=[.!?:;])[)”\"*_]*\s+")
 
 
 def pages(given: list[str]) -> list[Path]:
@@ -42,6 +49,30 @@ def unwanted(path: Path) -> Iterator[str]:
             yield f"{path}:{number}: {match[1]}: {WORDS['instead'][match[1].lower()]}"
 
 
+def passages(path: Path) -> Iterator[tuple[int, str]]:
+    """The paragraphs and list items of a page by their first lines; headings, tables and code are left out."""
+    inside, first, words = False, 0, list[str]()
+    for number, line in enumerate([*path.read_text("utf-8").split("\n"), ""], 1):
+        fence = _FENCE.match(line) is not None
+        inside ^= fence
+        prose = not (inside or fence or not line.strip() or line.lstrip().startswith(("|", "#", "<")))
+        if words and (not prose or _ITEM.match(line)):
+            yield first, " ".join(words)
+            words = []
+        if prose:
+            first = first if words else number
+            words.append(line.strip())
+
+
+def long_sentences(path: Path) -> Iterator[str]:
+    """The sentences of a page with more than `LONGEST` words; code counts as one word, an address as none."""
+    for number, text in passages(path):
+        for sentence in _END.split(_LINK.sub(r"\1", re.sub("`[^`]*`", "code", text))):
+            count = sum(any(map(str.isalnum, word)) for word in sentence.split())
+            if count > LONGEST:
+                yield f"{path}:{number}: a sentence of {count} words: split it: {sentence[:60]}..."
+
+
 def misspelt(files: list[Path]) -> list[str]:
     """What codespell would correct."""
     right = ",".join(WORDS["right"]["words"])
@@ -52,7 +83,7 @@ def misspelt(files: list[Path]) -> list[str]:
 def main() -> int:
     """Print what is found."""
     files = pages(sys.argv[1:])
-    found = [line for path in files for line in unwanted(path)] + misspelt(files)
+    found = [line for path in files for line in (*unwanted(path), *long_sentences(path))] + misspelt(files)
     print("\n".join(found) or f"prose: {len(files)} pages, nothing found")
     return 1 if found else 0
 

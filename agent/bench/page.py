@@ -29,7 +29,7 @@ def page(report: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> s
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     parts = [HEAD.format(machine=machine)]
     for name, result in report["benches"].items():
-        goals = ", ".join(f"{goal['goal']} ({'met' if goal['met'] else 'MISSED'})" for goal in result["goals"])
+        goals = "; ".join(f"{goal['goal']} ({'met' if goal['met'] else 'MISSED'})" for goal in result["goals"])
         rows = [f"| {figure} | {value:.4g} |" for figure, value in result["figures"].items()]
         note = (notes or {}).get(name, "")
         table = "\n".join(["| figure | value |", "| --- | --- |", *rows])

@@ -48,7 +48,7 @@ def test_bench_page_marks_missed_goals() -> None:
         "benches": {"x": {"about": "x", "figures": {"a": 3.0, "b": 1.5}, "goals": goals}},
     }
     text = page(report, {"x": "A note."})
-    assert "a >= 2 (met), b <= 1 (MISSED)" in text and "| b | 1.5 |" in text and "A note." in text and "cores 2" in text
+    assert "a >= 2 (met); b <= 1 (MISSED)" in text and "| b | 1.5 |" in text and "A note." in text and "cores 2" in text
 
 
 def test_write_posts_makes_distinct_texts_and_pictures(tmp_path: Path) -> None:
