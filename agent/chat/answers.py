@@ -15,7 +15,7 @@ from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.posts import PICTURE_MISSING, Ready, make_post
 from namepin.agent.render.tables import as_csv
-from namepin.agent.render.view import presence, printable, score
+from namepin.agent.render.view import error_sentences, presence, printable, score
 from namepin.agent.stores.pictures import Attachment
 from namepin.graphs.step import StepEvent
 from namepin.tools.errors import NamepinError
@@ -165,7 +165,7 @@ async def compare(context: ChatContext, last: RememberedPost, profiles: Sequence
             post = Ready(Post(id=extraction.id, text=extraction.text), picture)
             results[name] = await (await _pin(context, name, {})).aextract(post)
         except NamepinError as error:
-            failed.append(f"{name} cannot run here: {error}")
+            failed.append(f"{name} cannot run here. {error_sentences(error)}")
     table = phrasing.differences(list(results), list(results.values()))
     sentence = "\n".join([phrasing.as_markdown(table), *failed]) if results else "\n".join(failed)
     return Answer(kind="comparison", words=sentence, facts={"table": table, "failed": failed}, table=table)

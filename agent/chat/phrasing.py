@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from namepin.agent.config.settings import Settings
-from namepin.agent.render.view import kind, printable, short, shown_score, typing
+from namepin.agent.render.view import kind, notice_sentence, printable, short, shown_score, typing
 from namepin.graphs.review_nodes import YES, Question
 from namepin.tools.types import Entity, Extraction
 
@@ -123,7 +123,7 @@ def _place(entity: Entity, settings: Settings) -> str:
 
 
 def _warnings(extraction: Extraction) -> str:
-    return "\n".join(f"! {w.code} {w.tool}: {printable(w.message)}" for w in extraction.warnings)
+    return "\n".join(f"! {printable(notice_sentence(w))}" for w in extraction.warnings)
 
 
 def differences(profiles: Sequence[str], extractions: Sequence[Extraction]) -> list[dict[str, str]]:

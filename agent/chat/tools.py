@@ -18,6 +18,7 @@ from namepin.agent.chat import answers
 from namepin.agent.chat.answers import Form
 from namepin.agent.chat.single_tool import Coarse
 from namepin.agent.chat.state import Answer, ChatContext, ChatState, RememberedPost, picture_update
+from namepin.agent.render.view import error_sentences
 from namepin.agent.stores.pictures import Attachment
 from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef, Notice
@@ -40,7 +41,7 @@ def _answering(
         try:
             answer, seen = await work(*args, runtime=runtime, **kwargs)
         except NamepinError as error:
-            answer = Answer(kind="refusal", words=str(error), facts={"error": str(error)})
+            answer = Answer(kind="refusal", words=error_sentences(error), facts={"error": str(error)})
         message = ToolMessage(
             json.dumps(answer.facts or {"answer": answer.words}, ensure_ascii=False),
             artifact=answer.model_dump(mode="json"),

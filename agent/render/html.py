@@ -20,7 +20,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from namepin.agent.render.view import COLOURS, KIND_WORDS, PostView, ink_on, kind, presence, printable, short
+from namepin.agent.render.view import (
+    COLOURS,
+    KIND_WORDS,
+    PostView,
+    ink_on,
+    kind,
+    notice_sentence,
+    presence,
+    printable,
+    short,
+    split_code,
+)
 from namepin.tools.images import heatmap as heat_map
 from namepin.tools.types import Entity, Extraction, ImageRef, Mask
 
@@ -46,8 +57,25 @@ class About:
     threshold: float | None = None
 
 
-def page(shown: Sequence[PostView], about: About) -> str:
-    """The whole HTML document for one or several posts."""
+@dataclass(frozen=True)
+class Part:
+    """The place of a page that holds some of many posts.
+
+    Attributes:
+        first: number of its first post, from 1.
+        total: number of posts of all pages.
+        files: the names of all pages, in order.
+        name: this page's name.
+    """
+
+    first: int
+    total: int
+    files: tuple[str, ...]
+    name: str
+
+
+def page(shown: Sequence[PostView], about: About, part: Part | None = None) -> str:
+    """The whole HTML document for one or several posts; `part` tells which, where there are several documents."""
     posts = [_post(f"post-{number}", item) for number, item in enumerate(shown, 1)]
     style = environment().get_template("page.css.j2").render(hues=_hues(), warmth=warmth(), posts=posts)
     script = article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -57,6 +85,7 @@ def page(shown: Sequence[PostView], about: About) -> str:
         .render(
             posts=posts,
             about=about,
+            part=part,
             style=Markup(style),
             script=Markup(script),
             style_hash=source_hash(style),
@@ -115,6 +144,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["short"] = short
+    environment.filters["notice_parts"] = lambda notice: split_code(notice_sentence(notice))
     return environment
 
 

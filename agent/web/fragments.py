@@ -13,10 +13,9 @@ from markupsafe import Markup, escape
 from namepin.agent.chat import phrasing as words
 from namepin.agent.chat.state import Answer
 from namepin.agent.render.html import About, article_script, article_style, environment, fragment, outline_of
-from namepin.agent.render.view import COLOURS, presence, printable
+from namepin.agent.render.view import COLOURS, presence, printable, split_code
 from namepin.agent.server.reviews import Reviewed
 from namepin.agent.web.steps import Steps
-from namepin.tools.errors import NamepinError
 from namepin.tools.types import ImageRef, Mask
 
 AS_POST = "post: "
@@ -166,16 +165,14 @@ def script() -> str:
     return article_script() + (_TEMPLATES / "page.js").read_text(encoding="utf-8")
 
 
-def reason(error: object) -> str:
-    """An error as words for people at the page: the message and the way to fix it, its code last."""
-    if not isinstance(error, NamepinError):
-        return str(error)
-    sentences = [f"{part[:1].upper()}{part[1:].rstrip('.')}." for part in (error.what, error.mend) if part]
-    return " ".join([*sentences, f"({error.code})"])
-
-
 def _lines(text: object) -> str:
     return "\n".join(map(printable, str(text).split("\n")))
+
+
+def _coded(message: object) -> Markup:
+    """A message with its code in small print at its end."""
+    sentences, code = split_code(_lines(message))
+    return Markup('{} <small class="np-code">{}</small>' if code else "{}{}").format(sentences, code)
 
 
 def _prose(text: object) -> Markup:
@@ -200,6 +197,6 @@ def _prose(text: object) -> Markup:
 def _environment() -> Environment:
     own = environment().overlay(loader=FileSystemLoader(_TEMPLATES))
     # Keep line breaks as written.
-    lines = {"lines": _lines, "prose": _prose, "reason": reason}
+    lines = {"lines": _lines, "prose": _prose, "coded": _coded}
     own.filters = own.filters | lines | {"said": lambda text: str(text).removeprefix(AS_POST)}
     return own

@@ -1,15 +1,16 @@
 """A job's results on the page: a table by lines, and downloads as CSV and HTML."""
 
+import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from namepin.agent.chat.answers import rows_of
 from namepin.agent.posts import read_posts
-from namepin.agent.render.html import About, page, shrink
+from namepin.agent.render.html import About, Part, page, shrink
 from namepin.agent.render.tables import as_csv
-from namepin.agent.render.view import KIND_WORDS, PostView, kind, presence
+from namepin.agent.render.view import KIND_WORDS, PostView, kind, notice_sentence, presence
 from namepin.agent.server.jobs import POSTS, RESULTS, JobSource
 from namepin.tools.errors import NamepinError
 from namepin.tools.images.load import load_image
@@ -18,8 +19,10 @@ from namepin.tools.types import Entity, Extraction
 
 STEP = 50
 """Number of posts of the table that are shown at a time."""
-MAX_HTML = 200
-"""Number of posts in a job's HTML, whose pictures are part of the file."""
+PER_PAGE = 100
+"""Number of posts of one HTML page. The pictures are part of the file, so a job with more posts has several pages."""
+_LONGEST = 800
+"""Longer side of a picture of an HTML page in pixels."""
 
 _PLACES = {
     "yes": ("In the picture", "yes"),
@@ -41,10 +44,19 @@ class ShownName:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """A post in the table; `failed` is the reason why it has no result."""
+    """A post in the table.
+
+    Attributes:
+        where: the post's place in its file.
+        text: its text.
+        picture: sha256 of its picture; empty without one.
+        names: its names.
+        failed: the reason why it has no result; empty if it has one.
+    """
 
     where: str
     text: str
+    picture: str
     names: list[ShownName]
     failed: str
 
@@ -80,17 +92,53 @@ def csv_chunks(folder: Path, source: JobSource) -> Iterator[bytes]:
 
 
 def html_page(folder: Path, about: About, max_pixels: int) -> bytes:
-    """A job's first results as one HTML page that opens offline, with their pictures."""
-    shown: list[PostView] = []
-    for post, extraction in islice(zip(read_posts(folder / POSTS), _results(folder), strict=False), MAX_HTML):
+    """The results of a job with at most `PER_PAGE` posts as one HTML page that opens offline, with their pictures."""
+    return page(list(islice(_views(folder, max_pixels), PER_PAGE)), about).encode("utf-8", "replace")
+
+
+def html_zip(folder: Path, done: int, about: About, max_pixels: int) -> Iterator[bytes]:
+    """A job's first `done` results as a ZIP of HTML pages that link one another, piece by piece as they are made."""
+    starts = range(0, done, PER_PAGE)
+    files = tuple(f"page-{number}.html" if number > 1 else "index.html" for number in range(1, len(starts) + 1))
+    views = islice(_views(folder, max_pixels), done)
+    pieces = _Pieces()
+    with zipfile.ZipFile(pieces, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for start, name in zip(starts, files, strict=True):
+            shown = list(islice(views, PER_PAGE))
+            body = page(shown, about, Part(start + 1, done, files, name))
+            archive.writestr(name, body.encode("utf-8", "replace"))
+            yield pieces.take()
+    yield pieces.take()
+
+
+@dataclass
+class _Pieces:
+    """A file that is only written, and read away piece by piece."""
+
+    waiting: list[bytes] = field(default_factory=list)
+
+    def write(self, data: bytes) -> int:
+        self.waiting.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def take(self) -> bytes:
+        data, self.waiting = b"".join(self.waiting), []
+        return data
+
+
+def _views(folder: Path, max_pixels: int) -> Iterator[PostView]:
+    """A job's results with their pictures, reduced."""
+    for post, extraction in zip(read_posts(folder / POSTS), _results(folder), strict=False):
         picture = None
         if post.image is not None and extraction.image is not None:
             try:
-                picture = shrink(load_image(Path(post.image).read_bytes(), max_pixels=max_pixels).image)
+                picture = shrink(load_image(Path(post.image).read_bytes(), max_pixels=max_pixels).image, _LONGEST)
             except (NamepinError, OSError):
                 picture = None  # its result says what is missing
-        shown.append(PostView(extraction, picture))
-    return page(shown, about).encode("utf-8", "replace")
+        yield PostView(extraction, picture)
 
 
 def _results(folder: Path) -> Iterator[Extraction]:
@@ -105,11 +153,12 @@ def _results(folder: Path) -> Iterator[Extraction]:
 
 def _shown(extraction: Extraction, where: str) -> ShownRow:
     names = [_name(entity, extraction) for entity in extraction.entities]
-    return ShownRow(where, extraction.text, names, _problem(extraction))
+    picture = extraction.image.sha256 if extraction.image else ""
+    return ShownRow(where, extraction.text, picture, names, _problem(extraction))
 
 
 def _problem(extraction: Extraction) -> str:
-    return "; ".join(warning.message for warning in extraction.warnings) if extraction.status == "failed" else ""
+    return " ".join(map(notice_sentence, extraction.warnings)) if extraction.status == "failed" else ""
 
 
 def _name(entity: Entity, extraction: Extraction) -> ShownName:

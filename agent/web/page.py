@@ -19,6 +19,7 @@ from namepin.agent.chat.agent import build_agent, lead_model
 from namepin.agent.chat.tools import MAX_TEXT
 from namepin.agent.checkpointer import open_saver
 from namepin.agent.config.settings import Settings
+from namepin.agent.render.view import error_sentences
 from namepin.agent.server.access import Denied, TooMany
 from namepin.agent.server.state import ServerState
 from namepin.agent.stores.pictures import Attachment
@@ -186,7 +187,7 @@ class PageEvents:
             spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))
             yield await talk.history(visitor), "", spoken
         except (NamepinError, TooMany) as error:
-            yield same, fragments.refusal(fragments.reason(error)), same
+            yield same, fragments.refusal(error_sentences(error)), same
         except Denied:
             yield same, fragments.refusal("The session has ended: load the page again."), same
         except Exception:  # the page reports a failure, and the log has the details
@@ -238,7 +239,7 @@ async def _history(app: FastAPI, visitor: Visitor) -> str:
     try:
         return str(await app.state.talk.history(visitor))
     except NamepinError as error:
-        return fragments.problem(fragments.reason(error))
+        return fragments.problem(error_sentences(error))
 
 
 def _html(value: str, **more: Any) -> gr.HTML:

@@ -21,18 +21,21 @@ from namepin.agent.server.jobs import Job, JobSource
 from namepin.agent.server.rest import growing_file
 from namepin.agent.server.review_api import AnswersBody, rows_file
 from namepin.agent.server.state import ServerState
+from namepin.agent.stores.pictures import load_apart
 from namepin.agent.web import fragments
 from namepin.agent.web import reviews as reviewing
 from namepin.agent.web.batch_files import MAX_FILES, UploadBounds, UploadedFile, read_upload
 from namepin.agent.web.conversation import PageConversation
 from namepin.agent.web.examples import thumbnail
 from namepin.agent.web.gradio_guard import POLICY, cookie
-from namepin.agent.web.job_results import STEP, csv_chunks, html_page, table_rows
+from namepin.agent.web.job_results import PER_PAGE, STEP, csv_chunks, html_page, html_zip, table_rows
 from namepin.agent.web.visitors import SESSION_COOKIE, Visitor, Visitors, new_session
 
 router = APIRouter(include_in_schema=False, route_class=JsonRoute)
 _SIGNED = r"^[0-9a-f]{64}\.[0-9a-f]{32}$"
 _PRIVATE = {"cache-control": "private, no-store"}
+_LARGE, _SMALL = 1280, 192
+"""Longer side in pixels of a post's picture, and of a picture in a job's table."""
 
 
 async def visitor_of(request: Request) -> Visitor:
@@ -252,7 +255,7 @@ async def list_jobs(request: Request, visitor: KnownVisitor) -> HTMLResponse:
     mine = sorted(
         await asyncio.to_thread(jobs.list, visitor.jobs_owner), key=lambda job: -jobs.age(visitor.jobs_owner, job.id)
     )
-    return _fragment("jobs", jobs=mine)
+    return _fragment("jobs", jobs=mine, per_page=PER_PAGE)
 
 
 @router.post("/page/jobs/{job_id}/drop")
@@ -270,7 +273,7 @@ async def job_rows(
     """The next rows of the table of a job's results, as HTML."""
     folder, source = _job(request, visitor, job_id)
     rows, more = await asyncio.to_thread(table_rows, folder, source, start)
-    return _fragment("job_rows", rows=rows, more=more, step=STEP)
+    return _fragment("job_rows", rows=rows, more=more, step=STEP, job=job_id)
 
 
 @router.get("/page/jobs/{job_id}/skipped")
@@ -299,7 +302,42 @@ async def job_csv(job_id: JobId, request: Request, visitor: Counted) -> Streamin
 
 @router.get("/page/jobs/{job_id}.html")
 async def job_html(job_id: JobId, request: Request, visitor: Counted) -> Response:
-    """The first results of a job as one page that opens offline."""
+    """The results of a job as one page that opens offline; the ZIP of its pages if there are many."""
+    folder, job, about, max_pixels = await _job_about(request, visitor, job_id)
+    if job.done > PER_PAGE:
+        return RedirectResponse(f"/page/jobs/{job_id}.zip", 303)
+    body = await asyncio.to_thread(html_page, folder, about, max_pixels)
+    return _download(body, "text/html; charset=utf-8", f"{job_id}.html")
+
+
+@router.get("/page/jobs/{job_id}.zip", response_class=StreamingResponse)
+async def job_zip(job_id: JobId, request: Request, visitor: Counted) -> StreamingResponse:
+    """The results of a job so far as a ZIP of pages that open offline."""
+    folder, job, about, max_pixels = await _job_about(request, visitor, job_id)
+    headers = {**_PRIVATE, "content-disposition": f'attachment; filename="{job_id}.zip"'}
+    chunks = html_zip(folder, job.done, about, max_pixels)
+    return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+
+
+@router.get("/page/jobs/{job_id}/pictures/{sha256}.jpg")
+async def job_picture(
+    job_id: JobId, sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")], request: Request, visitor: KnownVisitor
+) -> Response:
+    """A picture of a job in small."""
+    folder, _ = _job(request, visitor, job_id)
+    try:
+        data = await asyncio.to_thread((folder / sha256).read_bytes)
+    except OSError as error:
+        raise _missing() from error
+    found = await load_apart(data, request.app.state.uploads.max_pixels)
+    answer = await asyncio.to_thread(_as_jpeg, found.image, _SMALL)
+    # The table of a running job is shown again and again, so its pictures may stay in this browser for a while.
+    answer.headers["cache-control"] = "private, max-age=600"
+    return answer
+
+
+async def _job_about(request: Request, visitor: Visitor, job_id: str) -> tuple[pathlib.Path, Job, About, int]:
+    """A job's folder and state, facts about its run for its pages, and the largest number of pixels of a picture."""
     state: ServerState = request.app.state.namepin
     folder, _ = _job(request, visitor, job_id)
     job = state.jobs.get(visitor.jobs_owner, job_id)
@@ -307,8 +345,7 @@ async def job_html(job_id: JobId, request: Request, visitor: Counted) -> Respons
         raise _missing()
     settings = (await asyncio.to_thread(state.pins.get, job.profile)).settings
     about = About(job.profile, settings.gate.gamma, settings.match.threshold)
-    body = await asyncio.to_thread(html_page, folder, about, settings.images.max_pixels)
-    return _download(body, "text/html; charset=utf-8", f"{job_id}.html")
+    return folder, job, about, settings.images.max_pixels
 
 
 def _job(request: Request, visitor: Visitor, job_id: str) -> tuple[pathlib.Path, JobSource]:
@@ -322,9 +359,9 @@ def _fragment(name: str, **values: object) -> HTMLResponse:
     return HTMLResponse(fragments.part(name, **values), headers=_PRIVATE)
 
 
-def _as_jpeg(image: Image.Image) -> Response:
+def _as_jpeg(image: Image.Image, most: int = _LARGE) -> Response:
     file = io.BytesIO()
-    shrink(image).save(file, "JPEG", quality=86)
+    shrink(image, most).save(file, "JPEG", quality=86)
     return Response(file.getvalue(), media_type="image/jpeg", headers=_PRIVATE)
 
 

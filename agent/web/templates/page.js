@@ -9,7 +9,9 @@ new MutationObserver(bindNew).observe(document.documentElement, { childList: tru
 
 const part = (id) => document.getElementById(id);
 const say = (line, text, bad) => {
-  line.textContent = text;
+  const code = text.match(/ \(([EWH]\w+)\)$/); // small, at the end
+  line.textContent = code ? text.slice(0, code.index + 1) : text;
+  if (code) line.append(Object.assign(document.createElement("small"), { className: "np-code", textContent: code[0].trim() }));
   line.classList.toggle("bad", Boolean(bad));
 };
 const UNREACHABLE = "The server cannot be reached. Is it still running?";

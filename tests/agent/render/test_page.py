@@ -139,7 +139,7 @@ def test_page_shows_evidence_and_thresholds_of_decisions() -> None:
         "A match needs 0.50",
         "an entropy of 0.610 nats",
         "above 0.20: this profile has none, so the type stays",
-        "W103 knowledge: the server is down",
+        "The server is down. (W103, knowledge)",
         "degraded",
         "400.0 ms",
     ):

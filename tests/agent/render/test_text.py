@@ -8,15 +8,20 @@ from namepin.agent.render.table import print_table
 from namepin.agent.render.view import (
     COLOURS,
     PostView,
+    error_sentences,
     ink_on,
     kind,
+    notice_sentence,
     presence,
     printable,
     score,
     short,
     shown_score,
+    split_code,
     typing,
 )
+from namepin.tools.errors import NamepinError
+from namepin.tools.types import Notice
 from support.agent_samples import TEXT, entity, full, post_view
 
 
@@ -116,3 +121,34 @@ def test_uncertain_type_is_shown_as_its_coarse_type_and_unsure() -> None:
     assert (
         typing(entity(TEXT, "Ada Example")) == "PER, athlete" and typing(entity(TEXT, "Bo", fine_label=None)) == "PER"
     )
+
+
+def test_error_sentences_end_in_the_code() -> None:
+    error = NamepinError("E330", "'Ada' has no box", where="chat", mend="give a box")
+    assert error_sentences(error) == "'Ada' has no box. Give a box. (E330)"
+    assert split_code(error_sentences(error)) == ("'Ada' has no box. Give a box.", "(E330)")
+    assert error_sentences(ValueError("the server is busy")) == "The server is busy."
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("the server is down", "The server is down. (W101, knowledge)"),
+        (
+            "E124: the picture is damaged; save it again",
+            "The picture is damaged; save it again. (W101, E124, knowledge)",
+        ),
+        ("went on without it: E120: not found.", "Went on without it: not found. (W101, E120, knowledge)"),
+    ],
+)
+def test_notice_sentence_ends_in_all_codes(message: str, sentence: str) -> None:
+    assert notice_sentence(Notice(code="W101", tool="knowledge", message=message)) == sentence
+
+
+@pytest.mark.parametrize("message", ["Ada (the first)", "Ada", "", "a (E12) b", "See E330"])
+def test_split_code_of_message_without_code_changes_nothing(message: str) -> None:
+    assert split_code(message) == (message, "")
+
+
+def test_split_code_moves_leading_code_to_the_end() -> None:
+    assert split_code("E310: no such model; name one") == ("No such model; name one.", "(E310)")

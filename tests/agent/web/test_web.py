@@ -1,5 +1,6 @@
 """The page's routes, without a browser: access rights, blocked routes of Gradio, files of posts."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from PIL import Image
 
 from namepin.agent.server.access import Access, Denied
 from namepin.agent.web.visitors import SESSION_COOKIE, TOKEN_COOKIE, Visitors, new_session
@@ -166,8 +168,26 @@ def test_web_job_from_posts_file_belongs_to_its_session(ann: httpx2.Client, bo: 
 
     wait_until(lambda: len(lines()) == 2, "both rows are done")
     assert [json.loads(line)["id"] for line in lines()] == ["a", "line-3"]
-    assert bo.get(f"/page/jobs/{job['id']}.jsonl").status_code == 404
+    for rest in (".jsonl", ".csv", ".html", ".zip", "/rows", "/skipped"):
+        assert bo.get(f"/page/jobs/{job['id']}{rest}").status_code == 404, rest
     assert ann.get("/api/jobs").json() == [], "everybody's over REST, where there are no tokens: not this browser's"
+
+
+def test_web_job_picture_is_small_and_belongs_to_its_session(ann: httpx2.Client, bo: httpx2.Client) -> None:
+    files = [
+        ("files", ("posts.csv", b"text,image\nOslo,me.jpg\n", "text/csv")),
+        ("files", ("me.jpg", PICTURE, "image/jpeg")),
+    ]
+    job = ann.post("/page/jobs", files=files).json()["id"]
+    wait_until(lambda: "<img" in ann.get(f"/page/jobs/{job}/rows").text, "the post is done")
+    found = re.search(r'<img src="([^"]+)"', ann.get(f"/page/jobs/{job}/rows").text)
+    assert found is not None
+    small = ann.get(found[1])
+    assert small.status_code == 200 and small.headers["content-type"] == "image/jpeg"
+    assert max(Image.open(io.BytesIO(small.content)).size) == 192
+    assert small.headers["cache-control"].startswith("private")
+    assert bo.get(found[1]).status_code == 404
+    assert ann.get(f"/page/jobs/{job}/pictures/{'0' * 64}.jpg").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -177,7 +197,7 @@ def test_web_job_from_posts_file_belongs_to_its_session(ann: httpx2.Client, bo: 
         (b"\xff\xfe", "E103", "line 1: not UTF-8"),
         (b"{", "E103", "line 1: not JSON"),
         (b"[1]", "E103", "line 1: not a JSON object"),
-        (b'{"text": "y", "image_path": "/etc/passwd"}', "E103", "line 1: image_path"),
+        (b'{"text": "y", "image_path": "/etc/passwd"}', "E103", "line 1: there is no field image_path"),
         (b'{"text": "x", "image": "/etc/passwd"}', "E123", "line 1"),
         (b'{"text": "x", "image_url": "http://127.0.0.1/"}', "E126", "line 1"),
         (b'{"text": " "}', "E101", "line 1"),

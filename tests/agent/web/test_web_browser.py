@@ -75,7 +75,9 @@ def test_web_page_with_post_and_picture_answers_questions(tab: Any, address: str
 
     # A follow-up, and one that cannot be done.
     assert "face" in send(tab, "why is Eileen Collins in the picture?", 2).inner_text()
-    assert "has no box" in send(tab, "mask the second one", 3).locator(".np-problem").inner_text()
+    refused = send(tab, "mask the second one", 3).locator(".np-problem")
+    assert refused.inner_text().startswith("'Space Shuttle' has no box")
+    assert refused.locator("small").inner_text() == "(E330)", "the code comes last, in small print"
     masked = send(tab, "mask the first one", 4)
     assert masked.locator(".stage .dim").is_visible() and masked.locator("article").count() == 0, "just that mask"
     shade = masked.locator(".stage .dim").evaluate(
@@ -103,7 +105,8 @@ def test_web_page_with_bad_file_shows_error_and_sends_text_only(tab: Any, tmp_pa
     bad.write_bytes(b"<script>alert(1)</script>")
     tab.set_input_files("#np-file", str(bad))
     tab.wait_for_selector("#np-say.bad")
-    assert "Not a picture" in problem_of(tab) and "E123" in problem_of(tab) and "photo.jpg" not in problem_of(tab)
+    assert "Not a picture" in problem_of(tab) and "photo.jpg" not in problem_of(tab)
+    assert tab.locator("#np-say small").inner_text() == "(E123)"
     assert not tab.locator("#np-preview").is_visible()
     turn = send(tab, "Norah Jones plays in Rotterdam", 1)
     assert turn.locator("a.mention").count() == 2 and turn.locator("figure").count() == 0
@@ -301,12 +304,15 @@ def test_web_page_batch_job_reports_lines_table_and_downloads(tab: Any, tmp_path
     assert "tour.zip" in head and "5 of 5 posts" in head and "1 line skipped" in head
     assert job.locator("progress").get_attribute("value") == "5"
     job.get_by_text("Skipped lines").click()
-    assert "line 3" in job.locator("td").first.inner_text()
+    assert "line 3" in job.locator("td").first.inner_text() and job.locator("td small").inner_text() == "(E103)"
     job.get_by_text("Table of results").click()
     rows = job.locator(".np-table-of tbody tr")
     rows.last.wait_for()
     assert rows.count() == 5 and rows.last.locator("td").first.inner_text() == "line 6"
     assert "In the picture" in rows.last.inner_text()
+    assert job.locator("td img").count() == 1
+    small = rows.last.locator("img").evaluate("one => one.decode().then(() => [one.naturalWidth, one.naturalHeight])")
+    assert max(small) == 192
     kinds = {}
     for kind in ("JSONL", "CSV", "HTML"):
         with tab.expect_download() as waiting:
@@ -320,7 +326,10 @@ def test_web_page_batch_job_reports_lines_table_and_downloads(tab: Any, tmp_path
     tab.set_input_files("#np-posts", str(tmp_path / "bad.csv"))
     tab.get_by_role("button", name="Start").click()
     tab.wait_for_selector("#np-batch-status.bad")
-    assert "Line 1: no column is named text" in tab.locator("#np-batch-status").inner_text()
+    assert (
+        "Line 1: the table has the columns id, body; it needs text or tokens."
+        in tab.locator("#np-batch-status").inner_text()
+    )
     job.get_by_role("button", name="Remove").click()
     tab.get_by_text("No jobs yet.").wait_for()
 
