@@ -24,7 +24,8 @@ Then you can ask about that post:
 - For the same post read by every profile on offer: `compare profiles`.
 - For the names as a file: `as CSV`, `as JSON` or `as a table`.
 
-Any other message is read as a new post. To have a question read as a post, write `post:` before it."""
+Any other message is read as a new post. To have a question read as a post, write `post:` before it. There is no chat
+model here: these are all the questions that I can answer."""
 
 _LEAD = re.compile(
     r"^\s*(?:please\s+)?(?:post|extract(?:\s+(?:the\s+)?(?:named\s+)?(?:entities|names))?(?:\s+(?:from|in|of)\s+(?:this|the)\s+"
@@ -51,6 +52,8 @@ _SMALL_TALK = re.compile(
 _HOW_SURE = re.compile(
     r"^\s*(?:how\s+(?:sure|certain|confident)|are\s+you\s+(?:sure|certain)|is\s+that\s+(?:right|really|true))\b", re.I
 )
+_THAT = re.compile(r"\s*(?:are\s+you\s+)?(?:about\s+)?that\s+(?!is\b|one\b)", re.I)
+"""The word before a clause, "that Ada is right", which points at nothing."""
 _QUESTION = re.compile(
     r"^\s*(?:(?:and\s+)?(?:what|who|whom|whose|which|when|how|why)\b|(?:is|are|was|were|do|does|did|can|could|will|would)\s+"
     r"(?:you|it|that|this|he|she|they|there|the|her|his)\b).*\?\s*$",
@@ -89,7 +92,7 @@ class RuleModel(BaseChatModel):
             known = _names(messages)
             tool, arguments = route(str(last.content), known)
             if tool is None:
-                answer = AIMessage(arguments.get("reply", f"{HELP}\n\n{NOTE}"))
+                answer = AIMessage(arguments.get("reply", HELP))
             else:
                 call = {"name": tool, "args": arguments, "id": f"rule-{uuid4().hex[:12]}", "type": "tool_call"}
                 answer = AIMessage("", tool_calls=[call])
@@ -132,8 +135,9 @@ def route(message: str, known: list[str] | None) -> tuple[str | None, dict[str, 
         return "explain", {"which": re.sub(r"^\s*(why|how come|explain)\b", "", text, flags=re.I).strip() or text}
     if where := _WHERE.match(text):
         return "ground", {"name": where[1].strip(" ?\"'")}
-    if _HOW_SURE.match(text) and _is_about(words, known):
-        return "explain", {"which": text}
+    if (sure := _HOW_SURE.match(text)) and _is_about(words, known):
+        clause = _THAT.match(text, sure.end())
+        return "explain", {"which": text[clause.end() :] if clause else text}
     if _QUESTION.match(text) or _HOW_SURE.match(text):
         return None, {"reply": UNCLEAR}
     return "extract", {"text": text}

@@ -178,6 +178,7 @@ def _post(anchor: str, item: PostView) -> dict[str, Any]:
         "masked": any(entity["outline"] for entity in entities),
         "downloads": {},
         "picture": data_uri(item.picture) if item.picture else None,
+        "shown": _size_on_page(extraction.image.width, extraction.image.height) if extraction.image else None,
         "heat": _heat(item),
         "steps": _steps(extraction),
         "json": json.dumps(extraction.model_dump(mode="json"), ensure_ascii=False, indent=1),
@@ -251,10 +252,14 @@ def outline_of(mask: Mask) -> str:
 
 def shrink(picture: Image.Image, most: int = _LONGEST) -> Image.Image:
     """The picture at its largest size on the page; a tiny picture is enlarged."""
-    longest = max(picture.size)
+    size = _size_on_page(picture.width, picture.height, most)
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) if size != picture.size else picture
+
+
+def _size_on_page(width: int, height: int, most: int = _LONGEST) -> tuple[int, int]:
+    longest = max(width, height)
     factor = min(max(longest, _SHORTEST), most) / longest
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0) if factor != 1 else picture
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def data_uri(picture: Image.Image, most: int = _LONGEST) -> str:

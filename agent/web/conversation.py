@@ -69,6 +69,8 @@ class PageConversation:
         await asyncio.to_thread(self.state.pins.get, profile)
         context = ChatContext(self.state.pins, self.uploads.of(visitor), profile, heat=self.state.heat)
         shown = fragments.Turn(message or "(a picture)", steps=Steps())
+        if picture is not None and picture.ref is not None:
+            shown.picture, shown.image = self._address(visitor, picture.ref), picture.ref
         yield fragments.turn(shown)
         async with self.lock(visitor), self.state.admission(profile).turn(visitor.owner):
             async for event in stream_answer(self.agent, message, picture, context, visitor.thread):
@@ -157,7 +159,7 @@ class PageConversation:
         image: ImageRef | None,
     ) -> fragments.Block:
         name = fragments.anchor(call)
-        address = f"/page/pictures/{self.uploads.sign(visitor, image)}.jpg" if image else None
+        address = self._address(visitor, image) if image else None
         extraction = answer.extraction if answer.kind == "extraction" else None
         if extraction is None:
             return fragments.Block(answer, name, picture=address, image=image)
@@ -172,6 +174,9 @@ class PageConversation:
             close=await self._close(extraction, values),
             image=extraction.image,
         )
+
+    def _address(self, visitor: Visitor, image: ImageRef) -> str:
+        return f"/page/pictures/{self.uploads.sign(visitor, image)}.jpg"
 
     async def _about(self, extraction: Extraction, values: dict[str, Any]) -> About:
         profile, _ = self._made_with(extraction, values)

@@ -111,6 +111,8 @@ class Turn:
         text: the answer's text.
         steps: the steps so far, while the answer is in progress.
         ask: questions to ask next.
+        picture: the address of the picture that came with the message, while the answer is in progress.
+        image: its size.
     """
 
     said: str
@@ -118,6 +120,8 @@ class Turn:
     text: str = ""
     steps: Steps | None = None
     ask: list[str] = field(default_factory=list)
+    picture: str | None = None
+    image: ImageRef | None = None
 
 
 def anchor(call: str) -> str:

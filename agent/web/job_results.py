@@ -124,6 +124,9 @@ class _Pieces:
     def flush(self) -> None:
         """Nothing is held back."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def take(self) -> bytes:
         data, self.waiting = b"".join(self.waiting), []
         return data

@@ -33,6 +33,10 @@ _TOOLS = {
 }
 
 
+_NOTES = {"hard mention": "in doubt", "mention": "found", "entity": "in the answer", "entities": "in the answer"}
+"""Words of the graphs' notes that people at the page need not know, and what is said instead."""
+
+
 @dataclass
 class ShownStep:
     """A step as people see it.
@@ -54,6 +58,11 @@ class Steps:
 
     shown: dict[str, ShownStep] = field(default_factory=dict)
 
+    @property
+    def running(self) -> bool:
+        """Whether a step has begun and not ended."""
+        return any(step.running > 0 for step in self.shown.values())
+
     def call(self, tool: str) -> None:
         """A tool of the conversation was called: everything before it is done."""
         for step in self.shown.values():
@@ -73,4 +82,11 @@ class Steps:
                 known.running += 1
         elif known is not None:
             known.running -= 1
-            known.note = event.summary if event.index is None else ""
+            known.note = _note(event.summary) if event.index is None else ""
+
+
+def _note(summary: str) -> str:
+    """A step's result in words: "3 found" for "3 mentions"."""
+    number, _, rest = summary.partition(" ")
+    words = _NOTES.get(rest) or _NOTES.get(rest.removesuffix("s"))
+    return f"{number} {words}" if number.isdecimal() and words else summary

@@ -7,6 +7,7 @@ import pytest
 
 from namepin.tools.errors import NamepinError
 from namepin.tools.labels import COARSE4, COARSE8, FINE51, FINE_TO_COARSE4, FMNERG_TREE, canonical_label
+from support.paths import ROOT
 
 
 def test_label_scheme_counts_equal_papers() -> None:
@@ -51,3 +52,9 @@ def test_canonical_label_knows_every_fine_label_of_releases(data_root: Path, fil
     assert len(tags) > 30
     for coarse, fine in tags:
         assert canonical_label(fine, "fmnerg51") in FMNERG_TREE[canonical_label(coarse, "fmnerg8")]
+
+
+def test_concepts_page_lists_every_type_with_its_parent() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text("utf-8")
+    for group, fine in FMNERG_TREE.items():
+        assert f"| {group} | {FINE_TO_COARSE4[fine[0]]} | {', '.join(f'`{one}`' for one in fine)} |" in page
