@@ -62,6 +62,10 @@ class Namepin:
         """
         return cls(load_settings(profile, overrides=overrides))
 
+    def __repr__(self) -> str:
+        """The profile, its graph and its tools."""
+        return f"<Namepin {self.settings.profile!r}, graph {self.settings.graph_key}: {', '.join(self.settings.tools)}>"
+
     @property
     def calls(self) -> Calls:
         """The calls to the tools; the first use builds the tools.

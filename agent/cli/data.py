@@ -24,7 +24,7 @@ class Form(StrEnum):
 data = typer.Typer(help="Check data sets and convert them.", no_args_is_help=True)
 
 
-@data.command()
+@data.command(epilog="Example: namepin data check DATA/gmner --dataset gmner")
 def check(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     dataset: Annotated[
@@ -46,7 +46,7 @@ def check(
     return Exit.DONE if result.sound else Exit.SOME_FAILED
 
 
-@data.command()
+@data.command(epilog="Example: namepin data convert DATA/gmner out/gmner-jsonl --to jsonl --split dev")
 def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The data set's folder.")],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The folder to write into.")],
@@ -73,7 +73,7 @@ def convert(
     return Exit.DONE if done.complete else Exit.SOME_FAILED
 
 
-@data.command()
+@data.command(epilog="Example: namepin data regions --dataset gmner --root DATA/gmner --split dev --out boxes.jsonl")
 def regions(
     dataset: Annotated[DatasetName, typer.Option("--dataset", help="Which data set.")],
     root: Annotated[Path, typer.Option("--root", metavar="DIR", help="Its folder, with images/.")],
@@ -105,7 +105,7 @@ def regions(
     return Exit.DONE
 
 
-@data.command()
+@data.command(epilog="Example: namepin data agreement masks-of-ann/ masks-of-bo/ --root DATA/smner --split dev")
 def agreement(
     first: Annotated[Path, typer.Argument(metavar="A", help="One annotator: labelme files ID.json, or a JSONL.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
@@ -131,7 +131,7 @@ def agreement(
     return Exit.SOME_FAILED if result.problems or result.only else Exit.DONE
 
 
-@data.command()
+@data.command(epilog="Example: namepin data topn DATA/gmner --split dev --boxes boxes.jsonl")
 def topn(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     boxes: Annotated[Path, typer.Option("--boxes", metavar="FILE", help="A detector's boxes: JSONL of id, boxes.")],
@@ -165,7 +165,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(data, name="data")
 
 
-@data.command()
+@data.command(epilog="Example: namepin data sandbox --out out/world --posts 400")
 def sandbox(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write; new or empty.")],
     posts: Annotated[int, typer.Option("--posts", min=1, max=1_000_000, help="Posts of train.")] = 4000,
@@ -180,7 +180,7 @@ def sandbox(
     return Exit.DONE
 
 
-@data.command()
+@data.command(epilog="Example: namepin data augment DATA/gmner --models Qwen/Qwen3-8B --out out/augmented")
 def augment(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The data set's folder.")],
     models: Annotated[str, typer.Option("--models", help="The server's model names, separated by commas.")],

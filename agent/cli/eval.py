@@ -148,9 +148,12 @@ def evaluate(
     return _show(scored)
 
 
+_EXAMPLE = "namepin eval --dataset gmner --root DATA/gmner --split dev --predictions mine.jsonl --html report.html"
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the `namepin` app."""
-    app.command("eval")(evaluate)
+    app.command("eval", epilog=f"Example: {_EXAMPLE}")(evaluate)
 
 
 def _check_flags(

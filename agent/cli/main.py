@@ -51,11 +51,11 @@ COMMANDS: tuple[tuple[Callable[..., int], str], ...] = (
     (replay, "namepin replay out/cassette --set match.threshold=0.7"),
     (trace, "namepin trace out/cassette --out trace.html"),
     (doctor, "namepin doctor --profile gem"),
-    (profiles, "namepin profiles --json"),
+    (profiles, "namepin profiles"),
     (pull, "namepin pull laptop --dry-run"),
-    (bench, "namepin bench extract tagger"),
+    (bench, "namepin bench tagger graph"),
     (ablate, "namepin ablate --list"),
-    (sweep, "namepin sweep --help"),
+    (sweep, "namepin sweep --over gate.gamma=0.1,0.2,0.4 --dataset fmnerg --root DATA/fmnerg"),
 )
 for command, example in COMMANDS:
     app.command(epilog=f"Example: {example}")(command)

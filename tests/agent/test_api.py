@@ -45,6 +45,10 @@ def test_namepin_package_exports_public_names_only() -> None:
         _ = namepin.nonsense
 
 
+def test_namepin_repr_names_profile_graph_and_tools(pin: Namepin) -> None:
+    assert repr(pin) == "<Namepin 'starter', graph gem: tagger, matcher, tracer, segmenter>"
+
+
 def test_extract_with_picture_in_any_form_gives_equal_entities(pin: Namepin) -> None:
     by_path = pin.extract(POST, image=PHOTO)
     assert by_path.image is not None and by_path.image.width == 512

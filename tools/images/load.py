@@ -120,7 +120,7 @@ def _read(source: str | Path, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             return file.read(max_bytes + 1)
     except FileNotFoundError as error:
-        mend = "download it and give the local file" if "://" in where else "check the path"
+        mend = "give the file, or allow addresses with images.urls=true" if "://" in where else "check the path"
         raise NamepinError("E120", "picture not found", where=where, mend=mend) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = getattr(error, "strerror", None) or str(error)

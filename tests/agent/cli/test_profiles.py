@@ -1,7 +1,13 @@
 """`namepin profiles`, and the help about settings."""
 
 import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
 
+import typer
+
+from namepin.agent.cli.main import app
 from namepin.agent.config.layers import profile_names
 from namepin.agent.workflows.recipe_help import describe_recipe
 from namepin.agent.workflows.recipes import RECIPE_MODULES
@@ -35,3 +41,19 @@ def test_help_of_a_command_has_an_example_and_the_profiles(cli: Cli) -> None:
     shown = " ".join(cli("extract", "--help").out.split())
     assert "Example: namepin extract" in shown
     assert all(name in shown for name in profile_names())
+
+
+def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command of a group and of its groups, by its words."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*path, name)) if hasattr(command, "commands") else [((*path, name), command)]
+
+
+def test_every_command_has_an_example_that_its_parser_accepts() -> None:
+    for path, command in commands(typer.main.get_command(app)):
+        if path[0] == "finetune":
+            continue  # its help writes it, below the settings
+        words = shlex.split((command.epilog or "").removeprefix("Example: "))
+        assert words[: len(path) + 1] == ["namepin", *path], path
+        assert "--help" not in words, path
+        command.make_context(path[-1], words[len(path) + 1 :])
