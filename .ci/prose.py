@@ -1,4 +1,4 @@
-"""`python .ci/prose.py [FILE]...`: the documentation's spelling (codespell), words (words.toml) and long sentences.
+"""`python .ci/prose.py [FILE]...`: the documentation's spelling (codespell), words (words.toml), sentences and form.
 
 Code blocks, code in backticks, links' addresses and quotations are left out. Exits 1 and lists file, line and remedy if
 something is found.
@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("*.md", "docs/**/*.md", "examples/*.md")
 WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text("utf-8"))
 
+WIDTH = 100
+"""Largest width of a line of prose; tables, code, and lines that are one picture are left out."""
 LONGEST = 28
 """Largest number of words of a sentence; a colon and a semicolon end one, too."""
 
@@ -22,6 +24,7 @@ _FENCE = re.compile(r"^\s*(```|~~~)")
 _CODE = re.compile(r"`[^`]*`|\]\([^)]*\)|<[^>]+>|https?://\S+|“[^”]*”|\"[^\"]*\"")
 
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_PAGE = re.compile(r"(?<!\[)\bdocs/\w+\.md\b")
 _ITEM = re.compile(r"\s*(?:[-*]|\d\.) ")
 _END = re.compile(r"(?<=[.!?:;])[)”\"*_]*\s+")
 
@@ -64,6 +67,16 @@ def passages(path: Path) -> Iterator[tuple[int, str]]:
             words.append(line.strip())
 
 
+def misshapen(path: Path) -> Iterator[str]:
+    """The lines of a page that are too wide, or name a page of the documentation without a link to it."""
+    wide = {number for number, line in enumerate(path.read_text("utf-8").split("\n"), 1) if len(line) > WIDTH}
+    for number, line in prose(path):
+        if number in wide and not line.lstrip().startswith(("|", "!", "#")):
+            yield f"{path}:{number}: wider than {WIDTH}: wrap it"
+        if page := _PAGE.search(line):
+            yield f"{path}:{number}: {page[0]}: make it a link"
+
+
 def long_sentences(path: Path) -> Iterator[str]:
     """The sentences of a page with more than `LONGEST` words; code counts as one word, an address as none."""
     for number, text in passages(path):
@@ -83,7 +96,9 @@ def misspelt(files: list[Path]) -> list[str]:
 def main() -> int:
     """Print what is found."""
     files = pages(sys.argv[1:])
-    found = [line for path in files for line in (*unwanted(path), *long_sentences(path))] + misspelt(files)
+    found = [line for path in files for line in (*unwanted(path), *misshapen(path), *long_sentences(path))] + misspelt(
+        files
+    )
     print("\n".join(found) or f"prose: {len(files)} pages, nothing found")
     return 1 if found else 0
 

@@ -5,15 +5,15 @@ Use: `python -m namepin.agent.bench.page bench.json > FILE`.
 
 import argparse
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HEAD = """# Performance
-Made by `namepin bench --json bench.json`, then `python -m namepin.agent.bench.page bench.json`. A ratio compares two
-ways
-in one run on one machine: it travels, seconds do not. Every baseline is in the repository, beside the bench that
-measures it (`agent/bench/registry.py` lists them).
+Made by `namepin bench --json bench.json`, then `python -m namepin.agent.bench.page bench.json`. A
+ratio compares two ways in one run on one machine: it travels, seconds do not. Every baseline is in
+the repository, beside the bench that measures it (`agent/bench/registry.py` lists them).
 
 Machine: {machine}.
 """
@@ -33,7 +33,8 @@ def page(report: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> s
         rows = [f"| {figure} | {value:.4g} |" for figure, value in result["figures"].items()]
         note = (notes or {}).get(name, "")
         table = "\n".join(["| figure | value |", "| --- | --- |", *rows])
-        parts.append(f"## {name}\n{result['about']}. Goal: {goals}.\n\n{table}\n" + (f"\n{note}\n" if note else ""))
+        about = textwrap.fill(f"{result['about']}. Goal: {goals}.", 100, break_on_hyphens=False)
+        parts.append(f"## {name}\n{about}\n\n{table}\n" + (f"\n{note}\n" if note else ""))
     return "\n".join(parts)
 
 
