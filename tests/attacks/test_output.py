@@ -87,11 +87,13 @@ def test_html_pages_with_markup_payload_show_it_as_text(payload: str, tmp_path: 
     inert(fragments.refusal(payload))
     inert(fragments.part("spoken", text=payload))
     told = {"name": payload, "profile": payload, "error": payload}
-    inert(fragments.part("jobs", jobs=[Job(id="0" * 32, posts=1, state="failed", skipped=1, **told)]))
+    inert(
+        fragments.part("jobs", jobs=[Job(id="0" * 32, posts=1, done=1, state="failed", skipped=1, **told)], per_page=1)
+    )
     inert(fragments.part("job_skipped", skipped=[Skipped(where=payload, message=payload)]))
     name = ShownName(payload, payload, payload, "yes")
-    for row in (ShownRow(payload, payload, [name], ""), ShownRow(payload, payload, [], payload)):
-        inert(fragments.part("job_rows", rows=[row], more=None, step=50))
+    for row in (ShownRow(payload, payload, "0" * 64, [name], ""), ShownRow(payload, payload, "", [], payload)):
+        inert(fragments.part("job_rows", rows=[row], more=None, step=50, job="0" * 32))
 
 
 def steps_of(payload: str) -> Steps:

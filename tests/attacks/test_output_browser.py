@@ -70,11 +70,11 @@ def conversation(_: Path) -> str:
 def jobs(_: Path) -> str:
     failed = [Job(id="0" * 32, name=one, profile=one, posts=1, state="failed", error=one) for one in PAYLOADS]
     skipped = [Skipped(where=one, message=one) for one in PAYLOADS]
-    rows = [ShownRow(one, one, [ShownName(one, one, one, "yes")], "") for one in PAYLOADS]
+    rows = [ShownRow(one, one, "", [ShownName(one, one, one, "yes")], "") for one in PAYLOADS]
     parts = [
-        fragments.part("jobs", jobs=failed),
+        fragments.part("jobs", jobs=failed, per_page=100),
         fragments.part("job_skipped", skipped=skipped),
-        fragments.part("job_rows", rows=rows, more=None, step=50),
+        fragments.part("job_rows", rows=rows, more=None, step=50, job="0" * 32),
     ]
     return f"<!doctype html><meta charset=utf-8><body>{''.join(parts)}"
 
