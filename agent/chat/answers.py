@@ -15,7 +15,7 @@ from namepin.agent.chat.single_tool import Coarse, ground_name, segment_box
 from namepin.agent.chat.state import Answer, ChatContext, RememberedPost
 from namepin.agent.posts import PICTURE_MISSING, Ready, make_post
 from namepin.agent.render.tables import as_csv
-from namepin.agent.render.view import error_sentences, presence, printable, score
+from namepin.agent.render.view import KIND_WORDS, error_sentences, presence, printable, score
 from namepin.agent.stores.pictures import Attachment
 from namepin.graphs.step import StepEvent
 from namepin.tools.errors import NamepinError
@@ -110,7 +110,7 @@ async def ground(context: ChatContext, last: RememberedPost, name: str, label: C
     known = next((e for e in extraction.entities if e.text.casefold() == name.casefold()), None)
     pin = await _pin(context, last["profile"], last["overrides"])
     entity = await ground_name(pin, name, label or (known.label if known else "OTHER"), extraction, picture)
-    sentence = f"{entity.text} (as {entity.label}): {phrasing.where(entity)}."
+    sentence = f"{entity.text} ({KIND_WORDS[entity.label]}): {phrasing.where(entity)}."
     if entity.evidence:
         sentence += f" What was seen: {printable(entity.evidence)}."
     return Answer(kind="place", words=sentence, facts=_facts_of(entity))

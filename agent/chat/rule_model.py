@@ -24,8 +24,8 @@ Then you can ask about that post:
 - For the same post read by every profile on offer: `compare profiles`.
 - For the names as a file: `as CSV`, `as JSON` or `as a table`.
 
-Any other message is read as a new post. To have a question read as a post, write `post:` before it. There is no chat
-model here: these are all the questions that I can answer."""
+Any other message is read as a new post. To have a question read as a post, write `post:` before it.
+There is no chat model here: these are all the questions that I can answer."""
 
 _LEAD = re.compile(
     r"^\s*(?:please\s+)?(?:post|extract(?:\s+(?:the\s+)?(?:named\s+)?(?:entities|names))?(?:\s+(?:from|in|of)\s+(?:this|the)\s+"

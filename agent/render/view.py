@@ -94,6 +94,11 @@ def typing(entity: Entity, joint: str = ", ") -> str:
     return entity.label + joint + ("unsure" if entity.type_uncertain else kind(entity))
 
 
+def typing_in_words(entity: Entity) -> str:
+    """As `typing`, with the coarse type as a word: "Person, unsure"."""
+    return KIND_WORDS.get(entity.label, entity.label) + typing(entity).removeprefix(entity.label)
+
+
 def score(entity: Entity) -> float | None:
     """The tagger's probability of the chosen type, if it gave one."""
     return entity.scores.get(entity.fine_label or entity.label)

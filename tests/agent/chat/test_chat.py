@@ -56,7 +56,7 @@ def test_rule_model_with_follow_ups_answers_each_by_its_tool(context: ChatContex
     talk = Conversation(context, ChatSettings(), InMemorySaver())
     said, [found] = talk.say(f"Extract entities from this post: {POST}", PICTURE.read_bytes())
     assert isinstance(found.extraction, Extraction)
-    assert NOTE in said and "Eileen Collins: PER" in said
+    assert NOTE in said and "Eileen Collins: Person" in said
     alone = Namepin.from_profile("starter").extract({"id": "post-1", "text": POST}, PICTURE.read_bytes())
     keep = {"exclude": {"timings_ms"}}
     assert found.extraction.model_dump(**keep) == alone.model_dump(**keep)
@@ -189,7 +189,7 @@ def test_chat_command_reads_paragraphs_and_commands(cli: Cli, monkeypatch: pytes
         f"/image {PICTURE}\n{POST}\n\nwhy is she in the picture?\n\n/save {page}\n\n/image nowhere.jpg\n\n/sessions\n"
     )
     ran = cli("chat", "--session", "one", stdin=lines.encode())
-    assert ran.code == 0 and "Eileen Collins: PER" in ran.out and "match score" in ran.out and "E120" in ran.out
+    assert ran.code == 0 and "Eileen Collins: Person" in ran.out and "match score" in ran.out and "E120" in ran.out
     assert "one  " in ran.out and "Eileen Collins" in page.read_text("utf-8")
     assert "Eileen" in cli("chat", "--session", "one", stdin=b"explain the first one").out
     assert cli("chat", "--session", "../x", stdin=b"").code == 2

@@ -26,12 +26,12 @@ def test_line_of_a_name_that_cannot_be_told_says_so_with_the_reason() -> None:
 
 
 def test_line_of_an_uncertain_type_gives_the_coarse_type() -> None:
-    assert line(unsure()).startswith("Ada Example: PER, unsure (1.00); ")
+    assert line(unsure()).startswith("Ada Example: Person, unsure (1.00); ")
 
 
 def test_explanation_of_an_uncertain_type_gives_the_calibrated_probability_and_the_threshold() -> None:
     said = explanation(unsure(), load_settings("starter", environment={}))
-    assert "PER, unsure." in said and "athlete 0.80" in said, "the scores stay"
+    assert "Person, unsure." in said and "athlete 0.80" in said, "the scores stay"
     assert "The calibrated probability that the name and 'athlete' are right is 0.31." in said
     assert "That is below 0.5, so only the coarse type is shown." in said
 
