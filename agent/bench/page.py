@@ -10,28 +10,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from namepin.agent.bench.registry import BENCHES, Bench
+
 HEAD = """# Performance
 Made by `namepin bench --json bench.json`, then `python -m namepin.agent.bench.page bench.json`. A
 ratio compares two ways in one run on one machine: it travels, seconds do not. Every baseline is in
-the repository, beside the bench that measures it (`agent/bench/registry.py` lists them).
+the repository, beside the bench that measures it. `agent/bench/registry.py` lists the benches, and
+holds the notes below their figures.
 
 Machine: {machine}.
 """
 
 
-def page(report: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> str:
+def page(report: Mapping[str, Any], benches: Mapping[str, Bench] = BENCHES) -> str:
     """The page.
 
     Args:
         report: the result of `namepin.agent.bench.registry.run`.
-        notes: bench's name -> text printed below its figures.
+        benches: the benches, whose notes are printed below their figures.
     """
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     parts = [HEAD.format(machine=machine)]
     for name, result in report["benches"].items():
         goals = "; ".join(f"{goal['goal']} ({'met' if goal['met'] else 'MISSED'})" for goal in result["goals"])
         rows = [f"| {figure} | {value:.4g} |" for figure, value in result["figures"].items()]
-        note = (notes or {}).get(name, "")
+        note = textwrap.fill(benches[name].note, 100, break_on_hyphens=False) if name in benches else ""
         table = "\n".join(["| figure | value |", "| --- | --- |", *rows])
         about = textwrap.fill(f"{result['about']}. Goal: {goals}.", 100, break_on_hyphens=False)
         parts.append(f"## {name}\n{about}\n\n{table}\n" + (f"\n{note}\n" if note else ""))

@@ -7,7 +7,7 @@ import pytest
 
 from namepin.agent.bench.batch import write_posts
 from namepin.agent.bench.graph import bench as graph_bench
-from namepin.agent.bench.registry import BENCHES
+from namepin.agent.bench.registry import BENCHES, Bench
 from namepin.evals.bench.scoring import as_lines, bench, made_dataset, nested_loops
 from namepin.evals.scoring.evaluate import count_posts, total
 from namepin.evals.scoring.predictions import check
@@ -39,7 +39,7 @@ def test_bench_goal_with_worst_figure_is_missed(name: str) -> None:
         assert not goal.met({goal.figure: float("inf") if goal.relation == "<=" else 0.0})
 
 
-def test_bench_page_marks_missed_goals() -> None:
+def test_bench_page_marks_missed_goals_and_keeps_notes() -> None:
     from namepin.agent.bench.page import page
 
     goals = [{"goal": "a >= 2", "met": True}, {"goal": "b <= 1", "met": False}]
@@ -47,7 +47,7 @@ def test_bench_page_marks_missed_goals() -> None:
         "machine": {"cores": 2},
         "benches": {"x": {"about": "x", "figures": {"a": 3.0, "b": 1.5}, "goals": goals}},
     }
-    text = page(report, {"x": "A note."})
+    text = page(report, {"x": Bench("m", "x", (), note="A note.")})
     assert "a >= 2 (met); b <= 1 (MISSED)" in text and "| b | 1.5 |" in text and "A note." in text and "cores 2" in text
 
 
