@@ -18,6 +18,7 @@ from namepin.agent.tracing.runs import is_traced, run_config
 from namepin.graphs.batched_calls import MEMBER, Member, PostGroup
 from namepin.graphs.calls import Calls, LiveCalls
 from namepin.graphs.context import Context
+from namepin.graphs.policy import Policy
 from namepin.graphs.recording.recorder import Recorder
 from namepin.graphs.registry import GRAPHS, LOOKERS, ROLES_OF
 from namepin.graphs.run import failed_extraction, stream_post
@@ -123,13 +124,15 @@ class Namepin:
         )
         return (Notice(code=TOOL_MISSING, tool=unused[0], message=message),)
 
+    @cached_property
+    def _policy(self) -> Policy:
+        return policy(self.settings)
+
     def context(self, prepared: Ready) -> Context:
         """A fresh context for one post."""
         picture = prepared.picture
         media = Media(images={picture.ref.sha256: picture.image} if picture else {})
-        context = Context(
-            self.calls, media, policy(self.settings), self.settings.requested, prices=prices(self.settings)
-        )
+        context = Context(self.calls, media, self._policy, self.settings.requested, prices=prices(self.settings))
         if is_traced(self.settings.tracing):
             from namepin.agent.tracing.calls import TracedCalls
 
@@ -186,13 +189,21 @@ class Namepin:
         """
         self._refuse_fork()
         prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
+        async for event in self._events(prepared, recorder, heat, progress=True):
+            yield event
+
+    def _events(
+        self, prepared: Ready, recorder: Recorder | None, heat: dict[int, bytes] | None, *, progress: bool
+    ) -> AsyncIterator[StepEvent | Extraction]:
+        """`stream_post` of a prepared post. LangGraph takes twice the time where its steps' events are streamed."""
         given, ref, notices = prepared.post, prepared.image, (*prepared.notices, *self.unused)
         context = self.context(prepared)
         if recorder is not None:
             context = recorder.listen(context, given, ref, notices)
         config = self.config(prepared)
-        async for event in stream_post(self.graph, given, ref, context, notices=notices, config=config, heat=heat):
-            yield event
+        return stream_post(
+            self.graph, given, ref, context, notices=notices, config=config, heat=heat, progress=progress
+        )
 
     async def aextract(
         self,
@@ -206,7 +217,7 @@ class Namepin:
         self._refuse_fork()
         prepared = post if isinstance(post, Ready) else await asyncio.to_thread(self.ready, post, image)
         heat = {} if heat is None else heat
-        extraction = cast(Extraction, [event async for event in self.astream(prepared, heat=heat)][-1])
+        extraction = cast(Extraction, [event async for event in self._events(prepared, None, heat, progress=False)][-1])
         return self._result(extraction, prepared.given, min_score, heat)
 
     def extract(self, text: AnyPost | Ready, image: Picture | None = None, *, min_score: float = 0.0) -> Result:
@@ -352,5 +363,5 @@ class Namepin:
 
     def failed_extraction(self, post: Post, error: Exception) -> Extraction:
         """The result of a batch for a post that failed with `error`."""
-        fingerprint = Context(self.calls, policy=policy(self.settings)).fingerprint(self.graph.name)
+        fingerprint = Context(self.calls, policy=self._policy).fingerprint(self.graph.name)
         return failed_extraction(post, None, error, fingerprint)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, cast
 
 from namepin.graphs.calls import Calls
@@ -84,6 +85,9 @@ class Context:
 
     def fingerprint(self, graph: str) -> str:
         """Sha256 over everything that determines an `Extraction`: the graph and its version, the policy, every tool."""
-        return digest(
-            {"graph": graph, "policy": self.policy.model_dump(mode="json"), "tools": dict(self.calls.fingerprints)}
-        )
+        return _fingerprint(graph, self.policy, tuple(self.calls.fingerprints.items()))
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(graph: str, policy: Policy, tools: tuple[tuple[str, str], ...]) -> str:
+    return digest({"graph": graph, "policy": policy.model_dump(mode="json"), "tools": dict(tools)})
