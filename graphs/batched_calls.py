@@ -13,10 +13,12 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from typing import Any
 from weakref import WeakSet
 
@@ -29,17 +31,19 @@ from namepin.tools.redaction import without_credentials
 from namepin.tools.types import Frozen
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Waiting:
+    """A request whose answer is awaited in `loop`. Its answer is done early when nobody waits any longer."""
+
     request: Frozen
     media: Media
-    answer: "Future[Frozen]" = field(default_factory=Future)
+    loop: asyncio.AbstractEventLoop
+    answer: "asyncio.Future[Frozen]"
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    place: "Future[None]" = field(default_factory=Future)
-    """Done once the request is in the queue."""
 
 
 _Job = list[_Waiting]
+"""Requests of one call, all of one event loop."""
 _ORDER = {role: at for at, role in enumerate(ROLES)}
 _LEFT = len(_ORDER)
 
@@ -116,10 +120,11 @@ class _Line:
 
     Args:
         room: largest number of jobs in the queue; further jobs wait outside, in order.
+        let_in: called with each job that gets a place in the queue.
     """
 
-    def __init__(self, room: int) -> None:
-        self._room, self._closed = room, False
+    def __init__(self, room: int, let_in: Callable[[_Job], None]) -> None:
+        self._room, self._told, self._closed = room, let_in, False
         self._inside: deque[_Job] = deque()
         self._outside: deque[_Job] = deque()
         self._changed = threading.Condition()
@@ -131,11 +136,11 @@ class _Line:
             self._let_in()
 
     def take(self) -> _Job | None:
-        """The oldest job, without cancelled requests; None when the queue is closed and empty."""
+        """The oldest job, without requests that nobody waits for; None when the queue is closed and empty."""
         with self._changed:
             while True:
                 while self._inside:
-                    job = [one for one in self._inside.popleft() if not one.answer.cancelled()]
+                    job = _awaited(self._inside.popleft())
                     self._let_in()
                     if job:
                         return job
@@ -158,12 +163,15 @@ class _Line:
 
     def _let_in(self) -> None:
         while self._outside and len(self._inside) < self._room:
-            job = [one for one in self._outside.popleft() if one.place.set_running_or_notify_cancel()]
+            job = _awaited(self._outside.popleft())
             if job:
                 self._inside.append(job)
-                for waiting in job:
-                    waiting.place.set_result(None)
+                self._told(job)
                 self._changed.notify()
+
+
+def _awaited(job: _Job) -> _Job:
+    return [one for one in job if not one.answer.done()]
 
 
 _OPEN: "WeakSet[BatchedCalls]" = WeakSet()
@@ -203,7 +211,7 @@ class BatchedCalls:
     ) -> None:
         self.tools, self.grouped, self.timeout_s = dict(tools), grouped, timeout_s
         self._fingerprints = {name: tool.fingerprint for name, tool in self.tools.items()}
-        self._lines = {name: _Line(room) for name in self.tools}
+        self._lines = {name: _Line(room, partial(self._watch, name)) for name in self.tools}
         self._threads: list[threading.Thread] = []
         _OPEN.add(self)
         for name, tool in self.tools.items():
@@ -221,23 +229,33 @@ class BatchedCalls:
 
     async def call(self, tool: str, request: Frozen, media: Media) -> Frozen:
         """See `Calls.call`. A call that is cancelled while it is queued never reaches the tool."""
-        waiting = _Waiting(request, media)
-        answer, place = asyncio.wrap_future(waiting.answer), asyncio.wrap_future(waiting.place)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(request, media, loop, loop.create_future())
         self._enter(tool, waiting)
         try:
-            await place
-            done, _ = await asyncio.wait({answer}, timeout=self.timeout_s)
-        except asyncio.CancelledError:
-            waiting.answer.cancel()
-            raise
-        if not done:
-            answer.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody awaits it
-            waiting.answer.cancel()
-            raise ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s")
-        try:
-            return answer.result()
+            return await waiting.answer
         except transient_errors() as error:
             raise TransientFailure(tool, without_credentials(f"{type(error).__name__}: {error}")) from error
+
+    def _watch(self, tool: str, job: _Job) -> None:
+        """Let a job's requests fail when they have had a place in the queue for `timeout_s`."""
+
+        def late() -> None:
+            for one in _awaited(job):
+                one.answer.set_exception(ToolUnavailable(tool, f"no answer within {self.timeout_s:g} s"))
+
+        def begin() -> None:
+            timer, left = loop.call_later(self.timeout_s, late), count(len(job) - 1, -1)
+
+            def done(_: object) -> None:
+                if not next(left):
+                    timer.cancel()
+
+            for one in job:
+                one.answer.add_done_callback(done)
+
+        loop = job[0].loop
+        _soon(loop, begin)
 
     def close(self) -> None:
         """Let the threads end once all queued requests are done."""
@@ -267,24 +285,37 @@ class BatchedCalls:
 
 
 def _work(tool: AnyTool, line: _Line) -> None:
-    while taken := line.take():
-        batch = [one for one in taken if one.answer.set_running_or_notify_cancel()]
-        if batch:
-            _answer(tool, batch)
+    while job := line.take():
+        _answer(tool, job)
 
 
-def _answer(tool: AnyTool, batch: list[_Waiting]) -> None:
+def _answer(tool: AnyTool, batch: _Job) -> None:
+    answers: Sequence[Any]
     try:
-        results = _ask(tool, batch)
+        answers = _ask(tool, batch)
     except BaseException as error:
-        if len(batch) == 1:
-            batch[0].answer.set_exception(error)
+        if len(batch) > 1:
+            for one in batch:
+                _answer(tool, [one])
             return
-        for one in batch:
-            _answer(tool, [one])
-        return
-    for one, result in zip(batch, results, strict=True):
-        one.answer.set_result(result)
+        answers = [error]
+    _soon(batch[0].loop, partial(_give, batch, answers))
+
+
+def _give(batch: _Job, answers: Sequence[Any]) -> None:
+    for one, answer in zip(batch, answers, strict=True):
+        if one.answer.done():
+            continue
+        if isinstance(answer, BaseException):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Call from the thread of a loop, unless that has ended. One such call wakes the loop for a whole group."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
 
 
 def _ask(tool: AnyTool, batch: list[_Waiting]) -> list[Any]:
