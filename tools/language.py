@@ -41,23 +41,31 @@ def _telling() -> Mapping[str, frozenset[str]]:
     return {name: _lists()[name] - _lists()[ENGLISH] for name in sorted(names)}
 
 
+@cache
+def _telling_of_any() -> frozenset[str]:
+    return frozenset().union(*_telling().values())
+
+
 def not_english(text: str) -> str | None:
     """Why a text is probably not English, such as `Japanese writing` or `words of Spanish`; None where it may be."""
     plain = _SKIPPED.sub(" ", text[:_READ])
-    letters = [character for character in plain if character.isalpha()]
-    scripts = Counter(_script(character) for character in letters)
-    others = sum(count for script, count in scripts.items() if script != "Latin")
-    if others >= 2 and others >= _OTHER_SCRIPT * len(letters):
-        scripts.pop("Latin", None)
-        return f"{_writing(scripts)} writing"
+    if not plain.isascii():
+        letters = [character for character in plain if character.isalpha()]
+        scripts = Counter(_script(character) for character in letters)
+        others = sum(count for script, count in scripts.items() if script != "Latin")
+        if others >= 2 and others >= _OTHER_SCRIPT * len(letters):
+            scripts.pop("Latin", None)
+            return f"{_writing(scripts)} writing"
     words = list(_counted([word.replace("’", "'") for word in _WORD.findall(plain)]))
-    counts = {language: sum(word in telling for word in words) for language, telling in _telling().items()}
-    language = max(counts, key=lambda name: counts[name])
-    # Words of both languages, as "in" of Dutch, speak for neither.
-    own = _lists()[ENGLISH] - _lists()[language]
-    english = sum(word in own for word in words)
-    if counts[language] >= 2 and counts[language] > 1.5 * english:
-        return f"words of {language}"
+    told = [word for word in words if word in _telling_of_any()]
+    if len(told) >= 2:
+        counts = {language: sum(word in telling for word in told) for language, telling in _telling().items()}
+        language = max(counts, key=lambda name: counts[name])
+        # Words of both languages, as "in" of Dutch, speak for neither.
+        own = _lists()[ENGLISH] - _lists()[language]
+        english = sum(word in own for word in words)
+        if counts[language] >= 2 and counts[language] > 1.5 * english:
+            return f"words of {language}"
     if len(words) >= _MANY and not any(word in _lists()[ENGLISH] for word in words):
         return "no English function word"
     return None
