@@ -123,8 +123,9 @@ def bench_python(posts: int = 200, pictures: int = 20, rounds: int = 3) -> dict[
 def bench_picture(rounds: int = 5) -> dict[str, float]:
     """Core seconds of a warm post with a 1-megapixel picture, against the former way of looking at it.
 
-    The former way sought faces with Haar cascades (`namepin.evals.bench.haar_faces`) in every picture, and its OCR's
-    idle threads span. `first_to_warm`: the first post of a fresh process after `load`, against its second one.
+    The former way sought faces with Haar cascades (`namepin.evals.bench.haar_faces`) in every picture, and lines of
+    text at the size at which words are read; its OCR's idle threads span. `first_to_warm`: the first post of a fresh
+    process after `load`, against its second one.
     """
     from namepin.evals.bench.haar_faces import HaarFaces
 
@@ -226,7 +227,7 @@ class _Looking:
 
 
 def _spinning(reader: Any) -> Any:
-    """An OCR whose idle threads spin, as ONNX Runtime's do by default."""
+    """The former OCR: it seeks lines at full size, and its idle threads spin, as ONNX Runtime's do by default."""
     import onnxruntime
 
     class Spinning(type(reader)):  # type: ignore[misc]  # a base that is known when it runs
@@ -235,7 +236,7 @@ def _spinning(reader: Any) -> Any:
             options.intra_op_num_threads, options.inter_op_num_threads = self.config.threads, 1
             return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
-    return Spinning(reader.config)
+    return Spinning(reader.config.model_copy(update={"sought": reader.config.side}))
 
 
 def _tagger_config(settings: Settings) -> TaggerConfig:

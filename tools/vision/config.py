@@ -7,13 +7,15 @@ class OcrConfig(Frozen):
     """Settings of the OCR.
 
     Attributes:
-        side: the largest long side, in pixels, at which text is sought; time and memory grow with its square.
+        side: the largest long side, in pixels, at which words are read.
+        sought: the largest long side at which lines of text are sought; time and memory grow with its square.
         enlarged: pictures with a shorter long side are enlarged to it, at most twice.
         confidence: a line read with less is left out.
         threads: cores that one picture may use.
     """
 
     side: int = 1024
+    sought: int = 640
     enlarged: int = 640
     confidence: float = 0.6
     threads: int = 2

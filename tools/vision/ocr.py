@@ -27,6 +27,9 @@ Span = tuple[float, float]
 _END_MARGIN = 0.1
 """Line heights that a line is widened by at either end: the detector's box cuts slanted and round letters."""
 
+_AT_ONCE = max(1, os.cpu_count() or 1)
+"""Number of pictures that are read at a time; further ones wait, since each takes up to 200 MB."""
+
 _MODELS = {"Det": "PP-OCRv6_det_small.onnx", "Rec": "PP-OCRv6_rec_small.onnx"}
 
 
@@ -76,8 +79,10 @@ class TextReader:
                 )
         logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
         self._engine: Any = rapidocr.RapidOCR(params=self._parameters())
+        self._loading = threading.Lock()
         self._loaded = False
-        self._lock = threading.Lock()  # the engine keeps options between calls
+        # The engine keeps nothing but options between calls, and no call gives any.
+        self._turns = threading.Semaphore(_AT_ONCE)
 
     def _parameters(self) -> dict[str, Any]:
         """Model paths are given, so that RapidOCR does not look for, and then download, its own choice."""
@@ -91,13 +96,15 @@ class TextReader:
             "Global.max_side_len": 2 * self.config.side,
             # The default enlarges the short side to 736, which makes a panorama tens of megapixels.
             "Det.limit_type": "max",
-            "Det.limit_side_len": self.config.side,
+            "Det.limit_side_len": self.config.sought,
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
 
     def _load(self) -> None:
-        """Load the models, in sessions of our own: RapidOCR's settings do not reach their threads."""
+        """Load the models once, in sessions of our own: RapidOCR's settings do not reach their threads."""
+        if self._loaded:
+            return
         for step, part in ((self._engine._load_det_model(), "Det"), (self._engine._load_rec_model(), "Rec")):
             step.session.session = self._session(self._files[part])
         self._loaded = True
@@ -131,9 +138,9 @@ class TextReader:
         small, scale = resize(image, side, enlarge=2.0)
         if min(small.shape[:2]) < 8:
             return ()
-        with self._lock:
-            if not self._loaded:
-                self._load()
+        with self._loading:
+            self._load()
+        with self._turns:
             answer = self._engine(np.ascontiguousarray(small[..., ::-1]))
         if getattr(answer, "boxes", None) is None or not answer.txts:
             return ()

@@ -4,10 +4,10 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from cachetools import LRUCache
 from PIL import Image
 
 from namepin.tools.base import digest
+from namepin.tools.caching.lru import LruCache
 from namepin.tools.media import Media
 from namepin.tools.types import ImageRef
 from namepin.tools.vision.config import SceneConfig
@@ -23,13 +23,17 @@ class Scene:
     lines: tuple[Line, ...]
 
 
+_LOCKS = 64
+"""Two calls about one picture take the same of these locks; calls about two pictures, as good as never."""
+
+
 class SceneReader:
-    """Reads a scene and remembers it by the picture's sha256. Safe to call from several threads."""
+    """Reads a scene and remembers it by the picture's sha256. Threads read several pictures at a time."""
 
     def __init__(self, config: SceneConfig) -> None:
         self.config = config
-        self._scenes: LRUCache[str, tuple[tuple[Person, ...] | None, tuple[Line, ...] | None]] = LRUCache(config.keep)
-        self._lock = threading.Lock()
+        self._scenes: LruCache[str, tuple[tuple[Person, ...] | None, tuple[Line, ...] | None]] = LruCache(config.keep)
+        self._locks = tuple(threading.Lock() for _ in range(_LOCKS))
 
     @cached_property
     def _reader(self) -> TextReader:
@@ -46,10 +50,9 @@ class SceneReader:
 
     def warm(self) -> None:
         """Load all models, which the first picture would otherwise wait for."""
-        with self._lock:
-            blank = Image.new("RGB", (64, 64), "white")
-            self._finder.find(blank)
-            self._reader.warm()
+        blank = Image.new("RGB", (64, 64), "white")
+        self._finder.find(blank)
+        self._reader.warm()
 
     def read(self, ref: ImageRef, media: Media, *, faces: bool = True, words: bool = True) -> Scene:
         """The scene of the picture `ref`, whose pixels are in `media`.
@@ -60,13 +63,13 @@ class SceneReader:
             faces: whether its people are needed; the result may lack them otherwise.
             words: whether its lines of text are needed; the result may lack them otherwise.
         """
-        with self._lock:  # also keeps two calls about one picture from doing the work twice
-            people, lines = self._scenes.get(ref.sha256, (None, None))
+        with self._locks[int(ref.sha256[:8], 16) % _LOCKS]:  # so that no picture is read twice
+            people, lines = self._scenes.get(ref.sha256) or (None, None)
             if faces and people is None:
                 people = self._finder.find(media.images[ref.sha256])
             if words and lines is None:
                 lines = self._reader.read(media.images[ref.sha256])
-            self._scenes[ref.sha256] = people, lines
+            self._scenes.put(ref.sha256, (people, lines))
             return Scene(people or (), lines or ())
 
 

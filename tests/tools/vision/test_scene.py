@@ -1,5 +1,7 @@
 """A scene's parts are sought only when somebody needs them, and once per picture."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -52,6 +54,24 @@ def test_scene_reader_seeks_each_part_once_and_only_on_request(reader: tuple[Sce
     ):
         scene = made.read(REF, media(), faces=asked[0], words=asked[1])
         assert (faces.sought, words.sought) == sought and scene.people == scene.lines == ()
+
+
+def test_scene_reader_reads_two_pictures_at_a_time_but_one_picture_once(
+    reader: tuple[SceneReader, Seeker, Seeker],
+) -> None:
+    made, _, words = reader
+    meeting, find = threading.Barrier(2, timeout=60), words.find
+
+    def read_together(image: Image.Image) -> tuple[Any, ...]:
+        meeting.wait()
+        return find(image)
+
+    words.read = read_together  # type: ignore[method-assign]
+    other = REF.model_copy(update={"sha256": "b" * 64})
+    both = Media(images={ref.sha256: Image.new("RGB", (40, 30)) for ref in (REF, other)})
+    with ThreadPoolExecutor(4) as pool:
+        scenes = list(pool.map(lambda ref: made.read(ref, both, faces=False), [REF, other, REF, other]))
+    assert words.sought == 2 and len(scenes) == 4
 
 
 @pytest.mark.parametrize(
