@@ -8,6 +8,7 @@ The recursions work on probabilities rescaled at each step, not on logarithms: o
 leaves room for potentials that differ by about 700 within one word, far beyond what a trained net emits.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -84,9 +85,10 @@ class CRF(nn.Module):
         with torch.no_grad():
             start, transitions, end = self.potentials()
             arriving = transitions.t().contiguous()
+            best_arrivals = _bio_arrivals(arriving) if self._is_bio() else _arrivals(arriving)
             scores = [start + emissions[:, 0]]
             for t in range(1, emissions.shape[1]):
-                best = (scores[-1].unsqueeze(1) + arriving).amax(2) + emissions[:, t]
+                best = best_arrivals(scores[-1]) + emissions[:, t]
                 scores.append(torch.where(mask[:, t : t + 1], best, scores[-1]))
             # Only the winning path is traced back, so no back-pointers are stored on the way.
             tags = [(scores[-1] + end).argmax(1)]
@@ -97,11 +99,39 @@ class CRF(nn.Module):
         lengths = mask.sum(1).tolist()
         return [path[:length] for path, length in zip(paths, lengths, strict=True)]
 
+    def _is_bio(self) -> bool:
+        """Whether the legal moves are those of BIO tags."""
+        return self.legal is not None and bool(torch.equal(self.legal.cpu(), bio_legal_moves(self.num_tags // 2)))
+
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Probability of each tag at each word: `(B, L, T)`, zero where the mask is false. No gradient."""
         with torch.no_grad():
             chain = _Chain(emissions, *self.potentials(), mask)
             return (chain.marginals(chain.backward()) * mask.unsqueeze(2)).to(emissions.dtype)
+
+
+def _arrivals(arriving: Tensor) -> Callable[[Tensor], Tensor]:
+    """The best score `(B, T)` of arriving at each tag, from the scores `(B, T)` of the tags before.
+
+    Args:
+        arriving: `(T, T)` transition potentials (to, from).
+    """
+    return lambda scores: (scores.unsqueeze(1) + arriving).amax(2)
+
+
+def _bio_arrivals(arriving: Tensor) -> Callable[[Tensor], Tensor]:
+    """As `_arrivals`, in half the time: an inside tag is reached from itself and from its beginning tag alone."""
+    outside = torch.cat([arriving[:1], arriving[1::2]])
+    stay, enter = arriving.diagonal()[2::2], arriving.diagonal(-1)[1::2]
+
+    def best(scores: Tensor) -> Tensor:
+        result = torch.empty_like(scores)
+        free = (scores.unsqueeze(1) + outside).amax(2)
+        result[:, 0], result[:, 1::2] = free[:, 0], free[:, 1:]
+        result[:, 2::2] = torch.maximum(scores[:, 1::2] + enter, scores[:, 2::2] + stay)
+        return result
+
+    return best
 
 
 class _Chain:

@@ -60,11 +60,18 @@ class CharNet(nn.Module):
         self.convolution = nn.Conv1d(width, out, kernel_size=3, padding=1)
 
     def forward(self, chars: Tensor) -> Tensor:
-        """See the class."""
+        """See the class. Outside training, each different word is read once."""
         rows, words, letters = chars.shape
-        embedded = self.embedding(chars.reshape(rows * words, letters)).transpose(1, 2)
-        maxima: Tensor = self.convolution(embedded).relu().amax(2)
-        return maxima.reshape(rows, words, -1)
+        flat = chars.reshape(rows * words, letters)
+        if self.training:
+            return self._read(flat).reshape(rows, words, -1)
+        different, which = flat.unique(dim=0, return_inverse=True)
+        return self._read(different)[which].reshape(rows, words, -1)
+
+    def _read(self, words: Tensor) -> Tensor:
+        """`(N, K)` -> `(N, out)`."""
+        maxima: Tensor = self.convolution(self.embedding(words).transpose(1, 2)).relu().amax(2)
+        return maxima
 
 
 class TaggingPath(nn.Module):

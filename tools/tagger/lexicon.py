@@ -79,7 +79,16 @@ def _matching(table: Table, coarse: str, text: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def _votes_of(table: Table, coarse: str, text: str) -> tuple[int, ...]:
+    if text.isascii():  # the same result in half the time
+        text, patterns = text.lower(), _lower_case_patterns()[table, coarse]
+        return tuple(i for i, pattern in enumerate(patterns) if pattern.search(text))
     return tuple(i for i, (pattern, _) in enumerate(_rules()[table, coarse]) if pattern.search(text))
+
+
+@lru_cache(maxsize=1)
+def _lower_case_patterns() -> Mapping[tuple[str, str], list[re.Pattern[str]]]:
+    """The patterns of `_rules`, which are written in lower case, for text in lower case."""
+    return {key: [re.compile(pattern.pattern) for pattern, _ in rules] for key, rules in _rules().items()}
 
 
 def word_types(table: Table, coarse: str, text: str) -> Votes:

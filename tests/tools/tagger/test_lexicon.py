@@ -6,6 +6,8 @@ from namepin.tools.labels import COARSE4, FINE51, FINE_TO_COARSE4
 from namepin.tools.tagger.lexicon import (
     DATA,
     TextWeights,
+    _lower_case_patterns,
+    _rules,
     _votes_of,
     blend,
     known_names,
@@ -138,3 +140,12 @@ def test_word_types_do_not_cache_long_contexts():
         word_types("context", "PER", f"{number} sang")
     assert _votes_of.cache_info().currsize == 20
     assert _votes_of.cache_info().maxsize <= 2**14, "with 300 characters each a few megabytes"
+
+
+def test_lower_case_patterns_match_what_patterns_match_in_any_case():
+    """Patterns hold no capital letters but those of escapes, so lower case on both sides loses nothing."""
+    for key, rules in _rules().items():
+        for (pattern, _), lower in zip(rules, _lower_case_patterns()[key], strict=True):
+            assert not re.search("[A-Z]", re.sub(r"\\.", "", pattern.pattern))
+            for text in ("The NBA Finals at Wembley Stadium", "happy birthday to the Mayor of LONDON, a Rapper"):
+                assert bool(pattern.search(text)) == bool(lower.search(text.lower()))
