@@ -141,6 +141,7 @@ class DualTaggerNet(nn.Module):
         embedded = encoder.get_input_embeddings()(batch.piece_ids)
         for i, table in enumerate(self.shapes):
             embedded = embedded + table(batch.piece_shapes[:, :, i])
+        embedded = embedded.to(next(encoder.parameters()).dtype)  # which may be lower than the shapes'
         hidden: Tensor = encoder(inputs_embeds=embedded, attention_mask=batch.piece_mask.long()).last_hidden_state
         index = batch.word_pieces.unsqueeze(2).expand(-1, -1, hidden.shape[2])
         words = hidden.gather(1, index).float()

@@ -1,4 +1,4 @@
-"""Linear layers that compute in bfloat16 or 8-bit integers on a CPU. Everything between them stays float32.
+"""Nets that compute in bfloat16 or, between float32, in 8-bit integers on a CPU.
 
 A matrix product is most of an encoder's time. Processors with matrix tiles (AMX) or dot-product instructions (VNNI)
 multiply these formats several times faster than float32; other processors are slower with them.
@@ -10,26 +10,6 @@ import torch
 from torch import Tensor, nn
 
 Precision = Literal["float32", "bfloat16", "int8"]
-
-
-class Bfloat16Linear(nn.Module):
-    """A linear layer whose product is rounded to bfloat16; input and output are float32.
-
-    Args:
-        linear: the float32 layer; it is not changed.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.register_buffer("weight", linear.weight.detach().bfloat16())
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().bfloat16())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(..., in)` -> `(..., out)`."""
-        return nn.functional.linear(x.bfloat16(), self.weight, self.bias).float()
 
 
 class Int8Linear(nn.Module):
@@ -65,15 +45,15 @@ class Int8Linear(nn.Module):
 
 
 def lower_precision(net: nn.Module, precision: Precision) -> None:
-    """Replace every linear layer of `net`, in place."""
-    if precision == "float32":
-        return
-    layer = Bfloat16Linear if precision == "bfloat16" else Int8Linear
-    for name, child in net.named_children():
-        if isinstance(child, nn.Linear):
-            setattr(net, name, layer(child))
-        else:
-            lower_precision(child, precision)
+    """Let `net` compute in a format, in place: all of it in bfloat16, or its linear layers in 8-bit integers."""
+    if precision == "bfloat16":
+        net.bfloat16()
+    elif precision == "int8":
+        for name, child in net.named_children():
+            if isinstance(child, nn.Linear):
+                setattr(net, name, Int8Linear(child))
+            else:
+                lower_precision(child, precision)
 
 
 def native_precision() -> Precision:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,15 @@ _PROBE = (
     "RT @ NASA : Eileen Collins , the first woman to command a Space Shuttle , met Angelina Jolie in Rotterdam at the "
     "Harbour Jazz Festival # jazz http://t.co/x So proud of the Chicago Bulls and Taylor Swift tonight !"
 )
+_FORMATS: Mapping[Precision, str] = {"bfloat16": "bfloat16-2", "int8": "int8"}
+"""Names of the number formats in fingerprints: raise the number when results in a format change."""
+
+_LARGER = 4
+"""How many times larger the encoder's batches are in a lower precision, whose products take less time per call."""
+
+_DECODED = 32
+"""Largest number of posts that a CRF decodes at a time, so that a step's scores stay in the processor's cache."""
+
 _CLOSE = 0.05
 """Largest relative error of the self-test's logits."""
 
@@ -160,7 +169,7 @@ class DualTagger:
         """
         decides = self.config.model_dump(mode="json", exclude={"adapter", "batch_size", "device", "precision"})
         if self.precision != "float32":
-            decides["precision"] = self.precision
+            decides["precision"] = _FORMATS[self.precision]
         # Newer settings count only if they are used, so that older recordings stay valid.
         later = {"input": {"fine_hints"}} if not self.spec.input.fine_hints else {}
         spec = self.spec.model_dump(mode="json", exclude={"encoder": True, **later})
@@ -226,7 +235,8 @@ class DualTagger:
         """Run the net over all rows, in batches of similar length, and add each word's logits to its post."""
         order = sorted(((post, row) for post in posts for row in post.rows), key=lambda pair: -len(pair[1].piece_ids))
         pad = self.builder.tokenizer.pad_token_id or 0
-        for part in _batches(order, self.config.batch_size):
+        size = self.config.batch_size * (1 if self.precision == "float32" else _LARGER)
+        for part in _batches(order, size):
             logits = self.net(collate([row for _, row in part], pad).to(self.config.device))
             for b, (post, row) in enumerate(part):
                 first, last = row.keep if len(post.rows) > 1 else (0, len(post.coarse))
@@ -368,10 +378,10 @@ def _decode(crf: CRF, logits: Sequence[Tensor]) -> list[list[int]]:
 
 
 def _alike(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Groups of `order` (sorted by length) whose longest member is at most twice the shortest plus 16."""
+    """Groups of at most `_DECODED` of `order` (sorted by length), the longest at most twice the shortest plus 16."""
     group: list[int] = []
     for i in order:
-        if group and lengths[i] > 2 * lengths[group[0]] + 16:
+        if group and (len(group) == _DECODED or lengths[i] > 2 * lengths[group[0]] + 16):
             yield group
             group = []
         group.append(i)
