@@ -79,6 +79,7 @@ class Ablation(BaseModel):
         gate: also show accuracy by entropy.
         of: other tables, whose rows come first; a run that is in several tables is listed once.
         rows: its own rows.
+        theirs: systems of others, whose published figures stand below the rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +91,7 @@ class Ablation(BaseModel):
     gate: bool = False
     of: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
+    theirs: tuple[str, ...] = ()
 
 
 class Ablations(BaseModel):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from namepin.agent.workflows.ablate import RowResult
     from namepin.evals.ablations import Ablation, Cell
+    from namepin.evals.report.paper_figures import PublishedRow
     from namepin.evals.scoring.entropy_bins import GateReport
 
 
@@ -60,6 +61,7 @@ def ablate(
         load_settings(profile, assignments=set_ or ())  # reports errors before anything is loaded
     data = load_dataset(dataset.value, root, split)
     from namepin.agent.workflows.ablate import Bench, write_json
+    from namepin.evals.report.paper_figures import of_systems
 
     bench = Bench(data, root, profile, save, set=set_ or (), allow_overlap=allow_overlap)
     for line in dict.fromkeys(overlap.warning for overlap in bench.overlaps(ablation)):
@@ -68,18 +70,27 @@ def ablate(
     with count_progress("posts", bench.posts_to_run(ablation), Console(stderr=True)) as done:
         bench.done = lambda _: done()
         results = list(bench.run(ablation))
-    _show(ablation, data.title, results, console)
+    theirs = of_systems(ablation.theirs, data.name)
+    _show(ablation, data.title, results, theirs, console)
     if json:
         write_json(json, ablation, data, results)
     if html:
-        _write_html(html, ablation, data.title, results)
+        _write_html(html, ablation, data.title, results, theirs)
     return Exit.DONE
 
 
-def _show(ablation: "Ablation", title: str, results: "Sequence[RowResult]", console: "Console") -> None:
+def _show(
+    ablation: "Ablation",
+    title: str,
+    results: "Sequence[RowResult]",
+    theirs: "Sequence[PublishedRow]",
+    console: "Console",
+) -> None:
     """The table of all rows, then notes, then the commands that would fill the rows that did not run."""
     console.print(f"{ablation.source}: {ablation.title}\n{title}")
-    console.print(_table(ablation, results))
+    console.print(_table(ablation, results, theirs))
+    for row in theirs:
+        console.print(f"{row.system}, theirs: {row.source}; {row.note}", soft_wrap=True)
     for result in results:
         if result.gate:
             console.print(result.name)
@@ -131,10 +142,25 @@ def _lines(ablation: "Ablation", result: "RowResult") -> "Iterator[tuple[str, ..
         yield first, "-", "-", "not run", "-", "-", "-", result.release
 
 
-def _write_html(file: Path, ablation: "Ablation", title: str, results: "Sequence[RowResult]") -> None:
+def _their_lines(ablation: "Ablation", row: "PublishedRow") -> "Iterator[tuple[str, ...]]":
+    """The lines of another system, one per column that it reports."""
+    figures = [(column.removesuffix(".f1").replace(".", " "), row.figure(column)) for column in ablation.columns]
+    printed = [(name, f"{100 * value:.2f}") for name, value in figures if value is not None] or [("-", "-")]
+    for at, (name, value) in enumerate(printed):
+        yield "" if at else f"{row.system}, theirs", name, value, "-", "-", "-", "-", row.release
+
+
+def _write_html(
+    file: Path,
+    ablation: "Ablation",
+    title: str,
+    results: "Sequence[RowResult]",
+    theirs: "Sequence[PublishedRow]",
+) -> None:
     from namepin.evals.sweep_html import write_table
 
     rows = [list(line) for result in results for line in _lines(ablation, result)]
+    rows += [list(line) for row in theirs for line in _their_lines(ablation, row)]
     gates = {r.name: r.gate for r in results if r.gate}
     write_table(file, f"{ablation.source}: {ablation.title}. {title}", HEAD, rows, gates)
 
@@ -163,7 +189,7 @@ def _list(console: "Console") -> None:
             console.print(line.rstrip(), soft_wrap=True)
 
 
-def _table(ablation: "Ablation", results: "Sequence[RowResult]") -> object:
+def _table(ablation: "Ablation", results: "Sequence[RowResult]", theirs: "Sequence[PublishedRow]") -> object:
     from rich.table import Table
 
     table = Table(
@@ -175,6 +201,9 @@ def _table(ablation: "Ablation", results: "Sequence[RowResult]") -> object:
         column.justify = "right"
     for result in results:
         for line in _lines(ablation, result):
+            table.add_row(*line)
+    for row in theirs:
+        for line in _their_lines(ablation, row):
             table.add_row(*line)
     return table
 

@@ -17,7 +17,7 @@ from namepin.evals.ablations import Ablation, Cell, Row, ablations, cell
 from namepin.evals.datasets.gold import Dataset
 from namepin.evals.overlap import Overlap
 from namepin.evals.report.full import full_report
-from namepin.evals.report.paper_figures import published_row
+from namepin.evals.report.paper_figures import of_systems, published_row
 from namepin.evals.run import knowledge_folder, recorded_knowledge
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import Predictions, read_predictions
@@ -250,15 +250,20 @@ def training_seeds(row: Row) -> list[int]:
 
 
 def _training_commands(assignments: Sequence[str]) -> Iterator[str]:
+    return (ablations().train[path] for path in _unmade(assignments))
+
+
+def _unmade(assignments: Sequence[str]) -> Iterator[str]:
     train = ablations().train
     for path in dict.fromkeys(assignment.partition("=")[2] for assignment in assignments):
         if path in train and not Path(path).exists():
-            yield train[path]
+            yield path
 
 
 def _missing_weights(assignments: Sequence[str]) -> Iterator[str]:
-    for made_by in _training_commands(assignments):
-        yield f"weights that must be trained: {made_by}"
+    for path in _unmade(assignments):
+        kind = "a file that must be made" if path.endswith(".jsonl") else "weights that must be trained"
+        yield f"{kind}: {ablations().train[path]}"
 
 
 def _files(settings: Settings) -> Iterator[str]:
@@ -334,10 +339,12 @@ def _device(config: BaseModel) -> str | None:
 
 
 def write_json(path: Path, ablation: Ablation, dataset: Dataset, results: Sequence[RowResult]) -> None:
-    """The table as JSON, with fractions; `cells` is empty for a row that could not run."""
+    """The table as JSON, with fractions; `cells` is empty for a row that could not run. `theirs` is in percent."""
     head = {"name": ablation.name, "source": ablation.source, "title": ablation.title, "dataset": dataset.title}
     rows = [
         result.model_dump(mode="json") | {"difference": {c: result.difference(c) for c in ablation.columns}}
         for result in results
     ]
-    path.write_text(dump_json({**head, "sha256": dataset.sha256, "rows": rows}, indent=1) + "\n", "utf-8")
+    theirs = [row.model_dump(mode="json") for row in of_systems(ablation.theirs, dataset.name)]
+    table = {**head, "sha256": dataset.sha256, "rows": rows} | ({"theirs": theirs} if theirs else {})
+    path.write_text(dump_json(table, indent=1) + "\n", "utf-8")

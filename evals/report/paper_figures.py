@@ -1,6 +1,7 @@
 """Published numbers beside ours, each with the reasons why the two cannot be compared."""
 
 import tomllib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -68,6 +69,11 @@ def published_figures() -> tuple[PublishedRow, ...]:
 def beside(report: FullReport) -> list[PublishedRow]:
     """The main rows on the report's data set."""
     return [row for row in published_figures() if row.dataset == report.dataset and row.main]
+
+
+def of_systems(names: Sequence[str], dataset: str) -> list[PublishedRow]:
+    """The rows of these systems on a data set, in the order of the names."""
+    return [row for name in names for row in published_figures() if (row.system, row.dataset) == (name, dataset)]
 
 
 def published_row(source: str, name: str, dataset: str) -> PublishedRow | None:

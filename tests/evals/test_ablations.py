@@ -27,6 +27,7 @@ from namepin.tools.errors import NamepinError
 from support import sweep_tools
 from support.eval_samples import write_rows
 from support.paths import ROOT
+from support.tiny_world import write_world
 
 MAKEFILE = ROOT / "Makefile"
 ROWS = [(a, row.on(name)) for a in ablations().ablation for row in a.rows for name in row.datasets or a.datasets]
@@ -305,3 +306,20 @@ def test_table_sets_the_papers_figures_beside_ours(tmp_path: Path, monkeypatch: 
     assert other["before"][0].startswith("namepin finetune tagger --config gem")
     assert "these commands fill it:" in result.stdout and other["before"][0] in result.stdout
     assert other["command"] in result.stdout and "87.82" in result.stdout and "+11.58" in result.stdout
+
+
+def test_ablate_lists_published_systems_below_the_rows_as_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no weights of this checkout
+    root, file, page = write_world(tmp_path / "world"), tmp_path / "table.json", tmp_path / "table.html"
+    ran = run("mllm", "--dataset", "gmner", "--root", root, "--json", file, "--html", page)
+    table = json.loads(file.read_text("utf-8"))
+    assert [row["name"] for row in table["rows"]] == ["zero-shot", "few-shot", "SFT", "SFT + GRPO", "gate-mixed"]
+    theirs = {row["system"]: row["f1"] for row in table["theirs"]}
+    assert list(theirs) == ["MCR (2026)", "E2E-GMNER (2026)", "UnCo (2025)", "MAKAR (2025)", "GPT-4o, 3-shot"]
+    assert theirs["MCR (2026)"] == {"gmner": 73.4, "mner": 82.8} and theirs["UnCo (2025)"] == {}
+    assert all(row["source"] and row["note"] for row in table["theirs"]), "where it stands, or that it was not found"
+    assert "E2E-GMNER (2026), theirs: ACL 2026 Findings" in ran.stdout
+    assert "a file that must be made: python -m namepin.evals.shots" in ran.stdout
+    assert "MCR (2026), theirs" in page.read_text("utf-8") and "73.40" in page.read_text("utf-8")

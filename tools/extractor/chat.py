@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from PIL import Image
 
 from namepin.tools.errors import ToolUnavailable
 from namepin.tools.extractor.answer import Answer, answer_schema, read_answer
@@ -12,9 +13,10 @@ from namepin.tools.extractor.frames import BoxFrame
 from namepin.tools.extractor.prompt import EXTRACTOR_DIGEST, REPAIR, SYSTEM, WRAPPED, extract_question
 from namepin.tools.extractor.result import extracted, long_post
 from namepin.tools.extractor.scores import item_scores
+from namepin.tools.extractor.shots import Shots
 from namepin.tools.interfaces import Extracted, ExtractRequest
 from namepin.tools.labels import SCHEMES
-from namepin.tools.llm.box_frames import resize_for_model, shown_size
+from namepin.tools.llm.box_frames import Size, resize_for_model, shown_size
 from namepin.tools.llm.cached_tool import CachedChatTool, Unusable, ask_with_repair, total_tokens
 from namepin.tools.llm.client import Ask, Reply
 from namepin.tools.llm.content import data_url, picture_and_text
@@ -37,7 +39,8 @@ class ChatExtractor(CachedChatTool[ExtractRequest, Extracted]):
     def __init__(self, config: ChatExtractorConfig) -> None:
         super().__init__(config, Extracted)
         self.config = config
-        self._settings |= {"frame": config.counts, "factor": config.multiple}
+        self._shots = Shots(config.shots, config.scheme)
+        self._settings |= {"frame": config.counts, "factor": config.multiple, **self._shots.settings}
 
     def run(self, requests: Sequence[ExtractRequest], media: Media) -> list[Extracted]:
         """Mentions and places of every post; equal posts are asked about once.
@@ -74,23 +77,33 @@ class ChatExtractor(CachedChatTool[ExtractRequest, Extracted]):
 
     def frame(self, request: ExtractRequest) -> BoxFrame | None:
         """How the model counts in the request's picture; None without a picture."""
-        if request.image is None:
-            return None
-        config, size = self.config, (request.image.width, request.image.height)
+        return self._frame((request.image.width, request.image.height)) if request.image else None
+
+    def _frame(self, size: Size) -> BoxFrame:
+        config = self.config
         shown_at = shown_size(size, config.multiple, config.min_pixels, config.max_pixels)
         return BoxFrame(config.counts, shown_at, size)
 
     def prompt(self, request: ExtractRequest, media: Media) -> list[BaseMessage]:
-        """The conversation about a request."""
+        """The conversation about a request: the shots as earlier turns, then the question."""
+        turns: list[BaseMessage] = [SystemMessage(SYSTEM)]
+        wrapped = self.config.guide == "json_schema"
+        for shot in self._shots.before(request.text):
+            frame = self._frame(shot.picture.size) if shot.picture else None
+            turns.append(self._question(shot.text, frame, shot.picture))
+            turns.append(AIMessage(shot.answer(frame, wrapped=wrapped)))
+        shown = picture(request.image, media) if request.image else None
+        return [*turns, self._question(request.text, self.frame(request), shown)]
+
+    def _question(self, text: str, frame: BoxFrame | None, pixels: Image.Image | None) -> HumanMessage:
         config = self.config
-        asked = extract_question(request.text[: config.max_post], config.scheme, self.frame(request))
+        asked = extract_question(text[: config.max_post], config.scheme, frame)
         if config.guide == "json_schema":
             asked = f"{asked}\n{WRAPPED}"
-        if request.image is None:
-            return [SystemMessage(SYSTEM), HumanMessage(asked)]
-        pixels = picture(request.image, media)
+        if pixels is None:
+            return HumanMessage(asked)
         shown = resize_for_model(pixels, config.multiple, config.min_pixels, config.max_pixels)
-        return [SystemMessage(SYSTEM), HumanMessage(picture_and_text(data_url(shown, max(shown.size)), asked))]
+        return HumanMessage(picture_and_text(data_url(shown, max(shown.size)), asked))
 
 
 def constrain_list(guide: ListGuide, types: Sequence[str]) -> Mapping[str, Any]:

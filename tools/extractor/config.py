@@ -1,5 +1,6 @@
 """Settings of the extractor's backends."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -27,6 +28,8 @@ class ChatExtractorConfig(BoxChatConfig):
     """Ask for log-probabilities, and score types and places by them. The scores are not calibrated."""
     max_entities: Annotated[int, Field(ge=1, le=500)] = 100
     """Largest number of items of an answer that are read."""
+    shots: Path | None = None
+    """A file of annotated posts to show before the question (`python -m namepin.evals.shots`); None for none."""
 
 
 class LocalExtractorConfig(Placement):
@@ -46,6 +49,8 @@ class LocalExtractorConfig(Placement):
     max_post: Annotated[int, Field(ge=100)] = 2000
     """Largest number of characters of the post in the prompt; the rest is cut."""
     max_entities: Annotated[int, Field(ge=1, le=500)] = 100
+    shots: Path | None = None
+    """A file of annotated posts to show before the question (`python -m namepin.evals.shots`); None for none."""
 
 
 class RecordedExtractorConfig(Frozen):

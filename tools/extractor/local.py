@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from PIL import Image
 
 from namepin.tools.base import fingerprint
 from namepin.tools.errors import NamepinError, ToolUnavailable
@@ -14,6 +15,7 @@ from namepin.tools.extractor.config import LocalExtractorConfig
 from namepin.tools.extractor.frames import BoxFrame
 from namepin.tools.extractor.prompt import EXTRACTOR_DIGEST, REPAIR, SYSTEM, extract_question
 from namepin.tools.extractor.result import extracted, long_post
+from namepin.tools.extractor.shots import Shots
 from namepin.tools.interfaces import Extracted, ExtractRequest
 from namepin.tools.llm.box_frames import Frame, resize_for_model
 from namepin.tools.loading.adapters import Base, load_adapter_onto
@@ -49,6 +51,7 @@ class LocalExtractor:
             sha256 += self._adapt(Path(config.adapter), sha256)
         vocabulary = self.processor.tokenizer.get_vocab()
         self._identity = identity(sha256, self.net, vocabulary, self.processor.chat_template, self.factor, self.unit)
+        self._shots = Shots(config.shots, config.scheme)
         self._lock = threading.Lock()
 
     def _adapt(self, folder: Path, sha256: str) -> str:
@@ -60,7 +63,8 @@ class LocalExtractor:
     @property
     def fingerprint(self) -> str:
         """Covers weights, adapter, precision, prompt and settings; not where the weights lie."""
-        settings = self.config.model_dump(mode="json", exclude={"weights", "revision", "adapter", "device"})
+        settings = self.config.model_dump(mode="json", exclude={"weights", "revision", "adapter", "device", "shots"})
+        settings |= self._shots.settings
         return fingerprint(self.name, self.version, settings, weights=self._identity, prompt=EXTRACTOR_DIGEST)
 
     def run(self, requests: Sequence[ExtractRequest], media: Media) -> list[Extracted]:
@@ -73,14 +77,13 @@ class LocalExtractor:
         return [self._extract(request, media) for request in requests]
 
     def _extract(self, request: ExtractRequest, media: Media) -> Extracted:
-        config, shown, frame = self.config, None, None
-        if request.image is not None:
-            upright = picture(request.image, media)
-            shown = resize_for_model(upright, self.factor, config.min_pixels, config.max_pixels)
-            frame = BoxFrame(self.unit, shown.size, upright.size)
-        asked = extract_question(request.text[: config.max_post], config.scheme, frame)
-        content: list[dict[str, Any]] = [{"type": "image", "image": shown}] if shown is not None else []
-        messages = [_message("system", [_text(SYSTEM)]), _message("user", [*content, _text(asked)])]
+        config = self.config
+        messages = [_message("system", [_text(SYSTEM)])]
+        for shot in self._shots.before(request.text):
+            question, frame = self._question(shot.text, shot.picture)
+            messages += [question, _message("assistant", [_text(shot.answer(frame))])]
+        question, frame = self._question(request.text, picture(request.image, media) if request.image else None)
+        messages.append(question)
         reply = self._answer(messages)
         answer = read_answer(reply, config.scheme, config.max_entities)
         if answer is None:
@@ -92,6 +95,16 @@ class LocalExtractor:
         result = extracted(request, answer, frame, "extractor")
         notices = (*long_post(request.text, config.max_post, "extractor"), *result.notices)
         return result.model_copy(update={"notices": notices})
+
+    def _question(self, text: str, pixels: Image.Image | None) -> tuple[dict[str, Any], BoxFrame | None]:
+        """The message about a post, and how the model counts in its picture."""
+        config, frame, content = self.config, None, list[dict[str, Any]]()
+        if pixels is not None:
+            shown = resize_for_model(pixels, self.factor, config.min_pixels, config.max_pixels)
+            frame = BoxFrame(self.unit, shown.size, pixels.size)
+            content.append({"type": "image", "image": shown})
+        asked = extract_question(text[: config.max_post], config.scheme, frame)
+        return _message("user", [*content, _text(asked)]), frame
 
     def _answer(self, messages: Sequence[Mapping[str, Any]]) -> str:
         with self._lock, torch.inference_mode():
