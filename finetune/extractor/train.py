@@ -114,6 +114,9 @@ class ExtractorTask:
                 trainer = ResumableGrpo(args=args, reward_funcs=rewards, **common)
             else:
                 trainer = SFTTrainer(args=sft_settings(recipe, self.processes), **common)
+                # trl divides the loss by the tokens of the whole batch, however it is shared. transformers counts them
+                # only for classes that say so, which Qwen-VL's do not.
+                trainer.model_accepts_loss_kwargs = True
         self.model.full_precision()
         trainer.remove_callback(PrinterCallback)  # `ExtractorRun` prints
         return trainer

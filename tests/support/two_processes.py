@@ -1,6 +1,7 @@
 """Two ranks of one run on loopback, forked from the process that calls `main`.
 
-OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed. The tool is `matcher` or `tagger`.
+OUT/ddp: data parallel; OUT/fsdp: stopped after an epoch and resumed. The tool is `matcher`, `tagger` or `extractor`, of
+which the last one is data parallel only.
 """
 
 import os
@@ -42,12 +43,24 @@ SETTINGS = {
         "threads": 1,
         "knowledge_pieces": 24,
     },
+    "extractor": {
+        "batch_size": 4,
+        "accumulate": 1,
+        "lr": 1e-3,
+        "rank": 8,
+        "alpha": 16,
+        "dropout": 0,
+        "dtype": "float32",
+        "longest": 40,
+        "min_pixels": 28 * 28,
+        "max_pixels": 56 * 56,
+    },
 }
 
 
 def settings_of(tool: str, world: str, weights: str, out: Path) -> dict[str, object]:
     """A recipe's settings, the same for one process and for two."""
-    names = {"matcher": ("root", "weights"), "tagger": ("data", "encoder")}[tool]
+    names = {"tagger": ("data", "encoder")}.get(tool, ("root", "weights"))
     settings = {**dict(zip(names, (world, weights), strict=True)), "out": out, "epochs": 2, "warmup": 0.0}
     return settings | {"batch_size": 3, "patience": 9, "cpu": "true"} | SETTINGS[tool]
 
@@ -75,6 +88,8 @@ def finetune(ports: list[int], tool: str, world: str, weights: str, out: Path, *
 def rank(ports: list[int], tool: str, world: str, weights: str, out: Path) -> None:
     """What either process does."""
     finetune(ports, tool, world, weights, out / "ddp")
+    if tool == "extractor":
+        return
     os.environ.update(FSDP)
     whole = Run._checkpoint
 

@@ -14,7 +14,7 @@ from namepin.finetune.extractor.rewards import REWARDS
 from namepin.finetune.extractor.run import STATE, ExtractorRun
 from namepin.finetune.extractor.score import write_answers
 from namepin.finetune.extractor.train import ExtractorTask, train
-from namepin.finetune.recipes.extractor import ExtractorTraining
+from namepin.finetune.recipes.extractor import ExtractorTraining, SftRecipe
 from namepin.tools.errors import NamepinError
 from namepin.tools.extractor.answer import read_answer
 from namepin.tools.extractor.config import LocalExtractorConfig
@@ -27,6 +27,8 @@ from namepin.tools.loading.config import Placement
 from namepin.tools.loading.pretrained import weights_sha256
 from namepin.tools.media import Media
 from namepin.tools.models.qwen_vl import load_qwen_vl
+from support import two_processes
+from support.forked import Forked
 from support.tiny_extractor import a_recipe, save_model
 from support.tiny_world import write_world
 
@@ -174,6 +176,27 @@ def test_resumed_run_equals_an_undisturbed_one(
     assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
 
+def logged(out: Path) -> list[tuple[float, float]]:
+    """Loss and norm of the gradient of every step."""
+    last = max((out / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    rows = json.loads((last / "trainer_state.json").read_text())["log_history"]
+    return [(row["loss"], row["grad_norm"]) for row in rows if "loss" in row]
+
+
+def test_sft_in_two_processes_takes_the_same_steps(world: Path, drawn: Path, tmp_path: Path) -> None:
+    settings: Any = two_processes.settings_of("extractor", str(world), str(drawn), tmp_path / "one")
+    train(SftRecipe(**settings | {"out": str(tmp_path / "one"), "cpu": True}))
+    process = Forked(two_processes.main, "extractor", str(world), str(drawn), tmp_path)
+    out, said = process.communicate()
+    assert process.wait() == 0, said.decode()[-3000:]
+    assert out.count(b"weights: ") == 1, "of two processes one speaks"
+    one, two = logged(tmp_path / "one"), logged(tmp_path / "ddp")
+    assert len(one) == 4 and two == [pytest.approx(step, rel=2e-3) for step in one]
+    whole, shared = (load_file(tmp_path / name / "weights" / LORA) for name in ("one", "ddp"))
+    # AdamW steps by a gradient's sign where the gradient is next to nothing.
+    assert max(float((shared[name] - value).abs().max()) for name, value in whole.items()) < 1e-2
+
+
 def test_resume_with_other_settings_raises_e205(world: Path, pretrained: tuple[Path, Any], adapter: Path) -> None:
     other = a_recipe("sft", world, pretrained[0], adapter, epochs=2, accumulate=2, lr=1e-3)
     with pytest.raises(NamepinError, match="E205.*another lr"):
@@ -189,6 +212,7 @@ def test_resume_with_other_settings_raises_e205(world: Path, pretrained: tuple[P
         ("grpo", {"batch_size": 9}, "E203: batch_size: 9 posts, of 8"),
         ("grpo", {"vllm": "colocate"}, "E301.*vllm"),
         ("grpo", {"start": "nowhere"}, "E210"),
+        ("sft", {"quantization": "4bit"}, "E301.*bitsandbytes|E216: 4-bit weights need a CUDA device"),
     ],
 )
 def test_unusable_settings_stop_a_run_before_it_begins(
