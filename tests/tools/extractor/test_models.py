@@ -1,4 +1,4 @@
-"""The extractor with real models: a tiny Qwen2.5-VL in this process, and a tiny LLaVA behind `transformers serve`."""
+"""The extractor with real models: a tiny Qwen2.5-VL in this process, and tiny models behind `transformers serve`."""
 
 from pathlib import Path
 from typing import Any
@@ -120,5 +120,20 @@ def test_mllm_graph_on_transformers_serve_gives_each_picture_its_names(tmp_path:
         red, blue = (pin.extract({"id": "p", "text": TEXT}, image) for image in shown.values())
     ada, bob = red.entities
     assert ada.box == pytest.approx((0, 0, 28, 56), abs=0.1) and (bob.text, bob.box) == ("Bob", None)
+    assert [(entity.text, entity.groundable) for entity in blue.entities] == [("Bob", False)]
+    assert red.status == blue.status == "ok"
+
+
+@pytest.mark.slow
+def test_mllm_graph_with_qwen_vl_on_transformers_serve_gives_each_picture_its_names(folder: Path) -> None:
+    pytest.importorskip("torchvision", reason="transformers' own processor of Qwen-VL reads videos with torchvision")
+    with tiny_chat.serve(folder) as url:
+        chosen = {"model": str(folder), "base_url": url, "frame": "pixels", "guide": "none", "min_pixels": 3136}
+        extractor = {**chosen, "cache": False, "retries": 0, "timeout_s": 600, "max_tokens": 64}
+        overrides = {"extractor": extractor, "segmenter": {"backend": "grabcut"}}
+        pin = Namepin(load_settings("mllm", overrides=overrides, environment={}))
+        red, blue = (pin.extract({"id": "p", "text": TEXT}, image) for image in PICTURES.values())
+    ada, bob = red.entities
+    assert ada.box == pytest.approx((0, 0, 28, 56)) and (bob.text, bob.box) == ("Bob", None)
     assert [(entity.text, entity.groundable) for entity in blue.entities] == [("Bob", False)]
     assert red.status == blue.status == "ok"
