@@ -1,11 +1,12 @@
 """Working ahead: in order, so many at a time, errors in their place."""
 
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from namepin.tools.concurrency import map_ahead
+from namepin.tools.concurrency import map_ahead, short_turns
 from support.waiting import PATIENCE_S
 
 
@@ -57,3 +58,14 @@ def test_map_ahead_after_close_starts_no_further_work() -> None:
     gate.set()
     found.close()  # type: ignore[attr-defined]  # a generator
     assert set(began) <= {0, 1, 2} and threading.active_count() < others + 10
+
+
+def test_short_turns_last_until_end_of_last_overlapping_block() -> None:
+    before = sys.getswitchinterval()
+    first, second = short_turns(), short_turns()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() < before
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == before
