@@ -67,7 +67,7 @@ def test_conversation_in_postgres_persists_over_database_restart(database: Serve
 
 
 def test_chat_command_with_database_variable_stores_in_postgres(database: Server, cli: Cli, tmp_path: Path) -> None:
-    assert "Bob Dylan: PER" in cli("chat", "--session", "command", stdin=b"Bob Dylan in Oslo").out
+    assert "Bob Dylan: Person" in cli("chat", "--session", "command", stdin=b"Bob Dylan in Oslo").out
     assert "musician" in cli("chat", "--session", "command", stdin=b"explain the first one").out
     assert "command  " in cli("chat", "--sessions").out
     assert not (tmp_path / "chat.sqlite").exists()
