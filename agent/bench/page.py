@@ -36,7 +36,8 @@ def page(report: Mapping[str, Any], benches: Mapping[str, Bench] = BENCHES) -> s
         rows = [f"| {figure} | {value:.4g} |" for figure, value in result["figures"].items()]
         note = textwrap.fill(benches[name].note, 100, break_on_hyphens=False) if name in benches else ""
         table = "\n".join(["| figure | value |", "| --- | --- |", *rows])
-        about = textwrap.fill(f"{result['about']}. Goal: {goals}.", 100, break_on_hyphens=False)
+        about = f"{result['about']}. Goal: {goals}. Measured on {result['measured']}."
+        about = textwrap.fill(about, 100, break_on_hyphens=False)
         parts.append(f"## {name}\n{about}\n\n{table}\n" + (f"\n{note}\n" if note else ""))
     return "\n".join(parts)
 

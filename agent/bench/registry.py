@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -211,7 +212,8 @@ def run(names: Sequence[str]) -> dict[str, Any]:
         bench = BENCHES[name]
         figures = bench.run()
         goals = [{"goal": str(goal), "met": goal.met(figures)} for goal in bench.goals]
-        report["benches"][name] = {"about": bench.about, "figures": figures, "goals": goals}
+        measured = date.today().isoformat()
+        report["benches"][name] = {"about": bench.about, "measured": measured, "figures": figures, "goals": goals}
     return report
 
 
