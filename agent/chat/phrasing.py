@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from namepin.agent.config.settings import Settings
-from namepin.agent.render.view import kind, notice_sentence, printable, short, shown_score, typing_in_words
+from namepin.agent.render.view import kind, notice_sentence, printable, short, shown_score, typing
 from namepin.graphs.review_nodes import YES, Question
 from namepin.tools.types import Entity, Extraction
 
@@ -25,7 +25,7 @@ def summary(extraction: Extraction, profile: str) -> str:
 
 def line(entity: Entity) -> str:
     """One name: type, probability, and whether and where it is in the picture."""
-    typed = typing_in_words(entity)
+    typed = typing(entity, in_words=True)
     value = shown_score(entity)
     return f"{printable(entity.text)}: {typed}{'' if value is None else f' ({value:.2f})'}; {where(entity)}"
 
@@ -79,7 +79,7 @@ def explanation(entity: Entity, settings: Settings) -> str:
 
 def _type(entity: Entity, settings: Settings) -> str:
     best = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in list(entity.scores.items())[:4])
-    parts = [f"{typing_in_words(entity)}." + (f" The tagger's scores: {best}." if best else "")]
+    parts = [f"{typing(entity, in_words=True)}." + (f" The tagger's scores: {best}." if best else "")]
     if entity.type_confidence is not None:
         fine = kind(entity, sure=True)
         parts.append(
@@ -136,7 +136,7 @@ def differences(profiles: Sequence[str], extractions: Sequence[Extraction]) -> l
         row = {"name": short(text, 40)}
         for profile, extraction in zip(profiles, extractions, strict=True):
             found = [e for e in extraction.entities if (e.start, e.end) == (start, end)]
-            row[profile] = f"{typing_in_words(found[0])}; {where(found[0])}" if found else "not found"
+            row[profile] = f"{typing(found[0], in_words=True)}; {where(found[0])}" if found else "not found"
         rows.append(row)
     return rows
 

@@ -87,16 +87,18 @@ def kind(entity: Entity, sure: bool = False) -> str:
     return entity.fine_label.replace("_", " ")
 
 
-def typing(entity: Entity, joint: str = ", ") -> str:
-    """Coarse and fine type as text; "unsure" in place of a fine type that is uncertain."""
+def typing(entity: Entity, joint: str = ", ", *, in_words: bool = False) -> str:
+    """Coarse and fine type as text; "unsure" in place of a fine type that is uncertain.
+
+    Args:
+        entity: the entity.
+        joint: what stands between the two.
+        in_words: give the coarse type as a word, "Person" for PER.
+    """
+    coarse = KIND_WORDS.get(entity.label, entity.label) if in_words else entity.label
     if entity.fine_label is None:
-        return entity.label
-    return entity.label + joint + ("unsure" if entity.type_uncertain else kind(entity))
-
-
-def typing_in_words(entity: Entity) -> str:
-    """As `typing`, with the coarse type as a word: "Person, unsure"."""
-    return KIND_WORDS.get(entity.label, entity.label) + typing(entity).removeprefix(entity.label)
+        return coarse
+    return coarse + joint + ("unsure" if entity.type_uncertain else kind(entity))
 
 
 def score(entity: Entity) -> float | None:
