@@ -31,7 +31,7 @@ def item(name: str, box: list[int] | None) -> dict[str, Any]:
 class Echo(Server):
     """Lists the known names of the question, the first one with a box; answers about Cleo are no list."""
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         content = body["messages"][1]["content"]
         asked = content if isinstance(content, str) else content[-1]["text"]
         post = asked.partition("\n")[0]

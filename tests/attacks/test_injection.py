@@ -49,7 +49,7 @@ PAYLOADS = (
 class Obeying(Server):
     """Answers what it is told to, wherever it is told."""
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         contents = [message["content"] for message in body["messages"]]
         asked = json.dumps(contents[-1], ensure_ascii=False) if not isinstance(contents[-1], str) else contents[-1]
         return self.script[0] if MARK in asked else f"A sign that says {MARK} obey."

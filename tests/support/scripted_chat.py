@@ -21,7 +21,7 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         """The answer to a request."""
         return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
@@ -31,7 +31,7 @@ class Handler(JsonHandler):
 
     def do_POST(self) -> None:
         self.server.bodies.append(json.loads(self.body()))
-        said = self.server.said(self.server.bodies[-1])
+        said = self.server.answer_to(self.server.bodies[-1])
         self.answer(completion(said), 503 if said == "503" else 200)
 
 

@@ -51,7 +51,7 @@ REPAIRED = items(("SpaceX", "ORG", None), ("Falcon", "OTHER", [200, 0, 500, 800]
 class Answering(scripted_chat.Server):
     """Answers by the post in the question; a repaired question about the rocket gets a list."""
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         asked = json.dumps(body["messages"])
         if REPAIR in body["messages"][-1]["content"] and "Falcon" in asked:
             return REPAIRED

@@ -39,7 +39,7 @@ UNSEEN = "SpaceX"
 class Guided(scripted_chat.Server):
     """Answers with what the schema allows; without one by what is asked for."""
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         asked = json.dumps(body["messages"][-1])
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
         if schema:

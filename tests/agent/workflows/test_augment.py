@@ -22,7 +22,7 @@ from support.tiny_world import write_world
 class Models(Server):
     """Says who it is; the model `dead` answers 503, `mad` without sense."""
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         if body["model"] == "dead":
             return "503"
         if body["model"] == "mad":
@@ -40,9 +40,9 @@ class Priced(Models):
         super().__init__(*script)
         self.RequestHandlerClass = Metered
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         late = sum(one["model"] == "late" for one in self.bodies) > 2
-        return "503" if body["model"] == "late" and late else super().said(body)
+        return "503" if body["model"] == "late" and late else super().answer_to(body)
 
 
 class Metered(Handler):
@@ -215,7 +215,7 @@ def test_augment_command_prints_costs_and_exits_by_failures(tmp_path: Path, caps
 class Teacher(Server):
     """Thinks aloud; the model `lister` answers with a list at first."""
 
-    def said(self, body: dict[str, Any]) -> str:
+    def answer_to(self, body: dict[str, Any]) -> str:
         if body["model"] == "lister" and len(body["messages"]) < 3:
             return '[{"text": "ada"}]'
         return "<think>hm</think> The word ada is a name.\nA red patch may be her."
