@@ -46,6 +46,8 @@ class TaggerRecipe(LoopSettings):
         freeze_embeddings: do not train the encoder's embedding tables.
         attention_dropout: keep the encoder's dropout of attention weights; it costs a tenth of the time.
         upper_layers: number of upper encoder layers to train; 0 for all.
+        lora: rank of the update of each linear layer of the encoder, whose own weights are then frozen; 0 to train
+            the weights themselves. It keeps the adapter of a large encoder small.
         epochs: passes over the training posts.
         mean_epoch: number of an early epoch, pretraining included. The adapter is then the mean of its weights, the
             best epoch's and the last one's. 0 for the best epoch alone.
@@ -59,6 +61,8 @@ class TaggerRecipe(LoopSettings):
         upper: rate of bare posts written in capital letters only.
         hide: rate of word pieces hidden from the encoder.
         precision: precision of the encoder; the paths and their CRFs compute in float32.
+        score_in: precision of the dev scores: float32, or that of the training, which takes a large encoder a third of
+            the time.
         threads: number of PyTorch threads on the CPU.
     """
 
@@ -85,6 +89,7 @@ class TaggerRecipe(LoopSettings):
     freeze_embeddings: bool = True
     attention_dropout: bool = False
     upper_layers: Count = 0
+    lora: Count = 0
     epochs: Positive = 10
     mean_epoch: Count = 0
     ccby_epochs: Count = 0
@@ -100,6 +105,7 @@ class TaggerRecipe(LoopSettings):
     upper: Share = 0.0
     hide: Share = 0.03
     precision: Literal["no", "bf16", "fp16"] = "bf16"
+    score_in: Literal["float32", "training"] = "float32"
     threads: Positive = 2
 
     def parameter_groups(self, net: "nn.Module") -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from namepin.finetune.tagger.data import Example, Targets
+from namepin.tools.errors import NamepinError, install_command
 from namepin.tools.nets.crf import bio_tags
 from namepin.tools.nets.dual_tagger import DualTaggerNet, Emissions
 from namepin.tools.tagger.adapter import TaggerSpec
@@ -58,6 +59,22 @@ def freeze(net: DualTaggerNet, *, tables: bool, upper_layers: int) -> None:
     for module in net.encoder.modules():
         if tables and isinstance(module, nn.Embedding):
             module.requires_grad_(False)
+
+
+def add_lora(net: DualTaggerNet, rank: int) -> None:
+    """Freeze the encoder; each of its linear layers that was trainable learns an update of a rank (LoRA of scale 1).
+
+    Raises:
+        NamepinError: E301 without peft.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise NamepinError("E301", "the package peft is missing", mend=install_command("namepin[gpu]")) from error
+    linear = {name: part for name, part in net.encoder.named_modules() if isinstance(part, nn.Linear)}
+    layers = [name for name, part in linear.items() if part.weight.requires_grad]
+    net.encoder.requires_grad_(False)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers), net.encoder)
 
 
 def co_occurrence(examples: Sequence[Example], spec: TaggerSpec) -> Tensor:

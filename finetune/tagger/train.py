@@ -8,7 +8,7 @@ import dataclasses
 import platform
 import random
 from collections.abc import Mapping, Sequence, Set
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from namepin.finetune.recipes.tagger import TaggerRecipe
 from namepin.finetune.tagger.average import soup
 from namepin.finetune.tagger.data import Batcher, Example, by_length, mention_pool, read_ccby, swap_mentions
 from namepin.finetune.tagger.recipe import data_root, load_data, spec_of
-from namepin.finetune.tagger.steps import co_occurrence, drop_no_attention, freeze, tagger_loss
+from namepin.finetune.tagger.steps import add_lora, co_occurrence, drop_no_attention, freeze, tagger_loss
 from namepin.tools.base import file_sha256
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.knowledge.chat import RECORDED_STYLE
@@ -84,6 +84,8 @@ class TaggerTask(Task):
             drop_no_attention(encoder.model)
         self.net = build_net(self.spec, encoder.model)
         freeze(self.net, tables=recipe.freeze_embeddings, upper_layers=recipe.upper_layers)
+        if recipe.lora:
+            add_lora(self.net, recipe.lora)
         if self.net.fine is not None:
             with torch.no_grad():
                 self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec), recipe.transition))
@@ -164,11 +166,18 @@ class TaggerTask(Task):
         scores: dict[str, float] = {}
         forms = {"": self.recipe.bare, "_knowledge": bool(self.recipe.knowledge)}
         for form in (name for name, used in forms.items() if used):
-            coarse, fine = span_f1(tagger, self.dev, informed=form == "_knowledge")
+            with self._score_precision():
+                coarse, fine = span_f1(tagger, self.dev, informed=form == "_knowledge")
             scores[f"dev_f1{form}"] = coarse
             if fine is not None:
                 scores[f"dev_f1_fine{form}"] = fine
         return {"score": sum(scores.values()) / len(scores), **scores}
+
+    def _score_precision(self) -> AbstractContextManager[object]:
+        if self.recipe.score_in == "float32" or self.recipe.precision == "no":
+            return nullcontext()
+        half = torch.bfloat16 if self.recipe.precision == "bf16" else torch.float16
+        return torch.autocast(next(self.net.parameters()).device.type, dtype=half)
 
     def save(self, folder: Path) -> None:
         """A folder for `tagger.adapter`."""
