@@ -93,6 +93,8 @@ def load_data(root: Path, recipe: TaggerRecipe) -> tuple[list[Example], list[Exa
         raise NamepinError("E203", "scheme: gmner and ccby have 4 coarse types, not 8", mend="set scheme to 4/51 or 4")
     if not recipe.bare and not recipe.knowledge:
         raise NamepinError("E203", "bare and knowledge are both off: an epoch has no posts", mend="set knowledge to 1")
+    if recipe.lora and recipe.mean_epoch:
+        raise NamepinError("E203", "mean_epoch: LoRA's factors cannot be averaged", mend="set mean_epoch or lora to 0")
     if recipe.marks and not recipe.casing:
         raise NamepinError("E203", "marks: they need casing", mend="set marks to false, or casing to true")
     if recipe.ccby_epochs and not ccby_files(root / "ccby"):

@@ -26,6 +26,7 @@ from namepin.finetune.tagger.data import Batcher, Example, by_length, mention_po
 from namepin.finetune.tagger.recipe import data_root, load_data, spec_of
 from namepin.finetune.tagger.steps import add_lora, co_occurrence, drop_no_attention, freeze, tagger_loss
 from namepin.tools.base import file_sha256
+from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.knowledge.chat import RECORDED_STYLE
 from namepin.tools.loading.encoder import load_encoder, read_safetensors
@@ -91,7 +92,9 @@ class TaggerTask(Task):
                 self.net.transition.copy_(transition_matrix(co_occurrence(self.train, self.spec), recipe.transition))
         if recipe.start:
             file = Path(recipe.start) / ADAPTER_FILE
-            load_tensors(self.net, {name: value.float() for name, value in read_safetensors(file).items()})
+            tensors = read_safetensors(file)
+            require_same_parameters(self.net, tensors, file)
+            load_tensors(self.net, {name: value.float() for name, value in tensors.items()})
             self.data["start"] = file_sha256(file)
         self.builder = RowBuilder(encoder.tokenizer, self.spec.input)
         self.batcher = Batcher(self.builder, self.spec)
@@ -199,6 +202,20 @@ class TaggerTask(Task):
                 "transformers": transformers.__version__,
             },
         }
+
+
+def require_same_parameters(net: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Require that the tensors of an adapter are parameters of a net.
+
+    Raises:
+        NamepinError: E212 at the first one that is none, as in an adapter with LoRA for a net without it.
+    """
+    places = dict(net.named_parameters())
+    for name, value in tensors.items():
+        if name not in places or places[name].shape != value.shape:
+            what = f"the recipe's net has no parameter {name} {tuple(value.shape)}"
+            mend = "start from an adapter of the same recipe"
+            raise NamepinError("E212", what, where=str(file), mend=mend)
 
 
 def span_f1(tagger: DualTagger, examples: Sequence[Example], informed: bool) -> tuple[float, float | None]:

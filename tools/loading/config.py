@@ -1,10 +1,11 @@
-"""Settings shared by several roles: the starter's encoder, and the device and precision of a large model."""
+"""Settings shared by several roles: the encoders of our own taggers, and the device and precision of a large model."""
 
 from typing import Literal
 
 from namepin.tools.types import Frozen
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MPNET = "sentence-transformers/all-mpnet-base-v2"
 
 
 class Placement(Frozen):

