@@ -24,7 +24,7 @@ from namepin.graphs.registry import GRAPHS, LOOKERS, ROLES_OF
 from namepin.graphs.run import failed_extraction, stream_post
 from namepin.graphs.step import TOOL_MISSING, StepEvent
 from namepin.graphs.text_nodes import Graph
-from namepin.tools.concurrency import cut_groups, map_ahead, run_sync, short_turns
+from namepin.tools.concurrency import batch_pace, cut_groups, map_ahead, run_sync
 from namepin.tools.errors import NamepinError
 from namepin.tools.media import Media
 from namepin.tools.types import Extraction, Notice, Post
@@ -355,7 +355,7 @@ class Namepin:
         size = posts_per_group(self.settings, together)
         groups = cut_groups(items, size, heavy=has_picture, most_heavy=at_once)
         try:
-            with short_turns():
+            with batch_pace():
                 for results in map_ahead(lambda group: asyncio.run(all_of(group)), groups, at_once if size == 1 else 2):
                     yield from results
         finally:

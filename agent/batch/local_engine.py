@@ -30,7 +30,7 @@ from namepin.graphs.batched_calls import MEMBER, Member, PostGroup
 from namepin.graphs.context import Context
 from namepin.graphs.masks_only import NAME as MASKS
 from namepin.tools.base import digest
-from namepin.tools.concurrency import short_turns
+from namepin.tools.concurrency import batch_pace
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.llm.config import ChatConfig
@@ -86,7 +86,7 @@ def run_batch(
     size = posts_per_group(pin.settings, together)
     work = _Work(pin, masks, known, at_once, size)
     with (
-        short_turns(),
+        batch_pace(),
         OutFolder(out, identity_of(pin, source, masks), repair=repair) as folder,
         Writing(
             folder,

@@ -1,12 +1,13 @@
 """Working ahead: in order, so many at a time, errors in their place."""
 
+import gc
 import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from namepin.tools.concurrency import map_ahead, short_turns
+from namepin.tools.concurrency import batch_pace, map_ahead
 from support.waiting import PATIENCE_S
 
 
@@ -60,12 +61,22 @@ def test_map_ahead_after_close_starts_no_further_work() -> None:
     assert set(began) <= {0, 1, 2} and threading.active_count() < others + 10
 
 
-def test_short_turns_last_until_end_of_last_overlapping_block() -> None:
-    before = sys.getswitchinterval()
-    first, second = short_turns(), short_turns()
+def test_batch_pace_lasts_until_end_of_last_overlapping_block() -> None:
+    before = sys.getswitchinterval(), gc.get_threshold()
+    first, second = batch_pace(), batch_pace()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() < before[0] and gc.get_threshold()[0] > before[1][0]
     second.__exit__(None, None, None)
-    assert sys.getswitchinterval() == before
+    assert (sys.getswitchinterval(), gc.get_threshold()) == before
+
+
+def test_batch_pace_leaves_collection_off_where_it_is_off() -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(0, *before[1:])
+    try:
+        with batch_pace():
+            assert gc.get_threshold()[0] == 0
+    finally:
+        gc.set_threshold(*before)
