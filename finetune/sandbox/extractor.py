@@ -61,9 +61,14 @@ def prepare(out: Path) -> None:
 
 
 def constant_parts(world: Path) -> list[str]:
-    """The parts of prompts and answers that never change, or have few forms; each is one token of the drawn model."""
+    """The parts of prompts and answers that never change, or have few forms; each is one token of the drawn model.
+
+    A coordinate is one token with its comma or bracket, so that every place in an answer has tokens of its own. With
+    the comma as a token, small nets took one place for another: one answer in twenty began a box within a name.
+    """
     data = load_dataset("sandbox", world, "train")
-    parts = {SYSTEM, '[{"text": "', ', {"text": "', "null}", "[", "]", "]}", ", ", *map(str, range(SIDE + 1))}
+    parts = {SYSTEM, '[{"text": "', ', {"text": "', "null}", "[", "]", ", ", *map(str, range(SIDE + 1))}
+    parts.update(form.format(number) for form in ("[{}, ", "{}, ", "{}]}}") for number in range(SIDE + 1))
     ask = Questioner("gmner4", data.scheme, "pixels", PATCH * MERGE, LEAST, MOST)
     for gold in data.posts[:50]:  # a world's pictures have four sizes, and the prompt says the size
         prompt = ask.ask(gold)["prompt"][-1]["content"][-1]["text"]
