@@ -37,7 +37,7 @@ def soup(
         record: what the manifest says of the training, beside the averaged weights; by default their own records.
 
     Raises:
-        NamepinError: E210-E212 for bad folders; E212 when they differ in labels or encoder.
+        NamepinError: E210-E212 for bad folders; E212 when they differ in labels or encoder, or hold factors of LoRA.
     """
     manifests = [read_manifest(folder) for folder in folders]
     last = manifests[-1]
@@ -45,6 +45,8 @@ def soup(
         if (manifest.spec.scheme, manifest.encoder_sha256) != (last.spec.scheme, last.encoder_sha256):
             raise NamepinError("E212", "adapters of different labels or encoders cannot be averaged", where=str(folder))
     parts = [read_safetensors(folder / ADAPTER_FILE) for folder in folders]
+    if any(".lora_" in name for part in parts for name in part):
+        raise NamepinError("E212", "factors of LoRA cannot be averaged one by one", where=str(folders[0]))
     counts = weights or [1] * len(parts)
     repeated = [part for part, count in zip(parts, counts, strict=True) for _ in range(count)]
     parts_record: list[dict[str, Any]] = [

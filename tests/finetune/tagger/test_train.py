@@ -160,9 +160,12 @@ def test_tagger_start_from_adapter_of_another_form_raises_e212(root: Path, tmp_p
         TaggerTask(recipe(root, tmp_path / "other", start=adapter))
 
 
-def test_tagger_mean_of_epochs_with_lora_raises_e203(root: Path, tmp_path: Path) -> None:
+def test_tagger_mean_of_lora_factors_raises_e203_or_e212(root: Path, tmp_path: Path) -> None:
     with pytest.raises(NamepinError, match="E203: mean_epoch"):
         TaggerTask(recipe(root, tmp_path, lora=3, mean_epoch=1))
+    adapter = Path(train(recipe(root, tmp_path, epochs=1, limit=8, lora=3))["adapter"])
+    with pytest.raises(NamepinError, match="E212: factors of LoRA"):
+        soup([adapter, adapter], tmp_path / "mean")
 
 
 def test_tagger_limit_takes_first_posts(root: Path, tmp_path: Path) -> None:
