@@ -157,7 +157,7 @@ def test_wheel_holds_one_package_and_no_sandbox_weights(distributions: dict[str,
     assert not [name for name in names if "weights/sandbox" in name]
     for file in ("py.typed", "examples/posts.jsonl", "tools/weights/starter-tagger/adapter.safetensors"):
         assert f"namepin/{file}" in names
-    assert distributions["wheel"].stat().st_size < 25e6
+    assert distributions["wheel"].stat().st_size < 43e6  # the taggers of starter and base: 21 and 18 MB
 
 
 def test_sdist_installs_content_of_wheel(distributions: dict[str, Path]) -> None:
