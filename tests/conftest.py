@@ -1,7 +1,6 @@
 """Fixtures shared by all tests."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.browser import open_browser
 from support.paths import ROOT
 
 # Before any package computes: threads of several tests that run at once would only wait for each other.
@@ -59,19 +59,8 @@ def _threads_as_they_were() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ADD_BROWSER = "no browser: apt-get install -y chromium, and pip install playwright"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, for the tests of one file."""
-    playwright = pytest.importorskip("playwright.sync_api", reason=ADD_BROWSER)
-    if CHROMIUM is None:
-        assert not os.environ.get("NAMEPIN_REQUIRE_SYSTEM"), ADD_BROWSER
-        pytest.skip(ADD_BROWSER)
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with open_browser() as browser:
         yield browser
-        browser.close()

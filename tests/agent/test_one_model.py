@@ -15,6 +15,7 @@ from namepin.agent.config.settings import load_settings
 from namepin.agent.mcp.owners import McpSessions
 from namepin.agent.mcp.server import build_server, local
 from support.batch_samples import start, timeless
+from support.browser import open_browser
 from support.cli import Cli
 from support.pages import ASTRONAUT, give_picture, send, visit
 from support.processes import environment, free_port, running_namepin
@@ -22,6 +23,13 @@ from support.scripted_chat import Handler, Server, serve
 
 NAMES = ("Ada", "Bob", "Cleo", "Dan")
 TEXT = "Ada met Bob in Oslo"
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """For one test: the others of this file run event loops of their own."""
+    with open_browser() as browser:
+        yield browser
 
 
 def item(name: str, box: list[int] | None) -> dict[str, Any]:

@@ -17,11 +17,14 @@ def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield load.asking_profile(tmp_path_factory.mktemp("load"), llm)
 
 
+def serve(profile: Path, folder: Path) -> load.Serve:
+    # Without the page, which takes longer to load than these tests to run.
+    return load.Serve(folder, "--no-page", "--set", f"serve.waiting={WAITING}", *load.offering(profile))
+
+
 @pytest.fixture(scope="module")
 def server(profile: Path) -> Iterator[load.Serve]:
-    # Without the page, which takes longer to load than these tests to run.
-    flags = ("--no-page", "--set", f"serve.waiting={WAITING}", *load.offering(profile))
-    with load.Serve(profile.parent, *flags) as server:
+    with serve(profile, profile.parent) as server:
         yield server
 
 
@@ -41,8 +44,9 @@ def test_server_beyond_capacity_answers_200_or_429(server: load.Serve) -> None:
     assert got["over_time"] and got["rss_mb_peak"] > 100
 
 
-def test_server_on_sigterm_finishes_requests_and_resumes_jobs(server: load.Serve) -> None:
-    got = load.part_farewell(server, posts=16, under_way=3)
+def test_server_on_sigterm_finishes_requests_and_resumes_jobs(profile: Path, tmp_path: Path) -> None:
+    with serve(profile, tmp_path) as server:  # its own, since the part stops it
+        got = load.part_farewell(server, posts=16, under_way=3)
     assert got["answers_to_requests_under_way"] == {"200": 3}
     assert got["job_state_after_restart"] == "done" and got["job_complete_and_in_order"]
     assert got["job_posts_done_at_the_stop"] < 16

@@ -1,5 +1,6 @@
 """The sandbox's nets: every run is a command that a person can type, and what is packed is what was trained."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def test_copy_vision_encoder_aligns_llava_features_with_blip(nets: Path) -> None
             assert least < torch.cosine_similarity(seen, said).mean() < most
 
 
-def test_pack_stores_trained_weights_in_half_precision(nets: Path) -> None:
-    (nets / "segmenter").mkdir(exist_ok=True)
-    (nets / "segmenter" / "weights").symlink_to(nets / "nets" / "sam")
-    target = nets / "sandbox"
-    size = pack(nets, target)
+def test_pack_stores_trained_weights_in_half_precision(nets: Path, tmp_path: Path) -> None:
+    shutil.copytree(nets, tmp_path / "run")
+    shutil.copytree(nets / "nets" / "sam", tmp_path / "run" / "segmenter" / "weights")
+    target = tmp_path / "sandbox"
+    size = pack(tmp_path / "run", target)
     assert size == sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     whole, half = (load_file(folder / "model.safetensors") for folder in (nets / "nets" / "sam", target / "segmenter"))
     assert all(torch.equal(half[key], value.half()) for key, value in whole.items() if value.is_floating_point())
@@ -99,12 +100,14 @@ def test_sandbox_second_seed_reuses_pretraining(nets: Path, tmp_path: Path, monk
     monkeypatch.setattr(module, "_run_recipe", lambda name, out, seed, first: ran.append(name))
     with pytest.raises(SystemExit, match="seeing is not there: train"):
         train(tmp_path / "early", 2, list(RUNS), nets)
+    first = tmp_path / "one"
+    shutil.copytree(nets, first)
     for name in PRETRAINED:
-        (nets / name / "weights").mkdir(parents=True, exist_ok=True)
-    train(tmp_path / "two", 2, list(RUNS), nets)
+        (first / name / "weights").mkdir(parents=True)
+    train(tmp_path / "two", 2, list(RUNS), first)
     assert sorted(ran) == sorted(set(RUNS) - set(PRETRAINED))
     assert (tmp_path / "two/world/sandbox.json").is_file() and not (tmp_path / "two/nets").is_symlink()
-    assert all((tmp_path / "two" / name).resolve() == nets / name for name in PRETRAINED)
+    assert all((tmp_path / "two" / name).resolve() == first / name for name in PRETRAINED)
 
 
 def test_sandbox_train_after_early_kill_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
