@@ -201,6 +201,7 @@ def check_failure(value: Any) -> None:
     good = (
         isinstance(row, int) and not isinstance(row, bool) and row > 0,
         isinstance(value.get("post"), bool),
+        "id" in value,
         value.get("id") is None or isinstance(value["id"], str),
         all(isinstance(value.get(key), str) for key in ("where", "code", "reason")),
     )

@@ -57,6 +57,12 @@ def take_post(lines: list[bytes]) -> None:
     lines[0] = json.dumps({**row, "post": not row["post"]}).encode() + b"\n"
 
 
+def drop_id(lines: list[bytes]) -> None:
+    row = json.loads(lines[-1])
+    assert row.pop("id") is None  # a row that is not a post
+    lines[-1] = json.dumps(row).encode() + b"\n"
+
+
 ON_PREDICTIONS: dict[str, Callable[[list[bytes]], None]] = {
     "first line garbage": spoil(0, b"garbage\n"),
     "middle line torn": lambda lines: lines.__setitem__(20, lines[20][:40] + b"\n"),
@@ -88,6 +94,7 @@ ON_FAILURES: dict[str, Callable[[list[bytes]], None]] = {
     "swapped": lambda lines: lines.reverse(),
     "line missing": lambda lines: lines.pop(1),
     "about a post": take_post,
+    "id missing": drop_id,
     "all lines missing": lambda lines: lines.clear(),
     "not UTF-8": spoil(2, b"\xff\xfe\n"),
 }  # fmt: skip
