@@ -1,0 +1,150 @@
+"""Rerank the uncertain types of results: `python -m namepin.agent.workflows.rerank RESULTS --out FILE`.
+
+For a reranker that reads captions, and a data set whose pictures are gone but whose captions were recorded (GEM section
+5.1). The results are a tagger's, as `namepin eval --save` and `namepin batch` write them. What is written is their
+form, too: `namepin eval --predictions FILE` scores it, and shows the reranker beside the tagger by entropy.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from namepin.agent.config.build import build_tool
+from namepin.agent.config.settings import load_settings
+from namepin.agent.render.saved_results import read_saved
+from namepin.graphs.policy import GatePolicy
+from namepin.graphs.roles import RERANKER
+from namepin.graphs.text_nodes import split_label
+from namepin.tools.base import Tool, digest
+from namepin.tools.errors import NamepinError, in_one_line
+from namepin.tools.files import atomic_write
+from namepin.tools.interfaces import Reranked, RerankRequest
+from namepin.tools.jsonl import read_rows
+from namepin.tools.media import Media
+from namepin.tools.types import Entity, Extraction
+
+Reranker = Tool[RerankRequest, Reranked]
+
+
+def rerank_result(result: Extraction, reranker: Reranker, gate: GatePolicy, caption: str | None = None) -> Extraction:
+    """The result with the reranker's types for the mentions above gamma (GEM section 3.3.2).
+
+    Args:
+        result: a tagger's result. Types that were reranked before are chosen again.
+        reranker: chooses among the candidates.
+        gate: which mentions, and how many candidates.
+        caption: the picture's caption; None without one.
+
+    Raises:
+        ToolUnavailable: when the reranker cannot answer.
+    """
+    candidates = [gate.candidates(entity.scores, entity.entropy) for entity in result.entities]
+    requests = [
+        RerankRequest(
+            text=result.text, tokens=result.tokens, token_span=entity.token_span, candidates=among,
+            hint={name: entity.scores[name] for name in among}, caption=caption,
+        )
+        for entity, among in zip(result.entities, candidates, strict=True)
+        if among
+    ]  # fmt: skip
+    answers = iter(reranker.run(requests, Media()) if requests else ())
+    entities = [
+        _retyped(entity, next(answers).label, gate) if among else entity
+        for entity, among in zip(result.entities, candidates, strict=True)
+    ]
+    return result.model_copy(update={"entities": tuple(entities), "fingerprint": _fingerprint(result, reranker, gate)})
+
+
+def _fingerprint(result: Extraction, reranker: Reranker, gate: GatePolicy) -> str:
+    return digest([result.fingerprint, reranker.fingerprint, gate.model_dump(mode="json")])
+
+
+def _retyped(entity: Entity, answer: str, gate: GatePolicy) -> Entity:
+    label, fine = split_label(answer)
+    tools = [tool for tool in entity.provenance if tool != RERANKER.name]
+    return Entity.model_validate(
+        entity.model_dump()
+        | {
+            "label": label, "fine_label": fine, "reranked": True, "provenance": [*tools, RERANKER.name],
+            "near_gamma": gate.near(entity.entropy), "type_confidence": None, "type_uncertain": False,
+        }
+    )  # fmt: skip
+
+
+def rerank_file(
+    results: Path,
+    out: Path,
+    reranker: Reranker,
+    gate: GatePolicy,
+    captions: Mapping[str, str] | None = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Rerank a file of results into another; continues a stopped run.
+
+    Args:
+        results: JSONL of results.
+        out: the JSONL to write, in the same order.
+        reranker: see `rerank_result`.
+        gate: see `rerank_result`.
+        captions: post id -> caption.
+        done: called after each result with its number.
+
+    Returns:
+        The number of results.
+
+    Raises:
+        NamepinError: E130 and E134 for `results`, E500 when `out` cannot be written, E502 when it has the results of
+            other settings.
+        ToolUnavailable: see `rerank_result`.
+    """
+    earlier, number = list(read_saved(out)), 0
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(out, "".join(result.to_json() + "\n" for result in earlier))  # without a truncated line
+        with out.open("a", encoding="utf-8") as file:
+            for number, result in enumerate(read_rows(results, Extraction.model_validate, "a result"), 1):
+                if number <= len(earlier):
+                    before = earlier[number - 1]
+                    if (before.id, before.fingerprint) != (result.id, _fingerprint(result, reranker, gate)):
+                        what = f"result {number} was made of another result, or with other settings"
+                        raise NamepinError("E502", what, where=str(out), mend="name another file")
+                    continue
+                found = rerank_result(result, reranker, gate, (captions or {}).get(result.id))
+                file.write(found.to_json() + "\n")
+                file.flush()
+                done(number)
+    except OSError as error:
+        raise NamepinError("E500", f"cannot write {str(out)!r}: {error.strerror}") from error
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Rerank the results of a file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="JSONL of results")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
+    parser.add_argument("--captions", type=Path, help="JSONL of id and caption")
+    parser.add_argument("--profile", default="starter", help="whose reranker and gate")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE")
+    given = parser.parse_args(argv)
+    settings = load_settings(given.profile, assignments=given.assignments)
+    if RERANKER.name not in settings.tools:
+        mend = "--set reranker.backend=text"
+        raise NamepinError("E139", f"profile {settings.profile} has no reranker", where="--profile", mend=mend)
+    captions = {}
+    if given.captions:
+        rows = read_rows(given.captions, lambda row: (str(row["id"]), str(row["caption"])), "a row of id and caption")
+        captions = dict(rows)
+    reranker = build_tool(RERANKER.name, settings.tools[RERANKER.name])
+
+    def done(number: int) -> None:
+        if number % 100 == 0:
+            print(f"{number} results", flush=True)
+
+    count = rerank_file(given.results, given.out, reranker, settings.gate, captions, done)
+    print(f"{count} results in {given.out}")
+
+
+if __name__ == "__main__":
+    with in_one_line():
+        main()
