@@ -16,9 +16,7 @@ HEAD = """# Performance
 Made by `namepin bench --json bench.json`, then `python -m namepin.agent.bench.page bench.json`. A
 ratio compares two ways in one run on one machine: it travels, seconds do not. Every baseline is in
 the repository, beside the bench that measures it. `agent/bench/registry.py` lists the benches, and
-holds the notes below their figures.
-
-Machine: {machine}.
+holds the notes below their figures. Benches were not all run on one machine: each names its own.
 """
 
 
@@ -29,14 +27,14 @@ def page(report: Mapping[str, Any], benches: Mapping[str, Bench] = BENCHES) -> s
         report: the result of `namepin.agent.bench.registry.run`.
         benches: the benches, whose notes are printed below their figures.
     """
-    machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
-    parts = [HEAD.format(machine=machine)]
+    parts = [HEAD]
     for name, result in report["benches"].items():
         goals = "; ".join(f"{goal['goal']} ({'met' if goal['met'] else 'MISSED'})" for goal in result["goals"])
         rows = [f"| {figure} | {value:.4g} |" for figure, value in result["figures"].items()]
         note = textwrap.fill(benches[name].note, 100, break_on_hyphens=False) if name in benches else ""
         table = "\n".join(["| figure | value |", "| --- | --- |", *rows])
-        about = f"{result['about']}. Goal: {goals}. Measured on {result['measured']}."
+        machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+        about = f"{result['about']}. Goal: {goals}. Measured on {result['measured']}: {machine}."
         about = textwrap.fill(about, 100, break_on_hyphens=False)
         parts.append(f"## {name}\n{about}\n\n{table}\n" + (f"\n{note}\n" if note else ""))
     return "\n".join(parts)
@@ -47,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reports", nargs="+", type=Path)
     reports = [json.loads(path.read_text(encoding="utf-8")) for path in parser.parse_args(argv).reports]
-    merged = {**reports[-1], "benches": {name: row for report in reports for name, row in report["benches"].items()}}
-    print(page(merged), end="")
+    benches = {name: row for report in reports for name, row in report["benches"].items()}
+    print(page({"benches": benches}), end="")
 
 
 if __name__ == "__main__":

@@ -213,7 +213,8 @@ def run(names: Sequence[str]) -> dict[str, Any]:
         figures = bench.run()
         goals = [{"goal": str(goal), "met": goal.met(figures)} for goal in bench.goals]
         measured = date.today().isoformat()
-        report["benches"][name] = {"about": bench.about, "measured": measured, "figures": figures, "goals": goals}
+        about = {"about": bench.about, "measured": measured, "machine": report["machine"]}
+        report["benches"][name] = {**about, "figures": figures, "goals": goals}
     return report
 
 

@@ -187,7 +187,7 @@ class _Batches:
 
     def __init__(self, settings: Settings, source: Path) -> None:
         self.pin = Namepin(settings, batched_calls(settings))
-        self._source, self._number, self._tagger_s = source, 0, 0.0
+        self._source, self._number, self._tagger_s, self._alone = source, 0, 0.0, False
         tagger = self.pin.calls.tools["tagger"]  # type: ignore[attr-defined]  # batched calls
         self._run, tagger.run = tagger.run, self._timed
 
@@ -198,22 +198,23 @@ class _Batches:
 
     def overhead_s(self) -> float:
         """Core seconds of a run outside the tagger, which computes in one thread meanwhile."""
-        import torch
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
+        self._alone, self._tagger_s, start = True, 0.0, time.process_time()
         try:
-            self._tagger_s, start = 0.0, time.process_time()
             self.run()
-            return time.process_time() - start - self._tagger_s
         finally:
-            torch.set_num_threads(threads)
+            self._alone = False
+        return time.process_time() - start - self._tagger_s
 
     def _timed(self, requests: Sequence[Any], media: Media) -> Any:
-        start = time.thread_time()
+        import torch
+
+        start, threads = time.thread_time(), torch.get_num_threads()
+        if self._alone:
+            torch.set_num_threads(1)  # it counts for the calling thread, once that has computed
         try:
             return self._run(requests, media)
         finally:
+            torch.set_num_threads(threads)
             self._tagger_s += time.thread_time() - start
 
 

@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -17,13 +18,26 @@ def machine() -> dict[str, Any]:
     """The machine and the versions that the figures depend on."""
     from importlib.metadata import version
 
+    import torch
+
+    units = "AMX" if torch.cpu._is_amx_tile_supported() else torch.backends.cpu.get_cpu_capability()
     return {
-        "processor": platform.machine(),
+        "processor": f"{_processor()} ({units})",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "transformers": version("transformers"),
     }
+
+
+def _processor() -> str:
+    """The processor's name, as Linux gives it; elsewhere its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
 
 
 def peak_memory_gib() -> float:

@@ -43,13 +43,10 @@ def test_bench_page_marks_missed_goals_and_keeps_notes() -> None:
     from namepin.agent.bench.page import page
 
     goals = [{"goal": "a >= 2", "met": True}, {"goal": "b <= 1", "met": False}]
-    report = {
-        "machine": {"cores": 2},
-        "benches": {"x": {"about": "x", "measured": "2026-11-30", "figures": {"a": 3.0, "b": 1.5}, "goals": goals}},
-    }
-    text = page(report, {"x": Bench("m", "x", (), note="A note.")})
-    assert "a >= 2 (met); b <= 1 (MISSED)" in text and "| b | 1.5 |" in text and "A note." in text and "cores 2" in text
-    assert "Measured on 2026-11-30" in text
+    bench = {"about": "x", "measured": "2026-11-30", "machine": {"cores": 2}, "figures": {"a": 3.0, "b": 1.5}}
+    text = page({"benches": {"x": {**bench, "goals": goals}}}, {"x": Bench("m", "x", (), note="A note.")})
+    assert "a >= 2 (met); b <= 1 (MISSED)" in text and "| b | 1.5 |" in text and "A note." in text
+    assert "Measured on 2026-11-30: cores 2." in text
 
 
 def test_write_posts_makes_distinct_texts_and_pictures(tmp_path: Path) -> None:
