@@ -2,7 +2,7 @@
 
 For a reranker that reads captions, and a data set whose pictures are gone but whose captions were recorded (GEM section
 5.1). The results are a tagger's, as `namepin eval --save` and `namepin batch` write them. What is written is their
-form, too: `namepin eval --predictions FILE` scores it, and shows the reranker beside the tagger by entropy.
+form, too: `namepin eval --predictions FILE` scores it. With `--root`, accuracy by entropy is printed (Figure 5).
 """
 
 import argparse
@@ -12,6 +12,9 @@ from pathlib import Path
 from namepin.agent.config.build import build_tool
 from namepin.agent.config.settings import load_settings
 from namepin.agent.render.saved_results import read_saved
+from namepin.agent.workflows.evaluate import EvalPosts, read_posts
+from namepin.evals.scoring.entropy_bins import GateReport, gate_report
+from namepin.evals.scoring.predictions import read_predictions
 from namepin.graphs.policy import GatePolicy
 from namepin.graphs.roles import RERANKER
 from namepin.graphs.text_nodes import split_label
@@ -118,6 +121,32 @@ def rerank_file(
     return number
 
 
+def gate_of(results: Path, data: EvalPosts) -> GateReport | None:
+    """Accuracy of tagger and reranker by entropy, over the posts that have results (GEM, Figure 5).
+
+    Raises:
+        NamepinError: E130 to E139 for the results or the data set.
+    """
+    part = data.whole.only([result.id for result in read_saved(results)])
+    return gate_report(part, read_predictions(results, part, data.whole))
+
+
+def gate_text(report: GateReport) -> str:
+    """The bins that were reranked, a line each, and all of them together."""
+    bins = [one for one in report.bins if one.reranked]
+    lines = [
+        f"entropy {one.low:g} to {one.high:g}: {one.reranked} reranked, right: tagger {one.tagger_on_those:.1%}, "
+        f"reranker {one.reranker:.1%}, among the tagger's best {report.k} {one.top:.1%}"
+        for one in bins
+    ]
+    count = sum(one.reranked for one in bins)
+    tagger, reranker = (
+        sum((getattr(one, key) or 0.0) * one.reranked for one in bins) / max(1, count)
+        for key in ("tagger_on_those", "reranker")
+    )
+    return "\n".join([*lines, f"all: {count} reranked, right: tagger {tagger:.1%}, reranker {reranker:.1%}"])
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Rerank the results of a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -125,12 +154,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
     parser.add_argument("--captions", type=Path, help="JSONL of id and caption")
     parser.add_argument("--profile", default="starter", help="whose reranker and gate")
+    parser.add_argument("--dataset", default="fmnerg", help="of the gold, with --root")
+    parser.add_argument("--root", type=Path, help="the gold's folder: also print accuracy by entropy")
+    parser.add_argument("--split", default="dev", help="of the gold, with --root")
     parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="KEY=VALUE")
     given = parser.parse_args(argv)
     settings = load_settings(given.profile, assignments=given.assignments)
     if RERANKER.name not in settings.tools:
         mend = "--set reranker.backend=text"
         raise NamepinError("E139", f"profile {settings.profile} has no reranker", where="--profile", mend=mend)
+    data = read_posts(given.dataset, given.root, given.split) if given.root else None
     captions = {}
     if given.captions:
         rows = read_rows(given.captions, lambda row: (str(row["id"]), str(row["caption"])), "a row of id and caption")
@@ -143,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     count = rerank_file(given.results, given.out, reranker, settings.gate, captions, done)
     print(f"{count} results in {given.out}")
+    if data and (report := gate_of(given.out, data)):
+        print(gate_text(report))
 
 
 if __name__ == "__main__":

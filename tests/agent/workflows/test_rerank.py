@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from namepin.agent.workflows.rerank import main, rerank_file, rerank_result
+from namepin.agent.workflows.evaluate import read_posts
+from namepin.agent.workflows.rerank import gate_of, gate_text, main, rerank_file, rerank_result
 from namepin.graphs.policy import GatePolicy
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import Reranked, RerankRequest
@@ -104,6 +105,21 @@ def test_rerank_command_reads_captions_with_a_text_model(tmp_path: Path, capsys:
     assert capsys.readouterr().out == f"1 results in {out}\n"
     found = Extraction.model_validate_json(out.read_text("utf-8"))
     assert [entity.reranked for entity in found.entities] == [False, True]
+
+
+def test_gate_text_shows_both_on_reranked_mentions_of_posts_with_results(tmp_path: Path) -> None:
+    gold = "IMGID:1\nAda\tB-person\tB-actor\nin\tO\tO\nParis\tB-location\tB-country\n\nIMGID:2\nHi\tO\tO\n"
+    (tmp_path / "txt_fine").mkdir()
+    (tmp_path / "txt_fine" / "dev.txt").write_text(gold, "utf-8")
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(result().to_json() + "\n", "utf-8")
+    rerank_file(source, out, LastCandidate(), GATE)
+    report = gate_of(out, read_posts("fmnerg", tmp_path, "dev"))
+    assert report is not None
+    assert gate_text(report).splitlines() == [
+        "entropy 1 to 1.5: 1 reranked, right: tagger 0.0%, reranker 100.0%, among the tagger's best 5 100.0%",
+        "all: 1 reranked, right: tagger 0.0%, reranker 100.0%",
+    ]
 
 
 def test_rerank_command_without_reranker_ends_in_one_line(tmp_path: Path) -> None:
