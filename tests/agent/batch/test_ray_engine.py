@@ -145,7 +145,9 @@ def test_ray_driver_after_sigterm_ends_and_resumes(tmp_path: Path, rows: int) ->
     # 130; rarely 1, where Ray ends the process in its own shutdown, after the last row has been written.
     assert driver.returncode in (130, 1), printed.decode()
     # A thread of Ray Data that is still at work when Ray has been shut down must not start a second one.
-    assert b"Started a local Ray instance" not in printed and b"Traceback" not in printed, printed.decode()
+    assert b"Started a local Ray instance" not in printed, printed.decode()
+    # Rarely the interrupt meets a generator that is being closed: Python reports it as ignored, and the run stops.
+    assert printed.count(b"Traceback") == printed.count(b"Exception ignored in: <generator"), printed.decode()
     assert rows <= lines(predictions) < 24
     if not rows:
         return  # to resume from nothing is to begin
