@@ -16,7 +16,7 @@ HEAD = """# Performance
 Made by `namepin bench --json bench.json`, then `python -m namepin.agent.bench.page bench.json`. A
 ratio compares two ways in one run on one machine: it travels, seconds do not. Every baseline is in
 the repository, beside the bench that measures it. `agent/bench/registry.py` lists the benches, and
-holds the notes below their figures. Benches were not all run on one machine: each names its own.
+holds the notes below their figures. Each bench names the machine that it ran on.
 """
 
 

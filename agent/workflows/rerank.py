@@ -9,18 +9,19 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from namepin.agent.batch.finished import check_prediction, whole_lines
 from namepin.agent.config.build import build_tool
 from namepin.agent.config.settings import load_settings
 from namepin.agent.render.saved_results import read_saved
 from namepin.agent.workflows.evaluate import EvalPosts, read_posts
 from namepin.evals.scoring.entropy_bins import GateReport, gate_report
 from namepin.evals.scoring.predictions import read_predictions
+from namepin.finetune.data.mentions import lines_of, require_fit
 from namepin.graphs.policy import GatePolicy
 from namepin.graphs.roles import RERANKER
 from namepin.graphs.text_nodes import split_label
 from namepin.tools.base import Tool, digest
 from namepin.tools.errors import NamepinError, in_one_line
-from namepin.tools.files import atomic_write
 from namepin.tools.interfaces import Reranked, RerankRequest
 from namepin.tools.jsonl import read_rows
 from namepin.tools.media import Media
@@ -55,11 +56,13 @@ def rerank_result(result: Extraction, reranker: Reranker, gate: GatePolicy, capt
         _retyped(entity, next(answers).label, gate) if among else entity
         for entity, among in zip(result.entities, candidates, strict=True)
     ]
-    return result.model_copy(update={"entities": tuple(entities), "fingerprint": _fingerprint(result, reranker, gate)})
+    made_by = _fingerprint(result, reranker, gate, caption)
+    return result.model_copy(update={"entities": tuple(entities), "fingerprint": made_by})
 
 
-def _fingerprint(result: Extraction, reranker: Reranker, gate: GatePolicy) -> str:
-    return digest([result.fingerprint, reranker.fingerprint, gate.model_dump(mode="json")])
+def _fingerprint(result: Extraction, reranker: Reranker, gate: GatePolicy, caption: str | None) -> str:
+    """Of everything that decides, the caption, too: it stands nowhere else in the result."""
+    return digest([result.fingerprint, reranker.fingerprint, gate.model_dump(mode="json"), caption])
 
 
 def _retyped(entity: Entity, answer: str, gate: GatePolicy) -> Entity:
@@ -96,24 +99,26 @@ def rerank_file(
         The number of results.
 
     Raises:
-        NamepinError: E130 and E134 for `results`, E500 when `out` cannot be written, E502 when it has the results of
-            other settings.
+        NamepinError: E130 and E134 for `results`, E500 when `out` cannot be written, E502 when it has anything
+            but earlier results of the same settings; it is then left as it is.
         ToolUnavailable: see `rerank_result`.
     """
-    earlier, number = list(read_saved(out)), 0
+    captions, before, end = captions or {}, 0, 0
+    rows = read_rows(results, Extraction.model_validate, "a result")
+    for line in whole_lines(out, check_prediction):
+        before, end, result = line.number, line.end, next(rows, None)
+        made_by = result and _fingerprint(result, reranker, gate, captions.get(result.id))
+        if result is None or (line.value["id"], line.value["fingerprint"]) != (result.id, made_by):
+            what = f"result {before} was made of another result, or with other settings"
+            raise NamepinError("E502", what, where=str(out), mend="name another file")
+    number = before
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(out, "".join(result.to_json() + "\n" for result in earlier))  # without a truncated line
-        with out.open("a", encoding="utf-8") as file:
-            for number, result in enumerate(read_rows(results, Extraction.model_validate, "a result"), 1):
-                if number <= len(earlier):
-                    before = earlier[number - 1]
-                    if (before.id, before.fingerprint) != (result.id, _fingerprint(result, reranker, gate)):
-                        what = f"result {number} was made of another result, or with other settings"
-                        raise NamepinError("E502", what, where=str(out), mend="name another file")
-                    continue
-                found = rerank_result(result, reranker, gate, (captions or {}).get(result.id))
-                file.write(found.to_json() + "\n")
+        with out.open("ab") as file:
+            file.truncate(end)  # of a line that a stopped run did not finish
+            for number, result in enumerate(rows, before + 1):
+                found = rerank_result(result, reranker, gate, captions.get(result.id))
+                file.write(f"{found.to_json()}\n".encode())
                 file.flush()
                 done(number)
     except OSError as error:
@@ -152,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, help="JSONL of results")
     parser.add_argument("--out", type=Path, required=True, help="JSONL to write")
-    parser.add_argument("--captions", type=Path, help="JSONL of id and caption")
+    parser.add_argument("--captions", default="", help="JSONL of id and caption")
     parser.add_argument("--profile", default="starter", help="whose reranker and gate")
     parser.add_argument("--dataset", default="fmnerg", help="of the gold, with --root")
     parser.add_argument("--root", type=Path, help="the gold's folder: also print accuracy by entropy")
@@ -164,10 +169,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         mend = "--set reranker.backend=text"
         raise NamepinError("E139", f"profile {settings.profile} has no reranker", where="--profile", mend=mend)
     data = read_posts(given.dataset, given.root, given.split) if given.root else None
-    captions = {}
+    captions: dict[str, str] = {}
     if given.captions:
-        rows = read_rows(given.captions, lambda row: (str(row["id"]), str(row["caption"])), "a row of id and caption")
-        captions = dict(rows)
+        captions = {post: text for post, text in lines_of(given.captions, "caption")}
+        require_fit(given.captions, any(result.id in captions for result in read_saved(given.results)), "result")
     reranker = build_tool(RERANKER.name, settings.tools[RERANKER.name])
 
     def done(number: int) -> None:

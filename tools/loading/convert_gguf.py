@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from namepin.tools.errors import NamepinError, install_command
+from namepin.tools.loading.pretrained import check_names, damage_error, first_line
 from namepin.tools.loading.quiet import quiet_transformers
 
 _MAGIC = b"GGUF"
@@ -24,8 +25,8 @@ def convert(source: Path, out: Path) -> str:
         The model's class in transformers.
 
     Raises:
-        NamepinError: E210 no such file, E211 damaged, E212 not a GGUF file or not a language model that transformers
-            reads, E301 without the package `gguf`.
+        NamepinError: E210 no such file, E211 damaged or of a kind that transformers does not read, E212 not a GGUF
+            file or not all tensors of a language model, E301 without the package `gguf`.
     """
     if not source.is_file():
         raise NamepinError("E210", "no such file", where=str(source), mend="give a GGUF file")
@@ -47,18 +48,18 @@ def convert(source: Path, out: Path) -> str:
 
 
 def _read(source: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
+    reader: Any = transformers.AutoModelForCausalLM
     named: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
     try:
-        net = AutoModelForCausalLM.from_pretrained(source.parent, **named)
-        return net, AutoTokenizer.from_pretrained(source.parent, **named)
-    except (KeyError, NotImplementedError) as error:
-        what = f"transformers does not read this model: {error}"
-        raise NamepinError("E212", what, where=str(source), mend="take a decoder-only language model") from error
-    except (ValueError, OSError, IndexError) as error:
-        what = f"damaged, or a model that transformers does not read: {error}"
-        raise NamepinError("E211", what, where=str(source), mend="fetch the file again") from error
+        net, report = reader.from_pretrained(source.parent, output_loading_info=True, **named)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **named)
+    except Exception as error:  # transformers' reader checks little: a damaged file ends in any of Python's errors
+        raise damage_error(first_line(error), str(source)) from error
+    # transformers would draw a missing tensor at random.
+    check_names(set(report["missing_keys"]), set(report["unexpected_keys"]), str(source), "take another file")
+    return net, tokenizer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

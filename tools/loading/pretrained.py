@@ -59,7 +59,7 @@ def locate(weights: str, revision: str | None = None) -> Path:
     except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
         raise NamepinError(
             "E213",
-            f"{weights!r} is not on this machine, and the hub did not give it: {_first_line(error)}",
+            f"{weights!r} is not on this machine, and the hub did not give it: {first_line(error)}",
             mend=f"run `namepin pull {weights}` where there is a network, or give a local path",
             exit_code=Exit.UNREACHABLE,
         ) from error
@@ -241,7 +241,7 @@ def load_tokenizer(name: str, vocabulary: int) -> Any:
     except Exception as error:  # missing files, a missing network, a kind unknown to transformers
         raise NamepinError(
             "E218",
-            f"no tokenizer: {_first_line(error)}",
+            f"no tokenizer: {first_line(error)}",
             where=name,
             mend="give the folder of one, or a hub name, which `namepin pull` fetches with the profile's weights",
         ) from error
@@ -270,7 +270,7 @@ def read_pickle(path: Path, under: Sequence[str] = ("model",)) -> dict[str, Tens
             warnings.simplefilter("ignore")  # torch's remarks on old pickle protocols
             state = torch.load(path, map_location="cpu", weights_only=True)
     except RuntimeError as error:
-        raise damage_error(_first_line(error), str(path)) from error
+        raise damage_error(first_line(error), str(path)) from error
     state = next((state[key] for key in under if key in state), state) if isinstance(state, dict) else {}
     state = state if isinstance(state, dict) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
@@ -328,7 +328,8 @@ def damage_error(reason: str, where: str) -> NamepinError:
     return NamepinError("E211", f"the weights are damaged or truncated: {reason}", where=where, mend=fetch_again(where))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type where it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -349,4 +350,4 @@ def load_errors(where: str) -> Iterator[None]:
             mend="take the publisher's file, or a safetensors file, which `namepin pull NAME` prefers",
         ) from error
     except (SafetensorError, OSError, EOFError, ValueError, KeyError) as error:
-        raise damage_error(_first_line(error), where) from error
+        raise damage_error(first_line(error), where) from error

@@ -94,6 +94,43 @@ def test_rerank_file_with_results_of_other_settings_is_refused(tmp_path: Path) -
     assert out.read_bytes() == before
 
 
+def test_rerank_file_resumed_with_another_caption_is_refused(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(result().to_json() + "\n", "utf-8")
+    rerank_file(source, out, LastCandidate(), GATE, {"1": "a tower"})
+    with pytest.raises(NamepinError, match=r"E502.*other settings"):
+        rerank_file(source, out, LastCandidate(), GATE, {"1": "a bridge"})
+
+
+@pytest.mark.parametrize("other", ["a poem\n", "{}\n", ""])
+def test_rerank_file_never_overwrites_a_file_of_something_else(other: str, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(result().to_json() + "\n", "utf-8")
+    before = other + result("2").to_json() + "\n"
+    out.write_text(before, "utf-8")
+    with pytest.raises(NamepinError, match="E502"):
+        rerank_file(source, out, LastCandidate(), GATE)
+    assert out.read_text("utf-8") == before
+
+
+def test_rerank_file_of_fewer_results_than_before_is_refused(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(result(str(i)).to_json() + "\n" for i in range(2)), "utf-8")
+    rerank_file(source, out, LastCandidate(), GATE)
+    source.write_text(result("0").to_json() + "\n", "utf-8")
+    with pytest.raises(NamepinError, match="E502"):
+        rerank_file(source, out, LastCandidate(), GATE)
+
+
+def test_rerank_command_with_captions_of_other_posts_is_refused(tmp_path: Path) -> None:
+    source, captions = tmp_path / "in.jsonl", tmp_path / "captions.jsonl"
+    source.write_text(result().to_json() + "\n", "utf-8")
+    captions.write_text(json.dumps({"id": "7", "caption": "a tower"}) + "\n", "utf-8")
+    chosen = ["--set", "reranker.backend=text", "--set", f"reranker.weights={tmp_path}"]
+    with pytest.raises(NamepinError, match="E135"):
+        main([str(source), "--out", str(tmp_path / "out.jsonl"), "--captions", str(captions), *chosen])
+
+
 def test_rerank_command_reads_captions_with_a_text_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, out, captions = (tmp_path / name for name in ("in.jsonl", "out.jsonl", "captions.jsonl"))
     source.write_text(result().to_json() + "\n", "utf-8")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from namepin.tools.errors import NamepinError
 from namepin.tools.loading.convert_gguf import convert, main
 from namepin.tools.media import Media
 from namepin.tools.reranker.config import TextRerankerConfig
@@ -93,6 +94,24 @@ def test_converted_gguf_serves_as_text_reranker(tmp_path: Path) -> None:
     tool = TextReranker(TextRerankerConfig(weights=str(tmp_path / "out"), dtype="float32"))
     (answer,) = tool.run([request(image=None)], Media())
     assert answer.label in request().candidates and sum(answer.scores.values()) == pytest.approx(1)
+
+
+def test_convert_gguf_without_a_tensor_is_refused_not_filled_at_random(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    write_gguf(tiny_llama(), file)
+    file.write_bytes(file.read_bytes().replace(b"blk.1.ffn_up", b"blk.1.ffn_oo"))
+    with pytest.raises(NamepinError, match=r"E21[12].*(missing|blk\.1\.ffn_oo)"):
+        convert(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.3, 0.5, 0.9, 0.99])
+def test_convert_gguf_of_truncated_file_raises_e211(share: float, tmp_path: Path) -> None:
+    file = tmp_path / "tiny.gguf"
+    write_gguf(tiny_llama(), file)
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(NamepinError, match="E211"):
+        convert(file, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
