@@ -19,6 +19,12 @@ _WORDS = (
 ).split()
 
 
+class InTurn(DualTagger):
+    """The tagger as it was before: its passes one after the other, with all threads in each."""
+
+    _map = staticmethod(lambda work, batches: list(map(work, batches)))
+
+
 def made_posts(count: int = 256) -> list[TagRequest]:
     """Tokenised posts of 6 to 30 words, 17 on average as in GMNER."""
     rng = random.Random(0)

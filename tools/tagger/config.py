@@ -22,7 +22,7 @@ class TaggerConfig(Frozen):
         merge: how equation 10 merges the B- and I- logits of a type.
         lexicon: weight of the lexicon's votes (`namepin.tools.tagger.lexicon`) relative to the pooled scores of
             equation 10; 0 leaves them out, as in the paper.
-        batch_size: number of rows per batch of the encoder; in a lower precision, four times as many.
+        batch_size: largest number of rows per batch of the encoder; long rows come in smaller batches.
         device: the torch device.
         precision: number format of the encoder's matrix products, on a CPU. `bfloat16` and `int8` are faster where the
             processor has instructions for them, and change scores by about 0.01. `auto` takes bfloat16 on a processor
@@ -33,6 +33,6 @@ class TaggerConfig(Frozen):
     spans: Literal["coarse", "fine", "joint"] = "coarse"
     merge: Literal["logsumexp", "sum", "mean"] = "logsumexp"
     lexicon: float = Field(0.0, ge=0)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(64, ge=1)
     device: str = "cpu"
     precision: Literal["float32", "bfloat16", "int8", "auto"] = "float32"

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from namepin.tools.media import Media
 from namepin.tools.nets.crf import CRF, bio_tags
 from namepin.tools.nets.dual_tagger import DualTaggerNet, pooled_scores
 from namepin.tools.nets.low_precision import Precision, lower_precision, native_precision
+from namepin.tools.nets.threads import map_passes
 from namepin.tools.tagger.adapter import Manifest, load_adapter
 from namepin.tools.tagger.calibration import Calibration, read_calibration
 from namepin.tools.tagger.config import TaggerConfig
@@ -44,8 +45,8 @@ _PROBE = (
 _FORMATS: Mapping[Precision, str] = {"bfloat16": "bfloat16-2", "int8": "int8"}
 """Names of the number formats in fingerprints: raise the number when results in a format change."""
 
-_LARGER = 4
-"""How many times larger the encoder's batches are in a lower precision, whose products take less time per call."""
+_PIECES = 4096
+"""Largest number of word pieces in a batch, so that long texts do not fill the memory."""
 
 _DECODED = 32
 """Largest number of posts that a CRF decodes at a time, so that a step's scores stay in the processor's cache."""
@@ -75,6 +76,7 @@ class DualTagger:
 
     name: ClassVar[str] = "tagger"
     version: ClassVar[int] = 1
+    _map: ClassVar[Callable[..., Iterable[None]]] = staticmethod(map_passes)
 
     def __init__(self, config: TaggerConfig) -> None:
         """Load the adapter and its encoder.
@@ -214,7 +216,7 @@ class DualTagger:
         """The mentions of every request, in order. `media` is not used: the tagger reads text only."""
         results: list[Tags] = []
         # In portions, so that the logits of a long list do not fill the memory.
-        portion = 16 * self.config.batch_size
+        portion = 4 * self.config.batch_size
         for i in range(0, len(requests), portion):
             posts = [self._lay_out(request) for request in requests[i : i + portion]]
             self._read(posts)
@@ -230,20 +232,22 @@ class DualTagger:
         fine = torch.zeros(length, 2 * len(self.spec.fine_types) + 1) if self.spec.fine_types else None
         return _Post(request, words, token_offsets(request.text, words), rows, coarse, fine)
 
-    @torch.inference_mode()
     def _read(self, posts: Sequence[_Post]) -> None:
         """Run the net over all rows, in batches of similar length, and add each word's logits to its post."""
         order = sorted(((post, row) for post in posts for row in post.rows), key=lambda pair: -len(pair[1].piece_ids))
-        pad = self.builder.tokenizer.pad_token_id or 0
-        size = self.config.batch_size * (1 if self.precision == "float32" else _LARGER)
-        for part in _batches(order, size):
-            logits = self.net(collate([row for _, row in part], pad).to(self.config.device))
-            for b, (post, row) in enumerate(part):
-                first, last = row.keep if len(post.rows) > 1 else (0, len(post.coarse))
-                inside = slice(first - row.first, last - row.first)
-                post.coarse[first:last] = logits.coarse[b, inside].cpu()
-                if post.fine is not None:
-                    post.fine[first:last] = logits.fine[b, inside].cpu()
+        batches = list(_batches(order, self.config.batch_size))
+        list((self._map if self.config.device == "cpu" else map)(self._pass, batches))
+
+    @torch.inference_mode()
+    def _pass(self, batch: Sequence[tuple[_Post, Row]]) -> None:
+        rows = collate([row for _, row in batch], self.builder.tokenizer.pad_token_id or 0)
+        logits = self.net(rows.to(self.config.device))
+        for b, (post, row) in enumerate(batch):
+            first, last = row.keep if len(post.rows) > 1 else (0, len(post.coarse))
+            inside = slice(first - row.first, last - row.first)
+            post.coarse[first:last] = logits.coarse[b, inside].cpu()
+            if post.fine is not None:
+                post.fine[first:last] = logits.fine[b, inside].cpu()
 
     def _answer(self, posts: Sequence[_Post]) -> list[Tags]:
         if self._spans == "coarse" or self.net.fine is None:
@@ -328,16 +332,17 @@ class DualTagger:
 
 
 def _batches(rows: Sequence[tuple[_Post, Row]], most: int) -> Iterator[Sequence[tuple[_Post, Row]]]:
-    """Batches of at most `most` rows, which are sorted by falling length.
+    """Batches of at most `most` rows and `_PIECES` word pieces with padding, of rows that are sorted by falling length.
 
     A batch that is half full ends where the next row would be padded by more than a fifth.
     """
-    first = 0
+    first, full = 0, 0
     for i, (_, row) in enumerate(rows):
-        longest, count = len(rows[first][1].piece_ids), i - first
-        if count == most or (2 * count >= most and len(row.piece_ids) < 0.8 * longest):
-            yield rows[first:i]
-            first = i
+        count, longest = i - first, len(rows[first][1].piece_ids)
+        if count == full or (2 * count >= full and len(row.piece_ids) < 0.8 * longest):
+            if i:
+                yield rows[first:i]
+            first, full = i, max(1, min(most, _PIECES // len(row.piece_ids)))
     if rows:
         yield rows[first:]
 

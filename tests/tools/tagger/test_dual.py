@@ -5,10 +5,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
+from namepin.evals.bench.tagger import InTurn
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest
 from namepin.tools.labels import FINE_TO_COARSE4
@@ -16,7 +18,7 @@ from namepin.tools.loading.encoder import load_encoder
 from namepin.tools.media import Media
 from namepin.tools.tagger.adapter import ADAPTER_FILE, MANIFEST_FILE, TaggerSpec, build_net, load_adapter, save_adapter
 from namepin.tools.tagger.config import TaggerConfig
-from namepin.tools.tagger.dual import DualTagger, tag_spans
+from namepin.tools.tagger.dual import DualTagger, _batches, tag_spans
 from namepin.tools.tagger.rows import (
     CASES,
     CONTEXTS,
@@ -107,6 +109,33 @@ def test_dual_tagger_mentions_are_independent_of_batch(adapters: Callable[..., P
         ]
         for one, other in zip(alone.mentions, batched.mentions, strict=True):
             assert dict(one.scores) == pytest.approx(dict(other.scores), abs=1e-4)
+
+
+def test_dual_tagger_passes_in_threads_equal_passes_in_turn(adapters: Callable[..., Path]) -> None:
+    requests = [TagRequest(text=text, knowledge="a place (city)") for text in TRICKY.values()] * 3
+    config = TaggerConfig(adapter=str(adapters()), batch_size=2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        found, expected = (kind(config).run(requests, Media()) for kind in (DualTagger, InTurn))
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(found, expected, strict=True):
+        assert [(m.token_span, m.label, m.fine_label) for m in one.mentions] == [
+            (m.token_span, m.label, m.fine_label) for m in other.mentions
+        ]
+        for mention, same in zip(one.mentions, other.mentions, strict=True):
+            assert dict(mention.scores) == pytest.approx(dict(same.scores), abs=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[256] * 40, [30] * 100 + [29, 20, 5] * 20, [4000, 3000, 3], [1]])
+def test_batches_bound_rows_and_pieces_and_keep_all(lengths: list[int]) -> None:
+    rows = [(None, SimpleNamespace(piece_ids=range(length))) for length in sorted(lengths, reverse=True)]
+    batches = list(_batches(cast(Any, rows), 64))
+    assert [row for batch in batches for row in batch] == rows
+    for batch in batches:
+        assert len(batch) <= 64 and (len(batch) == 1 or len(batch) * len(batch[0][1].piece_ids) <= 4096)
+    assert len(batches) <= 2 + sum(lengths) / 1500
 
 
 def test_dual_tagger_scores_are_distribution_of_scheme(adapters: Callable[..., Path]) -> None:
