@@ -64,7 +64,7 @@ def bench_text(posts: int = 1024, rounds: int = 3) -> dict[str, float]:
     }
 
 
-def bench_spacy(posts: int = 512, rounds: int = 3) -> dict[str, float]:
+def bench_spacy(posts: int = 1024, rounds: int = 3) -> dict[str, float]:
     """Text posts per second of `namepin batch`, against spaCy's `en_core_web_sm`, only its names, at its best batch."""
     import spacy
 
