@@ -295,7 +295,7 @@ def _answer(tool: AnyTool, batch: _Job) -> None:
         answers = _ask(tool, batch)
     except BaseException as error:
         if len(batch) > 1:
-            for one in batch:
+            for one in _awaited(batch):
                 _answer(tool, [one])
             return
         answers = [error]

@@ -25,9 +25,10 @@ class Counting:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.sizes: list[int] = []
-        self.gate, self.error = threading.Event(), error
+        self.gate, self.asked, self.error = threading.Event(), threading.Event(), error
 
     def run(self, requests: Sequence[Any], media: Media) -> list[Tags]:
+        self.asked.set()
         self.gate.wait()
         self.sizes.append(len(requests))
         if any(request.text == "bad" for request in requests):
@@ -146,6 +147,27 @@ def test_batched_calls_with_cancelled_wait_skip_its_request() -> None:
         return await first
 
     assert asyncio.run(leave()).tokens == ("first",) and tool.sizes == [1]
+
+
+def test_batched_calls_after_failed_group_skip_requests_that_nobody_awaits() -> None:
+    tool = Counting()
+    calls, group = BatchedCalls({"tagger": tool}, grouped=TAGGER), PostGroup(3)
+
+    async def one(number: int, text: str) -> Any:
+        MEMBER.set(Member(group, number))
+        return await calls.call("tagger", TagRequest(text=text), Media())
+
+    async def leave() -> Any:
+        first, _, left = (asyncio.create_task(one(*at)) for at in enumerate(["first", "bad", "left"]))
+        await happens(tool.asked.is_set)
+        left.cancel()
+        await asyncio.sleep(0)
+        tool.gate.set()
+        return await first
+
+    assert asyncio.run(leave()).tokens == ("first",)
+    wait_until(lambda: len(tool.sizes) > 2, "both other calls")
+    assert tool.sizes == [3, 1, 1]
 
 
 def test_batched_calls_return_blobs_to_their_post() -> None:
