@@ -1,7 +1,9 @@
 """Threads for the independent passes of a net on a CPU."""
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Thread
 from typing import TypeVar
 
@@ -24,8 +26,17 @@ def map_passes(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
     workers = min(len(items), threads)
     if workers < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(workers, "pass", _take_share, (threads // workers, threads)) as pool:
-        return list(pool.map(work, items))
+    return list(_pool(workers, threads).map(work, items))
+
+
+@cache
+def _pool(workers: int, threads: int) -> ThreadPoolExecutor:
+    """Threads that stay: new ones for each call would each take memory of their own, which the process then keeps."""
+    return ThreadPoolExecutor(workers, "pass", _take_share, (threads // workers, threads))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
 
 
 def _take_share(share: int, threads: int) -> None:
