@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from namepin.tools.errors import NamepinError, install_command
-from namepin.tools.loading.pretrained import check_names, damage_error, first_line
+from namepin.tools.loading.pretrained import check_names, first_line
 from namepin.tools.loading.quiet import quiet_transformers
 
 _MAGIC = b"GGUF"
@@ -56,7 +56,9 @@ def _read(source: Path) -> tuple[Any, Any]:
         net, report = reader.from_pretrained(source.parent, output_loading_info=True, **named)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source.parent, **named)
     except Exception as error:  # transformers' reader checks little: a damaged file ends in any of Python's errors
-        raise damage_error(first_line(error), str(source)) from error
+        what = f"damaged, or a model that transformers does not read: {first_line(error)}"
+        mend = "fetch the file again, or take another decoder-only language model"
+        raise NamepinError("E211", what, where=str(source), mend=mend) from error
     # transformers would draw a missing tensor at random.
     check_names(set(report["missing_keys"]), set(report["unexpected_keys"]), str(source), "take another file")
     return net, tokenizer
