@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from secrets import token_hex
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup, escape
@@ -136,12 +137,15 @@ def turn(shown: Turn) -> str:
 
 def problem(message: str) -> str:
     """Something that cannot be shown, with the reason."""
-    return _environment().get_template("problem.html.j2").render(message=message, refused=False)
+    return _environment().get_template("problem.html.j2").render(message=message)
 
 
-def refusal(message: str) -> str:
-    """The reason why a message could not be answered. The page shows it at the message's field."""
-    return _environment().get_template("problem.html.j2").render(message=message, refused=True)
+def end(refused: str = "") -> str:
+    """The end of an answer, for the page's script; or the reason why a message could not be answered.
+
+    Each end has its own number: Gradio does not put the same HTML into the page twice.
+    """
+    return _environment().get_template("end.html.j2").render(refused=refused, number=token_hex(8))
 
 
 def questions(review: Reviewed) -> str:

@@ -185,14 +185,14 @@ class PageEvents:
             async for html in talk.answer(visitor, message, picture, profile):
                 yield same, html, same
             spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))
-            yield await talk.history(visitor), "", spoken
+            yield await talk.history(visitor), fragments.end(), spoken
         except (NamepinError, TooMany) as error:
-            yield same, fragments.refusal(error_sentences(error)), same
+            yield same, fragments.end(error_sentences(error)), same
         except Denied:
-            yield same, fragments.refusal("The session has ended: load the page again."), same
+            yield same, fragments.end("The session has ended: load the page again."), same
         except Exception:  # the page reports a failure, and the log has the details
             _log.exception("a message could not be answered")
-            yield same, fragments.refusal("The server had an error; its log has the details."), same
+            yield same, fragments.end("The server had an error; its log has the details."), same
 
     async def begin(self, request: gr.Request) -> str:
         """The conversation so far, for a newly opened page."""
@@ -225,12 +225,12 @@ class PageEvents:
 
 def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
-    clear = {"fn": None, "js": "() => window.npAnswered()", "api_visibility": "private"}
+    scroll = {"fn": None, "js": "() => window.npShown()", "api_visibility": "private"}
     shown = [parts.past, parts.now, parts.spoken]
     # The script takes the place of the component's value, since the composer is not one of Gradio's.
     taken: dict[str, Any] = {"js": "() => [window.npGiven()]"}
-    parts.send.click(events.answer, [parts.given], shown, preprocess=False, **taken, **quiet).then(**clear)
-    parts.again.click(events.show, None, [parts.past, parts.spoken], **quiet).then(**clear)
+    parts.send.click(events.answer, [parts.given], shown, preprocess=False, **taken, **quiet)
+    parts.again.click(events.show, None, [parts.past, parts.spoken], **quiet).then(**scroll)
     blocks.load(events.begin, None, [parts.past], **quiet)
 
 

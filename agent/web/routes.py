@@ -96,6 +96,12 @@ async def new_conversation(visitor: KnownVisitor) -> Response:
     return answer
 
 
+@router.get("/page/answering")
+async def answering(request: Request, visitor: KnownVisitor) -> JSONResponse:
+    """Whether a message of the visitor is being answered."""
+    return JSONResponse({"answering": _talk(request).lock(visitor).locked()})
+
+
 @router.post("/page/pictures")
 async def upload(request: Request, visitor: Counted) -> JSONResponse:
     """Store a picture for the next message; the body is the file.

@@ -84,7 +84,7 @@ def test_html_pages_with_markup_payload_show_it_as_text(payload: str, tmp_path: 
         block = fragments.Block(answer, "r" + "0" * 16, about, "/page/pictures/x.jpg")
         inert(fragments.turn(fragments.Turn(payload, [block], payload, steps_of(payload), [payload])))
     inert(fragments.problem(payload))
-    inert(fragments.refusal(payload))
+    inert(fragments.end(payload))
     inert(fragments.part("spoken", text=payload))
     told = {"name": payload, "profile": payload, "error": payload}
     inert(

@@ -74,40 +74,79 @@ const busy = (on) => {
   part("np-go").disabled = on;
   part("np-composer").setAttribute("aria-busy", String(on));
 };
-const send = () => {
-  if (part("np-go").disabled) return;
-  const text = field().value.trim(), length = [...field().value].length;
+const send = (text = field().value) => {
+  if (part("np-go").disabled) { right("The last answer is still coming. Send this after it."); return; }
+  const length = [...text].length;
   if (example === null) {
-    if (!text && picture && part("np-composer").dataset.rules !== undefined) {
+    if (!text.trim() && picture && part("np-composer").dataset.rules !== undefined) {
       wrong("Add the post’s text: its names are looked for in the picture."); field().focus(); return;
     }
-    if (!text && !picture) { wrong("Write or paste a post first."); field().focus(); return; }
+    if (!text.trim() && !picture) { wrong("Write or paste a post first."); field().focus(); return; }
     if (length > most()) { grow(); field().focus(); return; }
   }
-  sent = { text: field().value, picture, size: part("np-size").textContent, example };
+  sent = { text, picture, size: part("np-size").textContent, example };
   busy(true);
   right();
-  if (example === null) { field().value = ""; clearPicture(); grow(); }
+  if (example === null) {
+    if (field().value === text) field().value = "";
+    clearPicture();
+    grow();
+  }
   part("np-send").click();
+  watch(sent);
 };
 window.npGiven = () => JSON.stringify({
   text: sent?.text ?? "", picture: sent?.picture ?? "", profile: part("np-profile")?.value ?? "", example: sent?.example ?? null,
 });
-window.npAnswered = () => {
+window.npShown = () => document.querySelector("#np-past .np-turn:last-of-type")?.scrollIntoView({ block: "start" });
+const answered = (refused) => {
   busy(false);
-  const refused = document.querySelector("#np-now [data-refused]");
   if (refused && sent) {
-    if (sent.example === null && !field().value) { field().value = sent.text; if (sent.picture) showPicture(sent.picture, sent.size); grow(); }
-    wrong(refused.textContent.trim());
+    if (sent.example === null) { // before what has been typed and chosen since
+      field().value = [sent.text, field().value].filter(Boolean).join("\n");
+      if (sent.picture && !picture) showPicture(sent.picture, sent.size);
+      grow();
+    }
+    wrong(refused);
     field().focus();
   } else {
-    document.querySelector("#np-past .np-turn:last-of-type")?.scrollIntoView({ block: "start" });
+    if (!part("np-composer").classList.contains("wrong")) right();
+    window.npShown();
   }
   sent = example = null;
 };
-// Follow the steps of a running answer.
-new MutationObserver(() => document.querySelector("#np-now .np-doing")?.scrollIntoView({ block: "nearest" })).observe(
-  document.documentElement, { childList: true, subtree: true });
+// Gradio does not tell of a connection that broke during an answer: ask the server whether it still works on one.
+// Gradio does not connect again, either: the page is loaded again, and the message comes back into its field.
+const KEPT = "np-message";
+let leaving = false;
+const watch = async (one, missed = 0) => {
+  await new Promise((done) => setTimeout(done, 5000));
+  const told = sent === one && (await fetch("/page/answering").then((answer) => answer.json()).catch(() => null));
+  if (sent !== one) return;
+  if (told?.answering || !missed) { watch(one, told?.answering ? 0 : 1); return; }
+  answered(UNREACHABLE);
+  if (!told) return;
+  leaving = true;
+  sessionStorage.setItem(KEPT, JSON.stringify([field().value, picture, part("np-size").textContent]));
+  location.reload();
+};
+const giveBack = () => {
+  const kept = !leaving && document.querySelector("#np-past .np") && sessionStorage.getItem(KEPT);
+  if (!kept) return;
+  sessionStorage.removeItem(KEPT);
+  const [text, name, size] = JSON.parse(kept);
+  field().value = text;
+  if (name) showPicture(name, size);
+  grow();
+  wrong("The connection broke. Send this again if it has no answer above.");
+};
+// Follow the steps of a running answer. It has ended when its end is in the page: Gradio's own event may come before.
+new MutationObserver(() => {
+  document.querySelector("#np-now .np-doing")?.scrollIntoView({ block: "nearest" });
+  const end = document.querySelector("#np-now [data-end]:not([data-seen])");
+  if (end) { end.dataset.seen = ""; answered(end.textContent.trim()); }
+  giveBack();
+}).observe(document.documentElement, { childList: true, subtree: true });
 
 document.addEventListener("input", (event) => { if (event.target.id === "np-text") grow(); });
 document.addEventListener("keydown", (event) => {
@@ -126,7 +165,7 @@ document.addEventListener("click", (event) => {
   if (at.id === "np-remove") { clearPicture(); part("np-file").focus(); }
   if (at.id === "np-trim") { field().value = [...field().value].slice(0, most()).join(""); grow(); field().focus(); }
   if (at.matches(".np-example")) { example = Number(at.dataset.example); send(); }
-  if (at.matches(".np-suggest")) { field().value = at.textContent; send(); }
+  if (at.matches(".np-suggest")) send(at.textContent);
 });
 document.addEventListener("change", (event) => {
   if (["np-file", "np-camera"].includes(event.target.id) && event.target.files.length) takePicture(event.target.files[0]);
@@ -256,10 +295,14 @@ const ask = async (place, address, body, then) => {
   } catch { say(line, UNREACHABLE, true); }
   for (const button of place.querySelectorAll("button")) button.disabled = false;
 };
+// Where somebody has gone on to something else, the focus stays there.
+const focusIn = (place, selector) => {
+  if ([document.body, null].includes(document.activeElement) || place.contains(document.activeElement)) place.querySelector(selector).focus();
+};
 const showQuestions = (place) => (told, line) => {
   if (told.done && !told.html) line.textContent = "Nothing is close any more: there is nothing to decide.";
   else if (told.done) part("np-again").click();
-  else { place.innerHTML = told.html; place.querySelector("input").focus(); }
+  else { place.innerHTML = told.html; focusIn(place, "input"); }
 };
 document.addEventListener("click", (event) => {
   const place = event.target.closest?.(".np-decide");
@@ -270,7 +313,7 @@ document.addEventListener("click", (event) => {
     ask(place, `/page/results/${result}/review`, null, showQuestions(place));
   } else if (event.target.matches(".np-later")) {
     ask(place, `/page/reviews/${review}/drop`, null, () => {
-      if (place.dataset.before) { place.innerHTML = place.dataset.before; place.querySelector("button").focus(); } else part("np-again").click();
+      if (place.dataset.before) { place.innerHTML = place.dataset.before; focusIn(place, "button"); } else part("np-again").click();
     });
   } else if (event.target.matches(".np-keep")) {
     ask(place, `/page/reviews/${review}/row`, null, (told, line) => {

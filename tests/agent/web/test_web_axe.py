@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.pages import MESSAGE, give_picture, send, visit
+from support.pages import MESSAGE, answer, give_picture, send, visit
 from support.processes import environment, free_port, running_namepin
 
 TOKEN = "a" * 20
@@ -49,7 +49,7 @@ def test_web_page_in_every_state_has_no_serious_axe_finding(
         tab.fill(MESSAGE, "So proud of Eileen Collins, the first woman to command a Space Shuttle")
         told["composing"] = findings(tab)
         tab.press(MESSAGE, "Enter")
-        tab.wait_for_selector("#np-past article")
+        answer(tab, 1)
         for summary in tab.locator("#np-past summary").all():
             summary.click()
         tab.locator("#np-past .chip").first.click()
@@ -58,6 +58,7 @@ def test_web_page_in_every_state_has_no_serious_axe_finding(
         tab.wait_for_selector(".np-review")
         told["review"] = findings(tab)
         tab.locator(".np-later").click()
+        tab.wait_for_selector(".np-begin")
         for turn, message in enumerate(["help", "mask the first one", "as CSV", "Norah Jones plays in Rotterdam"], 2):
             send(tab, message, turn)
         told["conversation"] = findings(tab)

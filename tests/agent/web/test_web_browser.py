@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support.hostile_texts import PAYLOADS
-from support.pages import ASTRONAUT, MESSAGE, give_picture, send, visit
+from support.pages import ASTRONAUT, MESSAGE, answer, give_picture, send, visit
 from support.processes import environment, free_port, running_namepin
 
 POST = "So proud of Eileen Collins, the first woman to command a Space Shuttle"
@@ -145,11 +145,66 @@ def test_web_page_refused_message_comes_back_into_its_field(tab: Any) -> None:
     assert tab.input_value(MESSAGE) == "Norah Jones plays in Rotterdam"
 
 
+ANSWERS = "**/queue/data*"
+"""Where the page's framework fetches what a message is answered."""
+
+
+def test_web_page_message_before_answer_is_complete_waits_in_its_field(tab: Any) -> None:
+    held: list[Any] = []
+    tab.route(ANSWERS, lambda route: held.append(route))
+    tab.fill(MESSAGE, "Norah Jones plays in Rotterdam")
+    tab.press(MESSAGE, "Enter")
+    tab.fill(MESSAGE, "as CSV")
+    tab.press(MESSAGE, "Enter")
+    assert "still coming" in tab.locator("#np-say:not(.bad)").inner_text()
+    let_go(tab, held)
+    suggestion = answer(tab, 1).get_by_role("button", name="as CSV")
+    assert not tab.locator("#np-say").is_visible() and tab.input_value(MESSAGE) == "as CSV"
+    tab.fill(MESSAGE, "Seen in Oslo")
+    suggestion.click()
+    assert answer(tab, 2).locator("td").count()
+    assert tab.input_value(MESSAGE) == "Seen in Oslo", "a suggestion leaves the draft"
+
+
+def let_go(tab: Any, held: list[Any]) -> None:
+    while not held:
+        tab.wait_for_timeout(50)
+    for route in held:
+        route.continue_()
+    tab.unroute(ANSWERS)
+
+
+def test_web_page_refused_message_keeps_what_was_typed_since(tab: Any) -> None:
+    held: list[Any] = []
+    tab.route(ANSWERS, lambda route: held.append(route))
+    tab.fill(MESSAGE, "Norah Jones plays in Rotterdam")
+    tab.evaluate("picture = 'x'.repeat(30)")  # a name that the server never gave
+    tab.press(MESSAGE, "Enter")
+    tab.fill(MESSAGE, "help")
+    let_go(tab, held)
+    assert "no longer stored" in problem_of(tab)
+    assert tab.input_value(MESSAGE) == "Norah Jones plays in Rotterdam\nhelp"
+
+
+def test_web_page_message_whose_connection_breaks_comes_back_into_its_field(tab: Any) -> None:
+    give_picture(tab)
+    tab.route(ANSWERS, lambda route: route.abort(), times=1)
+    tab.route("**/page/answering", lambda route: route.abort(), times=2)
+    for problem in ("The server cannot be reached.", "The connection broke."):
+        tab.fill(MESSAGE, "Norah Jones plays in Rotterdam")
+        tab.press(MESSAGE, "Enter")
+        assert problem_of(tab).startswith(problem)
+        assert tab.input_value(MESSAGE) == "Norah Jones plays in Rotterdam"
+        assert tab.locator("#np-thumb").evaluate("one => one.decode().then(() => one.naturalWidth)")
+    before = tab.locator("#np-past .np-turn").count()
+    tab.press(MESSAGE, "Enter")
+    assert answer(tab, before + 1).locator("a.mention").count() == 2
+
+
 def test_web_page_table_in_chat_is_copied_and_downloaded_as_csv(tab: Any, tmp_path: Path) -> None:
     send(tab, "Norah Jones plays in Rotterdam", 1)
     tab.get_by_role("button", name="as CSV").click()
-    tab.wait_for_function("document.querySelectorAll('#np-past .np-turn').length === 2")
-    turn = tab.locator("#np-past .np-turn").last
+    turn = answer(tab, 2)
     assert turn.locator("td").first.inner_text() == "Norah Jones"
     with tab.expect_download() as waiting:
         turn.get_by_role("link", name="Download CSV").click()

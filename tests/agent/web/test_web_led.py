@@ -11,7 +11,7 @@ import pytest
 
 from support import tiny_gem
 from support.chat_server import Server, Step, serve
-from support.pages import MESSAGE, give_picture, send, visit
+from support.pages import MESSAGE, answer, give_picture, send, visit
 from support.processes import environment, free_port, running_namepin
 
 POST = "So proud of Eileen Collins, first woman to command Columbia"
@@ -78,8 +78,7 @@ def test_led_web_page_streams_answer_and_calls_tools(tab: Any, model: Server) ->
         assert "Find the names and their types" in steps and "Put the answer together" in steps, "as they happened"
     finally:
         model.go_on.set()
-    tab.wait_for_selector("#np-past article")
-    turn = tab.locator("#np-past .np-turn").last
+    turn = answer(tab, 1)
     assert turn.locator("a.mention").first.inner_text().startswith("Eileen Collins")
     assert turn.locator(".np-text").inner_text() == "Found Eileen Collins there ."
     assert "picture" not in json.dumps(model.bodies[0]["messages"][-1]), "pixels stay here"
@@ -149,7 +148,10 @@ def test_led_web_page_review_applies_decisions(tab: Any, model: Server, browser:
     assert f"{names} in this step" in hint and "may follow" not in hint, "places are asked last"
     choices = form.locator("fieldset").first.locator(".np-choice").all_inner_texts()
     assert [choice.split(" · ")[1:] for choice in choices] == [["Namepin’s own"], []], "whose answer is whose"
+    tab.route("**/drop", lambda route: (tab.focus(MESSAGE), route.continue_()))
     form.get_by_role("button", name="Not now").click()
+    turn.locator(".np-begin").wait_for()
+    assert tab.evaluate("document.activeElement.id") == "np-text", "who writes on is not interrupted"
     turn.locator(".np-begin").click()
     form.get_by_role("button", name="Decide", exact=True).click()
     assert form.is_visible(), "every question wants its answer"
@@ -165,8 +167,7 @@ def test_led_web_page_review_applies_decisions(tab: Any, model: Server, browser:
             address_of_it = f"{address}/page/reviews/{review}/{door}"
             assert other.request.post(address_of_it, data={"answers": {"place:0": "yes"}}).status == 404
     form.get_by_role("button", name="Decide", exact=True).click()
-    tab.wait_for_function("document.querySelectorAll('#np-past .np-turn').length === 2")
-    turn = tab.locator("#np-past .np-turn").last
+    turn = answer(tab, 2)
     assert "'Eileen Collins' is not in the picture" in turn.locator(".np-said").inner_text()
     first = turn.locator(".entities > li").first
     assert "Not in the picture" in first.inner_text()
