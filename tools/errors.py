@@ -89,6 +89,11 @@ class ToolUnavailable(NamepinError):
         super().__init__("E300", what, where=tool, mend=mend, exit_code=Exit.UNREACHABLE)
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def first_problem(error: "ValidationError") -> str:
     """The first error of a validation, as `FIELD.INNER: MESSAGE`."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]

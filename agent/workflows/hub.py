@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from namepin.tools.base import file_sha256
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, first_line
 
 TOKEN_VARIABLE = "HF_TOKEN"
 _AGAIN = "run the same command again: it goes on where it stopped"
@@ -301,17 +301,17 @@ def hub_errors(hub: Hub, name: str, revision: str | None = None) -> Iterator[Non
     except errors.OfflineModeIsEnabled as error:
         raise fail("E224", "offline mode is on (HF_HUB_OFFLINE)", "unset it, or copy the hub's cache here") from error
     except errors.LocalEntryNotFoundError as error:  # the client's word for a hub that does not answer
-        raise fail("E224", f"{hub.endpoint} did not answer: {_first_line(error)}", _AGAIN) from None
+        raise fail("E224", f"{hub.endpoint} did not answer: {first_line(error)}", _AGAIN) from None
     except (errors.RevisionNotFoundError, errors.EntryNotFoundError):
         raise fail("E223", f"{hub.endpoint} does not have this revision or file", "check name and revision") from None
     except errors.HfHubHTTPError as error:
         raise _refusal(error, hub, name, fail) from None  # its request holds the token
     except OSError as error:
         if error.errno is None or type(error).__module__.partition(".")[0] in ("httpx", "httpx2"):
-            raise fail("E224", f"{hub.endpoint}: {_first_line(error)}", _AGAIN) from None
+            raise fail("E224", f"{hub.endpoint}: {first_line(error)}", _AGAIN) from None
         raise NamepinError("E225", f"cannot write: {error}", where=str(hub.cache), mend="free disk space") from error
     except Exception as error:  # the transport's dozen types
-        raise fail("E224", f"{hub.endpoint} did not answer, or broke off: {_first_line(error)}", _AGAIN) from None
+        raise fail("E224", f"{hub.endpoint} did not answer, or broke off: {first_line(error)}", _AGAIN) from None
 
 
 def _refusal(error: Any, hub: Hub, name: str, fail: Callable[[str, str, str], NamepinError]) -> NamepinError:
@@ -326,7 +326,3 @@ def _refusal(error: Any, hub: Hub, name: str, fail: Callable[[str, str, str], Na
         what = f"{hub.endpoint} refuses {name} (HTTP {status}): it is gated or private, or does not exist; {token}"
         return fail("E222", what, f"accept its terms at {hub.endpoint}/{name}, and set {TOKEN_VARIABLE}")
     return fail("E224", f"{hub.endpoint} answers HTTP {status}", _AGAIN)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from namepin.tools.errors import NamepinError, install_command
-from namepin.tools.loading.pretrained import check_names, first_line
+from namepin.tools.errors import NamepinError, first_line, install_command
+from namepin.tools.loading.pretrained import check_names
 from namepin.tools.loading.quiet import quiet_transformers
 
 _MAGIC = b"GGUF"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from namepin.tools.base import digest, file_sha256
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, first_line
 from namepin.tools.images.tensors import CLIP_MEAN, CLIP_STD
 from namepin.tools.loading.pins import BESIDE_WEIGHTS, PICKLED, SAFETENSORS, fetch_again, pinned_revision
 from namepin.tools.loading.quiet import quiet_transformers
@@ -326,11 +326,6 @@ def another_model(what: str, where: str, mend: str) -> NamepinError:
 def damage_error(reason: str, where: str) -> NamepinError:
     """E211."""
     return NamepinError("E211", f"the weights are damaged or truncated: {reason}", where=where, mend=fetch_again(where))
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from namepin.tools.errors import Exit, NamepinError
+from namepin.tools.errors import Exit, NamepinError, first_line
 from namepin.tools.files import atomic_path, atomic_write
 from namepin.tools.loading.pins import pinned_revision
 from namepin.tools.loading.shipped import find_shipped
@@ -58,7 +58,7 @@ def find_adapter(name: str, revision: str | None = None) -> Path:
     except NamepinError:
         raise
     except Exception as error:  # the hub's client raises a dozen types, from bad names to a missing network
-        what = f"no folder here is named {name!r}, and the hub did not give it: {_first_line(error)}"
+        what = f"no folder here is named {name!r}, and the hub did not give it: {first_line(error)}"
         mend = "check the name; a private repository needs HF_TOKEN"
         raise NamepinError("E213", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
 
@@ -109,11 +109,7 @@ def push_tagger(folder: Path, name: str, private: bool, token: str | None) -> st
         files = [*FILES, CARD_FILE]
         done = api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files, commit_message="Add a tagger")
     except Exception as error:  # as in find_adapter
-        what = f"the hub did not take {name!r}: {_first_line(error)}"
+        what = f"the hub did not take {name!r}: {first_line(error)}"
         mend = "log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
         raise NamepinError("E229", what, mend=mend, exit_code=Exit.UNREACHABLE) from error
     return str(done.oid)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
