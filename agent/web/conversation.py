@@ -1,7 +1,9 @@
 """The page's conversation: messages in, HTML out. All shown content is read from the stored conversation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -54,6 +56,7 @@ class PageConversation:
     def __init__(self, state: ServerState, uploads: Uploads, visitors: Visitors, agent: Agent) -> None:
         self.state, self.uploads, self.visitors, self.agent = state, uploads, visitors, agent
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._answering: Counter[str] = Counter()
 
     async def answer(
         self, visitor: Visitor, message: str, picture: Attachment | None, profile: str | None
@@ -78,6 +81,19 @@ class PageConversation:
                     continue
                 _grow(shown, event)
                 yield fragments.turn(shown)
+
+    @contextmanager
+    def answering(self, visitor: Visitor) -> Iterator[None]:
+        """Mark the visitor's message as being answered, from its arrival on."""
+        self._answering[visitor.key] += 1
+        try:
+            yield
+        finally:
+            self._answering -= Counter({visitor.key: 1})  # drops a key at 0
+
+    def is_answering(self, visitor: Visitor) -> bool:
+        """Whether a message of the visitor is being answered."""
+        return visitor.key in self._answering
 
     def lock(self, visitor: Visitor) -> asyncio.Lock:
         """The lock for changes to the visitor's conversation."""

@@ -181,9 +181,10 @@ class PageEvents:
         talk: PageConversation = self.app.state.talk
         try:
             visitor = talk.visitors.require_known(request.cookies)
-            message, picture, profile = await self._read(visitor, given)
-            async for html in talk.answer(visitor, message, picture, profile):
-                yield same, html, same
+            with talk.answering(visitor):
+                message, picture, profile = await self._read(visitor, given)
+                async for html in talk.answer(visitor, message, picture, profile):
+                    yield same, html, same
             spoken = fragments.part("spoken", text=await talk.spoken_answer(visitor))
             yield await talk.history(visitor), fragments.end(), spoken
         except (NamepinError, TooMany) as error:

@@ -99,7 +99,7 @@ async def new_conversation(visitor: KnownVisitor) -> Response:
 @router.get("/page/answering")
 async def answering(request: Request, visitor: KnownVisitor) -> JSONResponse:
     """Whether a message of the visitor is being answered."""
-    return JSONResponse({"answering": _talk(request).lock(visitor).locked()})
+    return JSONResponse({"answering": _talk(request).is_answering(visitor)})
 
 
 @router.post("/page/pictures")

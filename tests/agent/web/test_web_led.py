@@ -66,7 +66,7 @@ def lead(model: Server, *script: Step) -> None:
     model.script[:], model.bodies[:] = script, []
 
 
-def test_led_web_page_streams_answer_and_calls_tools(tab: Any, model: Server) -> None:
+def test_led_web_page_streams_answer_and_calls_tools(tab: Any, model: Server, address: str) -> None:
     give_picture(tab)
     lead(model, ("extract", {"text": POST}), "Found Eileen Collins there .")
     model.go_on.clear()
@@ -76,9 +76,11 @@ def test_led_web_page_streams_answer_and_calls_tools(tab: Any, model: Server) ->
         tab.wait_for_function("document.querySelector('#np-now .np-text')?.innerText.trim() === 'Found'")
         steps = tab.locator("#np-now .np-steps").inner_text()
         assert "Find the names and their types" in steps and "Put the answer together" in steps, "as they happened"
+        assert tab.request.get(f"{address}/page/answering").json() == {"answering": True}
     finally:
         model.go_on.set()
     turn = answer(tab, 1)
+    assert tab.request.get(f"{address}/page/answering").json() == {"answering": False}
     assert turn.locator("a.mention").first.inner_text().startswith("Eileen Collins")
     assert turn.locator(".np-text").inner_text() == "Found Eileen Collins there ."
     assert "picture" not in json.dumps(model.bodies[0]["messages"][-1]), "pixels stay here"
