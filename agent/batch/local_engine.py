@@ -30,7 +30,7 @@ from namepin.graphs.batched_calls import MEMBER, Member, PostGroup
 from namepin.graphs.context import Context
 from namepin.graphs.masks_only import NAME as MASKS
 from namepin.tools.base import digest
-from namepin.tools.concurrency import batch_pace
+from namepin.tools.concurrency import batch_pace, share_arenas
 from namepin.tools.errors import NamepinError
 from namepin.tools.jsonl import dump_json, parse_json
 from namepin.tools.llm.config import ChatConfig
@@ -81,6 +81,7 @@ def run_batch(
     Raises:
         NamepinError: E50x for the folder, E104 for the input, E21x and E30x when a required tool cannot start.
     """
+    share_arenas()
     pin.calls  # noqa: B018  # a tool that cannot start ends the run before anything is written
     known = None if masks or _BY_ID & pin.calls.fingerprints.keys() else Deduplicator(kept=ResultCache.of(pin))
     size = posts_per_group(pin.settings, together)

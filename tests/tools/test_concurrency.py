@@ -1,6 +1,8 @@
 """Working ahead: in order, so many at a time, errors in their place."""
 
 import gc
+import platform
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -80,3 +82,17 @@ def test_batch_pace_leaves_collection_off_where_it_is_off() -> None:
             assert gc.get_threshold()[0] == 0
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory by themselves")
+def test_return_free_memory_shrinks_process() -> None:
+    """In a process of its own, since the others' threads allocate, too."""
+    script = (
+        "from namepin.tools.concurrency import return_free_memory\n"
+        "held = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "blocks = [bytes(100_000) for _ in range(1000)]\n"
+        "last = blocks.pop()  # above the freed ones, so that they stay\n"
+        "blocks.clear(); before = held(); return_free_memory(); print(before - held())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert int(done.stdout) > 5e7
