@@ -9,8 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from namepin.tools.concurrency import return_free_memory
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,10 +26,7 @@ def map_passes(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
     workers = min(len(items), threads)
     if workers < 2:
         return [work(item) for item in items]
-    try:
-        return list(_pool(workers, threads).map(work, items))
-    finally:
-        return_free_memory()  # now that nothing of a pass is in use between what is free
+    return list(_pool(workers, threads).map(work, items))
 
 
 @cache

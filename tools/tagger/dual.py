@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from namepin.tools.base import fingerprint
+from namepin.tools.concurrency import return_free_memory
 from namepin.tools.errors import NamepinError
 from namepin.tools.interfaces import TagRequest, Tags
 from namepin.tools.knowledge.styles import same_style
@@ -237,6 +238,8 @@ class DualTagger:
         order = sorted(((post, row) for post in posts for row in post.rows), key=lambda pair: -len(pair[1].piece_ids))
         batches = list(_batches(order, self.config.batch_size))
         list((self._map if self.config.device == "cpu" else map)(self._pass, batches))
+        if len(batches) > 1:
+            return_free_memory()  # now that nothing of a pass is in use between what is free
 
     @torch.inference_mode()
     def _pass(self, batch: Sequence[tuple[_Post, Row]]) -> None:
