@@ -175,7 +175,7 @@ BENCHES: Mapping[str, Bench] = {
         "the memory of `namepin batch` on 100,000 text posts, against 1,000 (many minutes)",
         (Goal("growth", "<=", 0.1),),
         "bench_memory",
-        note="The most that was held was 620 MB when 62,000 posts were done and 623 MB at the end: it levels off.",
+        note="It levels off: the most was held before 55,000 posts were done.",
     ),
     "gem-vision": Bench(
         "namepin.evals.bench.gem_vision",
