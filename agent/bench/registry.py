@@ -175,7 +175,6 @@ BENCHES: Mapping[str, Bench] = {
         "the memory of `namepin batch` on 100,000 text posts, against 1,000 (many minutes)",
         (Goal("growth", "<=", 0.1),),
         "bench_memory",
-        note="It levels off: the most was held before 55,000 posts were done.",
     ),
     "gem-vision": Bench(
         "namepin.evals.bench.gem_vision",
