@@ -230,8 +230,12 @@ def _connect(blocks: gr.Blocks, parts: _Parts, events: PageEvents) -> None:
     shown = [parts.past, parts.now, parts.spoken]
     # The script takes the place of the component's value, since the composer is not one of Gradio's.
     taken: dict[str, Any] = {"js": "() => [window.npGiven()]"}
-    parts.send.click(events.answer, [parts.given], shown, preprocess=False, **taken, **quiet)
-    parts.again.click(events.show, None, [parts.past, parts.spoken], **quiet).then(**scroll)
+    # Not `once`, Gradio's default, which drops a click silently while an earlier event is open.
+    sent = parts.send.click(
+        events.answer, [parts.given], shown, preprocess=False, trigger_mode="multiple", **taken, **quiet
+    )
+    sent.then(fn=None, js="() => window.npClosed()", api_visibility="private")
+    parts.again.click(events.show, None, [parts.past, parts.spoken], trigger_mode="always_last", **quiet).then(**scroll)
     blocks.load(events.begin, None, [parts.past], **quiet)
 
 

@@ -84,7 +84,7 @@ const send = (text = field().value) => {
     if (!text.trim() && !picture) { wrong("Write or paste a post first."); field().focus(); return; }
     if (length > most()) { grow(); field().focus(); return; }
   }
-  sent = { text, picture, size: part("np-size").textContent, example };
+  sent = { text, picture, size: part("np-size").textContent, example, refused: null, closed: false };
   busy(true);
   right();
   if (example === null) {
@@ -115,6 +115,14 @@ const answered = (refused) => {
   }
   sent = example = null;
 };
+// An answer is over when its end is in the page and Gradio has closed its event. Either may come first, and what the
+// event brings at its close would take the place of a next answer.
+const end = (what) => {
+  if (!sent) return;
+  Object.assign(sent, what);
+  if (sent.closed && sent.refused !== null) answered(sent.refused);
+};
+window.npClosed = () => end({ closed: true });
 // Gradio does not tell of a connection that broke during an answer: ask the server whether it still works on one.
 // Gradio does not connect again, either: the page is loaded again, and the message comes back into its field.
 const KEPT = "np-message";
@@ -140,11 +148,11 @@ const giveBack = () => {
   grow();
   wrong("The connection broke. Send this again if it has no answer above.");
 };
-// Follow the steps of a running answer. It has ended when its end is in the page: Gradio's own event may come before.
+// Follow the steps of a running answer, to its end.
 new MutationObserver(() => {
   document.querySelector("#np-now .np-doing")?.scrollIntoView({ block: "nearest" });
-  const end = document.querySelector("#np-now [data-end]:not([data-seen])");
-  if (end) { end.dataset.seen = ""; answered(end.textContent.trim()); }
+  const last = document.querySelector("#np-now [data-end]:not([data-seen])");
+  if (last) { last.dataset.seen = ""; end({ refused: last.textContent.trim() }); }
   giveBack();
 }).observe(document.documentElement, { childList: true, subtree: true });
 
