@@ -138,7 +138,7 @@ _PLAIN_HINTS = {
 }
 """Hints that name one of the 4 types; the lexicon's rules are about fine types."""
 _MOST_KEPT, _LONGEST_KEPT = 20_000, 100
-"""Number of words whose pieces are cached, about 1 KB each, and the largest length of such a word."""
+"""Number of words whose pieces are cached, about 0.4 KB each, and the largest length of such a word."""
 
 _LONGEST_NAME = 8
 """Largest number of words of a listed name."""
@@ -202,7 +202,9 @@ def char_id(letter: str) -> int:
     return 99 if letter.isdigit() else 100
 
 
-_Read = tuple[list[int], int, list[int], int, int, int, int]
+_Word = tuple[tuple[int, ...], int, bytes]
+"""A word: its pieces, case, and letters as bytes of `char_id`."""
+_Read = tuple[tuple[int, ...], int, bytes, int, int, int, int]
 """A word in a row: its pieces, case, letters, context, mark and hints."""
 
 
@@ -221,35 +223,34 @@ class RowBuilder:
         self.unknown = self._special("unk_token_id", "eos_token_id")
         # A word must fit a row, else the windows of a long text would not advance.
         self.word_limit = min(MAX_WORD_PIECES, spec.max_pieces - 2)
-        self._words: dict[str, tuple[list[int], int, list[int]]] = {}
+        self._words: dict[str, _Word] = {}
 
     def _special(self, *names: str) -> int:
         return next(int(i) for i in (getattr(self.tokenizer, n) for n in names) if i is not None)
 
-    def _learn(self, words: Sequence[str]) -> Mapping[str, tuple[list[int], int, list[int]]]:
+    def _learn(self, words: Sequence[str]) -> Mapping[str, _Word]:
         """Pieces, case and letters of all these words.
 
         A full cache is cleared. Very long words are not cached.
         """
-        known, long = self._words, dict[str, tuple[list[int], int, list[int]]]()
+        known, long = self._words, dict[str, _Word]()
         new = list(dict.fromkeys(word for word in words if word not in known))
         if len(known) + len(new) > _MOST_KEPT:
             known, new = {}, list(dict.fromkeys(words))
         if new:
             for word, ids in zip(new, self.tokenizer(new, add_special_tokens=False).input_ids, strict=True):
                 cache = known if len(word) <= _LONGEST_KEPT else long
-                cache[word] = (ids[: self.word_limit] or [self.unknown], word_case(word), self._letters(word))
+                cache[word] = (tuple(ids[: self.word_limit]) or (self.unknown,), word_case(word), self._letters(word))
         # Assigned last: another thread sees the old cache or the complete new one.
         self._words = known
         return ChainMap(long, known) if long else known
 
-    def _letters(self, word: str) -> list[int]:
+    def _letters(self, word: str) -> bytes:
         size = self.spec.word_letters
         if len(word) > size:
             head = (size + 1) // 2
             word = word[:head] + word[len(word) - (size - head) :]
-        ids = [char_id(letter) for letter in word]
-        return ids + [0] * (size - len(ids))
+        return bytes(char_id(letter) for letter in word).ljust(size, b"\0")
 
     def knowledge(self, text: str | None) -> KnowledgeInput | None:
         """Knowledge, prepared for `rows`; None without knowledge."""
@@ -309,8 +310,8 @@ class RowBuilder:
             shapes.extend([(0, CONTEXTS.index("knowledge"), 0, 0, 0)] * (len(knowledge) + 1))
         if self.spec.crf_scope == "all":
             starts.extend(range(after, len(ids)))
-            chars.extend([[0] * self.spec.word_letters] * (len(ids) - after))
-        letters_of = np.array(chars).reshape(len(starts), -1)
+            chars.extend([bytes(self.spec.word_letters)] * (len(ids) - after))
+        letters_of = np.frombuffer(b"".join(chars), np.uint8).reshape(len(starts), self.spec.word_letters)
         return Row(np.array(ids), np.array(shapes), np.array(starts), letters_of, first, last, keep, cut)
 
 

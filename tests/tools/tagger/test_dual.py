@@ -128,14 +128,15 @@ def test_dual_tagger_passes_in_threads_equal_passes_in_turn(adapters: Callable[.
             assert dict(mention.scores) == pytest.approx(dict(same.scores), abs=1e-5)
 
 
+@pytest.mark.parametrize("pieces", [512, 4096])
 @pytest.mark.parametrize("lengths", [[256] * 40, [30] * 100 + [29, 20, 5] * 20, [4000, 3000, 3], [1]])
-def test_batches_bound_rows_and_pieces_and_keep_all(lengths: list[int]) -> None:
+def test_batches_bound_rows_and_pieces_and_keep_all(lengths: list[int], pieces: int) -> None:
     rows = [(None, SimpleNamespace(piece_ids=range(length))) for length in sorted(lengths, reverse=True)]
-    batches = list(_batches(cast(Any, rows), 64))
+    batches = list(_batches(cast(Any, rows), 64, pieces))
     assert [row for batch in batches for row in batch] == rows
     for batch in batches:
-        assert len(batch) <= 64 and (len(batch) == 1 or len(batch) * len(batch[0][1].piece_ids) <= 4096)
-    assert len(batches) <= 2 + sum(lengths) / 1500
+        assert len(batch) <= 64 and (len(batch) == 1 or len(batch) * len(batch[0][1].piece_ids) <= pieces)
+    assert len(batches) <= 2 + sum(lengths) / (0.4 * pieces)
 
 
 def test_dual_tagger_scores_are_distribution_of_scheme(adapters: Callable[..., Path]) -> None:
