@@ -46,7 +46,7 @@ _PROBE = (
 _FORMATS: Mapping[Precision, str] = {"bfloat16": "bfloat16-2", "int8": "int8"}
 """Names of the number formats in fingerprints: raise the number when results in a format change."""
 
-_PIECES, _CPU_PIECES = 4096, 512
+_PIECES, _CPU_PIECES = 4096, 640
 """Largest number of word pieces in a batch, for the memory's sake. A CPU is as fast with few."""
 
 _DECODED = 32

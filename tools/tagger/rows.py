@@ -137,7 +137,7 @@ _PLAIN_HINTS = {
     "event": "OTHER",
 }
 """Hints that name one of the 4 types; the lexicon's rules are about fine types."""
-_MOST_KEPT, _LONGEST_KEPT = 20_000, 100
+_MOST_KEPT, _LONGEST_KEPT = 10_000, 100
 """Number of words whose pieces are cached, about 0.4 KB each, and the largest length of such a word."""
 
 _LONGEST_NAME = 8
