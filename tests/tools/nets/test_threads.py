@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from namepin.tools.nets.threads import map_passes
+from namepin.tools.nets.threads import _pool, map_passes
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +50,36 @@ def test_error_of_a_pass_is_raised_and_the_default_stays() -> None:
         map_passes(lambda item: 1 // item, [1, 0, 2])
     with ThreadPoolExecutor(1) as other:
         assert other.submit(share, "later").result() == ("later", 4)
+
+
+def test_all_threads_have_their_share_before_the_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that took its share after the passes would change the default meanwhile."""
+    _pool.cache_clear()
+    seen: list[str] = []
+    count = torch.get_num_threads
+
+    def note_thread() -> int:
+        seen.append(threading.current_thread().name)
+        return count()
+
+    monkeypatch.setattr(torch, "get_num_threads", note_thread)
+    map_passes(lambda _: seen.append("a pass"), range(3))
+    assert {"pass_0", "pass_1", "pass_2"} <= set(seen[: seen.index("a pass")])
+
+
+def test_thread_that_cannot_start_is_an_error_and_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pool.cache_clear()
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        map_passes(share, range(2))
+    started[0].join()
+    monkeypatch.undo()
+    assert map_passes(share, range(2)) == [(0, 2), (1, 2)]
