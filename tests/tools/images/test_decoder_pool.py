@@ -14,6 +14,7 @@ from namepin.tools.images.decode import Damaged, decode
 from namepin.tools.images.decoder_pool import DecoderPool, TooSlow
 from support import hostile_pictures as hostile
 from support.paths import ROOT
+from support.waiting import wait_until
 
 PIXELS = 64_000_000
 
@@ -113,11 +114,7 @@ os.kill(os.getpid(), 9)
     env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, env=env)
     worker = int(ran.stdout)
-    for _ in range(1000):
-        if not _runs(worker):
-            break
-        time.sleep(0.02)
-    assert not _runs(worker)
+    wait_until(lambda: not _runs(worker), "the decoder's process ends")
 
 
 def _runs(pid: int) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from namepin.tools.nets.threads import _pool, map_passes
+from support.waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_single_pass_has_all_threads(items: list[str]) -> None:
 
 
 def test_threads_that_begin_meanwhile_have_the_default() -> None:
-    together = threading.Barrier(2, timeout=60)
+    together = threading.Barrier(2, timeout=PATIENCE_S)
 
     def work(item: int) -> int:
         together.wait()  # both passes have taken their share

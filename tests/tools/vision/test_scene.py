@@ -16,6 +16,7 @@ from namepin.tools.types import ImageRef
 from namepin.tools.vision.config import SceneConfig
 from namepin.tools.vision.scene import SceneReader
 from support.capital_tagger import CapitalTagger
+from support.waiting import PATIENCE_S
 
 REF = ImageRef(sha256="a" * 64, width=40, height=30)
 
@@ -60,7 +61,7 @@ def test_scene_reader_reads_two_pictures_at_a_time_but_one_picture_once(
     reader: tuple[SceneReader, Seeker, Seeker],
 ) -> None:
     made, _, words = reader
-    meeting, find = threading.Barrier(2, timeout=60), words.find
+    meeting, find = threading.Barrier(2, timeout=PATIENCE_S), words.find
 
     def read_together(image: Image.Image) -> tuple[Any, ...]:
         meeting.wait()
