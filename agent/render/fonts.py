@@ -29,7 +29,7 @@ def fonts(size: int, bold: bool = True) -> tuple[Font, ...]:
     return (*found, ImageFont.load_default(size))
 
 
-def lettering(text: str, size: int, limit: int = 40) -> tuple[str, Font]:
+def lettering(text: str, size: int, limit: int = 40, bold: bool = True) -> tuple[str, Font]:
     """The part of `text` that can be drawn, and a font for it.
 
     Emoji and other symbols that no font has are left out. The text is empty if a letter is missing, or if it runs right
@@ -38,13 +38,13 @@ def lettering(text: str, size: int, limit: int = 40) -> tuple[str, Font]:
     text = short(text, limit)
     right_to_left = any(unicodedata.bidirectional(c) in ("R", "AL") for c in text)
     if right_to_left and not features.check("raqm"):
-        return "", fonts(size)[0]
-    for font in fonts(size):
+        return "", fonts(size, bold)[0]
+    for font in fonts(size, bold):
         missing = {c for c in set(text) if not c.isspace() and not _has(font, c)}
         if not any(c.isalnum() for c in missing):
             drawable = "".join(c for c in text if c not in missing and c not in "\u200d\ufe0f")
             return " ".join(drawable.split()), font
-    return "", fonts(size)[0]
+    return "", fonts(size, bold)[0]
 
 
 def _has(font: Font, character: str) -> bool:

@@ -122,16 +122,19 @@ class _Board:
 
 
 def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
-    """One row per entity: number, name, type, and whether it is in the picture."""
+    """A row for each entity: number, name, type, whether it is in the picture, and below that by what, if it is."""
     rows = extraction.entities[:_LEGEND_ROWS]
     more = len(extraction.entities) - len(rows)
     step, pad = round(letters * 1.7), letters
-    count = max(1, len(rows)) + bool(more)
-    image = Image.new("RGB", (width, count * step + 2 * pad - (step - letters)), _PAPER)
+    tops = [pad]
+    for entity in rows:
+        tops.append(tops[-1] + step + round(letters * 1.3) * bool(_reason(entity)))
+    end = tops[-1] if rows and not more else tops[-1] + step
+    image = Image.new("RGB", (width, end - (step - letters) + pad), _PAPER)
     draw = ImageDraw.Draw(image)
     plain = fonts(letters, bold=False)[0]
     for row, entity in enumerate(rows):
-        middle = pad + row * step + letters / 2
+        middle = tops[row] + letters / 2
         number, hue = str(row + 1), colour(row)
         radius = letters * 0.72
         centre = pad + radius
@@ -139,6 +142,8 @@ def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
         small = fonts(max(9, round(letters * 0.8)))[0]
         draw.text((centre, middle), number, font=small, fill=ink_on(hue), anchor="mm")
         x = centre + radius + pad * 0.6
+        reason, font = lettering(_reason(entity), max(9, round(letters * 0.85)), limit=200, bold=False)
+        draw.text((x, middle + letters * 1.4), _fit(reason, font, width - x - pad), font=font, fill=_FAINT, anchor="lm")
         text, font = lettering(entity.text, letters)
         text = _fit(text, font, (width - x - pad) * 0.55)
         draw.text((x, middle), text, font=font, fill=_INK, anchor="lm")
@@ -147,7 +152,7 @@ def _legend(extraction: Extraction, width: int, letters: int) -> Image.Image:
         draw.text((x, middle), note, font=plain, fill=ImageColor.getrgb(_FAINT), anchor="lm")
     if not rows or more:
         note = f"and {more} more" if more else "no names found"
-        draw.text((pad, pad + len(rows) * step + letters / 2), note, font=plain, fill=_FAINT, anchor="lm")
+        draw.text((pad, tops[-1] + letters / 2), note, font=plain, fill=_FAINT, anchor="lm")
     return image
 
 
@@ -160,6 +165,11 @@ def _verdict(entity: Entity) -> str:
         return "not in the picture"
     verdict = "in the picture" + (f" {entity.match_score:.2f}" if entity.match_score is not None else "")
     return f"{verdict}, ambiguous" if entity.ambiguous else verdict
+
+
+def _reason(entity: Entity) -> str:
+    """What of the picture speaks for the entity, where it is said to be there."""
+    return (entity.evidence if entity.groundable else None) or ""
 
 
 def _fit(text: str, font: Font, width: float) -> str:

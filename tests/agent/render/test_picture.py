@@ -112,3 +112,20 @@ def test_annotate_twice_gives_identical_bytes() -> None:
     assert item.picture is not None
     one, two = (annotate(item.picture, item.extraction) for _ in range(2))
     assert one.tobytes() == two.tobytes()
+
+
+def test_annotate_says_below_found_name_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    real = drawing.lettering
+    monkeypatch.setattr(
+        drawing, "lettering", lambda text, *more, **how: written.append(text) or real(text, *more, **how)
+    )
+    item = full()
+    found, other, place = item.extraction.entities
+    place = place.model_copy(update={"evidence": "the name is not read"})
+    heights = []
+    for entities in ((found, other, place), (found.model_copy(update={"evidence": None}), other, place)):
+        assert item.picture is not None
+        heights.append(annotate(item.picture, item.extraction.model_copy(update={"entities": entities})).height)
+    assert heights[0] > heights[1], "a line of its own"
+    assert written.count("the larger of two faces") == 1 and "the name is not read" not in written
