@@ -84,7 +84,7 @@ const send = (text = field().value) => {
     if (!text.trim() && !picture) { wrong("Write or paste a post first."); field().focus(); return; }
     if (length > most()) { grow(); field().focus(); return; }
   }
-  sent = { text, picture, size: part("np-size").textContent, example, refused: null, closed: false };
+  sent = { text, picture, size: part("np-size").textContent, example, given: false, refused: null, closed: false };
   busy(true);
   right();
   if (example === null) {
@@ -92,6 +92,12 @@ const send = (text = field().value) => {
     clearPicture();
     grow();
   }
+  giveToGradio();
+};
+// Gradio mounts its own button after the field: a message of that moment waits for the button.
+const giveToGradio = () => {
+  if (!sent || sent.given || !part("np-send")) return;
+  sent.given = true;
   part("np-send").click();
   watch(sent);
 };
@@ -154,6 +160,7 @@ new MutationObserver(() => {
   const last = document.querySelector("#np-now [data-end]:not([data-seen])");
   if (last) { last.dataset.seen = ""; end({ refused: last.textContent.trim() }); }
   giveBack();
+  giveToGradio();
 }).observe(document.documentElement, { childList: true, subtree: true });
 
 document.addEventListener("input", (event) => { if (event.target.id === "np-text") grow(); });

@@ -206,6 +206,24 @@ def test_web_page_message_before_framework_ends_the_answer_is_not_lost(tab: Any)
     assert tab.evaluate("window.holding"), "the page was not loaded again"
 
 
+SEND_AT_ONCE = """new MutationObserver((changes, observer) => {
+    const field = document.getElementById("np-text");
+    if (!field) return;
+    observer.disconnect();
+    window.early = !document.getElementById("np-send");
+    field.value = "Norah Jones plays in Rotterdam";
+    field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+}).observe(document, { childList: true, subtree: true });"""
+"""Writes a message and presses Enter in the moment in which the field comes."""
+
+
+def test_web_page_message_before_framework_is_ready_is_answered(tab: Any) -> None:
+    tab.add_init_script(SEND_AT_ONCE)
+    tab.reload()
+    assert answer(tab, 1).locator("a.mention").count() == 2
+    assert tab.evaluate("window.early"), "the framework's button came later"
+
+
 def let_go(tab: Any, held: list[Any]) -> None:
     while not held:
         tab.wait_for_timeout(50)
