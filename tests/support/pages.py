@@ -48,3 +48,8 @@ def answer(tab: Any, turns: int) -> Any:
 def give_picture(tab: Any, path: Path = ASTRONAUT) -> None:
     tab.set_input_files("#np-file", str(path))
     tab.wait_for_selector("#np-preview:not([hidden])")
+
+
+def problem_of(tab: Any) -> str:
+    """What the composer says is wrong."""
+    return str(tab.locator("#np-say.bad").inner_text())

@@ -56,11 +56,6 @@ def address(tmp_path_factory: pytest.TempPathFactory, model: Server) -> Iterator
         yield url
 
 
-@pytest.fixture
-def tab(browser: Any, address: str) -> Iterator[Any]:
-    yield from visit(browser, address)
-
-
 def lead(model: Server, *script: Step) -> None:
     """What the model says next; the last step again and again."""
     model.script[:], model.bodies[:] = script, []
